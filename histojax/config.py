@@ -1,0 +1,177 @@
+"""Every number of a protocol and its default, as frozen dataclasses and one table of presets.
+
+A descriptor is decided by `Extraction` (with the constants of `stain.py`), a model by `Boosting` and the folds.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+
+from histojax.errors import InputError
+
+# BACH's classes in the order of every array and table, and those that are carcinoma.
+BACH_CLASSES = ("Normal", "Benign", "InSitu", "Invasive")
+BACH_CARCINOMA = ("InSitu", "Invasive")
+
+ENCODERS = ("ResNet", "Inception", "VGG")
+
+# Carcinoma scores at and above a set-point are called positive; the paper's Fig. 4.
+SET_POINTS = (0.33, 0.50)
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """How an image is looked at: its scale, and the side of the square crops in pixels at that scale."""
+
+    scale: float
+    crop_size: int
+
+    @property
+    def name(self) -> str:
+        """As in the authors' folder names: 0.5-400, 1.0-800."""
+        return f"{self.scale}-{self.crop_size}"
+
+    @classmethod
+    def parse(cls, name: str) -> "View":
+        """The view of that name; InputError where it is none."""
+        scale, _, crop_size = name.partition("-")
+        try:
+            view = cls(float(scale), int(crop_size))
+        except ValueError:
+            raise InputError(f"view {name!r} is not of the form SCALE-CROPSIZE, such as 0.5-400") from None
+        if not (0 < view.scale <= 1 and view.crop_size > 0):
+            raise InputError(f"view {name!r}: the scale must be above 0 and at most 1, the crop size above 0")
+        return view
+
+
+@dataclasses.dataclass(frozen=True)
+class Extraction:
+    """What decides a descriptor. Defaults are the paper's at scale 0.5."""
+
+    encoders: tuple[str, ...] = ENCODERS
+    views: tuple[View, ...] = (View(0.5, 400), View(0.5, 650))
+    augmentations: int = 50
+    crops: int = 20
+    gain_low: float = 0.7
+    gain_high: float = 1.3
+    p: float = 3.0
+    seed: int = 0
+    weights: str = "imagenet"
+    weights_seed: int = 0
+    resnet_variant: str = "keras"
+
+    @property
+    def configurations(self) -> tuple[str, ...]:
+        """Names such as ResNet-0.5-400, encoder by encoder: the folders of descriptors, the rows of the table."""
+        return tuple(f"{encoder}-{view.name}" for encoder in self.encoders for view in self.views)
+
+
+@dataclasses.dataclass(frozen=True)
+class Boosting:
+    """LightGBM's parameters and the ensemble's size; what is not named here is LightGBM's default."""
+
+    folds: int = 10
+    fold_seed: int = 0
+    seeds: int = 5
+    rounds: int = 70
+    learning_rate: float = 0.1
+    num_leaves: int = 191
+    max_depth: int = 7
+    feature_fraction: float = 0.46
+    bagging_fraction: float = 0.69
+    bagging_freq: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """Images to models."""
+
+    extraction: Extraction = Extraction()
+    boosting: Boosting = Boosting()
+
+    @property
+    def models(self) -> int:
+        """How many models the ensemble has."""
+        return len(self.extraction.configurations) * self.boosting.seeds * self.boosting.folds
+
+
+PAPER_VIEWS = Extraction().views
+
+PRESETS = {
+    # What the paper's code and its Table 1 use: 300 models.
+    "paper": Protocol(),
+    # What the paper's text counts: 600 models.
+    "paper600": Protocol(extraction=Extraction(views=(*PAPER_VIEWS, View(1.0, 800), View(1.0, 1300)))),
+    # Small images and untrained encoders, for a few minutes on two cores.
+    "demo": Protocol(
+        extraction=Extraction(views=(View(0.5, 96), View(0.5, 160)), augmentations=2, crops=5, weights="random"),
+        boosting=Boosting(folds=4, seeds=2, rounds=30),
+    ),
+}
+
+# One line of help for each number, shown by the scripts' --help.
+HELP = {
+    "encoders": "encoders to use, of ResNet, Inception and VGG",
+    "views": "scales and crop sizes, each SCALE-CROPSIZE with the crop's side in pixels at that scale, such as 0.5-400",
+    "augmentations": "random stain augmentations per image",
+    "crops": "random crops per augmentation",
+    "gain_low": "lower end of the random hematoxylin and eosin gains",
+    "gain_high": "upper end of the random hematoxylin and eosin gains",
+    "p": "exponent of the p-norm that pools the crops: 1 is the mean, inf the maximum",
+    "seed": "seed of gains and crops",
+    "weights": "imagenet (official files, downloaded once) or random (untrained, for trying things out)",
+    "weights_seed": "seed of random weights",
+    "resnet_variant": "keras (today's, true to the paper's text) or keras2018 (true to the published descriptors)",
+    "folds": "folds of the cross-validation",
+    "fold_seed": "seed of the split into folds",
+    "seeds": "models with different seeds per fold and configuration",
+    "rounds": "boosting rounds",
+    "learning_rate": "LightGBM's learning_rate",
+    "num_leaves": "LightGBM's num_leaves",
+    "max_depth": "LightGBM's max_depth",
+    "feature_fraction": "LightGBM's feature_fraction",
+    "bagging_fraction": "LightGBM's bagging_fraction",
+    "bagging_freq": "LightGBM's bagging_freq; 0, as in the paper, makes bagging inert",
+}
+
+
+def in_order(configurations: Iterable[str]) -> tuple[str, ...]:
+    """Configuration names in the order of the encoders, then of scale and crop size; unknown ones last."""
+
+    def rank(name: str) -> tuple:
+        encoder, _, view = name.partition("-")
+        try:
+            return ENCODERS.index(encoder), View.parse(view).scale, View.parse(view).crop_size, name
+        except (ValueError, InputError):
+            return len(ENCODERS), 0, 0, name
+
+    return tuple(sorted(configurations, key=rank))
+
+
+def check(protocol: Protocol) -> None:
+    """Raises InputError naming the first value that makes no sense."""
+    extraction, boosting = protocol.extraction, protocol.boosting
+    rules = [
+        ("encoders", extraction.encoders, "at least one, none twice", unique(extraction.encoders)),
+        ("encoders", extraction.encoders, "of ResNet, Inception, VGG", {*extraction.encoders} <= {*ENCODERS}),
+        ("views", [v.name for v in extraction.views], "at least one, none twice", unique(extraction.views)),
+        ("augmentations", extraction.augmentations, "at least 1", extraction.augmentations >= 1),
+        ("crops", extraction.crops, "at least 1", extraction.crops >= 1),
+        ("gain_low", extraction.gain_low, "0 to gain_high", 0 <= extraction.gain_low <= extraction.gain_high),
+        ("p", extraction.p, "at least 1", extraction.p >= 1),
+        ("seed", extraction.seed, "0 to 2^32 - 1", 0 <= extraction.seed < 2**32),
+        ("weights", extraction.weights, "imagenet or random", extraction.weights in ("imagenet", "random")),
+        ("weights_seed", extraction.weights_seed, "at least 0", extraction.weights_seed >= 0),
+        ("resnet_variant", extraction.resnet_variant, "keras or keras2018",
+         extraction.resnet_variant in ("keras", "keras2018")),
+        ("folds", boosting.folds, "at least 2", boosting.folds >= 2),
+        ("fold_seed", boosting.fold_seed, "0 to 2^32 - 1", 0 <= boosting.fold_seed < 2**32),
+        ("seeds", boosting.seeds, "at least 1", boosting.seeds >= 1),
+        ("rounds", boosting.rounds, "at least 1", boosting.rounds >= 1),
+    ]  # fmt: skip
+    for name, value, expected, holds in rules:
+        if not holds:
+            raise InputError(f"--{name} is {value}, expected {expected}")
+
+
+def unique(values: tuple) -> bool:
+    return 0 < len(values) == len(set(values))
