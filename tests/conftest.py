@@ -1,0 +1,40 @@
+"""Strictness for all tests: two CPU devices, no silent rank promotion; and where real images are found."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["KERAS_BACKEND"] = "jax"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+os.environ.setdefault("MPLBACKEND", "agg")
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real images beside the project; tests that need it skip where it is absent."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real images: {folder} is not there")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fields():
+    """fields(height, width): a batch of one uint8 [1, H, W, 3] with structure at every scale, reproducible."""
+
+    def make(height: int, width: int) -> np.ndarray:
+        rng = np.random.default_rng(height * 10_000 + width)
+        coarse = np.kron(rng.uniform(0, 200, (height // 16 + 1, width // 16 + 1, 3)), np.ones((16, 16, 1)))
+        noisy = coarse[:height, :width] + rng.uniform(0, 55, (height, width, 3))
+        return noisy.astype(np.uint8)[None]
+
+    return make

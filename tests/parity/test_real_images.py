@@ -1,0 +1,58 @@
+"""Resize, normalisation and augmentation on every real image, against OpenCV and float64 NumPy."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from histojax import images, resize, stain
+from tests import references
+
+GAINS = [(0.7, 1.3), (1.3, 0.7), (0.93, 1.08)]
+
+
+def within_one_level(ours, theirs) -> float:
+    """The share of pixels none of whose channels is off by more than one grey level."""
+    difference = np.abs(np.asarray(ours).astype(int) - theirs.astype(int)).max(axis=-1)
+    return float((difference <= 1).mean())
+
+
+@pytest.fixture(scope="module")
+def real_images(shared_data) -> list[Path]:
+    paths = sorted(path for path in shared_data.rglob("*") if images.is_image_name(path))
+    assert len(paths) == 61
+    return paths
+
+
+def test_resize_equals_opencv(real_images):
+    for path in real_images:
+        rgb = images.read(path)
+        for scale in (0.5, 0.37):
+            theirs = cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+            ours = np.asarray(resize.downscale(rgb, scale))
+            assert ours.shape == theirs.shape, (path.name, scale)
+            assert np.abs(ours.astype(int) - theirs).max() <= 1, (path.name, scale)
+
+
+def test_half_scale_equals_the_protocols_taps(real_images):
+    for path in real_images:
+        rgb = images.read(path)
+        if rgb.shape[0] % 2 == 0 and rgb.shape[1] % 2 == 0:
+            difference = np.asarray(resize.downscale(rgb, 0.5)).astype(int) - references.half(rgb)
+            assert np.abs(difference).max() == 0, path.name
+
+
+def test_normalisation_and_augmentation_equal_float64(real_images):
+    shares = []
+    for path in real_images:
+        rgb = np.asarray(resize.downscale(images.read(path), 0.5))
+        normalized, quality = stain.normalize_with_quality(rgb)
+        assert stain.STATUS[int(quality.status)] == "ok", path.name
+        shares.append((within_one_level(normalized, references.macenko(rgb)), f"normalised {path.name}"))
+        for gains in GAINS:
+            ours = stain.augment(normalized, np.array(gains, np.float32))
+            theirs = references.augment(np.asarray(normalized), np.array(gains))
+            shares.append((within_one_level(ours, theirs), f"augmented {path.name} {gains}"))
+    assert min(shares)[0] >= 0.999, min(shares)
+    print(f"least share of pixels within one grey level: {min(shares)}")
