@@ -1,0 +1,54 @@
+"""ResNet-50 (He et al., arXiv:1512.03385) as Keras has it: [N, H, W, 3] -> feature maps by name.
+
+Keras's network differs from torchvision's: convolutions carry biases, and a block's stride sits on its first
+1 x 1 convolution and on the shortcut. Two variants share one set of weights:
+
+`keras`      today's Keras: batch-norm epsilon 1.001e-5, max-pool padded by one.
+`keras2018`  Keras 2.1.4 on Theano, which made the published descriptors: epsilon 1e-3, max-pool unpadded, and a 7 x 7
+             average pool at stride 7 before the global average, which drops the rows and columns that fill no window.
+"""
+
+import flax.linen as nn
+import jax
+
+from histojax.encoders import layers
+
+# Stage, blocks in it, inner channels (the block's output has four times as many).
+STAGES = ((2, 3, 64), (3, 4, 128), (4, 6, 256), (5, 3, 512))
+LAST = "conv5_block3_out"
+
+
+class ResNet50(nn.Module):
+    """The 2048-channel map that the global average is taken of."""
+
+    variant: str = "keras"
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> dict[str, jax.Array]:
+        legacy = self.variant == "keras2018"
+        # 193 px is the smallest side whose last map is 7 x 7, the window of the old average pool.
+        layers.require_size(images, 193 if legacy else 32, f"ResNet-50 ({self.variant})")
+        x = layers.conv(64, (7, 7), strides=2, padding=((3, 3), (3, 3)), name="conv1_conv")(images)
+        x = nn.relu(self.norm(x, "conv1_bn"))
+        x = layers.max_pool(x, 3, padding="VALID" if legacy else ((1, 1), (1, 1)))
+        for stage, blocks, channels in STAGES:
+            for block in range(1, blocks + 1):
+                stride = 2 if block == 1 and stage > 2 else 1
+                x = self.bottleneck(x, channels, stride, shortcut=block == 1, name=f"conv{stage}_block{block}")
+        return {LAST: layers.average_pool_valid(x, 7) if legacy else x}
+
+    def norm(self, x: jax.Array, name: str) -> jax.Array:
+        return layers.batch_norm(1e-3 if self.variant == "keras2018" else 1.001e-5, name)(x)
+
+    def bottleneck(self, x: jax.Array, channels: int, stride: int, shortcut: bool, name: str) -> jax.Array:
+        """1 x 1, 3 x 3, 1 x 1 convolutions beside a shortcut, projected where the shape changes."""
+        residual = x
+        if shortcut:
+            residual = layers.conv(4 * channels, (1, 1), strides=stride, padding="VALID", name=f"{name}_0_conv")(x)
+            residual = self.norm(residual, f"{name}_0_bn")
+        x = layers.conv(channels, (1, 1), strides=stride, padding="VALID", name=f"{name}_1_conv")(x)
+        x = nn.relu(self.norm(x, f"{name}_1_bn"))
+        x = layers.conv(channels, (3, 3), name=f"{name}_2_conv")(x)
+        x = nn.relu(self.norm(x, f"{name}_2_bn"))
+        x = layers.conv(4 * channels, (1, 1), padding="VALID", name=f"{name}_3_conv")(x)
+        return nn.relu(residual + self.norm(x, f"{name}_3_bn"))

@@ -1,0 +1,75 @@
+"""Every tap of every encoder against Keras 3 on JAX, weights carried over through the official HDF5 forms."""
+
+import jax
+import keras
+import numpy as np
+import pytest
+
+from histojax import encoders, weights
+from tests.parity import keras_models
+
+SIZES = [(400, 400), (650, 650), (333, 517)]
+
+
+def relative(ours: np.ndarray, theirs: np.ndarray) -> float:
+    return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+
+
+def keras_input(name: str, images: np.ndarray) -> np.ndarray:
+    """The official preprocessing of each network, by Keras itself."""
+    module = {
+        "ResNet": keras.applications.resnet50,
+        "Inception": keras.applications.inception_v3,
+        "VGG": keras.applications.vgg16,
+    }[name]
+    return np.asarray(module.preprocess_input(images.astype(np.float32).copy(), data_format="channels_last"))
+
+
+def assert_taps_agree(encoder, variables, model, names, images):
+    maps = model(keras_input(encoder.name, images), training=False)
+    maps = maps if isinstance(maps, list) else [maps]
+    ours = encoder.taps(variables, images)
+    assert list(ours) == list(names)
+    theirs = [np.asarray(each, np.float64).mean(axis=(1, 2)) for each in maps]
+    for tap, expected in zip(names, theirs, strict=True):
+        assert ours[tap].dtype == np.float32
+        assert relative(np.asarray(ours[tap]), expected) < 1e-5, tap
+    descriptors = np.asarray(encoder.descriptors(variables, images))
+    assert relative(descriptors, np.concatenate(theirs, axis=-1)) < 1e-5
+
+
+@pytest.mark.parametrize("name", list(encoders.ENCODERS))
+def test_taps_equal_keras(name, tmp_path, fields):
+    model = keras_models.application(name)
+    keras_models.write_official(model, tmp_path / "weights.h5")
+    variables = weights.load_h5(name, tmp_path / "weights.h5")
+    taps = keras_models.tap_model(model, keras_models.TAPS[name])
+    with jax.default_matmul_precision("highest"):
+        for height, width in SIZES:
+            assert_taps_agree(encoders.ENCODERS[name], variables, taps, keras_models.TAPS[name], fields(height, width))
+
+
+def test_resnet_of_2018_equals_the_old_architecture_in_keras_layers(tmp_path, fields):
+    model = keras_models.resnet50_2018()
+    keras_models.randomize(model, seed=1)
+    keras_models.write_2018(model, tmp_path / "weights.h5")
+    variables = weights.load_h5("ResNet", tmp_path / "weights.h5")
+    with jax.default_matmul_precision("highest"):
+        for height, width in SIZES:
+            assert_taps_agree(
+                encoders.RESNET_2018, variables, model, keras_models.TAPS["ResNet"], fields(height, width)
+            )
+
+
+def test_both_generations_of_the_resnet_file_give_the_same_variables(tmp_path):
+    model = keras_models.application("ResNet")
+    keras_models.write_official(model, tmp_path / "today.h5")
+    keras_models.write_2018(model, tmp_path / "2018.h5")
+    today, old = (weights.load_h5("ResNet", tmp_path / file) for file in ("today.h5", "2018.h5"))
+    assert weights.checksum(today) == weights.checksum(old)
+    jax.tree.map(np.testing.assert_array_equal, today, old)
+
+
+def test_a_corner_of_ones_stays_one_under_inceptions_average_pool():
+    pooled = np.asarray(encoders.layers.average_pool_same(np.ones((1, 5, 5, 2), np.float32)))
+    np.testing.assert_allclose(pooled, 1, rtol=1e-6)
