@@ -1,0 +1,72 @@
+"""A label table: CSV with a header `image,label[,group]`, or BACH's two columns without one."""
+
+import collections
+import csv
+from pathlib import Path
+
+from histojax import images
+from histojax.datasets import dataset
+from histojax.datasets.dataset import Dataset
+from histojax.errors import InputError
+
+
+def read_rows(table: Path) -> list[dict[str, str]]:
+    """The rows as {"image", "label", "group"?}; other columns are left out.
+
+    Raises:
+      InputError: no rows, no such columns, an empty cell, or an image named twice.
+    """
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            lines = [[cell.strip() for cell in row] for row in csv.reader(file) if any(cell.strip() for cell in row)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table} is no CSV text file: {error}") from error
+    header = ["image", "label"]
+    if lines and {"image", "label"} <= set(lines[0]):
+        header = lines.pop(0)
+    elif lines and (len(lines[0]) != 2 or not images.is_image_name(Path(lines[0][0]))):
+        raise InputError(
+            f"{table} starts with {','.join(lines[0])}: expected the header image,label or image,label,group"
+        )
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        row = dict(zip(header, line, strict=False))
+        row = {name: row.get(name, "") for name in ("image", "label", "group") if name in header}
+        if empty := [name for name, value in row.items() if not value]:
+            raise InputError(f"{table}, row {number}: no {' and no '.join(empty)} in {','.join(line)!r}")
+        rows.append(row)
+    if not rows:
+        raise InputError(f"{table} has no rows: expected image,label[,group]")
+    counts = collections.Counter(row["image"] for row in rows)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise InputError(f"{table} names images more than once: {', '.join(twice[:20])}")
+    return rows
+
+
+def load(table: Path, classes: tuple[str, ...] | None = None) -> Dataset:
+    """The images a table names, relative to its folder, or anywhere below it where the file name is found just once.
+
+    Raises:
+      InputError: an image that is missing or found twice, and as for `read_rows` and `dataset.build`.
+    """
+    rows = read_rows(table)
+    below = collections.defaultdict(list)
+    for path in sorted(table.parent.rglob("*")):
+        if images.is_image_name(path):
+            below[path.name].append(path)
+    labelled, groups, missing = {}, {}, []
+    for row in rows:
+        direct = table.parent / row["image"]
+        found = [direct] if direct.is_file() else below[row["image"]]
+        if len(found) != 1:
+            missing.append(f"{row['image']} ({'not found' if not found else ', '.join(map(str, found))})")
+            continue
+        labelled[found[0]] = row["label"]
+        groups[found[0]] = row.get("group", "")
+    if missing:
+        lists = "\n".join(f"  {item}" for item in missing[:20])
+        raise InputError(
+            f"{table} names {len(missing)} images that are not to be found, or not just once, in or below "
+            f"{table.parent}:\n{lists}"
+        )
+    return dataset.build(labelled, classes, groups if "group" in rows[0] else None)

@@ -1,0 +1,165 @@
+"""Descriptor files in the authors' layout, what is finished already, and what they were made with.
+
+<root>/<configuration>/<image name>.npy     float32 [A, D]
+<root>/<configuration>/manifest.json        protocol, weights, versions
+<root>/stain_qc.csv                         how the stain normalisation of each image went
+"""
+
+import hashlib
+import importlib.metadata
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from histojax import __version__, files
+from histojax.config import in_order
+from histojax.errors import InputError
+
+MANIFEST = "manifest.json"
+STAIN_QC = "stain_qc.csv"
+QC_COLUMNS = (
+    "image", "scale", "tissue_fraction", "stain_angle_degrees", "max_hematoxylin", "max_eosin", "status", "file_sha256",
+)  # fmt: skip
+VERSIONS_OF = ("jax", "flax", "numpy", "pillow")
+
+# What decides a descriptor; `versions` is recorded beside it.
+DECISIVE = ("protocol", "weights")
+
+Manifest = dict[str, Any]
+
+
+def file_of(root: Path, configuration: str, name: str) -> Path:
+    """Where the descriptors of an image are."""
+    return root / configuration / f"{name}.npy"
+
+
+def open_array(path: Path) -> np.ndarray:
+    """A descriptor file, checked for its form: float32 [A, D], memory-mapped; InputError where it is not that."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path} cannot be read as an array (.npy): {error}. Remove it and extract again") from error
+    if array.ndim != 2 or array.dtype != np.float32:
+        raise InputError(f"{path} holds {array.dtype} {array.shape}, expected float32 (augmentations, channels)")
+    return array
+
+
+def is_done(root: Path, configuration: str, name: str, shape: tuple[int, int]) -> bool:
+    """Whether an image's descriptors are there; a file of another shape is refused."""
+    path = file_of(root, configuration, name)
+    if not path.exists():
+        return False
+    found = open_array(path).shape
+    if found != shape:
+        raise InputError(f"{path} has shape {found}, expected {shape}: it is of another protocol; name another folder")
+    return True
+
+
+def write(root: Path, configuration: str, name: str, descriptors: np.ndarray) -> None:
+    """Writes float32 [A, D]; InputError where a value is not finite."""
+    if not np.isfinite(descriptors).all():
+        raise InputError(f"{configuration} gave descriptors of {name} that are not finite: the weights are unusable")
+    files.write_array(file_of(root, configuration, name), descriptors)
+
+
+def read(root: Path, configuration: str, names: Iterable[str]) -> np.ndarray:
+    """Descriptors of images in their order: float32 [N, A, D].
+
+    Raises:
+      InputError: files are missing, of different shapes, or hold NaN or infinity.
+    """
+    names = list(names)
+    paths = [file_of(root, configuration, name) for name in names]
+    if missing := [path.name for path in paths if not path.exists()]:
+        raise InputError(
+            f"{root / configuration} lacks the descriptors of {len(missing)} of {len(names)} images "
+            f"({', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}): run experiments.extract on them first"
+        )
+    shape = open_array(paths[0]).shape
+    descriptors = np.empty((len(paths), *shape), np.float32)
+    for i, path in enumerate(paths):
+        array = open_array(path)
+        if array.shape != shape:
+            raise InputError(
+                f"{path} has shape {array.shape}, but {paths[0]} has {shape}: extract again with one protocol"
+            )
+        descriptors[i] = array
+        if not np.isfinite(descriptors[i]).all():
+            raise InputError(f"{path} holds NaN or infinity: remove it and extract that image again")
+    return descriptors
+
+
+def configurations(root: Path) -> tuple[str, ...]:
+    """The configurations that have descriptors below the root."""
+    return in_order({path.parent.name for path in root.glob("*/*.npy")})
+
+
+def image_names(root: Path, configuration: str) -> tuple[str, ...]:
+    """The images that have descriptors of a configuration, by name."""
+    return tuple(sorted(path.stem for path in (root / configuration).glob("*.npy")))
+
+
+def versions() -> dict[str, str]:
+    """Of this library and of those whose numerics show in a descriptor."""
+    return {"histojax": __version__} | {name: importlib.metadata.version(name) for name in VERSIONS_OF}
+
+
+def read_manifest(root: Path, configuration: str) -> Manifest | None:
+    """What a configuration's descriptors were made with; None for files not made here (the authors')."""
+    path = root / configuration / MANIFEST
+    return files.read_json(path) if path.exists() else None
+
+
+def claim(root: Path, configuration: str, manifest: Manifest) -> None:
+    """Records what is about to be written, or refuses to mix it with what is there.
+
+    Raises:
+      InputError: the folder's descriptors are of another protocol or of other weights (the differences are shown), or
+        there are some without a manifest.
+    """
+    folder = root / configuration
+    found = read_manifest(root, configuration)
+    if found is None:
+        if any(folder.glob("*.npy")):
+            raise InputError(
+                f"{folder} holds descriptors without {MANIFEST}, so of unknown protocol: name another folder"
+            )
+        files.write_json(folder / MANIFEST, manifest | {"versions": versions()})
+    elif differing := differences(found, manifest):
+        raise InputError(
+            f"{folder} holds descriptors of another protocol; name another folder, or remove it to make them anew:\n"
+            + "\n".join(f"  {line}" for line in differing)
+        )
+
+
+def differences(found: Manifest, wanted: Manifest) -> list[str]:
+    """`protocol.crops: there 20, wanted 6` for each decisive value that differs."""
+    lines = []
+    for part in DECISIVE:
+        there, here = found.get(part, {}), wanted.get(part, {})
+        for name in sorted(there.keys() | here.keys()):
+            if there.get(name) != here.get(name):
+                lines.append(f"{part}.{name}: there {there.get(name)}, wanted {here.get(name)}")
+    return lines
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_stain_qc(root: Path) -> dict[tuple[str, str], list[str]]:
+    """The rows of stain_qc.csv by image and scale; empty where there is none yet."""
+    path = root / STAIN_QC
+    if not path.exists():
+        return {}
+    rows = files.read_csv(path, QC_COLUMNS)
+    return {(row["image"], row["scale"]): [row[column] for column in QC_COLUMNS] for row in rows}
+
+
+def write_stain_qc(root: Path, rows: dict[tuple[str, str], list[str]]) -> None:
+    """Writes the rows by image and scale."""
+    files.write_csv(root / STAIN_QC, (rows[key] for key in sorted(rows)), QC_COLUMNS)
