@@ -1,0 +1,43 @@
+"""Images to descriptors: frozen encoders over random crops of stain-augmented images.
+
+python -m experiments.extract --data=DIR --descriptors=OUT                 the paper's protocol
+python -m experiments.extract --data=groups.csv --descriptors=OUT --weights=random \\
+    --views=0.5-192,0.5-320 --augmentations=4 --crops=6                    a small one, untrained encoders
+
+Writes OUT/<encoder>-<scale>-<crop>/<image>.npy, float32 (augmentations, channels), a manifest.json beside them, and
+OUT/stain_qc.csv. Run again after a stop, it goes on at the first image that is missing.
+
+Time: the paper's protocol on 400 images is 2.4 million crops, 207 PFLOP: a task for an accelerator. Two processor cores
+do about 0.1 TFLOP/s: the second command took 22 minutes on 58 images. The rate and the time left are shown.
+"""
+
+from experiments import flags
+from histojax import datasets, extract
+from histojax.errors import InputError
+
+flags.define_data(required=False)
+flags.define_path("images", "Folder of unlabelled images, to be described in place of --data.", required=False)
+flags.define_path("descriptors", "Folder to write descriptors to.")
+flags.define_protocol("extraction")
+flags.define_computing()
+
+
+def main() -> None:
+    if (flags.path("data") is None) == (flags.path("images") is None):
+        raise InputError("pass either --data (labelled images) or --images (a folder of unlabelled ones)")
+    if flags.path("images"):
+        paths = datasets.unlabelled(flags.path("images"))
+    else:
+        paths = datasets.load(flags.path("data"), flags.classes()).paths
+    outcome = extract.run(
+        paths, flags.protocol("extraction").extraction, flags.path("descriptors"), **flags.computing()
+    )
+    print(f"{outcome.described} images described, {outcome.done_before} were done before: {flags.path('descriptors')}")
+    if outcome.fallbacks:
+        print(
+            f"{len(outcome.fallbacks)} images took the reference stains: see {flags.path('descriptors')}/stain_qc.csv"
+        )
+
+
+if __name__ == "__main__":
+    flags.run(main, __doc__)

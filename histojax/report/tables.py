@@ -1,0 +1,122 @@
+"""What an evaluation says in text and CSV: the paper's Table 1, the two-class figures, out-of-fold predictions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from histojax import files
+from histojax.folds import Folds
+from histojax.metrics import Judgement, TwoClass
+from histojax.report import published
+
+FUSION = "Model fusion"
+
+
+def accuracy_rows(judgement: Judgement, with_published: bool) -> list[tuple[str, np.ndarray]]:
+    """Rows of Table 1, (name, percent by fold [F]), the published row below ours where it is asked for."""
+    rows = []
+    ours = {published.row_name(name): each for name, each in judgement.by_configuration.items()}
+    for name, accuracies in (ours | {FUSION: judgement.accuracies}).items():
+        rows.append((name, 100 * accuracies))
+        if with_published and name in published.ACCURACY:
+            rows.append((f"  published {name}", np.array(published.ACCURACY[name])))
+    return rows
+
+
+def table1(rows: Sequence[tuple[str, np.ndarray]]) -> str:
+    """Rows as text: accuracy in percent by fold, mean and population standard deviation."""
+    folds = len(rows[0][1])
+    width = max(len(name) for name, _ in rows)
+    head = "".join(f"{f'f{fold}':>7}" for fold in range(1, folds + 1))
+    lines = [f"{'model':<{width}}{head}{'mean':>8}{'std':>6}"]
+    for name, values in rows:
+        cells = "".join(f"{value:7.1f}" for value in values)
+        cells += "       " * (folds - len(values))
+        lines.append(f"{name:<{width}}{cells}{np.mean(values):8.1f}{np.std(values):6.1f}")
+    return "\n".join(lines)
+
+
+def write_table1(path: Path, rows: Sequence[tuple[str, np.ndarray]]) -> None:
+    """The same rows as CSV."""
+    folds = len(rows[0][1])
+    header = ["model", *(f"f{fold}" for fold in range(1, folds + 1)), "mean", "std"]
+    cells = [
+        [name.strip(), *(f"{v:.1f}" for v in values), f"{np.mean(values):.1f}", f"{np.std(values):.1f}"]
+        for name, values in rows
+    ]
+    files.write_csv(path, cells, header)
+
+
+def two_class_lines(two_class: TwoClass, with_published: bool) -> list[str]:
+    """The two-class figures, a line each."""
+    percent = 100 * two_class.accuracies
+    lines = [f"{' + '.join(two_class.positive)} against the rest:"]
+    lines.append(f"  accuracy {percent.mean():.1f} +- {percent.std():.1f} % (mean and deviation over folds)")
+    lines.append(f"  ROC AUC {two_class.auc:.3f}")
+    for point in two_class.set_points:
+        lines.append(
+            f"  at set-point {point.threshold:.2f}: sensitivity {100 * point.sensitivity:.1f} %, "
+            f"specificity {100 * point.specificity:.1f} %"
+        )
+    if with_published:
+        mean, deviation = published.TWO_CLASS_ACCURACY
+        lines.append(f"  published: accuracy {mean} +- {deviation} %, ROC AUC {published.TWO_CLASS_AUC}")
+        for threshold, (sensitivity, specificity) in published.SET_POINTS.items():
+            lines.append(f"  published at {threshold:.2f}: sensitivity {sensitivity} %, specificity {specificity} %")
+    return lines
+
+
+def confusion_lines(confusion: np.ndarray, classes: Sequence[str]) -> list[str]:
+    """The confusion matrix as text, rows the truth."""
+    width = max(9, *(len(name) for name in classes)) + 2
+    lines = ["confusion matrix (rows: truth, columns: predicted):"]
+    lines.append(" " * width + "".join(f"{name:>{width}}" for name in classes))
+    lines += [
+        f"{name:>{width}}" + "".join(f"{n:>{width}d}" for n in row)
+        for name, row in zip(classes, confusion, strict=True)
+    ]
+    return lines
+
+
+def summary(judgement: Judgement, folds: Folds, provenance: str, with_published: bool) -> str:
+    """The whole evaluation as text, beginning with what the descriptors were made with."""
+    right = int(np.sum(judgement.predicted == folds.labels))
+    lines = [
+        f"{len(folds.names)} images of {len(folds.classes)} classes ({', '.join(folds.classes)}), {folds.count} folds",
+        provenance,
+        "",
+        "accuracy (%) of out-of-fold predictions by fold:",
+        table1(accuracy_rows(judgement, with_published)),
+        f"{right} of {len(folds.names)} images right ({100 * right / len(folds.names):.1f} %)",
+        "",
+    ]
+    if judgement.two_class is not None:
+        lines += [*two_class_lines(judgement.two_class, with_published), ""]
+    return "\n".join([*lines, *confusion_lines(judgement.confusion, folds.classes)]) + "\n"
+
+
+def write_predictions(
+    path: Path, names: Sequence[str], scores: np.ndarray, classes: Sequence[str], provenance: str,
+    positive: np.ndarray | None, folds: Folds | None = None,
+) -> None:  # fmt: skip
+    """One row per image: label, probabilities, positive score, and what made them; truth and fold where known."""
+    header = ["image", "predicted", *(f"p_{name}" for name in classes)]
+    columns = [
+        list(names),
+        [classes[i] for i in scores.argmax(axis=1)],
+        *(decimals(scores[:, k]) for k in range(len(classes))),
+    ]
+    if positive is not None:
+        header.append("positive_score")
+        columns.append(decimals(positive))
+    if folds is not None:
+        header[1:1] = ["label", "fold"]
+        columns[1:1] = [[folds.classes[i] for i in folds.labels], [fold + 1 for fold in folds.folds]]
+    header.append("weights")
+    columns.append([provenance] * len(names))
+    files.write_csv(path, zip(*columns, strict=True), header)
+
+
+def decimals(values: np.ndarray) -> list[str]:
+    return [f"{value:.6f}" for value in values]

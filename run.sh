@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# How histojax is run. Needs Python >= 3.11 and nothing else; makes .venv and installs what it needs, once.
+#   ./run.sh                    the demo: synthetic tissue, untrained encoders; a few minutes on two cores
+#   ./run.sh test               lint and tests
+#   ./run.sh test-slow          the tests that take minutes each
+#   ./run.sh bach DIR [TEST]    the paper's protocol on your copy of BACH, with ImageNet weights; predicts the images in
+#                               the folder TEST, if given
+set -euo pipefail
+cd "$(dirname "$0")"
+
+install() {  # install REQUIREMENTS: into .venv, unless this very file (and those it names) was installed there already
+  local python=${PYTHON:-python3} stamp
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    { echo "error: histojax needs Python >= 3.11, $python is $("$python" -V 2>&1); name another with PYTHON=..." >&2; exit 1; }
+  stamp=".venv/installed-$(cat requirements*.txt | cksum | cut -d' ' -f1)-$1"
+  [ -e "$stamp" ] && return
+  echo "installing $1 into .venv"
+  [ -x .venv/bin/python ] || "$python" -m venv .venv
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$1"
+  touch "$stamp"
+}
+
+case "${1:-demo}" in
+  demo)
+    install requirements.txt
+    .venv/bin/python -m experiments.demo
+    ;;
+  test)
+    install requirements-test.txt
+    .venv/bin/ruff check .
+    .venv/bin/ruff format --check .
+    .venv/bin/python -m pytest -m "not slow" "${@:2}"
+    ;;
+  test-slow)
+    install requirements-test.txt
+    .venv/bin/python -m pytest -m slow "${@:2}"
+    ;;
+  bach)
+    [ -n "${2:-}" ] || { echo "usage: ./run.sh bach DIR [TEST]: DIR is ICIAR2018_BACH_Challenge as unzipped" >&2; exit 2; }
+    install requirements.txt
+    .venv/bin/python -m experiments.extract --data="$2" --descriptors=runs/bach/descriptors
+    .venv/bin/python -m experiments.train --data="$2" --descriptors=runs/bach/descriptors --models=runs/bach/models
+    .venv/bin/python -m experiments.evaluate --models=runs/bach/models --report=runs/bach/report
+    [ -z "${3:-}" ] ||
+      .venv/bin/python -m experiments.predict --models=runs/bach/models --images="$3" --out=runs/bach/predictions
+    ;;
+  *)
+    sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+    ;;
+esac

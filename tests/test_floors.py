@@ -1,0 +1,131 @@
+"""The house stands: imports only go down, pure functions do no I/O, each engine runs without the other's libraries."""
+
+import ast
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import histojax
+
+ROOT = Path(histojax.__file__).parent
+
+FLOORS = {
+    "": 0,
+    "config": 0,
+    "errors": 0,
+    "files": 0,
+    "progress": 0,
+    "resize": 1,
+    "stain": 1,
+    "crops": 1,
+    "pooling": 1,
+    "encoders": 1,
+    "images": 1,
+    "store": 1,
+    "download": 1,
+    "datasets": 1,
+    "folds": 1,
+    "weights": 2,
+    "extract": 2,
+    "boost": 2,
+    "metrics": 3,
+    "report": 4,
+    "predict": 4,
+}
+# Steps within a floor, each the only one of its kind; none of them leads back.
+SIDEWAYS = {
+    ("config", "errors"),
+    ("files", "errors"),
+    ("encoders", "pooling"),
+    ("datasets", "images"),
+    ("folds", "datasets"),
+    ("extract", "weights"),
+    ("predict", "report"),
+}
+PURE = ("resize", "stain", "crops", "pooling", "encoders")
+OUTSIDE = ("images", "store", "download", "datasets", "folds", "boost", "metrics", "report")
+IO = {"os", "pathlib", "io", "shutil", "time", "random", "absl", "PIL", "h5py"}
+
+
+def imports(part: str) -> set[str]:
+    """Every module that a part of histojax imports, whole names."""
+    files = [ROOT / f"{part}.py"] if (ROOT / f"{part}.py").exists() else sorted((ROOT / part).glob("*.py"))
+    found = set()
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def parts_of(part: str) -> set[str]:
+    """The parts of histojax that a part imports, itself left out."""
+    ours = {name.split(".")[1] for name in imports(part) if name.startswith("histojax.")}
+    return {name if name in FLOORS else "" for name in ours} - {part}
+
+
+def test_every_part_has_its_floor():
+    found = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert found - {"__init__"} == set(FLOORS) - {""}
+
+
+@pytest.mark.parametrize("part", [name for name in FLOORS if name])
+def test_imports_only_go_down(part):
+    up = {name for name in parts_of(part) if FLOORS[name] >= FLOORS[part] and (part, name) not in SIDEWAYS} - {""}
+    assert not up, f"{part} imports {up} from its own floor or above"
+
+
+@pytest.mark.parametrize("part", PURE)
+def test_pure_functions_do_no_io(part):
+    assert not {name.split(".")[0] for name in imports(part)} & IO
+    assert not parts_of(part) & {"files", "progress", "images", "store", "download", "datasets", "weights"}
+
+
+@pytest.mark.parametrize("part", OUTSIDE)
+def test_files_and_trees_do_not_touch_jax(part):
+    assert not {name.split(".")[0] for name in imports(part)} & {"jax", "flax", "optax"}
+
+
+def run_without(blocked: str, code: str) -> subprocess.CompletedProcess:
+    """Runs Python in a process in which the named packages cannot be imported."""
+    blocker = f"""
+        import sys
+        class Blocker:
+            def find_spec(self, name, path=None, target=None):
+                if name.split(".")[0] in {blocked.split()!r}:
+                    raise ModuleNotFoundError(name)
+        sys.meta_path.insert(0, Blocker())
+    """
+    program = textwrap.dedent(blocker) + textwrap.dedent(code)
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT.parent, check=False)
+
+
+def test_extraction_runs_with_nothing_but_jax_flax_numpy_scikit_image_absl_and_h5py(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    Image.fromarray(rng.integers(60, 255, (80, 90, 3), dtype=np.uint8)).save(tmp_path / "images" / "a.png")
+    code = f"""
+        sys.argv = ["extract", "--images={tmp_path}/images", "--descriptors={tmp_path}/out", "--weights=random",
+                    "--encoders=VGG", "--views=1.0-64", "--augmentations=2", "--crops=2"]
+        import runpy
+        runpy.run_module("experiments.extract", run_name="__main__")
+    """
+    blocked = "lightgbm tensorflow_datasets tensorflow sklearn matplotlib optax tqdm pandas keras cv2"
+    # flax itself imports optax, where it is installed, for its training state: blocked here with everything else.
+    done = run_without(blocked.replace("optax ", ""), code)
+    assert done.returncode == 0, done.stderr
+    assert np.load(tmp_path / "out" / "VGG-1.0-64" / "a.npy").shape == (2, 1408)
+
+
+def test_trees_and_judgement_run_where_there_is_no_jax():
+    done = run_without(
+        "jax jaxlib flax optax", "import histojax.boost, histojax.metrics, histojax.report, histojax.predict"
+    )
+    assert done.returncode == 0, done.stderr
