@@ -57,6 +57,9 @@ class Progress:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         now = time.monotonic()
         rate = self.done / max(now - self.start, 1e-9)
+        if self.total == 0:
+            self.write(f"{self.title}: nothing left to do", end="\n")
+            return
         ending = "" if kind is None else " (stopped)"
         self.write(
             f"{self.title}: {self.done} {self.unit} in {duration(now - self.start)}, {rate:.3g} {self.unit}/s{ending}",

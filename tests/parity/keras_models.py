@@ -95,7 +95,7 @@ def write_2018(model: keras.Model, path: Path) -> None:
 
 
 def resnet50_2018() -> keras.Model:
-    """ResNet-50 of Keras 2.1.4 on Theano, rebuilt layer by layer: symmetric padding, epsilon 1e-3, 7 x 7 pool at the end."""
+    """ResNet-50 of Keras 2.1.4 on Theano, layer by layer: symmetric padding, epsilon 1e-3, 7 x 7 pool at the end."""
 
     def norm(x, name):
         return layers.BatchNormalization(epsilon=1e-3, name=name)(x)

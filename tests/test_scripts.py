@@ -1,0 +1,270 @@
+"""The scripts as a user runs them: the whole way on small images, and one clear message for each thing wrong."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from histojax import encoders, stain, weights
+from histojax.files import write_csv
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["--weights=random", "--encoders=VGG,ResNet", "--views=0.5-40", "--augmentations=2", "--crops=2"]
+
+
+def run(script: str, *arguments: object, root: Path = ROOT) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", f"experiments.{script}", *map(str, arguments)]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+
+def refused(script: str, *arguments: object) -> str:
+    """Runs a script that must fail, with one message and no traceback; returns the message."""
+    done = run(script, *arguments)
+    assert done.returncode != 0, done.stdout
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.stderr.count("error:") == 1, done.stderr
+    return done.stderr
+
+
+def tissue(seed: int, dark: float = 0.5, size: tuple[int, int] = (100, 120)) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    amounts = rng.gamma(2, [dark, 0.4], (size[0] // 4, size[1] // 4, 2)).repeat(4, 0).repeat(4, 1)
+    return np.clip(240 * np.exp(-amounts @ np.array(stain.REFERENCE_STAINS).T), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Two classes of twelve images, and three without a label."""
+    root = tmp_path_factory.mktemp("data")
+    for label, dark in (("benign", 0.3), ("malignant", 0.5)):
+        (root / "train" / label).mkdir(parents=True)
+        for i in range(12):
+            Image.fromarray(tissue(i, dark)).save(root / "train" / label / f"{label}{i:02d}.png")
+    (root / "new").mkdir()
+    for i in range(3):
+        Image.fromarray(tissue(100 + i, 0.5)).save(root / "new" / f"test{i}.tif", compression="tiff_lzw")
+    return root
+
+
+@pytest.fixture(scope="module")
+def runs(data, tmp_path_factory) -> Path:
+    """Everything the four scripts write."""
+    out = tmp_path_factory.mktemp("runs")
+    small = ["--folds=3", "--seeds=1", "--rounds=10", "--workers=2"]
+    for step in (
+        ["extract", f"--data={data}/train", f"--descriptors={out}/descriptors", *SMALL],
+        ["train", f"--data={data}/train", f"--descriptors={out}/descriptors", f"--models={out}/models", *small],
+        ["evaluate", f"--models={out}/models", f"--report={out}/report"],
+        ["predict", f"--models={out}/models", f"--images={data}/new", f"--out={out}/predictions"],
+    ):
+        done = run(*step)
+        assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_the_report_holds_the_table_the_figures_and_says_that_weights_are_random(runs):
+    report = runs / "report"
+    summary = (report / "summary.txt").read_text()
+    assert "UNTRAINED" in summary
+    assert "VGG-40" in summary
+    assert "Model fusion" in summary
+    assert {"benign", "malignant"} <= set(summary.split())
+    for figure in ("roc.png", "confusion.png"):
+        with Image.open(report / figure) as image:
+            assert image.size[0] > 400
+    numbers = json.loads((report / "metrics.json").read_text())
+    assert "UNTRAINED" in numbers["weights"]
+    assert np.sum(numbers["confusion"]) == 24
+    with open(report / "out_of_fold.csv") as file:
+        rows = list(csv.DictReader(file))
+    right = sum(row["label"] == row["predicted"] for row in rows)
+    assert len(rows) == 24
+    assert numbers["accuracy"] == pytest.approx(right / 24)
+    assert all(float(row["p_benign"]) + float(row["p_malignant"]) == pytest.approx(1, abs=1e-5) for row in rows)
+
+
+def test_predictions_come_with_probabilities_and_in_the_authors_form(runs):
+    with open(runs / "predictions" / "predictions.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == ["test0", "test1", "test2"]
+    submission = [line.split(",") for line in (runs / "predictions" / "submission.csv").read_text().splitlines()]
+    assert submission == [[f"test{i}.tif", row["predicted"]] for i, row in enumerate(rows)]
+    assert all("UNTRAINED" in row["weights"] for row in rows)
+
+
+def test_images_described_before_are_predicted_the_same(runs, tmp_path):
+    descriptors = runs / "predictions" / "descriptors"
+    done = run("predict", f"--models={runs}/models", f"--descriptors={descriptors}", f"--out={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    before, after = ((folder / "predictions.csv").read_text() for folder in (runs / "predictions", tmp_path))
+    assert before == after
+
+
+def test_a_second_run_of_every_step_changes_nothing(data, runs):
+    times = {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.suffix in (".npy", ".txt")}
+    times = {path: time for path, time in times.items() if path.parent.name != "report"}
+    done = run("extract", f"--data={data}/train", f"--descriptors={runs}/descriptors", *SMALL)
+    assert "0 images described, 24 were done before" in done.stdout
+    done = run(
+        "train", f"--data={data}/train", f"--descriptors={runs}/descriptors", f"--models={runs}/models",
+        "--folds=3", "--seeds=1", "--rounds=10",
+    )  # fmt: skip
+    assert "0 models trained, 6 are there" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+@pytest.mark.parametrize("script", ["extract", "train", "evaluate", "predict", "demo"])
+def test_help_shows_the_command_and_the_flags(script):
+    help_text = run(script, "--help").stdout
+    assert f"python -m experiments.{script}" in help_text
+    assert "--" in help_text.split(f"experiments/{script}.py:")[1]
+
+
+def one_image(folder: Path, name: str = "image.png", size: tuple[int, int] = (100, 120)) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(tissue(0, size=size)).save(folder / name)
+    return folder
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def small_image(root: Path) -> list[str]:
+    return [f"--images={one_image(root / 'a', size=(60, 76))}"]
+
+
+def truncated_tiff(root: Path) -> list[str]:
+    truncate(one_image(root / "a", "image.tif") / "image.tif")
+    return [f"--images={root / 'a'}"]
+
+
+def text_named_png(root: Path) -> list[str]:
+    (one_image(root / "a") / "note.png").write_text("no image")
+    return [f"--images={root / 'a'}"]
+
+
+def sixteen_bits(root: Path) -> list[str]:
+    Image.fromarray(np.zeros((100, 120), np.uint16)).save(one_image(root / "a") / "deep.png")
+    return [f"--images={root / 'a'}"]
+
+
+def unknown_class_folder(root: Path) -> list[str]:
+    for name in ("Normal", "Benign", "InSitu", "Invasive", "Other"):
+        one_image(root / "a" / name, f"{name}.png")
+    return [f"--data={root / 'a'}"]
+
+
+def missing_in_table(root: Path) -> list[str]:
+    write_csv(one_image(root / "a") / "labels.csv", [("image.png", "x"), ("gone.png", "y")], ["image", "label"])
+    return [f"--data={root / 'a' / 'labels.csv'}"]
+
+
+def duplicate_names(root: Path) -> list[str]:
+    one_image(root / "a" / "x")
+    one_image(root / "a" / "y")
+    return [f"--data={root / 'a'}"]
+
+
+def read_only_output(root: Path) -> list[str]:
+    return [f"--images={one_image(root / 'a')}", "--descriptors=/proc/histojax"]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (small_image, "smaller than the 40 px crop"),
+        (truncated_tiff, "cut short"),
+        (text_named_png, "no TIFF, PNG or JPEG"),
+        (sixteen_bits, "16 bits per sample"),
+        (unknown_class_folder, "Other"),
+        (missing_in_table, "gone.png"),
+        (duplicate_names, "must be unique"),
+        (read_only_output, "cannot be written to"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_bad_images_and_tables_end_in_one_message_and_nothing_written(tmp_path, make, message):
+    arguments = [f"--descriptors={tmp_path / 'out'}", *SMALL, *make(tmp_path)]
+    assert message in refused("extract", *arguments)
+    assert not list((tmp_path / "out").rglob("*.npy"))
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_descriptors_of_another_protocol_are_refused(data, runs):
+    arguments = [*SMALL[:-1], "--crops=3"]
+    message = refused("extract", f"--data={data}/train", f"--descriptors={runs}/descriptors", *arguments)
+    assert "protocol.crops: there 2, wanted 3" in message
+
+
+def test_fewer_images_in_a_class_than_folds_are_refused(data, runs, tmp_path):
+    arguments = [f"--data={data}/train", f"--descriptors={runs}/descriptors", f"--models={tmp_path}/models"]
+    message = refused("train", *arguments, "--folds=13")
+    assert "fewer images than the 13 folds" in message
+
+
+def test_a_descriptor_file_with_nan_is_refused(data, runs, tmp_path):
+    for path in (runs / "descriptors").rglob("*"):
+        if path.is_file():
+            target = tmp_path / "descriptors" / path.relative_to(runs / "descriptors")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    spoilt = tmp_path / "descriptors" / "VGG-0.5-40" / "benign03.npy"
+    array = np.load(spoilt)
+    array[1, 7] = np.nan
+    np.save(spoilt, array)
+    arguments = [f"--data={data}/train", f"--descriptors={tmp_path}/descriptors", f"--models={tmp_path}/models"]
+    message = refused("train", *arguments, "--folds=3", "--seeds=1", "--rounds=2")
+    assert str(spoilt) in message
+    assert "NaN" in message
+
+
+def official_vgg(path: Path, leave_out: str = "") -> None:
+    """A file of the official form with random values."""
+    with h5py.File(path, "w") as file:
+        layers = {}
+        for name, shape in weights.shapes(encoders.ENCODERS["VGG"]).items():
+            _, layer, leaf = name.split("/")
+            layers.setdefault(layer, []).append((f"{layer}/{leaf}:0", shape))
+        layers.pop(leave_out, None)
+        for layer, datasets in layers.items():
+            group = file.create_group(layer)
+            group.attrs["weight_names"] = [name.encode() for name, _ in datasets]
+            for name, shape in datasets:
+                group[name] = np.zeros(shape, np.float32)
+        file.attrs["layer_names"] = [layer.encode() for layer in layers]
+
+
+def test_a_weight_file_with_a_wrong_checksum_is_refused(tmp_path):
+    official_vgg(tmp_path / encoders.ENCODERS["VGG"].weight_file.file)
+    message = refused(
+        "extract", f"--images={one_image(tmp_path / 'a')}", f"--descriptors={tmp_path}/out", "--encoders=VGG",
+        "--views=0.5-40", f"--weights_dir={tmp_path}", f"--weights_cache={tmp_path}/cache",
+    )  # fmt: skip
+    assert encoders.ENCODERS["VGG"].weight_file.md5 in message
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_weight_file_with_a_layer_missing_is_refused_listing_it(tmp_path):
+    official_vgg(tmp_path / "vgg.h5", leave_out="block4_conv2")
+    with pytest.raises(weights.InputError, match="missing: params/block4_conv2/kernel"):
+        weights.load_h5("VGG", tmp_path / "vgg.h5")
+
+
+def test_models_and_folders_that_are_not_there_are_named(tmp_path):
+    assert "run experiments.train first" in refused("evaluate", f"--models={tmp_path}", f"--report={tmp_path}/r")
+    message = refused("train", f"--data={tmp_path}/no", f"--descriptors={tmp_path}", f"--models={tmp_path}/m")
+    assert "run experiments.extract first" in message
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_prediction_folder_without_images_is_refused(runs, tmp_path):
+    message = refused("predict", f"--models={runs}/models", f"--images={tmp_path}", f"--out={tmp_path}/out")
+    assert "holds no image" in message
