@@ -46,6 +46,16 @@ def open_image(path: Path) -> Image.Image:
         ) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path} cannot be opened as an image: {error}") from error
+    try:
+        refuse_unfit(image, path)
+    except BaseException:
+        image.close()
+        raise
+    return image
+
+
+def refuse_unfit(image: Image.Image, path: Path) -> None:
+    """Raises InputError unless the image is one page of 8-bit RGB, RGBA, grey or palette."""
     pages = getattr(image, "n_frames", 1)
     if pages > 1:
         raise InputError(f"{path} has {pages} pages, expected one: save the page you mean as a file of its own")
@@ -55,7 +65,6 @@ def open_image(path: Path) -> Image.Image:
             f"{path} has {bits} bits per sample in mode {image.mode}, expected 8-bit RGB (RGBA, grey and palette are "
             "converted): convert it to 8-bit RGB"
         )
-    return image
 
 
 def size(path: Path) -> tuple[int, int]:

@@ -91,7 +91,8 @@ class Judgement:
     Attributes:
       scores: float64 [N, K], blended.
       predicted: int [N].
-      by_configuration: accuracy in each fold of each configuration alone, float64 [F].
+      by_configuration: accuracy of each configuration alone, float64 [S, F]: each seed's models judged by themselves,
+        as in the paper's table, whose single models' accuracies are no whole numbers of a fold's 40 images.
       accuracies: float64 [F], of the blend.
       confusion: int [K, K], rows the truth.
       two_class: None where no class counts as positive.
@@ -118,11 +119,13 @@ def judge(
     """
     blended = blend(list(scores.values()))
     predicted = blended.argmax(axis=1)
-    alone = {name: blend([each]).argmax(axis=1) for name, each in scores.items()}
+    alone = {name: [blend([seed[None]]).argmax(axis=1) for seed in each] for name, each in scores.items()}
     return Judgement(
         scores=blended,
         predicted=predicted,
-        by_configuration={name: accuracy_by_fold(each, truth, folds) for name, each in alone.items()},
+        by_configuration={
+            name: np.array([accuracy_by_fold(seed, truth, folds) for seed in seeds]) for name, seeds in alone.items()
+        },
         accuracies=accuracy_by_fold(predicted, truth, folds),
         confusion=confusion_matrix(truth, predicted, labels=range(len(classes))),
         two_class=judge_two_classes(blended, predicted, truth, folds, classes, positive) if positive else None,

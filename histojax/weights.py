@@ -4,7 +4,6 @@ Variables are {"params": {layer: {"kernel", "bias", "scale"}}, "batch_stats": {l
 A flat name is `params/conv1_conv/kernel`.
 """
 
-import difflib
 import hashlib
 import os
 import re
@@ -89,10 +88,13 @@ def inception_table(found: KerasFile, layers: list[str]) -> dict[str, str]:
         if len(theirs) == len(ours):
             table |= dict(zip(theirs, ours, strict=True))
             continue
-        their_shapes = [next(iter(found[name].values())).shape for name in theirs]
-        our_shapes = [expected[f"params/{name}/{leaf}"] for name in ours]
-        for match in difflib.SequenceMatcher(None, their_shapes, our_shapes, autojunk=False).get_matching_blocks():
-            table |= {theirs[match.a + i]: ours[match.b + i] for i in range(match.size)}
+        too_few = len(theirs) < len(ours)
+        while theirs and ours:
+            fits = next(iter(found[theirs[0]].values())).shape == expected[f"params/{ours[0]}/{leaf}"]
+            if fits:
+                table[theirs[0]] = ours[0]
+            theirs = theirs[1:] if fits or not too_few else theirs
+            ours = ours[1:] if fits or too_few else ours
     return table
 
 
@@ -263,7 +265,7 @@ def imagenet(encoder: Encoder, cache: Path | None = None, weights_dir: Path | No
 def load_npz(path: Path) -> Flat | None:
     """The arrays of a converted file, or None where it is absent or damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error):
         return None

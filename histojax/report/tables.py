@@ -1,5 +1,6 @@
 """What an evaluation says in text and CSV: the paper's Table 1, the two-class figures, out-of-fold predictions."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,38 +14,48 @@ from histojax.report import published
 FUSION = "Model fusion"
 
 
-def accuracy_rows(judgement: Judgement, with_published: bool) -> list[tuple[str, np.ndarray]]:
-    """Rows of Table 1, (name, percent by fold [F]), the published row below ours where it is asked for."""
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of Table 1 in percent: accuracy by fold [F], mean and population standard deviation."""
+
+    name: str
+    by_fold: tuple[float, ...]
+    mean: float
+    deviation: float
+
+
+def accuracy_rows(judgement: Judgement, with_published: bool) -> list[Row]:
+    """Rows of Table 1, the published row below ours where it is asked for.
+
+    A configuration's row averages its seeds, its deviation is over seeds and folds; the blend's is over folds.
+    """
     rows = []
     ours = {published.row_name(name): each for name, each in judgement.by_configuration.items()}
-    for name, accuracies in (ours | {FUSION: judgement.accuracies}).items():
-        rows.append((name, 100 * accuracies))
+    for name, accuracies in (ours | {FUSION: judgement.accuracies[None]}).items():
+        percent = 100 * accuracies
+        rows.append(Row(name, tuple(percent.mean(axis=0)), float(percent.mean()), float(percent.std())))
         if with_published and name in published.ACCURACY:
-            rows.append((f"  published {name}", np.array(published.ACCURACY[name])))
+            rows.append(Row(f"  published {name}", published.ACCURACY[name], *published.MEAN_AND_DEVIATION[name]))
     return rows
 
 
-def table1(rows: Sequence[tuple[str, np.ndarray]]) -> str:
-    """Rows as text: accuracy in percent by fold, mean and population standard deviation."""
-    folds = len(rows[0][1])
-    width = max(len(name) for name, _ in rows)
+def table1(rows: Sequence[Row]) -> str:
+    """The rows as text."""
+    folds = len(rows[0].by_fold)
+    width = max(len(row.name) for row in rows)
     head = "".join(f"{f'f{fold}':>7}" for fold in range(1, folds + 1))
     lines = [f"{'model':<{width}}{head}{'mean':>8}{'std':>6}"]
-    for name, values in rows:
-        cells = "".join(f"{value:7.1f}" for value in values)
-        cells += "       " * (folds - len(values))
-        lines.append(f"{name:<{width}}{cells}{np.mean(values):8.1f}{np.std(values):6.1f}")
+    for row in rows:
+        cells = "".join(f"{value:7.1f}" for value in row.by_fold)
+        lines.append(f"{row.name:<{width}}{cells}{row.mean:8.1f}{row.deviation:6.1f}")
     return "\n".join(lines)
 
 
-def write_table1(path: Path, rows: Sequence[tuple[str, np.ndarray]]) -> None:
+def write_table1(path: Path, rows: Sequence[Row]) -> None:
     """The same rows as CSV."""
-    folds = len(rows[0][1])
+    folds = len(rows[0].by_fold)
     header = ["model", *(f"f{fold}" for fold in range(1, folds + 1)), "mean", "std"]
-    cells = [
-        [name.strip(), *(f"{v:.1f}" for v in values), f"{np.mean(values):.1f}", f"{np.std(values):.1f}"]
-        for name, values in rows
-    ]
+    cells = [[row.name.strip(), *(f"{value:.1f}" for value in (*row.by_fold, row.mean, row.deviation))] for row in rows]
     files.write_csv(path, cells, header)
 
 

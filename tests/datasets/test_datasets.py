@@ -1,0 +1,160 @@
+"""Class folders, label tables and BACH as unzipped become the same data set; what is wrong with them is told."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from histojax import datasets
+from histojax.config import BACH_CLASSES
+from histojax.datasets import bach
+from histojax.errors import InputError
+
+FOLDERS = {"Normal": "n", "Benign": "b", "InSitu": "is", "Invasive": "iv"}
+
+
+def image(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((4, 4, 3), 200, np.uint8)).save(path)
+    return path
+
+
+def challenge(root: Path, each: int = 2) -> Path:
+    """BACH's folder as it comes from the zip."""
+    photos = root / "ICIAR2018_BACH_Challenge" / "Photos"
+    rows = []
+    for label, prefix in FOLDERS.items():
+        for i in range(1, each + 1):
+            rows.append(f"{image(photos / label / f'{prefix}{i:03d}.tif').name},{label}")
+    (photos / "microscopy_ground_truth.csv").write_text("\n".join(rows) + "\n")
+    return photos
+
+
+def test_class_folders_are_alphabetical_and_other_files_are_left_out(tmp_path):
+    for name in ("tumour/b.png", "stroma/a.jpg", "stroma/c.TIF"):
+        image(tmp_path / name.lower().replace(".tif", ".tif")).rename(tmp_path / name)
+    for junk in ("stroma/Thumbs.db", "stroma/.hidden.png", "stroma/notes.txt"):
+        (tmp_path / junk).touch()
+    (tmp_path / ".git").mkdir()
+    dataset = datasets.load(tmp_path)
+    assert dataset.classes == ("stroma", "tumour")
+    assert dataset.names == ("a", "c", "b")
+    assert dataset.labels == (0, 0, 1)
+    assert dataset.groups is None
+
+
+@pytest.mark.parametrize("where", [".", "..", "../.."])
+def test_bach_is_found_at_photos_and_above(tmp_path, where):
+    dataset = datasets.load((challenge(tmp_path) / where).resolve())
+    assert dataset.classes == BACH_CLASSES
+    assert dataset.names == ("n001", "n002", "b001", "b002", "is001", "is002", "iv001", "iv002")
+    assert dataset.labels == (0, 0, 1, 1, 2, 2, 3, 3)
+
+
+def test_bachs_ground_truth_is_a_label_table_as_it_comes(tmp_path):
+    photos = challenge(tmp_path)
+    assert datasets.load(photos / "microscopy_ground_truth.csv") == datasets.load(photos)
+
+
+def test_a_ground_truth_that_differs_from_the_folders_is_refused(tmp_path):
+    photos = challenge(tmp_path)
+    table = photos / "microscopy_ground_truth.csv"
+    table.write_text(table.read_text().replace("b001.tif,Benign", "b001.tif,InSitu"))
+    with pytest.raises(InputError, match="b001.tif: table InSitu, folder Benign"):
+        datasets.load(tmp_path)
+
+
+def test_a_table_gives_labels_and_groups_to_images_beside_and_below_it(tmp_path):
+    image(tmp_path / "x.png")
+    image(tmp_path / "deep" / "er" / "y.png")
+    (tmp_path / "labels.csv").write_text("\ufeffimage,label,group,note\nx.png,b,p1,-\ny.png,a,p2,-\n", encoding="utf-8")
+    dataset = datasets.load(tmp_path / "labels.csv")
+    assert (dataset.names, dataset.classes, dataset.groups) == (("y", "x"), ("a", "b"), ("p2", "p1"))
+
+
+def test_the_order_of_classes_can_be_chosen(tmp_path):
+    image(tmp_path / "a" / "1.png")
+    image(tmp_path / "b" / "2.png")
+    assert datasets.load(tmp_path, ("b", "a")).names == ("2", "1")
+    with pytest.raises(InputError, match="not expected: b; expected a, c"):
+        datasets.load(tmp_path, ("a", "c"))
+    with pytest.raises(InputError, match="no image of class c"):
+        datasets.load(tmp_path, ("a", "b", "c"))
+
+
+def test_the_real_table_is_read(shared_data):
+    dataset = datasets.load(shared_data / "ucsb_breast" / "groups.csv")
+    assert (len(dataset.names), dataset.classes, len(set(dataset.groups))) == (58, ("benign", "malignant"), 10)
+    assert dataset.labels.count(1) == 26
+
+
+def folder_with(*names: str):
+    def make(root: Path) -> Path:
+        for name in names:
+            image(root / name)
+        return root
+
+    return make
+
+
+def with_empty_class(root: Path) -> Path:
+    (image(root / "a" / "1.png").parents[1] / "b").mkdir()
+    return root
+
+
+def table(text: str):
+    def make(root: Path) -> Path:
+        image(root / "x.png")
+        image(root / "d" / "twice.png")
+        image(root / "e" / "twice.png")
+        (root / "t.csv").write_text(text)
+        return root / "t.csv"
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (folder_with("Normal/1.png", "Benign/2.png", "InSitu/3.png", "Invasive/4.png", "Other/5.png"), "Other"),
+        (folder_with("Normal/1.png", "InSitu/3.png", "Invasiv/4.png"), "Invasiv"),
+        (folder_with("a/1.png"), "only one class"),
+        (folder_with("1.png"), "no class folders"),
+        (folder_with("a/1.png", "b/1.tif"), "must be unique"),
+        (folder_with("a/1.png", "a/1.jpg", "b/2.png"), "must be unique"),
+        (with_empty_class, "holds no TIFF, PNG or JPEG"),
+        (lambda root: root / "absent", "is not there"),
+        (table("image,label\nx.png,a\nz.png,b\n"), r"z.png \(not found\)"),
+        (table("image,label\nx.png,a\ntwice.png,b\n"), "not just once"),
+        (table("image,label\nx.png,a\nx.png,b\n"), "more than once: x.png"),
+        (table("image,label\nx.png,\n"), "row 1: no label"),
+        (table("image,label,group\nx.png,a\n"), "row 1: no group"),
+        (table("name;label\nx.png;a\n"), "expected the header"),
+        (table("image,label\n"), "has no rows"),
+        (table(""), "has no rows"),
+    ],
+)
+def test_what_is_wrong_is_told(tmp_path, make, message):
+    with pytest.raises(InputError, match=message):
+        datasets.load(make(tmp_path))
+
+
+def test_unlabelled_images_are_those_directly_in_a_folder(tmp_path):
+    image(tmp_path / "b.png")
+    image(tmp_path / "a.tif")
+    image(tmp_path / "deeper" / "c.png")
+    assert [path.name for path in datasets.unlabelled(tmp_path)] == ["a.tif", "b.png"]
+    with pytest.raises(InputError, match="is not a folder"):
+        datasets.unlabelled(tmp_path / "b.png")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no image"):
+        datasets.unlabelled(tmp_path / "empty")
+
+
+def test_bach_is_known_by_count_classes_and_names():
+    names = tuple(f"{prefix}{i:03d}" for prefix in FOLDERS.values() for i in range(1, 101))
+    assert bach.is_bach(names, BACH_CLASSES)
+    assert not bach.is_bach(names[:-1], BACH_CLASSES)
+    assert not bach.is_bach((*names[:-1], "iv101"), BACH_CLASSES)
+    assert not bach.is_bach(names, BACH_CLASSES[::-1])

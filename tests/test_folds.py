@@ -1,0 +1,106 @@
+"""Folds are stratified, keep groups whole, survive a round trip, and refuse to be mixed up."""
+
+import collections
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from histojax import folds
+from histojax.datasets import Dataset
+from histojax.errors import InputError
+
+
+def dataset(labels: list[int], groups: list[str] | None = None) -> Dataset:
+    paths = tuple(Path(f"image{i:03d}.png") for i in range(len(labels)))
+    classes = tuple(f"class{k}" for k in range(max(labels) + 1))
+    return Dataset(paths, tuple(labels), classes, None if groups is None else tuple(groups))
+
+
+PLAIN = dataset([0] * 10 + [1] * 12 + [2] * 7)
+
+
+@given(st.lists(st.integers(5, 25), min_size=2, max_size=5), st.integers(2, 5), st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_every_class_is_spread_evenly_over_the_folds(sizes, count, seed):
+    made = folds.make(dataset([label for label, size in enumerate(sizes) for _ in range(size)]), count, seed)
+    assert made.count == count
+    for label in range(len(sizes)):
+        of_class = np.bincount(made.folds[made.labels == label], minlength=count)
+        assert of_class.max() - of_class.min() <= 1
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 4))
+@settings(max_examples=30, deadline=None)
+def test_no_group_is_in_two_folds(seed, count):
+    rng = np.random.default_rng(seed)
+    groups = [f"g{g}" for g in rng.integers(0, 12, 60)]
+    made = folds.make(dataset([i % 2 for i in range(60)], groups), count, seed)
+    where = collections.defaultdict(set)
+    for group, fold in zip(groups, made.folds, strict=True):
+        where[group].add(int(fold))
+    assert all(len(found) == 1 for found in where.values())
+    assert set(made.folds.tolist()) == set(range(count))
+
+
+def test_the_seed_decides_the_split():
+    one, same, other = (folds.make(PLAIN, 3, seed).folds for seed in (0, 0, 1))
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_folds_are_saved_and_reused(tmp_path):
+    made = folds.load_or_make(tmp_path / "folds.csv", PLAIN, 3, seed=0)
+    lines = (tmp_path / "folds.csv").read_text().splitlines()
+    assert lines[0] == "image,label,fold"
+    assert lines[1] == f"image000,class0,{made.folds[0] + 1}"
+    again = folds.load_or_make(tmp_path / "folds.csv", PLAIN, 3, seed=99)
+    assert np.array_equal(made.folds, again.folds)
+    assert made.sha256 == again.sha256
+
+
+def test_saved_folds_may_be_in_another_order(tmp_path):
+    made = folds.load_or_make(tmp_path / "folds.csv", PLAIN, 3, seed=0)
+    header, *rows = (tmp_path / "folds.csv").read_text().splitlines()
+    (tmp_path / "folds.csv").write_text("\n".join([header, *rows[::-1]]) + "\n")
+    again = folds.load_or_make(tmp_path / "folds.csv", PLAIN, 3, seed=0)
+    assert again.names == made.names
+    assert np.array_equal(again.folds, made.folds)
+
+
+def test_too_few_images_or_groups_are_refused():
+    with pytest.raises(InputError, match=r"class2 \(7\)"):
+        folds.make(PLAIN, 8, 0)
+    with pytest.raises(InputError, match="2 groups cannot fill 3 folds"):
+        folds.make(dataset([0, 1] * 6, ["a", "b"] * 6), 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("image000,", "other,"), "differ in 2 images"),
+        (lambda text: text.replace("image000,class0", "image000,class1"), "differ in 1 images"),
+        (lambda text: text.replace("class0", "class9"), "class9"),
+        (lambda text: text.replace(",3\n", ",2\n"), "has 2 folds, asked for 3"),
+        (lambda text: text.replace(",3\n", ",4\n"), "whole numbers from 1"),
+        (lambda text: text.replace(",3\n", ",x\n"), "whole numbers from 1"),
+        (lambda text: text.replace("image001,", "image000,"), "twice"),
+        (lambda text: text.replace("image,label,fold", "image,label"), "expected also fold"),
+        (lambda text: text[: len(text) // 2 - 3], "damaged|differ"),
+    ],
+)
+def test_saved_folds_that_do_not_fit_are_refused(tmp_path, change, message):
+    path = tmp_path / "folds.csv"
+    folds.load_or_make(path, PLAIN, 3, seed=0)
+    path.write_text(change(path.read_text()))
+    with pytest.raises(InputError, match=message):
+        folds.load_or_make(path, PLAIN, 3, seed=0)
+
+
+def test_saved_folds_that_split_a_group_are_refused(tmp_path):
+    folds.load_or_make(tmp_path / "folds.csv", PLAIN, 3, seed=0)
+    grouped = dataset(list(PLAIN.labels), ["same"] * 15 + [f"g{i}" for i in range(14)])
+    with pytest.raises(InputError, match=r"splits groups over folds \(same\)"):
+        folds.load_or_make(tmp_path / "folds.csv", grouped, 3, seed=0)
