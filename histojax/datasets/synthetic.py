@@ -15,8 +15,10 @@ from scipy import ndimage
 from skimage.draw import polygon
 
 from histojax.config import BACH_CLASSES as CLASSES
-from histojax.files import replacing, write_csv
+from histojax.errors import InputError
+from histojax.files import read_csv, replacing, write_csv
 
+COLUMNS = ("image", "label")  # Of the truth.
 PREFIXES = dict(zip(CLASSES, ("n", "b", "is", "iv"), strict=True))
 
 # Natural optical density: rows R, G, B; columns hematoxylin, eosin.
@@ -103,6 +105,10 @@ class Field:
         """A random position, float [2]."""
         return self.rng.uniform((0, 0), self.shape)
 
+    def is_empty(self, at: np.ndarray) -> bool:
+        """Whether a position lies in fat or an open lumen, where no loose cell is."""
+        return self.eosin[tuple(at.astype(int))] < 0.06
+
 
 def outline(rng: np.random.Generator, radius: float, irregularity: float, squash: float = 1) -> np.ndarray:
     """A closed wavy curve around the origin: float [48, 2], row and column."""
@@ -128,10 +134,13 @@ def nucleus(field: Field, at: np.ndarray, layout: Layout, squash: Range = (0.7, 
     fill(field, curve, rng.uniform(*layout.stain), rng.uniform(0.1, 0.3))
 
 
-def cells(field: Field, at: np.ndarray, layout: Layout, cytoplasm: float = 2.2) -> None:
-    """A nucleus in its eosinophilic cytoplasm."""
-    fill(field, at + outline(field.rng, cytoplasm * np.mean(layout.nucleus), 0.15), 0.15, field.rng.uniform(0.45, 0.7))
-    nucleus(field, at, layout)
+def cells(field: Field, places: list[np.ndarray], layout: Layout, cytoplasm: float = 2.2) -> None:
+    """Nuclei in their eosinophilic cytoplasm, which is painted first so that no neighbour's covers a nucleus."""
+    rng = field.rng
+    for at in places:
+        fill(field, at + outline(rng, cytoplasm * np.mean(layout.nucleus), 0.15), 0.15, rng.uniform(0.45, 0.7))
+    for at in places:
+        nucleus(field, at, layout)
 
 
 def stroma(field: Field, layout: Layout) -> None:
@@ -139,7 +148,8 @@ def stroma(field: Field, layout: Layout) -> None:
     rng, (height, width) = field.rng, field.shape
     side = int(1.5 * max(height, width))
     fibres = ndimage.gaussian_filter(rng.normal(size=(side, side)), (1.3, rng.uniform(10, 18)))
-    bend = ndimage.gaussian_filter(rng.normal(size=(side, side)), 45)
+    coarse = ndimage.gaussian_filter(rng.normal(size=(-(-side // 8),) * 2), 45 / 8)
+    bend = ndimage.zoom(coarse, 8, order=1)[:side, :side]  # As smooth as at full size, in a tenth of the time.
     rows, columns = np.indices((side, side))
     fibres = ndimage.map_coordinates(fibres, [rows + 14 * bend / bend.std(), columns], order=1, mode="wrap")
     fibres = ndimage.rotate(fibres, rng.uniform(0, 180), reshape=False, order=1, mode="wrap")
@@ -190,10 +200,9 @@ def cord(field: Field, layout: Layout) -> None:
     """A cord or nest of tumour cells that wanders through the stroma."""
     rng, at = field.rng, field.place()
     heading, wander = rng.uniform(0, 2 * np.pi), rng.choice([0.3, 1.6])
-    for _ in range(rng.integers(4, 16)):
-        cells(field, at, layout)
-        heading += rng.normal(0, wander)
-        at = at + 2.2 * np.mean(layout.nucleus) * np.array([np.sin(heading), np.cos(heading)])
+    headings = heading + np.cumsum(rng.normal(0, wander, rng.integers(4, 16)))
+    steps = 2.2 * np.mean(layout.nucleus) * np.stack([np.sin(headings), np.cos(headings)], axis=1)
+    cells(field, list(at + np.cumsum(steps, axis=0)), layout)
 
 
 def absorb(field: Field) -> np.ndarray:
@@ -226,8 +235,8 @@ def render(label: str, seed: int, height: int = 384, width: int = 512) -> np.nda
         duct(field, layout)
     for _ in range(field.count(layout.cords)):
         cord(field, layout)
-    for _ in range(field.count(layout.loose)):
-        cells(field, field.place(), layout, cytoplasm=1.6)
+    loose = [field.place() for _ in range(field.count(layout.loose))]
+    cells(field, [at for at in loose if not field.is_empty(at)], layout, cytoplasm=1.6)
     return absorb(field)
 
 
@@ -249,14 +258,21 @@ def write_folder(
     Args:
       root: the folder.
       per_class: labelled images of each class, below 500.
-      unlabelled: images whose classes are drawn at random.
+      unlabelled: images whose classes are drawn at random, below 500.
       seed, height, width: of the images.
+
+    Raises:
+      InputError: the folder's truth is of another seed, and the images kept would belie ours.
     """
-    truth = []
-    for path, label, number in plan(root, per_class, unlabelled, seed):
-        if path.parent.name == "unlabelled":
-            truth.append((path.name, label))
+    files = list(plan(root, per_class, unlabelled, seed))
+    drawn = {path.name: label for path, label, _ in files if path.parent.name == "unlabelled"}
+    truth = root / "unlabelled_truth.csv"
+    known = {row["image"]: row["label"] for row in read_csv(truth, COLUMNS)} if truth.exists() else {}
+    if any(known.get(name, label) != label for name, label in drawn.items()):
+        raise InputError(f"{truth} is not that of seed {seed}: name an empty folder, or the seed it was written with")
+    if drawn.keys() - known.keys() or not truth.exists():
+        write_csv(truth, (known | drawn).items(), COLUMNS)
+    for path, label, number in files:
         if not path.exists():
             with replacing(path) as temporary:
                 Image.fromarray(render(label, number, height, width)).save(temporary, format="PNG")
-    write_csv(root / "unlabelled_truth.csv", truth, ["image", "label"])

@@ -8,6 +8,7 @@ from PIL import Image
 
 from histojax import datasets, stain
 from histojax.datasets import synthetic
+from histojax.errors import InputError
 
 
 @pytest.fixture(scope="module", params=synthetic.CLASSES)
@@ -63,10 +64,18 @@ def test_a_folder_is_a_data_set_and_is_not_written_twice(tmp_path):
     assert set(truth) == {path.name for path in unlabelled}
     pixels = {np.array(Image.open(path)).tobytes() for path in (*dataset.paths, *unlabelled)}
     assert len(pixels) == 11
-    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
     synthetic.write_folder(tmp_path, per_class=2, unlabelled=3, height=64, width=64)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")} == times
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")} == times
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
+
+
+def test_a_truth_of_another_seed_is_not_overwritten(tmp_path):
+    synthetic.write_folder(tmp_path, per_class=0, unlabelled=6, height=32, width=32)
+    before = (tmp_path / "unlabelled_truth.csv").read_text()
+    with pytest.raises(InputError, match="empty folder"):
+        synthetic.write_folder(tmp_path, per_class=0, unlabelled=6, seed=1, height=32, width=32)
+    assert (tmp_path / "unlabelled_truth.csv").read_text() == before
 
 
 def test_an_unknown_class_is_refused():

@@ -33,7 +33,9 @@ def assert_taps_agree(encoder, variables, model, names, images):
     theirs = [np.asarray(each, np.float64).mean(axis=(1, 2)) for each in maps]
     for tap, expected in zip(names, theirs, strict=True):
         assert ours[tap].dtype == np.float32
-        assert relative(np.asarray(ours[tap]), expected) < 1e-5, tap
+        error = relative(np.asarray(ours[tap]), expected)
+        print(f"{encoder.name} {tap} {images.shape[1]} x {images.shape[2]}: relative error {error:.1e}")
+        assert error < 1e-5
     descriptors = np.asarray(encoder.descriptors(variables, images))
     assert relative(descriptors, np.concatenate(theirs, axis=-1)) < 1e-5
 
