@@ -3,8 +3,9 @@
 #   ./run.sh                    the demo: synthetic tissue, untrained encoders; a few minutes on two cores
 #   ./run.sh test               lint and tests
 #   ./run.sh test-slow          the tests that take minutes each
-#   ./run.sh bach DIR [TEST]    the paper's protocol on your copy of BACH, with ImageNet weights; predicts the images in
-#                               the folder TEST, if given
+#   ./run.sh bach DIR [TEST] [FLAGS]
+#                               the paper's protocol on your copy of BACH, with ImageNet weights; predicts the images in
+#                               the folder TEST, if given. FLAGS, such as --weights_dir=FOLDER, go to every extraction
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -36,16 +37,19 @@ case "${1:-demo}" in
     .venv/bin/python -m pytest -m slow "${@:2}"
     ;;
   bach)
-    [ -n "${2:-}" ] || { echo "usage: ./run.sh bach DIR [TEST]: DIR is ICIAR2018_BACH_Challenge as unzipped" >&2; exit 2; }
+    data=${2:-} tests=""
+    [ -n "$data" ] || { echo "usage: ./run.sh bach DIR [TEST] [FLAGS]: DIR is BACH's folder as unzipped" >&2; exit 2; }
+    shift 2
+    case "${1:-}" in "" | --*) ;; *) tests=$1; shift ;; esac
     install requirements.txt
-    .venv/bin/python -m experiments.extract --data="$2" --descriptors=runs/bach/descriptors
-    .venv/bin/python -m experiments.train --data="$2" --descriptors=runs/bach/descriptors --models=runs/bach/models
+    .venv/bin/python -m experiments.extract --data="$data" --descriptors=runs/bach/descriptors "$@"
+    .venv/bin/python -m experiments.train --data="$data" --descriptors=runs/bach/descriptors --models=runs/bach/models
     .venv/bin/python -m experiments.evaluate --models=runs/bach/models --report=runs/bach/report
-    [ -z "${3:-}" ] ||
-      .venv/bin/python -m experiments.predict --models=runs/bach/models --images="$3" --out=runs/bach/predictions
+    [ -z "$tests" ] ||
+      .venv/bin/python -m experiments.predict --models=runs/bach/models --images="$tests" --out=runs/bach/predictions "$@"
     ;;
   *)
-    sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac
