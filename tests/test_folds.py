@@ -27,6 +27,8 @@ PLAIN = dataset([0] * 10 + [1] * 12 + [2] * 7)
 def test_every_class_is_spread_evenly_over_the_folds(sizes, count, seed):
     made = folds.make(dataset([label for label, size in enumerate(sizes) for _ in range(size)]), count, seed)
     assert made.count == count
+    assert set(made.folds.tolist()) == set(range(count))
+    assert made.labels.tolist() == [label for label, size in enumerate(sizes) for _ in range(size)]
     for label in range(len(sizes)):
         of_class = np.bincount(made.folds[made.labels == label], minlength=count)
         assert of_class.max() - of_class.min() <= 1
@@ -43,6 +45,33 @@ def test_no_group_is_in_two_folds(seed, count):
         where[group].add(int(fold))
     assert all(len(found) == 1 for found in where.values())
     assert set(made.folds.tolist()) == set(range(count))
+
+
+def test_a_class_may_have_fewer_groups_than_there_are_folds():
+    groups = [f"g{i // 5}" for i in range(20)] + ["rare"] * 5
+    made = folds.make(dataset([0] * 20 + [1] * 5, groups), 4, seed=0)
+    assert len(set(made.folds[20:].tolist())) == 1
+    assert set(made.folds.tolist()) == set(range(4))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 5))
+@settings(max_examples=20, deadline=None)
+def test_saved_folds_are_loaded_as_they_were(tmp_path_factory, seed, count):
+    paths = tuple(Path(f'a, "b" \u00fc{i}.png') for i in range(15))
+    made = folds.make(Dataset(paths, (0, 1, 2) * 5, ("a,b", "\u00e9", "c d")), count, seed)
+    path = tmp_path_factory.mktemp("folds") / "folds.csv"
+    folds.save(made, path)
+    read = folds.load(path, made.classes)
+    assert (read.names, read.classes, read.count, read.sha256) == (made.names, made.classes, count, made.sha256)
+    np.testing.assert_array_equal(read.folds, made.folds)
+    np.testing.assert_array_equal(read.labels, made.labels)
+
+
+def test_the_identity_of_a_split_tells_one_moved_image():
+    made = folds.make(PLAIN, 3, seed=0)
+    moved = made.folds.copy()
+    moved[0] = (moved[0] + 1) % 3
+    assert folds.Folds(made.names, made.labels, moved, made.classes).sha256 != made.sha256
 
 
 def test_the_seed_decides_the_split():
@@ -77,6 +106,12 @@ def test_too_few_images_or_groups_are_refused():
         folds.make(dataset([0, 1] * 6, ["a", "b"] * 6), 3, 0)
 
 
+def test_refused_folds_are_not_saved(tmp_path):
+    with pytest.raises(InputError, match="lower --folds"):
+        folds.load_or_make(tmp_path / "folds.csv", PLAIN, 8, seed=0)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -88,7 +123,15 @@ def test_too_few_images_or_groups_are_refused():
         (lambda text: text.replace(",3\n", ",x\n"), "whole numbers from 1"),
         (lambda text: text.replace("image001,", "image000,"), "twice"),
         (lambda text: text.replace("image,label,fold", "image,label"), "expected also fold"),
-        (lambda text: text[: len(text) // 2 - 3], "damaged|differ"),
+        (lambda text: text[: text.index("image010") + len("image010")], "rows of another length"),
+        (lambda text: text[: text.index("image010")], "differ in 19 images"),
+        (lambda text: text.replace("image010,class1,", "image010,class1,,"), "rows of another length"),
+        (lambda text: text.replace(",3\n", ",-1\n"), "whole numbers from 1"),
+        (lambda text: text.replace(",3\n", ",1.5\n"), "whole numbers from 1"),
+        (lambda text: text.replace(",1\n", ",2\n").replace(",3\n", ",2\n"), "whole numbers from 1"),
+        (lambda text: text + "new,class0,1\n", r"differ in 1 images .*\(new\)"),
+        (lambda text: "image,label,fold\n", "whole numbers from 1"),
+        (lambda text: "", "expected also image, label, fold"),
     ],
 )
 def test_saved_folds_that_do_not_fit_are_refused(tmp_path, change, message):
@@ -97,6 +140,12 @@ def test_saved_folds_that_do_not_fit_are_refused(tmp_path, change, message):
     path.write_text(change(path.read_text()))
     with pytest.raises(InputError, match=message):
         folds.load_or_make(path, PLAIN, 3, seed=0)
+
+
+def test_folds_that_are_no_text_are_refused(tmp_path):
+    (tmp_path / "folds.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="folds.csv cannot be read as CSV"):
+        folds.load_or_make(tmp_path / "folds.csv", PLAIN, 3, seed=0)
 
 
 def test_saved_folds_that_split_a_group_are_refused(tmp_path):

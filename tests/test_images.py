@@ -77,6 +77,50 @@ def test_a_palette_is_looked_up_with_a_notice(tmp_path, notices):
     assert "palette" in notices[0]
 
 
+@pytest.mark.parametrize(("name", "options"), [("a.png", {}), ("a.tif", {}), ("a.tif", {"compression": "tiff_lzw"})])
+def test_rgb_is_read_without_a_notice(tmp_path, notices, name, options):
+    images.read(write(tmp_path / name, RGB, **options))
+    assert notices == []
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_transparent_grey_and_rgb_become_white(tmp_path, notices, suffix):
+    clear = np.zeros_like(GREY)
+    for name, array in (("grey", np.dstack([GREY, clear])), ("rgb", np.dstack([RGB, clear]))):
+        path = write(tmp_path / f"{name}{suffix}", array)
+        assert (images.read(path) == 255).all()
+        assert notices.pop() == f"{path} is {'grey' if name == 'grey' else 'RGB'} with alpha: converted to RGB"
+
+
+def test_a_transparent_colour_of_a_palette_becomes_white(tmp_path, notices):
+    palette = Image.fromarray(RGB // 64 * 64).quantize(16)
+    palette.save(tmp_path / "a.png", transparency=3)
+    clear = np.array(palette) == 3
+    read = images.read(tmp_path / "a.png")
+    assert (read[clear] == 255).all()
+    np.testing.assert_array_equal(read[~clear], np.array(palette.convert("RGB"))[~clear])
+    assert len(notices) == 1
+
+
+def test_tiff_of_other_layouts_is_read_exactly(tmp_path):
+    planes, negative = tmp_path / "planes.tif", tmp_path / "negative.tif"
+    tifffile.imwrite(planes, np.moveaxis(RGB, 2, 0).copy(), photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(images.read(planes), RGB)
+    tifffile.imwrite(negative, GREY, photometric="miniswhite")
+    np.testing.assert_array_equal(images.read(negative), np.repeat(255 - GREY[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.tif", True), ("a.TIFF", True), ("a.Png", True), ("a.jpeg", True), ("a.b.jpg", True),
+        ("Thumbs.db", False), (".a.png", False), ("a.bmp", False), ("png", False), ("a.png.txt", False),
+    ],
+)  # fmt: skip
+def test_images_are_known_by_their_ending(name, expected):
+    assert images.is_image_name(Path(name)) == expected
+
+
 def deep_grey_png(path):
     write(path, GREY.astype(np.uint16) * 256)
 
@@ -89,12 +133,32 @@ def deep_rgb_tiff(path):
     tifffile.imwrite(path, RGB.astype(np.uint16) * 256, photometric="rgb")
 
 
+def deep_rgba_png(path):
+    cv2.imwrite(str(path), np.dstack([RGB, GREY]).astype(np.uint16) * 256)
+
+
+def deep_grey_tiff(path):
+    tifffile.imwrite(path, GREY.astype(np.uint16) * 256)
+
+
+def black_and_white(path):
+    write(path, GREY > 100)
+
+
 def float_tiff(path):
     tifffile.imwrite(path, GREY.astype(np.float32))
 
 
 def multi_page_tiff(path):
     tifffile.imwrite(path, np.stack([RGB, RGB]), photometric="rgb")
+
+
+def animated_png(path):
+    write(path, RGB, save_all=True, append_images=[Image.fromarray(255 - RGB)])
+
+
+def stereo_jpeg(path):
+    write(path, RGB, format="MPO", save_all=True, append_images=[Image.fromarray(255 - RGB)])
 
 
 def cut_tiff(path):
@@ -123,6 +187,15 @@ def cmyk_jpeg(path):
     Image.fromarray(RGB).convert("CMYK").save(path)
 
 
+def cut_jpeg(path):
+    write(path, RGB)
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def folder(path):
+    path.mkdir()
+
+
 def no_file(path):
     pass
 
@@ -132,12 +205,21 @@ def no_file(path):
     [
         (deep_grey_png, "a.png", "16 bits"),
         (deep_rgb_png, "a.png", "16 bits"),
+        (deep_rgba_png, "a.png", "16 bits"),
         (deep_rgb_tiff, "a.tif", "16 bits"),
+        (deep_grey_tiff, "a.tif", "16 bits"),
+        (black_and_white, "a.png", "mode 1"),
+        (black_and_white, "a.tif", "1 bits"),
         (float_tiff, "a.tif", "32 bits"),
         (multi_page_tiff, "a.tif", "2 pages"),
+        (animated_png, "a.png", "2 pages"),
+        (stereo_jpeg, "a.jpg", "2 pages"),
         (cut_tiff, "a.tif", "damaged|cut short|cannot be opened"),
         (cut_png, "a.png", "cut short"),
+        (cut_jpeg, "a.jpg", "cut short"),
         (text_file, "a.png", "no TIFF, PNG or JPEG"),
+        (text_file, "a.tif", "no TIFF, PNG or JPEG"),
+        (folder, "a.png", "cannot be opened"),
         (empty_file, "a.jpg", "no TIFF, PNG or JPEG"),
         (bitmap, "a.png", "no TIFF, PNG or JPEG"),
         (cmyk_jpeg, "a.jpg", "CMYK"),
@@ -150,6 +232,37 @@ def test_other_files_are_refused_by_name(tmp_path, make, name, message):
     with pytest.raises(InputError, match=message) as refusal:
         images.read(path)
     assert str(path) in str(refusal.value)
+
+
+@pytest.mark.parametrize("make", [deep_rgb_png, animated_png, black_and_white, text_file, folder, no_file])
+def test_the_size_of_other_files_is_refused_too(tmp_path, make):
+    path = tmp_path / "a.png"
+    make(path)
+    with pytest.raises(InputError, match="a.png"):
+        images.size(path)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data", "ignore:Truncated File Read")
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("a.png", {}), ("a.jpg", {}), ("a.tif", {}), ("a.tif", {"compression": "tiff_lzw"}), ("tiled.tif", None)],
+)
+def test_a_file_cut_anywhere_is_refused_or_has_all_its_pixels(tmp_path, name, options):
+    path = tmp_path / name
+    if options is None:
+        tifffile.imwrite(path, RGB, tile=(32, 32), photometric="rgb")
+    else:
+        write(path, RGB, **options)
+    whole, pixels = path.read_bytes(), images.read(path)
+    refused = 0
+    for length in np.linspace(0, len(whole) - 1, 60).astype(int):
+        path.write_bytes(whole[:length])
+        try:
+            np.testing.assert_array_equal(images.read(path), pixels)
+        except InputError as error:
+            assert str(path) in str(error)  # noqa: PT017
+            refused += 1
+    assert refused > 50
 
 
 def test_the_real_images_are_read(shared_data):

@@ -1,5 +1,7 @@
 """Files are written whole or not at all, descriptors are checked on both ways, protocols are not mixed."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -27,10 +29,27 @@ def test_descriptors_have_the_authors_layout(root):
     assert not store.is_done(root, "VGG-0.5-400", "c", (3, 5))
 
 
-def test_descriptors_that_are_not_finite_are_not_written(tmp_path):
+def test_descriptors_are_written_again_whole_and_in_any_memory_order(root):
+    for array in (np.ones((1, 4), np.float32), np.asfortranarray(DESCRIPTORS), DESCRIPTORS[::-1, ::2]):
+        store.write(root, "VGG-0.5-400", "a", array)
+        np.testing.assert_array_equal(store.read(root, "VGG-0.5-400", ["a"])[0], array)
+    assert sorted(path.name for path in (root / "VGG-0.5-400").iterdir()) == ["a.npy", "b.npy"]
+
+
+def test_configurations_are_in_the_papers_order(root):
+    for name in ("ResNet-0.5-650", "Inception-0.5-400", "ResNet-0.5-400", "Another-1"):
+        store.write(root, name, "a", DESCRIPTORS)
+    (root / "empty").mkdir()
+    assert store.configurations(root) == (
+        "ResNet-0.5-400", "ResNet-0.5-650", "Inception-0.5-400", "VGG-0.5-400", "Another-1",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_descriptors_that_are_not_finite_are_not_written(tmp_path, value):
     spoilt = DESCRIPTORS.copy()
-    spoilt[1, 2] = np.inf
-    with pytest.raises(InputError, match="not finite"):
+    spoilt[1, 2] = value
+    with pytest.raises(InputError, match="VGG-0.5-400 gave descriptors of a that are not finite"):
         store.write(tmp_path, "VGG-0.5-400", "a", spoilt)
     assert list(tmp_path.rglob("*")) == []
 
@@ -65,6 +84,21 @@ def spoilt(path):
     np.save(path, array)
 
 
+def endless(path):
+    array = DESCRIPTORS.copy()
+    array[0, 0] = -np.inf
+    np.save(path, array)
+
+
+def text(path):
+    path.write_text("not an array")
+
+
+def folder(path):
+    path.unlink()
+    path.mkdir()
+
+
 def absent(path):
     path.unlink()
 
@@ -79,6 +113,9 @@ def absent(path):
         (vector, "expected float32"),
         (wide, r"has shape \(3, 6\)"),
         (spoilt, "NaN"),
+        (endless, "infinity"),
+        (text, "cannot be read"),
+        (folder, "cannot be read"),
         (absent, "lacks the descriptors of 1 of 2"),
     ],
 )
@@ -87,6 +124,33 @@ def test_damaged_descriptors_are_refused_by_name(root, spoil, message):
     with pytest.raises(InputError, match=message) as refusal:
         store.read(root, "VGG-0.5-400", ["a", "b"])
     assert "b.npy" in str(refusal.value)
+
+
+def test_descriptors_cut_anywhere_are_refused(root):
+    path = root / "VGG-0.5-400" / "b.npy"
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match="b.npy cannot be read"):
+            store.read(root, "VGG-0.5-400", ["b"])
+
+
+def test_a_pickle_is_never_run(root):
+    ran = root / "ran"
+
+    class Trap:
+        def __reduce__(self):
+            return Path.touch, (ran,)
+
+    path = root / "VGG-0.5-400" / "b.npy"
+    np.save(path, np.array([[Trap()]], dtype=object), allow_pickle=True)
+    for read in (
+        lambda: store.read(root, "VGG-0.5-400", ["b"]),
+        lambda: store.is_done(root, "VGG-0.5-400", "b", (1, 1)),
+    ):
+        with pytest.raises(InputError, match="b.npy cannot be read"):
+            read()
+    assert not ran.exists()
 
 
 def test_a_file_of_another_shape_is_not_taken_for_done(root):
@@ -106,6 +170,30 @@ def test_a_folder_is_claimed_once_and_kept_for_its_protocol(tmp_path):
     assert "protocol.crops: there 20, wanted 6" in str(refusal.value)
     assert "weights.sha256: there ab, wanted cd" in str(refusal.value)
     assert "protocol.p" not in str(refusal.value)
+
+
+def test_a_claimed_folder_is_filled_and_claimed_again_whatever_the_versions(tmp_path):
+    store.claim(tmp_path, "VGG-0.5-400", MANIFEST)
+    store.write(tmp_path, "VGG-0.5-400", "a", DESCRIPTORS)
+    store.claim(tmp_path, "VGG-0.5-400", MANIFEST | {"versions": {"jax": "0"}})
+    assert store.read_manifest(tmp_path, "VGG-0.5-400")["versions"] == store.versions()
+
+
+def test_a_value_that_only_one_protocol_has_is_told(tmp_path):
+    store.claim(tmp_path, "VGG-0.5-400", MANIFEST)
+    wanted = {"protocol": {"crops": 20, "gain": 1.1}, "weights": MANIFEST["weights"]}
+    with pytest.raises(InputError) as refusal:
+        store.claim(tmp_path, "VGG-0.5-400", wanted)
+    assert [line.strip() for line in str(refusal.value).splitlines()[1:]] == [
+        "protocol.gain: there None, wanted 1.1",
+        "protocol.p: there 3.0, wanted None",
+    ]
+
+
+def test_a_damaged_manifest_is_refused_by_name(tmp_path):
+    files.write_text(tmp_path / "VGG-0.5-400" / store.MANIFEST, '{"protocol": ')
+    with pytest.raises(InputError, match=r"manifest\.json cannot be read as JSON"):
+        store.claim(tmp_path, "VGG-0.5-400", MANIFEST)
 
 
 def test_descriptors_of_unknown_protocol_are_not_added_to(root):
@@ -128,11 +216,82 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def rows_that_fail():
+    yield ("a", "b")
+    raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("write", "error"),
+    [
+        (lambda path: files.write_csv(path, rows_that_fail()), RuntimeError),
+        (lambda path: files.write_json(path, {"a": object()}), TypeError),
+        (lambda path: files.write_text(path, "\ud800"), UnicodeEncodeError),
+        (lambda path: files.write_array(path, np.array([{}], dtype=object)), ValueError),
+    ],
+)
+@pytest.mark.parametrize("old", ["old", None])
+def test_every_writer_writes_whole_or_not_at_all(tmp_path, write, error, old):
+    path = tmp_path / "file"
+    if old:
+        path.write_text(old)
+    with pytest.raises(error):
+        write(path)
+    assert [found.read_text() for found in tmp_path.iterdir()] == ([old] if old else [])
+
+
+def test_a_file_is_replaced_at_the_end_only_and_its_folder_made(tmp_path):
+    path = tmp_path / "new" / "folder" / "file"
+    files.write_text(path, "old")
+    with files.replacing(path) as temporary:
+        temporary.write_text("new")
+        assert (path.read_text(), temporary.parent) == ("old", path.parent)
+    assert path.read_text() == "new"
+    assert list(path.parent.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("below", ["file/folder", "file"])
 def test_a_place_that_cannot_be_written_is_named(tmp_path, below):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="cannot be written to"):
+    with pytest.raises(InputError, match="cannot be written to") as refusal:
         files.require_writable(tmp_path / below)
+    assert str(tmp_path / below) in str(refusal.value)
+
+
+def test_a_place_that_the_system_forbids_is_named():
+    with pytest.raises(InputError, match="/proc/absent/folder cannot be written to"):
+        files.require_writable(Path("/proc/absent/folder"))
+
+
+def test_a_writable_folder_is_made_and_left_empty(tmp_path):
+    files.require_writable(tmp_path / "new" / "folder")
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a,c\n1,2\n", "has columns a, c; expected also b"),
+        (b"a,b\n1\n", "rows of another length"),
+        (b"a,b\n1,2,3\n", "rows of another length"),
+        (b"\xff\xfe", "cannot be read as CSV"),
+        (b"", "expected also a, b"),
+        (None, "cannot be read as CSV"),
+    ],
+)
+def test_a_damaged_csv_is_refused_by_name(tmp_path, content, message):
+    path = tmp_path / "table.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as refusal:
+        files.read_csv(path, ("a", "b"))
+    assert str(path) in str(refusal.value)
+
+
+def test_csv_survives_a_round_trip(tmp_path):
+    cells = ["plain", "a,b", 'a "b"', "two\nlines", "", "\u00fc"]
+    files.write_csv(tmp_path / "a.csv", [(cell, "x") for cell in cells], ("a", "b"))
+    assert [row["a"] for row in files.read_csv(tmp_path / "a.csv", ("a", "b"))] == cells
 
 
 def test_stain_quality_survives_a_round_trip(tmp_path):

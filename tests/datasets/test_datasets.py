@@ -44,9 +44,29 @@ def test_class_folders_are_alphabetical_and_other_files_are_left_out(tmp_path):
     assert dataset.groups is None
 
 
+@pytest.mark.parametrize("classes", [FOLDERS, ["Normal", "Benign", "InSitu", "Invasive", ".cache"]])
+def test_bachs_class_folders_under_another_name_have_bachs_order(tmp_path, classes):
+    for name in classes:
+        image(tmp_path / "mine" / name / f"{name}1.png")
+    dataset = datasets.load(tmp_path / "mine")
+    assert (dataset.classes, dataset.labels) == (BACH_CLASSES, (0, 1, 2, 3))
+
+
+def test_normal_and_benign_alone_are_not_bach(tmp_path):
+    image(tmp_path / "Normal" / "1.png")
+    image(tmp_path / "Benign" / "2.png")
+    assert datasets.load(tmp_path).classes == ("Benign", "Normal")
+
+
 @pytest.mark.parametrize("where", [".", "..", "../.."])
-def test_bach_is_found_at_photos_and_above(tmp_path, where):
-    dataset = datasets.load((challenge(tmp_path) / where).resolve())
+@pytest.mark.parametrize("truth", [True, False])
+def test_bach_is_found_at_photos_and_above(tmp_path, where, truth):
+    photos = challenge(tmp_path)
+    for junk in ("Thumbs.db", "._n001.tif"):
+        (photos / "Normal" / junk).touch()
+    if not truth:
+        (photos / bach.GROUND_TRUTH).unlink()
+    dataset = datasets.load((photos / where).resolve())
     assert dataset.classes == BACH_CLASSES
     assert dataset.names == ("n001", "n002", "b001", "b002", "is001", "is002", "iv001", "iv002")
     assert dataset.labels == (0, 0, 1, 1, 2, 2, 3, 3)
@@ -57,11 +77,33 @@ def test_bachs_ground_truth_is_a_label_table_as_it_comes(tmp_path):
     assert datasets.load(photos / "microscopy_ground_truth.csv") == datasets.load(photos)
 
 
-def test_a_ground_truth_that_differs_from_the_folders_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("b001.tif,Benign", "b001.tif,InSitu", "1 images(.|\n)*b001.tif: table InSitu, folder Benign"),
+        ("b001.tif,Benign\n", "", "1 images(.|\n)*b001.tif: table None, folder Benign"),
+        ("b001.tif,Benign", "b001.tif,Benign\nb009.tif,Benign", "1 images(.|\n)*b009.tif: table Benign, folder None"),
+        ("b001.tif,Benign", "iv001.tif,Benign", "1 images(.|\n)*b001.tif: table None, folder Benign"),
+    ],
+)
+def test_a_ground_truth_that_differs_from_the_folders_is_refused(tmp_path, old, new, message):
     photos = challenge(tmp_path)
     table = photos / "microscopy_ground_truth.csv"
-    table.write_text(table.read_text().replace("b001.tif,Benign", "b001.tif,InSitu"))
-    with pytest.raises(InputError, match="b001.tif: table InSitu, folder Benign"):
+    table.write_text(table.read_text().replace(old, new))
+    with pytest.raises(InputError, match=message):
+        datasets.load(tmp_path)
+
+
+def test_a_ground_truth_may_have_a_byte_order_mark_spaces_and_blank_lines(tmp_path):
+    table = challenge(tmp_path) / "microscopy_ground_truth.csv"
+    table.write_text("\ufeff" + table.read_text().replace(",", ", ").replace("\n", "\n\n"), encoding="utf-8")
+    assert len(datasets.load(tmp_path).names) == 8
+    assert len(datasets.load(table).names) == 8
+
+
+def test_an_unknown_class_folder_beside_bachs_is_named(tmp_path):
+    image(challenge(tmp_path) / "Unsure" / "u001.tif")
+    with pytest.raises(InputError, match="not expected: Unsure; expected Normal, Benign, InSitu, Invasive"):
         datasets.load(tmp_path)
 
 
@@ -77,10 +119,32 @@ def test_the_order_of_classes_can_be_chosen(tmp_path):
     image(tmp_path / "a" / "1.png")
     image(tmp_path / "b" / "2.png")
     assert datasets.load(tmp_path, ("b", "a")).names == ("2", "1")
+    assert datasets.load(tmp_path, ("b", "a")).labels == (0, 1)
     with pytest.raises(InputError, match="not expected: b; expected a, c"):
         datasets.load(tmp_path, ("a", "c"))
     with pytest.raises(InputError, match="no image of class c"):
         datasets.load(tmp_path, ("a", "b", "c"))
+
+
+def test_chosen_classes_replace_bachs(tmp_path):
+    image(tmp_path / "InSitu" / "1.png")
+    image(tmp_path / "Normal" / "2.png")
+    with pytest.raises(InputError, match="no image of class Benign, Invasive"):
+        datasets.load(tmp_path)
+    assert datasets.load(tmp_path, ("Normal", "InSitu")).names == ("2", "1")
+
+
+def test_the_classes_of_a_table_can_be_chosen(tmp_path):
+    path = table("image,label\nx.png,a\nd/twice.png,b\n")(tmp_path)
+    assert datasets.load(path, ("b", "a")).labels == (0, 1)
+    with pytest.raises(InputError, match="unknown class b; expected a, c"):
+        datasets.load(path, ("a", "c"))
+
+
+def test_an_image_beside_the_table_goes_before_one_below_it(tmp_path):
+    path = table("image,label\nx.png,a\ntwice.png,b\n")(tmp_path)
+    beside = image(tmp_path / "twice.png")
+    assert datasets.load(path).paths == (tmp_path / "x.png", beside)
 
 
 def test_the_real_table_is_read(shared_data):
@@ -121,6 +185,9 @@ def table(text: str):
         (folder_with("Normal/1.png", "InSitu/3.png", "Invasiv/4.png"), "Invasiv"),
         (folder_with("a/1.png"), "only one class"),
         (folder_with("1.png"), "no class folders"),
+        (folder_with(".hidden/1.png"), "no class folders"),
+        (folder_with("a/1.png", "b/.1.png"), "b holds no TIFF, PNG or JPEG"),
+        (folder_with("a/1.png", "b/1.png"), "must be unique(.|\n)*a/1.png, .*b/1.png"),
         (folder_with("a/1.png", "b/1.tif"), "must be unique"),
         (folder_with("a/1.png", "a/1.jpg", "b/2.png"), "must be unique"),
         (with_empty_class, "holds no TIFF, PNG or JPEG"),
@@ -128,9 +195,17 @@ def table(text: str):
         (table("image,label\nx.png,a\nz.png,b\n"), r"z.png \(not found\)"),
         (table("image,label\nx.png,a\ntwice.png,b\n"), "not just once"),
         (table("image,label\nx.png,a\nx.png,b\n"), "more than once: x.png"),
+        (table("image,label\nd/twice.png,a\ne/twice.png,b\n"), "must be unique"),
+        (table("image,label\nx.png,a\nd/twice.png,a\n"), "only one class, a"),
         (table("image,label\nx.png,\n"), "row 1: no label"),
+        (table("image,label\nx.png,a\n,b\n"), "row 2: no image"),
+        (table("image,label\nx.png,a\nd/twice.png\n"), "row 2: no label"),
         (table("image,label,group\nx.png,a\n"), "row 1: no group"),
         (table("name;label\nx.png;a\n"), "expected the header"),
+        (table("file,class\nx.png,a\n"), "starts with file,class: expected the header"),
+        (table("Image,Label\nx.png,a\n"), "starts with Image,Label: expected the header"),
+        (table("x.png,a,p1\n"), "expected the header"),
+        (lambda root: image(root / "x.png"), "x.png is no CSV text file"),
         (table("image,label\n"), "has no rows"),
         (table(""), "has no rows"),
     ],
@@ -152,9 +227,22 @@ def test_unlabelled_images_are_those_directly_in_a_folder(tmp_path):
         datasets.unlabelled(tmp_path / "empty")
 
 
+def test_unlabelled_images_of_one_name_are_refused_and_hidden_files_ignored(tmp_path):
+    image(tmp_path / "a.png")
+    for junk in (".a.tif", "Thumbs.db", "a.txt"):
+        (tmp_path / junk).touch()
+    assert [path.name for path in datasets.unlabelled(tmp_path)] == ["a.png"]
+    image(tmp_path / "a.tif")
+    with pytest.raises(InputError, match="must be unique(.|\n)*a.png, .*a.tif"):
+        datasets.unlabelled(tmp_path)
+
+
 def test_bach_is_known_by_count_classes_and_names():
     names = tuple(f"{prefix}{i:03d}" for prefix in FOLDERS.values() for i in range(1, 101))
     assert bach.is_bach(names, BACH_CLASSES)
+    assert bach.is_bach(names[::-1], BACH_CLASSES)
     assert not bach.is_bach(names[:-1], BACH_CLASSES)
+    assert not bach.is_bach((*names, "n001"), BACH_CLASSES)
+    assert not bach.is_bach((*names[:-1], "n001"), BACH_CLASSES)
     assert not bach.is_bach((*names[:-1], "iv101"), BACH_CLASSES)
     assert not bach.is_bach(names, BACH_CLASSES[::-1])
