@@ -25,6 +25,7 @@ flags.define_computing()
 def main() -> None:
     if (flags.path("data") is None) == (flags.path("images") is None):
         raise InputError("pass either --data (labelled images) or --images (a folder of unlabelled ones)")
+    flags.refuse_inside_data("descriptors")
     if flags.path("images"):
         paths = datasets.unlabelled(flags.path("images"))
     else:

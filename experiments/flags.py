@@ -1,6 +1,7 @@
 """Flags derived from `histojax.config`, and the one way every script ends after an error."""
 
 import dataclasses
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,14 @@ def define_data(required: bool = True) -> None:
     flags.DEFINE_list("classes", None, "Class names in the order wished; by default BACH's order, else alphabetical.")
 
 
+def refuse_inside_data(*names: str) -> None:
+    """Raises InputError where an output folder lies in the folder of --data, where it would become a class."""
+    data = path("data")
+    for name in names:
+        if data is not None and data.is_dir() and path(name).resolve().is_relative_to(data.resolve()):
+            raise InputError(f"--{name}={path(name)} lies inside --data={data}: name a folder outside of the data")
+
+
 def classes() -> tuple[str, ...] | None:
     """The value of --classes."""
     return tuple(FLAGS.classes) if FLAGS.classes else None
@@ -110,6 +119,7 @@ def run(main: Callable[[], None], doc: str) -> None:
     """Runs a script: an error of input or machine becomes one message on standard error and exit code 1."""
 
     def guarded(arguments: list[str]) -> None:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # So that workers and temporary files are cleared.
         try:
             if len(arguments) > 1:
                 raise InputError(f"unexpected argument {arguments[1]!r}: flags are written --name=value, see --help")
@@ -118,6 +128,8 @@ def run(main: Callable[[], None], doc: str) -> None:
             sys.exit(f"error: {error}")
         except OSError as error:
             sys.exit(f"error: {error.filename or 'a file'}: {error.strerror or error}. What was finished is kept")
+        except MemoryError:
+            sys.exit("error: out of memory. What was finished is kept: run again with fewer --workers or crops a step")
         except KeyboardInterrupt:
             sys.exit("stopped; run the same command again to go on from here")
 

@@ -29,9 +29,13 @@ flags.define_protocol("boosting")
 def main() -> None:
     boosting = flags.protocol("boosting").boosting
     descriptors, models = flags.path("descriptors"), flags.path("models")
-    configurations = tuple(flags.FLAGS.configurations or store.configurations(descriptors))
-    if not configurations:
+    found = store.configurations(descriptors)
+    if not found:
         raise InputError(f"{descriptors} holds no descriptors: run experiments.extract first")
+    configurations = tuple(flags.FLAGS.configurations or found)
+    if unknown := sorted(set(configurations) - set(found)):
+        raise InputError(f"{descriptors} has no descriptors of {', '.join(unknown)}; it has {', '.join(found)}")
+    flags.refuse_inside_data("models")
     dataset = datasets.load(flags.path("data"), flags.classes())
     require_writable(models)
     split = folds.load_or_make(models / boost.FOLDS, dataset, boosting.folds, boosting.fold_seed)

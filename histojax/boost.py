@@ -12,7 +12,9 @@ import dataclasses
 import hashlib
 import multiprocessing
 import os
-import tempfile
+import shutil
+import threading
+import time
 from collections.abc import Iterable
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -30,6 +32,7 @@ from histojax.progress import Progress
 
 MANIFEST = "manifest.json"
 FOLDS = "folds.csv"
+SHARED = ".shared"  # Descriptors in one array a configuration, while training runs.
 
 
 def parameters(boosting: Boosting, classes: int, seed: int, fold: int) -> dict[str, Any]:
@@ -70,6 +73,11 @@ def model_path(models: Path, configuration: str, seed: int, fold: int) -> Path:
     return models / configuration / f"seed{seed}-fold{fold + 1:02d}.txt"
 
 
+def is_done(model: Path) -> bool:
+    """Whether a model and its scores are there."""
+    return model.exists() and model.with_suffix(".npy").exists()
+
+
 def fit(descriptors: np.ndarray, labels: np.ndarray, parameters: dict[str, Any], rounds: int) -> lgb.Booster:
     """Trains on every augmentation of every image as a row of its own: [N, A, D], int [N]."""
     rows = descriptors.reshape(-1, descriptors.shape[-1])
@@ -108,20 +116,22 @@ def train(
     """
     configurations = tuple(configurations)
     claim(
-        models / MANIFEST, {"classes": list(folds.classes), "boosting": dataclasses.asdict(boosting)} | split_of(folds)
+        models / MANIFEST,
+        {"classes": list(folds.classes), "boosting": dataclasses.asdict(boosting), "folds_sha256": folds.sha256},
     )
-    with tempfile.TemporaryDirectory(prefix="histojax-") as shared:
+    shared = models / SHARED
+    shutil.rmtree(shared, ignore_errors=True)  # Left by a run that was killed.
+    shared.mkdir(parents=True)
+    try:
         tasks = [
             task
             for configuration in configurations
-            for task in prepare(descriptors_root, models, folds, configuration, boosting, Path(shared))
+            for task in prepare(descriptors_root, models, folds, configuration, boosting, shared)
         ]
         run_all(tasks, workers)
+    finally:
+        shutil.rmtree(shared, ignore_errors=True)
     return len(tasks)
-
-
-def split_of(folds: Folds) -> dict[str, Any]:
-    return {"folds_sha256": folds.sha256, "images": len(folds.names)}
 
 
 def prepare(
@@ -140,7 +150,7 @@ def prepare(
         Task(array, folds.labels, folds.folds, len(folds.classes), boosting, seed, fold, path)
         for seed in range(boosting.seeds)
         for fold in range(folds.count)
-        if not (path := model_path(models, configuration, seed, fold)).exists()
+        if not is_done(path := model_path(models, configuration, seed, fold))
     ]
     if tasks:
         np.save(array, descriptors)
@@ -152,14 +162,13 @@ def claim(path: Path, wanted: dict[str, Any]) -> None:
     if not path.exists():
         files.write_json(path, wanted)
         return
-    found = files.read_json(path)
-    lines = [
-        f"  {key}: there {found.get(key)}, wanted {wanted[key]}" for key in wanted if found.get(key) != wanted[key]
-    ]
-    if lines:
+    lines = files.differences(files.read_json(path, ()), wanted)
+    if lines and not any(path.parent.rglob("seed*.txt")):  # Without models it binds nobody.
+        files.write_json(path, wanted)
+    elif lines:
         raise InputError(
             f"{path.parent} holds models of other data or parameters; name another folder, or remove it:\n"
-            + "\n".join(lines)
+            + "\n".join(f"  {line}" for line in lines)
         )
 
 
@@ -170,7 +179,9 @@ def run_all(tasks: list[Task], workers: int) -> None:
     with Progress("train", len(tasks), "models") as bar:
         if not tasks:
             return
-        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+        with concurrent.futures.ProcessPoolExecutor(
+            workers, mp_context=context, initializer=die_with, initargs=(os.getpid(),)
+        ) as pool:
             futures = [pool.submit(work, task) for task in tasks]
             try:
                 for future in concurrent.futures.as_completed(futures):
@@ -183,6 +194,17 @@ def run_all(tasks: list[Task], workers: int) -> None:
                 ) from error
             finally:
                 pool.shutdown(cancel_futures=True)
+
+
+def die_with(parent: int) -> None:
+    """Ends this worker within a second or two of its parent, which may be killed without a word."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def default_workers() -> int:
@@ -217,38 +239,69 @@ def load(models: Path) -> Ensemble:
     """
     if not (models / MANIFEST).exists():
         raise InputError(f"{models} holds no trained models (no {MANIFEST}): run experiments.train first")
-    found = files.read_json(models / MANIFEST)
+    found = files.read_json(models / MANIFEST, ("classes", "boosting", "folds_sha256"))
     folds = splits.load(models / FOLDS, tuple(found["classes"]))
     if folds.sha256 != found["folds_sha256"]:
         raise InputError(f"{models / FOLDS} is not the split the models were trained with: it was changed since")
     boosting = Boosting(**found["boosting"])
-    configurations = in_order(path.parent.name for path in models.glob(f"*/{MANIFEST}"))
+    configurations = in_order({path.parent.name for path in models.glob("*/seed*.txt")})
     paths = [
         model_path(models, configuration, seed, fold)
         for configuration in configurations
         for seed in range(boosting.seeds)
         for fold in range(folds.count)
     ]
-    missing = [path for path in paths if not path.exists()]
+    missing = [path for path in paths if not is_done(path)]
     if missing or not paths:
         raise InputError(
             f"{models} lacks {len(missing)} of {len(paths)} models (the first: {missing[0] if missing else 'all'}): "
             "run experiments.train again, it goes on from there"
         )
-    made_with = {name: files.read_json(models / name / MANIFEST)["extraction"] for name in configurations}
+    made_with = {
+        name: files.read_json(models / name / MANIFEST, ["extraction"])["extraction"] for name in configurations
+    }
     return Ensemble(models, folds, boosting, configurations, made_with)
 
 
 def out_of_fold(ensemble: Ensemble, configuration: str) -> np.ndarray:
     """Scores of every image by the models that never saw it: float64 [S, N, A, K]."""
     folds = ensemble.folds
-    first = np.load(model_path(ensemble.root, configuration, 0, 0).with_suffix(".npy"), allow_pickle=False)
-    scores = np.empty((ensemble.boosting.seeds, len(folds.names), *first.shape[1:]))
+    augmentations = read_scores(model_path(ensemble.root, configuration, 0, 0)).shape[1]
+    scores = np.empty((ensemble.boosting.seeds, len(folds.names), augmentations, len(folds.classes)))
     for seed in range(ensemble.boosting.seeds):
         for fold in range(folds.count):
-            path = model_path(ensemble.root, configuration, seed, fold).with_suffix(".npy")
-            scores[seed, folds.folds == fold] = np.load(path, allow_pickle=False)
+            path = model_path(ensemble.root, configuration, seed, fold)
+            found, held_out = read_scores(path), folds.folds == fold
+            if found.shape != scores[seed, held_out].shape:
+                raise InputError(
+                    f"the scores beside {path} have shape {found.shape}, expected {scores[seed, held_out].shape}: "
+                    "remove both and train again"
+                )
+            scores[seed, held_out] = found
     return scores
+
+
+def read_scores(model: Path) -> np.ndarray:
+    """A model's out-of-fold scores; InputError where they are damaged."""
+    path = model.with_suffix(".npy")
+    try:
+        scores = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path} cannot be read as an array of numbers: remove it and train again") from error
+    if scores.ndim != 3 or not np.isfinite(scores).all():
+        raise InputError(f"{path} does not hold finite scores (images, augmentations, classes): remove it, train again")
+    return scores
+
+
+def read_model(path: Path) -> lgb.Booster:
+    """A saved model; InputError where it is damaged (LightGBM ends the process on some files that are cut)."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if text.startswith("tree\n") and "\nend of trees\n" in text and "\nend of parameters\n" in text:
+        try:
+            return lgb.Booster(model_str=text)
+        except lgb.basic.LightGBMError:
+            pass
+    raise InputError(f"{path} is no whole LightGBM model: remove it and train again")
 
 
 def predict(ensemble: Ensemble, configuration: str, descriptors: np.ndarray, bar: Progress) -> np.ndarray:
@@ -256,7 +309,7 @@ def predict(ensemble: Ensemble, configuration: str, descriptors: np.ndarray, bar
     total = np.zeros((len(descriptors), len(ensemble.folds.classes)))
     for seed in range(ensemble.boosting.seeds):
         for fold in range(ensemble.folds.count):
-            booster = lgb.Booster(model_file=model_path(ensemble.root, configuration, seed, fold))
+            booster = read_model(model_path(ensemble.root, configuration, seed, fold))
             if booster.num_feature() != descriptors.shape[-1]:
                 raise InputError(
                     f"models of {configuration} take {booster.num_feature()} channels, the descriptors have "

@@ -157,6 +157,7 @@ def check(protocol: Protocol) -> None:
         ("augmentations", extraction.augmentations, "at least 1", extraction.augmentations >= 1),
         ("crops", extraction.crops, "at least 1", extraction.crops >= 1),
         ("gain_low", extraction.gain_low, "0 to gain_high", 0 <= extraction.gain_low <= extraction.gain_high),
+        ("gain_high", extraction.gain_high, "a finite number", extraction.gain_high < float("inf")),
         ("p", extraction.p, "at least 1", extraction.p >= 1),
         ("seed", extraction.seed, "0 to 2^32 - 1", 0 <= extraction.seed < 2**32),
         ("weights", extraction.weights, "imagenet or random", extraction.weights in ("imagenet", "random")),
@@ -167,10 +168,16 @@ def check(protocol: Protocol) -> None:
         ("fold_seed", boosting.fold_seed, "0 to 2^32 - 1", 0 <= boosting.fold_seed < 2**32),
         ("seeds", boosting.seeds, "at least 1", boosting.seeds >= 1),
         ("rounds", boosting.rounds, "at least 1", boosting.rounds >= 1),
+        ("learning_rate", boosting.learning_rate, "above 0", 0 < boosting.learning_rate < float("inf")),
+        ("num_leaves", boosting.num_leaves, "2 to 131072", 2 <= boosting.num_leaves <= 131072),
+        ("feature_fraction", boosting.feature_fraction, "above 0, at most 1", 0 < boosting.feature_fraction <= 1),
+        ("bagging_fraction", boosting.bagging_fraction, "above 0, at most 1", 0 < boosting.bagging_fraction <= 1),
+        ("bagging_freq", boosting.bagging_freq, "at least 0", boosting.bagging_freq >= 0),
     ]  # fmt: skip
     for name, value, expected, holds in rules:
         if not holds:
-            raise InputError(f"--{name} is {value}, expected {expected}")
+            shown = ",".join(value) if isinstance(value, tuple | list) else value
+            raise InputError(f"--{name} is {shown or 'empty'}, expected {expected}")
 
 
 def unique(values: tuple) -> bool:

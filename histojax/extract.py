@@ -4,6 +4,7 @@ image -> per scale: downscale, normalise -> per step: B crops, augmented [B, S, 
       -> p-norm over crops [A, D] -> one file per configuration
 """
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -218,20 +219,36 @@ def run(
         name: dataclasses.replace(each, variables=engine.replicate(each.variables)) for name, each in loaded.items()
     }
     crops_each = extraction.augmentations * extraction.crops
-    with Progress("extract", sum(len(lacking) for _, lacking in to_do) * crops_each, "crops") as bar:
-        for path, lacking in to_do:
-            describe_image(path, lacking, extraction, engine, loaded, root, rows, bar)
-    names = {path.stem for path in paths}
-    fallbacks = sorted({image for (image, _), row in rows.items() if image in names and "fallback" in row[6]})
+    try:
+        with Progress("extract", sum(len(lacking) for _, lacking in to_do) * crops_each, "crops") as bar:
+            for path, lacking in to_do:
+                describe_image(path, lacking, extraction, engine, loaded, root, rows, bar)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InputError(f"out of memory at {engine.crops_per_step} crops a step: lower --crops_per_step") from error
+    fallbacks = notices({key: row for key, row in rows.items() if key[0] in {path.stem for path in paths}})
+    return Outcome(len(to_do), len(paths) - len(to_do), fallbacks)
+
+
+def notices(rows: dict[tuple[str, str], list[str]]) -> tuple[str, ...]:
+    """Warns of images whose stain normalisation fell back, and of one file under several names; returns the former."""
+    same = collections.defaultdict(set)
+    for (name, _), row in rows.items():
+        same[row[-1]].add(name)
+    for names in same.values():
+        if len(names) > 1:
+            logging.warning("%s are one file under several names: folds may leak", ", ".join(sorted(names)))
+    fallbacks = sorted({name for (name, _), row in rows.items() if row[6] != stain.STATUS[0]})
     for name in fallbacks:
         logging.warning("stain normalisation of %s fell back on the reference stains, see %s", name, store.STAIN_QC)
-    return Outcome(len(to_do), len(paths) - len(to_do), tuple(fallbacks))
+    return tuple(fallbacks)
 
 
 def unfinished(
     path: Path, extraction: Extraction, loaded: dict[str, Loaded], root: Path, rows: dict[tuple[str, str], list[str]]
 ) -> list[tuple[str, View]]:
-    """The (encoder, view) pairs whose descriptors an image still lacks.
+    """The (encoder, view) pairs whose descriptors an image lacks: all, where stain_qc.csv does not know the image.
 
     Raises:
       InputError: the file is not the one its descriptors were made of.
@@ -240,7 +257,9 @@ def unfinished(
     shapes = {name: (extraction.augmentations, each.encoder.width) for name, each in loaded.items()}
     lacking = [(n, view) for n, view in pairs if not store.is_done(root, f"{n}-{view.name}", path.stem, shapes[n])]
     recorded = {row[-1] for (image, _), row in rows.items() if image == path.stem}
-    if recorded and recorded != {store.sha256(path)}:
+    if not recorded:
+        return pairs
+    if recorded != {store.sha256(path)}:
         raise InputError(
             f"{path} is not the file that the descriptors of {path.stem!r} in {root} were made of (SHA-256 differs): "
             "name another folder, or give one of the images another name"

@@ -71,12 +71,34 @@ def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
     return rows
 
 
-def read_json(path: Path) -> Any:
-    """A JSON file of ours; InputError where it is absent or damaged."""
+def read_json(path: Path, keys: Iterable[str]) -> dict[str, Any]:
+    """A JSON object of ours; InputError where it is absent, damaged, or lacks one of the keys."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(value, dict) or (missing := [key for key in keys if key not in value]):
+        lacking = f"without {', '.join(missing)}" if isinstance(value, dict) else "no object"
+        raise InputError(f"{path} is damaged ({lacking}): make its folder anew")
+    return value
+
+
+def differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """`protocol.crops: there 20, wanted 6` for each value that differs, nested objects value by value."""
+    there, here = flatten(found), flatten(wanted)
+    return [
+        f"{name}: there {there.get(name)}, wanted {here.get(name)}"
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name)
+    ]
+
+
+def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} as {"a.b": 1}."""
+    flat = {}
+    for name, item in value.items():
+        flat |= flatten(item, f"{prefix}{name}.") if isinstance(item, dict) else {f"{prefix}{name}": item}
+    return flat
 
 
 def require_writable(folder: Path) -> None:

@@ -130,5 +130,9 @@ def load_or_make(path: Path, dataset: Dataset, count: int, seed: int) -> Folds:
             seen[group].add(fold_of[name])
         if split := sorted(group for group, found in seen.items() if len(found) > 1):
             raise InputError(f"{path} splits groups over folds ({', '.join(split[:5])}): remove it to split by group")
-    order = [folds.names.index(name) for name in dataset.names]
-    return Folds(dataset.names, folds.labels[order], folds.folds[order], dataset.classes)
+    place = {name: i for i, name in enumerate(folds.names)}
+    order = [place[name] for name in dataset.names]
+    ordered = Folds(dataset.names, folds.labels[order], folds.folds[order], dataset.classes)
+    if ordered.names != folds.names:
+        save(ordered, path)  # Scores are kept in the order of this file.
+    return ordered

@@ -44,13 +44,17 @@ def open_image(path: Path) -> Image.Image:
         raise InputError(
             f"{path} is no TIFF, PNG or JPEG image, whatever its name says (or its start is damaged)"
         ) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path} has too many pixels to be read whole: cut it into tiles, or downscale it") from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"{path} cannot be opened as an image: {error}") from error
     try:
         refuse_unfit(image, path)
-    except BaseException:
+    except Exception as error:
         image.close()
-        raise
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is damaged: {error}. Copy it again from its source") from error
     return image
 
 
@@ -88,9 +92,9 @@ def read(path: Path) -> np.ndarray:
             Exception
         ) as error:  # Pillow's decoders raise whatever their format throws up: OSError, struct.error, ...
             raise InputError(f"{path} is damaged or cut short: {error}. Copy it again from its source") from error
-        if image.mode == "RGB":
+        if image.mode == "RGB" and not image.has_transparency_data:
             return np.array(image)
-        logging.warning("%s is %s: converted to RGB", path, CONVERTED[image.mode])
+        logging.warning("%s is %s: converted to RGB", path, CONVERTED.get(image.mode, "RGB with a transparent colour"))
         if image.has_transparency_data:
             rgba = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)

@@ -32,6 +32,8 @@ def positive_classes(classes: Sequence[str], named: Sequence[str] = ()) -> tuple
     chosen = set(named) or (set(BACH_CARCINOMA) if set(BACH_CARCINOMA) <= set(classes) else set())
     if not chosen and len(classes) == 2:
         chosen = {classes[1]}
+    if len(chosen) == len(classes) and not named:
+        return ()
     if len(chosen) == len(classes):
         raise InputError(f"all of {', '.join(classes)} are named as positive; leave at least one out")
     return tuple(i for i, name in enumerate(classes) if name in chosen)

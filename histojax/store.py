@@ -26,6 +26,9 @@ VERSIONS_OF = ("jax", "flax", "numpy", "pillow")
 
 # What decides a descriptor; `versions` is recorded beside it.
 DECISIVE = ("protocol", "weights")
+OF_A_CONFIGURATION = (
+    "protocol.encoder", "protocol.resnet_variant", "protocol.scale", "protocol.crop_size", "weights.sha256",
+)  # fmt: skip
 
 Manifest = dict[str, Any]
 
@@ -38,9 +41,9 @@ def file_of(root: Path, configuration: str, name: str) -> Path:
 def open_array(path: Path) -> np.ndarray:
     """A descriptor file, checked for its form: float32 [A, D], memory-mapped; InputError where it is not that."""
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} cannot be read as an array (.npy): {error}. Remove it and extract again") from error
+        array = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # NumPy's reader raises whatever a damaged header throws up.
+        raise InputError(f"{path} cannot be read as an array of numbers (.npy): remove it and extract again") from error
     if array.ndim != 2 or array.dtype != np.float32:
         raise InputError(f"{path} holds {array.dtype} {array.shape}, expected float32 (augmentations, channels)")
     return array
@@ -58,7 +61,10 @@ def is_done(root: Path, configuration: str, name: str, shape: tuple[int, int]) -
 
 
 def write(root: Path, configuration: str, name: str, descriptors: np.ndarray) -> None:
-    """Writes float32 [A, D]; InputError where a value is not finite."""
+    """Writes float32 [A, D]; InputError where a value is not finite, ValueError for another form."""
+    if descriptors.ndim != 2 or descriptors.dtype != np.float32:
+        form = f"{descriptors.dtype} {descriptors.shape}"
+        raise ValueError(f"descriptors must be float32 (augmentations, channels), got {form}")
     if not np.isfinite(descriptors).all():
         raise InputError(f"{configuration} gave descriptors of {name} that are not finite: the weights are unusable")
     files.write_array(file_of(root, configuration, name), descriptors)
@@ -109,40 +115,41 @@ def versions() -> dict[str, str]:
 def read_manifest(root: Path, configuration: str) -> Manifest | None:
     """What a configuration's descriptors were made with; None for files not made here (the authors')."""
     path = root / configuration / MANIFEST
-    return files.read_json(path) if path.exists() else None
+    return files.read_json(path, DECISIVE) if path.exists() else None
 
 
 def claim(root: Path, configuration: str, manifest: Manifest) -> None:
     """Records what is about to be written, or refuses to mix it with what is there.
 
+    A manifest without descriptors beside it binds nobody. Configurations below one root may differ in encoder and view
+    alone.
+
     Raises:
-      InputError: the folder's descriptors are of another protocol or of other weights (the differences are shown), or
-        there are some without a manifest.
+      InputError: the folder's descriptors, or those beside it, are of another protocol or of other weights (the
+        differences are shown), or there are some without a manifest.
     """
     folder = root / configuration
-    found = read_manifest(root, configuration)
-    if found is None:
-        if any(folder.glob("*.npy")):
+    for path in sorted(root.glob(f"*/{MANIFEST}")):
+        if not any(path.parent.glob("*.npy")):
+            continue
+        lines = differences(files.read_json(path, DECISIVE), manifest)
+        if path.parent != folder:
+            lines = [line for line in lines if not line.startswith(OF_A_CONFIGURATION)]
+        if lines:
             raise InputError(
-                f"{folder} holds descriptors without {MANIFEST}, so of unknown protocol: name another folder"
+                f"{path.parent} holds descriptors of another protocol; name another folder, or remove it to make them "
+                "anew:\n" + "\n".join(f"  {line}" for line in lines)
             )
-        files.write_json(folder / MANIFEST, manifest | {"versions": versions()})
-    elif differing := differences(found, manifest):
-        raise InputError(
-            f"{folder} holds descriptors of another protocol; name another folder, or remove it to make them anew:\n"
-            + "\n".join(f"  {line}" for line in differing)
-        )
+    if (folder / MANIFEST).exists() and any(folder.glob("*.npy")):
+        return
+    if any(folder.glob("*.npy")):
+        raise InputError(f"{folder} holds descriptors without {MANIFEST}, so of unknown protocol: name another folder")
+    files.write_json(folder / MANIFEST, manifest | {"versions": versions()})
 
 
 def differences(found: Manifest, wanted: Manifest) -> list[str]:
-    """`protocol.crops: there 20, wanted 6` for each decisive value that differs."""
-    lines = []
-    for part in DECISIVE:
-        there, here = found.get(part, {}), wanted.get(part, {})
-        for name in sorted(there.keys() | here.keys()):
-            if there.get(name) != here.get(name):
-                lines.append(f"{part}.{name}: there {there.get(name)}, wanted {here.get(name)}")
-    return lines
+    """The decisive values that differ, a line each."""
+    return files.differences(*({part: each[part] for part in DECISIVE} for each in (found, wanted)))
 
 
 def sha256(path: Path) -> str:
@@ -156,7 +163,10 @@ def read_stain_qc(root: Path) -> dict[tuple[str, str], list[str]]:
     path = root / STAIN_QC
     if not path.exists():
         return {}
-    rows = files.read_csv(path, QC_COLUMNS)
+    try:
+        rows = files.read_csv(path, QC_COLUMNS)
+    except InputError as error:
+        raise InputError(f"{error}. Remove it: the images are then described again") from error
     return {(row["image"], row["scale"]): [row[column] for column in QC_COLUMNS] for row in rows}
 
 

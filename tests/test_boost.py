@@ -1,6 +1,7 @@
 """The ensemble against a plain loop over lgb.train, its resumption and its refusals."""
 
 import dataclasses
+import shutil
 
 import lightgbm as lgb
 import numpy as np
@@ -90,6 +91,71 @@ def test_a_saved_model_predicts_what_was_scored(descriptors, models, split):
     np.testing.assert_allclose(boost.score(booster, x[held_out]), saved, rtol=1e-12)
 
 
+def damaged(models, tmp_path, damage):
+    """A copy of the models with one file changed."""
+    shutil.copytree(models, tmp_path / "models")
+    damage(boost.model_path(tmp_path / "models", "VGG-0.5-400", 1, 2))
+    return tmp_path / "models"
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: int(0.9 * path.stat().st_size)])
+
+
+def cut_trees(path):
+    path.write_text(path.read_text().split("\nend of trees")[0])
+
+
+def nonsense(path):
+    path.write_text("hello")
+
+
+@pytest.mark.parametrize("damage", [cut, cut_trees, nonsense, lambda path: path.write_text("")])
+def test_a_damaged_model_is_refused_by_name(models, descriptors, split, tmp_path, damage):
+    ensemble = boost.load(damaged(models, tmp_path, damage))
+    with pytest.raises(InputError, match="seed1-fold03.txt is no whole LightGBM model"):
+        predict.score(ensemble, descriptors, split.names[:2])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.with_suffix(".npy").write_bytes(b"x"), "cannot be read"),
+        (lambda path: np.save(path.with_suffix(".npy"), np.full((12, 3, 4), np.nan)), "does not hold finite scores"),
+        (lambda path: np.save(path.with_suffix(".npy"), np.zeros((11, 3, 4))), "have shape"),
+        (lambda path: path.with_suffix(".npy").unlink(), "lacks 1 of 12 models"),
+        (lambda path: path.unlink(), "lacks 1 of 12 models"),
+        (lambda path: (path.parent / "manifest.json").unlink(), "cannot be read as JSON"),
+        (lambda path: (path.parent / "manifest.json").write_text("{}"), "without extraction"),
+        (lambda path: (path.parents[1] / "manifest.json").write_text("[]"), "damaged"),
+    ],
+)
+def test_damaged_scores_and_manifests_are_refused(models, tmp_path, damage, message):
+    folder = damaged(models, tmp_path, damage)
+
+    def scores():
+        return boost.out_of_fold(boost.load(folder), "VGG-0.5-400")
+
+    with pytest.raises(InputError, match=message):
+        scores()
+
+
+def test_lost_scores_are_made_anew(models, descriptors, split, tmp_path):
+    folder = damaged(models, tmp_path, lambda path: path.with_suffix(".npy").unlink())
+    assert boost.train(descriptors, folder, split, WIDTHS, BOOSTING, workers=1) == 1
+    for configuration in WIDTHS:
+        before, after = (boost.out_of_fold(boost.load(root), configuration) for root in (models, folder))
+        np.testing.assert_array_equal(before, after)
+
+
+def test_a_claim_without_models_binds_nobody(descriptors, split, tmp_path):
+    boost.claim(tmp_path / boost.MANIFEST, {"boosting": {"rounds": 99}})
+    folds.save(split, tmp_path / boost.FOLDS)
+    assert boost.train(descriptors, tmp_path, split, ["VGG-0.5-400"], BOOSTING, workers=1) == 6
+    assert not (tmp_path / boost.SHARED).exists()
+    assert boost.load(tmp_path).boosting == BOOSTING
+
+
 def test_seeds_differ(models):
     scores = boost.out_of_fold(boost.load(models), "ResNet-0.5-400")
     assert not np.array_equal(scores[0], scores[1])
@@ -108,7 +174,7 @@ def test_training_resumes_and_makes_only_what_is_missing(descriptors, models, sp
 
 
 def test_other_parameters_folds_or_descriptors_are_refused(descriptors, models, split, tmp_path):
-    with pytest.raises(InputError, match="boosting: there .*'rounds': 12"):
+    with pytest.raises(InputError, match="boosting.rounds: there 12, wanted 13"):
         boost.train(descriptors, models, split, WIDTHS, dataclasses.replace(BOOSTING, rounds=13), workers=1)
     other = dataclasses.replace(split, folds=np.roll(split.folds, 4))
     with pytest.raises(InputError, match="folds_sha256"):

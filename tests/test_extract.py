@@ -1,5 +1,6 @@
 """Descriptors do not depend on how the work is cut up, and a run can be stopped and gone on with."""
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -134,10 +135,34 @@ def test_a_second_run_does_nothing(paths, described):
     [({"crops": 4}, "protocol.crops"), ({"p": 2.0}, "protocol.p"), ({"weights_seed": 1}, "weights.source")],
 )
 def test_another_protocol_in_the_same_folder_is_refused_with_the_difference(paths, described, change, shown):
-    import dataclasses
-
     with pytest.raises(InputError, match=shown):
         extract.run(paths, dataclasses.replace(SMALL, **change), described)
+
+
+def test_another_protocol_beside_it_is_refused_too_but_another_view_is_not(paths, tmp_path):
+    extraction = dataclasses.replace(SMALL, views=SMALL.views[:1], augmentations=1, crops=1)
+    extract.run(paths[:1], extraction, tmp_path)
+    extract.run(paths[:1], dataclasses.replace(extraction, views=SMALL.views[1:]), tmp_path)
+    other = dataclasses.replace(extraction, views=(View(0.5, 40),), crops=2)
+    with pytest.raises(InputError, match="protocol.crops: there 1, wanted 2"):
+        extract.run(paths[:1], other, tmp_path)
+
+
+def test_an_image_that_the_quality_table_does_not_know_is_described_anew(paths, tmp_path):
+    extraction = dataclasses.replace(SMALL, views=SMALL.views[:1], augmentations=1, crops=1)
+    extract.run(paths[:1], extraction, tmp_path)
+    (tmp_path / store.STAIN_QC).unlink()
+    assert extract.run(paths[:1], extraction, tmp_path).described == 1
+    assert len(store.read_stain_qc(tmp_path)) == 1
+
+
+def test_one_file_under_two_names_is_told(paths, tmp_path, caplog):
+    copy = tmp_path / "copy.png"
+    copy.write_bytes(paths[0].read_bytes())
+    extraction = dataclasses.replace(SMALL, views=SMALL.views[:1], augmentations=1, crops=1)
+    with caplog.at_level("WARNING", logger="absl"):
+        extract.run([paths[0], copy], extraction, tmp_path / "out")
+    assert "copy, image0 are one file under several names" in caplog.text
 
 
 def test_another_image_of_the_same_name_is_refused(paths, described, tmp_path):

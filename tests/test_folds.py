@@ -96,6 +96,7 @@ def test_saved_folds_may_be_in_another_order(tmp_path):
     (tmp_path / "folds.csv").write_text("\n".join([header, *rows[::-1]]) + "\n")
     again = folds.load_or_make(tmp_path / "folds.csv", PLAIN, 3, seed=0)
     assert again.names == made.names
+    assert (tmp_path / "folds.csv").read_text().splitlines() == [header, *rows]
     assert np.array_equal(again.folds, made.folds)
 
 

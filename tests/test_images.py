@@ -77,6 +77,16 @@ def test_a_palette_is_looked_up_with_a_notice(tmp_path, notices):
     assert "palette" in notices[0]
 
 
+def test_a_transparent_colour_becomes_white_with_a_notice(tmp_path, notices):
+    array = RGB.copy()
+    array[:10] = (1, 2, 3)
+    Image.fromarray(array).save(tmp_path / "a.png", transparency=(1, 2, 3))
+    read = images.read(tmp_path / "a.png")
+    assert (read[:10] == 255).all()
+    np.testing.assert_array_equal(read[10:], RGB[10:])
+    assert "transparent colour" in notices[0]
+
+
 @pytest.mark.parametrize(("name", "options"), [("a.png", {}), ("a.tif", {}), ("a.tif", {"compression": "tiff_lzw"})])
 def test_rgb_is_read_without_a_notice(tmp_path, notices, name, options):
     images.read(write(tmp_path / name, RGB, **options))

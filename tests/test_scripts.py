@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -208,6 +209,66 @@ def test_fewer_images_in_a_class_than_folds_are_refused(data, runs, tmp_path):
     arguments = [f"--data={data}/train", f"--descriptors={runs}/descriptors", f"--models={tmp_path}/models"]
     message = refused("train", *arguments, "--folds=13")
     assert "fewer images than the 13 folds" in message
+
+
+@pytest.mark.parametrize(
+    ("flag", "expected"),
+    [
+        ("--learning_rate=-1", "above 0"),
+        ("--num_leaves=1", "2 to 131072"),
+        ("--feature_fraction=0", "at most 1"),
+        ("--folds=1", "at least 2"),
+        ("--configurations=Nope", "it has ResNet-0.5-40, VGG-0.5-40"),
+    ],
+)
+def test_training_flags_that_make_no_sense_are_refused_and_bind_nothing(data, runs, tmp_path, flag, expected):
+    arguments = [f"--data={data}/train", f"--descriptors={runs}/descriptors", f"--models={tmp_path}/models"]
+    assert expected in refused("train", *arguments, flag)
+    assert not (tmp_path / "models").exists()
+
+
+def test_output_inside_the_data_is_refused(data):
+    message = refused("extract", f"--data={data}/train", f"--descriptors={data}/train/out", *SMALL)
+    assert "lies inside" in message
+    assert not (data / "train" / "out").exists()
+
+
+def test_ones_own_split_may_be_in_any_order(data, runs, tmp_path):
+    header, *rows = (runs / "models" / "folds.csv").read_text().splitlines()
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "folds.csv").write_text("\n".join([header, *rows[::-1]]) + "\n")
+    arguments = [f"--data={data}/train", f"--descriptors={runs}/descriptors", f"--models={tmp_path}/models"]
+    assert run("train", *arguments, "--folds=3", "--seeds=1", "--rounds=10").returncode == 0
+    done = run("evaluate", f"--models={tmp_path}/models", f"--report={tmp_path}/report")
+    assert done.returncode == 0, done.stderr
+    for name in ("summary.txt", "out_of_fold.csv"):
+        assert (tmp_path / "report" / name).read_text() == (runs / "report" / name).read_text()
+
+
+def test_workers_end_with_a_killed_training_and_the_next_run_goes_on(data, runs, tmp_path):
+    command = [sys.executable, "-m", "experiments.train", f"--data={data}/train", f"--descriptors={runs}/descriptors"]
+    command += [f"--models={tmp_path}/models", "--folds=3", "--seeds=20", "--rounds=40", "--workers=2"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        for _ in range(600):
+            if any(tmp_path.glob("models/*/*.txt")) or process.poll() is not None:
+                break
+            time.sleep(0.05)
+        process.kill()
+    time.sleep(3)
+    alive = [path.parent.name for path in Path("/proc").glob("[0-9]*/environ") if is_worker(path, str(tmp_path))]
+    assert alive == []
+    before = len(list(tmp_path.glob("models/*/*.txt")))
+    done = run(*command[2].split(".")[1:], *command[3:])
+    assert f"{120 - before} models trained, 120 are there" in done.stdout
+    assert not (tmp_path / "models" / ".shared").exists()
+
+
+def is_worker(environ: Path, mark: str) -> bool:
+    """Whether a process maps a file below `mark`, as the workers do with the shared descriptors."""
+    try:
+        return mark in (environ.parent / "maps").read_text()
+    except OSError:
+        return False
 
 
 def test_a_descriptor_file_with_nan_is_refused(data, runs, tmp_path):

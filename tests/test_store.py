@@ -62,6 +62,15 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:150])
 
 
+def archive(path):
+    with open(path, "wb") as file:
+        np.savez(file, a=DESCRIPTORS)
+
+
+def broken_archive(path):
+    path.write_bytes(b"PK\x03\x04garbage")
+
+
 def empty(path):
     path.write_bytes(b"")
 
@@ -109,6 +118,8 @@ def absent(path):
         (pickled, "cannot be read"),
         (cut, "cannot be read"),
         (empty, "cannot be read"),
+        (archive, "cannot be read"),
+        (broken_archive, "cannot be read"),
         (doubles, "float64"),
         (vector, "expected float32"),
         (wide, r"has shape \(3, 6\)"),
@@ -160,6 +171,7 @@ def test_a_file_of_another_shape_is_not_taken_for_done(root):
 
 def test_a_folder_is_claimed_once_and_kept_for_its_protocol(tmp_path):
     store.claim(tmp_path, "VGG-0.5-400", MANIFEST)
+    store.write(tmp_path, "VGG-0.5-400", "a", DESCRIPTORS)
     written = (tmp_path / "VGG-0.5-400" / store.MANIFEST).read_text()
     store.claim(tmp_path, "VGG-0.5-400", MANIFEST)
     assert (tmp_path / "VGG-0.5-400" / store.MANIFEST).read_text() == written
@@ -181,6 +193,7 @@ def test_a_claimed_folder_is_filled_and_claimed_again_whatever_the_versions(tmp_
 
 def test_a_value_that_only_one_protocol_has_is_told(tmp_path):
     store.claim(tmp_path, "VGG-0.5-400", MANIFEST)
+    store.write(tmp_path, "VGG-0.5-400", "a", DESCRIPTORS)
     wanted = {"protocol": {"crops": 20, "gain": 1.1}, "weights": MANIFEST["weights"]}
     with pytest.raises(InputError) as refusal:
         store.claim(tmp_path, "VGG-0.5-400", wanted)
@@ -191,6 +204,7 @@ def test_a_value_that_only_one_protocol_has_is_told(tmp_path):
 
 
 def test_a_damaged_manifest_is_refused_by_name(tmp_path):
+    store.write(tmp_path, "VGG-0.5-400", "a", DESCRIPTORS)
     files.write_text(tmp_path / "VGG-0.5-400" / store.MANIFEST, '{"protocol": ')
     with pytest.raises(InputError, match=r"manifest\.json cannot be read as JSON"):
         store.claim(tmp_path, "VGG-0.5-400", MANIFEST)

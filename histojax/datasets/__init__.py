@@ -41,5 +41,5 @@ def load(path: Path, classes: tuple[str, ...] | None = None) -> Dataset:
     if not path.is_dir():
         raise InputError(f"{path} is not there: expected a folder of class folders, BACH's folder, or a label table")
     if photos := bach.find(path):
-        return bach.load(photos)
+        return bach.load(photos, classes)
     return folders.load(path, classes)

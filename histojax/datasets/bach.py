@@ -1,10 +1,9 @@
 """BACH (ICIAR 2018), part A, as it comes from the zip: `Photos` with four class folders and the ground truth."""
 
-import csv
 from pathlib import Path
 
 from histojax.config import BACH_CLASSES
-from histojax.datasets import folders
+from histojax.datasets import folders, tables
 from histojax.datasets.dataset import Dataset
 from histojax.errors import InputError
 
@@ -21,17 +20,16 @@ def find(path: Path) -> Path | None:
     return None
 
 
-def load(photos: Path) -> Dataset:
+def load(photos: Path, classes: tuple[str, ...] | None = None) -> Dataset:
     """The labelled images of `Photos`; its ground-truth table, where it is there, must agree with the folders.
 
     Raises:
       InputError: as for class folders, or the table and the folders differ.
     """
-    labelled = folders.load(photos, BACH_CLASSES)
+    labelled = folders.load(photos, classes or BACH_CLASSES)
     table = photos / GROUND_TRUTH
     if table.is_file():
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            truth = {row[0].strip(): row[1].strip() for row in csv.reader(file) if row}
+        truth = {row["image"]: row["label"] for row in tables.read_rows(table)}
         found = {
             path.name: labelled.classes[label] for path, label in zip(labelled.paths, labelled.labels, strict=True)
         }

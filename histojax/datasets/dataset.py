@@ -40,6 +40,8 @@ def build(
       InputError: fewer than two classes, a class that `classes` does not have, or two files of one name.
     """
     classes = classes or order(set(labelled.values()))
+    if len(set(classes)) < len(classes):
+        raise InputError(f"--classes names a class twice: {', '.join(classes)}")
     if unknown := sorted(set(labelled.values()) - set(classes)):
         raise InputError(
             f"unknown class {', '.join(unknown)}; expected {', '.join(classes)}: correct it or pass --classes"

@@ -2,6 +2,7 @@
 
 import collections
 import csv
+import os
 from pathlib import Path
 
 from histojax import images
@@ -30,6 +31,11 @@ def read_rows(table: Path) -> list[dict[str, str]]:
         )
     rows = []
     for number, line in enumerate(lines, start=1):
+        if len(line) > len(header):
+            raise InputError(
+                f"{table}, row {number}: {len(line)} cells under {len(header)} columns in {','.join(line)!r}; "
+                "quote cells that contain commas"
+            )
         row = dict(zip(header, line, strict=False))
         row = {name: row.get(name, "") for name in ("image", "label", "group") if name in header}
         if empty := [name for name, value in row.items() if not value]:
@@ -56,11 +62,13 @@ def load(table: Path, classes: tuple[str, ...] | None = None) -> Dataset:
             below[path.name].append(path)
     labelled, groups, missing = {}, {}, []
     for row in rows:
-        direct = table.parent / row["image"]
+        direct = Path(os.path.normpath(table.parent / row["image"]))
         found = [direct] if direct.is_file() else below[row["image"]]
         if len(found) != 1:
             missing.append(f"{row['image']} ({'not found' if not found else ', '.join(map(str, found))})")
             continue
+        if found[0] in labelled:
+            raise InputError(f"{table} names {found[0]} more than once, the second time as {row['image']}")
         labelled[found[0]] = row["label"]
         groups[found[0]] = row.get("group", "")
     if missing:

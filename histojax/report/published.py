@@ -34,5 +34,5 @@ SET_POINTS = {0.33: (96.5, 88.0), 0.50: (93.0, 94.5)}
 
 def row_name(configuration: str) -> str:
     """The paper's name of a configuration at scale 0.5, ResNet-0.5-400 as ResNet-400; others keep their own."""
-    encoder, scale, crop_size = configuration.split("-")
-    return f"{encoder}-{crop_size}" if scale == "0.5" else configuration
+    encoder, at_half_scale, crop_size = configuration.partition("-0.5-")
+    return f"{encoder}-{crop_size}" if at_half_scale else configuration

@@ -83,7 +83,8 @@ def test_bachs_ground_truth_is_a_label_table_as_it_comes(tmp_path):
         ("b001.tif,Benign", "b001.tif,InSitu", "1 images(.|\n)*b001.tif: table InSitu, folder Benign"),
         ("b001.tif,Benign\n", "", "1 images(.|\n)*b001.tif: table None, folder Benign"),
         ("b001.tif,Benign", "b001.tif,Benign\nb009.tif,Benign", "1 images(.|\n)*b009.tif: table Benign, folder None"),
-        ("b001.tif,Benign", "iv001.tif,Benign", "1 images(.|\n)*b001.tif: table None, folder Benign"),
+        ("b001.tif,Benign", "iv001.tif,Benign", "more than once: iv001.tif"),
+        ("b001.tif,Benign", "b001.tif", "row 3: no label"),
     ],
 )
 def test_a_ground_truth_that_differs_from_the_folders_is_refused(tmp_path, old, new, message):
@@ -124,6 +125,12 @@ def test_the_order_of_classes_can_be_chosen(tmp_path):
         datasets.load(tmp_path, ("a", "c"))
     with pytest.raises(InputError, match="no image of class c"):
         datasets.load(tmp_path, ("a", "b", "c"))
+
+
+def test_the_order_of_bachs_own_classes_can_be_chosen_too(tmp_path):
+    assert datasets.load(challenge(tmp_path), BACH_CLASSES[::-1]).names[0] == "iv001"
+    with pytest.raises(InputError, match="names a class twice"):
+        datasets.load(tmp_path, (*BACH_CLASSES, "Normal"))
 
 
 def test_chosen_classes_replace_bachs(tmp_path):
@@ -197,6 +204,8 @@ def table(text: str):
         (table("image,label\nx.png,a\nx.png,b\n"), "more than once: x.png"),
         (table("image,label\nd/twice.png,a\ne/twice.png,b\n"), "must be unique"),
         (table("image,label\nx.png,a\nd/twice.png,a\n"), "only one class, a"),
+        (table("image,label\nx.png,a\n./x.png,b\n"), "more than once, the second time as ./x.png"),
+        (table("image,label\nx.png,a,b\n"), "3 cells under 2 columns"),
         (table("image,label\nx.png,\n"), "row 1: no label"),
         (table("image,label\nx.png,a\n,b\n"), "row 2: no image"),
         (table("image,label\nx.png,a\nd/twice.png\n"), "row 2: no label"),
