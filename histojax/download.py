@@ -1,6 +1,7 @@
 """Fetching one file: with progress, resumed where it broke off, and never used with a wrong checksum."""
 
 import hashlib
+import http.client
 import os
 import urllib.error
 import urllib.request
@@ -30,7 +31,7 @@ def fetch(url: str, path: Path, expected_md5: str) -> None:
     part = path.with_name(path.name + ".part")
     try:
         transfer(url, part)
-    except (OSError, urllib.error.URLError) as error:
+    except (OSError, http.client.HTTPException) as error:
         kept = part.stat().st_size if part.exists() else 0
         raise InputError(
             f"download of {url} failed: {error}. {kept:,} bytes are kept in {part}: run again to go on from there, or "

@@ -4,10 +4,10 @@ Variables are {"params": {layer: {"kernel", "bias", "scale"}}, "batch_stats": {l
 A flat name is `params/conv1_conv/kernel`.
 """
 
+import difflib
 import hashlib
 import os
 import re
-import zipfile
 import zlib
 from pathlib import Path
 
@@ -88,13 +88,11 @@ def inception_table(found: KerasFile, layers: list[str]) -> dict[str, str]:
         if len(theirs) == len(ours):
             table |= dict(zip(theirs, ours, strict=True))
             continue
-        too_few = len(theirs) < len(ours)
-        while theirs and ours:
-            fits = next(iter(found[theirs[0]].values())).shape == expected[f"params/{ours[0]}/{leaf}"]
-            if fits:
-                table[theirs[0]] = ours[0]
-            theirs = theirs[1:] if fits or not too_few else theirs
-            ours = ours[1:] if fits or too_few else ours
+        their_shapes = [next(iter(found[name].values())).shape for name in theirs]
+        our_shapes = [expected[f"params/{name}/{leaf}"] for name in ours]
+        steps = difflib.SequenceMatcher(None, their_shapes, our_shapes, autojunk=False).get_opcodes()
+        for _, start, end, our_start, our_end in steps:
+            table |= dict(zip(theirs[start:end], ours[our_start:our_end], strict=False))
     return table
 
 
@@ -267,7 +265,7 @@ def load_npz(path: Path) -> Flat | None:
     try:
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error):
+    except Exception:  # NumPy's reader raises whatever a damaged archive throws up; the file is then made anew.
         return None
 
 

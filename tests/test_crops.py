@@ -1,5 +1,6 @@
 """Crops come from the image, anywhere in it, turned as NumPy turns; keys depend on what they should and no more."""
 
+import functools
 import itertools
 
 import jax
@@ -17,9 +18,18 @@ def key(seed=0, name="b001"):
     return crops.image_key(seed, name)
 
 
-def many(count: int, size: int = 12, name: str = "b001") -> np.ndarray:
-    cut = jax.vmap(lambda i: crops.random_crop(IMAGE, key(name=name), i // 20, i % 20, size))
-    return np.asarray(cut(np.arange(count)))
+@functools.partial(jax.jit, static_argnames="size")
+def cut(image, image_key, augmentations, numbers, size):
+    return jax.vmap(lambda a, i: crops.random_crop(image, image_key, a, i, size))(augmentations, numbers)
+
+
+def many(count: int, size: int = 12, image: np.ndarray = IMAGE) -> np.ndarray:
+    """Crops 0 to 19 of augmentation 0, of 1, and so on."""
+    return np.asarray(cut(image, key(), np.arange(count) // 20, np.arange(count) % 20, size))
+
+
+def one(augmentation: int, crop: int, seed: int = 0, name: str = "b001") -> np.ndarray:
+    return np.asarray(cut(IMAGE, key(seed, name), np.array([augmentation]), np.array([crop]), 12)[0])
 
 
 @pytest.mark.parametrize(
@@ -31,60 +41,117 @@ def test_turns_and_flips_are_numpys(k, up_down, left_right):
     expected = np.flipud(expected) if up_down else expected
     expected = np.fliplr(expected) if left_right else expected
     np.testing.assert_array_equal(crops.turn_and_flip(square, k, up_down, left_right), expected)
+    np.testing.assert_array_equal(jax.jit(crops.turn_and_flip)(square, k, up_down, left_right), expected)
 
 
-def test_a_crop_is_a_window_of_the_image_turned_and_flipped():
-    for crop in many(60):
-        red = crop[..., 0] // 3
-        top, left = divmod(int(red.min()), 41)
-        window = IMAGE[top : top + 12, left : left + 12]
-        ways = [np.rot90(window, k) for k in range(4)]
-        assert any(np.array_equal(crop, each) for way in ways for each in (way, np.flipud(way)))
+@pytest.mark.parametrize("image", [IMAGE, IMAGE.swapaxes(0, 1)], ids=["wide", "tall"])
+def test_a_crop_is_a_window_of_the_image_turned_and_flipped(image):
+    windows = set()
+    for top, left in itertools.product(range(image.shape[0] - 11), range(image.shape[1] - 11)):
+        window = image[top : top + 12, left : left + 12]
+        turns = [np.rot90(window, k) for k in range(4)]
+        windows |= {np.ascontiguousarray(way).tobytes() for turn in turns for way in (turn, np.flipud(turn))}
+    assert all(crop.tobytes() in windows for crop in many(100, image=image))
+
+
+def corners(cropped: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows and columns of IMAGE that crops begin at."""
+    return np.divmod(cropped[..., 0].min(axis=(1, 2)) // 3, IMAGE.shape[1])
 
 
 def test_all_positions_that_fit_are_reached_and_equally_likely():
-    corners = many(6000)[..., 0].min(axis=(1, 2)) // 3
-    tops, lefts = np.divmod(corners, 41)
-    for found, places in ((tops, 30 - 12 + 1), (lefts, 41 - 12 + 1)):
+    for found, places in zip(corners(many(6000)), (30 - 12 + 1, 41 - 12 + 1), strict=True):
         counts = np.bincount(found, minlength=places)
         assert len(counts) == places
+        assert counts[0] > 0
+        assert counts[-1] > 0
         assert stats.chisquare(counts).pvalue > 1e-4
 
 
-def test_all_eight_orientations_are_equally_likely():
-    square = many(4000, 30)
-    corner = [tuple(crop[[0, 0, -1, -1], [0, -1, 0, -1], 0] - crop[..., 0].min()) for crop in square]
-    counts = np.unique(np.array(corner), axis=0, return_counts=True)[1]
+def test_rows_and_columns_are_chosen_independently():
+    rows, columns = corners(many(6000))
+    table = np.histogram2d(rows, columns, bins=(6, 6))[0]
+    assert stats.chi2_contingency(table).pvalue > 1e-4
+
+
+def test_all_eight_orientations_are_equally_likely_and_independent_of_the_crop_number():
+    square = many(8000, 4, IMAGE[:4, :4])
+    found = np.unique(square.reshape(8000, -1), axis=0, return_inverse=True)[1].ravel()
+    counts = np.bincount(found)
     assert len(counts) == 8
     assert stats.chisquare(counts).pvalue > 1e-4
+    assert stats.chi2_contingency(np.histogram2d(found, np.arange(8000) % 20, bins=(8, 20))[0]).pvalue > 1e-4
 
 
-def test_a_crop_of_the_whole_image_fits():
-    crop = crops.random_crop(IMAGE[:, :30], key(), 0, 0, 30)
-    assert sorted(np.asarray(crop).ravel()) == sorted(IMAGE[:, :30].ravel())
+@pytest.mark.parametrize(("height", "width"), [(30, 30), (30, 41), (41, 30)])
+def test_an_exact_fit_uses_every_pixel_of_the_short_side(height, width):
+    image = np.arange(height * width * 3, dtype=np.int32).reshape(height, width, 3)
+    for crop in many(20, 30, image):
+        rows, columns = np.divmod(crop[..., 0] // 3, width)
+        assert len(np.unique(rows)) == len(np.unique(columns)) == 30
+        assert len(np.unique(crop)) == 30 * 30 * 3
 
 
-def test_crops_depend_on_seed_name_augmentation_and_crop():
-    def draw(seed=0, name="b001", augmentation=0, crop=0):
-        return np.asarray(crops.random_crop(IMAGE, key(seed, name), augmentation, crop, 12)).tobytes()
-
-    others = [draw(seed=1), draw(name="b002"), draw(augmentation=1), draw(crop=1)]
-    assert len({draw(), *others}) == 5
-    assert draw() == draw()
+def test_the_images_own_type_is_kept():
+    assert many(1, 4, IMAGE[:9, :9].astype(np.uint8)).dtype == np.uint8
 
 
-def test_crops_are_the_same_one_by_one_as_together():
+@pytest.mark.parametrize("change", [{"seed": 1}, {"name": "b002"}, {"augmentation": 1}, {"crop": 1}], ids=str)
+def test_crops_depend_on_seed_name_augmentation_and_crop(change):
+    asked = {"seed": 0, "name": "b001", "augmentation": 0, "crop": 0}
+    changed = [one(**asked | change | {"crop": change.get("crop", 0) + 2 * i}) for i in range(3)]
+    same = [one(**asked | {"crop": 2 * i}) for i in range(3)]
+    assert np.array_equal(same[0], one(**asked))
+    assert not any(np.array_equal(a, b) for a, b in zip(same, changed, strict=True))
+
+
+def test_augmentation_and_crop_do_not_change_places():
+    assert not np.array_equal(one(2, 5), one(5, 2))
+
+
+def test_keys_differ_by_seed_and_by_each_letter_of_the_name():
+    names = [*(f"b{i:03}" for i in range(200)), "", "B001", "b001 ", "a" * 500, "é"]
+    keys = {tuple(jax.random.key_data(key(seed, name)).tolist()) for seed in (0, 1, 2) for name in names}
+    assert len(keys) == 3 * len(names)
+
+
+def test_crops_are_the_same_one_by_one_compiled_together_and_in_another_order():
     together = many(40)
-    for i in (0, 7, 39):
+    order = np.random.default_rng(0).permutation(40)
+    shuffled = np.asarray(cut(IMAGE, key(), order // 20, order % 20, 12))
+    np.testing.assert_array_equal(shuffled, together[order])
+    for i in (39, 0, 7):
         np.testing.assert_array_equal(together[i], crops.random_crop(IMAGE, key(), i // 20, i % 20, 12))
 
 
+@jax.jit
+def gains_of(image_key, augmentations, low, high):
+    return jax.vmap(lambda a: crops.gains(image_key, a, low, high))(augmentations)
+
+
+def gains(low: float = 0.7, high: float = 1.3) -> np.ndarray:
+    """The gains of 4000 augmentations."""
+    return np.asarray(gains_of(key(), np.arange(4000), low, high))
+
+
 def test_gains_are_independent_uniform_and_differ_by_augmentation():
-    draw = jax.vmap(lambda a: crops.gains(key(), a, 0.7, 1.3))
-    gains = np.asarray(draw(np.arange(4000)))
-    assert gains.shape == (4000, 2)
-    assert gains.min() >= 0.7
-    assert gains.max() < 1.3
-    for column in gains.T:
+    drawn = gains()
+    assert drawn.shape == (4000, 2)
+    assert drawn.min() >= np.float32(0.7)
+    assert drawn.max() < np.float32(1.3)
+    for column in drawn.T:
         assert stats.kstest(column, stats.uniform(0.7, 0.6).cdf).pvalue > 1e-4
-    assert abs(np.corrcoef(gains.T)[0, 1]) < 0.06
+    assert abs(np.corrcoef(drawn.T)[0, 1]) < 0.06
+
+
+def test_gains_are_the_same_alone_and_among_others_and_follow_their_range():
+    for augmentation in (0, 7):
+        np.testing.assert_allclose(gains()[augmentation], crops.gains(key(), augmentation, 0.7, 1.3), rtol=1e-6)
+    np.testing.assert_allclose(gains(0, 1) * 0.6 + 0.7, gains(), rtol=1e-6)
+    np.testing.assert_array_equal(gains(1, 1), np.ones((4000, 2)))
+
+
+def test_gains_say_nothing_of_the_crops():
+    rows, columns = corners(np.asarray(cut(IMAGE, key(), np.arange(6000), np.zeros(6000, int), 12)))
+    for gain, place in itertools.product(gains().T, (rows, columns)):
+        assert abs(np.corrcoef(gain, place[:4000])[0, 1]) < 0.06

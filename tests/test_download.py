@@ -1,8 +1,11 @@
 """Fetching from a real server: whole, broken off and resumed, and never with a wrong checksum."""
 
+import gc
 import hashlib
+import http.client
 import http.server
 import re
+import socket
 import threading
 
 import numpy as np
@@ -16,7 +19,7 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT; the server's `cut` and `ranges` say how badly."""
+    """Serves CONTENT; the server's `cut`, `ranges` and `style` say how badly."""
 
     def do_GET(self):
         self.server.asked.append(self.headers.get("Range"))
@@ -24,14 +27,27 @@ class Handler(http.server.BaseHTTPRequestHandler):
         start = int(match[1]) if match and self.server.ranges else 0
         if self.path != "/file":
             self.send_error(404)
-            return
-        if start >= len(CONTENT):
+        elif self.server.style == "gibberish":
+            self.wfile.write(b"gibberish\r\n\r\n")
+        elif start >= len(CONTENT):
             self.send_error(416)
-            return
+        else:
+            self.send(start)
+
+    def send(self, start):
+        body = CONTENT[start : self.server.cut]
+        if self.server.style == "chunked":
+            self.protocol_version = "HTTP/1.1"
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(CONTENT) - start))
+        if self.server.style == "sized":
+            self.send_header("Content-Length", str(len(CONTENT) - start))
+        elif self.server.style == "chunked":
+            self.send_header("Transfer-Encoding", "chunked")
+            # A chunk that announces all and holds less where the transfer is cut.
+            body = f"{len(CONTENT) - start:x}\r\n".encode() + body + (b"" if self.server.cut else b"\r\n0\r\n\r\n")
         self.end_headers()
-        self.wfile.write(CONTENT[start : self.server.cut])
+        self.wfile.write(body)
+        self.close_connection = True
         self.server.cut = None
 
     def log_message(self, *arguments):
@@ -41,16 +57,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        running.cut, running.ranges, running.asked = None, True, []
+        running.cut, running.ranges, running.style, running.asked = None, True, "sized", []
         running.url = f"http://127.0.0.1:{running.server_port}/file"
-        thread = threading.Thread(target=running.serve_forever)
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield running
         running.shutdown()
         thread.join()
 
 
-def test_a_file_is_fetched_whole(server, tmp_path):
+@pytest.fixture(autouse=True)
+def what_is_left_open_shows():
+    yield
+    gc.collect()
+
+
+@pytest.mark.parametrize("style", ["sized", "chunked", "unsized"])
+def test_a_file_is_fetched_whole(style, server, tmp_path):
+    server.style = style
     download.fetch(server.url, tmp_path / "deep" / "file.h5", MD5)
     assert (tmp_path / "deep" / "file.h5").read_bytes() == CONTENT
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["file.h5"]
@@ -61,27 +85,68 @@ def test_a_broken_transfer_is_gone_on_with(server, tmp_path, ranges):
     server.cut, server.ranges = 1_200_000, ranges
     with pytest.raises(InputError, match="1,200,000 bytes are kept"):
         download.fetch(server.url, tmp_path / "file.h5", MD5)
+    assert (tmp_path / "file.h5.part").read_bytes() == CONTENT[:1_200_000]
     assert not (tmp_path / "file.h5").exists()
     download.fetch(server.url, tmp_path / "file.h5", MD5)
     assert server.asked == [None, "bytes=1200000-"]
     assert (tmp_path / "file.h5").read_bytes() == CONTENT
+    assert [path.name for path in tmp_path.iterdir()] == ["file.h5"]
 
 
-def test_a_partial_file_that_is_complete_already_is_used(server, tmp_path):
-    (tmp_path / "file.h5.part").write_bytes(CONTENT)
+def test_a_transfer_may_break_more_than_once(server, tmp_path):
+    for cut in (1_000, 2_500_000):
+        server.cut = cut
+        with pytest.raises(InputError, match=f"{cut:,} bytes are kept"):
+            download.fetch(server.url, tmp_path / "file.h5", MD5)
     download.fetch(server.url, tmp_path / "file.h5", MD5)
+    assert server.asked == [None, "bytes=1000-", "bytes=2500000-"]
     assert (tmp_path / "file.h5").read_bytes() == CONTENT
 
 
-def test_a_wrong_checksum_is_never_used(server, tmp_path):
-    (tmp_path / "file.h5.part").write_bytes(b"x" * 1000)
+def test_a_transfer_cut_by_a_server_that_never_named_its_length_is_refused(server, tmp_path):
+    server.style, server.cut = "unsized", 1_200_000
     with pytest.raises(InputError, match=f"expected {MD5}"):
         download.fetch(server.url, tmp_path / "file.h5", MD5)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_does_not_answer_is_named(server, tmp_path):
-    with pytest.raises(InputError, match="404"):
+@pytest.mark.parametrize(("style", "cut"), [("chunked", 1_200_000), ("gibberish", None)])
+def test_a_server_that_breaks_http_is_reported_as_such(style, cut, server, tmp_path):
+    server.style, server.cut = style, cut
+    with pytest.raises(InputError, match="failed"):
+        download.fetch(server.url, tmp_path / "file.h5", MD5)
+
+
+def test_a_partial_file_that_is_complete_already_is_used(server, tmp_path):
+    (tmp_path / "file.h5.part").write_bytes(CONTENT)
+    download.fetch(server.url, tmp_path / "file.h5", MD5)
+    assert server.asked == [f"bytes={len(CONTENT)}-"]
+    assert (tmp_path / "file.h5").read_bytes() == CONTENT
+    assert not (tmp_path / "file.h5.part").exists()
+
+
+@pytest.mark.parametrize("part", [None, b"x" * 1000, b"x" * len(CONTENT), CONTENT + b"x"])
+def test_a_wrong_checksum_leaves_nothing(part, server, tmp_path):
+    wanted = MD5
+    if part is None:
+        wanted = "0" * 32
+    else:
+        (tmp_path / "file.h5.part").write_bytes(part)
+    with pytest.raises(InputError, match=f"expected {wanted}"):
+        download.fetch(server.url, tmp_path / "file.h5", wanted)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_address_that_is_not_there_is_named_and_what_was_kept_stays(server, tmp_path):
+    (tmp_path / "file.h5.part").write_bytes(CONTENT[:1000])
+    with pytest.raises(InputError, match=f"{server.url}s failed: .*404.*1,000 bytes are kept"):
         download.fetch(server.url + "s", tmp_path / "file.h5", MD5)
-    with pytest.raises(InputError, match="--weights_dir"):
-        download.fetch("http://127.0.0.1:9/file", tmp_path / "file.h5", MD5)
+    assert [path.name for path in tmp_path.iterdir()] == ["file.h5.part"]
+
+
+def test_a_server_that_does_not_answer_is_named_with_the_way_round_it(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/file"
+    with pytest.raises(InputError, match=f"{url} failed: .*refused.*--weights_dir"):
+        download.fetch(url, tmp_path / "file.h5", MD5)
+    assert list(tmp_path.iterdir()) == []

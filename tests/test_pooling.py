@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from histojax import pooling
 from tests import references
 
-EXPONENTS = st.sampled_from([1.0, 2.0, 3.0, 7.5, np.inf]) | st.floats(1, 50)
+FIXED = [1.0, 2.0, 3.0, 7.5, np.inf]
+EXPONENTS = st.sampled_from(FIXED) | st.floats(1, 50)
 
 
 def drawn(seed: int, crops: int) -> np.ndarray:
@@ -23,6 +24,21 @@ def test_the_pnorm_is_equation_1(seed, crops, p):
     np.testing.assert_allclose(pooling.pnorm(descriptors, p), references.pnorm(descriptors, p), rtol=2e-5)
 
 
+@pytest.mark.parametrize("p", FIXED)
+def test_the_usual_exponents_are_equation_1(p):
+    descriptors = drawn(3, 20)
+    ours = pooling.pnorm(descriptors, p)
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(ours, references.pnorm(descriptors, p), rtol=1e-5)
+
+
+def test_one_is_the_mean_infinity_the_maximum_and_one_crop_itself():
+    descriptors = drawn(2, 5)
+    np.testing.assert_allclose(pooling.pnorm(descriptors, 1), descriptors.mean(axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(pooling.pnorm(descriptors, np.inf), descriptors.max(axis=0))
+    np.testing.assert_allclose(pooling.pnorm(descriptors[:1], 3), descriptors[0], rtol=1e-6)
+
+
 @given(st.integers(0, 2**32 - 1), st.floats(1, 30), st.floats(0, 20))
 @settings(max_examples=40, deadline=None)
 def test_it_grows_with_p_from_the_mean_to_the_maximum(seed, p, more):
@@ -34,11 +50,25 @@ def test_it_grows_with_p_from_the_mean_to_the_maximum(seed, p, more):
 
 
 @pytest.mark.parametrize("scale", [1e30, 1e-30])
-@pytest.mark.parametrize("p", [1, 3, 7.5, np.inf])
+@pytest.mark.parametrize("p", [*FIXED, 50])
 def test_neither_large_nor_small_descriptors_are_lost(scale, p):
     descriptors = drawn(0, 5)
-    ours = pooling.pnorm(descriptors * np.float32(scale), p)
-    np.testing.assert_allclose(ours, np.asarray(pooling.pnorm(descriptors, p)) * scale, rtol=1e-5)
+    scaled = descriptors * np.float32(scale)
+    expected = references.pnorm(scaled.astype(np.float64) / scale, p) * scale
+    np.testing.assert_allclose(pooling.pnorm(scaled, p), expected, rtol=1e-5)
+
+
+def test_the_largest_floats_are_not_lost():
+    np.testing.assert_allclose(pooling.pnorm(np.full((4, 3), 3e38, np.float32), 3), 3e38, rtol=1e-5)
+
+
+@pytest.mark.parametrize("p", FIXED)
+def test_a_channel_of_zeros_stays_zero_beside_one_that_is_not(p):
+    descriptors = drawn(4, 4)
+    descriptors[:, 2] = 0
+    pooled = np.asarray(pooling.pnorm(descriptors, p))
+    assert pooled[2] == 0
+    assert (np.delete(pooled, 2) > 0).all()
 
 
 def test_zeros_stay_zero_and_negative_values_count_by_size():
@@ -47,17 +77,21 @@ def test_zeros_stay_zero_and_negative_values_count_by_size():
     np.testing.assert_array_equal(pooling.pnorm(-descriptors, 3), pooling.pnorm(descriptors, 3))
 
 
-@pytest.mark.parametrize("p", [0.99, 0, -1, float("nan")])
+@pytest.mark.parametrize("p", [0.99, 0, -1, -float("inf"), float("nan")])
 def test_exponents_below_one_are_refused(p):
     with pytest.raises(ValueError, match="at least 1"):
         pooling.pnorm(drawn(0, 3), p)
 
 
-def test_leading_axes_vmap_and_jit_agree():
-    batch = np.stack([drawn(seed, 4) for seed in range(3)])
-    one_by_one = np.stack([pooling.pnorm(each, 3.0) for each in batch])
-    np.testing.assert_allclose(pooling.pnorm(batch, 3.0), one_by_one, rtol=1e-6)
-    np.testing.assert_allclose(jax.jit(jax.vmap(lambda d: pooling.pnorm(d, 3.0)))(batch), one_by_one, rtol=1e-6)
+@pytest.mark.parametrize("p", [1.0, 3.0, np.inf])
+def test_leading_axes_vmap_and_jit_agree(p):
+    batch = np.stack([drawn(seed, 4) for seed in range(6)]).reshape(2, 3, 4, 8)
+    one_by_one = np.stack([[pooling.pnorm(each, p) for each in row] for row in batch])
+    assert one_by_one.shape == (2, 3, 8)
+    np.testing.assert_allclose(pooling.pnorm(batch, p), one_by_one, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(pooling.pnorm, static_argnums=1)(batch, p), one_by_one, rtol=1e-6)
+    mapped = jax.vmap(jax.vmap(lambda d: pooling.pnorm(d, p)))
+    np.testing.assert_allclose(jax.jit(mapped)(batch), one_by_one, rtol=1e-6)
 
 
 def test_the_global_average_is_the_mean_of_each_channel():

@@ -26,8 +26,8 @@ class ResNet50(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array) -> dict[str, jax.Array]:
         legacy = self.variant == "keras2018"
-        # 193 px is the smallest side whose last map is 7 x 7, the window of the old average pool.
-        layers.require_size(images, 193 if legacy else 32, f"ResNet-50 ({self.variant})")
+        # 197 px is the smallest side whose last map is 7 x 7, the window of the old average pool.
+        layers.require_size(images, 197 if legacy else 32, f"ResNet-50 ({self.variant})")
         x = layers.conv(64, (7, 7), strides=2, padding=((3, 3), (3, 3)), name="conv1_conv")(images)
         x = nn.relu(self.norm(x, "conv1_bn"))
         x = layers.max_pool(x, 3, padding="VALID" if legacy else ((1, 1), (1, 1)))
