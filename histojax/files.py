@@ -1,7 +1,12 @@
-"""Writing files whole or not at all: under a temporary name in the same folder, then renamed."""
+"""Files here or in a bucket: written whole or not at all, under a temporary name in the same folder and then renamed.
+
+A path is a `pathlib.Path`, or an `etils.epath.Path` of a URI such as gs://bucket/folder. Only what both can is used:
+text goes through bytes, since the latter has no `newline` and no `utf-8-sig`.
+"""
 
 import contextlib
 import csv
+import io
 import json
 import os
 import uuid
@@ -13,23 +18,71 @@ import numpy as np
 
 from histojax.errors import InputError
 
+# The file systems that a URI may name: what fsspec calls each, and the package that serves it.
+REMOTE = {"gs": ("gcs", "gcsfs"), "s3": ("s3", "s3fs"), "az": ("az", "adlfs"), "hf": ("hf", "huggingface_hub")}
+
+
+def as_path(text: str) -> Path:
+    """A local path, `~` expanded, or the `etils.epath.Path` of a URI such as gs://bucket/folder.
+
+    Raises:
+      InputError: a URI of an unknown file system, or of one whose package is not installed.
+    """
+    if "://" not in text:
+        return Path(text).expanduser()
+    scheme = text.split("://", maxsplit=1)[0]
+    if scheme not in REMOTE:
+        known = ", ".join(f"{name}://" for name in REMOTE)
+        raise InputError(f"{text} is of an unknown file system: expected a local path, or one that starts with {known}")
+    system, package = REMOTE[scheme]
+    try:
+        import fsspec
+        from etils import epath
+
+        fsspec.get_filesystem_class(system)
+    except ImportError as error:
+        raise InputError(f"{text} needs packages that are missing: pip install 'etils[epath]' {package}") from error
+    # Listings are else remembered for good, and what other processes write would not be seen.
+    fsspec.config.conf.setdefault(system, {}).setdefault("use_listings_cache", False)
+    return epath.Path(text)
+
+
+def is_local(path: Path) -> bool:
+    """Whether a path can be given to the operating system."""
+    return isinstance(path, Path)
+
+
+def entries(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The folders and the files directly in a folder, each by name; of a remote one by a single listing."""
+    if is_local(folder):
+        found = sorted(folder.iterdir())
+        return [path for path in found if path.is_dir()], [path for path in found if path.is_file()]
+    _, folders, names = next(folder.walk(), (folder, [], []))
+    return [folder / name for name in sorted(folders)], [folder / name for name in sorted(names) if name]
+
+
+def scratch_name() -> str:
+    """A hidden name nobody else takes. Nothing of a file's own: fsspec would expand a `[` or `*` in it."""
+    return f".{os.getpid()}.{uuid.uuid4().hex}"
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` to write to; renames it at the end, or removes it after an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+    temporary = path.with_name(scratch_name())
     try:
         yield temporary
-        os.replace(temporary, path)
-    finally:
+        temporary.replace(path)
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
     """UTF-8 text."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -39,17 +92,23 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """One array as .npy, without pickle."""
-    with replacing(path) as temporary, open(temporary, "wb") as out:
+    with replacing(path) as temporary, temporary.open("wb") as out:
         np.save(out, array, allow_pickle=False)
 
 
 def write_csv(path: Path, rows: Iterable[Iterable[Any]], header: Iterable[str] | None = None) -> None:
     """Rows as CSV, with a header or without."""
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as out:
-        writer = csv.writer(out, lineterminator="\n")
-        if header is not None:
-            writer.writerow(header)
-        writer.writerows(rows)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    if header is not None:
+        writer.writerow(header)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def open_csv(path: Path) -> io.StringIO:
+    """A CSV file's text for the `csv` module, line ends as they are, without a byte order mark."""
+    return io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")
 
 
 def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
@@ -59,9 +118,8 @@ def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
       InputError: not there, no CSV, or a column is missing.
     """
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            found, rows = reader.fieldnames or [], list(reader)
+        reader = csv.DictReader(open_csv(path))
+        found, rows = reader.fieldnames or [], list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as CSV: {error}") from error
     if missing := [name for name in columns if name not in found]:
@@ -74,7 +132,7 @@ def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
 def read_json(path: Path, keys: Iterable[str]) -> dict[str, Any]:
     """A JSON object of ours; InputError where it is absent, damaged, or lacks one of the keys."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_bytes().decode())
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(value, dict) or (missing := [key for key in keys if key not in value]):
@@ -109,8 +167,9 @@ def require_writable(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe.{os.getpid()}"
+        probe = folder / scratch_name()
         probe.touch()
         probe.unlink()
-    except OSError as error:
-        raise InputError(f"output folder {folder} cannot be written to: {error.strerror}. Name another one") from error
+    except Exception as error:  # A bucket's client raises errors of its own, beside OSError.
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"output folder {folder} cannot be written to: {reason}. Name another one") from error

@@ -3,12 +3,15 @@
 Decoding is Pillow's, which scikit-image brings along.
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from absl import logging
 from PIL import Image, UnidentifiedImageError
 
+from histojax import files
 from histojax.errors import InputError
 
 FORMATS = ("TIFF", "PNG", "JPEG")
@@ -30,32 +33,36 @@ def bits_per_sample(image: Image.Image) -> int:
     return 16 if "16" in raw or image.mode.startswith("I") else 8
 
 
-def open_image(path: Path) -> Image.Image:
-    """Opens and checks an image without decoding it.
+@contextlib.contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """Opens and checks an image without decoding it; closed with its file at the end.
 
     Raises:
       InputError: not TIFF, PNG or JPEG whatever its name says, several pages, or not 8-bit RGB, RGBA, grey or palette.
     """
-    try:
-        image = Image.open(path, formats=FORMATS)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is not there") from error
-    except UnidentifiedImageError as error:
-        raise InputError(
-            f"{path} is no TIFF, PNG or JPEG image, whatever its name says (or its start is damaged)"
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path} has too many pixels to be read whole: cut it into tiles, or downscale it") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path} cannot be opened as an image: {error}") from error
-    try:
-        refuse_unfit(image, path)
-    except Exception as error:
-        image.close()
-        if isinstance(error, InputError):
+    with contextlib.ExitStack() as stack:
+        try:
+            file = path if files.is_local(path) else stack.enter_context(path.open("rb"))
+            image = stack.enter_context(contextlib.closing(Image.open(file, formats=FORMATS)))
+        except FileNotFoundError as error:
+            raise InputError(f"{path} is not there") from error
+        except UnidentifiedImageError as error:
+            raise InputError(
+                f"{path} is no TIFF, PNG or JPEG image, whatever its name says (or its start is damaged)"
+            ) from error
+        except Image.DecompressionBombError as error:
+            raise InputError(
+                f"{path} has too many pixels to be read whole: cut it into tiles, or downscale it"
+            ) from error
+        except (OSError, SyntaxError, ValueError) as error:
+            raise InputError(f"{path} cannot be opened as an image: {error}") from error
+        try:
+            refuse_unfit(image, path)
+        except InputError:
             raise
-        raise InputError(f"{path} is damaged: {error}. Copy it again from its source") from error
-    return image
+        except Exception as error:
+            raise InputError(f"{path} is damaged: {error}. Copy it again from its source") from error
+        yield image
 
 
 def refuse_unfit(image: Image.Image, path: Path) -> None:

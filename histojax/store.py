@@ -3,10 +3,14 @@
 <root>/<configuration>/<image name>.npy     float32 [A, D]
 <root>/<configuration>/manifest.json        protocol, weights, versions
 <root>/stain_qc.csv                         how the stain normalisation of each image went
+<root>/stain_qc-2of4.csv                    the same, of one of several processes, until they are merged
+
+The root may be a folder or a URI (an `etils.epath.Path`), and several processes may write below it at once.
 """
 
 import hashlib
 import importlib.metadata
+import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,7 @@ from histojax.errors import InputError
 
 MANIFEST = "manifest.json"
 STAIN_QC = "stain_qc.csv"
+STAIN_QC_PARTS = "stain_qc-*of*.csv"
 QC_COLUMNS = (
     "image", "scale", "tissue_fraction", "stain_angle_degrees", "max_hematoxylin", "max_eosin", "status", "file_sha256",
 )  # fmt: skip
@@ -31,6 +36,8 @@ OF_A_CONFIGURATION = (
 )  # fmt: skip
 
 Manifest = dict[str, Any]
+# The rows of stain_qc.csv by image and scale.
+StainQC = dict[tuple[str, str], list[str]]
 
 
 def file_of(root: Path, configuration: str, name: str) -> Path:
@@ -39,9 +46,16 @@ def file_of(root: Path, configuration: str, name: str) -> Path:
 
 
 def open_array(path: Path) -> np.ndarray:
-    """A descriptor file, checked for its form: float32 [A, D], memory-mapped; InputError where it is not that."""
+    """A descriptor file, checked for its form: float32 [A, D]; memory-mapped where it is local.
+
+    Raises:
+      InputError: it is no array of that form.
+    """
     try:
-        array = np.lib.format.open_memmap(path, mode="r")
+        if files.is_local(path):
+            array = np.lib.format.open_memmap(path, mode="r")
+        else:
+            array = np.lib.format.read_array(io.BytesIO(path.read_bytes()), allow_pickle=False)
     except Exception as error:  # NumPy's reader raises whatever a damaged header throws up.
         raise InputError(f"{path} cannot be read as an array of numbers (.npy): remove it and extract again") from error
     if array.ndim != 2 or array.dtype != np.float32:
@@ -78,7 +92,8 @@ def read(root: Path, configuration: str, names: Iterable[str]) -> np.ndarray:
     """
     names = list(names)
     paths = [file_of(root, configuration, name) for name in names]
-    if missing := [path.name for path in paths if not path.exists()]:
+    there = set(image_names(root, configuration))
+    if missing := [f"{name}.npy" for name in names if name not in there]:
         raise InputError(
             f"{root / configuration} lacks the descriptors of {len(missing)} of {len(names)} images "
             f"({', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}): run experiments.extract on them first"
@@ -122,13 +137,16 @@ def claim(root: Path, configuration: str, manifest: Manifest) -> None:
     """Records what is about to be written, or refuses to mix it with what is there.
 
     A manifest without descriptors beside it binds nobody. Configurations below one root may differ in encoder and view
-    alone.
+    alone. The processes of one run may claim at the same moment; two runs of different protocols that start together
+    in an empty folder are told apart only once descriptors are there.
 
     Raises:
       InputError: the folder's descriptors, or those beside it, are of another protocol or of other weights (the
         differences are shown), or there are some without a manifest.
     """
     folder = root / configuration
+    # Asked before any manifest is looked for: another process writes its manifest first, and descriptors then.
+    described = any(folder.glob("*.npy"))
     for path in sorted(root.glob(f"*/{MANIFEST}")):
         if not any(path.parent.glob("*.npy")):
             continue
@@ -140,11 +158,10 @@ def claim(root: Path, configuration: str, manifest: Manifest) -> None:
                 f"{path.parent} holds descriptors of another protocol; name another folder, or remove it to make them "
                 "anew:\n" + "\n".join(f"  {line}" for line in lines)
             )
-    if (folder / MANIFEST).exists() and any(folder.glob("*.npy")):
-        return
-    if any(folder.glob("*.npy")):
+    if not described:
+        files.write_json(folder / MANIFEST, manifest | {"versions": versions()})
+    elif not (folder / MANIFEST).exists():
         raise InputError(f"{folder} holds descriptors without {MANIFEST}, so of unknown protocol: name another folder")
-    files.write_json(folder / MANIFEST, manifest | {"versions": versions()})
 
 
 def differences(found: Manifest, wanted: Manifest) -> list[str]:
@@ -154,22 +171,76 @@ def differences(found: Manifest, wanted: Manifest) -> list[str]:
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def read_stain_qc(root: Path) -> dict[tuple[str, str], list[str]]:
-    """The rows of stain_qc.csv by image and scale; empty where there is none yet."""
-    path = root / STAIN_QC
-    if not path.exists():
-        return {}
+def read_stain_qc(root: Path) -> StainQC:
+    """The rows of stain_qc.csv and of its parts, which win over it; empty where there is none yet.
+
+    Raises:
+      InputError: one of the files is damaged.
+    """
+    return merged(root, read_parts(root))
+
+
+def write_stain_qc(root: Path, rows: StainQC, process: int = 0, processes: int = 1) -> None:
+    """Writes the rows, all anew: to stain_qc.csv, or to the part of one of several processes.
+
+    Args:
+      root: the folder of descriptors.
+      rows: everything the file shall hold; for a part, every row of this process and no other's.
+      process, processes: which process this is, from 0 on, and how many write at once.
+    """
+    name = STAIN_QC if processes == 1 else f"stain_qc-{process + 1}of{processes}.csv"
+    files.write_csv(root / name, (rows[key] for key in sorted(rows)), QC_COLUMNS)
+
+
+def merge_stain_qc(root: Path) -> None:
+    """Writes the rows of all parts into stain_qc.csv and removes the parts; does nothing where there is none.
+
+    For whoever finds every image of the run finished, once its own last part is written: an image's rows are written
+    before its descriptors, so no part changes any more. Several may find that at the same moment: each reads all the
+    rows, whatever the other has removed already, and writes the same bytes. A part that changes while it is merged
+    stays for the next time. Only one replaced in the instant before its removal would lose its newest row; its
+    process writes that again with its next image, and without it the image is described again.
+
+    Raises:
+      InputError: one of the files is damaged; nothing is removed.
+    """
+    parts = read_parts(root)
+    if not parts:
+        return
+    write_stain_qc(root, merged(root, parts))
+    for path, rows in parts.items():
+        if read_rows(path) == rows:
+            path.unlink(missing_ok=True)
+
+
+def read_parts(root: Path) -> dict[Path, StainQC]:
+    """The rows of each process's part."""
+    return {path: read_rows(path) for path in sorted(root.glob(STAIN_QC_PARTS))}
+
+
+def merged(root: Path, parts: dict[Path, StainQC]) -> StainQC:
+    """The rows of stain_qc.csv under those of parts read before: a part that has gone by now is in it by now."""
+    rows = read_rows(root / STAIN_QC)
+    for part in parts.values():
+        rows |= part
+    return rows
+
+
+def read_rows(path: Path, again: int = 2) -> StainQC:
+    """The rows of stain_qc.csv or of a part; none where it is not there, or has just been merged away.
+
+    Raises:
+      InputError: it is damaged, read `again` and again: an object replaced while it is read can come cut.
+    """
     try:
         rows = files.read_csv(path, QC_COLUMNS)
     except InputError as error:
+        if not path.exists():
+            return {}
+        if again:
+            return read_rows(path, again - 1)
         raise InputError(f"{error}. Remove it: the images are then described again") from error
     return {(row["image"], row["scale"]): [row[column] for column in QC_COLUMNS] for row in rows}
-
-
-def write_stain_qc(root: Path, rows: dict[tuple[str, str], list[str]]) -> None:
-    """Writes the rows by image and scale."""
-    files.write_csv(root / STAIN_QC, (rows[key] for key in sorted(rows)), QC_COLUMNS)

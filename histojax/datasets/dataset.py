@@ -4,7 +4,7 @@ import collections
 import dataclasses
 from pathlib import Path
 
-from histojax import images
+from histojax import files, images
 from histojax.config import BACH_CLASSES
 from histojax.errors import InputError
 
@@ -77,4 +77,12 @@ def refuse_duplicates(paths: collections.abc.Iterable[Path]) -> None:
 
 def images_in(folder: Path) -> list[Path]:
     """The image files directly in a folder, by name."""
-    return sorted(path for path in folder.iterdir() if path.is_file() and images.is_image_name(path))
+    return [path for path in files.entries(folder)[1] if images.is_image_name(path)]
+
+
+def images_below(folder: Path) -> list[Path]:
+    """The image files anywhere below a folder, in the order of their paths."""
+    if files.is_local(folder):
+        return sorted(path for path in folder.rglob("*") if images.is_image_name(path) and path.is_file())
+    folders, _ = files.entries(folder)
+    return sorted(images_in(folder) + [path for each in folders for path in images_below(each)])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from absl import logging
 
+from histojax import files
 from histojax.config import BACH_CLASSES
 from histojax.datasets import dataset
 from histojax.datasets.dataset import Dataset
@@ -12,7 +13,7 @@ from histojax.errors import InputError
 
 def class_folders(root: Path) -> list[Path]:
     """The folders directly below the root that are not hidden."""
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [path for path in files.entries(root)[0] if not path.name.startswith(".")]
 
 
 def load(root: Path, classes: tuple[str, ...] | None = None) -> Dataset:

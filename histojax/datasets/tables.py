@@ -5,7 +5,7 @@ import csv
 import os
 from pathlib import Path
 
-from histojax import images
+from histojax import files, images
 from histojax.datasets import dataset
 from histojax.datasets.dataset import Dataset
 from histojax.errors import InputError
@@ -18,8 +18,8 @@ def read_rows(table: Path) -> list[dict[str, str]]:
       InputError: no rows, no such columns, an empty cell, or an image named twice.
     """
     try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            lines = [[cell.strip() for cell in row] for row in csv.reader(file) if any(cell.strip() for cell in row)]
+        cells = [[cell.strip() for cell in row] for row in csv.reader(files.open_csv(table))]
+        lines = [row for row in cells if any(row)]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table} is no CSV text file: {error}") from error
     header = ["image", "label"]
@@ -49,6 +49,11 @@ def read_rows(table: Path) -> list[dict[str, str]]:
     return rows
 
 
+def without_dots(path: Path) -> Path:
+    """A path without `..`. By its parts: a URI as text would lose one of its slashes."""
+    return type(path)(os.path.normpath(os.path.join("", *path.parts)))  # noqa: PTH118
+
+
 def load(table: Path, classes: tuple[str, ...] | None = None) -> Dataset:
     """The images a table names, relative to its folder, or anywhere below it where the file name is found just once.
 
@@ -57,13 +62,12 @@ def load(table: Path, classes: tuple[str, ...] | None = None) -> Dataset:
     """
     rows = read_rows(table)
     below = collections.defaultdict(list)
-    for path in sorted(table.parent.rglob("*")):
-        if images.is_image_name(path):
-            below[path.name].append(path)
+    for path in dataset.images_below(table.parent):
+        below[path.name].append(path)
     labelled, groups, missing = {}, {}, []
     for row in rows:
-        direct = Path(os.path.normpath(table.parent / row["image"]))
-        found = [direct] if direct.is_file() else below[row["image"]]
+        direct = without_dots(table.parent / row["image"])
+        found = [direct] if direct in below[direct.name] or direct.is_file() else below[row["image"]]
         if len(found) != 1:
             missing.append(f"{row['image']} ({'not found' if not found else ', '.join(map(str, found))})")
             continue
