@@ -42,8 +42,10 @@ REDUCE17 = {"3x3": ((192, 1, 1), (320, 3, 3)), "7x7x3": ((192, 1, 1), (192, 1, 7
 FORKED8 = {"3x3": ((384, 1, 1),), "3x3dbl": ((448, 1, 1), (384, 3, 3))}
 
 
-class InceptionV3(nn.Module):
+class InceptionV3(layers.FrozenNetwork):
     """The 2048-channel map `mixed10`."""
+
+    epsilon = 1e-3
 
     @nn.compact
     def __call__(self, images: jax.Array) -> dict[str, jax.Array]:
@@ -70,8 +72,8 @@ class InceptionV3(nn.Module):
     ) -> jax.Array:
         """Convolution without bias, batch normalisation without scale, ReLU."""
         channels, *kernel = shape
-        x = layers.conv(channels, tuple(kernel), f"{name}_conv", strides, padding, use_bias=False)(x)
-        return nn.relu(layers.batch_norm(1e-3, f"{name}_bn", use_scale=False)(x))
+        x = self.convolve(x, channels, tuple(kernel), f"{name}_conv", strides, padding, use_bias=False)
+        return nn.relu(self.normalize(x, self.epsilon, f"{name}_bn", use_scale=False))
 
     def chain(self, x: jax.Array, convolutions: Chain, name: str) -> jax.Array:
         for i, shape in enumerate(convolutions, start=1):

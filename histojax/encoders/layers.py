@@ -1,31 +1,39 @@
-"""The convolution, normalisation and tap shared by the three encoders: inference only, channels last."""
-
-from collections.abc import Callable
+"""The convolution, normalisation and pooling shared by the three encoders: inference only, channels last."""
 
 import flax.linen as nn
 import jax
 
-# On an accelerator XLA computes float32 convolutions in TF32 or bfloat16 passes unless told otherwise.
-PRECISION = jax.lax.Precision.HIGHEST
+from histojax.encoders.precision import FLOAT32, Precision
 
 Padding = str | tuple[tuple[int, int], tuple[int, int]]
 
 
-def conv(
-    features: int,
-    kernel: tuple[int, int],
-    name: str,
-    strides: int = 1,
-    padding: Padding = "SAME",
-    use_bias: bool = True,
-) -> Callable[[jax.Array], jax.Array]:
-    """A convolution [N, H, W, C] -> [N, H', W', features]."""
-    return nn.Conv(features, kernel, strides, padding=padding, use_bias=use_bias, precision=PRECISION, name=name)
+class FrozenNetwork(nn.Module):
+    """What the three networks have in common.
 
+    Attributes:
+      precision: how exactly it computes.
+      folded: without batch norms: `histojax.encoders.folding` has put them into the convolutions.
+    """
 
-def batch_norm(epsilon: float, name: str, use_scale: bool = True) -> Callable[[jax.Array], jax.Array]:
-    """Batch normalisation with the stored statistics, whatever the batch."""
-    return nn.BatchNorm(use_running_average=True, epsilon=epsilon, use_scale=use_scale, name=name)
+    precision: Precision = FLOAT32
+    folded: bool = False
+
+    def convolve(
+        self, x: jax.Array, features: int, kernel: tuple[int, int], name: str, strides: int = 1,
+        padding: Padding = "SAME", use_bias: bool = True,
+    ) -> jax.Array:  # fmt: skip
+        """A convolution [N, H, W, C] -> [N, H', W', features]."""
+        return nn.Conv(
+            features, kernel, strides, padding=padding, use_bias=use_bias or self.folded, name=name,
+            dtype=self.precision.dtype, precision=self.precision.multiply,
+        )(x)  # fmt: skip
+
+    def normalize(self, x: jax.Array, epsilon: float, name: str, use_scale: bool = True) -> jax.Array:
+        """Batch normalisation with the stored statistics, whatever the batch; nothing where it is folded."""
+        if self.folded:
+            return x
+        return nn.BatchNorm(use_running_average=True, epsilon=epsilon, use_scale=use_scale, name=name)(x)
 
 
 def require_size(images: jax.Array, smallest: int, network: str) -> None:
@@ -33,11 +41,6 @@ def require_size(images: jax.Array, smallest: int, network: str) -> None:
     height, width = images.shape[1:3]
     if min(height, width) < smallest:
         raise ValueError(f"{network} needs images of at least {smallest} x {smallest} px, got {height} x {width}")
-
-
-def average_pool_valid(maps: jax.Array, window: int) -> jax.Array:
-    """Mean over windows that do not overlap; rows and columns that fill no window are dropped."""
-    return nn.avg_pool(maps, (window, window), (window, window), padding="VALID")
 
 
 def average_pool_same(maps: jax.Array) -> jax.Array:

@@ -18,7 +18,7 @@ STAGES = ((2, 3, 64), (3, 4, 128), (4, 6, 256), (5, 3, 512))
 LAST = "conv5_block3_out"
 
 
-class ResNet50(nn.Module):
+class ResNet50(layers.FrozenNetwork):
     """The 2048-channel map that the global average is taken of."""
 
     variant: str = "keras"
@@ -28,27 +28,32 @@ class ResNet50(nn.Module):
         legacy = self.variant == "keras2018"
         # 197 px is the smallest side whose last map is 7 x 7, the window of the old average pool.
         layers.require_size(images, 197 if legacy else 32, f"ResNet-50 ({self.variant})")
-        x = layers.conv(64, (7, 7), strides=2, padding=((3, 3), (3, 3)), name="conv1_conv")(images)
+        x = self.convolve(images, 64, (7, 7), "conv1_conv", strides=2, padding=((3, 3), (3, 3)))
         x = nn.relu(self.norm(x, "conv1_bn"))
         x = layers.max_pool(x, 3, padding="VALID" if legacy else ((1, 1), (1, 1)))
         for stage, blocks, channels in STAGES:
             for block in range(1, blocks + 1):
                 stride = 2 if block == 1 and stage > 2 else 1
                 x = self.bottleneck(x, channels, stride, shortcut=block == 1, name=f"conv{stage}_block{block}")
-        return {LAST: layers.average_pool_valid(x, 7) if legacy else x}
+        return {LAST: x}
+
+    @property
+    def epsilon(self) -> float:
+        """Of every batch norm."""
+        return 1e-3 if self.variant == "keras2018" else 1.001e-5
 
     def norm(self, x: jax.Array, name: str) -> jax.Array:
-        return layers.batch_norm(1e-3 if self.variant == "keras2018" else 1.001e-5, name)(x)
+        return self.normalize(x, self.epsilon, name)
 
     def bottleneck(self, x: jax.Array, channels: int, stride: int, shortcut: bool, name: str) -> jax.Array:
         """1 x 1, 3 x 3, 1 x 1 convolutions beside a shortcut, projected where the shape changes."""
         residual = x
         if shortcut:
-            residual = layers.conv(4 * channels, (1, 1), strides=stride, padding="VALID", name=f"{name}_0_conv")(x)
+            residual = self.convolve(x, 4 * channels, (1, 1), f"{name}_0_conv", strides=stride, padding="VALID")
             residual = self.norm(residual, f"{name}_0_bn")
-        x = layers.conv(channels, (1, 1), strides=stride, padding="VALID", name=f"{name}_1_conv")(x)
+        x = self.convolve(x, channels, (1, 1), f"{name}_1_conv", strides=stride, padding="VALID")
         x = nn.relu(self.norm(x, f"{name}_1_bn"))
-        x = layers.conv(channels, (3, 3), name=f"{name}_2_conv")(x)
+        x = self.convolve(x, channels, (3, 3), f"{name}_2_conv")
         x = nn.relu(self.norm(x, f"{name}_2_bn"))
-        x = layers.conv(4 * channels, (1, 1), padding="VALID", name=f"{name}_3_conv")(x)
+        x = self.convolve(x, 4 * channels, (1, 1), f"{name}_3_conv", padding="VALID")
         return nn.relu(residual + self.norm(x, f"{name}_3_bn"))

@@ -9,7 +9,7 @@ from histojax.encoders import layers
 BLOCKS = ((1, 2, 64), (2, 2, 128), (3, 3, 256), (4, 3, 512), (5, 3, 512))
 
 
-class VGG16(nn.Module):
+class VGG16(layers.FrozenNetwork):
     """Maps after the ReLU of each block's last convolution, before the block's pooling."""
 
     @nn.compact
@@ -21,6 +21,6 @@ class VGG16(nn.Module):
             if block > 1:
                 x = layers.max_pool(x, 2)
             for i in range(1, depth + 1):
-                x = nn.relu(layers.conv(channels, (3, 3), name=f"block{block}_conv{i}")(x))
+                x = nn.relu(self.convolve(x, channels, (3, 3), f"block{block}_conv{i}"))
             maps[f"block{block}_conv{depth}"] = x
         return maps

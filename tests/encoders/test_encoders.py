@@ -99,15 +99,19 @@ def test_the_variant_chooses_the_resnet_and_nothing_else():
     ],
 )
 def test_inputs_are_made_ready_as_each_network_was_trained(name, expected):
-    pixel = encoders.ENCODERS[name].preprocess(np.array([[[[10, 20, 30]]]], np.float32))
+    pixel = encoders.ENCODERS[name].convention(np.array([[[[10, 20, 30]]]], np.float32))
     np.testing.assert_allclose(np.asarray(pixel)[0, 0, 0], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("side", "last"), [(197, 1), (400, 1), (420, 1), (421, 2), (650, 3)])
-def test_the_resnet_of_2018_pools_whole_windows_of_seven(side, last):
+@pytest.mark.parametrize(("side", "averaged"), [(197, 7), (400, 7), (420, 7), (421, 14), (650, 21)])
+def test_the_resnet_of_2018_averages_whole_windows_of_seven(side, averaged):
     images = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
-    maps = jax.eval_shape(encoders.RESNET_2018.module.apply, random("ResNet", 0), images)
-    assert maps["conv5_block3_out"].shape == (1, last, last, 2048)
+    maps = jax.eval_shape(encoders.RESNET_2018.maps, random("ResNet", 0), images)
+    (tap,) = encoders.RESNET_2018.outputs
+    assert tap.cells(maps["conv5_block3_out"].shape[1]) == averaged
+    values = np.random.default_rng(0).random(maps["conv5_block3_out"].shape, np.float32)
+    expected = values[:, :averaged, :averaged].mean(axis=(1, 2))
+    np.testing.assert_allclose(tap.average(values), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("side", [32, 192, 193, 196])

@@ -1,0 +1,116 @@
+"""Folded encoders compute what the published ones compute; each precision errs as much as it should and no more."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from histojax import encoders, weights
+from histojax.encoders import folding
+
+ENCODERS = (*encoders.ENCODERS.values(), encoders.RESNET_2018)
+BY_NAME = pytest.mark.parametrize("encoder", ENCODERS, ids=lambda e: f"{e.name} {getattr(e.module, 'variant', '')}")
+
+
+@functools.cache
+def trained(name: str) -> encoders.Variables:
+    """Random variables whose batch norms are not the identity, as training leaves them."""
+    rng = np.random.default_rng(5)
+
+    def draw(path: tuple, array: jax.Array) -> np.ndarray:
+        leaf = path[-1].key
+        if leaf == "kernel":
+            return np.asarray(array)
+        low, high = {"scale": (0.7, 1.4), "var": (0.5, 2.0), "mean": (-0.5, 0.5), "bias": (-0.3, 0.3)}[leaf]
+        return rng.uniform(low, high, array.shape).astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, weights.random(name, 0))
+
+
+def error(found: jax.Array, expected: jax.Array) -> float:
+    return float(np.linalg.norm(np.asarray(found) - np.asarray(expected)) / np.linalg.norm(np.asarray(expected)))
+
+
+@BY_NAME
+def test_every_tap_of_a_folded_encoder_is_the_published_ones(encoder, fields):
+    variables = trained(encoder.name)
+    expected = encoder.taps(variables, fields(205, 230))
+    found = encoder.folded().taps(encoder.fold(variables), fields(205, 230))
+    assert list(found) == list(expected)
+    for tap in expected:
+        assert error(found[tap], expected[tap]) < 2e-6
+
+
+@BY_NAME
+def test_nothing_of_batch_norms_is_left_and_every_convolution_has_a_bias(encoder):
+    folded = encoder.fold(trained(encoder.name))
+    assert set(folded) == {"params"}
+    assert all(set(layer) == {"kernel", "bias"} for layer in folded["params"].values())
+    text = str(jax.make_jaxpr(encoder.folded().descriptors)(folded, np.zeros((1, 200, 200, 3), np.float32)))
+    assert "rsqrt" not in text
+
+
+def test_folding_changes_no_variable_it_was_given():
+    variables = trained("ResNet")
+    before = weights.checksum(variables)
+    encoders.ENCODERS["ResNet"].fold(variables)
+    assert weights.checksum(variables) == before
+
+
+def test_the_convention_is_folded_where_the_first_convolution_does_not_pad():
+    assert encoders.ENCODERS["Inception"].folded().convention == encoders.RAW
+    for name in ("ResNet", "VGG"):
+        left = encoders.ENCODERS[name].folded().convention
+        assert not left.bgr
+        assert left.mean == encoders.CAFFE.mean
+
+
+@BY_NAME
+@pytest.mark.parametrize(("precision", "most"), [("tf32", 3e-6), ("bfloat16", 3e-2)])
+def test_lower_precision_errs_little_and_still_averages_in_float32(encoder, precision, most, fields):
+    variables = trained(encoder.name)
+    exact = encoder.taps(variables, fields(205, 230))
+    short, folded = encoder.folded(precision), encoder.fold(variables, precision)
+    found = short.taps(folded, fields(205, 230))
+    maps = jax.eval_shape(short.maps, folded, jax.ShapeDtypeStruct((1, 205, 230, 3), jnp.uint8))
+    dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
+    assert all(maps[tap.layer].dtype == dtype for tap in encoder.outputs)
+    for tap in exact:
+        assert found[tap].dtype == jnp.float32
+        assert error(found[tap], exact[tap]) < most
+        if precision == "bfloat16":
+            assert error(found[tap], exact[tap]) > 1e-5, "bfloat16 was not used"
+
+
+def test_float32_asks_for_the_highest_precision_and_tf32_for_less():
+    for precision, asked in (("float32", "HIGHEST"), ("tf32", "HIGH")):
+        encoder = encoders.ENCODERS["VGG"].folded(precision)
+        image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+        folded = encoders.ENCODERS["VGG"].fold(trained("VGG"), precision)
+        text = jax.jit(encoder.descriptors).lower(folded, image).as_text()
+        assert (
+            text.count(f"precision_config = [#stablehlo<precision {asked}>")
+            + text.count(f"precision = [{asked}, {asked}]")
+            >= 13
+        ), text[:2000]
+
+
+def test_an_unknown_precision_is_answered_with_the_known_ones():
+    with pytest.raises(ValueError, match="float32, tf32, bfloat16"):
+        encoders.ENCODERS["VGG"].folded("float16")
+
+
+def test_scale_and_shift_are_folded_by_input_channel():
+    rng = np.random.default_rng(0)
+    layer = {"kernel": rng.normal(size=(3, 3, 3, 5)).astype("f"), "bias": rng.normal(size=5).astype("f")}
+    x, mean = rng.uniform(0, 255, (1, 9, 9, 3)).astype("f"), (10.0, 20.0, 30.0)
+    apply = functools.partial(
+        jax.lax.conv_general_dilated, window_strides=(2, 2), padding="VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"), precision="highest",
+    )  # fmt: skip
+    expected = apply(((x - np.array(mean)) / 50).astype("f"), layer["kernel"]) + layer["bias"][None, None, None]
+    folded = folding.fold_scale_and_shift(layer, 1 / 50, mean)
+    found = apply(x, folded["kernel"]) + folded["bias"][None, None, None]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
