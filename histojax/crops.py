@@ -5,6 +5,7 @@ batch, process or device.
 """
 
 import hashlib
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,41 +26,67 @@ def gains(key: jax.Array, augmentation: jax.Array, low: float, high: float) -> j
 
 
 def branch(key: jax.Array, augmentation: jax.Array, use: int) -> jax.Array:
-    """The key of an augmentation for one use: 0 its gains, 1 its crops."""
+    """The key of an augmentation for one use: 0 its gains, 1 its crops, 2 the turn of the whole image."""
     return jax.random.fold_in(jax.random.fold_in(key, augmentation), use)
 
 
-def random_crop(image: jax.Array, key: jax.Array, augmentation: jax.Array, crop: jax.Array, size: int) -> jax.Array:
-    """One random square of an image, turned and flipped: protocol, pre-processing step 4.
+class Turn(NamedTuple):
+    """A quarter turn as numpy.rot90 by `quarters`, then flips: a transpose and two reversals, each a bool scalar."""
 
-    The top-left corner is uniform over all positions that fit; then k quarter turns, k uniform in 0..3
-    (counter-clockwise, as numpy.rot90); then up-down and left-right flips with probability 1/2 each.
-
-    Args:
-      image: [H, W, 3].
-      key: the image's key, of `image_key`.
-      augmentation, crop: integer scalars.
-      size: the crop's side.
-
-    Returns:
-      [size, size, 3] of the image's dtype.
-    """
-    where, turn, flip = jax.random.split(jax.random.fold_in(branch(key, augmentation, 1), crop), 3)
-    room = jnp.array([image.shape[0] - size + 1, image.shape[1] - size + 1])
-    top, left = jax.random.randint(where, (2,), 0, room)
-    square = jax.lax.dynamic_slice(image, (top, left, 0), (size, size, 3))
-    up_down, left_right = jax.random.bernoulli(flip, shape=(2,))
-    return turn_and_flip(square, jax.random.randint(turn, (), 0, 4), up_down, left_right)
+    transpose: jax.Array
+    reverse_rows: jax.Array
+    reverse_columns: jax.Array
 
 
-def turn_and_flip(square: jax.Array, quarter_turns: jax.Array, up_down: jax.Array, left_right: jax.Array) -> jax.Array:
-    """rot90 by `quarter_turns`, then the flips, as one transpose and two reversals: [S, S, C] -> [S, S, C].
+def turn_of(quarters: jax.Array, up_down: jax.Array, left_right: jax.Array) -> Turn:
+    """rot90 by `quarters` (counter-clockwise), then the flips.
 
     A quarter turn is a transpose and an up-down flip, a half turn both flips, three quarters a transpose and a
     left-right flip.
     """
-    turned = jnp.where(quarter_turns % 2 == 1, jnp.swapaxes(square, 0, 1), square)
-    reverse_rows = ((quarter_turns == 1) | (quarter_turns == 2)) ^ up_down
-    reverse_columns = (quarter_turns >= 2) ^ left_right
-    turned = jnp.where(reverse_rows, turned[::-1], turned)
-    return jnp.where(reverse_columns, turned[:, ::-1], turned)
+    reverse_rows = ((quarters == 1) | (quarters == 2)) ^ up_down
+    return Turn(quarters % 2 == 1, reverse_rows, (quarters >= 2) ^ left_right)
+
+
+def draw_turn(turn_key: jax.Array, flip_key: jax.Array) -> Turn:
+    """Quarter turns uniform in 0..3, then up-down and left-right flips with probability 1/2 each."""
+    up_down, left_right = jax.random.bernoulli(flip_key, shape=(2,))
+    return turn_of(jax.random.randint(turn_key, (), 0, 4), up_down, left_right)
+
+
+def image_turn(key: jax.Array, augmentation: jax.Array) -> Turn:
+    """The turn of the whole image in an augmentation: crop mode `shared`."""
+    return draw_turn(*jax.random.split(branch(key, augmentation, 2)))
+
+
+def corner_and_turn(
+    key: jax.Array, augmentation: jax.Array, crop: jax.Array, image_size: jax.Array, size: int
+) -> tuple[jax.Array, Turn]:
+    """Where a crop lies and how it is turned: protocol, pre-processing step 4.
+
+    Args:
+      key: the image's key, of `image_key`.
+      augmentation, crop: integer scalars.
+      image_size: int32 [2], height and width.
+      size: the crop's side.
+
+    Returns:
+      Its top-left corner, int32 [2], uniform over all positions that fit, and its turn.
+    """
+    where, turn, flip = jax.random.split(jax.random.fold_in(branch(key, augmentation, 1), crop), 3)
+    return jax.random.randint(where, (2,), 0, image_size - size + 1), draw_turn(turn, flip)
+
+
+def cut(planes: jax.Array, corner: jax.Array, turn: Turn, size: int) -> jax.Array:
+    """A square of an image, turned, in one gather: [C, H, W] -> [C, size, size]."""
+    along = jnp.arange(size)
+    i = jnp.where(turn.reverse_rows, along[::-1], along)[:, None]
+    j = jnp.where(turn.reverse_columns, along[::-1], along)[None]
+    rows, columns = jnp.where(turn.transpose, j, i), jnp.where(turn.transpose, i, j)
+    return planes.at[:, corner[0] + rows, corner[1] + columns].get(mode="promise_in_bounds")
+
+
+def random_crop(image: jax.Array, key: jax.Array, augmentation: jax.Array, crop: jax.Array, size: int) -> jax.Array:
+    """One random square of an image, turned and flipped: [H, W, 3] -> [size, size, 3] of the image's dtype."""
+    corner, turn = corner_and_turn(key, augmentation, crop, jnp.array(image.shape[:2]), size)
+    return jnp.moveaxis(cut(jnp.moveaxis(image, -1, 0), corner, turn, size), 0, -1)

@@ -37,3 +37,34 @@ def pnorm(descriptors: jax.Array, p: float) -> jax.Array:
         return 16 * jnp.squeeze(largest, axis=-2)
     ratio = magnitude / jnp.where(largest > 0, largest, 1)
     return 16 * (jnp.squeeze(largest, axis=-2) * jnp.mean(ratio**p, axis=-2) ** (1 / p))
+
+
+def window_weights(starts: jax.Array, length: float, cells: int) -> jax.Array:
+    """The share that each cell of an axis has in a window: float [P] starts in cells -> float32 [P, cells].
+
+    Cell i reaches from i to i + 1. Shares are overlaps over their sum, so never negative and together 1.
+    """
+    first = jnp.arange(cells, dtype=jnp.float32)[None]
+    start = starts.astype(jnp.float32)[:, None]
+    overlap = jnp.clip(jnp.minimum(first + 1, start + length) - jnp.maximum(first, start), 0, 1)
+    return overlap / jnp.sum(overlap, axis=1, keepdims=True)
+
+
+def window_averages(maps: jax.Array, corners: jax.Array, lengths: tuple[float, float]) -> jax.Array:
+    """Area-weighted means of a map under windows, by one small matrix product per axis.
+
+    (A summed-area table would need fewer operations, but its differences of large sums come out negative.)
+
+    Args:
+      maps: float [H, W, C].
+      corners: float [P, 2], top and left of each window in cells of the map.
+      lengths: height and width of the windows in cells.
+
+    Returns:
+      float32 [P, C].
+    """
+    rows = window_weights(corners[:, 0], lengths[0], maps.shape[0])
+    columns = window_weights(corners[:, 1], lengths[1], maps.shape[1])
+    exactly = jax.lax.Precision.HIGHEST
+    bands = jnp.einsum("ph,hwc->pwc", rows, maps.astype(jnp.float32), precision=exactly)
+    return jnp.einsum("pw,pwc->pc", columns, bands, precision=exactly)

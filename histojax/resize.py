@@ -18,30 +18,34 @@ def cubic(distance: np.ndarray) -> np.ndarray:
 
 
 def taps(size: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """Source pixels and weights of the output pixels of one axis, centres aligned: both [round(size scale), 4]."""
+    """Source pixels and weights of the output pixels of one axis, centres aligned: both [round(size scale), 4].
+
+    Pixels before the first and after the last are counted on: they stand for the edge.
+    """
     centre = (np.arange(round(size * scale)) + 0.5) / scale - 0.5
-    pixels = np.floor(centre).astype(np.int64)[:, None] + np.arange(-1, 3)
-    weights = cubic(centre[:, None] - pixels)
-    return np.clip(pixels, 0, size - 1), weights.astype(np.float32)
+    pixels = np.floor(centre).astype(np.int32)[:, None] + np.arange(-1, 3, dtype=np.int32)
+    return pixels, cubic(centre[:, None] - pixels).astype(np.float32)
 
 
-def resample(rows: jax.Array, scale: float) -> jax.Array:
-    """Resamples axis 0: float32 [size, ...] -> [round(size scale), ...]."""
+def resample(rows: jax.Array, scale: float, size: jax.Array) -> jax.Array:
+    """Resamples axis 0, of which the first `size` are the image's: float32 [S, ...] -> [round(S scale), ...]."""
     pixels, weights = taps(rows.shape[0], scale)
+    inside = jnp.clip(pixels, 0, size - 1)
     shaped = weights.reshape(weights.shape + (1,) * (rows.ndim - 1))
-    return sum(shaped[:, i] * rows[pixels[:, i]] for i in range(4))
+    return sum(shaped[:, i] * rows[inside[:, i]] for i in range(4))
 
 
 @functools.partial(jax.jit, static_argnames="scale")
-def downscale(rgb: jax.Array, scale: float) -> jax.Array:
+def downscale(rgb: jax.Array, scale: float, size: jax.Array | None = None) -> jax.Array:
     """An image at a smaller scale, rounded and clipped: protocol, pre-processing step 1.
 
     Args:
       rgb: uint8 [H, W, 3].
       scale: above 0, at most 1; 1 returns the image as it is.
+      size: int [2], height and width of the image where it is padded below and to the right.
 
     Returns:
-      uint8 [round(H scale), round(W scale), 3].
+      uint8 [round(H scale), round(W scale), 3]; of a padded image, arbitrary outside of [round(size scale)].
 
     Raises:
       ValueError: the scale is outside (0, 1].
@@ -50,6 +54,7 @@ def downscale(rgb: jax.Array, scale: float) -> jax.Array:
         raise ValueError(f"scale must be above 0 and at most 1, got {scale}")
     if scale == 1:
         return rgb
-    half = resample(rgb.astype(jnp.float32), scale)
-    both = jnp.swapaxes(resample(jnp.swapaxes(half, 0, 1), scale), 0, 1)
+    height, width = rgb.shape[:2] if size is None else size
+    half = resample(rgb.astype(jnp.float32), scale, height)
+    both = jnp.swapaxes(resample(jnp.swapaxes(half, 0, 1), scale, width), 0, 1)
     return jnp.clip(jnp.round(both), 0, 255).astype(jnp.uint8)

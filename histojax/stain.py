@@ -1,5 +1,8 @@
 """Stain: optical density, Macenko normalisation and hematoxylin-eosin augmentation. uint8 [H, W, 3] in and out.
 
+An image may be padded: `valid` [H, W] then says which pixels are its own. Optical density that is kept for many
+augmentations is planar, [3, H, W].
+
 Normalisation after Macenko et al., ISBI 2009, with the constants and the reference of the paper's code; augmentation by
 colour deconvolution after Ruifrok and Johnston, 2001. Images are linear in optical density (Beer-Lambert): a pixel is
 concentrations [hematoxylin, eosin] times stain vectors [red, green, blue].
@@ -92,17 +95,24 @@ def concentrations(density: jax.Array, stains: jax.Array) -> jax.Array:
 
 
 @jax.jit
-def normalize_with_quality(rgb: jax.Array) -> tuple[jax.Array, StainQuality]:
+def normalize_with_quality(rgb: jax.Array, valid: jax.Array | None = None) -> tuple[jax.Array, StainQuality]:
     """`normalize`, and how it went.
 
     Too little tissue (below LEAST_TISSUE), vectors that span no plane (closer than LEAST_ANGLE, or further than
-    LARGEST_ANGLE) or a stain that is
-    absent (maximum below LEAST_MAXIMUM) make the image fall back on the reference vectors with its concentrations as
-    they are; `status` says so.
+    LARGEST_ANGLE) or a stain that is absent (maximum below LEAST_MAXIMUM) make the image fall back on the reference
+    vectors with its concentrations as they are; `status` says so.
+
+    Args:
+      rgb: uint8 [H, W, 3].
+      valid: bool [H, W], the pixels that count; all by default.
+
+    Returns:
+      uint8 [H, W, 3], arbitrary where not valid, and the quality.
     """
     density = -jnp.log((rgb.reshape(-1, 3).astype(jnp.float32) + 1) / WHITE)
-    tissue = jnp.all(density >= BETA, axis=1)
-    fraction = jnp.mean(tissue.astype(jnp.float32))
+    inside = jnp.ones(density.shape[0], bool) if valid is None else valid.reshape(-1)
+    tissue = jnp.all(density >= BETA, axis=1) & inside
+    fraction = jnp.sum(tissue) / jnp.sum(inside)
     reference, reference_maxima = jnp.array(REFERENCE_STAINS), jnp.array(REFERENCE_MAXIMA)
 
     enough = fraction >= LEAST_TISSUE
@@ -111,7 +121,9 @@ def normalize_with_quality(rgb: jax.Array) -> tuple[jax.Array, StainQuality]:
     angle = jnp.degrees(jnp.arccos(jnp.clip(cosine, -1, 1)))
     spread = (angle >= LEAST_ANGLE) & (angle <= LARGEST_ANGLE)
     found = jnp.where(spread, found, reference)
-    maxima = jnp.percentile(concentrations(density, found), 100 - ALPHA, axis=0)
+    amounts = concentrations(density, found)
+    percent = jnp.array([100 - ALPHA])
+    maxima = jnp.concatenate([masked_percentile(amounts[:, stain], inside, percent) for stain in (0, 1)])
     usable = enough & spread & jnp.all(maxima >= LEAST_MAXIMUM)
 
     stains = jnp.where(usable, found, reference)
@@ -138,10 +150,36 @@ def normalize(rgb: jax.Array) -> jax.Array:
 
 
 @jax.jit
+def density(rgb: jax.Array) -> jax.Array:
+    """Decadic optical density, the form in which an image is augmented: uint8 [H, W, 3] to float32 [3, H, W]."""
+    return -jnp.log10((jnp.moveaxis(rgb, -1, 0).astype(jnp.float32) + 1) / WHITE)
+
+
+def mixing(gains: jax.Array) -> jax.Array:
+    """Deconvolution, gains and rebuilding as one matrix on optical density (row vectors): float32 [2] to [3, 3]."""
+    amounts = jnp.concatenate([gains.astype(jnp.float32), jnp.ones(1)])
+    return matmul(jnp.array(DECONVOLUTION).T * amounts[None], jnp.array(STAINS))
+
+
+def augment_density(density: jax.Array, gains: jax.Array) -> jax.Array:
+    """`augment` of an image kept as optical density.
+
+    Args:
+      density: float32 [3, H, W], of `density`.
+      gains: float [2], hematoxylin and eosin.
+
+    Returns:
+      float32 [3, H, W], whole grey levels 0 to 255.
+    """
+    matrix = mixing(gains)
+    # Written out: three multiplications a pixel are elementwise work, which fuses; a matrix product does not.
+    mixed = jnp.stack([sum(matrix[k, c] * density[k] for k in range(3)) for c in range(3)])
+    return jnp.floor(jnp.clip(WHITE * 10**-mixed - 1, 0, 255))
+
+
+@jax.jit
 def augment(rgb: jax.Array, gains: jax.Array) -> jax.Array:
     """Multiplies the amounts of hematoxylin and eosin: protocol, pre-processing step 3.
-
-    Deconvolution, gains and rebuilding are one 3 x 3 matrix in optical density.
 
     Args:
       rgb: uint8 [H, W, 3].
@@ -150,8 +188,4 @@ def augment(rgb: jax.Array, gains: jax.Array) -> jax.Array:
     Returns:
       uint8 [H, W, 3], clipped and truncated.
     """
-    density = -jnp.log10((rgb.astype(jnp.float32) + 1) / WHITE)
-    amounts = jnp.concatenate([gains.astype(jnp.float32), jnp.ones(1)])
-    mixing = matmul(jnp.array(DECONVOLUTION).T * amounts[None], jnp.array(STAINS))
-    rebuilt = WHITE * 10 ** -matmul(density, mixing) - 1
-    return jnp.clip(rebuilt, 0, 255).astype(jnp.uint8)
+    return jnp.moveaxis(augment_density(density(rgb), gains), 0, -1).astype(jnp.uint8)

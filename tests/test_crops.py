@@ -4,6 +4,7 @@ import functools
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
@@ -36,12 +37,14 @@ def one(augmentation: int, crop: int, seed: int = 0, name: str = "b001") -> np.n
     ("k", "up_down", "left_right"), list(itertools.product(range(4), [False, True], [False, True]))
 )
 def test_turns_and_flips_are_numpys(k, up_down, left_right):
-    square = IMAGE[:12, :12]
-    expected = np.rot90(square, k)
-    expected = np.flipud(expected) if up_down else expected
-    expected = np.fliplr(expected) if left_right else expected
-    np.testing.assert_array_equal(crops.turn_and_flip(square, k, up_down, left_right), expected)
-    np.testing.assert_array_equal(jax.jit(crops.turn_and_flip)(square, k, up_down, left_right), expected)
+    planes = np.moveaxis(IMAGE, -1, 0)
+    for corner in ((0, 0), (3, 5)):
+        square = planes[:, corner[0] : corner[0] + 12, corner[1] : corner[1] + 12]
+        expected = np.rot90(square, k, (1, 2))
+        expected = expected[:, ::-1] if up_down else expected
+        expected = expected[:, :, ::-1] if left_right else expected
+        turn = crops.turn_of(*jnp.array([k]), *jnp.array([up_down, left_right]))
+        np.testing.assert_array_equal(crops.cut(jnp.array(planes), jnp.array(corner), turn, 12), expected)
 
 
 @pytest.mark.parametrize("image", [IMAGE, IMAGE.swapaxes(0, 1)], ids=["wide", "tall"])
@@ -155,3 +158,13 @@ def test_gains_say_nothing_of_the_crops():
     rows, columns = corners(np.asarray(cut(IMAGE, key(), np.arange(6000), np.zeros(6000, int), 12)))
     for gain, place in itertools.product(gains().T, (rows, columns)):
         assert abs(np.corrcoef(gain, place[:4000])[0, 1]) < 0.06
+
+
+def test_the_turn_of_a_whole_image_takes_each_of_its_eight_forms_and_says_nothing_of_gains_or_crops():
+    turns = np.stack(jax.vmap(lambda a: jnp.stack(crops.image_turn(key(), a)))(jnp.arange(4000)))
+    forms, counts = np.unique(turns, axis=0, return_counts=True)
+    assert len(forms) == 8
+    assert stats.chisquare(counts).pvalue > 1e-4
+    others = [*gains().T, *corners(np.asarray(cut(IMAGE, key(), np.arange(4000), np.zeros(4000, int), 12)))]
+    for turn, other in itertools.product(turns.T, others):
+        assert abs(np.corrcoef(turn, other)[0, 1]) < 0.06
