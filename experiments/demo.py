@@ -9,7 +9,7 @@ figures show that the pipeline works and nothing else. Takes about 3 minutes on 
 """
 
 from experiments import flags
-from histojax import boost, datasets, extract, folds, predict, report
+from histojax import boost, datasets, devices, extract, folds, predict, report
 from histojax.config import PRESETS
 from histojax.datasets import synthetic
 
@@ -22,17 +22,18 @@ flags.FLAGS.set_default("out", "runs/demo-random-weights")
 def main() -> None:
     out, protocol = flags.path("out"), PRESETS["demo"]
     descriptors, models = out / "descriptors", out / "models"
+    devices.split_cpu()
     print(f"demo: synthetic tissue, UNTRAINED encoders (random weights), {protocol.models} models; all below {out}")
     synthetic.write_folder(out / "images", PER_CLASS, UNLABELLED)
     dataset = datasets.load(out / "images" / "train")
-    extract.run(dataset.paths, protocol.extraction, descriptors, crops_per_step=10)
+    extract.run(dataset.paths, protocol.extraction, descriptors)
     boosting = protocol.boosting
     split = folds.load_or_make(models / boost.FOLDS, dataset, boosting.folds, boosting.fold_seed)
     configurations = protocol.extraction.configurations
     boost.train(descriptors, models, split, configurations, boosting, boost.default_workers())
     print(report.evaluate(models, out / "report"))
     new = out / "images" / "unlabelled"
-    counts = predict.run(models, new, out / "descriptors-unlabelled", out / "predictions", crops_per_step=10)
+    counts = predict.run(models, new, out / "descriptors-unlabelled", out / "predictions")
     print(f"unlabelled images: {counts}; {out / 'predictions' / 'predictions.csv'}")
     print(f"figures: {out / 'report' / 'confusion.png'}, {out / 'report' / 'roc.png'}")
 

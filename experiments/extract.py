@@ -20,6 +20,7 @@ flags.define_path("images", "Folder of unlabelled images, to be described in pla
 flags.define_path("descriptors", "Folder to write descriptors to.")
 flags.define_protocol("extraction")
 flags.define_computing()
+flags.define_processes()
 
 
 def main() -> None:
@@ -30,9 +31,8 @@ def main() -> None:
         paths = datasets.unlabelled(flags.path("images"))
     else:
         paths = datasets.load(flags.path("data"), flags.classes()).paths
-    outcome = extract.run(
-        paths, flags.protocol("extraction").extraction, flags.path("descriptors"), **flags.computing()
-    )
+    extraction = flags.protocol("extraction").extraction
+    outcome = extract.run(paths, extraction, flags.path("descriptors"), **flags.computing(), **flags.processes())
     print(f"{outcome.described} images described, {outcome.done_before} were done before: {flags.path('descriptors')}")
     if outcome.fallbacks:
         print(

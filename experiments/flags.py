@@ -12,6 +12,7 @@ from absl import app, flags, logging
 from histojax import config
 from histojax.config import PRESETS, Protocol, View
 from histojax.errors import InputError
+from histojax.files import as_path, is_local
 
 FLAGS = flags.FLAGS
 
@@ -62,7 +63,7 @@ def define_path(name: str, text: str, required: bool = True) -> None:
 
 def path(name: str) -> Path | None:
     """The value of a path flag; None where it was not given."""
-    return Path(FLAGS[name].value).expanduser() if FLAGS[name].value else None
+    return as_path(FLAGS[name].value) if FLAGS[name].value else None
 
 
 def define_data(required: bool = True) -> None:
@@ -76,8 +77,13 @@ def refuse_inside_data(*names: str) -> None:
     """Raises InputError where an output folder lies in the folder of --data, where it would become a class."""
     data = path("data")
     for name in names:
-        if data is not None and data.is_dir() and path(name).resolve().is_relative_to(data.resolve()):
+        if data is not None and data.is_dir() and absolute(path(name)).is_relative_to(absolute(data)):
             raise InputError(f"--{name}={path(name)} lies inside --data={data}: name a folder outside of the data")
+
+
+def absolute(place: Path) -> Path:
+    """The path without links and dots; a URI as it is."""
+    return place.resolve() if is_local(place) else place
 
 
 def classes() -> tuple[str, ...] | None:
@@ -94,19 +100,56 @@ def define_ensemble(workers: int) -> None:
 
 def define_computing() -> None:
     """What changes how extraction runs but not what it gives."""
-    text = "Crops that go through an encoder at a time; memory grows with it."
-    flags.DEFINE_integer("crops_per_step", 20, text, lower_bound=1)
+    text = (
+        "Crops that go through an encoder at a time (whole images with --crop_mode=shared), on all devices together; "
+    )
+    text += "by default what memory allows, tried once and remembered in the cache."
+    flags.DEFINE_integer("crops_per_step", None, text, lower_bound=1)
     define_path("weights_dir", "Folder with the official weight files, for machines without network.", required=False)
     define_path("weights_cache", "Folder for weight files ($HISTOJAX_CACHE or ~/.cache/histojax).", required=False)
+    text = "xla, or pallas: the fused pooling kernel, for --crop_mode=exact on a GPU (interpreted, so slow, on a CPU)."
+    flags.DEFINE_enum("pooling", "xla", ["xla", "pallas"], text)
+    text = "Folder, or gs:// path, to keep compiled programs in, so that a later run need not compile them again."
+    flags.DEFINE_string("compilation_cache", None, text)
 
 
 def computing() -> dict[str, Any]:
     """The values of those flags, as the library's functions take them."""
+    from histojax import devices  # Here alone: trees are trained, and judged, where there is no jax.
+
+    devices.split_cpu()
+    if FLAGS.compilation_cache:
+        devices.keep_compiled(FLAGS.compilation_cache)
     return {
         "cache": path("weights_cache"),
         "weights_dir": path("weights_dir"),
         "crops_per_step": FLAGS.crops_per_step,
+        "pooling": FLAGS.pooling,
     }
+
+
+def define_processes() -> None:
+    """Several processes, on one machine or many, that share one run."""
+    flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where the processes of one run meet.")
+    flags.DEFINE_integer("num_processes", None, "How many processes share the run.", lower_bound=1)
+    flags.DEFINE_integer("process_id", None, "Which of them this is, from 0 on.", lower_bound=0)
+    text = "Meet the other processes by the cluster's environment (Slurm, MPI, TPU pods and others that JAX knows)."
+    flags.DEFINE_bool("distributed", False, text)
+
+
+def processes() -> dict[str, int]:
+    """Meets the other processes, if there are to be any: this one's number, and how many there are."""
+    given = [FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id]
+    if all(value is None for value in given) and not FLAGS.distributed:
+        return {}
+    if not FLAGS.distributed and any(value is None for value in given):
+        raise InputError("--coordinator, --num_processes and --process_id go together (or pass --distributed alone)")
+    if FLAGS.process_id is not None and FLAGS.num_processes is not None and FLAGS.process_id >= FLAGS.num_processes:
+        raise InputError(f"--process_id={FLAGS.process_id} of --num_processes={FLAGS.num_processes}: they count from 0")
+    from histojax import devices
+
+    process, count = devices.join(*given)
+    return {"process": process, "processes": count}
 
 
 def define_positive() -> None:

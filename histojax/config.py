@@ -13,6 +13,9 @@ BACH_CLASSES = ("Normal", "Benign", "InSitu", "Invasive")
 BACH_CARCINOMA = ("InSitu", "Invasive")
 
 ENCODERS = ("ResNet", "Inception", "VGG")
+CROP_MODES = ("exact", "shared")
+PRECISIONS = ("float32", "tf32", "bfloat16")
+SHARED = "-shared"  # Ends the name of a configuration in crop mode shared.
 
 # Carcinoma scores at and above a set-point are called positive; the paper's Fig. 4.
 SET_POINTS = (0.33, 0.50)
@@ -58,11 +61,17 @@ class Extraction:
     weights: str = "imagenet"
     weights_seed: int = 0
     resnet_variant: str = "keras"
+    crop_mode: str = "exact"
+    precision: str = "float32"
+
+    def configuration(self, encoder: str, view: View) -> str:
+        """A name such as ResNet-0.5-400, or ResNet-0.5-400-shared: the folder of descriptors, the row of the table."""
+        return f"{encoder}-{view.name}" + (SHARED if self.crop_mode == "shared" else "")
 
     @property
     def configurations(self) -> tuple[str, ...]:
-        """Names such as ResNet-0.5-400, encoder by encoder: the folders of descriptors, the rows of the table."""
-        return tuple(f"{encoder}-{view.name}" for encoder in self.encoders for view in self.views)
+        """The names of all, encoder by encoder."""
+        return tuple(self.configuration(encoder, view) for encoder in self.encoders for view in self.views)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +130,8 @@ HELP = {
     "weights": "imagenet (official files, downloaded once) or random (untrained, for trying things out)",
     "weights_seed": "seed of random weights",
     "resnet_variant": "keras (today's, true to the paper's text) or keras2018 (true to the published descriptors)",
+    "crop_mode": "exact (each crop by itself) or shared (crops are windows of one pass over the image: faster, close)",
+    "precision": "float32, tf32 (float32 in the matrix unit's short form) or bfloat16; averages are always float32",
     "folds": "folds of the cross-validation",
     "fold_seed": "seed of the split into folds",
     "seeds": "models with different seeds per fold and configuration",
@@ -138,7 +149,7 @@ def in_order(configurations: Iterable[str]) -> tuple[str, ...]:
     """Configuration names in the order of the encoders, then of scale and crop size; unknown ones last."""
 
     def rank(name: str) -> tuple:
-        encoder, _, view = name.partition("-")
+        encoder, _, view = name.removesuffix(SHARED).partition("-")
         try:
             return ENCODERS.index(encoder), View.parse(view).scale, View.parse(view).crop_size, name
         except (ValueError, InputError):
@@ -164,6 +175,8 @@ def check(protocol: Protocol) -> None:
         ("weights_seed", extraction.weights_seed, "at least 0", extraction.weights_seed >= 0),
         ("resnet_variant", extraction.resnet_variant, "keras or keras2018",
          extraction.resnet_variant in ("keras", "keras2018")),
+        ("crop_mode", extraction.crop_mode, "exact or shared", extraction.crop_mode in CROP_MODES),
+        ("precision", extraction.precision, "float32, tf32 or bfloat16", extraction.precision in PRECISIONS),
         ("folds", boosting.folds, "at least 2", boosting.folds >= 2),
         ("fold_seed", boosting.fold_seed, "0 to 2^32 - 1", 0 <= boosting.fold_seed < 2**32),
         ("seeds", boosting.seeds, "at least 1", boosting.seeds >= 1),

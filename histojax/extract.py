@@ -1,34 +1,36 @@
-"""Images to descriptor files on the accelerator: devices, batch shapes and the order of the work.
+"""Images to descriptor files on the accelerator: what is compiled, for which images, and the order of the work.
 
-image -> per scale: downscale, normalise -> per step: B crops, augmented [B, S, S, 3] -> encoders [B, D]
-      -> p-norm over crops [A, D] -> one file per configuration
+host threads decode ahead -> the device prepares and describes (core.py) -> a host thread writes behind
 """
 
 import collections
+import contextlib
 import dataclasses
-import functools
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from jax.sharding import NamedSharding, PartitionSpec
 
-from histojax import config, crops, encoders, images, pooling, resize, stain, store, weights
+from histojax import config, core, crops, encoders, engine, feeding, images, stain, store, weights
 from histojax.config import Extraction, View
 from histojax.encoders import Encoder, Variables
+from histojax.engine import Engine
 from histojax.errors import InputError
 from histojax.files import require_writable
 from histojax.progress import Progress
 
-CROPS_PER_STEP = 20
+DECODED_AHEAD, DECODERS = 4, 4
+WRITTEN_BEHIND = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """An encoder with its variables, where they came from, and their checksum."""
+    """An encoder with its folded variables, where they came from, and their checksum before folding."""
 
     encoder: Encoder
     variables: Variables
@@ -39,7 +41,7 @@ class Loaded:
 def load_encoders(
     extraction: Extraction, cache: Path | None = None, weights_dir: Path | None = None
 ) -> dict[str, Loaded]:
-    """The encoders of a protocol by name, with ImageNet or random variables."""
+    """The folded encoders of a protocol by name, with ImageNet or random variables."""
     loaded = {}
     for name in extraction.encoders:
         encoder = encoders.get(name, extraction.resnet_variant)
@@ -47,89 +49,55 @@ def load_encoders(
             variables, source = weights.random(name, extraction.weights_seed), f"random, seed {extraction.weights_seed}"
         else:
             variables, source = weights.imagenet(encoder, cache, weights_dir), "imagenet"
-        loaded[name] = Loaded(encoder, variables, source, weights.checksum(variables))
+        folded = encoder.fold(variables, extraction.precision)
+        loaded[name] = Loaded(encoder.folded(extraction.precision), folded, source, weights.checksum(variables))
     return loaded
 
 
 def manifest(extraction: Extraction, loaded: Loaded, view: View) -> store.Manifest:
-    """What decides the descriptors of one configuration."""
+    """What decides the descriptors of one configuration; precision where it is not float32."""
     protocol = {
         "encoder": loaded.encoder.name,
         "scale": view.scale,
         "crop_size": view.crop_size,
-        "crop_mode": "exact",
         **{
-            name: getattr(extraction, name) for name in ("augmentations", "crops", "gain_low", "gain_high", "p", "seed")
+            name: getattr(extraction, name)
+            for name in ("crop_mode", "augmentations", "crops", "gain_low", "gain_high", "p", "seed")
         },
     }
     if loaded.encoder.name == "ResNet":
         protocol["resnet_variant"] = extraction.resnet_variant
+    if extraction.precision != "float32":
+        protocol["precision"] = extraction.precision
     return {"protocol": protocol, "weights": {"source": loaded.source, "sha256": loaded.sha256}}
 
 
-@functools.partial(jax.jit, static_argnames=("size", "low", "high", "sharding"))
-def augmented_crops(
-    image: jax.Array, key: jax.Array, index: jax.Array, per_augmentation: jax.Array, *,
-    size: int, low: float, high: float, sharding: NamedSharding,
-) -> jax.Array:  # fmt: skip
-    """Crops number `index` of an image, counted augmentation by augmentation: uint8 [B, size, size, 3].
-
-    A crop is cut first and augmented then: augmentation works pixel by pixel, so the result is the same as the other
-    way round, and no augmented image is ever held.
-    """
-
-    def one(i: jax.Array) -> jax.Array:
-        augmentation, crop = i // per_augmentation, i % per_augmentation
-        square = crops.random_crop(image, key, augmentation, crop, size)
-        return stain.augment(square, crops.gains(key, augmentation, low, high))
-
-    return jax.lax.with_sharding_constraint(jax.vmap(one)(index), sharding)
+def bucket(side: int) -> int:
+    """A side rounded up to one of four sizes an octave (.. 768, 896, 1024, 1280 ..): few shapes for many images."""
+    step = max(32, 2 ** (side.bit_length() - 3))
+    return -(-side // step) * step
 
 
-@dataclasses.dataclass(frozen=True)
-class Engine:
-    """The devices, and how many crops go through an encoder at a time."""
+def scaled(size: Sequence[int], scale: float) -> tuple[int, int]:
+    """Height and width after downscaling."""
+    return round(size[0] * scale), round(size[1] * scale)
 
-    mesh: jax.sharding.Mesh
-    crops_per_step: int
 
-    @classmethod
-    def create(cls, crops_per_step: int = CROPS_PER_STEP, devices: Sequence[jax.Device] | None = None) -> "Engine":
-        """All local devices by default; crops per step are rounded up to a multiple of their number."""
-        devices = list(devices or jax.local_devices())
-        mesh = jax.sharding.Mesh(np.array(devices), ("crops",))
-        return cls(mesh, -(-crops_per_step // len(devices)) * len(devices))
+class Padded(NamedTuple):
+    """An image as it goes to the device: uint8 [H, W, 3] padded to its buckets, its own size, its file's SHA-256."""
 
-    def replicate(self, tree: Variables) -> Variables:
-        """The same arrays on every device."""
-        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
+    path: Path
+    rgb: np.ndarray
+    size: tuple[int, int]
+    digest: str
 
-    def describe(
-        self, normalized: jax.Array, key: jax.Array, extraction: Extraction, view: View, loaded: Sequence[Loaded],
-        bar: Progress,
-    ) -> dict[str, np.ndarray]:  # fmt: skip
-        """Descriptors of one normalised image by encoder name: uint8 [H, W, 3] to float32 [A, D] each."""
-        total = extraction.augmentations * extraction.crops
-        parts: dict[str, list[jax.Array]] = {each.encoder.name: [] for each in loaded}
-        sharding = NamedSharding(self.mesh, PartitionSpec("crops"))
-        for start in range(0, total, self.crops_per_step):
-            # The last step is filled up with repetitions of the last crop, so that every step has one shape.
-            index = np.minimum(np.arange(start, start + self.crops_per_step), total - 1).astype(np.int32)
-            batch = augmented_crops(
-                normalized, key, jax.device_put(index, sharding), extraction.crops,
-                size=view.crop_size, low=extraction.gain_low, high=extraction.gain_high, sharding=sharding,
-            )  # fmt: skip
-            for each in loaded:
-                parts[each.encoder.name].append(each.encoder.descriptors(each.variables, batch))
-            # One step is computed while the next is prepared; more in flight would only fill memory.
-            if start:
-                jax.block_until_ready([steps[-2] for steps in parts.values()])
-            bar.add(min(self.crops_per_step, total - start) * len(loaded), "compiling" if not bar.done else "")
-        shape = (extraction.augmentations, extraction.crops, -1)
-        return {
-            name: np.asarray(pooling.pnorm(jnp.concatenate(steps)[:total].reshape(shape), extraction.p))
-            for name, steps in parts.items()
-        }
+
+def read_padded(path: Path) -> Padded:
+    """Reads an image and pads it below and to the right."""
+    rgb = images.read(path)
+    size = rgb.shape[:2]
+    below, right = (bucket(side) - side for side in size)
+    return Padded(path, np.pad(rgb, ((0, below), (0, right), (0, 0))), size, store.sha256(path))
 
 
 def check_images(paths: Sequence[Path], extraction: Extraction) -> None:
@@ -142,10 +110,10 @@ def check_images(paths: Sequence[Path], extraction: Extraction) -> None:
             problems.append(str(error))
             continue
         for view in extraction.views:
-            scaled = round(height * view.scale), round(width * view.scale)
-            if min(scaled) < view.crop_size:
+            small = scaled((height, width), view.scale)
+            if min(small) < view.crop_size:
                 problems.append(
-                    f"{path} is {width} x {height} px, {scaled[1]} x {scaled[0]} at scale {view.scale}: smaller than "
+                    f"{path} is {width} x {height} px, {small[1]} x {small[0]} at scale {view.scale}: smaller than "
                     f"the {view.crop_size} px crop. Leave it out or choose other --views"
                 )
     if problems:
@@ -174,11 +142,18 @@ def quality_row(name: str, scale: float, quality: stain.StainQuality, digest: st
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a run did: images described now and before, and those whose stain normalisation fell back."""
+    """What a run did: images described now and before, those whose stain normalisation fell back, and its pace.
+
+    Attributes:
+      seconds: that describing took, compilation included.
+      waited: of these, how many the device had nothing to do because no image was decoded yet.
+    """
 
     described: int
     done_before: int
     fallbacks: tuple[str, ...]
+    seconds: float = 0.0
+    waited: float = 0.0
 
 
 def run(
@@ -188,8 +163,11 @@ def run(
     *,
     cache: Path | None = None,
     weights_dir: Path | None = None,
-    crops_per_step: int = CROPS_PER_STEP,
-    devices: Sequence[jax.Device] | None = None,
+    crops_per_step: int | None = None,
+    pooling: str = "xla",
+    use: Sequence[jax.Device] | None = None,
+    process: int = 0,
+    processes: int = 1,
 ) -> Outcome:
     """Describes images and writes the descriptors below `root`; goes on where an earlier run stopped.
 
@@ -198,37 +176,58 @@ def run(
       extraction: the protocol.
       root: the folder of descriptors.
       cache, weights_dir: where ImageNet weights are kept, and where they are if not to be downloaded.
-      crops_per_step: crops that go through an encoder at a time; memory grows with it.
-      devices: by default all local ones.
+      crops_per_step: crops (whole images in crop mode shared) that go through an encoder at a time, on all devices; by
+        default what memory allows, tried once and remembered in the cache.
+      pooling: `xla`, or `pallas` for the fused kernel (crop mode exact, on a GPU; interpreted on a CPU).
+      use: the devices; by default all local ones.
+      process, processes: which of how many processes this is; each describes its share of the images.
 
     Raises:
       InputError: unusable images, weights or folders; what was finished before stays.
     """
     config.check(config.Protocol(extraction=extraction))
+    if pooling == "pallas" and extraction.crop_mode == "shared":
+        raise InputError("--pooling=pallas is for --crop_mode=exact: shared crops are windows, which XLA pools")
     require_writable(root)
     check_images(paths, extraction)
-    engine = Engine.create(crops_per_step, devices)
+    cache = cache or weights.default_cache()
+    machine = Engine(core.mesh_of(use or jax.local_devices()), crops_per_step, pooling == "pallas", cache)
     loaded = load_encoders(extraction, cache, weights_dir)
     check_encoders(loaded, extraction)
     for each in loaded.values():
         for view in extraction.views:
-            store.claim(root, f"{each.encoder.name}-{view.name}", manifest(extraction, each, view))
+            store.claim(root, extraction.configuration(each.encoder.name, view), manifest(extraction, each, view))
+    mine = sorted(paths, key=lambda path: path.stem)[process::processes]
+    names = {path.stem for path in mine}
+    if processes == 1:
+        store.merge_stain_qc(root)  # What is left of a run of several processes.
     rows = store.read_stain_qc(root)
-    to_do = [(path, lacking) for path in paths if (lacking := unfinished(path, extraction, loaded, root, rows))]
+    if processes > 1:
+        rows = {key: row for key, row in rows.items() if key[0] in names}
+    to_do = {path: lacking for path in mine if (lacking := unfinished(path, extraction, loaded, root, rows))}
+
     loaded = {
-        name: dataclasses.replace(each, variables=engine.replicate(each.variables)) for name, each in loaded.items()
+        name: dataclasses.replace(each, variables=machine.replicate(each.variables)) for name, each in loaded.items()
     }
+    work = Work(extraction, machine, loaded, to_do, root, process, processes, rows, common_canvas(to_do, extraction))
     crops_each = extraction.augmentations * extraction.crops
-    try:
-        with Progress("extract", sum(len(lacking) for _, lacking in to_do) * crops_each, "crops") as bar:
-            for path, lacking in to_do:
-                describe_image(path, lacking, extraction, engine, loaded, root, rows, bar)
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise InputError(f"out of memory at {engine.crops_per_step} crops a step: lower --crops_per_step") from error
-    fallbacks = notices({key: row for key, row in rows.items() if key[0] in {path.stem for path in paths}})
-    return Outcome(len(to_do), len(paths) - len(to_do), fallbacks)
+    start, waited = time.monotonic(), 0.0
+    decoded = feeding.ahead(read_padded, to_do, DECODED_AHEAD, DECODERS)
+    with (
+        contextlib.closing(decoded),
+        Progress("extract", sum(map(len, to_do.values())) * crops_each, "crops") as bar,
+        feeding.Behind(WRITTEN_BEHIND) as behind,
+    ):
+        for i in range(len(to_do)):
+            asked = time.monotonic()
+            image = next(decoded)
+            waited += (time.monotonic() - asked) * (i > 0)  # For the first there is nothing to wait beside.
+            describe_image(work, image, behind, bar)
+    seconds = time.monotonic() - start
+    if processes > 1 and not any(lacking_of(path, extraction, loaded, root) for path in paths):
+        store.merge_stain_qc(root)
+    fallbacks = notices({key: row for key, row in rows.items() if key[0] in names})
+    return Outcome(len(to_do), len(mine) - len(to_do), fallbacks, seconds, waited)
 
 
 def notices(rows: dict[tuple[str, str], list[str]]) -> tuple[str, ...]:
@@ -245,6 +244,17 @@ def notices(rows: dict[tuple[str, str], list[str]]) -> tuple[str, ...]:
     return tuple(fallbacks)
 
 
+def lacking_of(path: Path, extraction: Extraction, loaded: dict[str, Loaded], root: Path) -> list[tuple[str, View]]:
+    """The (encoder, view) pairs that have no descriptor file of an image."""
+    rows = extraction.augmentations
+    return [
+        (name, view)
+        for view in extraction.views
+        for name, each in loaded.items()
+        if not store.is_done(root, extraction.configuration(name, view), path.stem, (rows, each.encoder.width))
+    ]
+
+
 def unfinished(
     path: Path, extraction: Extraction, loaded: dict[str, Loaded], root: Path, rows: dict[tuple[str, str], list[str]]
 ) -> list[tuple[str, View]]:
@@ -253,12 +263,10 @@ def unfinished(
     Raises:
       InputError: the file is not the one its descriptors were made of.
     """
-    pairs = [(name, view) for view in extraction.views for name in loaded]
-    shapes = {name: (extraction.augmentations, each.encoder.width) for name, each in loaded.items()}
-    lacking = [(n, view) for n, view in pairs if not store.is_done(root, f"{n}-{view.name}", path.stem, shapes[n])]
+    lacking = lacking_of(path, extraction, loaded, root)
     recorded = {row[-1] for (image, _), row in rows.items() if image == path.stem}
     if not recorded:
-        return pairs
+        return [(name, view) for view in extraction.views for name in loaded]
     if recorded != {store.sha256(path)}:
         raise InputError(
             f"{path} is not the file that the descriptors of {path.stem!r} in {root} were made of (SHA-256 differs): "
@@ -267,21 +275,62 @@ def unfinished(
     return lacking
 
 
-def describe_image(
-    path: Path, lacking: list[tuple[str, View]], extraction: Extraction, engine: Engine, loaded: dict[str, Loaded],
-    root: Path, rows: dict[tuple[str, str], list[str]], bar: Progress,
-) -> None:  # fmt: skip
-    """Describes one image for the (encoder, view) pairs it lacks, and writes its rows of stain_qc.csv and its files."""
-    rgb = images.read(path)
-    digest = store.sha256(path)
-    key = engine.replicate(crops.image_key(extraction.seed, path.stem))
+def common_canvas(paths: Iterable[Path], extraction: Extraction) -> dict[float, tuple[int, int]]:
+    """Height and width by scale that every one of the images fits into, padded and downscaled: one shape for all."""
+    sizes = [tuple(map(bucket, images.size(path))) for path in paths]
+    scales = {view.scale for view in extraction.views}
+    return {scale: tuple(max(axis) for axis in zip(*(scaled(size, scale) for size in sizes), strict=True))
+            for scale in scales if sizes}  # fmt: skip
+
+
+class Work(NamedTuple):
+    """What describing an image needs beside the image."""
+
+    extraction: Extraction
+    machine: Engine
+    loaded: dict[str, Loaded]
+    lacking: dict[Path, list[tuple[str, View]]]
+    root: Path
+    process: int
+    processes: int
+    rows: dict[tuple[str, str], list[str]]
+    canvas: dict[float, tuple[int, int]]
+
+
+def describe_image(work: Work, image: Padded, behind: feeding.Behind, bar: Progress) -> None:
+    """Describes one image for the (encoder, view) pairs it lacks; its results are fetched and written behind."""
+    extraction, machine, lacking = work.extraction, work.machine, work.lacking[image.path]
+    key = machine.replicate(crops.image_key(extraction.seed, image.path.stem))
+    rgb = machine.replicate(image.rgb)
     for scale in dict.fromkeys(view.scale for _, view in lacking):
-        normalized, quality = stain.normalize_with_quality(resize.downscale(rgb, scale))
-        normalized = engine.replicate(normalized)
-        rows[path.stem, str(scale)] = quality_row(path.stem, scale, quality, digest)
-        store.write_stain_qc(root, rows)
-        for view in dict.fromkeys(view for _, view in lacking if view.scale == scale):
-            needed = [loaded[name] for name, other in lacking if other == view]
-            described = engine.describe(normalized, key, extraction, view, needed, bar)
-            for name, descriptors in described.items():
-                store.write(root, f"{name}-{view.name}", path.stem, descriptors)
+        # Exact crops do not see the canvas, so one serves all images. A whole image is described on its own.
+        shared = extraction.crop_mode == "shared"
+        canvas = scaled(image.rgb.shape, scale) if shared else work.canvas[scale]
+        size = scaled(image.size, scale)
+        sizes = (np.array(each, np.int32) for each in (image.size, size))
+        density, quality = core.prepare(rgb, *sizes, scale=scale, canvas=canvas)
+        behind.do(write_quality, work, image, scale, quality)
+        for name, each in work.loaded.items():
+            wanted = tuple(view for other, view in lacking if other == name and view.scale == scale)
+            if shared and wanted:  # All crop sizes come from one pass.
+                wanted = tuple(view for view in extraction.views if view.scale == scale)
+            for views in (wanted,) if shared and wanted else ((view,) for view in wanted):
+                program = machine.program(each.encoder, each.variables, extraction, views, density.shape[1:])
+                pooled = engine.describe(program, each.variables, density, size, key, bar)
+                behind.do(write_descriptors, work, image, name, pooled)
+
+
+def write_quality(work: Work, image: Padded, scale: float, quality: stain.StainQuality) -> None:
+    """Adds a row to stain_qc.csv; before the descriptors are there, so that no descriptor is without one."""
+    name = image.path.stem
+    work.rows[name, str(scale)] = quality_row(name, scale, quality, image.digest)
+    store.write_stain_qc(work.root, work.rows, work.process, work.processes)
+
+
+def write_descriptors(work: Work, image: Padded, name: str, pooled: core.Pooled) -> None:
+    """Fetches an image's descriptors of one encoder and writes those that were lacking."""
+    for other, view in work.lacking[image.path]:
+        if other == name and view.name in pooled:
+            descriptors = np.asarray(pooled[view.name])[: work.extraction.augmentations]
+            configuration = work.extraction.configuration(name, view)
+            store.write(work.root, configuration, image.path.stem, np.ascontiguousarray(descriptors))

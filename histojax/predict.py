@@ -3,6 +3,7 @@
 import collections
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from histojax.progress import Progress
 from histojax.report import tables
 
 # Values that all configurations of an ensemble must have in common for one run to describe new images.
-SHARED = ("augmentations", "crops", "gain_low", "gain_high", "p", "seed")
+SHARED = ("augmentations", "crops", "gain_low", "gain_high", "p", "seed", "crop_mode", "precision")
 
 
 def run(
@@ -23,10 +24,7 @@ def run(
     descriptors: Path,
     out: Path,
     positive_classes: Sequence[str] = (),
-    *,
-    cache: Path | None = None,
-    weights_dir: Path | None = None,
-    crops_per_step: int = 20,
+    **computing: Any,
 ) -> str:
     """Describes the images of a folder and predicts them; returns the counts by class.
 
@@ -36,7 +34,7 @@ def run(
       descriptors: where descriptors of the images are, or go.
       out: where predictions.csv and submission.csv go.
       positive_classes: names of the classes that count as carcinoma, if not the default ones.
-      cache, weights_dir, crops_per_step: as for `extract.run`.
+      computing: as for `extract.run`: cache, weights_dir, crops_per_step and so on.
 
     Raises:
       InputError: unusable models, images, descriptors or folders.
@@ -54,7 +52,7 @@ def run(
         paths = datasets.unlabelled(images)
         file_names = [path.name for path in paths]
         extraction = extraction_of(ensemble)
-        extract.run(paths, extraction, descriptors, cache=cache, weights_dir=weights_dir, crops_per_step=crops_per_step)
+        extract.run(paths, extraction, descriptors, **computing)
     scores = score(ensemble, descriptors, [Path(name).stem for name in file_names])
     write(out, ensemble, file_names, scores, positive)
     return counts(ensemble, scores)
@@ -71,7 +69,7 @@ def extraction_of(ensemble: Ensemble) -> Extraction:
             f"{ensemble.root} was trained on descriptors of unknown protocol ({', '.join(unknown)}): describe the "
             "images with experiments.extract yourself, and pass --descriptors without --images"
         )
-    protocols = {name: made_with["protocol"] for name, made_with in ensemble.made_with.items()}
+    protocols = {name: {"precision": "float32"} | made["protocol"] for name, made in ensemble.made_with.items()}
     sources = {made_with["weights"]["source"] for made_with in ensemble.made_with.values()}
     shared = {key: {each[key] for each in protocols.values()} for key in SHARED}
     if mixed := [key for key, values in (shared | {"weights": sources}).items() if len(values) > 1]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import crops, encoders, extract, pooling, resize, stain, store, weights
+from histojax import core, crops, encoders, extract, pooling, resize, stain, store, weights
 from histojax.config import Extraction, View
 from histojax.errors import InputError
 
@@ -85,7 +86,7 @@ def test_descriptors_do_not_depend_on_the_order_of_images(paths, described, tmp_
 
 def test_descriptors_do_not_depend_on_the_number_of_devices(paths, described, tmp_path):
     assert len(jax.local_devices()) == 2
-    extract.run(paths, SMALL, tmp_path, crops_per_step=3, devices=jax.local_devices()[:1])
+    extract.run(paths, SMALL, tmp_path, crops_per_step=3, use=jax.local_devices()[:1])
     assert_same(described, tmp_path, paths)
 
 
@@ -194,3 +195,151 @@ def test_an_encoder_that_the_crops_do_not_fit_is_refused_before_any_work(paths, 
     with pytest.raises(InputError, match="at least 75 x 75 px"):
         extract.run(paths, extraction, tmp_path / "out")
     assert not list((tmp_path / "out").rglob("*.npy"))
+
+
+@pytest.mark.parametrize("mode", ["exact", "shared"])
+def test_one_trace_per_configuration_however_many_images_come_and_of_whatever_sizes(mode, tmp_path, monkeypatch):
+    traced = []
+    program = getattr(core, mode)
+    monkeypatch.setattr(
+        core, mode, lambda *arguments: traced.append([view.name for view in arguments[-1].views]) or program(*arguments)
+    )
+    views = (View(0.5, 32), View(0.5, 40), View(1.0, 32))
+    extraction = Extraction(("VGG",), views, augmentations=1, crops=1, weights="random", crop_mode=mode, seed=77)
+    names = iter(range(26))
+    for count in (21, 5):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        for i in range(count):
+            Image.fromarray(tissue(i, 120 - 2 * (i % 4), 128 - 3 * (i % 3))).save(folder / f"image{next(names)}.png")
+        outcome = extract.run(sorted(folder.iterdir()), extraction, tmp_path / "out")
+        assert outcome.described == count
+    exact = [["0.5-32"], ["0.5-40"], ["1.0-32"]]
+    assert sorted(traced) == (exact if mode == "exact" else [["0.5-32", "0.5-40"], ["1.0-32"]])
+
+
+def test_images_of_many_sizes_go_into_few_buckets():
+    sides = range(32, 4096)
+    assert all(side <= extract.bucket(side) < 1.25 * side + 32 for side in sides)
+    assert len({extract.bucket(side) for side in sides}) < 40
+    for side in (512, 768, 896, 1024, 1536, 2048):  # BACH's, UCSB's and other common sides are not padded.
+        assert extract.bucket(side) == side
+
+
+def test_a_descriptor_does_not_depend_on_the_other_images_of_the_run(paths, tmp_path):
+    large = tmp_path / "large.png"
+    Image.fromarray(tissue(5, 400, 300)).save(large)
+    extraction = dataclasses.replace(SMALL, views=SMALL.views[:1])
+    extract.run([paths[0]], extraction, tmp_path / "alone")
+    extract.run([paths[0], large], extraction, tmp_path / "together")
+    alone, together = (np.load(tmp_path / run / "VGG-0.5-48" / "image0.npy") for run in ("alone", "together"))
+    assert np.linalg.norm(alone - together) <= 1e-5 * np.linalg.norm(alone)
+
+
+def test_shared_crops_have_folders_of_their_own_and_are_not_mixed_with_exact_ones(paths, described, tmp_path):
+    shared = dataclasses.replace(SMALL, crop_mode="shared")
+    assert extract.run(paths, shared, tmp_path).described == 3
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"VGG-0.5-48-shared", "VGG-1.0-64-shared"}
+    assert store.configurations(tmp_path) == ("VGG-0.5-48-shared", "VGG-1.0-64-shared")
+    manifest = json.loads((tmp_path / "VGG-0.5-48-shared" / store.MANIFEST).read_text())
+    assert manifest["protocol"]["crop_mode"] == "shared"
+    assert extract.run(paths, shared, tmp_path).described == 0
+    with pytest.raises(InputError, match="protocol.crop_mode: there shared, wanted exact"):
+        extract.run(paths, SMALL, tmp_path)
+    with pytest.raises(InputError, match="protocol.crop_mode"):
+        extract.run(paths, shared, described)
+
+
+def test_one_missing_view_of_a_shared_pass_is_made_again_and_the_other_is_left(paths, tmp_path):
+    shared = dataclasses.replace(SMALL, crop_mode="shared", views=(View(0.5, 48), View(0.5, 40)))
+    extract.run(paths, shared, tmp_path)
+    lost, kept = (tmp_path / f"VGG-0.5-{size}-shared" / "image1.npy" for size in (48, 40))
+    before, stamp = np.load(lost), kept.stat().st_mtime_ns
+    lost.unlink()
+    assert extract.run(paths, shared, tmp_path).described == 1
+    np.testing.assert_allclose(np.load(lost), before, rtol=1e-4, atol=1e-4)
+    assert kept.stat().st_mtime_ns == stamp
+
+
+def test_another_precision_is_another_protocol(paths, described):
+    with pytest.raises(InputError, match="protocol.precision: there None, wanted bfloat16"):
+        extract.run(paths, dataclasses.replace(SMALL, precision="bfloat16"), described)
+
+
+def test_the_fused_kernel_gives_the_same_descriptors(paths, described, tmp_path):
+    extract.run(paths, SMALL, tmp_path, pooling="pallas")
+    assert_same(described, tmp_path, paths)
+    with pytest.raises(InputError, match="--pooling=pallas is for --crop_mode=exact"):
+        extract.run(paths, dataclasses.replace(SMALL, crop_mode="shared"), tmp_path / "shared", pooling="pallas")
+
+
+def test_an_image_that_is_damaged_further_down_stops_the_run_and_what_was_finished_stays(paths, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for path in paths:
+        (folder / path.name).write_bytes(path.read_bytes())
+    last = folder / "image2.png"
+    last.write_bytes(last.read_bytes()[: -last.stat().st_size // 3])
+    with pytest.raises(InputError, match="image2.png is damaged"):
+        extract.run(sorted(folder.iterdir()), SMALL, tmp_path / "out")
+    assert {path.stem for path in (tmp_path / "out" / "VGG-1.0-64").glob("*.npy")} == {"image0", "image1"}
+
+
+def start(paths: list[Path], out: Path, port: int, process: int) -> subprocess.Popen:
+    """One of two processes that describe the images together."""
+    command = [sys.executable, "-m", "experiments.extract", f"--images={paths[0].parent}", f"--descriptors={out}"]
+    command += ["--encoders=VGG", "--views=0.5-48,1.0-64", "--augmentations=3", "--crops=3", "--weights=random"]
+    command += ["--seed=4", f"--coordinator=localhost:{port}", "--num_processes=2", f"--process_id={process}"]
+    return subprocess.Popen(
+        command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("localhost", 0))
+        return listening.getsockname()[1]
+
+
+def test_two_processes_one_killed_and_gone_on_with_give_the_store_of_one(paths, described, tmp_path):
+    out = tmp_path / "out"
+    port = free_port()
+    workers = [start(paths, out, port, process) for process in (0, 1)]
+    for _ in range(1200):  # Process 0 has image0 and image2; it is killed after its first file.
+        if (out / "VGG-0.5-48" / "image0.npy").exists() or workers[0].poll() is not None:
+            break
+        time.sleep(0.05)
+    workers[0].send_signal(signal.SIGKILL)
+    workers[0].communicate()
+    told = workers[1].communicate(timeout=120)
+    assert workers[1].returncode == 0, told  # It finishes, though the process they met at is dead.
+    assert (out / "VGG-1.0-64" / "image1.npy").exists()
+    assert not (out / "VGG-1.0-64" / "image2.npy").exists()
+
+    port = free_port()
+    for worker in [start(paths, out, port, process) for process in (0, 1)]:
+        told = worker.communicate(timeout=120)
+        assert worker.returncode == 0, told
+    assert_same(described, out, paths)
+    assert {path.name for path in out.iterdir()} == {path.name for path in described.iterdir()}
+    assert (out / store.STAIN_QC).read_bytes() == (described / store.STAIN_QC).read_bytes()
+    for configuration in SMALL.configurations:
+        ours, theirs = ((root / configuration / store.MANIFEST).read_text() for root in (out, described))
+        assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("flags", "shown"),
+    [
+        (["--coordinator=localhost:1"], "go together"),
+        (["--num_processes=2", "--process_id=1"], "go together"),
+        (["--coordinator=localhost:1", "--num_processes=2", "--process_id=2"], "they count from 0"),
+    ],
+)
+def test_half_told_processes_are_refused(paths, tmp_path, flags, shown):
+    command = [sys.executable, "-m", "experiments.extract", f"--images={paths[0].parent}", f"--descriptors={tmp_path}"]
+    done = subprocess.run(
+        [*command, *flags], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert shown in done.stderr

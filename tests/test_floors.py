@@ -20,17 +20,23 @@ FLOORS = {
     "errors": 0,
     "files": 0,
     "progress": 0,
+    "feeding": 0,
     "resize": 1,
     "stain": 1,
     "crops": 1,
     "pooling": 1,
+    "pooling_kernel": 1,
+    "operations": 1,
     "encoders": 1,
     "images": 1,
     "store": 1,
     "download": 1,
     "datasets": 1,
     "folds": 1,
+    "devices": 1,
     "weights": 2,
+    "core": 2,
+    "engine": 2,
     "extract": 2,
     "boost": 2,
     "metrics": 3,
@@ -44,11 +50,14 @@ SIDEWAYS = {
     ("encoders", "pooling"),
     ("datasets", "images"),
     ("folds", "datasets"),
+    ("engine", "core"),
+    ("extract", "engine"),
+    ("extract", "core"),
     ("extract", "weights"),
     ("predict", "report"),
 }
-PURE = ("resize", "stain", "crops", "pooling", "encoders")
-OUTSIDE = ("images", "store", "download", "datasets", "folds", "boost", "metrics", "report")
+PURE = ("resize", "stain", "crops", "pooling", "pooling_kernel", "operations", "encoders", "core")
+OUTSIDE = ("feeding", "images", "store", "download", "datasets", "folds", "boost", "metrics", "report")
 IO = {"os", "pathlib", "io", "shutil", "time", "random", "absl", "PIL", "h5py"}
 
 

@@ -6,6 +6,7 @@ A branch is a chain of convolutions, each (channels, rows, columns), named `<blo
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from histojax.encoders import layers
 
@@ -75,29 +76,49 @@ class InceptionV3(layers.FrozenNetwork):
         x = self.convolve(x, channels, tuple(kernel), f"{name}_conv", strides, padding, use_bias=False)
         return nn.relu(self.normalize(x, self.epsilon, f"{name}_bn", use_scale=False))
 
-    def chain(self, x: jax.Array, convolutions: Chain, name: str) -> jax.Array:
-        for i, shape in enumerate(convolutions, start=1):
+    def chain(self, x: jax.Array, convolutions: Chain, name: str, first: int) -> jax.Array:
+        for i, shape in enumerate(convolutions, start=first):
             x = self.conv(x, shape, f"{name}_{i}")
         return x
 
     def block(self, x: jax.Array, branches: dict[str, Chain], name: str) -> jax.Array:
-        inputs = {"pool": layers.average_pool_same(x)}
+        heads = self.heads(x, {b: branch[0][0] for b, branch in branches.items()}, name)
         return jnp.concatenate(
-            [self.chain(inputs.get(b, x), branch, f"{name}_{b}") for b, branch in branches.items()], axis=-1
+            [self.chain(heads[b], branch[1:], f"{name}_{b}", 2) for b, branch in branches.items()], axis=-1
         )
+
+    def heads(self, x: jax.Array, channels: dict[str, int], name: str) -> dict[str, jax.Array]:
+        """The 1 x 1 convolutions that the branches of a block begin with; `pool` averages its input first.
+
+        Folded, they are one wide product. A 1 x 1 convolution and an average whose weights add up to one may change
+        places, so the pooling branch averages its few outputs instead of its many inputs.
+        """
+        if not self.folded:
+            inputs = {"pool": layers.average_pool_same(x)} if "pool" in channels else {}
+            return {b: self.conv(inputs.get(b, x), (width, 1, 1), f"{name}_{b}_1") for b, width in channels.items()}
+        shapes = {b: (1, 1, x.shape[-1], width) for b, width in channels.items()}
+        weights = [layers.Weights(shape, True, name=f"{name}_{b}_1_conv")() for b, shape in shapes.items()]
+        with jax.named_scope(f"{name}_heads"):
+            kernel, bias = (jnp.concatenate(parts, axis=-1) for parts in zip(*weights, strict=True))
+            together = layers.convolution(x, kernel, bias, self.precision)
+        parts = jnp.split(together, np.cumsum(list(channels.values()))[:-1], axis=-1)
+        heads = dict(zip(channels, parts, strict=True))
+        return {b: nn.relu(layers.average_pool_same(y) if b == "pool" else y) for b, y in heads.items()}
 
     def reduction(self, x: jax.Array, branches: dict[str, Chain], name: str) -> jax.Array:
         maps = []
-        for b, (*head, last) in branches.items():
-            y = self.chain(x, tuple(head), f"{name}_{b}")
-            maps.append(self.conv(y, last, f"{name}_{b}_{len(head) + 1}", strides=2, padding="VALID"))
+        heads = self.heads(x, {b: branch[0][0] for b, branch in branches.items() if len(branch) > 1}, name)
+        for b, (*before, last) in branches.items():
+            y = self.chain(heads[b], tuple(before[1:]), f"{name}_{b}", 2) if before else x
+            maps.append(self.conv(y, last, f"{name}_{b}_{len(before) + 1}", strides=2, padding="VALID"))
         return jnp.concatenate([*maps, layers.max_pool(x, 3)], axis=-1)
 
     def forked(self, x: jax.Array, name: str) -> jax.Array:
-        maps = [self.conv(x, (320, 1, 1), f"{name}_1x1_1")]
+        widths = {"1x1": 320, **{b: branch[0][0] for b, branch in FORKED8.items()}, "pool": 192}
+        heads = self.heads(x, widths, name)
+        maps = [heads["1x1"]]
         for b, branch in FORKED8.items():
-            y = self.chain(x, branch, f"{name}_{b}")
+            y = self.chain(heads[b], branch[1:], f"{name}_{b}", 2)
             maps.append(self.conv(y, (384, 1, 3), f"{name}_{b}_row"))
             maps.append(self.conv(y, (384, 3, 1), f"{name}_{b}_column"))
-        maps.append(self.conv(layers.average_pool_same(x), (192, 1, 1), f"{name}_pool_1"))
-        return jnp.concatenate(maps, axis=-1)
+        return jnp.concatenate([*maps, heads["pool"]], axis=-1)

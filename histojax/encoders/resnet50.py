@@ -30,7 +30,7 @@ class ResNet50(layers.FrozenNetwork):
         layers.require_size(images, 197 if legacy else 32, f"ResNet-50 ({self.variant})")
         x = self.convolve(images, 64, (7, 7), "conv1_conv", strides=2, padding=((3, 3), (3, 3)))
         x = nn.relu(self.norm(x, "conv1_bn"))
-        x = layers.max_pool(x, 3, padding="VALID" if legacy else ((1, 1), (1, 1)))
+        x = layers.max_pool(x, 3, padding=0 if legacy else 1)
         for stage, blocks, channels in STAGES:
             for block in range(1, blocks + 1):
                 stride = 2 if block == 1 and stage > 2 else 1

@@ -1,0 +1,316 @@
+"""Ours beside Keras and PyTorch on the same crops, and beside NumPy on the same pre-processing: how fast each is.
+
+python -m experiments.benchmark_peers                                     needs requirements-bench.txt
+python -m experiments.benchmark_peers --crops=64 --rounds=20 --out=peers.json
+
+Every peer computes the same descriptors from the same random weights and the same uint8 crops, which lie on the device;
+a call ends when the descriptors are on the host. That they agree is asserted before anything is timed. Two calls, which
+compile, are not counted; then the peers take turns, one call each a round. Peers that are not installed are left out.
+Takes about 4 minutes on two cores.
+"""
+
+import os
+
+# JAX would take three quarters of a GPU's memory; PyTorch gets the other half.
+os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
+
+import collections
+import contextlib
+import datetime
+import importlib
+import importlib.metadata
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags as absl_flags
+from jax.sharding import NamedSharding, PartitionSpec
+
+from experiments import flags
+from experiments.peers import preprocessing_numpy
+from histojax import core, devices, encoders, engine, files, images, stain, weights
+from histojax.datasets import synthetic
+from histojax.errors import InputError
+
+# What must be importable for a peer to run.
+PEERS = {
+    "keras": ("experiments.peers.keras_models",),
+    "torch": ("experiments.peers.torch_models",),
+    "torch-compile": ("experiments.peers.torch_models",),
+    "torchvision": ("experiments.peers.torch_models", "torchvision"),
+    "ours": (),
+}
+TOLERANCES = {"float32": 1e-4, "tf32": 2e-2, "bfloat16": 5e-2}  # Relative, of our descriptors in float32.
+AUGMENTATIONS, LEAST_AGREEMENT = 50, 0.999
+Calls = dict[str, Callable[[], Any]]
+
+absl_flags.DEFINE_list("encoders", list(encoders.ENCODERS), "Encoders.")
+absl_flags.DEFINE_integer("crop_size", 400, "Side of a crop, px.", lower_bound=75)
+absl_flags.DEFINE_integer("crops", 4, "Crops a batch.", lower_bound=1)
+absl_flags.DEFINE_integer("rounds", 5, "Timed calls of each peer.", lower_bound=1)
+absl_flags.DEFINE_list(
+    "peers", None, f"Of {', '.join(PEERS)}; by default keras, torch, ours, on a GPU torch-compile too."
+)
+absl_flags.DEFINE_bool("torchvision", False, "Time torchvision's networks too, which are not quite the same.")
+absl_flags.DEFINE_list("precisions", None, f"Of {', '.join(TOLERANCES)}; by default float32, on a GPU bfloat16 too.")
+absl_flags.DEFINE_bool("preprocess", True, "Time stain normalisation and augmentation too.")
+flags.define_path("image", "Image for that; by default synthetic tissue, 1024 x 768 px.", required=False)
+flags.define_path("out", "JSON file for the figures.", required=False)
+FLAGS = flags.FLAGS
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine() -> dict[str, Any]:
+    """What the figures are of."""
+    info = Path("/proc/cpuinfo")
+    model = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
+    versions = {}
+    for package in ("jax", "jaxlib", "flax", "numpy", "keras", "torch", "torchvision"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return {
+        "cpu": model[1] if model else platform.processor() or platform.machine(),
+        "cores": cores(),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "device": jax.devices()[0].device_kind,
+        "versions": {"python": platform.python_version(), **versions},
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def chosen(name: str, values: list[str], known: list[str]) -> list[str]:
+    """The values of a list flag, checked, each once."""
+    if unknown := [value for value in values if value not in known]:
+        raise InputError(f"--{name}: no {', '.join(map(repr, unknown))}; there are {', '.join(known)}")
+    if not values:
+        raise InputError(f"--{name} names nothing; there are {', '.join(known)}")
+    return list(dict.fromkeys(values))
+
+
+def able(peers: list[str], gpu: bool) -> list[str]:
+    """The peers that can run here; of each other, a line says why not."""
+    found = []
+    for peer in peers:
+        try:
+            modules = [importlib.import_module(name) for name in PEERS[peer]]
+        except (ImportError, OSError, RuntimeError) as error:  # Also what a build for another release throws up.
+            print(f"{peer} is left out: {error} (see requirements-bench.txt)")
+            continue
+        if gpu and any(module.__name__.endswith("torch_models") and not module.sees_gpu() for module in modules):
+            print(f"{peer} is left out: JAX has a GPU here, but this build of PyTorch sees none")
+            continue
+        found.append(peer)
+    return found
+
+
+def ours(name: str, variables: encoders.Variables, precision: str, crops: np.ndarray) -> Callable[[], np.ndarray]:
+    """The encoder as extraction runs it: in one program, as many crops at a time as suit the device."""
+    encoder = encoders.get(name)
+    fast, folded = encoder.folded(precision), encoder.fold(variables, precision)
+    count = max(n for n in range(1, len(jax.local_devices()) + 1) if len(crops) % n == 0)
+    each = len(crops) // count
+    most = engine.MOST["exact"]["cpu" if jax.default_backend() == "cpu" else "accelerator"]
+    step = max(size for size in range(1, min(most, each) + 1) if each % size == 0)
+
+    def on_one_device(folded: encoders.Variables, batch: jax.Array) -> jax.Array:
+        steps = batch.reshape(-1, step, *batch.shape[1:])
+        return jax.lax.map(lambda images: fast.descriptors(folded, images), steps).reshape(each, -1)
+
+    mesh = core.mesh_of(jax.local_devices()[:count])
+    spread = PartitionSpec(core.AXIS)
+    describe = jax.jit(
+        jax.shard_map(on_one_device, mesh=mesh, in_specs=(PartitionSpec(), spread), out_specs=spread, check_vma=False)
+    )
+    folded = jax.device_put(folded, core.replicated(mesh))
+    batch = jax.device_put(crops, NamedSharding(mesh, spread))
+    return lambda: np.asarray(describe(folded, batch))
+
+
+def descriptor(
+    peer: str, name: str, variables: encoders.Variables, precision: str, crops: np.ndarray, gpu: bool
+) -> Callable[[], np.ndarray]:
+    """What a peer runs; its packages are imported for it alone."""
+    if peer == "ours":
+        return ours(name, variables, precision, crops)
+    module = importlib.import_module(PEERS[peer][0])
+    if peer == "keras":
+        return module.descriptor(name, variables, precision, crops)
+    if peer == "torchvision":
+        return module.torchvision_descriptor(name, precision, crops, gpu)
+    return module.descriptor(name, variables, precision, crops, gpu, compiled=peer == "torch-compile")
+
+
+def assert_agree(peer: str, found: np.ndarray, expected: np.ndarray, precision: str) -> float:
+    """The relative difference of descriptors; InputError where it is more than the precision explains."""
+    difference = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+    if not difference <= TOLERANCES[precision]:
+        raise InputError(
+            f"{peer} in {precision} differs from our float32 descriptors by {difference:.1e}, at most "
+            f"{TOLERANCES[precision]:.0e} was expected: it computes something else, so nothing of it was timed"
+        )
+    return difference
+
+
+def take_turns(calls: Calls, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of every call, the peers alternating."""
+    times = {peer: [] for peer in calls}
+    for _ in range(rounds):
+        for peer, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[peer].append(1e3 * (time.perf_counter() - start))
+    return times
+
+
+def rows(times: dict[str, list[float]], work: int) -> list[dict[str, str | float | None]]:
+    """Median, minimum, units of work a second, and how many times as fast ours is."""
+    medians = {peer: statistics.median(values) for peer, values in times.items()}
+    return [
+        {
+            "peer": peer,
+            "median_ms": round(medians[peer], 3),
+            "min_ms": round(min(values), 3),
+            "per_second": round(1e3 * work / medians[peer], 3),
+            "ours_is_times_as_fast": round(medians[peer] / medians["ours"], 3) if "ours" in medians else None,
+        }
+        for peer, values in times.items()
+    ]
+
+
+def show(row: dict[str, str | float | None], head: str, unit: str) -> None:
+    ratio = row["ours_is_times_as_fast"]
+    verdict = "" if ratio is None or row["peer"] == "ours" else f"ours is {ratio:.2f} x as fast as {row['peer']}"
+    print(
+        f"{head}  {row['peer']:<14}{row['median_ms']:>10.1f}{row['min_ms']:>10.1f}{row['per_second']:>10.2f} {unit}  "
+        f"{verdict}".rstrip(),
+        flush=True,
+    )
+
+
+def tissue(height: int, width: int) -> np.ndarray:
+    return synthetic.render("Benign", 0, height, width)
+
+
+def random_crops(count: int, size: int) -> np.ndarray:
+    """Windows of synthetic tissue: uint8 [N, size, size, 3]."""
+    field, rng = tissue(size + 64, size + 64), np.random.default_rng(0)
+    return np.stack([field[y : y + size, x : x + size] for y, x in rng.integers(0, 65, (count, 2))])
+
+
+def time_encoder(
+    name: str, precision: str, peers: list[str], crops: np.ndarray, gpu: bool
+) -> list[dict[str, str | float | None]]:
+    """Every peer on one encoder: agreement first, then turns."""
+    variables = weights.random(name, 0)
+    expected = np.asarray(encoders.get(name).descriptors(variables, crops))
+    calls, differences = {}, {}
+    for peer in peers:
+        calls[peer] = descriptor(peer, name, variables, precision, crops, gpu)
+        found = calls[peer]()
+        if peer != "torchvision":
+            differences[peer] = assert_agree(peer, found, expected, precision)
+        calls[peer]()
+    table = rows(take_turns(calls, FLAGS.rounds), len(crops))
+    for row in table:
+        show(row, f"{name:<10}{precision:<9}", "crops/s")
+    return [
+        {"encoder": name, "precision": precision, **row, "difference": differences.get(row["peer"])} for row in table
+    ]
+
+
+def time_preprocessing(image: np.ndarray) -> list[dict[str, str | float | None]]:
+    """One normalisation and 50 augmentations of an image, ours and NumPy's: agreement first, then turns."""
+    gains = np.random.default_rng(0).uniform(0.7, 1.3, (AUGMENTATIONS, 2)).astype(np.float32)
+    on_device, augment = jnp.asarray(image), jax.jit(stain.augment_density)
+
+    def our_augmentations(normalized: jax.Array) -> Iterator[jax.Array]:
+        density = stain.density(normalized)
+        for each in gains:
+            yield augment(density, each).block_until_ready()
+
+    def their_augmentations(normalized: np.ndarray) -> Iterator[np.ndarray]:
+        amounts = preprocessing_numpy.stain_amounts(normalized)
+        for each in gains:
+            yield preprocessing_numpy.augment(amounts, each, image.shape)
+
+    # Step by step: of a normalised image one grey level off, augmentation makes two.
+    normalized, quality = stain.normalize_with_quality(on_device)
+    if quality.status:
+        raise InputError(f"--image has no two stains ({stain.STATUS[int(quality.status)]}): name one of stained tissue")
+    shares = [share_within_one_level(np.asarray(normalized), preprocessing_numpy.normalize(image))]
+    pairs = zip(our_augmentations(normalized), their_augmentations(np.asarray(normalized)), strict=True)
+    shares += [share_within_one_level(np.moveaxis(np.asarray(ours), 0, -1), theirs) for ours, theirs in pairs]
+    if min(shares) < LEAST_AGREEMENT:
+        raise InputError(
+            f"NumPy's pre-processing and ours agree within a grey level in {min(shares):.2%} of pixels, at least "
+            f"{LEAST_AGREEMENT:.1%} was expected: nothing of it was timed"
+        )
+    calls = {
+        "numpy": lambda: exhaust(their_augmentations(preprocessing_numpy.normalize(image))),
+        "ours": lambda: exhaust(our_augmentations(stain.normalize(on_device))),
+    }
+    table = rows(take_turns(calls, FLAGS.rounds), 1)
+    height, width = image.shape[:2]
+    print(f"stain normalisation once and {AUGMENTATIONS} augmentations of {width} x {height} px; NumPy has one thread")
+    for row in table:
+        show(row, f"{'stain':<19}", "images/s")
+    return [{**row, "agreement": min(shares)} for row in table]
+
+
+def exhaust(augmented: Iterator[Any]) -> None:
+    """Makes each image and drops it, as extraction does."""
+    collections.deque(augmented, maxlen=0)
+
+
+def share_within_one_level(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Share of pixels whose three channels differ by at most one grey level: [H, W, 3] each."""
+    return float(np.mean(np.all(np.abs(ours.astype(int) - theirs) <= 1, axis=-1)))
+
+
+def main() -> None:
+    devices.split_cpu()
+    gpu = jax.default_backend() == "gpu"
+    names = chosen("encoders", FLAGS.encoders, list(encoders.ENCODERS))
+    precisions = ["float32", "bfloat16"] if gpu else ["float32"]
+    precisions = chosen("precisions", FLAGS.precisions or precisions, list(TOLERANCES))
+    peers = FLAGS.peers or ["keras", "torch", *(["torch-compile"] if gpu else []), "ours"]
+    peers = chosen("peers", peers + ["torchvision"] * FLAGS.torchvision, list(PEERS))
+    image = images.read(flags.path("image")) if flags.path("image") else tissue(768, 1024)
+    if flags.path("out"):
+        files.require_writable(flags.path("out").parent)
+    found = machine()
+    print(f"{found['cpu']}, {found['cores']} cores, JAX on {found['device']}; {found['versions']}")
+    if (found["load"] or 0) > 0.5:
+        print(f"load {found['load']} a minute ago: if other work runs on, it slows the peers unequally")
+    peers = able(peers, gpu)
+    if "torchvision" in peers:
+        print("torchvision's networks have other strides and paddings: take its figures for speed alone")
+    print(f"{FLAGS.crops} crops of {FLAGS.crop_size} px a batch, {FLAGS.rounds} rounds; ms a batch: median, minimum")
+    crops = random_crops(FLAGS.crops, FLAGS.crop_size)
+    result = {
+        "machine": found,
+        "crops": FLAGS.crops,
+        "crop_size": FLAGS.crop_size,
+        "rounds": FLAGS.rounds,
+        "encoders": [
+            row for name in names for each in precisions for row in time_encoder(name, each, peers, crops, gpu)
+        ],
+        "preprocessing": time_preprocessing(image) if FLAGS.preprocess else [],
+    }
+    if flags.path("out"):
+        files.write_json(flags.path("out"), result)
+        print(f"written to {flags.path('out')}")
+
+
+if __name__ == "__main__":
+    flags.run(main, __doc__)

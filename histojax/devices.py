@@ -1,0 +1,87 @@
+"""The devices: their memory, how much work they were found to take at a time, and the processes of a run."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from absl import logging
+from jax.extend.backend import clear_backends
+
+from histojax import files
+from histojax.errors import InputError
+
+REMEMBERED = "work_per_step.json"
+MOST_CPU_DEVICES = 8
+
+
+def split_cpu() -> None:
+    """Makes each core of a CPU a device of its own, before any device is used; a GPU or TPU is as it was.
+
+    Two cores with a crop each are faster than both on one crop, where each waits for the other in every layer.
+    """
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", min(len(os.sched_getaffinity(0)), MOST_CPU_DEVICES))
+
+
+def memory(devices: Sequence[jax.Device]) -> int:
+    """Bytes that one of the devices can be expected to have free: of a CPU, its share of half the machine."""
+    statistics = devices[0].memory_stats() if devices[0].platform != "cpu" else None
+    if statistics and "bytes_limit" in statistics:
+        return int(0.85 * (statistics["bytes_limit"] - statistics.get("bytes_in_use", 0)))
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 // len(devices)
+
+
+def recall(cache: Path, key: str) -> int | None:
+    """The work per step that this kind of device was found to take; None where it was not tried yet."""
+    try:
+        value = json.loads((cache / REMEMBERED).read_text()).get(key)
+    except (OSError, ValueError, AttributeError):
+        return None
+    return value if isinstance(value, int) and value > 0 else None
+
+
+def remember(cache: Path, key: str, value: int) -> None:
+    """Keeps it for the next run; a cache that cannot be written is only told of."""
+    try:
+        known = json.loads((cache / REMEMBERED).read_text())
+    except (OSError, ValueError):
+        known = {}
+    try:
+        files.write_json(cache / REMEMBERED, (known if isinstance(known, dict) else {}) | {key: value})
+    except OSError as error:
+        logging.warning("%s cannot be written (%s): the next run tries again", cache / REMEMBERED, error.strerror)
+
+
+def keep_compiled(folder: str) -> None:
+    """Keeps compiled programs in a folder, so that the next process need not compile them again."""
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> tuple[int, int]:
+    """Meets the other processes of a run: (this process's number, how many there are).
+
+    They part at once: each works on its share by itself, and none waits for another, or dies with it.
+
+    Args:
+      coordinator: HOST:PORT of process 0; None to find everything from the cluster's environment.
+      num_processes, process_id: None to find them there.
+
+    Raises:
+      InputError: the others were not found.
+    """
+    try:
+        jax.distributed.initialize(coordinator, num_processes, process_id)
+        place = jax.process_index(), jax.process_count()
+        jax.distributed.shutdown()
+        # The devices are found anew, as those of a process that is alone: even local collectives would else ask the
+        # others for a meeting point.
+        clear_backends()
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"the processes of this run did not meet: {str(error).splitlines()[0]}. Pass --coordinator=HOST:PORT of "
+            "process 0, --num_processes and --process_id to each, or start them by a cluster manager that JAX knows"
+        ) from error
+    return place

@@ -1,0 +1,105 @@
+"""The benchmark's peers compute what ours does, and its script runs, writes its figures and refuses by one message."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.peers import keras_models, preprocessing_numpy
+from histojax import encoders, stain, weights
+from histojax.datasets import synthetic
+
+ROOT = Path(__file__).parents[1]
+needs_torch = pytest.mark.skipif(
+    not importlib.util.find_spec("torch"), reason="torch is not installed: it is in requirements-bench.txt alone"
+)
+
+
+def described(name: str, fields) -> tuple[dict, np.ndarray, np.ndarray]:
+    """Variables whose norms are not the identity, crops, and our descriptors."""
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(
+        lambda array: np.asarray(array) + rng.uniform(0, 0.3, array.shape).astype(np.float32) * (array.ndim == 1),
+        weights.random(name, 0),
+    )
+    crops = fields(96, 96)
+    return variables, crops, np.asarray(encoders.get(name).descriptors(variables, crops))
+
+
+def difference(found: np.ndarray, expected: np.ndarray) -> float:
+    assert found.shape == expected.shape
+    assert found.dtype == np.float32
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+def test_numpy_preprocessing_agrees_with_ours():
+    rgb = synthetic.render("Invasive", 0, 200, 300)
+    ours = np.asarray(stain.normalize(rgb))
+    assert np.abs(ours.astype(int) - preprocessing_numpy.normalize(rgb)).max() <= 1
+    amounts = preprocessing_numpy.stain_amounts(ours)
+    for gains in np.array([[0.7, 1.3], [1.3, 0.7], [1.0, 1.0]], np.float32):
+        theirs = preprocessing_numpy.augment(amounts, gains, ours.shape)
+        assert np.abs(np.asarray(stain.augment(ours, gains)).astype(int) - theirs).max() <= 1
+
+
+def test_keras_describes_crops_as_ours_does(fields):
+    variables, crops, expected = described("Inception", fields)
+    assert difference(keras_models.descriptor("Inception", variables, "float32", crops)(), expected) < 1e-4
+
+
+@needs_torch
+@pytest.mark.parametrize("name", list(encoders.ENCODERS))
+def test_torch_describes_crops_as_ours_does(name, fields):
+    from experiments.peers import torch_models
+
+    variables, crops, expected = described(name, fields)
+    assert difference(torch_models.descriptor(name, variables, "float32", crops, gpu=False)(), expected) < 1e-4
+
+
+@needs_torch
+def test_torch_refuses_variables_of_another_network():
+    from experiments.peers import torch_models
+
+    with pytest.raises(KeyError, match="no layer for"):
+        torch_models.load(torch_models.VGG16(), weights.random("ResNet", 0))
+
+
+def benchmark(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "experiments.benchmark_peers", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_benchmark_prints_ratios_and_writes_its_figures(tmp_path):
+    small = ["--encoders=VGG", "--crop_size=75", "--crops=1", "--rounds=2", "--nopreprocess"]
+    done = benchmark(*small, f"--out={tmp_path}/peers.json")
+    assert done.returncode == 0, done.stderr
+    assert "x as fast as keras" in done.stdout
+    if not importlib.util.find_spec("torch"):
+        assert "torch is left out: No module named 'torch'" in done.stdout
+    found = json.loads((tmp_path / "peers.json").read_text())
+    assert found["machine"]["cores"] >= 1
+    assert {"keras", "ours"} <= {row["peer"] for row in found["encoders"]}
+    for row in found["encoders"]:
+        assert 0 < row["min_ms"] <= row["median_ms"]
+        assert row["difference"] < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("--peers=ours,caffe2", "--peers: no 'caffe2'; there are keras, torch, torch-compile, torchvision, ours"),
+        ("--encoders=VGG19", "--encoders: no 'VGG19'; there are ResNet, Inception, VGG"),
+        ("--precisions=float8", "--precisions: no 'float8'; there are float32, tf32, bfloat16"),
+    ],
+)
+def test_unknown_names_are_refused_by_one_message(argument, told):
+    done = benchmark(argument)
+    assert done.returncode == 1
+    assert done.stderr.count("error:") == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
