@@ -66,6 +66,11 @@ def path(name: str) -> Path | None:
     return as_path(FLAGS[name].value) if FLAGS[name].value else None
 
 
+def define_bool(name: str, text: str) -> None:
+    """A switch that is off by default."""
+    flags.DEFINE_bool(name, False, text)
+
+
 def define_data(required: bool = True) -> None:
     """Where labelled images are."""
     text = "Labelled images: a folder of class folders, BACH's folder as unzipped, or a table image,label[,group]."

@@ -168,3 +168,10 @@ def describe(
             done = min(plan.per_call, plan.extraction.augmentations - first)
             bar.add(done * plan.extraction.crops * len(plan.views))
     return pooled
+
+
+def first_call(
+    program: Program, variables: Variables, density: jax.Array, size: tuple[int, int], key: jax.Array
+) -> Pooled:
+    """Starts the description of the first `per_call` augmentations, for measuring."""
+    return program.compiled(program.plan.empty(), variables, density, np.array(size, np.int32), key, np.int32(0))

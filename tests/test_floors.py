@@ -38,6 +38,9 @@ FLOORS = {
     "core": 2,
     "engine": 2,
     "extract": 2,
+    "estimate": 3,
+    "profiling": 4,
+    "roofline": 3,
     "boost": 2,
     "metrics": 3,
     "report": 4,
@@ -57,7 +60,7 @@ SIDEWAYS = {
     ("predict", "report"),
 }
 PURE = ("resize", "stain", "crops", "pooling", "pooling_kernel", "operations", "encoders", "core")
-OUTSIDE = ("feeding", "images", "store", "download", "datasets", "folds", "boost", "metrics", "report")
+OUTSIDE = ("feeding", "roofline", "images", "store", "download", "datasets", "folds", "boost", "metrics", "report")
 IO = {"os", "pathlib", "io", "shutil", "time", "random", "absl", "PIL", "h5py"}
 
 

@@ -1,0 +1,168 @@
+"""How far the encoder core is from the limit of this machine: rates, shares of the measured peak, stages and errors.
+
+python -m experiments.profile_encoders --out=OUT                      each encoder and crop size, both crop modes
+python -m experiments.profile_encoders --out=OUT --encoders=VGG --precisions=float32,bfloat16 --trace=TRACE
+
+Each program runs as extraction runs it, on a rendered image of --height x --width, with random weights. The peak is
+that of a large matrix product in the same precision, the bandwidth that of a large copy, both in the same run. Prints
+tables; writes OUT/profile.json and OUT/roofline.png; with --trace a profiler trace whose scopes are the stages (open it
+with xprof or Perfetto). Needs jax, flax, absl-py, numpy, scikit-image and h5py, no more. Some minutes on two cores.
+"""
+
+import dataclasses
+import datetime
+import platform
+
+import jax
+import numpy as np
+from absl import flags as absl_flags
+
+from experiments import flags
+from histojax import core, crops, encoders, engine, extract, files, profiling, roofline, weights
+from histojax.config import CROP_MODES, PRECISIONS
+from histojax.datasets import synthetic
+from histojax.engine import Engine
+from histojax.errors import InputError
+
+FLAGS = absl_flags.FLAGS
+absl_flags.DEFINE_list("modes", list(CROP_MODES), "Crop modes to profile.")
+absl_flags.DEFINE_list(
+    "precisions", None, "Precisions to profile; by default float32, and all three on an accelerator."
+)
+absl_flags.DEFINE_integer("height", 1536, "Height of the image, px.", lower_bound=64)
+absl_flags.DEFINE_integer("width", 2048, "Width of the image, px.", lower_bound=64)
+flags.define_path("out", "Folder to write the profile to.")
+flags.define_path("trace", "Folder to write a profiler trace to.", required=False)
+flags.define_protocol("extraction")
+flags.define_computing()
+
+HEADER = (
+    "encoder   crops                  mode   precision step compile  crops/s images/s  TFLOP/s  peak  roof  MiB   error"
+)
+
+
+def main() -> None:
+    computing = flags.computing()
+    out, extraction = flags.path("out"), flags.protocol("extraction").extraction
+    extraction = dataclasses.replace(extraction, weights="random")
+    files.require_writable(out)
+    cpu = jax.default_backend() == "cpu"
+    precisions = chosen("precisions", FLAGS.precisions or (["float32"] if cpu else list(PRECISIONS)), PRECISIONS)
+    modes = chosen("modes", FLAGS.modes, CROP_MODES)
+    size = extract.bucket(FLAGS.height), extract.bucket(FLAGS.width)
+    for view in extraction.views:
+        if min(extract.scaled(size, view.scale)) < view.crop_size:
+            raise InputError(f"view {view.name} does not fit into {size[1]} x {size[0]} px: choose other --views")
+    image = np.asarray(synthetic.render("Benign", 0, *size))
+    unfolded = {name: published(name, extraction) for name in extraction.encoders}
+
+    print(f"{machine_text()}; image {size[1]} x {size[0]} px", flush=True)
+    measured, rows, stages = {}, [], {}
+    for precision in precisions:
+        machine = Engine(
+            core.mesh_of(jax.local_devices()),
+            computing["crops_per_step"],
+            False,
+            computing["cache"] or weights.default_cache(),
+        )
+        peak = measured[precision] = profiling.peak(machine, precision)
+        print(f"{precision}: matrix product {peak.operations / 1e12:.3g} TFLOP/s, copy {peak.bytes / 1e9:.3g} GB/s")
+        print(HEADER)
+        for mode in modes:
+            asked = dataclasses.replace(extraction, crop_mode=mode, precision=precision)
+            loaded = extract.load_encoders(asked)
+            for row in profiling.rows(machine, loaded, unfolded, asked, image, peak):
+                rows.append(row)
+                print(line(row), flush=True)
+        stages[precision] = stage_table(machine, dataclasses.replace(extraction, precision=precision), image)
+    if trace := flags.path("trace"):
+        write_trace(machine, extraction, image, trace)
+    write(out, measured, rows, stages)
+
+
+def chosen(flag: str, given: list[str], known: tuple[str, ...]) -> list[str]:
+    """The values of a list flag; InputError where one is unknown."""
+    if unknown := [name for name in given if name not in known]:
+        raise InputError(f"--{flag}={','.join(unknown)}: expected of {', '.join(known)}")
+    return list(given)
+
+
+def published(name: str, extraction: extract.Extraction) -> tuple[encoders.Encoder, encoders.Variables]:
+    """The encoder as published, in float32, for the errors."""
+    return encoders.get(name, extraction.resnet_variant), weights.random(name, extraction.weights_seed)
+
+
+def line(row: profiling.Row) -> str:
+    """A row of the table."""
+    return (
+        f"{row.encoder:9} {'+'.join(row.views):22} {row.mode:6} {row.precision:9} {row.per_step:4} "
+        f"{row.compile_seconds:6.1f}s {row.crops_per_second:8.3g} {row.images_per_second:8.3g} "
+        f"{row.operations_per_second / 1e12:8.3g} {row.share_of_peak:5.0%} {row.share_of_roofline:5.0%} "
+        f"{row.memory / 2**20:5.0f} {row.largest_error:7.1e}"
+    )
+
+
+def stage_table(machine: Engine, extraction: extract.Extraction, image: np.ndarray) -> dict[str, dict[str, float]]:
+    """Prints and returns the seconds of each stage by encoder, for the first view."""
+    view, tables = extraction.views[0], {}
+    print(f"seconds an image by stage, each timed by itself, crop mode exact, {view.name}, {extraction.precision}:")
+    for each in extract.load_encoders(extraction).values():
+        table = tables[each.encoder.name] = profiling.stages(machine, each, extraction, view, image)
+        print(
+            f"  {each.encoder.name:9} " + ", ".join(f"{stage} {value:.3g}" for stage, value in table.items()),
+            flush=True,
+        )
+    return tables
+
+
+def write_trace(machine: Engine, extraction: extract.Extraction, image: np.ndarray, folder: files.Path) -> None:
+    """Traces one call of each encoder's first program; its scopes are crop, augment, trunk, taps and p-norm."""
+    size = extract.scaled(image.shape, extraction.views[0].scale)
+    sizes = (np.array(each, np.int32) for each in (image.shape[:2], size))
+    arguments = []
+    for each in extract.load_encoders(extraction).values():
+        variables = machine.replicate(each.variables)
+        arguments.append((machine.program(each.encoder, variables, extraction, extraction.views[:1], size), variables))
+    key = machine.replicate(crops.image_key(0, "profile"))
+    with jax.profiler.trace(str(folder)):
+        density, _ = core.prepare(machine.replicate(image), *sizes, scale=extraction.views[0].scale, canvas=size)
+        for program, variables in arguments:
+            with jax.profiler.TraceAnnotation(program.plan.encoder.name):
+                jax.block_until_ready(engine.first_call(program, variables, density, size, key))
+    print(f"trace: {folder}")
+
+
+def machine_text() -> str:
+    """What it ran on."""
+    local = jax.local_devices()
+    return (
+        f"{datetime.date.today()}, {len(local)} x {local[0].device_kind}, jax {jax.__version__}, {platform.machine()}"
+    )
+
+
+def write(
+    out: files.Path, measured: dict[str, profiling.Peak], rows: list[profiling.Row], stages: dict[str, dict]
+) -> None:
+    """Writes the JSON and the figure."""
+    peaks = {precision: dataclasses.asdict(peak) for precision, peak in measured.items()}
+    kept = {
+        "machine": machine_text(),
+        "peaks": peaks,
+        "rows": [dataclasses.asdict(row) for row in rows],
+        "stages": stages,
+    }
+    files.write_json(out / "profile.json", kept)
+    roofs = [roofline.Roof(precision, peak.operations, peak.bytes) for precision, peak in measured.items()]
+    points = [
+        roofline.Point(
+            f"{row.encoder} {'+'.join(row.views)} {row.mode}", row.intensity, row.operations_per_second, row.precision
+        )
+        for row in rows
+    ]
+    with files.replacing(out / "roofline.png") as temporary, open(temporary, "wb") as file:
+        roofline.draw(roofs, points, machine_text()).save(file, format="PNG")
+    print(f"{out / 'profile.json'}, {out / 'roofline.png'}")
+
+
+if __name__ == "__main__":
+    flags.run(main, __doc__)

@@ -1,0 +1,108 @@
+"""What a run of extraction will take, from a short measurement: time, memory and disk, before anyone waits for it."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from histojax import config, core, crops, engine, extract, store, weights
+from histojax.config import Extraction, View
+from histojax.engine import Engine
+from histojax.progress import duration
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """Of the images that are not described yet.
+
+    Attributes:
+      images: how many they are.
+      seconds: for all of them; `compiling` is in it, and was spent already if compiled programs are kept.
+      memory: bytes on each device, at most.
+      disk: bytes of descriptors.
+      by_configuration: seconds an image by encoder and views.
+    """
+
+    images: int
+    seconds: float
+    compiling: float
+    memory: int
+    disk: int
+    by_configuration: dict[str, float]
+
+    def text(self) -> str:
+        """Lines for a person."""
+        rows = [f"  {name}: {duration(seconds) if seconds >= 60 else f'{seconds:.3g} s'} an image"
+                for name, seconds in self.by_configuration.items()]  # fmt: skip
+        return "\n".join(
+            [
+                f"{self.images} images to describe, about {duration(self.seconds)} ({duration(self.compiling)} of it "
+                f"compiling), {self.memory / 2**30:.2f} GiB on each device, {self.disk / 2**20:.1f} MiB of descriptors",
+                *rows,
+            ]
+        )
+
+
+def run(
+    paths: Sequence[Path], extraction: Extraction, root: Path, *, cache: Path | None = None,
+    weights_dir: Path | None = None, crops_per_step: int | None = None, pooling: str = "xla",
+    process: int = 0, processes: int = 1,
+) -> Estimate:  # fmt: skip
+    """Measures one call of every program on the first image that is not described; arguments as for `extract.run`.
+
+    Writes nothing below `root`.
+
+    Raises:
+      InputError: unusable images, weights or folders.
+    """
+    config.check(config.Protocol(extraction=extraction))
+    extract.check_images(paths, extraction)
+    cache = cache or weights.default_cache()
+    machine = Engine(core.mesh_of(jax.local_devices()), crops_per_step, pooling == "pallas", cache)
+    loaded = extract.load_encoders(extraction, cache, weights_dir)
+    extract.check_encoders(loaded, extraction)
+    rows = store.read_stain_qc(root) if root.exists() else {}
+    mine = sorted(paths, key=lambda path: path.stem)[process::processes]
+    to_do = [path for path in mine if extract.unfinished(path, extraction, loaded, root, rows)]
+    disk = len(to_do) * sum(
+        len(extraction.views) * (extraction.augmentations * each.encoder.width * 4 + 128) for each in loaded.values()
+    )
+    if not to_do:
+        return Estimate(0, 0.0, 0.0, 0, 0, {})
+
+    canvases = extract.common_canvas(to_do, extraction)
+    image = extract.read_padded(to_do[0])
+    key = machine.replicate(crops.image_key(extraction.seed, to_do[0].stem))
+    compiling, memory, seconds = 0.0, 0, {}
+    for scale, canvas in canvases.items():
+        size = extract.scaled(image.size, scale)
+        if extraction.crop_mode == "shared":
+            canvas = extract.scaled(image.rgb.shape, scale)
+        sizes = (np.array(each, np.int32) for each in (image.size, size))
+        start = time.monotonic()
+        density, _ = jax.block_until_ready(
+            core.prepare(machine.replicate(image.rgb), *sizes, scale=scale, canvas=canvas)
+        )
+        compiling += time.monotonic() - start
+        for name, each in loaded.items():
+            variables = machine.replicate(each.variables)
+            for views in view_groups(extraction, scale):
+                program = machine.program(each.encoder, variables, extraction, views, canvas)
+                compiling += program.seconds
+                held = sum(array.nbytes for array in jax.tree.leaves((variables, density)))
+                memory = max(memory, program.bytes + held)
+                start = time.monotonic()
+                jax.block_until_ready(engine.first_call(program, variables, density, size, key))
+                label = f"{name}-{'+'.join(view.name for view in views)}"
+                seconds[label] = (time.monotonic() - start) * len(program.plan.starts)
+    total = compiling + len(to_do) * sum(seconds.values())
+    return Estimate(len(to_do), total, compiling, memory, disk, seconds)
+
+
+def view_groups(extraction: Extraction, scale: float) -> list[tuple[View, ...]]:
+    """The views of a scale that one program describes together: all in crop mode shared, else each by itself."""
+    views = tuple(view for view in extraction.views if view.scale == scale)
+    return [views] if extraction.crop_mode == "shared" else [(view,) for view in views]

@@ -1,0 +1,199 @@
+"""How far the encoder core is from the limit of its machine: peaks, rates, stages, errors, measured in one run."""
+
+import dataclasses
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from histojax import core, crops, engine, extract, operations, pooling, resize, stain, store
+from histojax.config import Extraction, View
+from histojax.encoders import Encoder, Variables
+from histojax.encoders.precision import PRECISIONS
+from histojax.engine import Engine
+from histojax.estimate import view_groups
+from histojax.extract import Loaded
+
+REPEATS = 5
+LONG = 3.0  # Seconds.
+
+
+@dataclasses.dataclass(frozen=True)
+class Peak:
+    """The most that all devices together do: operations/s of a large matrix product, bytes/s of a large copy."""
+
+    operations: float
+    bytes: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One encoder, crop size(s), mode and precision.
+
+    Attributes:
+      compile_seconds: tracing and compiling.
+      crops_per_second, images_per_second: of all devices together; an image is all its augmentations and crops.
+      operations_per_second: counted operations of the network over the time of the whole program.
+      share_of_peak: of these in the measured peak of the precision.
+      share_of_roofline: the least time by the peaks, layer by layer, over the time taken.
+      intensity: operations a byte, for the figure.
+      memory: bytes on each device beside the arguments.
+      errors: ||x - float32|| / ||float32|| by tap.
+    """
+
+    encoder: str
+    views: tuple[str, ...]
+    mode: str
+    precision: str
+    per_step: int
+    compile_seconds: float
+    crops_per_second: float
+    images_per_second: float
+    operations_per_second: float
+    share_of_peak: float
+    share_of_roofline: float
+    intensity: float
+    memory: int
+    errors: dict[str, float]
+
+    @property
+    def largest_error(self) -> float:
+        """Of the tap that errs most."""
+        return max(self.errors.values())
+
+
+def seconds(function: Callable, *arguments: Any, repeats: int = REPEATS) -> float:
+    """The median time of a call, after one that is not counted; calls of seconds are made once."""
+    start = time.perf_counter()
+    jax.block_until_ready(function(*arguments))
+    repeats = 1 if time.perf_counter() - start > LONG else repeats
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def peak(machine: Engine, precision: str) -> Peak:
+    """Measures a large matrix product in a precision, and a large copy (bytes read and written); random numbers."""
+    cpu = machine.platform == "cpu"
+    side, length = (2048, 2**24) if cpu else (8192, 2**28)
+    chosen = PRECISIONS[precision]
+    matrix = jax.random.normal(jax.random.key(0), (side, side)).astype(chosen.dtype)
+    product = jax.jit(lambda a: jnp.matmul(a, a, precision=chosen.multiply))
+    vector = jax.random.normal(jax.random.key(1), (length,))
+    # The devices of a CPU share its cores, so that one of them has the whole machine here.
+    devices = 1 if cpu else machine.mesh.size
+    # Eight passes in one call, into the same memory: a new allocation would be measured with it.
+    passes = jax.jit(lambda x: jax.lax.fori_loop(0, 8, lambda _, x: -x, x))
+    return Peak(
+        devices * 2 * side**3 / seconds(product, matrix), devices * 8 * 2 * vector.nbytes / seconds(passes, vector)
+    )
+
+
+def rows(
+    machine: Engine, loaded: dict[str, Loaded], unfolded: dict[str, tuple[Encoder, Variables]], extraction: Extraction,
+    image: np.ndarray, peaks: Peak,
+) -> Iterator[Row]:  # fmt: skip
+    """Profiles every program of a protocol on one image: uint8 [H, W, 3], cut to whole buckets."""
+    key = machine.replicate(crops.image_key(extraction.seed, "profile"))
+    for scale in dict.fromkeys(view.scale for view in extraction.views):
+        size = extract.scaled(image.shape, scale)
+        sizes = (np.array(each, np.int32) for each in (image.shape[:2], size))
+        density, _ = core.prepare(machine.replicate(image), *sizes, scale=scale, canvas=size)
+        for each in loaded.values():
+            variables = machine.replicate(each.variables)
+            for views in view_groups(extraction, scale):
+                program = machine.program(each.encoder, variables, extraction, views, size)
+                taken = seconds(engine.first_call, program, variables, density, size, key)
+                crops_done = program.plan.per_call * extraction.crops * len(views)
+                passes = program.plan.per_call if extraction.crop_mode == "shared" else crops_done
+                layers = engine.layers(each.encoder, each.variables, extraction, views, size)
+                done = operations.total(layers) * passes
+                least = sum(layer.seconds(peaks.operations, peaks.bytes) for layer in layers) * passes
+                rate = crops_done / taken
+                yield Row(
+                    each.encoder.name, tuple(view.name for view in views), extraction.crop_mode, extraction.precision,
+                    program.plan.per_step, program.seconds, rate,
+                    rate / (extraction.augmentations * extraction.crops * len(views)), done / taken,
+                    done / taken / peaks.operations, least / taken,
+                    operations.total(layers) / sum(layer.bytes for layer in layers), program.bytes,
+                    errors(each, unfolded[each.encoder.name], density, views[0], key, extraction),
+                )  # fmt: skip
+
+
+def errors(
+    loaded: Loaded, unfolded: tuple[Encoder, Variables], density: jax.Array, view: View, key: jax.Array,
+    extraction: Extraction,
+) -> dict[str, float]:  # fmt: skip
+    """Of each tap against the published network in float32, on two crops of the image."""
+    images = crop_step(density, key, extraction, view, 2)
+    encoder, variables = unfolded
+    expected, found = encoder.taps(variables, images), loaded.encoder.taps(loaded.variables, images)
+    return {
+        tap: float(jnp.linalg.norm(found[tap] - expected[tap]) / jnp.linalg.norm(expected[tap])) for tap in expected
+    }
+
+
+def crop_step(density: jax.Array, key: jax.Array, extraction: Extraction, view: View, count: int) -> jax.Array:
+    """The first crops of the first augmentation: float32 [count, S, S, 3]."""
+    squares = cut(density, key, view.crop_size, count)
+    return jnp.moveaxis(
+        jax.vmap(stain.augment_density, (0, None))(
+            squares, crops.gains(key, jnp.int32(0), extraction.gain_low, extraction.gain_high)
+        ),
+        1,
+        -1,
+    )
+
+
+def cut(density: jax.Array, key: jax.Array, size: int, count: int) -> jax.Array:
+    """Crops before augmentation: float32 [count, 3, S, S]."""
+    sides = jnp.array(density.shape[1:])
+
+    def one(number: jax.Array) -> jax.Array:
+        corner, turn = crops.corner_and_turn(key, jnp.int32(0), number, sides, size)
+        return crops.cut(density, corner, turn, size)
+
+    return jax.vmap(one)(jnp.arange(count))
+
+
+def stages(machine: Engine, loaded: Loaded, extraction: Extraction, view: View, image: np.ndarray) -> dict[str, float]:
+    """Seconds an image spends in each stage, each timed by itself (together they overlap and fuse): crop mode exact."""
+    key = crops.image_key(0, "profile")
+    total = extraction.augmentations * extraction.crops
+    step = min(engine.MOST["exact"][machine.platform], total)
+    steps = total / step
+    small = resize.downscale(image, view.scale)
+    density = stain.density(stain.normalize(small))
+    cut_step = jax.jit(lambda density: cut(density, key, view.crop_size, step))
+    squares = cut_step(density)
+    augment = jax.jit(lambda squares: jax.vmap(stain.augment_density, (0, None))(squares, jnp.array([1.1, 0.9])))
+    images = jnp.moveaxis(augment(squares), 1, -1)
+    trunk = jax.jit(loaded.encoder.maps)
+    maps = trunk(loaded.variables, images)
+    taps = jax.jit(lambda maps: [tap.average(maps[tap.layer]) for tap in loaded.encoder.outputs])
+    by_crop = jnp.ones((extraction.augmentations, extraction.crops, loaded.encoder.width))
+    norm = jax.jit(lambda by_crop: pooling.pnorm(by_crop, extraction.p))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "image.tif"
+        Image.fromarray(image).save(path)
+        timed = {
+            "decode": seconds(lambda: extract.read_padded(path)),
+            "resize": seconds(lambda: resize.downscale(image, view.scale)),
+            "normalise": seconds(lambda: stain.density(stain.normalize(small))),
+            "crop": steps * seconds(cut_step, density),
+            "augment": steps * seconds(augment, squares),
+            "trunk": steps * seconds(trunk, loaded.variables, images),
+            "taps and pooling": steps * seconds(taps, maps) + seconds(norm, by_crop),
+            "write": seconds(lambda: store.write(Path(folder), "stage", "image", np.asarray(by_crop[:, 0]))),
+        }
+    return timed
