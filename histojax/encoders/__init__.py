@@ -129,7 +129,8 @@ class Encoder:
         """
         if images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f"{self.name} takes RGB images [N, H, W, 3], got shape {images.shape}")
-        return self.module.apply(variables, self.convention(images.astype(jnp.float32)))
+        with jax.named_scope("trunk"):
+            return self.module.apply(variables, self.convention(images.astype(jnp.float32)))
 
     @functools.partial(jax.jit, static_argnums=0)
     def taps(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
@@ -146,7 +147,8 @@ class Encoder:
           ValueError: the images are too small for the network, or not RGB.
         """
         maps = self.maps(variables, images)
-        return {tap.layer: tap.average(maps[tap.layer]) for tap in self.outputs}
+        with jax.named_scope("taps"):
+            return {tap.layer: tap.average(maps[tap.layer]) for tap in self.outputs}
 
     @functools.partial(jax.jit, static_argnums=0)
     def descriptors(self, variables: Variables, images: jax.Array) -> jax.Array:

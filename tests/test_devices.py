@@ -1,0 +1,137 @@
+"""What is remembered between runs, how much goes through at a time, and what happens when memory is short."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from histojax import core, devices, engine, extract
+from histojax.config import Extraction, View
+from histojax.engine import Engine
+from histojax.errors import InputError
+
+EXTRACTION = Extraction(("VGG",), (View(1.0, 48),), augmentations=2, crops=8, weights="random")
+CANVAS = (96, 128)
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return extract.load_encoders(EXTRACTION)["VGG"]
+
+
+def program(machine: Engine, loaded, extraction=EXTRACTION):
+    return machine.program(loaded.encoder, loaded.variables, extraction, extraction.views, CANVAS)
+
+
+def machine_with(cache: Path, step: int | None = None, kernel: bool = False) -> Engine:
+    return Engine(core.mesh_of(jax.devices()), step, kernel, cache)
+
+
+def test_what_was_found_is_remembered_and_a_damaged_or_unwritable_memory_is_no_error(tmp_path, caplog):
+    assert devices.recall(tmp_path, "a") is None
+    devices.remember(tmp_path, "a", 12)
+    devices.remember(tmp_path, "b", 3)
+    assert (devices.recall(tmp_path, "a"), devices.recall(tmp_path, "b")) == (12, 3)
+    for text in ("{", "[1]", '{"a": "many"}', '{"a": -4}', '{"a": 0}'):
+        (tmp_path / devices.REMEMBERED).write_text(text)
+        assert devices.recall(tmp_path, "a") is None
+    devices.remember(tmp_path, "a", 5)
+    assert devices.recall(tmp_path, "a") == 5
+    (tmp_path / "file").write_text("")
+    with caplog.at_level("WARNING", logger="absl"):
+        devices.remember(tmp_path / "file", "a", 5)
+    assert "cannot be written" in caplog.text
+
+
+def test_the_work_per_step_is_found_once_remembered_and_used_again(loaded, tmp_path, monkeypatch):
+    first = program(machine_with(tmp_path), loaded)
+    assert first.plan.per_step == 2 * engine.MOST["exact"]["cpu"]
+    key = machine_with(tmp_path).key(loaded.encoder, EXTRACTION, EXTRACTION.views, CANVAS)
+    assert devices.recall(tmp_path, key) == first.plan.per_step
+    devices.remember(tmp_path, key, 6)
+    assert program(machine_with(tmp_path), loaded).plan.per_step == 6
+    assert program(machine_with(tmp_path, step=4), loaded).plan.per_step == 4
+    assert devices.recall(tmp_path, key) == 6, "what the user asks for is not remembered"
+
+
+def test_a_program_that_needs_more_memory_than_there_is_gets_less_work_a_step(loaded, tmp_path, monkeypatch):
+    monkeypatch.setitem(engine.MOST["exact"], "cpu", 4)
+    needed = program(machine_with(tmp_path / "free"), loaded)
+    assert needed.plan.per_step == 8
+    less = program(machine_with(tmp_path / "two", step=4), loaded).bytes
+    monkeypatch.setattr(devices, "memory", lambda used: (needed.bytes + less) // 2)
+    # By its own count of the feature maps it would still try eight.
+    monkeypatch.setattr(engine.operations, "most_held", lambda counted: 1)
+    assert program(machine_with(tmp_path / "short"), loaded).plan.per_step == 4
+    monkeypatch.setattr(devices, "memory", lambda used: 1)
+    with pytest.raises(InputError, match="out of memory at 2 crops a step .*lower --crops_per_step"):
+        program(machine_with(tmp_path / "none"), loaded)
+
+
+def test_running_out_of_memory_on_trial_halves_the_step(loaded, tmp_path, monkeypatch):
+    tried = []
+
+    class Compiled:
+        def memory_analysis(self):
+            return type("Memory", (), {"temp_size_in_bytes": 0})
+
+        def __call__(self, *arguments):
+            if tried[-1] > 16:
+                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+            return arguments[0]
+
+    def lower(*arguments, plan):
+        tried.append(plan.per_step)
+        return type("Lowered", (), {"compile": staticmethod(Compiled)})
+
+    monkeypatch.setattr(engine.core.describe, "lower", lower, raising=False)
+    monkeypatch.setattr(Engine, "platform", property(lambda self: "accelerator"))
+    extraction = dataclasses.replace(EXTRACTION, augmentations=20)
+    found = program(machine_with(tmp_path), loaded, extraction)
+    assert found.plan.per_step == 16
+    assert tried == [128, 64, 32, 16]
+    assert program(machine_with(tmp_path), loaded, extraction).plan.per_step == 16
+    assert tried[-1] == 16
+    assert len(tried) == 5, "the second run starts with what the first found"
+
+
+def test_the_fused_kernels_step_is_whole_augmentations_on_each_device(loaded, tmp_path):
+    plan = program(machine_with(tmp_path, step=3, kernel=True), loaded).plan
+    assert plan.per_step % (2 * EXTRACTION.crops) == 0
+
+
+def test_each_core_becomes_a_device_unless_told_otherwise():
+    code = "from histojax import devices; devices.split_cpu(); import jax, os; print(len(jax.devices()))"
+    root = Path(__file__).parents[1]
+    cores = min(len(os.sched_getaffinity(0)), devices.MOST_CPU_DEVICES)
+    for flags, expected in (("", cores), ("--xla_force_host_platform_device_count=3", 3)):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=root,
+            env={"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PATH": "/usr/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert int(done.stdout) == expected
+
+
+def test_compiled_programs_are_kept_and_used_again(tmp_path):
+    code = (
+        "import sys, jax, jax.numpy as jnp; from histojax import devices; devices.keep_compiled(sys.argv[1]); "
+        "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0); "
+        "jax.jit(lambda x: jnp.sort(x) + 1)(jnp.arange(100.0)).block_until_ready()"
+    )
+    root = Path(__file__).parents[1]
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path)], cwd=root, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        kept = sorted(path.name for path in tmp_path.iterdir() if path.name.endswith("cache"))
+        assert kept

@@ -1,0 +1,159 @@
+"""The profile and the estimate: what they count is right, what they write is whole, and little need be installed."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from histojax import core, estimate, extract, operations, profiling, roofline
+from histojax.config import Extraction, View
+from histojax.engine import Engine, layers
+from tests.test_extract import SMALL, paths, tissue  # noqa: F401 (a fixture)
+from tests.test_floors import run_without
+
+ROOT = Path(__file__).parents[1]
+
+
+def script(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("mode", ["exact", "shared"])
+def test_rates_and_shares_follow_from_the_counted_operations(mode, tmp_path, monkeypatch):
+    extraction = Extraction(("VGG",), (View(1.0, 48), View(1.0, 64)), 2, 3, weights="random", crop_mode=mode)
+    loaded = extract.load_encoders(extraction)
+    machine = Engine(core.mesh_of(jax.devices()), None, False, tmp_path)
+    monkeypatch.setattr(profiling, "seconds", lambda function, *arguments: function(*arguments) and 0.5)
+    peak = profiling.Peak(operations=1e12, bytes=1e10)
+    image = tissue(0, 96, 128)
+    published = {"VGG": (extract.encoders.ENCODERS["VGG"], extract.weights.random("VGG", 0))}
+    rows = list(profiling.rows(machine, loaded, published, extraction, image, peak))
+    assert len(rows) == (2 if mode == "exact" else 1)
+    for row in rows:
+        views = tuple(map(View.parse, row.views))
+        counted = layers(loaded["VGG"].encoder, loaded["VGG"].variables, extraction, views, (96, 128))
+        # Two devices: shared describes two augmentations a call, exact one.
+        crops = 3 * len(views) * (2 if mode == "shared" else 1)
+        passes = 2 if mode == "shared" else 3
+        assert row.crops_per_second == crops / 0.5
+        assert row.images_per_second == pytest.approx(row.crops_per_second / (2 * 3 * len(views)))
+        assert row.operations_per_second == pytest.approx(operations.total(counted) * passes / 0.5)
+        assert row.share_of_peak == pytest.approx(row.operations_per_second / 1e12)
+        assert row.share_of_roofline >= row.share_of_peak * 0.999
+        assert set(row.errors) == {"block2_conv2", "block3_conv3", "block4_conv3", "block5_conv3"}
+        assert 0 < row.largest_error < 1e-5
+
+
+def test_the_peak_is_measured_and_no_layer_beats_it_by_much(tmp_path):
+    machine = Engine(core.mesh_of(jax.devices()), None, False, tmp_path)
+    peak = profiling.peak(machine, "float32")
+    assert 1e9 < peak.operations < 1e15
+    assert 1e8 < peak.bytes < 1e13
+
+
+def test_every_stage_is_timed(tmp_path):
+    extraction = Extraction(("VGG",), (View(1.0, 48),), 2, 3, weights="random")
+    machine = Engine(core.mesh_of(jax.devices()), None, False, tmp_path)
+    timed = profiling.stages(
+        machine, extract.load_encoders(extraction)["VGG"], extraction, extraction.views[0], tissue(0, 96, 128)
+    )
+    expected = ["decode", "resize", "normalise", "crop", "augment", "trunk", "taps and pooling", "write"]
+    assert list(timed) == expected
+    assert all(value > 0 for value in timed.values())
+
+
+def test_the_roofline_shows_every_roof_and_point():
+    roofs = [roofline.Roof("float32", 2e11, 3e10), roofline.Roof("bfloat16", 8e11, 3e10)]
+    points = [roofline.Point("VGG", 100.0, 1e11, "float32"), roofline.Point("ResNet", 3.0, 5e10, "bfloat16")]
+    image = roofline.draw(roofs, points, "a machine")
+    assert image.size == (roofline.WIDTH, roofline.HEIGHT)
+    colours = {colour for _, colour in image.getcolors(maxcolors=2**20)}
+    for wanted in roofline.COLOURS[:2]:
+        assert tuple(bytes.fromhex(wanted[1:])) in colours
+    assert roofline.decades(0.1, 100) == [0.1, 1.0, 10.0, 100.0]
+
+
+def test_the_profile_runs_with_little_installed_and_writes_numbers_figure_and_trace(tmp_path):
+    code = f"""
+        sys.argv = ["profile_encoders", "--out={tmp_path}/out", "--encoders=VGG", "--views=1.0-48", "--augmentations=2",
+                    "--crops=2", "--height=96", "--width=128", "--trace={tmp_path}/trace"]
+        import runpy
+        runpy.run_module("experiments.profile_encoders", run_name="__main__")
+    """
+    done = run_without("lightgbm tensorflow_datasets tensorflow sklearn matplotlib pandas keras cv2 torch", code)
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "out" / "profile.json").read_text())
+    assert set(written) == {"machine", "peaks", "rows", "stages"}
+    kinds = {(row["mode"], row["precision"]) for row in written["rows"]}
+    assert kinds == {("exact", "float32"), ("shared", "float32")}
+    for row in written["rows"]:
+        assert row["crops_per_second"] > 0
+        assert 0 < row["share_of_peak"] < 3
+        assert all(0 < error < 1e-5 for error in row["errors"].values())
+    with Image.open(tmp_path / "out" / "roofline.png") as figure:
+        assert figure.format == "PNG"
+    assert list((tmp_path / "trace").rglob("*.xplane.pb"))
+    assert "VGG" in done.stdout
+    assert "decode" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "shown"),
+    [
+        (["--precisions=float16"], "--precisions=float16: expected of float32, tf32, bfloat16"),
+        (["--modes=quick"], "--modes=quick: expected of exact, shared"),
+        (["--height=96", "--width=96"], "does not fit into 96 x 96 px"),
+    ],
+)
+def test_a_profile_of_nonsense_is_refused(tmp_path, flags, shown):
+    done = script("experiments.profile_encoders", f"--out={tmp_path}/out", *flags)
+    assert done.returncode == 1
+    assert shown in done.stderr
+
+
+def test_the_scopes_of_the_stages_are_in_the_program(tmp_path):
+    machine = Engine(core.mesh_of(jax.devices()), None, False, tmp_path)
+    for mode, scopes in (
+        ("exact", ["crop", "augment", "p-norm"]),
+        ("shared", ["augment", "turn", "windows", "p-norm"]),
+    ):
+        extraction = Extraction(("VGG",), (View(1.0, 48),), 2, 3, weights="random", crop_mode=mode)
+        (each,) = extract.load_encoders(extraction).values()
+        program = machine.program(each.encoder, each.variables, extraction, extraction.views, (96, 128))
+        text = program.compiled.as_text()
+        for scope in [*scopes, "trunk", *(["taps"] if mode == "exact" else [])]:
+            assert f"/{scope}/" in text or f"({scope})/" in text, (mode, scope)
+
+
+@pytest.mark.parametrize("mode", ["exact", "shared"])
+def test_a_dry_run_tells_what_a_run_takes_and_writes_nothing(paths, tmp_path, mode):  # noqa: F811
+    extraction = Extraction(
+        SMALL.encoders, SMALL.views, SMALL.augmentations, SMALL.crops, weights="random", seed=4, crop_mode=mode
+    )
+    told = estimate.run(paths, extraction, tmp_path / "out", cache=tmp_path)
+    assert told.images == 3
+    assert told.seconds > told.compiling > 0
+    assert told.memory > 0
+    assert not (tmp_path / "out").exists()
+    extract.run(paths, extraction, tmp_path / "out", cache=tmp_path)
+    assert told.disk == sum(path.stat().st_size for path in (tmp_path / "out").rglob("*.npy"))
+    assert estimate.run(paths, extraction, tmp_path / "out", cache=tmp_path).images == 0
+
+
+def test_the_dry_run_flag_of_the_script(paths, tmp_path):  # noqa: F811
+    program = textwrap.dedent(f"""
+        experiments.extract --images={paths[0].parent} --descriptors={tmp_path}/out --encoders=VGG --weights=random
+        --views=0.5-48 --augmentations=3 --crops=3 --dry_run
+    """).split()
+    done = script(*program)
+    assert done.returncode == 0, done.stderr
+    assert "3 images to describe, about" in done.stdout
+    assert "VGG-0.5-48" in done.stdout
+    assert not (tmp_path / "out").exists()
+    assert np.isfinite(float(done.stdout.split("VGG-0.5-48: ")[1].split(" ")[0]))
