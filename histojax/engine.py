@@ -89,8 +89,9 @@ class Engine:
         while (program := self.try_out(plan, variables, canvas, tried=bool(recalled))) is None:
             smaller = plan.per_step // 2 // self.mesh.size * self.mesh.size
             if self.crops_per_step or self.kernel or smaller == 0:
+                of = "crops" if extraction.crop_mode == "exact" else "whole images"
                 raise InputError(
-                    f"out of memory at {plan.per_step} crops a step ({encoder.name}, {views[0].name}): lower "
+                    f"out of memory at {plan.per_step} {of} a step ({encoder.name}, {views[0].name}): lower "
                     "--crops_per_step, or choose smaller --views"
                 )
             plan = dataclasses.replace(plan, per_step=smaller)

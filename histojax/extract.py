@@ -213,16 +213,21 @@ def run(
     crops_each = extraction.augmentations * extraction.crops
     start, waited = time.monotonic(), 0.0
     decoded = feeding.ahead(read_padded, to_do, DECODED_AHEAD, DECODERS)
-    with (
-        contextlib.closing(decoded),
-        Progress("extract", sum(map(len, to_do.values())) * crops_each, "crops") as bar,
-        feeding.Behind(WRITTEN_BEHIND) as behind,
-    ):
-        for i in range(len(to_do)):
-            asked = time.monotonic()
-            image = next(decoded)
-            waited += (time.monotonic() - asked) * (i > 0)  # For the first there is nothing to wait beside.
-            describe_image(work, image, behind, bar)
+    try:
+        with (
+            contextlib.closing(decoded),
+            Progress("extract", sum(map(len, to_do.values())) * crops_each, "crops") as bar,
+            feeding.Behind(WRITTEN_BEHIND) as behind,
+        ):
+            for i in range(len(to_do)):
+                asked = time.monotonic()
+                image = next(decoded)
+                waited += (time.monotonic() - asked) * (i > 0)  # For the first there is nothing to wait beside.
+                describe_image(work, image, behind, bar)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InputError("out of memory on the device: lower --crops_per_step. What was finished is kept") from error
     seconds = time.monotonic() - start
     if processes > 1 and not any(lacking_of(path, extraction, loaded, root) for path in paths):
         store.merge_stain_qc(root)

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import core, crops, encoders, extract, pooling, resize, stain, store, weights
+from histojax import core, crops, encoders, extract, pooling, predict, resize, stain, store, weights
+from histojax.boost import Ensemble
 from histojax.config import Extraction, View
 from histojax.errors import InputError
 
@@ -343,3 +344,18 @@ def test_half_told_processes_are_refused(paths, tmp_path, flags, shown):
     )
     assert done.returncode == 1
     assert shown in done.stderr
+
+
+def test_new_images_are_described_in_the_mode_and_precision_the_models_were_trained_on(paths, tmp_path):
+    extraction = dataclasses.replace(SMALL, crop_mode="shared", precision="tf32", views=SMALL.views[:1])
+    loaded = extract.load_encoders(extraction)["VGG"]
+    made_with = {
+        extraction.configuration("VGG", view): extract.manifest(extraction, loaded, view) for view in extraction.views
+    }
+    ensemble = Ensemble(
+        **dict.fromkeys(field.name for field in dataclasses.fields(Ensemble)) | {"made_with": made_with}
+    )
+    assert predict.extraction_of(ensemble) == extraction
+    for made in made_with.values():
+        del made["protocol"]["precision"]  # As manifests are where it is float32.
+    assert predict.extraction_of(ensemble) == dataclasses.replace(extraction, precision="float32")
