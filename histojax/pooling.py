@@ -8,6 +8,10 @@ import jax.numpy as jnp
 
 def global_average(maps: jax.Array) -> jax.Array:
     """The mean of each channel over the map: float [N, H, W, C] -> float32 [N, C]."""
+    if maps.dtype == jnp.bfloat16:
+        # XLA for CPUs of jax 0.11.2 gives NaN where it fuses this conversion with the layers before; a barrier costs
+        # nothing, since those end in a map in memory.
+        maps = jax.lax.optimization_barrier(maps)
     return jnp.mean(maps.astype(jnp.float32), axis=(1, 2))
 
 
