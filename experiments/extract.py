@@ -6,8 +6,8 @@ python -m experiments.extract --data=groups.csv --descriptors=OUT --weights=rand
 
 Writes OUT/<encoder>-<scale>-<crop>/<image>.npy, float32 (augmentations, channels), a manifest.json beside them, and
 OUT/stain_qc.csv. Run again after a stop, it goes on at the first image that is missing. --dry_run tells beforehand what
-time, memory and disk it will take. --crop_mode=shared is ten times faster and an approximation:
-experiments.compare_crop_modes shows how close it is on your data.
+time, memory and disk it will take. --crop_mode=shared is an approximation, and ten times faster where crops are large
+and overlap much, as the paper's do; experiments.compare_crop_modes shows how close it is on your data.
 
 Several processes, on one machine or many, share a run: start each with --coordinator=HOST:PORT --num_processes=N
 --process_id=I (or --distributed, where JAX knows the cluster). Paths may be gs://.
@@ -27,7 +27,7 @@ flags.define_path("descriptors", "Folder to write descriptors to.")
 flags.define_protocol("extraction")
 flags.define_computing()
 flags.define_processes()
-flags.define_bool("dry_run", "Measure for a minute, tell what the run would take, and write nothing.")
+flags.define_bool("dry_run", "Measure for a minute, tell what the run would take, and write no descriptors.")
 
 
 def main() -> None:

@@ -130,7 +130,7 @@ HELP = {
     "weights": "imagenet (official files, downloaded once) or random (untrained, for trying things out)",
     "weights_seed": "seed of random weights",
     "resnet_variant": "keras (today's, true to the paper's text) or keras2018 (true to the published descriptors)",
-    "crop_mode": "exact (each crop by itself) or shared (crops are windows of one pass over the image: faster, close)",
+    "crop_mode": "exact (each crop by itself) or shared (crops are windows of one pass over the image: approximate)",
     "precision": "float32, tf32 (float32 in the matrix unit's short form) or bfloat16; averages are always float32",
     "folds": "folds of the cross-validation",
     "fold_seed": "seed of the split into folds",

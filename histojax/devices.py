@@ -2,18 +2,28 @@
 
 import json
 import os
+import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 from absl import logging
-from jax.extend.backend import clear_backends
 
 from histojax import files
 from histojax.errors import InputError
 
 REMEMBERED = "work_per_step.json"
 MOST_CPU_DEVICES = 8
+MEETING_SECONDS = 180
+MEET = """
+import json, sys, jax
+*place, seconds = json.loads(sys.argv[1])
+jax.distributed.initialize(*place, initialization_timeout=seconds)
+print(jax.process_index(), jax.process_count(), flush=True)
+jax.distributed.shutdown()
+"""
 
 
 def split_cpu() -> None:
@@ -39,7 +49,7 @@ def recall(cache: Path, key: str) -> int | None:
         value = json.loads((cache / REMEMBERED).read_text()).get(key)
     except (OSError, ValueError, AttributeError):
         return None
-    return value if isinstance(value, int) and value > 0 else None
+    return value if type(value) is int and value > 0 else None
 
 
 def remember(cache: Path, key: str, value: int) -> None:
@@ -55,7 +65,12 @@ def remember(cache: Path, key: str, value: int) -> None:
 
 
 def keep_compiled(folder: str) -> None:
-    """Keeps compiled programs in a folder, so that the next process need not compile them again."""
+    """Keeps compiled programs in a folder, so that the next process need not compile them again.
+
+    Raises:
+      InputError: it cannot be written to.
+    """
+    files.require_writable(files.as_path(folder))
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
@@ -63,7 +78,8 @@ def keep_compiled(folder: str) -> None:
 def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> tuple[int, int]:
     """Meets the other processes of a run: (this process's number, how many there are).
 
-    They part at once: each works on its share by itself, and none waits for another, or dies with it.
+    A child process meets them, by `jax.distributed`, and ends. This one stays alone: it waits for none of the others,
+    cannot die with them, and can be interrupted while they do not come.
 
     Args:
       coordinator: HOST:PORT of process 0; None to find everything from the cluster's environment.
@@ -72,16 +88,21 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     Raises:
       InputError: the others were not found.
     """
-    try:
-        jax.distributed.initialize(coordinator, num_processes, process_id)
-        place = jax.process_index(), jax.process_count()
-        jax.distributed.shutdown()
-        # The devices are found anew, as those of a process that is alone: even local collectives would else ask the
-        # others for a meeting point.
-        clear_backends()
-    except (ValueError, RuntimeError) as error:
+    if coordinator is not None and not re.fullmatch(r"[^:\s]+:\d+|\[[^\]]+\]:\d+", coordinator):
+        raise InputError(f"--coordinator={coordinator}: expected HOST:PORT, such as 10.0.0.1:1234")
+    logging.warning("waiting for the other processes of this run, %d s at most", MEETING_SECONDS)
+    arguments = json.dumps([coordinator, num_processes, process_id, MEETING_SECONDS])
+    met = subprocess.run(
+        [sys.executable, "-c", MEET, arguments], env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if met.returncode != 0:
+        reason = re.search(r"\w+Error: .*|DEADLINE_EXCEEDED.*|UNAVAILABLE.*", met.stderr)
         raise InputError(
-            f"the processes of this run did not meet: {str(error).splitlines()[0]}. Pass --coordinator=HOST:PORT of "
-            "process 0, --num_processes and --process_id to each, or start them by a cluster manager that JAX knows"
-        ) from error
-    return place
+            f"the processes of this run did not meet ({reason[0][:200].rstrip('.') if reason else 'no reason given'}). "
+            f"Start all of them within {MEETING_SECONDS} s, each with the same --coordinator=HOST:PORT (a free port on "
+            "the machine of process 0), the same --num_processes and a --process_id of its own; or with --distributed "
+            "by a cluster manager that JAX knows"
+        )
+    process, count = met.stdout.split()[-2:]
+    return int(process), int(count)

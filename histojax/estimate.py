@@ -1,6 +1,7 @@
 """What a run of extraction will take, from a short measurement: time, memory and disk, before anyone waits for it."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from histojax import config, core, crops, engine, extract, store, weights
+from histojax import core, crops, engine, extract, images, store, weights
 from histojax.config import Extraction, View
 from histojax.engine import Engine
 from histojax.progress import duration
@@ -51,19 +52,23 @@ def run(
     weights_dir: Path | None = None, crops_per_step: int | None = None, pooling: str = "xla",
     process: int = 0, processes: int = 1,
 ) -> Estimate:  # fmt: skip
-    """Measures one call of every program on the first image that is not described; arguments as for `extract.run`.
+    """Measures one call of every program on one image that is not described; arguments as for `extract.run`.
 
-    Writes nothing below `root`.
+    Writes nothing below `root`. Time and memory of whole images (crop mode shared) are taken to grow with their area,
+    and each shape that images are padded to is counted as compiled by itself.
 
     Raises:
       InputError: unusable images, weights or folders.
     """
-    config.check(config.Protocol(extraction=extraction))
-    extract.check_images(paths, extraction)
+    extract.check(paths, extraction, pooling)
     cache = cache or weights.default_cache()
     machine = Engine(core.mesh_of(jax.local_devices()), crops_per_step, pooling == "pallas", cache)
     loaded = extract.load_encoders(extraction, cache, weights_dir)
     extract.check_encoders(loaded, extraction)
+    for each in loaded.values():
+        for view in extraction.views:
+            configuration = extraction.configuration(each.encoder.name, view)
+            store.refuse_mixing(root, configuration, extract.manifest(extraction, each, view))
     rows = store.read_stain_qc(root) if root.exists() else {}
     mine = sorted(paths, key=lambda path: path.stem)[process::processes]
     to_do = [path for path in mine if extract.unfinished(path, extraction, loaded, root, rows)]
@@ -73,14 +78,18 @@ def run(
     if not to_do:
         return Estimate(0, 0.0, 0.0, 0, 0, {})
 
-    canvases = extract.common_canvas(to_do, extraction)
-    image = extract.read_padded(to_do[0])
-    key = machine.replicate(crops.image_key(extraction.seed, to_do[0].stem))
+    shared = extraction.crop_mode == "shared"
+    padded = [tuple(map(extract.bucket, images.size(path))) for path in to_do]
+    areas = [math.prod(size) for size in padded]
+    shapes = len(set(padded)) if shared else 1
+    chosen = sorted(range(len(to_do)), key=areas.__getitem__)[len(to_do) // 2]
+    common = extract.common_canvas(to_do, extraction)
+    image = extract.read_padded(to_do[chosen])
+    key = machine.replicate(crops.image_key(extraction.seed, image.path.stem))
     compiling, memory, seconds = 0.0, 0, {}
-    for scale, canvas in canvases.items():
+    for scale in common:
         size = extract.scaled(image.size, scale)
-        if extraction.crop_mode == "shared":
-            canvas = extract.scaled(image.rgb.shape, scale)
+        canvas = extract.scaled(image.rgb.shape, scale) if shared else common[scale]
         sizes = (np.array(each, np.int32) for each in (image.size, size))
         start = time.monotonic()
         density, _ = jax.block_until_ready(
@@ -93,11 +102,15 @@ def run(
                 program = machine.program(each.encoder, variables, extraction, views, canvas)
                 compiling += program.seconds
                 held = sum(array.nbytes for array in jax.tree.leaves((variables, density)))
-                memory = max(memory, program.bytes + held)
+                grown = program.bytes * (max(areas) / areas[chosen] if shared else 1)
+                memory = max(memory, int(grown) + held)
                 start = time.monotonic()
                 jax.block_until_ready(engine.first_call(program, variables, density, size, key))
                 label = f"{name}-{'+'.join(view.name for view in views)}"
                 seconds[label] = (time.monotonic() - start) * len(program.plan.starts)
+                if shared:
+                    seconds[label] *= sum(areas) / len(areas) / areas[chosen]
+    compiling *= shapes
     total = compiling + len(to_do) * sum(seconds.values())
     return Estimate(len(to_do), total, compiling, memory, disk, seconds)
 

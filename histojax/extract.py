@@ -100,6 +100,14 @@ def read_padded(path: Path) -> Padded:
     return Padded(path, np.pad(rgb, ((0, below), (0, right), (0, 0))), size, store.sha256(path))
 
 
+def check(paths: Sequence[Path], extraction: Extraction, pooling: str) -> None:
+    """Raises InputError where protocol, flags or images do not fit; nothing is computed or written."""
+    config.check(config.Protocol(extraction=extraction))
+    if pooling == "pallas" and extraction.crop_mode == "shared":
+        raise InputError("--pooling=pallas is for --crop_mode=exact: shared crops are windows, which XLA pools")
+    check_images(paths, extraction)
+
+
 def check_images(paths: Sequence[Path], extraction: Extraction) -> None:
     """Raises InputError listing the images that cannot be opened or are smaller than a crop, before any work."""
     problems = []
@@ -185,11 +193,8 @@ def run(
     Raises:
       InputError: unusable images, weights or folders; what was finished before stays.
     """
-    config.check(config.Protocol(extraction=extraction))
-    if pooling == "pallas" and extraction.crop_mode == "shared":
-        raise InputError("--pooling=pallas is for --crop_mode=exact: shared crops are windows, which XLA pools")
+    check(paths, extraction, pooling)
     require_writable(root)
-    check_images(paths, extraction)
     cache = cache or weights.default_cache()
     machine = Engine(core.mesh_of(use or jax.local_devices()), crops_per_step, pooling == "pallas", cache)
     loaded = load_encoders(extraction, cache, weights_dir)

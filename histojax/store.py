@@ -134,11 +134,20 @@ def read_manifest(root: Path, configuration: str) -> Manifest | None:
 
 
 def claim(root: Path, configuration: str, manifest: Manifest) -> None:
-    """Records what is about to be written, or refuses to mix it with what is there.
+    """Records what is about to be written, or refuses to mix it with what is there: see `refuse_mixing`.
+
+    The processes of one run may claim at the same moment; two runs of different protocols that start together in an
+    empty folder are told apart only once descriptors are there.
+    """
+    if not refuse_mixing(root, configuration, manifest):
+        files.write_json(root / configuration / MANIFEST, manifest | {"versions": versions()})
+
+
+def refuse_mixing(root: Path, configuration: str, manifest: Manifest) -> bool:
+    """Whether the configuration has descriptors already.
 
     A manifest without descriptors beside it binds nobody. Configurations below one root may differ in encoder and view
-    alone. The processes of one run may claim at the same moment; two runs of different protocols that start together
-    in an empty folder are told apart only once descriptors are there.
+    alone.
 
     Raises:
       InputError: the folder's descriptors, or those beside it, are of another protocol or of other weights (the
@@ -158,10 +167,9 @@ def claim(root: Path, configuration: str, manifest: Manifest) -> None:
                 f"{path.parent} holds descriptors of another protocol; name another folder, or remove it to make them "
                 "anew:\n" + "\n".join(f"  {line}" for line in lines)
             )
-    if not described:
-        files.write_json(folder / MANIFEST, manifest | {"versions": versions()})
-    elif not (folder / MANIFEST).exists():
+    if described and not (folder / MANIFEST).exists():
         raise InputError(f"{folder} holds descriptors without {MANIFEST}, so of unknown protocol: name another folder")
+    return described
 
 
 def differences(found: Manifest, wanted: Manifest) -> list[str]:

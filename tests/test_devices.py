@@ -36,7 +36,7 @@ def test_what_was_found_is_remembered_and_a_damaged_or_unwritable_memory_is_no_e
     devices.remember(tmp_path, "a", 12)
     devices.remember(tmp_path, "b", 3)
     assert (devices.recall(tmp_path, "a"), devices.recall(tmp_path, "b")) == (12, 3)
-    for text in ("{", "[1]", '{"a": "many"}', '{"a": -4}', '{"a": 0}'):
+    for text in ("{", "[1]", '{"a": true}', '{"a": "many"}', '{"a": -4}', '{"a": 0}'):
         (tmp_path / devices.REMEMBERED).write_text(text)
         assert devices.recall(tmp_path, "a") is None
     devices.remember(tmp_path, "a", 5)
@@ -135,3 +135,17 @@ def test_compiled_programs_are_kept_and_used_again(tmp_path):
         assert done.returncode == 0, done.stderr
         kept = sorted(path.name for path in tmp_path.iterdir() if path.name.endswith("cache"))
         assert kept
+
+
+@pytest.mark.parametrize("coordinator", ["host", "host:", ":12", "host:abc", "a b:1"])
+def test_a_coordinator_without_host_or_port_is_refused(coordinator):
+    with pytest.raises(InputError, match="expected HOST:PORT"):
+        devices.join(coordinator, 2, 1)
+
+
+def test_processes_that_do_not_come_are_one_message(monkeypatch):
+    monkeypatch.setattr(devices, "MEETING_SECONDS", 3)
+    with pytest.raises(InputError, match="did not meet .*Start all of them within 3 s"):
+        devices.join("localhost:1", 2, 1)
+    with pytest.raises(InputError, match="did not meet .*coordinator_address should be defined"):
+        devices.join(None, None, None)

@@ -1,5 +1,6 @@
 """The profile and the estimate: what they count is right, what they write is whole, and little need be installed."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from PIL import Image
 from histojax import core, estimate, extract, operations, profiling, roofline
 from histojax.config import Extraction, View
 from histojax.engine import Engine, layers
+from histojax.errors import InputError
 from tests.test_extract import SMALL, paths, tissue  # noqa: F401 (a fixture)
 from tests.test_floors import run_without
 
@@ -109,6 +111,8 @@ def test_the_profile_runs_with_little_installed_and_writes_numbers_figure_and_tr
         (["--precisions=float16"], "--precisions=float16: expected of float32, tf32, bfloat16"),
         (["--modes=quick"], "--modes=quick: expected of exact, shared"),
         (["--height=96", "--width=96"], "does not fit into 96 x 96 px"),
+        (["--precision=bfloat16"], "--precision is not for the profile: it takes --modes and --precisions"),
+        (["--trace=/proc/x"], "cannot be written"),
     ],
 )
 def test_a_profile_of_nonsense_is_refused(tmp_path, flags, shown):
@@ -157,3 +161,25 @@ def test_the_dry_run_flag_of_the_script(paths, tmp_path):  # noqa: F811
     assert "VGG-0.5-48" in done.stdout
     assert not (tmp_path / "out").exists()
     assert np.isfinite(float(done.stdout.split("VGG-0.5-48: ")[1].split(" ")[0]))
+
+
+def test_a_dry_run_refuses_what_the_run_would_refuse(paths, tmp_path):  # noqa: F811
+    extract.run(paths, SMALL, tmp_path / "out", cache=tmp_path)
+    shared = dataclasses.replace(SMALL, crop_mode="shared")
+    with pytest.raises(InputError, match="protocol.crop_mode"):
+        estimate.run(paths, shared, tmp_path / "out", cache=tmp_path)
+    with pytest.raises(InputError, match="--pooling=pallas is for --crop_mode=exact"):
+        estimate.run(paths, shared, tmp_path / "new", cache=tmp_path, pooling="pallas")
+
+
+def test_a_dry_run_counts_every_shape_and_the_largest_image_of_a_shared_run(tmp_path):
+    shared = dataclasses.replace(SMALL, crop_mode="shared", views=SMALL.views[1:])
+    told = {}
+    for name, sides in (("one", [96, 96, 96]), ("many", [96, 128, 384])):
+        folder = tmp_path / name
+        folder.mkdir()
+        for i, side in enumerate(sides):
+            Image.fromarray(tissue(i, side, side)).save(folder / f"{i}.png")
+        told[name] = estimate.run(sorted(folder.iterdir()), shared, tmp_path / "out", cache=tmp_path)
+    assert told["many"].memory > 2 * told["one"].memory  # Of both the weights are 59 MB.
+    assert told["many"].seconds > told["one"].seconds
