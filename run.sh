@@ -30,7 +30,7 @@ case "${1:-demo}" in
     install requirements-test.txt
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
-    .venv/bin/python -m pytest -m "not slow" "${@:2}"
+    .venv/bin/python -m pytest -m "not slow" -n 2 --dist loadfile "${@:2}"
     ;;
   test-slow)
     install requirements-test.txt
