@@ -268,10 +268,14 @@ def test_a_file_cut_anywhere_is_refused_or_has_all_its_pixels(tmp_path, name, op
     for length in np.linspace(0, len(whole) - 1, 60).astype(int):
         path.write_bytes(whole[:length])
         try:
-            np.testing.assert_array_equal(images.read(path), pixels)
+            found = images.read(path)
         except InputError as error:
-            assert str(path) in str(error)  # noqa: PT017
+            found, told = None, str(error)
+        if found is None:
+            assert str(path) in told
             refused += 1
+        else:
+            np.testing.assert_array_equal(found, pixels)
     assert refused > 50
 
 
