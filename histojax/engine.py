@@ -95,7 +95,7 @@ class Engine:
                     "--crops_per_step, or choose smaller --views"
                 )
             plan = dataclasses.replace(plan, per_step=smaller)
-        if not (self.crops_per_step or recalled):
+        if not self.crops_per_step and plan.per_step != recalled:
             devices.remember(self.cache, key, plan.per_step)
         self.programs[known] = dataclasses.replace(program, seconds=time.monotonic() - start)
         return self.programs[known]

@@ -179,7 +179,8 @@ def differences(found: Manifest, wanted: Manifest) -> list[str]:
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_stain_qc(root: Path) -> StainQC:

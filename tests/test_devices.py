@@ -72,6 +72,16 @@ def test_a_program_that_needs_more_memory_than_there_is_gets_less_work_a_step(lo
         program(machine_with(tmp_path / "none"), loaded)
 
 
+def test_a_remembered_step_that_no_longer_fits_is_forgotten(loaded, tmp_path, monkeypatch):
+    key = machine_with(tmp_path).key(loaded.encoder, EXTRACTION, EXTRACTION.views, CANVAS)
+    large = program(machine_with(tmp_path / "large", step=8), loaded).bytes
+    small = program(machine_with(tmp_path / "small", step=4), loaded).bytes
+    devices.remember(tmp_path, key, 8)
+    monkeypatch.setattr(devices, "memory", lambda used: (large + small) // 2)
+    assert program(machine_with(tmp_path), loaded).plan.per_step == 4
+    assert devices.recall(tmp_path, key) == 4
+
+
 def test_running_out_of_memory_on_trial_halves_the_step(loaded, tmp_path, monkeypatch):
     tried = []
 

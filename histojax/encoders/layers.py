@@ -95,11 +95,12 @@ def windows(maps: jax.Array, window: int, stride: int) -> list[jax.Array]:
 
 
 def average_pool_same(maps: jax.Array) -> jax.Array:
-    """3 x 3 mean at stride 1 over the pixels inside the map: the padding is not counted."""
+    """3 x 3 mean at stride 1, summed in float32, over the pixels inside the map: the padding is not counted."""
     height, width = maps.shape[1:3]
     counts = [1 + (np.arange(side) > 0) + (np.arange(side) < side - 1) for side in (height, width)]
-    total = sum(windows(jnp.pad(maps, ((0, 0), (1, 1), (1, 1), (0, 0))), 3, 1))
-    return total / jnp.asarray(np.outer(*counts)[None, :, :, None], maps.dtype)
+    padded = jnp.pad(maps.astype(jnp.float32), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    mean = sum(windows(padded, 3, 1)) / jnp.asarray(np.outer(*counts)[None, :, :, None], jnp.float32)
+    return mean.astype(maps.dtype)
 
 
 def max_pool(maps: jax.Array, window: int, padding: int = 0) -> jax.Array:

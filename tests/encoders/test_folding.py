@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from histojax import encoders, weights
+from histojax import config, encoders, weights
 from histojax.encoders import folding
 
 ENCODERS = (*encoders.ENCODERS.values(), encoders.RESNET_2018)
@@ -97,6 +97,10 @@ def test_float32_asks_for_the_highest_precision_and_tf32_for_less():
             + text.count(f"precision = [{asked}, {asked}]")
             >= 13
         ), text[:2000]
+
+
+def test_the_precisions_of_the_protocol_are_those_of_the_encoders():
+    assert tuple(encoders.PRECISIONS) == config.PRECISIONS
 
 
 def test_an_unknown_precision_is_answered_with_the_known_ones():
