@@ -66,7 +66,8 @@ def main() -> None:
     for view in extraction.views:
         if min(extract.scaled(size, view.scale)) < view.crop_size:
             raise InputError(f"view {view.name} does not fit into {size[1]} x {size[0]} px: choose other --views")
-    image = np.asarray(synthetic.render("Benign", 0, *size))
+    rgb = synthetic.render("Benign", 0, *size)
+    image = extract.Padded(files.Path("profile"), rgb, size, digest="")
     unfolded = {name: published(name, extraction) for name in extraction.encoders}
 
     print(f"{machine_text()}; image {size[1]} x {size[0]} px", flush=True)
@@ -82,7 +83,8 @@ def main() -> None:
             for row in profiling.rows(machine, loaded, unfolded, asked, image, peak):
                 rows.append(row)
                 print(line(row), flush=True)
-        stages[precision] = stage_table(machine, dataclasses.replace(extraction, precision=precision), image)
+            print_errors(rows, mode, precision)
+        stages[precision] = stage_table(machine, dataclasses.replace(extraction, precision=precision), rgb)
     write(out, measured, rows, stages)
     if trace := flags.path("trace"):
         write_trace(machine, extraction, image, trace)
@@ -97,7 +99,8 @@ def machine_for(mode: str, computing: dict[str, Any]) -> Engine:
 
 def chosen(flag: str, given: list[str], known: tuple[str, ...]) -> list[str]:
     """The values of a list flag; InputError where one is unknown."""
-    if unknown := [name for name in given if name not in known]:
+    unknown = [name for name in given if name not in known]
+    if unknown or not given:
         raise InputError(f"--{flag}={','.join(unknown)}: expected of {', '.join(known)}")
     return list(given)
 
@@ -117,6 +120,14 @@ def line(row: profiling.Row) -> str:
     )
 
 
+def print_errors(rows: list[profiling.Row], mode: str, precision: str) -> None:
+    """The errors of this mode's and precision's rows, tap by tap."""
+    for row in rows:
+        if (row.mode, row.precision) == (mode, precision):
+            errors = ", ".join(f"{tap} {error:.1e}" for tap, error in row.errors.items())
+            print(f"  error of {row.encoder} {row.views[0]} {mode} {precision} by tap: {errors}")
+
+
 def stage_table(machine: Engine, extraction: extract.Extraction, image: np.ndarray) -> dict[str, dict[str, float]]:
     """Prints and returns the seconds of each stage by encoder, for the first view."""
     view, tables = extraction.views[0], {}
@@ -130,17 +141,17 @@ def stage_table(machine: Engine, extraction: extract.Extraction, image: np.ndarr
     return tables
 
 
-def write_trace(machine: Engine, extraction: extract.Extraction, image: np.ndarray, folder: files.Path) -> None:
+def write_trace(machine: Engine, extraction: extract.Extraction, image: extract.Padded, folder: files.Path) -> None:
     """Traces one call of each encoder's first program; its scopes are crop, augment, trunk, taps and p-norm."""
-    size = extract.scaled(image.shape, extraction.views[0].scale)
-    sizes = (np.array(each, np.int32) for each in (image.shape[:2], size))
+    scale = extraction.views[0].scale
+    size = extract.scaled(image.size, scale)
     arguments = []
     for each in extract.load_encoders(extraction).values():
         variables = machine.replicate(each.variables)
         arguments.append((machine.program(each.encoder, variables, extraction, extraction.views[:1], size), variables))
     key = machine.replicate(crops.image_key(0, "profile"))
     with jax.profiler.trace(str(folder)):
-        density, _ = core.prepare(machine.replicate(image), *sizes, scale=extraction.views[0].scale, canvas=size)
+        density, _, _ = extract.prepare(machine, image, scale, size)
         for program, variables in arguments:
             with jax.profiler.TraceAnnotation(program.plan.encoder.name):
                 jax.block_until_ready(engine.first_call(program, variables, density, size, key))

@@ -135,19 +135,9 @@ def exact(
     numbers = np.minimum(np.arange(-(-total // plan.per_step) * plan.per_step, dtype=np.int32), total - 1)
     numbers = first * draws.crops + numbers.reshape(-1, plan.per_step)
 
-    def crop(number: jax.Array, density: jax.Array, size: jax.Array, key: jax.Array) -> jax.Array:
-        # Cut first and augmented then: augmentation works pixel by pixel, so it is the same, and far less.
-        augmentation = number // draws.crops
-        with jax.named_scope("crop"):
-            corner, turn = crops.corner_and_turn(key, augmentation, number % draws.crops, size, view.crop_size)
-            square = crops.cut(density, corner, turn, view.crop_size)
-        with jax.named_scope("augment"):
-            gains = crops.gains(key, augmentation, draws.gain_low, draws.gain_high)
-            return jnp.moveaxis(stain.augment_density(square, gains), 0, -1)
-
     def on_one_device(variables, density, size, key, numbers):
         def step(numbers: jax.Array) -> jax.Array:
-            images = jax.vmap(lambda number: crop(number, density, size, key))(numbers)
+            images = jax.vmap(lambda number: crop(density, size, key, number, view, draws))(numbers)
             if plan.kernel:
                 return pooled_by_kernel(plan, variables, images)
             return plan.encoder.descriptors(variables, images)
@@ -161,6 +151,22 @@ def exact(
     with jax.named_scope("p-norm"):
         by_crop = described[:total].reshape(plan.per_call, draws.crops, -1)
         return {view.name: pooling.pnorm(by_crop, draws.p)}
+
+
+def crop(
+    density: jax.Array, size: jax.Array, key: jax.Array, number: jax.Array, view: View, draws: Extraction
+) -> jax.Array:
+    """Crop `number` of an image, counted augmentation by augmentation: float32 [S, S, 3], whole grey levels.
+
+    Cut first and augmented then: augmentation works pixel by pixel, so it is the same, and far less.
+    """
+    augmentation = number // draws.crops
+    with jax.named_scope("crop"):
+        corner, turn = crops.corner_and_turn(key, augmentation, number % draws.crops, size, view.crop_size)
+        square = crops.cut(density, corner, turn, view.crop_size)
+    with jax.named_scope("augment"):
+        gains = crops.gains(key, augmentation, draws.gain_low, draws.gain_high)
+        return jnp.moveaxis(stain.augment_density(square, gains), 0, -1)
 
 
 def pooled_by_kernel(plan: Plan, variables: Variables, images: jax.Array) -> jax.Array:

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from histojax import core, crops, engine, extract, images, store, weights
-from histojax.config import Extraction, View
+from histojax.config import Extraction
 from histojax.engine import Engine
 from histojax.progress import duration
 
@@ -87,35 +86,25 @@ def run(
     image = extract.read_padded(to_do[chosen])
     key = machine.replicate(crops.image_key(extraction.seed, image.path.stem))
     compiling, memory, seconds = 0.0, 0, {}
-    for scale in common:
-        size = extract.scaled(image.size, scale)
-        canvas = extract.scaled(image.rgb.shape, scale) if shared else common[scale]
-        sizes = (np.array(each, np.int32) for each in (image.size, size))
+    for scale, canvas in common.items():
+        canvas = extract.scaled(image.rgb.shape, scale) if shared else canvas
         start = time.monotonic()
-        density, _ = jax.block_until_ready(
-            core.prepare(machine.replicate(image.rgb), *sizes, scale=scale, canvas=canvas)
-        )
+        density, _, size = jax.block_until_ready(extract.prepare(machine, image, scale, canvas))
         compiling += time.monotonic() - start
-        for name, each in loaded.items():
-            variables = machine.replicate(each.variables)
-            for views in view_groups(extraction, scale):
-                program = machine.program(each.encoder, variables, extraction, views, canvas)
-                compiling += program.seconds
-                held = sum(array.nbytes for array in jax.tree.leaves((variables, density)))
-                grown = program.bytes * (max(areas) / areas[chosen] if shared else 1)
-                memory = max(memory, int(grown) + held)
-                start = time.monotonic()
-                jax.block_until_ready(engine.first_call(program, variables, density, size, key))
-                label = f"{name}-{'+'.join(view.name for view in views)}"
-                seconds[label] = (time.monotonic() - start) * len(program.plan.starts)
-                if shared:
-                    seconds[label] *= sum(areas) / len(areas) / areas[chosen]
+        pairs = [(name, view) for name in loaded for view in extraction.views if view.scale == scale]
+        for name, views in extract.passes(pairs, extraction):
+            encoder, variables = loaded[name].encoder, machine.replicate(loaded[name].variables)
+            program = machine.program(encoder, variables, extraction, views, canvas)
+            compiling += program.seconds
+            held = sum(array.nbytes for array in jax.tree.leaves((variables, density)))
+            grown = program.bytes * (max(areas) / areas[chosen] if shared else 1)
+            memory = max(memory, int(grown) + held)
+            start = time.monotonic()
+            jax.block_until_ready(engine.first_call(program, variables, density, size, key))
+            label = f"{name}-{'+'.join(view.name for view in views)}"
+            seconds[label] = (time.monotonic() - start) * len(program.plan.starts)
+            if shared:
+                seconds[label] *= sum(areas) / len(areas) / areas[chosen]
     compiling *= shapes
     total = compiling + len(to_do) * sum(seconds.values())
     return Estimate(len(to_do), total, compiling, memory, disk, seconds)
-
-
-def view_groups(extraction: Extraction, scale: float) -> list[tuple[View, ...]]:
-    """The views of a scale that one program describes together: all in crop mode shared, else each by itself."""
-    views = tuple(view for view in extraction.views if view.scale == scale)
-    return [views] if extraction.crop_mode == "shared" else [(view,) for view in views]

@@ -215,13 +215,13 @@ def run(
         name: dataclasses.replace(each, variables=machine.replicate(each.variables)) for name, each in loaded.items()
     }
     work = Work(extraction, machine, loaded, to_do, root, process, processes, rows, common_canvas(to_do, extraction))
-    crops_each = extraction.augmentations * extraction.crops
+    views_to_do = sum(len(views) for lacking in to_do.values() for _, views in passes(lacking, extraction))
     start, waited = time.monotonic(), 0.0
     decoded = feeding.ahead(read_padded, to_do, DECODED_AHEAD, DECODERS)
     try:
         with (
             contextlib.closing(decoded),
-            Progress("extract", sum(map(len, to_do.values())) * crops_each, "crops") as bar,
+            Progress("extract", views_to_do * extraction.augmentations * extraction.crops, "crops") as bar,
             feeding.Behind(WRITTEN_BEHIND) as behind,
         ):
             for i in range(len(to_do)):
@@ -288,9 +288,8 @@ def unfinished(
 def common_canvas(paths: Iterable[Path], extraction: Extraction) -> dict[float, tuple[int, int]]:
     """Height and width by scale that every one of the images fits into, padded and downscaled: one shape for all."""
     sizes = [tuple(map(bucket, images.size(path))) for path in paths]
-    scales = {view.scale for view in extraction.views}
     return {scale: tuple(max(axis) for axis in zip(*(scaled(size, scale) for size in sizes), strict=True))
-            for scale in scales if sizes}  # fmt: skip
+            for scale in scales(extraction.views) if sizes}  # fmt: skip
 
 
 class Work(NamedTuple):
@@ -307,27 +306,45 @@ class Work(NamedTuple):
     canvas: dict[float, tuple[int, int]]
 
 
+def passes(pairs: Iterable[tuple[str, View]], extraction: Extraction) -> list[tuple[str, tuple[View, ...]]]:
+    """What has to run for (encoder, view) pairs: an encoder with the views, of one scale, that one program describes.
+
+    In crop mode exact each view by itself; in crop mode shared all views of a scale, which come from one pass.
+    """
+    if extraction.crop_mode == "exact":
+        return [(name, (view,)) for name, view in pairs]
+    at_scale = {scale: tuple(v for v in extraction.views if v.scale == scale) for scale in scales(extraction.views)}
+    return list(dict.fromkeys((name, at_scale[view.scale]) for name, view in pairs))
+
+
+def scales(views: Iterable[View]) -> list[float]:
+    """The scales of views, each once."""
+    return list(dict.fromkeys(view.scale for view in views))
+
+
+def prepare(
+    machine: Engine, image: Padded, scale: float, canvas: tuple[int, int]
+) -> tuple[jax.Array, stain.StainQuality, tuple[int, int]]:
+    """`core.prepare` of an image on every device: its density, its quality, and its own size after scaling."""
+    small = scaled(image.size, scale)
+    sizes = (np.array(size, np.int32) for size in (image.size, small))
+    return *core.prepare(machine.replicate(image.rgb), *sizes, scale=scale, canvas=canvas), small
+
+
 def describe_image(work: Work, image: Padded, behind: feeding.Behind, bar: Progress) -> None:
     """Describes one image for the (encoder, view) pairs it lacks; its results are fetched and written behind."""
     extraction, machine, lacking = work.extraction, work.machine, work.lacking[image.path]
     key = machine.replicate(crops.image_key(extraction.seed, image.path.stem))
-    rgb = machine.replicate(image.rgb)
-    for scale in dict.fromkeys(view.scale for _, view in lacking):
+    for scale in scales(view for _, view in lacking):
         # Exact crops do not see the canvas, so one serves all images. A whole image is described on its own.
-        shared = extraction.crop_mode == "shared"
-        canvas = scaled(image.rgb.shape, scale) if shared else work.canvas[scale]
-        size = scaled(image.size, scale)
-        sizes = (np.array(each, np.int32) for each in (image.size, size))
-        density, quality = core.prepare(rgb, *sizes, scale=scale, canvas=canvas)
+        canvas = scaled(image.rgb.shape, scale) if extraction.crop_mode == "shared" else work.canvas[scale]
+        density, quality, size = prepare(machine, image, scale, canvas)
         behind.do(write_quality, work, image, scale, quality)
-        for name, each in work.loaded.items():
-            wanted = tuple(view for other, view in lacking if other == name and view.scale == scale)
-            if shared and wanted:  # All crop sizes come from one pass.
-                wanted = tuple(view for view in extraction.views if view.scale == scale)
-            for views in (wanted,) if shared and wanted else ((view,) for view in wanted):
-                program = machine.program(each.encoder, each.variables, extraction, views, density.shape[1:])
-                pooled = engine.describe(program, each.variables, density, size, key, bar)
-                behind.do(write_descriptors, work, image, name, pooled)
+        for name, views in passes([pair for pair in lacking if pair[1].scale == scale], extraction):
+            each = work.loaded[name]
+            program = machine.program(each.encoder, each.variables, extraction, views, canvas)
+            pooled = engine.describe(program, each.variables, density, size, key, bar)
+            behind.do(write_descriptors, work, image, name, pooled)
 
 
 def write_quality(work: Work, image: Padded, scale: float, quality: stain.StainQuality) -> None:

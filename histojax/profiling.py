@@ -18,8 +18,7 @@ from histojax.config import Extraction, View
 from histojax.encoders import Encoder, Variables
 from histojax.encoders.precision import PRECISIONS
 from histojax.engine import Engine
-from histojax.estimate import view_groups
-from histojax.extract import Loaded
+from histojax.extract import Loaded, Padded
 
 REPEATS = 5
 LONG = 3.0  # Seconds.
@@ -88,6 +87,24 @@ def best(function: Callable, argument: jax.Array) -> float:
     return min(seconds(function, argument, repeats=1) for _ in range(10))
 
 
+def copying(vector: jax.Array, passes: int = 8) -> float:
+    """The shortest time of a pass over memory; the vector is donated, and lost.
+
+    Each pass is a call of its own, which the compiler cannot join with the next, and writes to where it read, since
+    new memory would be measured with it.
+    """
+    onward = jax.jit(lambda x: x + 1, donate_argnums=0)
+    times = []
+    for _ in range(10):
+        vector = jax.block_until_ready(onward(vector))
+        start = time.perf_counter()
+        for _ in range(passes):
+            vector = onward(vector)
+        jax.block_until_ready(vector)
+        times.append((time.perf_counter() - start) / passes)
+    return min(times)
+
+
 def peak(machine: Engine, precision: str) -> Peak:
     """Measures a large matrix product in a precision, and a large copy (bytes read and written); random numbers."""
     cpu = machine.platform == "cpu"
@@ -98,40 +115,37 @@ def peak(machine: Engine, precision: str) -> Peak:
     vector = jax.random.normal(jax.random.key(1), (length,))
     # The devices of a CPU share its cores, so that one of them has the whole machine here.
     devices = 1 if cpu else machine.mesh.size
-    # Eight passes in one call, into the same memory: a new allocation would be measured with it.
-    passes = jax.jit(lambda x: jax.lax.fori_loop(0, 8, lambda _, x: -x, x))
-    return Peak(devices * 2 * side**3 / best(product, matrix), devices * 8 * 2 * vector.nbytes / best(passes, vector))
+    return Peak(devices * 2 * side**3 / best(product, matrix), devices * 2 * vector.nbytes / copying(vector))
 
 
 def rows(
     machine: Engine, loaded: dict[str, Loaded], unfolded: dict[str, tuple[Encoder, Variables]], extraction: Extraction,
-    image: np.ndarray, peaks: Peak,
+    image: Padded, peaks: Peak,
 ) -> Iterator[Row]:  # fmt: skip
-    """Profiles every program of a protocol on one image: uint8 [H, W, 3], cut to whole buckets."""
+    """Profiles every program of a protocol on one image, which fills its buckets."""
     key = machine.replicate(crops.image_key(extraction.seed, "profile"))
-    for scale in dict.fromkeys(view.scale for view in extraction.views):
-        size = extract.scaled(image.shape, scale)
-        sizes = (np.array(each, np.int32) for each in (image.shape[:2], size))
-        density, _ = core.prepare(machine.replicate(image), *sizes, scale=scale, canvas=size)
-        for each in loaded.values():
-            variables = machine.replicate(each.variables)
-            for views in view_groups(extraction, scale):
-                program = machine.program(each.encoder, variables, extraction, views, size)
-                taken = seconds(engine.first_call, program, variables, density, size, key)
-                crops_done = program.plan.per_call * extraction.crops * len(views)
-                passes = program.plan.per_call if extraction.crop_mode == "shared" else crops_done
-                layers = engine.layers(each.encoder, each.variables, extraction, views, size)
-                done = operations.total(layers) * passes
-                least = sum(layer.seconds(peaks.operations, peaks.bytes) for layer in layers) * passes
-                rate = crops_done / taken
-                yield Row(
-                    each.encoder.name, tuple(view.name for view in views), extraction.crop_mode, extraction.precision,
-                    program.plan.per_step, program.seconds, rate,
-                    rate / (extraction.augmentations * extraction.crops * len(views)), done / taken,
-                    done / taken / peaks.operations, least / taken,
-                    operations.total(layers) / sum(layer.bytes for layer in layers), program.bytes,
-                    errors(each, unfolded[each.encoder.name], density, views[0], key, extraction),
-                )  # fmt: skip
+    for scale in extract.scales(extraction.views):
+        size = extract.scaled(image.rgb.shape, scale)
+        density, _, _ = extract.prepare(machine, image, scale, size)
+        pairs = [(name, view) for name in loaded for view in extraction.views if view.scale == scale]
+        for name, views in extract.passes(pairs, extraction):
+            each, variables = loaded[name], machine.replicate(loaded[name].variables)
+            program = machine.program(each.encoder, variables, extraction, views, size)
+            taken = seconds(engine.first_call, program, variables, density, size, key)
+            crops_done = program.plan.per_call * extraction.crops * len(views)
+            passes = program.plan.per_call if extraction.crop_mode == "shared" else crops_done
+            layers = engine.layers(each.encoder, each.variables, extraction, views, size)
+            done = operations.total(layers) * passes
+            least = sum(layer.seconds(peaks.operations, peaks.bytes) for layer in layers) * passes
+            rate = crops_done / taken
+            yield Row(
+                each.encoder.name, tuple(view.name for view in views), extraction.crop_mode, extraction.precision,
+                program.plan.per_step, program.seconds, rate,
+                rate / (extraction.augmentations * extraction.crops * len(views)), done / taken,
+                done / taken / peaks.operations, least / taken,
+                operations.total(layers) / sum(layer.bytes for layer in layers), program.bytes,
+                errors(each, unfolded[each.encoder.name], density, views[0], key, extraction),
+            )  # fmt: skip
 
 
 def errors(
@@ -139,24 +153,13 @@ def errors(
     extraction: Extraction,
 ) -> dict[str, float]:  # fmt: skip
     """Of each tap against the published network in float32, on two crops of the image."""
-    images = crop_step(density, key, extraction, view, 2)
+    sides = jnp.array(density.shape[1:])
+    images = jnp.stack([core.crop(density, sides, key, jnp.int32(i), view, extraction) for i in range(2)])
     encoder, variables = unfolded
     expected, found = encoder.taps(variables, images), loaded.encoder.taps(loaded.variables, images)
     return {
         tap: float(jnp.linalg.norm(found[tap] - expected[tap]) / jnp.linalg.norm(expected[tap])) for tap in expected
     }
-
-
-def crop_step(density: jax.Array, key: jax.Array, extraction: Extraction, view: View, count: int) -> jax.Array:
-    """The first crops of the first augmentation: float32 [count, S, S, 3]."""
-    squares = cut(density, key, view.crop_size, count)
-    return jnp.moveaxis(
-        jax.vmap(stain.augment_density, (0, None))(
-            squares, crops.gains(key, jnp.int32(0), extraction.gain_low, extraction.gain_high)
-        ),
-        1,
-        -1,
-    )
 
 
 def cut(density: jax.Array, key: jax.Array, size: int, count: int) -> jax.Array:

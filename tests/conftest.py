@@ -14,6 +14,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from PIL import Image
+
+from tests import samples
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -27,6 +30,16 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images: {folder} is not there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def paths(tmp_path_factory) -> list[Path]:
+    """Three small images of tissue, of three sizes, in a folder of their own."""
+    folder = tmp_path_factory.mktemp("images")
+    files = [folder / f"image{i}.png" for i in range(3)]
+    for i, file in enumerate(files):
+        Image.fromarray(samples.tissue(i, 130 + 10 * i, 140)).save(file)
+    return files
 
 
 @pytest.fixture(scope="session")

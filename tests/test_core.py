@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from histojax import core, crops, encoders, engine, extract, pooling, resize, stain, weights
 from histojax.config import Extraction, View
-from tests.test_extract import tissue
+from tests.samples import tissue
 
 VIEWS = (View(0.5, 48), View(0.5, 64))
 EXTRACTION = Extraction(encoders=("VGG",), views=VIEWS, augmentations=5, crops=3, weights="random", seed=4)

@@ -18,25 +18,7 @@ from histojax import core, crops, encoders, extract, pooling, predict, resize, s
 from histojax.boost import Ensemble
 from histojax.config import Extraction, View
 from histojax.errors import InputError
-
-SMALL = Extraction(
-    encoders=("VGG",), views=(View(0.5, 48), View(1.0, 64)), augmentations=3, crops=3, weights="random", seed=4
-)
-
-
-def tissue(seed: int, height: int, width: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    amounts = rng.gamma(2, 0.4, (height // 8 + 1, width // 8 + 1, 2)).repeat(8, 0).repeat(8, 1)[:height, :width]
-    return np.clip(240 * np.exp(-amounts @ np.array(stain.REFERENCE_STAINS).T), 0, 255).astype(np.uint8)
-
-
-@pytest.fixture(scope="module")
-def paths(tmp_path_factory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("images")
-    files = [folder / f"image{i}.png" for i in range(3)]
-    for i, file in enumerate(files):
-        Image.fromarray(tissue(i, 130 + 10 * i, 140)).save(file)
-    return files
+from tests.samples import SMALL, tissue
 
 
 @pytest.fixture(scope="module")
@@ -251,13 +233,15 @@ def test_shared_crops_have_folders_of_their_own_and_are_not_mixed_with_exact_one
         extract.run(paths, shared, described)
 
 
-def test_one_missing_view_of_a_shared_pass_is_made_again_and_the_other_is_left(paths, tmp_path):
+def test_one_missing_view_of_a_shared_pass_is_made_again_and_the_other_is_left(paths, tmp_path, capsys):
     shared = dataclasses.replace(SMALL, crop_mode="shared", views=(View(0.5, 48), View(0.5, 40)))
     extract.run(paths, shared, tmp_path)
     lost, kept = (tmp_path / f"VGG-0.5-{size}-shared" / "image1.npy" for size in (48, 40))
     before, stamp = np.load(lost), kept.stat().st_mtime_ns
     lost.unlink()
+    capsys.readouterr()
     assert extract.run(paths, shared, tmp_path).described == 1
+    assert f"extract: {2 * SMALL.augmentations * SMALL.crops} crops" in capsys.readouterr().err  # Both views, one pass.
     np.testing.assert_allclose(np.load(lost), before, rtol=1e-4, atol=1e-4)
     assert kept.stat().st_mtime_ns == stamp
 

@@ -16,7 +16,7 @@ from histojax import core, estimate, extract, operations, profiling, roofline
 from histojax.config import Extraction, View
 from histojax.engine import Engine, layers
 from histojax.errors import InputError
-from tests.test_extract import SMALL, paths, tissue  # noqa: F401 (a fixture)
+from tests.samples import SMALL, tissue
 from tests.test_floors import run_without
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +33,7 @@ def test_rates_and_shares_follow_from_the_counted_operations(mode, tmp_path, mon
     machine = Engine(core.mesh_of(jax.devices()), None, False, tmp_path)
     monkeypatch.setattr(profiling, "seconds", lambda function, *arguments: function(*arguments) and 0.5)
     peak = profiling.Peak(operations=1e12, bytes=1e10)
-    image = tissue(0, 96, 128)
+    image = extract.Padded(Path("image"), tissue(0, 96, 128), (96, 128), "")
     published = {"VGG": (extract.encoders.ENCODERS["VGG"], extract.weights.random("VGG", 0))}
     rows = list(profiling.rows(machine, loaded, published, extraction, image, peak))
     assert len(rows) == (2 if mode == "exact" else 1)
@@ -103,6 +103,8 @@ def test_the_profile_runs_with_little_installed_and_writes_numbers_figure_and_tr
     assert list((tmp_path / "trace").rglob("*.xplane.pb"))
     assert "VGG" in done.stdout
     assert "decode" in done.stdout
+    for mode in ("exact", "shared"):
+        assert f"error of VGG 1.0-48 {mode} float32 by tap: block2_conv2 " in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -110,6 +112,7 @@ def test_the_profile_runs_with_little_installed_and_writes_numbers_figure_and_tr
     [
         (["--precisions=float16"], "--precisions=float16: expected of float32, tf32, bfloat16"),
         (["--modes=quick"], "--modes=quick: expected of exact, shared"),
+        (["--modes="], "--modes=: expected of exact, shared"),
         (["--height=96", "--width=96"], "does not fit into 96 x 96 px"),
         (["--precision=bfloat16"], "--precision is not for the profile: it takes --modes and --precisions"),
         (["--trace=/proc/x"], "cannot be written"),
@@ -136,7 +139,7 @@ def test_the_scopes_of_the_stages_are_in_the_program(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["exact", "shared"])
-def test_a_dry_run_tells_what_a_run_takes_and_writes_nothing(paths, tmp_path, mode):  # noqa: F811
+def test_a_dry_run_tells_what_a_run_takes_and_writes_nothing(paths, tmp_path, mode):
     extraction = Extraction(
         SMALL.encoders, SMALL.views, SMALL.augmentations, SMALL.crops, weights="random", seed=4, crop_mode=mode
     )
@@ -150,7 +153,7 @@ def test_a_dry_run_tells_what_a_run_takes_and_writes_nothing(paths, tmp_path, mo
     assert estimate.run(paths, extraction, tmp_path / "out", cache=tmp_path).images == 0
 
 
-def test_the_dry_run_flag_of_the_script(paths, tmp_path):  # noqa: F811
+def test_the_dry_run_flag_of_the_script(paths, tmp_path):
     program = textwrap.dedent(f"""
         experiments.extract --images={paths[0].parent} --descriptors={tmp_path}/out --encoders=VGG --weights=random
         --views=0.5-48 --augmentations=3 --crops=3 --dry_run
@@ -163,7 +166,7 @@ def test_the_dry_run_flag_of_the_script(paths, tmp_path):  # noqa: F811
     assert np.isfinite(float(done.stdout.split("VGG-0.5-48: ")[1].split(" ")[0]))
 
 
-def test_a_dry_run_refuses_what_the_run_would_refuse(paths, tmp_path):  # noqa: F811
+def test_a_dry_run_refuses_what_the_run_would_refuse(paths, tmp_path):
     extract.run(paths, SMALL, tmp_path / "out", cache=tmp_path)
     shared = dataclasses.replace(SMALL, crop_mode="shared")
     with pytest.raises(InputError, match="protocol.crop_mode"):
