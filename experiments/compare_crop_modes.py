@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from experiments import flags
-from histojax import boost, datasets, folds, metrics, report, store
+from histojax import boost, datasets, ensembles, folds, metrics, report, store
 from histojax.config import CROP_MODES, Boosting, Extraction
 from histojax.errors import InputError
 from histojax.files import require_writable
@@ -48,8 +48,8 @@ def main() -> None:
     positive = metrics.positive_classes(dataset.classes, flags.FLAGS.positive_classes)
     require_writable(out)
     # Before the long work, for it may be refused.
-    split = folds.load_or_make(out / "exact" / "models" / boost.FOLDS, dataset, boosting.folds, boosting.fold_seed)
-    folds.save(split, out / "shared" / "models" / boost.FOLDS)
+    split = folds.load_or_make(out / "exact" / "models" / ensembles.FOLDS, dataset, boosting.folds, boosting.fold_seed)
+    folds.save(split, out / "shared" / "models" / ensembles.FOLDS)
     how = flags.computing()
     for mode, own in zip(modes, ({}, {"crops_per_step": None, "pooling": "xla"}), strict=True):
         describe(dataset.paths, mode, out / mode.crop_mode / "descriptors", how | own)
@@ -82,8 +82,8 @@ def blended(root: Path, split: Folds, extraction: Extraction, boosting: Boosting
     """Trains what is missing of one mode's ensemble; its blended out-of-fold scores, float64 [N, K]."""
     names = extraction.configurations
     boost.train(root / "descriptors", root / "models", split, names, boosting, boost.default_workers())
-    ensemble = boost.Ensemble(root / "models", split, boosting, names, made_with={})
-    return metrics.blend([boost.out_of_fold(ensemble, name) for name in names])
+    ensemble = ensembles.load(root / "models")
+    return metrics.blend([ensembles.out_of_fold(ensemble, name) for name in names])
 
 
 def agreements(out: Path, names: Sequence[str], exact: Extraction, shared: Extraction) -> list[crop_modes.Agreement]:

@@ -9,7 +9,7 @@ figures show that the pipeline works and nothing else. Takes about 3 minutes on 
 """
 
 from experiments import flags
-from histojax import boost, datasets, devices, extract, folds, predict, report
+from histojax import boost, datasets, devices, ensembles, extract, folds, predict, report
 from histojax.config import PRESETS
 from histojax.datasets import synthetic
 
@@ -28,7 +28,7 @@ def main() -> None:
     dataset = datasets.load(out / "images" / "train")
     extract.run(dataset.paths, protocol.extraction, descriptors)
     boosting = protocol.boosting
-    split = folds.load_or_make(models / boost.FOLDS, dataset, boosting.folds, boosting.fold_seed)
+    split = folds.load_or_make(models / ensembles.FOLDS, dataset, boosting.folds, boosting.fold_seed)
     configurations = protocol.extraction.configurations
     boost.train(descriptors, models, split, configurations, boosting, boost.default_workers())
     print(report.evaluate(models, out / "report"))

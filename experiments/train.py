@@ -15,7 +15,7 @@ and the time left are shown.
 """
 
 from experiments import flags
-from histojax import boost, datasets, folds, store
+from histojax import boost, datasets, ensembles, folds, store
 from histojax.errors import InputError
 from histojax.files import require_writable
 
@@ -38,7 +38,7 @@ def main() -> None:
     flags.refuse_inside_data("models")
     dataset = datasets.load(flags.path("data"), flags.classes())
     require_writable(models)
-    split = folds.load_or_make(models / boost.FOLDS, dataset, boosting.folds, boosting.fold_seed)
+    split = folds.load_or_make(models / ensembles.FOLDS, dataset, boosting.folds, boosting.fold_seed)
     trained = boost.train(descriptors, models, split, configurations, boosting, flags.FLAGS.workers)
     print(f"{trained} models trained, {len(configurations) * boosting.seeds * boosting.folds} are there: {models}")
 

@@ -15,6 +15,7 @@ BACH_CARCINOMA = ("InSitu", "Invasive")
 ENCODERS = ("ResNet", "Inception", "VGG")
 CROP_MODES = ("exact", "shared")
 PRECISIONS = ("float32", "tf32", "bfloat16")
+BOOSTS = ("paper", "fast")
 SHARED = "-shared"  # Ends the name of a configuration in crop mode shared.
 
 # Carcinoma scores at and above a set-point are called positive; the paper's Fig. 4.
@@ -88,6 +89,7 @@ class Boosting:
     feature_fraction: float = 0.46
     bagging_fraction: float = 0.69
     bagging_freq: int = 0
+    boost: str = "paper"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +143,7 @@ HELP = {
     "max_depth": "LightGBM's max_depth",
     "feature_fraction": "LightGBM's feature_fraction",
     "bagging_fraction": "LightGBM's bagging_fraction",
+    "boost": "paper (the paper's trees, bit for bit) or fast (fewer bins, quantised gradients)",
     "bagging_freq": "LightGBM's bagging_freq; 0, as in the paper, makes bagging inert",
 }
 
@@ -185,6 +188,7 @@ def check(protocol: Protocol) -> None:
         ("num_leaves", boosting.num_leaves, "2 to 131072", 2 <= boosting.num_leaves <= 131072),
         ("feature_fraction", boosting.feature_fraction, "above 0, at most 1", 0 < boosting.feature_fraction <= 1),
         ("bagging_fraction", boosting.bagging_fraction, "above 0, at most 1", 0 < boosting.bagging_fraction <= 1),
+        ("boost", boosting.boost, "paper or fast", boosting.boost in BOOSTS),
         ("bagging_freq", boosting.bagging_freq, "at least 0", boosting.bagging_freq >= 0),
     ]  # fmt: skip
     for name, value, expected, holds in rules:

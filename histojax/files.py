@@ -96,6 +96,12 @@ def write_array(path: Path, array: np.ndarray) -> None:
         np.save(out, array, allow_pickle=False)
 
 
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Named arrays as .npz, without pickle."""
+    with replacing(path) as temporary, temporary.open("wb") as out:
+        np.savez(out, allow_pickle=False, **arrays)
+
+
 def write_csv(path: Path, rows: Iterable[Iterable[Any]], header: Iterable[str] | None = None) -> None:
     """Rows as CSV, with a header or without."""
     text = io.StringIO(newline="")

@@ -1,4 +1,8 @@
-"""Who is in which fold: stratified by class, whole groups together where they are known; saved as CSV and reused."""
+"""Who is in which fold: stratified by class, whole groups together where they are known; saved as CSV and reused.
+
+folds.csv     image,label,fold[,group]: folds are counted from 1; 0 is an image to train on that is never held out
+folds.json    how the split was made
+"""
 
 import collections
 import dataclasses
@@ -14,6 +18,11 @@ from histojax.datasets import Dataset
 from histojax.errors import InputError
 
 COLUMNS = ("image", "label", "fold")
+GROUP = "group"
+TRAIN_ONLY = -1
+MAKERS = ("stratified", "grouped", "paper")
+UNKNOWN_GROUPS = ("own", "together", "train_only")
+GIVEN = "given (folds.csv was there)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,14 +32,18 @@ class Folds:
     Attributes:
       names: image names.
       labels: int [N], class indices.
-      folds: int [N], 0 .. F - 1.
+      folds: int [N], 0 .. F - 1, or TRAIN_ONLY.
       classes: K class names.
+      groups: the patient or slide of each, empty where it is unknown; None where groups are not known at all.
+      origin: how the split was made, in words.
     """
 
     names: tuple[str, ...]
     labels: np.ndarray
     folds: np.ndarray
     classes: tuple[str, ...]
+    groups: tuple[str, ...] | None = None
+    origin: str = GIVEN
 
     @property
     def count(self) -> int:
@@ -43,6 +56,21 @@ class Folds:
         rows = "\n".join(f"{name},{label},{fold}" for name, label, fold in rows_of(self))
         return hashlib.sha256(rows.encode()).hexdigest()
 
+    def judged(self) -> "Folds":
+        """Those that are held out once, in the same order: all but the ones to train on alone."""
+        kept = np.flatnonzero(self.folds != TRAIN_ONLY)
+        return self if len(kept) == len(self.names) else self.take(kept)
+
+    def take(self, order: np.ndarray) -> "Folds":
+        """The images at these places."""
+        return dataclasses.replace(
+            self,
+            names=tuple(self.names[i] for i in order),
+            labels=self.labels[order],
+            folds=self.folds[order],
+            groups=self.groups and tuple(self.groups[i] for i in order),
+        )
+
 
 def rows_of(folds: Folds) -> list[tuple[str, str, int]]:
     """Rows image, label, fold; the fold is counted from 1, as in the paper's table."""
@@ -50,45 +78,86 @@ def rows_of(folds: Folds) -> list[tuple[str, str, int]]:
     return [(name, label, int(fold) + 1) for name, label, fold in zip(folds.names, labels, folds.folds, strict=True)]
 
 
-def make(dataset: Dataset, count: int, seed: int) -> Folds:
-    """Splits a data set into `count` folds, stratified by class; by group too where groups are known.
+def make(dataset: Dataset, count: int, seed: int, maker: str | None = None, unknown_groups: str = "own") -> Folds:
+    """Splits a data set into `count` folds, stratified by class.
+
+    Args:
+      dataset: the images; a group that is empty is unknown.
+      count: F.
+      seed: of the shuffle.
+      maker: stratified, or grouped: no group in two folds; by default grouped where groups are known.
+      unknown_groups: what an image of unknown group is: a group of its `own`; one of a single group `together` with all
+        other such images; or `train_only`, never held out.
 
     Raises:
       InputError: a class has fewer images than there are folds, or there are fewer groups than folds.
     """
-    labels = np.array(dataset.labels)
-    sizes = collections.Counter(dataset.labels)
-    if few := [f"{dataset.classes[label]} ({sizes[label]})" for label in sorted(sizes) if sizes[label] < count]:
+    maker = maker or ("stratified" if dataset.groups is None else "grouped")
+    if maker == "grouped" and dataset.groups is None:
+        raise InputError("to split by group, name groups: a column `group` in the table, or --groups=TABLE")
+    labels, folds = np.array(dataset.labels), np.full(len(dataset.labels), TRAIN_ONLY)
+    groups = resolved(dataset, unknown_groups) if maker == "grouped" else None
+    held_out = np.flatnonzero(groups != "") if groups is not None else np.arange(len(labels))
+    check_sizes(labels[held_out], dataset.classes, count, groups[held_out] if groups is not None else None)
+    folds[held_out] = split(labels[held_out], groups[held_out] if groups is not None else None, count, seed)
+    if empty := set(range(count)) - set(folds.tolist()):
+        raise InputError(f"{len(empty)} of {count} folds stay empty, the groups are too uneven: lower --folds")
+    unknown = 0 if dataset.groups is None else dataset.groups.count("")
+    origin = f"{maker}, {count} folds, seed {seed}"
+    origin += f"; {unknown} images of unknown group: {unknown_groups}" if maker == "grouped" and unknown else ""
+    return Folds(dataset.names, labels, folds, dataset.classes, dataset.groups, origin)
+
+
+def resolved(dataset: Dataset, unknown_groups: str) -> np.ndarray:
+    """A group for every image, str [N]; empty for those to train on alone."""
+    stands_for = {
+        "own": [f"\0{name}" for name in dataset.names],  # No table can name such a group.
+        "together": ["\0"] * len(dataset.names),
+        "train_only": [""] * len(dataset.names),
+    }[unknown_groups]
+    return np.array([group or own for group, own in zip(dataset.groups, stands_for, strict=True)], object)
+
+
+def check_sizes(labels: np.ndarray, classes: tuple[str, ...], count: int, groups: np.ndarray | None) -> None:
+    """Raises InputError where there are too few images of a class, or groups, for so many folds."""
+    sizes = collections.Counter(labels.tolist())
+    if few := [f"{name} ({sizes[label]})" for label, name in enumerate(classes) if sizes[label] < count]:
         raise InputError(f"fewer images than the {count} folds in class {', '.join(few)}: lower --folds or add images")
-    if dataset.groups is None:
+    if groups is not None and len(set(groups)) < count:
+        there = len(set(groups))
+        raise InputError(f"{there} groups cannot fill {count} folds: lower --folds to {there} or less")
+
+
+def split(labels: np.ndarray, groups: np.ndarray | None, count: int, seed: int) -> np.ndarray:
+    """The fold of each image, int [N]."""
+    if groups is None:
         splits = StratifiedKFold(count, shuffle=True, random_state=seed).split(labels, labels)
     else:
-        groups = len(set(dataset.groups))
-        if groups < count:
-            raise InputError(f"{groups} groups cannot fill {count} folds: lower --folds to {groups} or less")
-        splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-        splits = splitter.split(labels, labels, dataset.groups)
+        splits = StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(labels, labels, groups)
     folds = np.empty(len(labels), np.int64)
     with warnings.catch_warnings():
         # Fewer groups of a class than folds: not every fold can have the class, and no split is better.
         warnings.filterwarnings("ignore", message="The least populated class")
         for fold, (_, held_out) in enumerate(splits):
             folds[held_out] = fold
-    if empty := set(range(count)) - set(folds.tolist()):
-        raise InputError(f"{len(empty)} of {count} folds stay empty, the groups are too uneven: lower --folds")
-    return Folds(dataset.names, labels, folds, dataset.classes)
+    return folds
 
 
 def save(folds: Folds, path: Path) -> None:
-    """Writes image,label,fold."""
-    files.write_csv(path, rows_of(folds), COLUMNS)
+    """Writes image,label,fold[,group], and beside it how the split was made."""
+    if folds.groups is None:
+        files.write_csv(path, rows_of(folds), COLUMNS)
+    else:
+        rows = [(*row, group) for row, group in zip(rows_of(folds), folds.groups, strict=True)]
+        files.write_csv(path, rows, (*COLUMNS, GROUP))
+    files.write_json(path.with_suffix(".json"), {"origin": folds.origin, "folds_sha256": folds.sha256})
 
 
 def load(path: Path, classes: tuple[str, ...]) -> Folds:
-    """Reads image,label,fold.
+    """Reads image,label,fold[,group].
 
     Raises:
-      InputError: the file is damaged, holds an unknown class, an image twice, or folds that are not 1 .. F.
+      InputError: the file is damaged, holds an unknown class, an image twice, or folds that are not 1 .. F (or 0).
     """
     rows = files.read_csv(path, COLUMNS)
     if unknown := sorted({row["label"] for row in rows} - set(classes)):
@@ -96,23 +165,39 @@ def load(path: Path, classes: tuple[str, ...]) -> Folds:
     names = tuple(row["image"] for row in rows)
     if len(set(names)) < len(names):
         raise InputError(f"{path} names an image twice: {collections.Counter(names).most_common(1)[0][0]}")
-    numbers = [int(row["fold"]) if row["fold"].isdecimal() else 0 for row in rows]
-    if len(set(numbers)) < 2 or set(numbers) != set(range(1, max(numbers) + 1)):
-        raise InputError(f"{path} has folds {sorted({row['fold'] for row in rows})}; expected whole numbers from 1 on")
+    numbers = [int(row["fold"]) if row["fold"].isdecimal() else None for row in rows]
+    held_out = set(numbers) - {0}
+    if None in held_out or len(held_out) < 2 or held_out != set(range(1, max(held_out) + 1)):
+        raise InputError(
+            f"{path} has folds {sorted({row['fold'] for row in rows})}; expected whole numbers from 1 on, at least two "
+            "(and 0 for images that are never held out)"
+        )
     labels = np.array([classes.index(row["label"]) for row in rows])
-    return Folds(names, labels, np.array(numbers) - 1, classes)
+    groups = tuple(row[GROUP] for row in rows) if GROUP in rows[0] else None
+    folds = Folds(names, labels, np.array(numbers) - 1, classes, groups)
+    made = path.with_suffix(".json")
+    if made.exists() and (said := files.read_json(made, ("origin", "folds_sha256")))["folds_sha256"] == folds.sha256:
+        return dataclasses.replace(folds, origin=said["origin"])
+    return folds
 
 
-def load_or_make(path: Path, dataset: Dataset, count: int, seed: int) -> Folds:
-    """The folds saved at `path`, which must fit the data set, or new ones, saved there.
+def load_or_make(
+    path: Path, dataset: Dataset, count: int, seed: int, maker: str | None = None, unknown_groups: str = "own"
+) -> Folds:
+    """The folds saved at `path`, which must fit the data set, or new ones as by `make`, saved there.
 
     Raises:
       InputError: the saved folds are of other images, labels or another number, or split a group.
     """
     if not path.exists():
-        folds = make(dataset, count, seed)
+        folds = make(dataset, count, seed, maker, unknown_groups)
         save(folds, path)
         return folds
+    return adopt(path, dataset, count, maker)
+
+
+def adopt(path: Path, dataset: Dataset, count: int, maker: str | None) -> Folds:
+    """The folds saved at `path`, with the groups that are known today; in the order of the data set."""
     folds = load(path, dataset.classes)
     there = dict(zip(folds.names, folds.labels.tolist(), strict=True))
     here = dict(zip(dataset.names, dataset.labels, strict=True))
@@ -123,16 +208,22 @@ def load_or_make(path: Path, dataset: Dataset, count: int, seed: int) -> Folds:
         )
     if folds.count != count:
         raise InputError(f"{path} has {folds.count} folds, asked for {count}: pass --folds={folds.count} or remove it")
-    if dataset.groups is not None:
-        fold_of = dict(zip(folds.names, folds.folds.tolist(), strict=True))
-        seen = collections.defaultdict(set)
-        for name, group in zip(dataset.names, dataset.groups, strict=True):
-            seen[group].add(fold_of[name])
-        if split := sorted(group for group, found in seen.items() if len(found) > 1):
-            raise InputError(f"{path} splits groups over folds ({', '.join(split[:5])}): remove it to split by group")
     place = {name: i for i, name in enumerate(folds.names)}
-    order = [place[name] for name in dataset.names]
-    ordered = Folds(dataset.names, folds.labels[order], folds.folds[order], dataset.classes)
-    if ordered.names != folds.names:
+    ordered = folds.take(np.array([place[name] for name in dataset.names]))
+    ordered = dataclasses.replace(ordered, groups=dataset.groups or ordered.groups)
+    if maker in (None, "grouped") and (torn := torn_groups(ordered)):
+        raise InputError(
+            f"{path} splits groups over folds ({', '.join(torn[:5])}): remove it to split by group, or pass "
+            "--fold_maker=stratified to use it as it is"
+        )
+    if ordered.names != folds.names or ordered.groups != folds.groups:
         save(ordered, path)  # Scores are kept in the order of this file.
     return ordered
+
+
+def torn_groups(folds: Folds) -> list[str]:
+    """The groups that are held out in more than one fold, by name."""
+    seen = collections.defaultdict(set)
+    for group, fold in zip(folds.groups or (), folds.folds.tolist(), strict=False):
+        seen[group].add(fold)
+    return sorted(group for group, found in seen.items() if group and len(found) > 1)

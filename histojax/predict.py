@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from histojax import boost, datasets, files, metrics, report, store
-from histojax.boost import Ensemble
+from histojax import datasets, ensembles, files, metrics, report, scoring, store
 from histojax.config import Extraction, View
+from histojax.ensembles import Ensemble
 from histojax.errors import InputError
 from histojax.progress import Progress
 from histojax.report import tables
@@ -39,7 +39,7 @@ def run(
     Raises:
       InputError: unusable models, images, descriptors or folders.
     """
-    ensemble = boost.load(models)
+    ensemble = ensembles.load(models)
     positive = metrics.positive_classes(ensemble.folds.classes, positive_classes)
     files.require_writable(out)
     if images is None:
@@ -99,10 +99,9 @@ def score(ensemble: Ensemble, descriptors_root: Path, names: Sequence[str]) -> n
                 f"{descriptors_root / configuration} is not of the protocol the models were trained on:\n"
                 + "\n".join(f"  {line}" for line in lines)
             )
-    models = len(ensemble.configurations) * ensemble.boosting.seeds * ensemble.folds.count
-    with Progress("predict", models, "models") as bar:
+    with Progress("predict", len(ensemble.models), "models") as bar:
         scores = [
-            boost.predict(ensemble, configuration, store.read(descriptors_root, configuration, names), bar)
+            scoring.mean(ensemble, configuration, store.read(descriptors_root, configuration, names), bar)
             for configuration in ensemble.configurations
         ]
     return np.mean(scores, axis=0)

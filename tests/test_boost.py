@@ -7,7 +7,7 @@ import lightgbm as lgb
 import numpy as np
 import pytest
 
-from histojax import boost, files, folds, predict, store
+from histojax import boost, ensembles, files, folds, predict, scoring, store
 from histojax.config import Boosting
 from histojax.errors import InputError
 from histojax.folds import Folds
@@ -39,7 +39,7 @@ def descriptors(tmp_path_factory, split):
 @pytest.fixture(scope="module")
 def models(tmp_path_factory, descriptors, split):
     root = tmp_path_factory.mktemp("models")
-    folds.save(split, root / boost.FOLDS)
+    folds.save(split, root / ensembles.FOLDS)
     assert boost.train(descriptors, root, split, WIDTHS, BOOSTING, workers=2) == 12
     return root
 
@@ -70,10 +70,10 @@ def plain_loop(x: np.ndarray, split: Folds, seed: int, fold: int, rounds: int) -
 
 
 def test_out_of_fold_scores_equal_a_plain_loop_exactly(descriptors, models, split):
-    ensemble = boost.load(models)
+    ensemble = ensembles.load(models)
     for configuration in WIDTHS:
         x = store.read(descriptors, configuration, split.names)
-        scores = boost.out_of_fold(ensemble, configuration)
+        scores = ensembles.out_of_fold(ensemble, configuration)
         assert scores.shape == (2, N, A, 4)
         for seed in range(2):
             for fold in range(3):
@@ -86,15 +86,15 @@ def test_out_of_fold_scores_equal_a_plain_loop_exactly(descriptors, models, spli
 def test_a_saved_model_predicts_what_was_scored(descriptors, models, split):
     x = store.read(descriptors, "VGG-0.5-400", split.names)
     held_out = split.folds == 1
-    booster = lgb.Booster(model_file=boost.model_path(models, "VGG-0.5-400", 1, 1))
-    saved = np.load(boost.model_path(models, "VGG-0.5-400", 1, 1).with_suffix(".npy"))
+    booster = lgb.Booster(model_file=ensembles.model_path(models, "VGG-0.5-400", 1, 1))
+    saved = np.load(ensembles.model_path(models, "VGG-0.5-400", 1, 1).with_suffix(".npy"))
     np.testing.assert_allclose(boost.score(booster, x[held_out]), saved, rtol=1e-12)
 
 
 def damaged(models, tmp_path, damage):
     """A copy of the models with one file changed."""
     shutil.copytree(models, tmp_path / "models")
-    damage(boost.model_path(tmp_path / "models", "VGG-0.5-400", 1, 2))
+    damage(ensembles.model_path(tmp_path / "models", "VGG-0.5-400", 1, 2))
     return tmp_path / "models"
 
 
@@ -112,7 +112,7 @@ def nonsense(path):
 
 @pytest.mark.parametrize("damage", [cut, cut_trees, nonsense, lambda path: path.write_text("")])
 def test_a_damaged_model_is_refused_by_name(models, descriptors, split, tmp_path, damage):
-    ensemble = boost.load(damaged(models, tmp_path, damage))
+    ensemble = ensembles.load(damaged(models, tmp_path, damage))
     with pytest.raises(InputError, match="seed1-fold03.txt is no whole LightGBM model"):
         predict.score(ensemble, descriptors, split.names[:2])
 
@@ -134,7 +134,7 @@ def test_damaged_scores_and_manifests_are_refused(models, tmp_path, damage, mess
     folder = damaged(models, tmp_path, damage)
 
     def scores():
-        return boost.out_of_fold(boost.load(folder), "VGG-0.5-400")
+        return ensembles.out_of_fold(ensembles.load(folder), "VGG-0.5-400")
 
     with pytest.raises(InputError, match=message):
         scores()
@@ -144,37 +144,37 @@ def test_lost_scores_are_made_anew(models, descriptors, split, tmp_path):
     folder = damaged(models, tmp_path, lambda path: path.with_suffix(".npy").unlink())
     assert boost.train(descriptors, folder, split, WIDTHS, BOOSTING, workers=1) == 1
     for configuration in WIDTHS:
-        before, after = (boost.out_of_fold(boost.load(root), configuration) for root in (models, folder))
+        before, after = (ensembles.out_of_fold(ensembles.load(root), configuration) for root in (models, folder))
         np.testing.assert_array_equal(before, after)
 
 
 def test_a_claim_without_models_binds_nobody(descriptors, split, tmp_path):
-    boost.claim(tmp_path / boost.MANIFEST, {"boosting": {"rounds": 99}})
-    folds.save(split, tmp_path / boost.FOLDS)
+    ensembles.claim_file(tmp_path / ensembles.MANIFEST, {"parameters": {"rounds": 99}})
+    folds.save(split, tmp_path / ensembles.FOLDS)
     assert boost.train(descriptors, tmp_path, split, ["VGG-0.5-400"], BOOSTING, workers=1) == 6
     assert not (tmp_path / boost.SHARED).exists()
-    assert boost.load(tmp_path).boosting == BOOSTING
+    assert Boosting(**ensembles.load(tmp_path).parameters) == BOOSTING
 
 
 def test_seeds_differ(models):
-    scores = boost.out_of_fold(boost.load(models), "ResNet-0.5-400")
+    scores = ensembles.out_of_fold(ensembles.load(models), "ResNet-0.5-400")
     assert not np.array_equal(scores[0], scores[1])
 
 
 def test_training_resumes_and_makes_only_what_is_missing(descriptors, models, split):
-    kept = boost.model_path(models, "ResNet-0.5-400", 0, 0)
-    lost = boost.model_path(models, "ResNet-0.5-400", 1, 2)
+    kept = ensembles.model_path(models, "ResNet-0.5-400", 0, 0)
+    lost = ensembles.model_path(models, "ResNet-0.5-400", 1, 2)
     text, time = lost.read_text(), kept.stat().st_mtime_ns
     lost.unlink()
     with pytest.raises(InputError, match="lacks 1 of 12 models"):
-        boost.load(models)
+        ensembles.load(models)
     assert boost.train(descriptors, models, split, WIDTHS, BOOSTING, workers=1) == 1
     assert lost.read_text() == text
     assert kept.stat().st_mtime_ns == time
 
 
 def test_other_parameters_folds_or_descriptors_are_refused(descriptors, models, split, tmp_path):
-    with pytest.raises(InputError, match="boosting.rounds: there 12, wanted 13"):
+    with pytest.raises(InputError, match="parameters.rounds: there 12, wanted 13"):
         boost.train(descriptors, models, split, WIDTHS, dataclasses.replace(BOOSTING, rounds=13), workers=1)
     other = dataclasses.replace(split, folds=np.roll(split.folds, 4))
     with pytest.raises(InputError, match="folds_sha256"):
@@ -186,34 +186,34 @@ def test_other_parameters_folds_or_descriptors_are_refused(descriptors, models, 
 
 
 def test_new_images_get_the_mean_of_all_models(descriptors, models, split):
-    ensemble = boost.load(models)
+    ensemble = ensembles.load(models)
     names = split.names[:5]
     expected = np.zeros((5, 4))
     for configuration in WIDTHS:
         x = store.read(descriptors, configuration, names)
         for seed in range(2):
             for fold in range(3):
-                booster = lgb.Booster(model_file=boost.model_path(models, configuration, seed, fold))
+                booster = lgb.Booster(model_file=ensembles.model_path(models, configuration, seed, fold))
                 expected += booster.predict(x.reshape(-1, x.shape[-1])).reshape(5, A, 4).mean(axis=1) / 12
     np.testing.assert_allclose(predict.score(ensemble, descriptors, names), expected, rtol=1e-12)
 
 
 def test_descriptors_of_another_width_are_refused(models):
-    ensemble = boost.load(models)
+    ensemble = ensembles.load(models)
     with Progress("predict", 1, "models") as bar, pytest.raises(InputError, match="25 channels"):
-        boost.predict(ensemble, "VGG-0.5-400", np.zeros((1, A, 26), np.float32), bar)
+        scoring.mean(ensemble, "VGG-0.5-400", np.zeros((1, A, 26), np.float32), bar)
 
 
 def test_changed_folds_beside_the_models_are_refused(models, split, tmp_path):
-    saved = (models / boost.FOLDS).read_text()
+    saved = (models / ensembles.FOLDS).read_text()
     try:
-        folds.save(dataclasses.replace(split, folds=np.roll(split.folds, 4)), models / boost.FOLDS)
+        folds.save(dataclasses.replace(split, folds=np.roll(split.folds, 4)), models / ensembles.FOLDS)
         with pytest.raises(InputError, match="changed since"):
-            boost.load(models)
+            ensembles.load(models)
     finally:
-        files.write_text(models / boost.FOLDS, saved)
+        files.write_text(models / ensembles.FOLDS, saved)
 
 
 def test_descriptors_without_a_manifest_train_but_cannot_describe_new_images(models):
     with pytest.raises(InputError, match="unknown protocol"):
-        predict.extraction_of(boost.load(models))
+        predict.extraction_of(ensembles.load(models))

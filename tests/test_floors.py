@@ -41,7 +41,9 @@ FLOORS = {
     "estimate": 3,
     "profiling": 4,
     "roofline": 3,
+    "ensembles": 1,
     "boost": 2,
+    "scoring": 3,
     "metrics": 3,
     "report": 4,
     "predict": 4,
@@ -53,6 +55,8 @@ SIDEWAYS = {
     ("encoders", "pooling"),
     ("datasets", "images"),
     ("folds", "datasets"),
+    ("ensembles", "folds"),
+    ("ensembles", "store"),
     ("engine", "core"),
     ("extract", "engine"),
     ("extract", "core"),
@@ -60,7 +64,20 @@ SIDEWAYS = {
     ("predict", "report"),
 }
 PURE = ("resize", "stain", "crops", "pooling", "pooling_kernel", "operations", "encoders", "core")
-OUTSIDE = ("feeding", "roofline", "images", "store", "download", "datasets", "folds", "boost", "metrics", "report")
+OUTSIDE = (
+    "feeding",
+    "roofline",
+    "images",
+    "store",
+    "download",
+    "datasets",
+    "folds",
+    "ensembles",
+    "boost",
+    "scoring",
+    "metrics",
+    "report",
+)
 IO = {"os", "pathlib", "io", "shutil", "time", "random", "absl", "PIL", "h5py"}
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from histojax import boost, datasets, extract, folds, report
+from histojax import boost, datasets, ensembles, extract, folds, report
 from histojax.config import Boosting, Extraction, View
 
 
@@ -13,10 +13,10 @@ def test_untrained_vgg_tells_benign_from_malignant_in_patients_it_never_saw(shar
     extract.run(data.paths, extraction, tmp_path / "descriptors")
     boosting = Boosting(seeds=3)
     models = tmp_path / "models"
-    split = folds.load_or_make(models / boost.FOLDS, data, boosting.folds, boosting.fold_seed)
+    split = folds.load_or_make(models / ensembles.FOLDS, data, boosting.folds, boosting.fold_seed)
     assert len(set(zip(data.groups, split.folds.tolist(), strict=True))) == len(set(data.groups))
     boost.train(tmp_path / "descriptors", models, split, extraction.configurations, boosting, workers=2)
     print(report.evaluate(models, tmp_path / "report"))
-    ensemble = boost.load(models)
-    scores = boost.out_of_fold(ensemble, "VGG-0.5-192").mean(axis=(0, 2))
+    ensemble = ensembles.load(models)
+    scores = ensembles.out_of_fold(ensemble, "VGG-0.5-192").mean(axis=(0, 2))
     assert report.metrics.roc_auc_score(split.labels == 1, scores[:, 1]) > 0.75

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from histojax import boost, files, metrics
+from histojax import ensembles, files, metrics
 from histojax.datasets import bach
 from histojax.folds import Folds
 from histojax.metrics import Judgement
@@ -26,11 +26,11 @@ def evaluate(models: Path, folder: Path, positive_classes: Iterable[str] = ()) -
     Raises:
       InputError: the ensemble is not complete, or a positive class does not exist.
     """
-    ensemble = boost.load(models)
-    folds = ensemble.folds
+    ensemble = ensembles.load(models)
+    folds = ensemble.folds.judged()
     positive = metrics.positive_classes(folds.classes, tuple(positive_classes))
     files.require_writable(folder)
-    scores = {name: boost.out_of_fold(ensemble, name) for name in ensemble.configurations}
+    scores = {name: ensembles.out_of_fold(ensemble, name) for name in ensemble.configurations}
     judgement = metrics.judge(scores, folds.labels, folds.folds, folds.classes, positive)
     return write(folder, judgement, folds, provenance(ensemble.made_with.values()))
 
