@@ -20,10 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from experiments import flags
-from histojax import boost, datasets, ensembles, folds, metrics, report, store
+from histojax import boost, datasets, ensembles, evaluation, folds, metrics, report, store
+from histojax.cases import Cases
 from histojax.config import CROP_MODES, Boosting, Extraction
 from histojax.errors import InputError
 from histojax.files import require_writable
@@ -53,7 +52,7 @@ def main() -> None:
     how = flags.computing()
     for mode, own in zip(modes, ({}, {"crops_per_step": None, "pooling": "xla"}), strict=True):
         describe(dataset.paths, mode, out / mode.crop_mode / "descriptors", how | own)
-    blends = [blended(out / mode.crop_mode, split, mode, boosting) for mode in modes]
+    judged = [cases(out / mode.crop_mode, split, mode, boosting, dataset.groups, positive) for mode in modes]
 
     made_with = [store.read_manifest(out / "exact" / "descriptors", name) for name in modes[0].configurations]
     images, classes, groups = len(split.names), split.classes, dataset.groups
@@ -63,7 +62,7 @@ def main() -> None:
         resampled=f"{len(set(groups))} whole groups" if groups else f"{images} images (no groups are known)",
         positive=tuple(classes[i] for i in positive),
         agreements=agreements(out, split.names, *modes),
-        effects=crop_modes.effects(*blends, split.labels, positive, groups),
+        effects=crop_modes.effects(*judged),
     )
     print(crop_modes.write(out, comparison), end="")
 
@@ -78,12 +77,20 @@ def describe(paths: Sequence[Path], extraction: Extraction, root: Path, how: dic
     print(f"{extraction.crop_mode}: {outcome.described} images described, {outcome.done_before} were before{pace}")
 
 
-def blended(root: Path, split: Folds, extraction: Extraction, boosting: Boosting) -> np.ndarray:
-    """Trains what is missing of one mode's ensemble; its blended out-of-fold scores, float64 [N, K]."""
+def cases(
+    root: Path,
+    split: Folds,
+    extraction: Extraction,
+    boosting: Boosting,
+    groups: Sequence[str] | None,
+    positive: Sequence[int],
+) -> Cases:
+    """Trains what is missing of one mode's ensemble; its blended out-of-fold scores."""
     names = extraction.configurations
     boost.train(root / "descriptors", root / "models", split, names, boosting, boost.default_workers())
     ensemble = ensembles.load(root / "models")
-    return metrics.blend([ensembles.out_of_fold(ensemble, name) for name in names])
+    blended = metrics.blend([ensembles.out_of_fold(ensemble, name) for name in names])
+    return evaluation.cases_of(dataclasses.replace(split, groups=groups).judged(), blended, positive)
 
 
 def agreements(out: Path, names: Sequence[str], exact: Extraction, shared: Extraction) -> list[crop_modes.Agreement]:

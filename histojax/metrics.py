@@ -1,16 +1,47 @@
-"""Judgement: blending scores, and what the blend is worth for all classes and for carcinoma against the rest.
+"""Metrics of predictions, each under B weightings of the N images at once: weights of ones give the figure itself,
+numbers of times that an image was drawn give a bootstrap sample of it.
 
-N images, A augmentations, S seeds, K classes, F folds.
+K classes. A metric that is undefined (no image of a class, say) is NaN. scikit-learn's definitions throughout.
 """
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
+from histojax.cases import Cases
 from histojax.config import BACH_CARCINOMA, SET_POINTS
 from histojax.errors import InputError
+
+# What a figure is of: its name, and a class, a set-point, or nothing.
+Key = tuple[str, str]
+
+LABELS = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro F1",
+    "kappa": "Cohen's kappa",
+    "quadratic_kappa": "Quadratic kappa",
+    "log_loss": "Log-loss",
+    "brier": "Brier score",
+    "calibration_error": "Expected calibration error",
+    "macro_auc": "Mean one-vs-rest ROC AUC",
+    "auc": "ROC AUC against the rest",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "precision": "Precision",
+    "carcinoma_accuracy": "Carcinoma accuracy",
+    "carcinoma_auc": "Carcinoma ROC AUC",
+    "carcinoma_sensitivity": "Carcinoma sensitivity",
+    "carcinoma_specificity": "Carcinoma specificity",
+}
+# Between which a metric lies, where it is not 0 and 1.
+BOUNDS = {
+    "kappa": (-1.0, 1.0),
+    "quadratic_kappa": (-1.0, 1.0),
+    "log_loss": (0.0, np.inf),
+    "brier": (0.0, 2.0),
+}
+BINS = 10  # Of the reliability curve and of the calibration error.
 
 
 def blend(scores: Sequence[np.ndarray]) -> np.ndarray:
@@ -46,175 +77,132 @@ def positive_score(scores: np.ndarray, positive: Sequence[int]) -> np.ndarray:
     return highest / (highest + scores[:, ~is_positive].max(axis=1))
 
 
-def accuracy_by_fold(predicted: np.ndarray, truth: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Share of right answers in each fold: [N] each -> float64 [F]."""
-    return np.array([np.mean(predicted[folds == fold] == truth[folds == fold]) for fold in range(folds.max() + 1)])
+def figures(cases: Cases, weights: np.ndarray) -> dict[Key, np.ndarray]:
+    """Every metric that the cases allow, by name and what it is of: weights [B, N] -> float64 [B] each."""
+    found = of_labels(confusion(cases, weights), cases.classes)
+    if cases.positive:
+        found |= of_two_classes(cases, weights)
+    if cases.scores is not None:
+        found |= of_scores(cases, weights)
+    return found
 
 
-@dataclasses.dataclass(frozen=True)
-class SetPoint:
-    """Calling positive what scores at least `threshold`."""
-
-    threshold: float
-    sensitivity: float
-    specificity: float
-
-
-def set_point(score: np.ndarray, truth: np.ndarray, threshold: float) -> SetPoint:
-    """Sensitivity and specificity at a threshold: float [N], bool [N]."""
-    called = score >= threshold
-    return SetPoint(threshold, float(np.mean(called[truth])), float(np.mean(~called[~truth])))
-
-
-@dataclasses.dataclass(frozen=True)
-class TwoClass:
-    """Positive (carcinoma) against the rest.
-
-    Attributes:
-      positive: names of the positive classes.
-      accuracies: float64 [F], of the argmax over all classes, collapsed to two.
-      auc: area under the ROC curve of `positive_score`.
-      false_positive_rate, true_positive_rate: the ROC curve.
-      set_points: at the paper's thresholds.
-    """
-
-    positive: tuple[str, ...]
-    accuracies: np.ndarray
-    auc: float
-    false_positive_rate: np.ndarray
-    true_positive_rate: np.ndarray
-    set_points: tuple[SetPoint, ...]
+def of_labels(matrix: np.ndarray, classes: Sequence[str]) -> dict[Key, np.ndarray]:
+    """What a confusion matrix says: [B, K, K], rows the truth."""
+    total = matrix.sum(axis=(1, 2))
+    right = np.diagonal(matrix, axis1=1, axis2=2)
+    truth, said = matrix.sum(axis=2), matrix.sum(axis=1)
+    sensitivity = ratio(right, truth)
+    found = {
+        ("accuracy", ""): right.sum(axis=1) / total,
+        ("balanced_accuracy", ""): mean_of_defined(sensitivity),
+        ("macro_f1", ""): mean_of_defined(ratio(2 * right, truth + said)),
+        ("kappa", ""): kappa(matrix, 1 - np.eye(len(classes))),
+        ("quadratic_kappa", ""): kappa(matrix, np.subtract.outer(range(len(classes)), range(len(classes))) ** 2),
+    }
+    specificity = ratio(total[:, None] - truth - said + right, total[:, None] - truth)
+    precision = ratio(right, said)
+    for k, name in enumerate(classes):
+        found["sensitivity", name] = sensitivity[:, k]
+        found["specificity", name] = specificity[:, k]
+        found["precision", name] = precision[:, k]
+    return found
 
 
-@dataclasses.dataclass(frozen=True)
-class Judgement:
-    """What an ensemble's out-of-fold scores are worth.
-
-    Attributes:
-      scores: float64 [N, K], blended.
-      predicted: int [N].
-      by_configuration: accuracy of each configuration alone, float64 [S, F]: each seed's models judged by themselves,
-        as in the paper's table, whose single models' accuracies are no whole numbers of a fold's 40 images.
-      accuracies: float64 [F], of the blend.
-      confusion: int [K, K], rows the truth.
-      two_class: None where no class counts as positive.
-    """
-
-    scores: np.ndarray
-    predicted: np.ndarray
-    by_configuration: dict[str, np.ndarray]
-    accuracies: np.ndarray
-    confusion: np.ndarray
-    two_class: TwoClass | None
+def of_two_classes(cases: Cases, weights: np.ndarray) -> dict[Key, np.ndarray]:
+    """Carcinoma against the rest: of the argmax over all classes, collapsed to two; and of scores at the set-points."""
+    called, truly = np.isin(cases.predicted, cases.positive), cases.truly
+    found = {("carcinoma_accuracy", ""): weights @ (called == truly) / weights.sum(axis=1)}
+    decisions = {"": called}
+    if cases.scores is not None:
+        score = positive_score(cases.scores, cases.positive)
+        found["carcinoma_auc", ""] = area(score, truly, weights)
+        decisions |= {f"{point:.2f}": score >= point for point in SET_POINTS}
+    for name, decision in decisions.items():
+        found["carcinoma_sensitivity", name] = ratio(weights @ (decision & truly), weights @ truly)
+        found["carcinoma_specificity", name] = ratio(weights @ (~decision & ~truly), weights @ ~truly)
+    return found
 
 
-def judge(
-    scores: dict[str, np.ndarray], truth: np.ndarray, folds: np.ndarray, classes: Sequence[str], positive: Sequence[int]
-) -> Judgement:
-    """Blends the out-of-fold scores of all configurations and judges them.
+def of_scores(cases: Cases, weights: np.ndarray) -> dict[Key, np.ndarray]:
+    """Metrics of probabilities: log-loss, Brier score (sum over classes), calibration error, one-vs-rest areas."""
+    scores, total = cases.scores, weights.sum(axis=1)
+    true = np.eye(len(cases.classes))[cases.truth]
+    of_truth = np.clip(scores[np.arange(len(scores)), cases.truth], np.finfo(np.float64).eps, 1)
+    areas = [area(scores[:, k], cases.truth == k, weights) for k in range(len(cases.classes))]
+    found = {
+        ("log_loss", ""): weights @ -np.log(of_truth) / total,
+        ("brier", ""): weights @ ((scores - true) ** 2).sum(axis=1) / total,
+        ("calibration_error", ""): calibration_error(scores, cases.truth, weights),
+        ("macro_auc", ""): mean_of_defined(np.stack(areas, axis=1)),
+    }
+    return found | {("auc", name): each for name, each in zip(cases.classes, areas, strict=True)}
 
-    Args:
-      scores: [S, N, A, K] by configuration.
-      truth, folds: int [N].
-      classes: K names.
-      positive: indices of the positive classes, empty for none.
-    """
-    blended = blend(list(scores.values()))
-    predicted = blended.argmax(axis=1)
-    alone = {name: [blend([seed[None]]).argmax(axis=1) for seed in each] for name, each in scores.items()}
-    return Judgement(
-        scores=blended,
-        predicted=predicted,
-        by_configuration={
-            name: np.array([accuracy_by_fold(seed, truth, folds) for seed in seeds]) for name, seeds in alone.items()
-        },
-        accuracies=accuracy_by_fold(predicted, truth, folds),
-        confusion=confusion_matrix(truth, predicted, labels=range(len(classes))),
-        two_class=judge_two_classes(blended, predicted, truth, folds, classes, positive) if positive else None,
+
+def witnesses(cases: Cases, key: Key) -> np.ndarray:
+    """The images that a metric rests on, bool [N]: a sensitivity on those of its class, an area on the rarer kind."""
+    name, of = key
+    every = np.ones(len(cases.truth), bool)
+    if name.startswith("carcinoma"):
+        kind, called = cases.truly, np.isin(cases.predicted, cases.positive)
+    elif of in cases.classes:
+        kind, called = cases.truth == cases.classes.index(of), cases.predicted == cases.classes.index(of)
+    else:
+        return every
+    rarer = kind if kind.sum() <= len(kind) / 2 else ~kind
+    return {"sensitivity": kind, "specificity": ~kind, "precision": called, "auc": rarer}.get(
+        name.removeprefix("carcinoma_"), every
     )
 
 
-def judge_two_classes(
-    scores: np.ndarray,
-    predicted: np.ndarray,
-    truth: np.ndarray,
-    folds: np.ndarray,
-    classes: Sequence[str],
-    positive: Sequence[int],
-) -> TwoClass:
-    """The two-class figures of blended scores [N, K]."""
-    score = positive_score(scores, positive)
-    truly = np.isin(truth, positive)
-    false_positive_rate, true_positive_rate, _ = roc_curve(truly, score, drop_intermediate=False)
-    return TwoClass(
-        positive=tuple(classes[i] for i in positive),
-        accuracies=accuracy_by_fold(np.isin(predicted, positive), truly, folds),
-        auc=float(roc_auc_score(truly, score)),
-        false_positive_rate=false_positive_rate,
-        true_positive_rate=true_positive_rate,
-        set_points=tuple(set_point(score, truly, threshold) for threshold in SET_POINTS),
-    )
+def confusion(cases: Cases, weights: np.ndarray) -> np.ndarray:
+    """Weighted counts, rows the truth: [B, N] -> float64 [B, K, K]."""
+    k = len(cases.classes)
+    cells = cases.truth * k + cases.predicted
+    return sums(weights, cells, k * k).reshape(-1, k, k)
 
 
-def accuracy(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Share of right answers: blended scores [N, K], int [N]."""
-    return float(np.mean(scores.argmax(axis=1) == truth))
+def sums(weights: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
+    """Sums of the weights at each place 0 .. count - 1: [B, N], int [N] -> float64 [B, count]."""
+    return weights @ (places[:, None] == np.arange(count)).astype(np.float64)
 
 
-def area(scores: np.ndarray, truth: np.ndarray, positive: Sequence[int]) -> float:
-    """Area under the ROC curve of `positive_score`; NaN where the images are all positive or all negative."""
-    truly = np.isin(truth, positive)
-    return float(roc_auc_score(truly, positive_score(scores, positive))) if 0 < truly.sum() < len(truly) else np.nan
+def kappa(matrix: np.ndarray, disagreement: np.ndarray) -> np.ndarray:
+    """Cohen's (1968) kappa, weighted by disagreement [K, K]; NaN where chance alone would never disagree: -> [B]."""
+    expected = matrix.sum(axis=2)[:, :, None] * matrix.sum(axis=1)[:, None, :] / matrix.sum(axis=(1, 2))[:, None, None]
+    return 1 - ratio((matrix * disagreement).sum(axis=(1, 2)), (expected * disagreement).sum(axis=(1, 2)))
 
 
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """A paired difference, the ends of its 95 % interval, and the bootstrap draws left out of that."""
+def area(score: np.ndarray, truly: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve, ties counted half: float [N], bool [N], [B, N] -> float64 [B]."""
+    order = np.argsort(score, kind="stable")
+    starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf) > 0)  # Of each run of equal scores.
+    weights, truly = weights[:, order], truly[order]
+    positive = np.add.reduceat(weights * truly, starts, axis=1)
+    negative = np.add.reduceat(weights * ~truly, starts, axis=1)
+    below = np.cumsum(negative, axis=1) - negative / 2
+    return ratio((positive * below).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
 
-    value: float
-    low: float
-    high: float
-    left_out: int
+
+def bins_of(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The confidence of each answer, float64 [N], and its bin of equal width, int [N]; as in Guo et al. 2017."""
+    confidence = scores.max(axis=1)
+    return confidence, np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
 
 
-def paired_difference(
-    statistic: Callable[[np.ndarray, np.ndarray], float],
-    one: np.ndarray,
-    other: np.ndarray,
-    truth: np.ndarray,
-    groups: Sequence[str] | None = None,
-    draws: int = 2000,
-    seed: int = 0,
-) -> Difference:
-    """How much larger a statistic is of `other` than of `one`, with a 95 % percentile bootstrap interval.
+def calibration_error(scores: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Expected calibration error of the answers (Guo et al. 2017, eq. 3): [N, K], int [N], [B, N] -> float64 [B]."""
+    confidence, bins = bins_of(scores)
+    gap = sums(weights * (confidence - (scores.argmax(axis=1) == truth)), bins, BINS)
+    return np.abs(gap).sum(axis=1) / weights.sum(axis=1)
 
-    Each draw takes the same images for both, with replacement: whole groups where they are known, for images of one
-    patient are no independent witnesses (Davison and Hinkley, Bootstrap Methods, 1997, section 3.8).
 
-    Args:
-      statistic: of scores [N, K] and truth [N]; NaN where it is undefined, and such draws are left out.
-      one, other: scores of the same images by two methods, float [N, K].
-      truth: int [N].
-      groups: of each image, or None where each stands for itself.
-      draws: bootstrap samples.
-      seed: of numpy's default generator.
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, NaN where the whole is 0."""
+    return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole != 0)
 
-    Raises:
-      ValueError: the statistic is undefined in every draw.
-    """
-    rng = np.random.default_rng(seed)
-    _, group = np.unique(np.arange(len(truth)) if groups is None else groups, return_inverse=True)
-    members = [np.flatnonzero(group == i) for i in range(group.max() + 1)]
 
-    def difference(images: np.ndarray) -> float:
-        return statistic(other[images], truth[images]) - statistic(one[images], truth[images])
-
-    drawn = np.array([
-        difference(np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))]))
-        for _ in range(draws)
-    ])  # fmt: skip
-    defined = drawn[~np.isnan(drawn)]
-    if not defined.size:
-        raise ValueError(f"the statistic is undefined in each of {draws} draws")
-    low, high = np.percentile(defined, [2.5, 97.5])
-    return Difference(difference(np.arange(len(truth))), float(low), float(high), draws - defined.size)
+def mean_of_defined(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of what is not NaN: [B, K] -> [B]."""
+    defined = ~np.isnan(values)
+    return ratio(np.where(defined, values, 0).sum(axis=-1), defined.sum(axis=-1))

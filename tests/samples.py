@@ -1,9 +1,10 @@
-"""A protocol small enough for a test, and images of tissue to run it on."""
+"""A protocol small enough for a test, images of tissue to run it on, and predictions with the published figures."""
 
 import numpy as np
 
 from histojax import stain
-from histojax.config import Extraction, View
+from histojax.cases import Cases
+from histojax.config import BACH_CLASSES, Extraction, View
 
 SMALL = Extraction(
     encoders=("VGG",), views=(View(0.5, 48), View(1.0, 64)), augmentations=3, crops=3, weights="random", seed=4
@@ -14,3 +15,41 @@ def tissue(seed: int, height: int, width: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     amounts = rng.gamma(2, 0.4, (height // 8 + 1, width // 8 + 1, 2)).repeat(8, 0).repeat(8, 1)[:height, :width]
     return np.clip(240 * np.exp(-amounts @ np.array(stain.REFERENCE_STAINS).T), 0, 255).astype(np.uint8)
+
+
+def published_predictions() -> Cases:
+    """Made-up predictions of 400 images that have every figure that the paper printed of its own.
+
+    By fold, images wrong in four classes and in two; 9 in situ and 5 invasive carcinomas missed of 200 at set-point
+    0.50 and 7 at 0.33; 11 and 24 false alarms; and scores spread so that the ROC curve has the printed area.
+    """
+    wrong, across = [3, 7, 5, 5, 5, 4, 6, 5, 5, 6], [1, 4, 2, 3, 2, 1, 3, 3, 3, 3]
+    rng = np.random.default_rng(0)
+    truth, folds = np.arange(400) // 100, np.arange(400) % 10
+    predicted = truth.copy()
+    mistaken = rng.permutation([2] * 9 + [3] * 5 + [1] * 8 + [0] * 3)  # Classes of the images on the wrong side.
+    taken = np.zeros(400, bool)
+    for fold in range(10):
+        start = sum(across[:fold])
+        for of_class in mistaken[start : start + across[fold]]:
+            image = np.flatnonzero((folds == fold) & (truth == of_class) & ~taken)[0]
+            predicted[image], taken[image] = (of_class + 2) % 4, True
+        for i in range(wrong[fold] - across[fold]):
+            image = np.flatnonzero((folds == fold) & (truth == i % 4) & ~taken)[0]
+            predicted[image], taken[image] = truth[image] ^ 1, True  # The other class of the same side.
+    truly, called = truth >= 2, predicted >= 2
+    score = np.empty(400)
+    low, high = truly & ~called, ~truly & called
+    score[truly & called] = np.linspace(0.55, 0.99, 186)
+    score[high] = np.linspace(0.55, 0.70, 11)
+    score[low] = [*np.linspace(0.1, 0.3, 7), *np.linspace(0.34, 0.49, 7)]
+    score[~truly & ~called] = [*np.linspace(0.01, 0.3, 176), *np.linspace(0.34, 0.49, 13)]
+    scores = np.empty((400, 4))
+    for side, total in ((slice(0, 2), 1 - score), (slice(2, 4), score)):
+        scores[:, side] = total[:, None] / 3  # The larger of a side has twice the smaller's.
+    rows = np.arange(400)
+    scores[rows, predicted] *= 2
+    other = np.where(called, 0, 2)
+    scores[rows, other] *= 2
+    names = tuple(f"{prefix}{i:03d}" for prefix in ("n", "b", "is", "iv") for i in range(1, 101))
+    return Cases(names, BACH_CLASSES, truth, predicted, scores, folds, None, (2, 3))

@@ -1,41 +1,188 @@
-"""Blending and judgement against the formulas of the protocol and scikit-learn."""
+"""Every metric against scikit-learn and SciPy to 1e-12, weighted and not; blending; what counts as positive."""
+
+import dataclasses
+import warnings
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn import metrics as reference
 
 from histojax import metrics
+from histojax.cases import Cases
 from histojax.config import BACH_CLASSES
 from histojax.errors import InputError
 
-N, SEEDS, AUGMENTATIONS = 60, 3, 4
+
+def cases_of(truth, scores=None, predicted=None, classes=BACH_CLASSES, positive=(2, 3)) -> Cases:
+    truth = np.asarray(truth)
+    predicted = scores.argmax(axis=1) if predicted is None else np.asarray(predicted)
+    return Cases(tuple(f"i{i}" for i in range(len(truth))), classes, truth, predicted, scores, positive=positive)
 
 
-@pytest.fixture(scope="module")
-def case():
-    """Scores of two configurations, truth and folds."""
-    rng = np.random.default_rng(0)
-    truth = np.arange(N) % 4
-    scores = {}
-    for name in ("ResNet-0.5-400", "VGG-0.5-650"):
-        logits = rng.normal(size=(SEEDS, N, AUGMENTATIONS, 4)) + 1.3 * np.eye(4)[truth][None, :, None]
-        scores[name] = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
-    return scores, truth, np.arange(N) // 4 % 5
+def drawn(seed: int, n: int, k: int, ties: bool) -> Cases:
+    """Random scores, in steps of 1/8 where ties are wished, and random truth with perhaps a class left out."""
+    rng = np.random.default_rng(seed)
+    scores = rng.multinomial(8, np.ones(k) / k, n) / 8 if ties else rng.dirichlet(np.ones(k), n)
+    return cases_of(
+        rng.integers(0, k, n), scores, classes=tuple(f"class{i}" for i in range(k)), positive=tuple(range(k // 2, k))
+    )
 
 
-@pytest.fixture(scope="module")
-def judgement(case):
-    scores, truth, folds = case
-    return metrics.judge(scores, truth, folds, BACH_CLASSES, (2, 3))
+def by_sklearn(cases: Cases, weights: np.ndarray) -> dict:
+    """The same metrics by scikit-learn, for one weighting."""
+    k, truth, said, scores = len(cases.classes), cases.truth, cases.predicted, cases.scores
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Of classes that are absent.
+        matrix = reference.confusion_matrix(truth, said, labels=range(k), sample_weight=weights)
+        there = np.unique(np.concatenate([truth[weights > 0], said[weights > 0]]))
+        recall = reference.recall_score(
+            truth, said, labels=range(k), average=None, sample_weight=weights, zero_division=np.nan
+        )
+        precision = reference.precision_score(
+            truth, said, labels=range(k), average=None, sample_weight=weights, zero_division=np.nan
+        )
+        found = {
+            ("accuracy", ""): reference.accuracy_score(truth, said, sample_weight=weights),
+            ("balanced_accuracy", ""): reference.balanced_accuracy_score(
+                truth[weights > 0], said[weights > 0], sample_weight=weights[weights > 0]
+            ),
+            ("macro_f1", ""): reference.f1_score(
+                truth, said, labels=there, average="macro", sample_weight=weights, zero_division=0
+            ),
+            ("kappa", ""): reference.cohen_kappa_score(truth, said, labels=range(k), sample_weight=weights),
+            ("quadratic_kappa", ""): reference.cohen_kappa_score(
+                truth, said, labels=range(k), weights="quadratic", sample_weight=weights
+            ),
+            ("log_loss", ""): reference.log_loss(truth, scores, labels=range(k), sample_weight=weights),
+            ("brier", ""): reference.brier_score_loss(
+                truth, scores, labels=range(k), scale_by_half=False, sample_weight=weights
+            ),
+        }
+        areas = []
+        for i, name in enumerate(cases.classes):
+            of_class = truth == i
+            found["sensitivity", name] = recall[i]
+            found["specificity", name] = reference.recall_score(
+                ~of_class, said != i, sample_weight=weights, zero_division=np.nan
+            )
+            found["precision", name] = precision[i]
+            areas.append(area(of_class, scores[:, i], weights))
+            found["auc", name] = areas[-1]
+        found["macro_auc", ""] = np.nanmean(areas) if not np.isnan(areas).all() else np.nan
+        truly, called = np.isin(truth, cases.positive), np.isin(said, cases.positive)
+        score = scores[:, list(cases.positive)].max(axis=1)
+        rest = [i for i in range(k) if i not in cases.positive]
+        score = score / (score + scores[:, rest].max(axis=1))
+        found["carcinoma_accuracy", ""] = reference.accuracy_score(truly, called, sample_weight=weights)
+        found["carcinoma_auc", ""] = area(truly, score, weights)
+        for name, decision in {"": called, "0.33": score >= 0.33, "0.50": score >= 0.5}.items():
+            for figure, a, b in (("sensitivity", truly, decision), ("specificity", ~truly, ~decision)):
+                found[f"carcinoma_{figure}", name] = reference.recall_score(
+                    a, b, sample_weight=weights, zero_division=np.nan
+                )
+    assert matrix.shape == (k, k)
+    return found
 
 
-def test_the_blend_is_the_mean_over_configurations_seeds_and_augmentations(case, judgement):
-    scores, _, _ = case
-    everything = np.stack(list(scores.values()))
-    np.testing.assert_allclose(judgement.scores, everything.mean(axis=(0, 1, 3)), rtol=1e-12)
-    np.testing.assert_array_equal(judgement.predicted, judgement.scores.argmax(axis=1))
+def area(truly, score, weights):
+    kinds = {bool(each) for each in truly[weights > 0]}
+    return reference.roc_auc_score(truly, score, sample_weight=weights) if len(kinds) == 2 else np.nan
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 90), st.integers(2, 9), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_every_metric_is_scikit_learns(seed, n, k, ties):
+    cases = drawn(seed, n, k, ties)
+    rng = np.random.default_rng(seed + 1)
+    weights = np.stack([np.ones(n), np.bincount(rng.integers(n, size=n), minlength=n)])
+    found = metrics.figures(cases, weights)
+    for row in range(2):
+        expected = by_sklearn(cases, weights[row])
+        assert set(found) - set(expected) == {("calibration_error", "")}
+        for key, value in expected.items():
+            np.testing.assert_allclose(found[key][row], value, rtol=0, atol=1e-12, err_msg=f"{key} {row}")
+
+
+def test_areas_are_scipys_rank_statistic():
+    cases = drawn(3, 80, 4, ties=True)
+    for i, name in enumerate(cases.classes):
+        of_class = cases.truth == i
+        u = stats.mannwhitneyu(cases.scores[of_class, i], cases.scores[~of_class, i]).statistic
+        found = metrics.figures(cases, np.ones((1, 80)))["auc", name][0]
+        assert found == pytest.approx(u / of_class.sum() / (~of_class).sum(), abs=1e-12)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_a_count_is_that_many_copies_of_an_image(seed):
+    cases = drawn(seed, 40, 4, ties=True)
+    counts = np.random.default_rng(seed).integers(0, 4, 40)
+    counts[0] += 1
+    many = np.repeat(np.arange(40), counts)
+    copied = cases_of(cases.truth[many], cases.scores[many], classes=cases.classes)
+    weighted = metrics.figures(cases, counts[None].astype(float))
+    for key, value in metrics.figures(copied, np.ones((1, len(many)))).items():
+        np.testing.assert_allclose(weighted[key], value, atol=1e-12, err_msg=str(key))
+
+
+def test_the_calibration_error_is_a_plain_loop():
+    cases = drawn(5, 300, 4, ties=False)
+    confidence, right = cases.scores.max(axis=1), cases.predicted == cases.truth
+    expected = 0.0
+    for low in np.arange(10) / 10:
+        there = (confidence > low) & (confidence <= low + 0.1 + 1e-15)
+        if there.any():
+            expected += there.mean() * abs(right[there].mean() - confidence[there].mean())
+    found = metrics.figures(cases, np.ones((1, 300)))["calibration_error", ""][0]
+    assert found == pytest.approx(expected, abs=1e-12)
+    sure = cases_of([0, 1], np.eye(4)[[0, 1]])
+    assert metrics.figures(sure, np.ones((1, 2)))["calibration_error", ""][0] == 0
+
+
+def test_what_is_undefined_is_nan_and_raises_nothing():
+    only = cases_of([0, 0, 0], np.eye(4)[[0, 0, 1]])
+    found = metrics.figures(only, np.ones((1, 3)))
+    for key in (("sensitivity", "InSitu"), ("auc", "Normal"), ("carcinoma_auc", ""), ("carcinoma_sensitivity", "")):
+        assert np.isnan(found[key][0]), key
+    assert found["accuracy", ""][0] == pytest.approx(2 / 3)
+    assert found["balanced_accuracy", ""][0] == pytest.approx(2 / 3)
+    same = cases_of([1, 1], predicted=[1, 1])
+    assert np.isnan(metrics.figures(same, np.ones((1, 2)))["kappa", ""][0])
+
+
+def test_labels_alone_give_what_labels_can():
+    found = metrics.figures(cases_of([0, 1, 2, 3], predicted=[0, 1, 3, 3]), np.ones((1, 4)))
+    names = {name for name, _ in found}
+    assert not names & {"log_loss", "brier", "auc", "carcinoma_auc", "calibration_error"}
+    assert found["carcinoma_sensitivity", ""][0] == 1
+    assert ("carcinoma_sensitivity", "0.33") not in found
+    without = metrics.figures(cases_of([0, 1], predicted=[0, 1], positive=()), np.ones((1, 2)))
+    assert not any(name.startswith("carcinoma") for name, _ in without)
+
+
+def test_every_metric_has_a_label():
+    for name, _ in metrics.figures(drawn(0, 30, 4, False), np.ones((1, 30))):
+        assert name in metrics.LABELS
+
+
+def test_a_metric_rests_on_the_images_it_counts():
+    cases = cases_of([0, 0, 0, 1, 2, 3], predicted=[0, 1, 0, 1, 2, 0])
+    rests_on = {
+        ("accuracy", ""): [0, 1, 2, 3, 4, 5],
+        ("sensitivity", "Normal"): [0, 1, 2],
+        ("specificity", "Normal"): [3, 4, 5],
+        ("precision", "Normal"): [0, 2, 5],
+        ("auc", "Benign"): [3],
+        ("carcinoma_sensitivity", "0.33"): [4, 5],
+        ("carcinoma_specificity", "nested"): [0, 1, 2, 3],
+        ("carcinoma_auc", ""): [4, 5],
+        ("carcinoma_accuracy", ""): [0, 1, 2, 3, 4, 5],
+    }
+    for key, images in rests_on.items():
+        assert np.flatnonzero(metrics.witnesses(cases, key)).tolist() == images, key
 
 
 def test_configurations_count_equally_whatever_their_seeds_and_augmentations():
@@ -44,65 +191,15 @@ def test_configurations_count_equally_whatever_their_seeds_and_augmentations():
     np.testing.assert_allclose(metrics.blend([one, many]), np.full((2, 2), 0.5), rtol=1e-12)
 
 
-def test_accuracies_by_fold_are_shares_of_each_fold():
-    folds, truth = np.array([0, 0, 0, 0, 1, 1, 2]), np.array([0, 1, 2, 3, 0, 1, 2])
-    predicted = np.array([0, 1, 2, 0, 1, 1, 0])
-    np.testing.assert_array_equal(metrics.accuracy_by_fold(predicted, truth, folds), [0.75, 0.5, 0.0])
+def test_the_blend_is_the_mean_over_configurations_seeds_and_augmentations():
+    scores = np.random.default_rng(0).dirichlet(np.ones(4), (2, 3, 5, 7))
+    np.testing.assert_allclose(metrics.blend(list(scores)), scores.mean(axis=(0, 1, 3)), rtol=1e-12)
 
 
-def test_accuracies_and_confusion_are_scikit_learns(case, judgement):
-    _, truth, folds = case
-    for fold in range(5):
-        held_out = folds == fold
-        expected = reference.accuracy_score(truth[held_out], judgement.predicted[held_out])
-        assert judgement.accuracies[fold] == pytest.approx(expected, abs=1e-12)
-    np.testing.assert_array_equal(judgement.confusion, reference.confusion_matrix(truth, judgement.predicted))
-
-
-def test_the_confusion_has_the_truth_in_rows_and_every_class(judgement):
-    np.testing.assert_array_equal(judgement.confusion.sum(axis=1), [15] * 4)
-    np.testing.assert_array_equal(judgement.confusion.sum(axis=0), np.bincount(judgement.predicted, minlength=4))
-    only_first = np.broadcast_to([0.7, 0.1, 0.1, 0.1], (1, 8, 1, 4))
-    truth = np.array([0, 2] * 4)  # No benign and no invasive image, and none called so.
-    judged = metrics.judge({"VGG-0.5-400": only_first}, truth, np.arange(8) // 4, BACH_CLASSES, (2, 3))
-    np.testing.assert_array_equal(judged.confusion, [[4, 0, 0, 0], [0] * 4, [4, 0, 0, 0], [0] * 4])
-
-
-def test_a_configuration_is_judged_seed_by_seed(case, judgement):
-    scores, truth, folds = case
-    alone = judgement.by_configuration["VGG-0.5-650"]
-    assert alone.shape == (SEEDS, 5)
-    for seed in range(SEEDS):
-        predicted = scores["VGG-0.5-650"][seed].mean(axis=1).argmax(axis=1)
-        expected = [np.mean(predicted[folds == fold] == truth[folds == fold]) for fold in range(5)]
-        np.testing.assert_allclose(alone[seed], expected, rtol=1e-12)
-    assert not np.array_equal(alone[0], alone[1])
-
-
-def test_two_class_figures_are_scikit_learns(case, judgement):
-    _, truth, _ = case
-    two = judgement.two_class
-    blended = judgement.scores
-    high, low = np.maximum(blended[:, 2], blended[:, 3]), np.maximum(blended[:, 0], blended[:, 1])
-    score, truly = high / (high + low), truth >= 2
-    assert two.positive == ("InSitu", "Invasive")
-    assert two.auc == pytest.approx(reference.roc_auc_score(truly, score), abs=1e-12)
-    assert two.accuracies.mean() == pytest.approx(np.mean((judgement.predicted >= 2) == truly))
-    assert [point.threshold for point in two.set_points] == [0.33, 0.50]
-    for point in two.set_points:
-        called = score >= point.threshold
-        assert point.sensitivity == pytest.approx(reference.recall_score(truly, called))
-        assert point.specificity == pytest.approx(reference.recall_score(~truly, ~called))
-
-
-def test_the_area_is_that_under_the_curve_and_counts_ties_by_half(judgement):
-    two = judgement.two_class
-    curve = two.false_positive_rate, two.true_positive_rate
-    assert [(line[0], line[-1]) for line in curve] == [(0, 1), (0, 1)]
-    assert two.auc == pytest.approx(np.trapezoid(curve[1], curve[0]), abs=1e-12)
-    scores = np.array([[0.9, 0.1], [0.5, 0.5], [0.5, 0.5], [0.2, 0.8]])  # Pairs: 3 in order and one tie of 4.
-    tied = metrics.judge({"VGG": scores[None, :, None]}, np.array([0, 0, 1, 1]), np.arange(4) % 2, ("n", "p"), (1,))
-    assert tied.two_class.auc == pytest.approx(3.5 / 4)
+def test_the_confusion_has_the_truth_in_rows_and_every_class():
+    cases = cases_of([0, 2] * 4, predicted=[0] * 8)
+    found = metrics.confusion(cases, np.ones((1, 8)))[0]
+    np.testing.assert_array_equal(found, [[4, 0, 0, 0], [0] * 4, [4, 0, 0, 0], [0] * 4])
 
 
 @pytest.mark.parametrize(
@@ -133,32 +230,20 @@ def test_the_positive_score_is_a_share_and_agrees_with_the_argmax(seed, classes)
 
 
 def test_a_score_at_the_set_point_is_positive():
-    point = metrics.set_point(np.array([0.33, 0.32, 0.33, 0.1]), np.array([True, True, False, False]), 0.33)
-    assert (point.sensitivity, point.specificity) == (0.5, 0.5)
-
-
-@pytest.mark.parametrize(
-    ("threshold", "sensitivity", "specificity"),
-    [(0.0, 1, 0), (0.25, 1, 0.25), (0.5, 0.75, 0.5), (np.nextafter(0.5, 1), 0.5, 1), (0.75, 0.5, 1), (1.0, 0.25, 1)],
-)
-def test_sensitivity_and_specificity_are_counted(threshold, sensitivity, specificity):
-    score = np.array([0.25, 0.5, 0.75, 1.0, 0.0, 0.25, 0.5, 0.5])
-    truth = np.arange(8) < 4
-    assert metrics.set_point(score, truth, threshold) == metrics.SetPoint(threshold, sensitivity, specificity)
+    scores = np.array([[0.67, 0.33], [0.68, 0.32], [0.67, 0.33], [0.9, 0.1]])
+    cases = cases_of([1, 1, 0, 0], scores, classes=("n", "p"), positive=(1,))
+    found = metrics.figures(cases, np.ones((1, 4)))
+    assert (found["carcinoma_sensitivity", "0.33"][0], found["carcinoma_specificity", "0.33"][0]) == (0.5, 0.5)
 
 
 def test_the_paper_s_set_point_follows_from_its_counts():
     truth = np.arange(400) // 100
     scores = np.full((400, 4), 0.1) + 0.6 * np.eye(4)[truth]
     scores[200:209] = scores[300:305] = [0.7, 0.1, 0.1, 0.1]  # 9 in situ and 5 invasive missed.
-    judged = metrics.judge({"VGG-0.5-400": scores[None, :, None]}, truth, np.arange(400) % 10, BACH_CLASSES, (2, 3))
-    assert judged.two_class.set_points[1].sensitivity == pytest.approx(0.93)
-    assert [point.specificity for point in judged.two_class.set_points] == [1, 1]
-    assert judged.two_class.accuracies.mean() == pytest.approx(386 / 400)
-    assert judged.accuracies.mean() == pytest.approx(386 / 400)
-    np.testing.assert_array_equal(judged.confusion.sum(axis=1), [100] * 4)
-    assert judged.confusion.sum() == 400
-    assert judged.confusion[2, 0] == 9
+    found = metrics.figures(cases_of(truth, scores), np.ones((1, 400)))
+    assert found["carcinoma_sensitivity", "0.50"][0] == pytest.approx(0.93)
+    assert found["carcinoma_specificity", "0.33"][0] == 1
+    assert found["accuracy", ""][0] == found["carcinoma_accuracy", ""][0] == 386 / 400
 
 
 @pytest.mark.parametrize(
@@ -186,6 +271,11 @@ def test_positive_classes_that_make_no_sense_are_refused():
         metrics.positive_classes(("a", "b"), ("a", "b"))
 
 
-def test_without_positive_classes_there_are_no_two_class_figures(case):
-    scores, truth, folds = case
-    assert metrics.judge(scores, truth, folds, ("a", "b", "c", "d"), ()).two_class is None
+def test_labels_outside_the_scores_do_not_matter_to_the_order_of_cases():
+    cases = drawn(9, 50, 4, ties=True)
+    order = np.random.default_rng(0).permutation(50)
+    turned = dataclasses.replace(
+        cases, truth=cases.truth[order], predicted=cases.predicted[order], scores=cases.scores[order]
+    )
+    for key, value in metrics.figures(cases, np.ones((1, 50))).items():
+        np.testing.assert_allclose(metrics.figures(turned, np.ones((1, 50)))[key], value, atol=1e-12)

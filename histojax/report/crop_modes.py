@@ -1,20 +1,20 @@
 """What crop mode shared costs: how near its descriptors are to the exact ones, and what they are worth to the ensemble.
 
-descriptors of both modes [N, A, D] -> Agreement a tap        blended scores of both [N, K] -> Effect a figure
+descriptors of both modes [N, A, D] -> Agreement a tap        blended scores of both -> Difference a figure
 """
 
 import dataclasses
-import functools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from histojax import files, metrics
-from histojax.metrics import Difference
+from histojax import files
+from histojax.cases import Cases
+from histojax.comparison import Difference, compare
+from histojax.intervals import DRAWS, SEED
 
-DRAWS, SEED = 2000, 0
+FIGURES = (("accuracy", ""), ("carcinoma_auc", ""))
 WHOLE = "all"  # Stands for the whole descriptor, where it has several taps.
 
 
@@ -88,37 +88,10 @@ def correlations(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return (one * other).sum(axis=0) / (np.linalg.norm(one, axis=0) * np.linalg.norm(other, axis=0))
 
 
-@dataclasses.dataclass(frozen=True)
-class Effect:
-    """A figure of the blend in both modes, and the change from exact to shared."""
-
-    figure: str
-    exact: float
-    shared: float
-    change: Difference
-
-
-def effects(
-    exact: np.ndarray,
-    shared: np.ndarray,
-    truth: np.ndarray,
-    positive: Sequence[int],
-    groups: Sequence[str] | None,
-    draws: int = DRAWS,
-) -> list[Effect]:
-    """Accuracy over all classes and, where classes count as positive, ROC AUC: scores [N, K], int [N]."""
-    figures = {"accuracy": metrics.accuracy}
-    if positive:
-        figures["ROC AUC"] = functools.partial(metrics.area, positive=positive)
-    return [
-        Effect(
-            figure,
-            statistic(exact, truth),
-            statistic(shared, truth),
-            metrics.paired_difference(statistic, exact, shared, truth, groups, draws, SEED),
-        )
-        for figure, statistic in figures.items()
-    ]
+def effects(exact: Cases, shared: Cases, draws: int = DRAWS) -> list[Difference]:
+    """Accuracy over all classes and, where classes count as positive, ROC AUC."""
+    differences = compare(exact, shared, draws).differences
+    return [differences[key] for key in FIGURES if key in differences]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +110,7 @@ class Comparison:
     resampled: str
     positive: tuple[str, ...]
     agreements: list[Agreement]
-    effects: list[Effect]
+    effects: list[Difference]
 
 
 def summary(comparison: Comparison) -> str:
@@ -153,15 +126,15 @@ def summary(comparison: Comparison) -> str:
         f"{number(row.correlation):>13}{number(row.correlation_of_images):>11}"
         for row in comparison.agreements
     ]
-    lines += ["", "out-of-fold figures of the blend:", f"{'':<10}{'exact':>8}{'shared':>8}{'change':>9}  95 % interval"]
+    lines += ["", "out-of-fold figures of the blend:", f"{'':<18}{'exact':>8}{'shared':>8}{'change':>9}  95 % interval"]
     lines += [
-        f"{each.figure:<10}{each.exact:8.4f}{each.shared:8.4f}{each.change.value:+9.4f}  "
-        f"{each.change.low:+.4f} to {each.change.high:+.4f}"
+        f"{each.label:<18}{each.one:8.4f}{each.other:8.4f}{each.value:+9.4f}  "
+        f"{each.interval.low:+.4f} to {each.interval.high:+.4f}"
         for each in comparison.effects
     ]
     lines.append(f"paired bootstrap of {comparison.resampled}, {DRAWS} draws, the same for both modes")
     if comparison.positive:
-        left_out = comparison.effects[-1].change.left_out
+        left_out = comparison.effects[-1].interval.left_out
         lines.append(f"ROC AUC of {' + '.join(comparison.positive)} against the rest")
         lines.append(f"{left_out} draws of one class only have no ROC AUC and are left out of its interval")
     else:

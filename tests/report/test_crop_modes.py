@@ -1,7 +1,7 @@
 """Crop modes compared: agreement by hand, the paired bootstrap against a plain loop, the script as a user runs it."""
 
 import csv
-import functools
+import dataclasses
 import json
 import subprocess
 import sys
@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from histojax import metrics
+from histojax import judgement
+from histojax.cases import Cases
 from histojax.datasets import synthetic
 from histojax.report import crop_modes
 
@@ -65,106 +66,28 @@ def test_descriptors_of_other_widths_are_a_mistake():
         crop_modes.agreement("VGG-0.5-400", np.ones((2, 2, 4)), np.ones((3, 2, 4)), {"a": 4})
 
 
-@pytest.fixture(scope="module")
-def case():
-    """Scores of two methods, the second the better, truth, and groups of unequal size."""
+def test_the_figures_are_accuracy_and_area_and_the_report_says_what_it_is_of(tmp_path):
     rng = np.random.default_rng(1)
     truth = np.arange(60) % 3
-    one, other = (rng.dirichlet(np.ones(3), 60) + gain * np.eye(3)[truth] for gain in (0.1, 0.6))
-    return one, other, truth, [f"p{i}" for i in rng.integers(0, 15, 60)]
-
-
-@pytest.mark.parametrize("grouped", [False, True])
-def test_the_paired_bootstrap_is_a_plain_loop(case, grouped):
-    one, other, truth, groups = case
-    names = sorted(set(groups)) if grouped else list(range(60))
-    members = {name: [i for i in range(60) if (groups[i] if grouped else i) == name] for name in names}
-    rng, drawn = np.random.default_rng(5), []
-    for _ in range(200):
-        chosen = [i for pick in rng.integers(len(names), size=len(names)) for i in members[names[pick]]]
-        right = [[scores[i].argmax() == truth[i] for i in chosen] for scores in (one, other)]
-        drawn.append(sum(right[1]) / len(chosen) - sum(right[0]) / len(chosen))
-    found = metrics.paired_difference(metrics.accuracy, one, other, truth, groups if grouped else None, 200, 5)
-    value = np.mean(other.argmax(axis=1) == truth) - np.mean(one.argmax(axis=1) == truth)
-    assert (found.value, found.left_out) == (pytest.approx(value), 0)
-    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])))
-    assert 0 < found.low < found.value < found.high
-
-
-def test_no_difference_is_zero_and_swapping_turns_the_sign(case):
-    one, other, truth, groups = case
-    assert metrics.paired_difference(metrics.accuracy, one, one, truth, groups) == metrics.Difference(0, 0, 0, 0)
-    there = metrics.paired_difference(metrics.accuracy, one, other, truth, groups)
-    back = metrics.paired_difference(metrics.accuracy, other, one, truth, groups)
-    assert (back.value, back.low, back.high) == pytest.approx((-there.value, -there.high, -there.low))
-
-
-def test_a_seed_gives_the_same_interval_again(case):
-    one, other, truth, groups = case
-    interval = functools.partial(metrics.paired_difference, metrics.accuracy, one, other, truth, groups, 100)
-    assert interval(seed=3) == interval(seed=3)
-    assert interval(seed=3) != interval(seed=4)
-
-
-def test_groups_are_drawn_whole_and_both_methods_see_the_same_images(case):
-    _, _, truth, groups = case
-    _, group = np.unique(groups, return_inverse=True)
-    seen = []
-
-    def spy(scores, labels):
-        images = scores[:, 0].astype(int)
-        np.testing.assert_array_equal(labels, truth[images])
-        seen.append(images.tolist())
-        return 0.0
-
-    numbered = np.arange(60.0)[:, None]
-    metrics.paired_difference(spy, numbered, numbered, truth, groups, draws=20)
-    assert seen[0::2] == seen[1::2]
-    sizes = np.bincount(group)
-    for images in seen:
-        times = np.bincount(images, minlength=60)
-        assert all(len(set(times[group == i].tolist())) == 1 for i in range(len(sizes)))
-        assert sum(times[group == i][0] for i in range(len(sizes))) == len(sizes)
-
-
-def test_the_interval_covers_the_truth_about_as_often_as_it_says():
-    rng, covered = np.random.default_rng(0), 0
-    truth = np.zeros(80, int)
-    for _ in range(200):
-        right = rng.uniform(size=(80, 2)) < (0.6, 0.75)
-        one, other = (np.stack([each, ~each], axis=1).astype(float) for each in right.T)
-        found = metrics.paired_difference(metrics.accuracy, one, other, truth, draws=200)
-        covered += found.low <= 0.15 <= found.high
-    assert 178 <= covered <= 199  # 190 of 200 are expected, with a deviation of 3.
-
-
-def test_draws_of_one_class_have_no_area_and_are_left_out():
-    rng = np.random.default_rng(2)
-    truth = np.array([1] + [0] * 19)
-    one, other = rng.dirichlet(np.ones(2), (2, 20))
-    area = functools.partial(metrics.area, positive=(1,))
-    found = metrics.paired_difference(area, one, other, truth, draws=1000)
-    assert 0.3 < found.left_out / 1000 < 0.42  # (19 / 20) ^ 20 = 0.36
-    assert np.isfinite([found.low, found.high]).all()
-    with pytest.raises(ValueError, match="undefined in each of 10 draws"):
-        metrics.paired_difference(area, one, other, np.zeros(20, int), draws=10)
-
-
-def test_the_figures_are_accuracy_and_area_and_the_report_says_what_it_is_of(case, tmp_path):
-    one, other, truth, groups = case
+    groups = tuple(f"p{i}" for i in rng.integers(0, 15, 60))
     rows = crop_modes.agreement("VGG-0.5-400", np.ones((2, 1, 2)), np.ones((2, 1, 2)), {"a": 2})
-    effects = crop_modes.effects(one, other, truth, (2,), groups, draws=50)
-    judged = metrics.judge({"x": other[None, :, None]}, truth, truth, ("a", "b", "c"), (2,))
-    assert [each.figure for each in effects] == ["accuracy", "ROC AUC"]
-    assert effects[0].shared == pytest.approx(judged.accuracies.mean())
-    assert effects[1].shared == pytest.approx(judged.two_class.auc)
-    assert effects[1].change.value == pytest.approx(effects[1].shared - effects[1].exact)
+    names = tuple(f"i{i}" for i in range(60))
+    pair = []
+    for gain in (0.1, 0.6):
+        scores = rng.dirichlet(np.ones(3), 60) + gain * np.eye(3)[truth]
+        scores /= scores.sum(axis=1, keepdims=True)
+        pair.append(Cases(names, ("a", "b", "c"), truth, scores.argmax(axis=1), scores, None, groups, (2,)))
+    effects = crop_modes.effects(*pair, draws=50)
+    judged = judgement.judge(pair[1], draws=50)
+    assert [(each.name, each.other) for each in effects] == [
+        (name, judged.value(name)) for name in ("accuracy", "carcinoma_auc")
+    ]
     text = crop_modes.write(tmp_path, crop_modes.Comparison("60 images", "w", "15 whole groups", ("c",), rows, effects))
     assert "ROC AUC of c against the rest" in text
     assert "paired bootstrap of 15 whole groups, 2000 draws" in text
-    without = crop_modes.effects(one, other, truth, (), groups, draws=50)
+    without = crop_modes.effects(*[dataclasses.replace(each, positive=()) for each in pair], draws=50)
     text = crop_modes.summary(crop_modes.Comparison("60 images", "w", "15 whole groups", (), rows, without))
-    assert [each.figure for each in without] == ["accuracy"]
+    assert [each.name for each in without] == ["accuracy"]
     assert "no ROC AUC: no class counts as positive" in text
 
 
@@ -199,7 +122,7 @@ def test_the_script_describes_trains_and_compares_and_a_second_run_skips(compare
     assert [float(row["relative_error"]) for row in rows] == [row["relative_error"] for row in numbers["agreements"]]
     # The first tap sees little beyond a crop's edge.
     assert all(0.7 < float(row["correlation"]) <= 1 for row in rows if row["tap"] == "block2_conv2")
-    assert [each["figure"] for each in numbers["effects"]] == ["accuracy", "ROC AUC"]
+    assert [each["name"] for each in numbers["effects"]] == ["accuracy", "carcinoma_auc"]
     assert numbers["resampled"].startswith("8 images")
     split, same = ((out / mode / "models" / "folds.csv").read_bytes() for mode in ("exact", "shared"))
     assert split == same

@@ -1,0 +1,154 @@
+"""Whether one method is better than another on the same images: paired intervals, and McNemar's exact test."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy.stats import binomtest
+
+from histojax import intervals, metrics
+from histojax.cases import Cases
+from histojax.errors import InputError
+from histojax.intervals import DRAWS, Interval
+from histojax.metrics import Key
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """How much larger a metric is of the other method.
+
+    Attributes:
+      name, of: the metric's key.
+      one, other: its two values.
+      value: other - one.
+      images: interval of resampled images, the same for both methods.
+      groups: interval of resampled groups; None where they are not known.
+    """
+
+    name: str
+    of: str
+    one: float
+    other: float
+    value: float
+    images: Interval
+    groups: Interval | None
+
+    @property
+    def label(self) -> str:
+        return metrics.LABELS[self.name] + (f", {self.of}" if self.of else "")
+
+    @property
+    def interval(self) -> Interval:
+        """The one to quote: of groups where they are known."""
+        return self.groups or self.images
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Two methods on the same images.
+
+    Attributes:
+      differences: by key, of every metric that both allow.
+      only_one, only_other: images that only the one, or only the other, gets right.
+      p_value: of McNemar's exact two-sided test, which takes images to be independent.
+    """
+
+    differences: dict[Key, Difference]
+    only_one: int
+    only_other: int
+    p_value: float
+
+
+def compare(one: Cases, other: Cases, draws: int = DRAWS) -> Comparison:
+    """Compares two methods by the images that both judged.
+
+    Raises:
+      InputError: they have no image in common, or differ in an image's label or in the classes.
+    """
+    one, other = paired(one, other)
+
+    def both(weights: np.ndarray) -> dict[tuple[str, Key], np.ndarray]:
+        first, second = metrics.figures(one, weights), metrics.figures(other, weights)
+        shared = [key for key in first if key in second]
+        return {("one", key): first[key] for key in shared} | {
+            ("change", key): second[key] - first[key] for key in shared
+        }
+
+    value = both(np.ones((1, len(one.truth))))
+    of_images = sure(both, (one, other), len(one.truth), draws)
+    of_groups = sure(both, (one, other), one.units, draws) if one.units else None
+    differences = {}
+    for key in of_images:
+        first, change = float(value["one", key][0]), float(value["change", key][0])
+        differences[key] = Difference(*key, first, first + change, change, of_images[key], of_groups and of_groups[key])
+    right, also = one.predicted == one.truth, other.predicted == other.truth
+    only_one, only_other = int((right & ~also).sum()), int((~right & also).sum())
+    discordant = only_one + only_other
+    p_value = float(binomtest(only_one, discordant).pvalue) if discordant else 1.0
+    return Comparison(differences, only_one, only_other, p_value)
+
+
+def sure(
+    both: Callable[[np.ndarray], dict[tuple[str, Key], np.ndarray]],
+    pair: tuple[Cases, Cases],
+    groups: Sequence[str] | int,
+    draws: int,
+) -> dict[Key, Interval]:
+    """The interval of each change, images or groups resampled."""
+    value = both(np.ones((1, len(pair[0].truth))))
+    return {
+        key: intervals.interval(
+            float(value["change", key][0]),
+            drawn,
+            min(intervals.count(groups, metrics.witnesses(cases, key)) for cases in pair),
+        )
+        for (kind, key), drawn in intervals.resample(both, groups, draws).items()
+        if kind == "change"
+    }
+
+
+def paired(one: Cases, other: Cases) -> tuple[Cases, Cases]:
+    """The images that both judged, in the order of the first; groups and positive classes are the first's."""
+    if one.classes != other.classes:
+        raise InputError(
+            f"the two judge other classes: {', '.join(one.classes)} and {', '.join(other.classes)}; pass --classes"
+        )
+    place = {name: i for i, name in enumerate(other.names)}
+    common = [i for i, name in enumerate(one.names) if name in place]
+    if not common:
+        raise InputError(f"the two have no image in common: {one.names[0]}, ... and {other.names[0]}, ...")
+    first = take(one, common)
+    second = take(other, [place[name] for name in first.names])
+    if differing := [name for name, a, b in zip(first.names, first.truth, second.truth, strict=True) if a != b]:
+        raise InputError(f"the two have other labels for {len(differing)} images: {', '.join(differing[:5])}")
+    return first, dataclasses.replace(second, groups=first.groups, positive=first.positive)
+
+
+def blend(runs: Sequence[Cases]) -> Cases:
+    """The mean of the scores of several methods, of the images that all judged.
+
+    Raises:
+      InputError: a run has labels alone, or they cannot be paired.
+    """
+    if any(run.scores is None for run in runs):
+        raise InputError("labels alone cannot be blended: every run must have probabilities")
+    common = set.intersection(*(set(run.names) for run in runs))
+    kept = [i for i, name in enumerate(runs[0].names) if name in common]
+    if not kept:
+        raise InputError("the runs have no image in common")
+    first = take(runs[0], kept)
+    scores = np.mean([paired(first, run)[1].scores for run in runs], axis=0)
+    return dataclasses.replace(first, scores=scores, predicted=scores.argmax(axis=1))
+
+
+def take(cases: Cases, order: list[int]) -> Cases:
+    """The cases at these places."""
+    return dataclasses.replace(
+        cases,
+        names=tuple(cases.names[i] for i in order),
+        truth=cases.truth[order],
+        predicted=cases.predicted[order],
+        scores=None if cases.scores is None else cases.scores[order],
+        folds=None if cases.folds is None else cases.folds[order],
+        groups=cases.groups and tuple(cases.groups[i] for i in order),
+    )

@@ -1,0 +1,200 @@
+"""What predictions are worth: every metric with its intervals and its values by fold, the ROC curve with its band,
+calibration, and the operating point for a wished sensitivity.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from sklearn.metrics import roc_curve
+
+from histojax import calibration, intervals, metrics, operating
+from histojax.calibration import Bin, Temperature
+from histojax.cases import Cases
+from histojax.intervals import DRAWS, Interval
+from histojax.metrics import Key
+from histojax.operating import OperatingPoint
+
+GRID = np.linspace(0, 1, 101)  # False positive rates at which the band of the ROC curve is given.
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """One metric.
+
+    Attributes:
+      name, of: its key: a name of `metrics.LABELS`, and a class, a set-point, or nothing.
+      value: over all images.
+      images: interval of resampled images.
+      groups: interval of resampled groups; None where they are not known.
+      by_fold: the metric in each fold, NaN where it is undefined; empty where folds are not known.
+    """
+
+    name: str
+    of: str
+    value: float
+    images: Interval
+    groups: Interval | None
+    by_fold: tuple[float, ...]
+
+    @property
+    def label(self) -> str:
+        """Sensitivity, InSitu."""
+        return metrics.LABELS[self.name] + (f", {self.of}" if self.of else "")
+
+    @property
+    def interval(self) -> Interval:
+        """The one to quote: of groups where they are known."""
+        return self.groups or self.images
+
+    @property
+    def mean(self) -> float:
+        """Over the folds in which it is defined."""
+        return float(metrics.mean_of_defined(np.array(self.by_fold))) if self.by_fold else np.nan
+
+    @property
+    def deviation(self) -> float:
+        """Population standard deviation over those folds, as in the paper's Table 1."""
+        defined = np.array(self.by_fold)[~np.isnan(self.by_fold)] if self.by_fold else np.array([])
+        return float(defined.std()) if defined.size else np.nan
+
+
+@dataclasses.dataclass(frozen=True)
+class Roc:
+    """The ROC curve of the carcinoma score, float64 [M] each, and a pointwise 95 % band, [101], at GRID."""
+
+    false_positive_rate: np.ndarray
+    true_positive_rate: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """What is known of a set of cases.
+
+    Attributes:
+      cases: they.
+      figures: every metric, by key.
+      confusion: int [K, K], rows the truth.
+      roc: None without scores or positive classes, or where all images are of one kind.
+      reliability: None without scores.
+      temperature: None without scores and folds.
+      calibrated: metrics of the tempered scores; empty where there are none.
+      calibrated_reliability: of the tempered scores.
+      operating: None without scores, folds and positive classes.
+    """
+
+    cases: Cases
+    figures: dict[Key, Figure]
+    confusion: np.ndarray
+    roc: Roc | None = None
+    reliability: tuple[Bin, ...] | None = None
+    temperature: Temperature | None = None
+    calibrated: dict[Key, Figure] = dataclasses.field(default_factory=dict)
+    calibrated_reliability: tuple[Bin, ...] | None = None
+    operating: OperatingPoint | None = None
+
+    def value(self, name: str, of: str = "") -> float:
+        """A metric over all images; NaN where the cases do not allow it."""
+        figure = self.figures.get((name, of))
+        return np.nan if figure is None else figure.value
+
+
+def judge(cases: Cases, wished_sensitivity: float = operating.SENSITIVITY, draws: int = DRAWS) -> Judgement:
+    """Judges predictions by everything that they allow."""
+    found = measure(lambda weights: metrics.figures(cases, weights), cases, draws)
+    matrix = metrics.confusion(cases, np.ones((1, len(cases.truth))))[0].astype(int)
+    judgement = Judgement(cases, found, matrix)
+    if cases.scores is None:
+        return judgement
+    judgement = dataclasses.replace(judgement, reliability=calibration.reliability(cases))
+    both_kinds = bool(cases.positive) and 0 < cases.truly.sum() < len(cases.truth)
+    if both_kinds:
+        judgement = dataclasses.replace(judgement, roc=roc(cases, draws))
+    if cases.folds is None or cases.folds.max() < 1:
+        return judgement
+    if both_kinds:
+        point = operating.nested(cases, wished_sensitivity)
+        chosen = measure(lambda weights: operating.figures(point, cases, weights), cases, draws)
+        judgement = dataclasses.replace(judgement, operating=point, figures=found | chosen)
+    tempered = calibration.cross_fitted(cases)
+    return dataclasses.replace(
+        judgement,
+        temperature=tempered,
+        calibrated=measure(lambda weights: calibrated_figures(tempered.cases, weights), cases, draws),
+        calibrated_reliability=calibration.reliability(tempered.cases),
+    )
+
+
+def calibrated_figures(cases: Cases, weights: np.ndarray) -> dict[Key, np.ndarray]:
+    """The metrics that a temperature changes."""
+    found = metrics.of_scores(cases, weights)
+    return {(name, ""): found[name, ""] for name in ("log_loss", "brier", "calibration_error")}
+
+
+def measure(
+    statistic: Callable[[np.ndarray], dict[Key, np.ndarray]], cases: Cases, draws: int = DRAWS
+) -> dict[Key, Figure]:
+    """A statistic of weights [B, N] as figures with intervals and values by fold."""
+    value = statistic(np.ones((1, len(cases.truth))))
+    of_images = sure(statistic, cases, len(cases.truth), draws)
+    of_groups = sure(statistic, cases, cases.units, draws) if cases.units else None
+    by_fold = None
+    if cases.folds is not None:
+        by_fold = statistic((np.arange(cases.folds.max() + 1)[:, None] == cases.folds).astype(np.float64))
+    return {
+        key: Figure(
+            *key,
+            float(value[key][0]),
+            of_images[key],
+            of_groups and of_groups[key],
+            tuple(by_fold[key].tolist()) if by_fold else (),
+        )
+        for key in value
+    }
+
+
+def sure(
+    statistic: Callable[[np.ndarray], dict[Key, np.ndarray]], cases: Cases, groups: Sequence[str] | int, draws: int
+) -> dict[Key, Interval]:
+    """The interval of each figure of a statistic, images or groups resampled."""
+    value = statistic(np.ones((1, len(cases.truth))))
+    found = intervals.resample(statistic, groups, draws)
+    return {
+        key: intervals.interval(
+            float(value[key][0]),
+            drawn,
+            intervals.count(groups, metrics.witnesses(cases, key)),
+            metrics.BOUNDS.get(key[0], (0.0, 1.0)),
+        )
+        for key, drawn in found.items()
+    }
+
+
+def roc(cases: Cases, draws: int = DRAWS) -> Roc:
+    """The ROC curve of the carcinoma score with its band, of groups where they are known."""
+    score, truly = metrics.positive_score(cases.scores, cases.positive), cases.truly
+    groups = cases.units or len(score)
+    order = np.argsort(-score, kind="stable")
+    ends = np.flatnonzero(np.diff(score[order], append=-np.inf) < 0)  # Of each run of equal scores.
+    drawn = [
+        curve
+        for weights in intervals.draws(groups, draws)
+        for curve in sampled_curves(weights[:, order], truly[order], ends)
+    ]
+    units = intervals.count(groups)
+    band = np.array([intervals.percentiles(column, units) for column in np.array(drawn).T])
+    false_positive_rate, true_positive_rate, _ = roc_curve(truly, score, drop_intermediate=False)
+    return Roc(false_positive_rate, true_positive_rate, band[:, 0], band[:, 1])
+
+
+def sampled_curves(weights: np.ndarray, truly: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
+    """True positive rates at GRID of each draw that has both kinds: [B, N], bool [N], int [M]; best score first."""
+    found = np.cumsum(weights * truly, axis=1)[:, ends]
+    false = np.cumsum(weights * ~truly, axis=1)[:, ends]
+    return [
+        np.interp(GRID, np.append(0, f / f[-1]), np.append(0, t / t[-1]))
+        for t, f in zip(found, false, strict=True)
+        if t[-1] and f[-1]
+    ]

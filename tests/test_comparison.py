@@ -1,0 +1,106 @@
+"""Paired differences: the same draws for both methods, McNemar's test by SciPy, and what cannot be paired."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from histojax import comparison, intervals, metrics
+from histojax.cases import Cases
+from histojax.errors import InputError
+
+
+def two_methods(n: int = 90, seed: int = 1) -> tuple[Cases, Cases]:
+    rng = np.random.default_rng(seed)
+    truth = np.arange(n) % 3
+    groups = tuple(f"p{i}" for i in rng.integers(0, 20, n))
+    found = []
+    for gain in (0.1, 0.6):
+        scores = rng.dirichlet(np.ones(3), n) + gain * np.eye(3)[truth]
+        scores /= scores.sum(axis=1, keepdims=True)
+        names = tuple(f"i{i}" for i in range(n))
+        found.append(Cases(names, ("a", "b", "c"), truth, scores.argmax(axis=1), scores, None, groups, (2,)))
+    return tuple(found)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_the_paired_interval_is_that_of_a_plain_loop(grouped):
+    one, other = two_methods()
+    if not grouped:
+        one = dataclasses.replace(one, groups=None)
+    found = comparison.compare(one, other, draws=300).differences["accuracy", ""]
+    drawn = []
+    for weights in intervals.draws(one.units if grouped else 90, 300):
+        for row in weights.astype(int):
+            images = np.repeat(np.arange(90), row)
+            right = [np.mean(each.predicted[images] == each.truth[images]) for each in (one, other)]
+            drawn.append(right[1] - right[0])
+    units = intervals.count(one.groups) if grouped else 90
+    value = np.mean(other.predicted == other.truth) - np.mean(one.predicted == one.truth)
+    expected = intervals.interval(value, np.array(drawn), units)
+    assert (found.one, found.other) == pytest.approx((np.mean(one.predicted == one.truth), found.one + found.value))
+    assert (found.interval.low, found.interval.high) == pytest.approx((expected.low, expected.high))
+    assert 0 < found.interval.low < found.value < found.interval.high
+
+
+def test_no_difference_is_zero_and_swapping_turns_the_sign():
+    one, other = two_methods()
+    same = comparison.compare(one, one, draws=100)
+    assert (same.only_one, same.only_other, same.p_value) == (0, 0, 1.0)
+    assert all(each.value == 0 and each.interval.low == each.interval.high == 0 for each in same.differences.values())
+    there, back = comparison.compare(one, other, draws=100), comparison.compare(other, one, draws=100)
+    for key, each in there.differences.items():
+        assert back.differences[key].value == pytest.approx(-each.value, abs=1e-12)
+        assert back.differences[key].interval.low == pytest.approx(-each.interval.high, abs=1e-12)
+    assert (there.only_one, there.only_other) == (back.only_other, back.only_one)
+
+
+def test_mcnemars_exact_test_is_twice_the_binomial_tail():
+    one, other = two_methods()
+    found = comparison.compare(one, other, draws=20)
+    right, also = one.predicted == one.truth, other.predicted == other.truth
+    assert found.only_one == np.sum(right & ~also)
+    assert found.only_other == np.sum(~right & also)
+    b, n = min(found.only_one, found.only_other), found.only_one + found.only_other
+    assert found.p_value == pytest.approx(min(1, 2 * binom.cdf(b, n, 0.5)), abs=1e-12)
+
+
+def test_every_metric_that_both_allow_is_compared():
+    one, other = two_methods()
+    labels_only = dataclasses.replace(other, scores=None)
+    found = comparison.compare(one, labels_only, draws=20).differences
+    assert ("accuracy", "") in found
+    assert ("log_loss", "") not in found
+    assert set(comparison.compare(one, other, draws=20).differences) == set(metrics.figures(one, np.ones((1, 90))))
+
+
+def test_images_are_paired_by_name_whatever_their_order():
+    one, other = two_methods()
+    order = np.random.default_rng(0).permutation(90)[:70].tolist()
+    shuffled = comparison.take(other, order)
+    kept = comparison.take(one, sorted(order))
+    straight = comparison.compare(kept, comparison.take(other, sorted(order)), draws=50)
+    assert comparison.compare(one, shuffled, draws=50) == straight
+
+
+def test_what_cannot_be_paired_is_refused():
+    one, other = two_methods()
+    with pytest.raises(InputError, match="no image in common"):
+        comparison.compare(one, dataclasses.replace(other, names=tuple(f"x{i}" for i in range(90))))
+    with pytest.raises(InputError, match="other labels for 90 images"):
+        comparison.compare(one, dataclasses.replace(other, truth=(other.truth + 1) % 3))
+    with pytest.raises(InputError, match="other classes: a, b, c and a, b, d"):
+        comparison.compare(one, dataclasses.replace(other, classes=("a", "b", "d")))
+
+
+@pytest.mark.slow
+def test_the_paired_interval_covers_the_true_difference():
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(1000):
+        right = rng.uniform(size=(150, 2)) < (0.7, 0.8)
+        truth = np.zeros(150, int)
+        pair = [Cases(tuple(map(str, range(150))), ("a", "b"), truth, (~each).astype(int)) for each in right.T]
+        found = comparison.compare(*pair, draws=400).differences["accuracy", ""].interval
+        held += found.low <= 0.1 <= found.high
+    assert 930 <= held <= 970

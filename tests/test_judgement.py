@@ -1,0 +1,133 @@
+"""A judgement holds what its cases allow; and from a table of the paper's own size come the paper's own figures."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+
+from histojax import calibration, judgement
+from histojax.cases import Cases
+from histojax.config import BACH_CLASSES
+from histojax.report import published
+from tests import samples
+
+DRAWS = 60
+
+
+def cases_of(n: int = 120, k: int = 4, seed: int = 0) -> Cases:
+    rng = np.random.default_rng(seed)
+    truth = np.arange(n) % k
+    scores = rng.dirichlet(np.ones(k), n) + 0.5 * np.eye(k)[truth]
+    scores /= scores.sum(axis=1, keepdims=True)
+    groups = tuple(f"g{i // 4}" if i % 7 else "" for i in range(n))
+    classes = BACH_CLASSES if k == 4 else tuple(f"class{i}" for i in range(k))
+    names = tuple(f"i{i}" for i in range(n))
+    return Cases(
+        names,
+        classes,
+        truth,
+        scores.argmax(axis=1),
+        scores,
+        np.arange(n) // k % 5,
+        groups,
+        (k - 1,) if k == 2 else (k - 2, k - 1),
+    )
+
+
+def test_figures_have_values_by_fold_and_both_intervals():
+    cases = cases_of()
+    judged = judgement.judge(cases, draws=DRAWS)
+    accuracy = judged.figures["accuracy", ""]
+    right = cases.predicted == cases.truth
+    assert accuracy.value == right.mean()
+    assert accuracy.by_fold == pytest.approx([right[cases.folds == fold].mean() for fold in range(5)])
+    assert accuracy.mean == pytest.approx(np.mean(accuracy.by_fold))
+    assert accuracy.deviation == pytest.approx(np.std(accuracy.by_fold))
+    assert accuracy.interval == accuracy.groups != accuracy.images
+    np.testing.assert_array_equal(judged.confusion, reference.confusion_matrix(cases.truth, cases.predicted))
+    alone = judgement.judge(dataclasses.replace(cases, groups=None), draws=DRAWS).figures["accuracy", ""]
+    assert (alone.groups, alone.interval) == (None, accuracy.images)
+    assert judged.value("accuracy") == accuracy.value
+    assert np.isnan(judged.value("accuracy", "nonsense"))
+
+
+def test_the_roc_curve_is_scikit_learns_inside_its_band():
+    cases = cases_of(400)
+    roc = judgement.roc(cases, draws=200)
+    assert (roc.false_positive_rate[0], roc.true_positive_rate[-1]) == (0, 1)
+    score = cases.scores[:, 2:].max(axis=1) / (cases.scores[:, 2:].max(axis=1) + cases.scores[:, :2].max(axis=1))
+    area = np.trapezoid(roc.true_positive_rate, roc.false_positive_rate)
+    assert area == pytest.approx(reference.roc_auc_score(cases.truth >= 2, score), abs=1e-12)
+    at_grid = np.interp(judgement.GRID[5:-5], roc.false_positive_rate, roc.true_positive_rate)
+    assert np.mean((roc.low[5:-5] <= at_grid) & (at_grid <= roc.high[5:-5])) > 0.95
+    assert (np.diff(roc.low) >= -1e-12).all()
+
+
+def test_a_sampled_curve_is_that_of_copies():
+    cases = cases_of(60)
+    score, truly = cases.scores[:, 3], cases.truth == 3
+    counts = np.random.default_rng(0).integers(0, 3, 60)
+    order = np.argsort(-score, kind="stable")
+    ends = np.flatnonzero(np.diff(score[order], append=-np.inf) < 0)
+    found = judgement.sampled_curves(counts[None, order].astype(float), truly[order], ends)[0]
+    copies = np.repeat(np.arange(60), counts)
+    false, true, _ = reference.roc_curve(truly[copies], score[copies], drop_intermediate=False)
+    np.testing.assert_allclose(np.trapezoid(found, judgement.GRID), np.trapezoid(true, false), atol=0.02)
+    assert judgement.sampled_curves((truly[order] * 1.0)[None], truly[order], ends) == []
+
+
+def test_a_judgement_holds_what_its_cases_allow():
+    cases = cases_of()
+    whole = judgement.judge(cases, 0.9, draws=DRAWS)
+    assert whole.operating.wished == 0.9
+    assert ("carcinoma_sensitivity", "nested") in whole.figures
+    expected = calibration.cross_fitted(cases)
+    assert whole.temperature.by_fold == expected.by_fold
+    assert set(whole.calibrated) == {("log_loss", ""), ("brier", ""), ("calibration_error", "")}
+    no_folds = judgement.judge(dataclasses.replace(cases, folds=None), draws=DRAWS)
+    assert (no_folds.temperature, no_folds.operating, no_folds.calibrated) == (None, None, {})
+    assert no_folds.figures["accuracy", ""].by_fold == ()
+    assert np.isnan(no_folds.figures["accuracy", ""].mean)
+    one_fold = judgement.judge(dataclasses.replace(cases, folds=np.zeros(120, int)), draws=DRAWS)
+    assert one_fold.operating is None
+    labels = judgement.judge(dataclasses.replace(cases, scores=None), draws=DRAWS)
+    assert (labels.roc, labels.reliability) == (None, None)
+    nobody = judgement.judge(dataclasses.replace(cases, positive=()), draws=DRAWS)
+    assert (nobody.roc, nobody.operating) == (None, None)
+    assert nobody.temperature is not None
+
+
+def test_an_undefined_fold_is_left_out_of_the_mean():
+    cases = cases_of(40, 2)
+    sorted_folds = dataclasses.replace(cases, folds=(cases.truth == 1).astype(int), positive=(1,))
+    found = judgement.judge(sorted_folds, draws=DRAWS)
+    assert np.isnan(found.figures["carcinoma_auc", ""].by_fold).all()
+    sensitivity = found.figures["sensitivity", "class1"]
+    assert np.isnan(sensitivity.by_fold[0])
+    assert sensitivity.mean == sensitivity.by_fold[1]
+
+
+@pytest.mark.parametrize(("n", "k"), [(40, 2), (90, 9), (12, 3)])
+def test_any_number_of_classes(n, k):
+    found = judgement.judge(cases_of(n, k), draws=DRAWS)
+    assert found.confusion.shape == (k, k)
+    assert np.isfinite(found.value("accuracy"))
+
+
+def test_the_published_figures_come_from_predictions_like_the_papers():
+    judged = judgement.judge(samples.published_predictions(), draws=20)
+    by_fold = 100 * np.array(judged.figures["accuracy", ""].by_fold)
+    np.testing.assert_allclose(by_fold, published.ACCURACY["Model fusion"], atol=1e-9)
+    accuracy, two = judged.figures["accuracy", ""], judged.figures["carcinoma_accuracy", ""]
+    printed = (round(100 * accuracy.mean, 1), round(100 * accuracy.deviation, 1))
+    # 87.25 is printed as 87.2.
+    assert (printed[0] in (87.2, 87.3), printed[1]) == (True, published.MEAN_AND_DEVIATION["Model fusion"][1])
+    assert round(100 * two.mean, 1) in (93.7, 93.8)
+    assert round(100 * two.deviation, 1) == published.TWO_CLASS_ACCURACY[1]
+    for point, (sensitivity, specificity) in published.SET_POINTS.items():
+        assert 100 * judged.value("carcinoma_sensitivity", f"{point:.2f}") == pytest.approx(sensitivity)
+        assert 100 * judged.value("carcinoma_specificity", f"{point:.2f}") == pytest.approx(specificity)
+    assert round(judged.value("carcinoma_auc"), 3) == published.TWO_CLASS_AUC
+    missed = judged.confusion[:, :2].sum(axis=1)
+    assert (missed[2], missed[3]) == (9, 5)

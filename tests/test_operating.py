@@ -1,0 +1,65 @@
+"""The threshold for a wished sensitivity by hand, and that no image is judged by a threshold it helped to choose."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from histojax import operating
+from histojax.cases import Cases
+
+
+@pytest.mark.parametrize(
+    ("wished", "expected"), [(1.0, 0.1), (0.9, 0.1), (0.8, 0.3), (0.75, 0.3), (0.6, 0.4), (0.2, 0.9), (0.1, 0.9)]
+)
+def test_the_threshold_is_the_highest_that_finds_enough(wished, expected):
+    score = np.array([0.1, 0.3, 0.4, 0.7, 0.9, 0.95, 0.2])
+    truly = np.array([True] * 5 + [False] * 2)
+    assert operating.threshold(score, truly, wished) == expected
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.01, 1.0), st.integers(1, 60))
+@settings(max_examples=60, deadline=None)
+def test_the_wished_sensitivity_is_reached_and_no_higher_score_would_reach_it(seed, wished, carcinomas):
+    rng = np.random.default_rng(seed)
+    score = rng.integers(0, 30, carcinomas + 20) / 30
+    truly = np.arange(len(score)) < carcinomas
+    chosen = operating.threshold(score, truly, wished)
+    assert np.mean(score[truly] >= chosen) >= wished - 1e-9
+    for higher in score[truly & (score > chosen)]:
+        assert np.mean(score[truly] >= higher) < wished
+
+
+def cases_of(seed: int = 0) -> Cases:
+    rng = np.random.default_rng(seed)
+    truth = np.arange(120) % 2
+    malignant = np.clip(rng.normal(0.35 + 0.3 * truth, 0.2), 0.01, 0.99)
+    scores = np.stack([1 - malignant, malignant], axis=1)
+    names = tuple(map(str, range(120)))
+    return Cases(names, ("n", "p"), truth, scores.argmax(axis=1), scores, np.arange(120) % 5, None, (1,))
+
+
+def test_a_fold_does_not_choose_its_own_threshold():
+    cases = cases_of()
+    there = cases.folds == 2
+    before = operating.nested(cases, 0.9)
+    assert before.thresholds[2] == operating.threshold(cases.scores[~there, 1], cases.truly[~there], 0.9)
+    np.testing.assert_array_equal(before.called[there], cases.scores[there, 1] >= before.thresholds[2])
+    after = operating.nested(dataclasses.replace(cases, truth=np.where(there, 1 - cases.truth, cases.truth)), 0.9)
+    assert after.thresholds[2] == before.thresholds[2]
+    np.testing.assert_array_equal(after.called[there], before.called[there])
+
+
+def test_the_nested_figures_are_counted_and_fall_short_of_the_choice_on_all_images_only_a_little():
+    cases = cases_of()
+    point = operating.nested(cases, 0.9)
+    found = operating.figures(point, cases, np.ones((1, 120)))
+    assert found["carcinoma_sensitivity", "nested"][0] == np.mean(point.called[cases.truly])
+    assert found["carcinoma_specificity", "nested"][0] == np.mean(~point.called[~cases.truly])
+    assert found["carcinoma_sensitivity", "nested"][0] == pytest.approx(0.9, abs=0.06)
+
+
+def test_without_carcinomas_to_choose_by_everything_is_called():
+    assert operating.threshold(np.array([0.2, 0.6]), np.array([False, False]), 0.95) == 0
