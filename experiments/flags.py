@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import app, flags, logging
 
@@ -14,11 +14,15 @@ from histojax.config import PRESETS, Protocol, View
 from histojax.errors import InputError
 from histojax.files import as_path, is_local
 
+if TYPE_CHECKING:
+    from histojax.datasets import Dataset
+    from histojax.folds import Folds
+
 FLAGS = flags.FLAGS
 
 
 def define_protocol(*parts: str) -> None:
-    """Defines --protocol, and a flag for each field of its `extraction` and `boosting` parts."""
+    """Defines --protocol, and a flag for each field of its parts, such as `extraction` and `boosting`."""
     flags.DEFINE_enum("protocol", "paper", list(PRESETS), "Preset that the flags below start from.")
     for part in parts:
         for field in dataclasses.fields(getattr(PRESETS["paper"], part)):
@@ -71,11 +75,48 @@ def define_bool(name: str, text: str) -> None:
     flags.DEFINE_bool(name, False, text)
 
 
+def define_list(name: str, text: str, required: bool = False) -> None:
+    """Names, separated by commas."""
+    flags.DEFINE_list(name, None, text, required=required)
+
+
 def define_data(required: bool = True) -> None:
     """Where labelled images are."""
     text = "Labelled images: a folder of class folders, BACH's folder as unzipped, or a table image,label[,group]."
     define_path("data", text, required)
     flags.DEFINE_list("classes", None, "Class names in the order wished; by default BACH's order, else alphabetical.")
+
+
+def define_folds() -> None:
+    """How the labelled images are split, and what their groups are."""
+    text = "stratified by class; grouped: whole patients or slides too (where they are known, the default); or paper."
+    flags.DEFINE_enum("fold_maker", None, config.FOLD_MAKERS, text)
+    define_path("groups", "Table of the patient or slide of each image: CSV, or BACH's patient spreadsheet.", False)
+    flags.DEFINE_string("group_column", None, "Its column of groups, where the header does not tell.")
+    text = "An image of unknown group is one of its own, or of one group together, or only trained on."
+    flags.DEFINE_enum("unknown_groups", "own", config.UNKNOWN_GROUPS, text)
+    define_path("paper_folds", "The authors' folds-10.pkl, for --fold_maker=paper.", False)
+
+
+def dataset() -> "Dataset":
+    """The labelled images of --data, with the groups of --groups."""
+    from histojax import datasets
+    from histojax.datasets import groups
+
+    found = datasets.load(path("data"), classes())
+    return groups.attach(found, path("groups"), FLAGS.group_column) if FLAGS.groups else found
+
+
+def split(models: Path, data: "Dataset", count: int, seed: int) -> "Folds":
+    """The split in the models' folder, or a new one by the flags, saved there."""
+    from histojax import ensembles, folds, paper_folds  # Here alone: extraction needs no scikit-learn.
+
+    if (FLAGS.fold_maker == "paper") != bool(FLAGS.paper_folds):
+        raise InputError("--fold_maker=paper and --paper_folds=folds-10.pkl go together")
+    paper = paper_folds.read(path("paper_folds"), data) if FLAGS.paper_folds else None
+    return folds.load_or_make(
+        models / ensembles.FOLDS, data, count, seed, paper or FLAGS.fold_maker, FLAGS.unknown_groups
+    )
 
 
 def refuse_inside_data(*names: str) -> None:
@@ -96,11 +137,35 @@ def classes() -> tuple[str, ...] | None:
     return tuple(FLAGS.classes) if FLAGS.classes else None
 
 
-def define_ensemble(workers: int) -> None:
-    """What the ensemble is trained on, and by how many processes."""
+def define_ensemble(workers: int | None = None) -> None:
+    """What the ensemble is trained on, and by how many processes, where it is trained by some."""
     text = "Configurations to train on, such as ResNet-0.5-400; by default all that are found."
     flags.DEFINE_list("configurations", None, text)
-    flags.DEFINE_integer("workers", workers, "Training processes, of one thread each.", lower_bound=1)
+    if workers is not None:
+        flags.DEFINE_integer("workers", workers, "Training processes, of one thread each.", lower_bound=1)
+
+
+def configurations() -> tuple[str, ...]:
+    """Those of --configurations, or all that --descriptors holds.
+
+    Raises:
+      InputError: it holds none, or not those.
+    """
+    from histojax import store
+
+    descriptors = path("descriptors")
+    found = store.configurations(descriptors)
+    if not found:
+        raise InputError(f"{descriptors} holds no descriptors: run experiments.extract first")
+    if unknown := sorted(set(FLAGS.configurations or ()) - set(found)):
+        raise InputError(f"{descriptors} has no descriptors of {', '.join(unknown)}; it has {', '.join(found)}")
+    return tuple(FLAGS.configurations or found)
+
+
+def define_weights() -> None:
+    """Where ImageNet weights are."""
+    define_path("weights_dir", "Folder with the official weight files, for machines without network.", required=False)
+    define_path("weights_cache", "Folder for weight files ($HISTOJAX_CACHE or ~/.cache/histojax).", required=False)
 
 
 def define_computing() -> None:
@@ -110,8 +175,7 @@ def define_computing() -> None:
     )
     text += "by default what memory allows, tried once and remembered in the cache."
     flags.DEFINE_integer("crops_per_step", None, text, lower_bound=1)
-    define_path("weights_dir", "Folder with the official weight files, for machines without network.", required=False)
-    define_path("weights_cache", "Folder for weight files ($HISTOJAX_CACHE or ~/.cache/histojax).", required=False)
+    define_weights()
     text = "xla, or pallas: the fused pooling kernel, for --crop_mode=exact on a GPU (interpreted, so slow, on a CPU)."
     flags.DEFINE_enum("pooling", "xla", ["xla", "pallas"], text)
     text = "Folder, or gs:// path, to keep compiled programs in, so that a later run need not compile them again."
@@ -161,6 +225,12 @@ def define_positive() -> None:
     """Which classes are carcinoma."""
     text = "Classes that count as carcinoma; by default InSitu and Invasive, or the second of two classes."
     flags.DEFINE_list("positive_classes", [], text)
+
+
+def define_sensitivity() -> None:
+    """What the operating point is to reach."""
+    text = "Sensitivity for carcinoma that the operating point is chosen for, on other folds than it is judged on."
+    flags.DEFINE_float("sensitivity", 0.95, text, lower_bound=0.01, upper_bound=1.0)
 
 
 def run(main: Callable[[], None], doc: str) -> None:

@@ -1,6 +1,7 @@
 """Every number of a protocol and its default, as frozen dataclasses and one table of presets.
 
-A descriptor is decided by `Extraction` (with the constants of `stain.py`), a model by `Boosting` and the folds.
+A descriptor is decided by `Extraction` (with the constants of `stain.py`), a model by the folds and by `Boosting`,
+`Probe` for a head, or `Finetune` for a fine-tuned encoder.
 """
 
 import dataclasses
@@ -16,6 +17,10 @@ ENCODERS = ("ResNet", "Inception", "VGG")
 CROP_MODES = ("exact", "shared")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 BOOSTS = ("paper", "fast")
+FOLD_MAKERS = ("stratified", "grouped", "paper")
+UNKNOWN_GROUPS = ("own", "together", "train_only")
+HEADS = ("linear", "hidden")
+BLOCKS = ("last", "all")
 SHARED = "-shared"  # Ends the name of a configuration in crop mode shared.
 
 # Carcinoma scores at and above a set-point are called positive; the paper's Fig. 4.
@@ -93,11 +98,48 @@ class Boosting:
 
 
 @dataclasses.dataclass(frozen=True)
+class Probe:
+    """Heads on frozen descriptors, trained by Adam, and the ensemble's size, which is that of the trees."""
+
+    folds: int = Boosting.folds
+    fold_seed: int = Boosting.fold_seed
+    seeds: int = Boosting.seeds
+    head: str = "linear"
+    hidden_units: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-3
+    batch_rows: int = 128
+    epochs: int = 200
+    patience: int = 20
+    validation_parts: int = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Finetune:
+    """Encoders trained further on crops, by AdamW, and the ensemble's size."""
+
+    folds: int = Boosting.folds
+    fold_seed: int = Boosting.fold_seed
+    seeds: int = 1
+    blocks: str = "last"
+    head_learning_rate: float = 1e-3
+    body_learning_rate: float = 1e-5
+    weight_decay: float = 1e-3
+    batch_crops: int = 16
+    crops_per_epoch: int = 4
+    epochs: int = 10
+    warmup_epochs: int = 1
+    validation_parts: int = 6
+
+
+@dataclasses.dataclass(frozen=True)
 class Protocol:
     """Images to models."""
 
     extraction: Extraction = Extraction()
     boosting: Boosting = Boosting()
+    probe: Probe = Probe()
+    finetune: Finetune = Finetune()
 
     @property
     def models(self) -> int:
@@ -116,6 +158,8 @@ PRESETS = {
     "demo": Protocol(
         extraction=Extraction(views=(View(0.5, 96), View(0.5, 160)), augmentations=2, crops=5, weights="random"),
         boosting=Boosting(folds=4, seeds=2, rounds=30),
+        probe=Probe(folds=4, seeds=2, validation_parts=3),
+        finetune=Finetune(folds=4, batch_crops=8, crops_per_epoch=2, epochs=3, validation_parts=3),
     ),
 }
 
@@ -138,13 +182,27 @@ HELP = {
     "fold_seed": "seed of the split into folds",
     "seeds": "models with different seeds per fold and configuration",
     "rounds": "boosting rounds",
-    "learning_rate": "LightGBM's learning_rate",
+    "learning_rate": "LightGBM's learning_rate, or Adam's",
     "num_leaves": "LightGBM's num_leaves",
     "max_depth": "LightGBM's max_depth",
     "feature_fraction": "LightGBM's feature_fraction",
     "bagging_fraction": "LightGBM's bagging_fraction",
-    "boost": "paper (the paper's trees, bit for bit) or fast (fewer bins, quantised gradients)",
+    "boost": "paper (the paper's trees, bit for bit) or fast (15 bins, rows drawn anew each round)",
     "bagging_freq": "LightGBM's bagging_freq; 0, as in the paper, makes bagging inert",
+    "head": "linear, or hidden (one hidden layer with ReLU)",
+    "hidden_units": "units of the hidden layer",
+    "weight_decay": "L2 penalty of a head's kernels (half of it times their sum of squares is added to the loss), or "
+    "AdamW's decay of kernels",
+    "batch_rows": "descriptors in a minibatch; each augmentation of an image is one",
+    "epochs": "epochs of training, the most of them where training stops early; the best one is kept",
+    "patience": "epochs without a lower validation loss after which training stops; the best epoch is kept",
+    "validation_parts": "parts that the training images of a fold fall into; one of them decides which epoch is kept",
+    "blocks": "last (the layers at the coarsest resolution are trained) or all",
+    "head_learning_rate": "AdamW's peak learning rate of the new head",
+    "body_learning_rate": "AdamW's peak learning rate of the encoder's trained layers",
+    "batch_crops": "crops that a step of training takes",
+    "crops_per_epoch": "random crops of each training image in an epoch",
+    "warmup_epochs": "epochs in which learning rates rise; after them they fall to zero along a cosine",
 }
 
 
@@ -163,7 +221,8 @@ def in_order(configurations: Iterable[str]) -> tuple[str, ...]:
 
 def check(protocol: Protocol) -> None:
     """Raises InputError naming the first value that makes no sense."""
-    extraction, boosting = protocol.extraction, protocol.boosting
+    extraction, boosting, probe = protocol.extraction, protocol.boosting, protocol.probe
+    finetune = protocol.finetune
     rules = [
         ("encoders", extraction.encoders, "at least one, none twice", unique(extraction.encoders)),
         ("encoders", extraction.encoders, "of ResNet, Inception, VGG", {*extraction.encoders} <= {*ENCODERS}),
@@ -190,6 +249,29 @@ def check(protocol: Protocol) -> None:
         ("bagging_fraction", boosting.bagging_fraction, "above 0, at most 1", 0 < boosting.bagging_fraction <= 1),
         ("boost", boosting.boost, "paper or fast", boosting.boost in BOOSTS),
         ("bagging_freq", boosting.bagging_freq, "at least 0", boosting.bagging_freq >= 0),
+        ("folds", probe.folds, "at least 2", probe.folds >= 2),
+        ("fold_seed", probe.fold_seed, "0 to 2^32 - 1", 0 <= probe.fold_seed < 2**32),
+        ("seeds", probe.seeds, "at least 1", probe.seeds >= 1),
+        ("head", probe.head, "linear or hidden", probe.head in HEADS),
+        ("hidden_units", probe.hidden_units, "at least 1", probe.hidden_units >= 1),
+        ("learning_rate", probe.learning_rate, "above 0", 0 < probe.learning_rate < float("inf")),
+        ("weight_decay", probe.weight_decay, "0 or more", 0 <= probe.weight_decay < float("inf")),
+        ("batch_rows", probe.batch_rows, "at least 1", probe.batch_rows >= 1),
+        ("epochs", probe.epochs, "at least 1", probe.epochs >= 1),
+        ("patience", probe.patience, "at least 1", probe.patience >= 1),
+        ("validation_parts", probe.validation_parts, "at least 2", probe.validation_parts >= 2),
+        ("folds", finetune.folds, "at least 2", finetune.folds >= 2),
+        ("fold_seed", finetune.fold_seed, "0 to 2^32 - 1", 0 <= finetune.fold_seed < 2**32),
+        ("seeds", finetune.seeds, "at least 1", finetune.seeds >= 1),
+        ("blocks", finetune.blocks, "last or all", finetune.blocks in BLOCKS),
+        ("head_learning_rate", finetune.head_learning_rate, "above 0", 0 < finetune.head_learning_rate < float("inf")),
+        ("body_learning_rate", finetune.body_learning_rate, "above 0", 0 < finetune.body_learning_rate < float("inf")),
+        ("weight_decay", finetune.weight_decay, "0 or more", 0 <= finetune.weight_decay < float("inf")),
+        ("batch_crops", finetune.batch_crops, "at least 1", finetune.batch_crops >= 1),
+        ("crops_per_epoch", finetune.crops_per_epoch, "at least 1", finetune.crops_per_epoch >= 1),
+        ("warmup_epochs", finetune.warmup_epochs, "at least 0", finetune.warmup_epochs >= 0),
+        ("epochs", finetune.epochs, "above warmup_epochs", finetune.epochs > finetune.warmup_epochs),
+        ("validation_parts", finetune.validation_parts, "at least 2", finetune.validation_parts >= 2),
     ]  # fmt: skip
     for name, value, expected, holds in rules:
         if not holds:

@@ -20,8 +20,6 @@ from histojax.errors import InputError
 COLUMNS = ("image", "label", "fold")
 GROUP = "group"
 TRAIN_ONLY = -1
-MAKERS = ("stratified", "grouped", "paper")
-UNKNOWN_GROUPS = ("own", "together", "train_only")
 GIVEN = "given (folds.csv was there)"
 
 
@@ -182,23 +180,52 @@ def load(path: Path, classes: tuple[str, ...]) -> Folds:
 
 
 def load_or_make(
-    path: Path, dataset: Dataset, count: int, seed: int, maker: str | None = None, unknown_groups: str = "own"
+    path: Path,
+    dataset: Dataset,
+    count: int,
+    seed: int,
+    maker: str | Folds | None = None,
+    unknown_groups: str = "own",
 ) -> Folds:
     """The folds saved at `path`, which must fit the data set, or new ones as by `make`, saved there.
 
+    Args:
+      path: of folds.csv.
+      dataset: the images.
+      count: F.
+      seed: of the shuffle.
+      maker: as of `make`; or a split made elsewhere, to be saved, or found saved already.
+      unknown_groups: as of `make`.
+
     Raises:
-      InputError: the saved folds are of other images, labels or another number, or split a group.
+      InputError: the saved folds are of other images, labels or another number, split a group, or are not those given.
     """
+    given = maker if isinstance(maker, Folds) else None
     if not path.exists():
-        folds = make(dataset, count, seed, maker, unknown_groups)
+        folds = given or make(dataset, count, seed, maker, unknown_groups)
+        require_count(folds, count, given.origin if given else path)
         save(folds, path)
         return folds
-    return adopt(path, dataset, count, maker)
+    found = adopt(path, dataset, count, "paper" if given else maker)
+    if given and not np.array_equal(found.folds, given.folds):
+        raise InputError(f"{path} is another split than {given.origin}: remove it, or name another folder")
+    return found
 
 
-def adopt(path: Path, dataset: Dataset, count: int, maker: str | None) -> Folds:
-    """The folds saved at `path`, with the groups that are known today; in the order of the data set."""
-    folds = load(path, dataset.classes)
+def require_count(folds: Folds, count: int, source: Path | str) -> None:
+    """Raises InputError where a split has another number of folds."""
+    if folds.count != count:
+        raise InputError(
+            f"{source} has {folds.count} folds, asked for {count}: pass --folds={folds.count} or remove it"
+        )
+
+
+def fitted(folds: Folds, dataset: Dataset, path: Path) -> Folds:
+    """Folds loaded from `path` in the order of the data set, with the groups that are known today.
+
+    Raises:
+      InputError: they are of other images or labels.
+    """
     there = dict(zip(folds.names, folds.labels.tolist(), strict=True))
     here = dict(zip(dataset.names, dataset.labels, strict=True))
     if differing := sorted(name for name in there | here if there.get(name) != here.get(name)):
@@ -206,11 +233,16 @@ def adopt(path: Path, dataset: Dataset, count: int, maker: str | None) -> Folds:
             f"{path} and the data differ in {len(differing)} images or their labels ({', '.join(differing[:5])}): "
             "remove the file to split anew, or name the data it was made for"
         )
-    if folds.count != count:
-        raise InputError(f"{path} has {folds.count} folds, asked for {count}: pass --folds={folds.count} or remove it")
     place = {name: i for i, name in enumerate(folds.names)}
     ordered = folds.take(np.array([place[name] for name in dataset.names]))
-    ordered = dataclasses.replace(ordered, groups=dataset.groups or ordered.groups)
+    return ordered if dataset.groups is None else dataclasses.replace(ordered, groups=dataset.groups)
+
+
+def adopt(path: Path, dataset: Dataset, count: int, maker: str | None) -> Folds:
+    """The folds saved at `path`, made to fit the data set; saved again where that changes them."""
+    folds = load(path, dataset.classes)
+    ordered = fitted(folds, dataset, path)
+    require_count(folds, count, path)
     if maker in (None, "grouped") and (torn := torn_groups(ordered)):
         raise InputError(
             f"{path} splits groups over folds ({', '.join(torn[:5])}): remove it to split by group, or pass "

@@ -154,3 +154,88 @@ def test_saved_folds_that_split_a_group_are_refused(tmp_path):
     grouped = dataset(list(PLAIN.labels), ["same"] * 15 + [f"g{i}" for i in range(14)])
     with pytest.raises(InputError, match=r"splits groups over folds \(same\)"):
         folds.load_or_make(tmp_path / "folds.csv", grouped, 3, seed=0)
+
+
+UNKNOWN = dataset([i % 2 for i in range(40)], [f"p{i // 4}" if i < 24 else "" for i in range(40)])
+
+
+def where(made: folds.Folds) -> dict[str, set[int]]:
+    found = collections.defaultdict(set)
+    for name, group, fold in zip(made.names, made.groups, made.folds.tolist(), strict=True):
+        found[group or name].add(fold)
+    return found
+
+
+def test_images_of_unknown_group_are_on_their_own():
+    made = folds.make(UNKNOWN, 4, seed=0, unknown_groups="own")
+    assert made.groups == UNKNOWN.groups
+    assert all(len(each) == 1 for each in where(made).values())
+    assert len(set(made.folds[24:].tolist())) > 1
+    assert made.origin == "grouped, 4 folds, seed 0; 16 images of unknown group: own"
+
+
+def test_images_of_unknown_group_stay_together():
+    made = folds.make(UNKNOWN, 3, seed=0, unknown_groups="together")
+    assert len(set(made.folds[24:].tolist())) == 1
+    assert set(made.folds.tolist()) == {0, 1, 2}
+
+
+def test_images_of_unknown_group_are_only_trained_on(tmp_path):
+    made = folds.make(UNKNOWN, 3, seed=0, unknown_groups="train_only")
+    assert (made.folds[24:] == folds.TRAIN_ONLY).all()
+    assert set(made.folds[:24].tolist()) == {0, 1, 2}
+    judged = made.judged()
+    assert judged.names == made.names[:24]
+    assert judged.groups == made.groups[:24]
+    assert (judged.folds >= 0).all()
+    folds.save(made, tmp_path / "folds.csv")
+    assert "image030,class0,0," in (tmp_path / "folds.csv").read_text()
+    loaded = folds.load(tmp_path / "folds.csv", made.classes)
+    np.testing.assert_array_equal(loaded.folds, made.folds)
+    assert (loaded.groups, loaded.origin, loaded.count) == (made.groups, made.origin, 3)
+
+
+def test_stratified_folds_may_split_groups_but_remember_them(tmp_path):
+    made = folds.make(UNKNOWN, 4, seed=0, maker="stratified")
+    assert folds.torn_groups(made)
+    assert made.groups == UNKNOWN.groups
+    assert made.origin == "stratified, 4 folds, seed 0"
+    path = tmp_path / "folds.csv"
+    folds.save(made, path)
+    with pytest.raises(InputError, match="--fold_maker=stratified to use it as it is"):
+        folds.load_or_make(path, UNKNOWN, 4, 0)
+    again = folds.load_or_make(path, UNKNOWN, 4, 0, maker="stratified")
+    np.testing.assert_array_equal(again.folds, made.folds)
+
+
+def test_a_split_that_was_edited_loses_its_origin(tmp_path):
+    path = tmp_path / "folds.csv"
+    folds.save(folds.make(PLAIN, 2, 0), path)
+    assert folds.load(path, PLAIN.classes).origin == "stratified, 2 folds, seed 0"
+    lines = path.read_text().splitlines()
+    lines[1], lines[2] = lines[1][:-1] + "1", lines[2][:-1] + "2"
+    lines[3] = lines[3][:-1] + ("2" if lines[3][-1] == "1" else "1")
+    path.write_text("\n".join(lines) + "\n")
+    assert folds.load(path, PLAIN.classes).origin == folds.GIVEN
+
+
+def test_groups_that_are_known_only_later_are_added(tmp_path):
+    path = tmp_path / "folds.csv"
+    made = folds.make(UNKNOWN, 4, seed=0)
+    folds.save(folds.Folds(made.names, made.labels, made.folds, made.classes), path)
+    assert folds.load_or_make(path, UNKNOWN, 4, 0).groups == UNKNOWN.groups
+    assert folds.load(path, UNKNOWN.classes).groups == UNKNOWN.groups
+
+
+def test_by_group_needs_groups():
+    with pytest.raises(InputError, match="name groups"):
+        folds.make(PLAIN, 2, 0, maker="grouped")
+    with pytest.raises(InputError, match=r"1 groups cannot fill 2 folds"):
+        folds.make(dataset([0, 1, 0, 1], ["", "", "", ""]), 2, 0, unknown_groups="together")
+
+
+def test_the_middle_zero_is_no_fold_to_judge(tmp_path):
+    path = tmp_path / "folds.csv"
+    path.write_text("image,label,fold\na,x,0\nb,y,1\nc,x,1\n")
+    with pytest.raises(InputError, match="at least two"):
+        folds.load(path, ("x", "y"))

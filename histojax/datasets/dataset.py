@@ -17,7 +17,7 @@ class Dataset:
       paths: the files.
       labels: class index of each.
       classes: K class names, in the order of every array and table.
-      groups: the patient or slide of each, or None where it is not known.
+      groups: the patient or slide of each, empty where it is unknown; None where groups are not known at all.
     """
 
     paths: tuple[Path, ...]

@@ -6,16 +6,16 @@ import os
 from pathlib import Path
 
 from histojax import files, images
-from histojax.datasets import dataset
+from histojax.datasets import dataset, groups
 from histojax.datasets.dataset import Dataset
 from histojax.errors import InputError
 
 
 def read_rows(table: Path) -> list[dict[str, str]]:
-    """The rows as {"image", "label", "group"?}; other columns are left out.
+    """The rows as {"image", "label", "group"?}; other columns are left out. A group is empty where it is unknown.
 
     Raises:
-      InputError: no rows, no such columns, an empty cell, or an image named twice.
+      InputError: no rows, no such columns, no image or no label in a row, or an image named twice.
     """
     try:
         cells = [[cell.strip() for cell in row] for row in csv.reader(files.open_csv(table))]
@@ -38,7 +38,9 @@ def read_rows(table: Path) -> list[dict[str, str]]:
             )
         row = dict(zip(header, line, strict=False))
         row = {name: row.get(name, "") for name in ("image", "label", "group") if name in header}
-        if empty := [name for name, value in row.items() if not value]:
+        if "group" in row:
+            row["group"] = groups.group_name(row["group"])
+        if empty := [name for name in ("image", "label") if not row[name]]:
             raise InputError(f"{table}, row {number}: no {' and no '.join(empty)} in {','.join(line)!r}")
         rows.append(row)
     if not rows:
@@ -64,7 +66,7 @@ def load(table: Path, classes: tuple[str, ...] | None = None) -> Dataset:
     below = collections.defaultdict(list)
     for path in dataset.images_below(table.parent):
         below[path.name].append(path)
-    labelled, groups, missing = {}, {}, []
+    labelled, group_of, missing = {}, {}, []
     for row in rows:
         direct = without_dots(table.parent / row["image"])
         found = [direct] if direct in below[direct.name] or direct.is_file() else below[row["image"]]
@@ -74,11 +76,11 @@ def load(table: Path, classes: tuple[str, ...] | None = None) -> Dataset:
         if found[0] in labelled:
             raise InputError(f"{table} names {found[0]} more than once, the second time as {row['image']}")
         labelled[found[0]] = row["label"]
-        groups[found[0]] = row.get("group", "")
+        group_of[found[0]] = row.get("group", "")
     if missing:
         lists = "\n".join(f"  {item}" for item in missing[:20])
         raise InputError(
             f"{table} names {len(missing)} images that are not to be found, or not just once, in or below "
             f"{table.parent}:\n{lists}"
         )
-    return dataset.build(labelled, classes, groups if "group" in rows[0] else None)
+    return dataset.build(labelled, classes, group_of if "group" in rows[0] else None)

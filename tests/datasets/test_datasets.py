@@ -209,7 +209,6 @@ def table(text: str):
         (table("image,label\nx.png,\n"), "row 1: no label"),
         (table("image,label\nx.png,a\n,b\n"), "row 2: no image"),
         (table("image,label\nx.png,a\nd/twice.png\n"), "row 2: no label"),
-        (table("image,label,group\nx.png,a\n"), "row 1: no group"),
         (table("name;label\nx.png;a\n"), "expected the header"),
         (table("file,class\nx.png,a\n"), "starts with file,class: expected the header"),
         (table("Image,Label\nx.png,a\n"), "starts with Image,Label: expected the header"),

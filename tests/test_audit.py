@@ -1,0 +1,277 @@
+"""Counts of the audit against brute force, on BACH's published structure too, and what it says of them."""
+
+import csv
+import json
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from histojax import audit, folds
+from histojax.config import BACH_CLASSES
+from histojax.datasets import Dataset, synthetic
+from histojax.folds import Folds
+
+
+def split_of(labels, folds, groups, classes=("a", "b")) -> Folds:
+    names = tuple(f"i{i}" for i in range(len(labels)))
+    return Folds(names, np.array(labels), np.array(folds), classes, groups and tuple(groups), "stratified, seed 0")
+
+
+def brute_force(split: Folds, fold: int) -> tuple[int, int, int]:
+    """Test images of known group, those sharing it with training, and those sharing their class too."""
+    known = sharing = both = 0
+    for i, group in enumerate(split.groups):
+        if split.folds[i] != fold or not group:
+            continue
+        known += 1
+        others = [j for j, other in enumerate(split.groups) if other == group and split.folds[j] != fold]
+        sharing += len(others) > 0
+        both += any(split.labels[j] == split.labels[i] for j in others)
+    return known, sharing, both
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(6, 60), st.integers(2, 5))
+@settings(max_examples=40, deadline=None)
+def test_counts_are_brute_force(seed, n, count):
+    rng = np.random.default_rng(seed)
+    folds = rng.integers(-1, count, n)
+    folds[:count] = np.arange(count)
+    groups = [rng.choice(["", "p1", "p2", "p3", "p4"]) for _ in range(n)]
+    split = split_of(rng.integers(0, 2, n), folds, groups)
+    found = audit.audit(split)
+    for row in found.rows:
+        assert (row.known, row.sharing, row.sharing_class) == brute_force(split, row.fold - 1)
+        assert row.images == np.sum(split.folds == row.fold - 1) == sum(row.by_class)
+    assert found.unknown == groups.count("")
+    assert found.train_only == np.sum(folds == -1)
+    assert found.leaks == any(row.sharing for row in found.rows)
+
+
+def test_bach_s_published_structure():
+    """145 of 400 images of 29 patients: stratified folds put most of them on both sides."""
+    rng = np.random.default_rng(0)
+    sizes = [36] + [4] * 25 + [3] * 3
+    groups = np.array([""] * 400, object)
+    places = rng.permutation(400)[: sum(sizes)]
+    for patient, part in enumerate(np.split(places, np.cumsum(sizes)[:-1])):
+        groups[part] = f"patient{patient}"
+    split = split_of(np.arange(400) // 100, rng.permutation(np.arange(400) % 10), groups.tolist(), BACH_CLASSES)
+    found = audit.audit(split)
+    assert (found.known, found.unknown, found.groups, found.largest) == (145, 255, 29, 36)
+    assert found.sharing == sum(brute_force(split, fold)[1] for fold in range(10)) > 100
+    assert f"{found.sharing} of 145 test images of known group share it with training" in found.verdict
+    assert "Of 255 images the group is unknown" in found.verdict
+
+
+def test_a_split_by_group_is_said_to_be_clean_and_one_without_groups_to_be_unknown():
+    clean = audit.audit(split_of([0, 1, 0, 1], [0, 0, 1, 1], ["p", "p", "q", "q"]))
+    assert not clean.leaks
+    assert clean.verdict == "No known group is both in training and in test."
+    assert clean.mixed == 2
+    nothing = audit.audit(split_of([0, 1, 0, 1], [0, 0, 1, 1], None))
+    assert nothing.unknown is None
+    assert nothing.verdict.startswith("No groups are known")
+
+
+def test_an_image_that_only_trains_counts_as_training():
+    found = audit.audit(split_of([0, 1, 0, 1], [0, 1, -1, 0], ["p", "q", "p", "r"]))
+    assert (found.rows[0].sharing, found.rows[0].sharing_class) == (1, 1)
+    assert "1 images are trained on and never held out" in audit.lines(found)
+
+
+def test_text_and_numbers_say_the_same():
+    found = audit.audit(split_of([0, 1, 0, 1], [0, 1, 1, 0], ["p", "q", "p", ""]))
+    text = "\n".join(audit.lines(found))
+    numbers = json.loads(json.dumps(audit.numbers(found)))
+    assert "split: stratified, seed 0" in text
+    assert numbers["sharing"] == found.sharing == 2
+    assert numbers["rows"][0]["images"] == 2
+    assert numbers["verdict"] in text
+    assert text.splitlines()[-2].split() == [str(v) for v in audit.values(found.rows[0])]
+
+
+@pytest.mark.parametrize("groups", [["", "", "", ""], ["p", "", "", ""]])
+def test_unknown_groups_share_nothing(groups):
+    assert not audit.audit(split_of([0, 1, 0, 1], [0, 1, 1, 0], groups)).leaks
+
+
+def test_where_images_of_unknown_group_went_is_counted():
+    split = split_of([0, 1, 0, 1, 0, 1], [0, 1, 1, -1, 1, -1], ["p", "q", "", "", "", "r"])
+    found = audit.audit(split)
+    assert [row.unknown for row in found.rows] == [0, 2]
+    assert (found.unknown, found.unknown_train_only) == (3, 1)
+    text = "\n".join(audit.lines(found))
+    assert "of the 3 images of unknown group 1 are only trained on, 2 are held out, in 1 of 2 folds" in text
+
+
+@pytest.mark.parametrize(
+    ("policy", "only_trained", "places"), [("own", 0, 10), ("together", 0, 1), ("train_only", 255, 0)]
+)
+def test_each_policy_on_bach_s_structure_leaks_nothing_known(policy, only_trained, places):
+    dataset = bach()
+    found = audit.audit(folds.make(dataset, 10 if policy == "own" else 8, 0, "grouped", policy))
+    assert not found.leaks
+    assert found.unknown_train_only == found.train_only == only_trained
+    assert sum(row.unknown > 0 for row in found.rows) == places
+    assert f"255 images of unknown group: {policy}" in found.origin
+
+
+def test_stratified_folds_of_bach_s_structure_leak_as_the_published_ones_do():
+    dataset = bach()
+    split = folds.make(dataset, 10, 0, "stratified")
+    found = audit.audit(split)
+    for row in found.rows:
+        assert (row.known, row.sharing, row.sharing_class) == brute_force(split, row.fold - 1)
+        assert row.by_class == (10, 10, 10, 10)
+    assert found.known == 145
+    assert found.sharing > 120
+    assert found.mixed == 10
+    assert audit.table(found)[0][0][:4] == (1, 40, found.rows[0].known, 40 - found.rows[0].known)
+
+
+def bach() -> Dataset:
+    """400 images; 145 of 29 patients, 10 of them in several classes, one with 36 images in 3 classes."""
+    names = [f"{prefix}{i:03d}" for prefix in ("n", "b", "is", "iv") for i in range(1, 101)]
+    groups = [""] * 400
+    for label, start in ((1, 0), (2, 0), (3, 0)):  # The large one.
+        for i in range(12):
+            groups[100 * label + start + i] = "patient 1"
+    for patient in range(2, 11):  # Nine more in two classes: 2 + 2 images.
+        for label in (patient % 4, (patient + 1) % 4):
+            for i in range(2):
+                groups[100 * label + 20 + 2 * patient + i] = f"patient {patient}"
+    sizes = [4] * 16 + [3] * 3
+    for patient, size in zip(range(11, 30), sizes, strict=True):
+        for i in range(size):
+            groups[100 * (patient % 4) + 45 + 5 * (patient // 4 - 2) + i] = f"patient {patient}"
+    return Dataset(
+        tuple(Path(f"{name}.tif") for name in names), tuple(i // 100 for i in range(400)), BACH_CLASSES, tuple(groups)
+    )
+
+
+def test_nothing_is_claimed_where_no_test_image_is_of_known_group():
+    found = audit.audit(split_of([0, 1, 0, 1], [0, 1, -1, -1], ["", "", "p", "p"]))
+    assert found.verdict.startswith("No test image is of known group, so nothing is known of leakage.")
+
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
+    """Runs a script where there is no jax."""
+    code = f"""
+import runpy, sys
+sys.modules |= dict.fromkeys(("jax", "jaxlib", "flax", "optax"))
+sys.argv = {[script, *map(str, arguments)]!r}
+runpy.run_module("experiments.{script}", run_name="__main__")
+"""
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Two classes of six images, one field in both, one twice in its own; patients of eight; random descriptors."""
+    root = tmp_path_factory.mktemp("data")
+    fields = [synthetic.render(label, seed, 64, 96) for label in ("Normal", "Invasive") for seed in range(6)]
+    fields[7], fields[5] = fields[1], np.rot90(fields[4])
+    (root / "descriptors" / "VGG-0.5-40").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i, field in enumerate(fields):
+        folder = root / "images" / ("benign" if i < 6 else "malignant")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.ascontiguousarray(field)).save(folder / f"i{i:02d}.png")
+        np.save(root / "descriptors" / "VGG-0.5-40" / f"i{i:02d}.npy", rng.normal(size=(2, 1408)).astype(np.float32))
+    rows = [f"i{i:02d}.png,{patient}" for i, patient in zip((0, 1, 2, 3, 6, 7, 8, 9), "ppqrsstq", strict=True)]
+    (root / "patients.csv").write_text("\n".join(["file,patient", *rows, "gone.png,u"]) + "\n")
+    return root
+
+
+def test_the_script_audits_a_split_and_shows_copies_side_by_side(data, tmp_path):
+    by_hand = [f"i{i:02d},{'benign' if i < 6 else 'malignant'},{i % 3 + 1}" for i in range(12)]
+    (tmp_path / "folds.csv").write_text("\n".join(["image,label,fold", *by_hand]) + "\n")
+    before = (tmp_path / "folds.csv").read_bytes()
+    arguments = [f"--data={data}/images", f"--folds={tmp_path}/folds.csv", f"--groups={data}/patients.csv"]
+    done = run("audit", *arguments, f"--out={tmp_path}/out")
+    assert done.returncode == 0, done.stderr
+    assert "split: given (folds.csv was there)" in done.stdout
+    assert "6 of 8 test images of known group share it with training, 4 their class too" in done.stdout
+    assert "Of 4 images the group is unknown" in done.stdout
+    assert "patients.csv has 1 images that are not in the data (gone.png)" in done.stderr
+    assert "i01 (benign, fold 2) and i07 (malignant, fold 2): the same file, LABEL CONFLICT" in done.stdout
+    assert re.search(
+        r"i04 \(benign, fold 2\) and i05 \(benign, fold 3\): [0-3] of 63 bits .* 1.00, LEAK\n", done.stdout
+    )
+    numbers = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert (numbers["sharing"], numbers["sharing_class"], numbers["unknown"]) == (6, 4, 4)
+    assert numbers["duplicates"] == {"pairs": 2, "same_file": 1, "in_two_folds": 1, "of_two_classes": 1}
+    with open(tmp_path / "out" / "audit.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert sum(int(row["sharing_group"]) for row in rows) == 6
+    assert [row["class_malignant"] for row in rows] == ["2", "2", "2"]
+    with open(tmp_path / "out" / "duplicates.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["first"], row["second"], row["leaks"], row["label_conflict"], row["same_file"]) for row in rows] == [
+        ("i04", "i05", "1", "0", "0"), ("i01", "i07", "0", "1", "1"),
+    ]  # fmt: skip
+    page = (tmp_path / "out" / "duplicates.html").read_text()
+    assert page.count('<img src="data:image/jpeg;base64,') == 4
+    assert "http" not in page
+    assert (tmp_path / "folds.csv").read_bytes() == before
+
+
+def test_training_splits_by_the_flags_and_the_audit_finds_that_split(data, tmp_path):
+    small = ["--folds=2", "--seeds=1", "--rounds=2", "--workers=1"]
+    given = [f"--data={data}/images", f"--groups={data}/patients.csv"]
+    place = [f"--descriptors={data}/descriptors", f"--models={tmp_path}/models"]
+    done = run("train", *given, *place, *small, "--unknown_groups=train_only")
+    assert done.returncode == 0, done.stderr
+    audited = run("audit", *given, f"--models={tmp_path}/models")
+    assert "split: grouped, 2 folds, seed 0; 4 images of unknown group: train_only" in audited.stdout
+    assert "No known group is both in training and in test." in audited.stdout
+    assert "of the 4 images of unknown group 4 are only trained on, 0 are held out" in audited.stdout
+
+
+def test_the_authors_split_is_used_by_training(data, tmp_path):
+    names = [f"i{i:02d}.npy" for i in range(12)]
+    labels = ["benign"] * 6 + ["malignant"] * 6
+    fold_of = np.arange(12) % 3
+    made = [
+        {
+            part: {"x": np.array(names, object)[chosen], "y": np.array(labels, object)[chosen]}
+            for part, chosen in (("train", fold_of != fold), ("test", fold_of == fold))
+        }
+        for fold in range(3)
+    ]
+    (tmp_path / "folds-10.pkl").write_bytes(pickle.dumps(made, 2))
+    given = ["--fold_maker=paper", f"--paper_folds={tmp_path}/folds-10.pkl", f"--data={data}/images"]
+    place = [
+        f"--descriptors={data}/descriptors",
+        f"--models={tmp_path}/models",
+        "--seeds=1",
+        "--rounds=2",
+        "--workers=1",
+    ]
+    done = run("train", *given, *place, "--folds=3")
+    assert done.returncode == 0, done.stderr
+    split = folds.load(tmp_path / "models" / "folds.csv", ("benign", "malignant"))
+    assert split.folds.tolist() == fold_of.tolist()
+    assert split.origin.startswith("paper: the authors' own split")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--folds=a.csv", "--models=b"], "both name a split"), (["--fold_maker=paper"], "go together")],
+)
+def test_flags_that_contradict_each_other_are_refused(data, arguments, message):
+    done = run("audit", f"--data={data}/images", *arguments)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

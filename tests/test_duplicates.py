@@ -1,0 +1,135 @@
+"""Copies are found whatever was done to them, different fields are not taken for copies, and leaks are told apart."""
+
+import io
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from histojax import duplicates, images
+from histojax.datasets import synthetic
+from histojax.duplicates import TURNS
+from histojax.folds import Folds
+
+
+@pytest.fixture(scope="module")
+def fields() -> list[np.ndarray]:
+    return [synthetic.render(label, seed, 192, 256) for label in synthetic.CLASSES for seed in range(3)]
+
+
+def jpeg(image: Image.Image) -> Image.Image:
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=50)
+    return Image.open(out).convert("RGB")
+
+
+def cropped(image: Image.Image, share: float) -> Image.Image:
+    width, height = round(image.width * share), round(image.height * share)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+CHANGES = {
+    "none": lambda image: image,
+    "JPEG": jpeg,
+    "90 %": lambda image: image.resize((round(image.width * 0.9), round(image.height * 0.9)), Image.Resampling.BICUBIC),
+    "brighter": lambda image: image.point(lambda value: min(255, round(value * 1.1))),
+    "darker": lambda image: image.point(lambda value: round(value * 0.8)),
+    "cropped": lambda image: cropped(image, 0.98),
+}
+
+
+def prints(pictures: list[np.ndarray]) -> duplicates.Prints:
+    small = np.stack([duplicates.thumbnail(picture) for picture in pictures])
+    return duplicates.Prints(tuple(str(i) for i in range(len(pictures))), small)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("turn", TURNS)
+def test_a_copy_is_found_in_every_turn(fields, change, turn):
+    copy = np.array(CHANGES[change](Image.fromarray(fields[4])))
+    moved = np.moveaxis(duplicates.turned(np.moveaxis(copy, -1, 0), turn), 0, -1)
+    (pair,) = duplicates.find(prints([*fields, np.ascontiguousarray(moved)]))
+    assert (pair.first, pair.second, pair.exact) == (4, len(fields), False)
+    assert pair.correlation > 0.75
+    back = np.moveaxis(duplicates.turned(np.moveaxis(moved, -1, 0), pair.turn), 0, -1)
+    np.testing.assert_array_equal(back, copy)
+
+
+def test_different_fields_are_no_copies(fields):
+    assert duplicates.find(prints(fields)) == ()
+
+
+def test_candidates_are_those_of_brute_force(monkeypatch):
+    monkeypatch.setattr(duplicates, "BLOCK", 7)
+    hashed = np.random.default_rng(0).integers(0, 2**63, (8, 40), dtype=np.uint64)
+    expected = []
+    for first, second in itertools.combinations(range(40), 2):
+        apart = [bin(int(hashed[0, first]) ^ int(hashed[turn, second])).count("1") for turn in range(8)]
+        if min(apart) <= 24:
+            expected.append((first, second, min(apart), apart.index(min(apart))))
+    assert 0 < len(expected) < 780
+    assert list(duplicates.candidates(hashed, 24)) == expected
+
+
+def test_a_hash_does_not_see_brightness_and_contrast(fields):
+    small = np.stack([duplicates.thumbnail(field) for field in fields])
+    np.testing.assert_array_equal(duplicates.hashes(small), duplicates.hashes(0.5 * small + 40))
+    assert not (duplicates.hashes(small) & np.uint64(1)).any()
+
+
+def test_the_hash_of_a_turn_is_the_turn_of_the_hash(fields):
+    small = np.stack([duplicates.thumbnail(field) for field in fields])
+    for place, turn in enumerate(TURNS):
+        np.testing.assert_array_equal(
+            duplicates.hashes(small)[place], duplicates.hashes(duplicates.turned(small, turn))[0]
+        )
+
+
+def test_bare_glass_is_compared_as_files_alone():
+    glass = np.full((64, 64, 3), 240, np.uint8)
+    noisy = [glass - np.random.default_rng(seed).integers(0, 2, glass.shape, np.uint8) for seed in range(3)]
+    assert duplicates.find(prints([glass, glass.copy(), *noisy])) == ()
+    shaded = (glass - np.arange(64, dtype=np.uint8)[:, None, None] // 16).astype(np.uint8)
+    assert duplicates.find(prints([shaded, shaded.copy()])) == ()
+    same = duplicates.Prints(("a", "b", "a"), np.full((3, 32, 32), 240, np.float32))
+    (pair,) = duplicates.find(same)
+    assert (pair.first, pair.second, pair.exact) == (0, 2, True)
+
+
+def test_same_files_come_first_and_once(fields, tmp_path):
+    paths = [tmp_path / f"{name}.png" for name in "abcd"]
+    for path, field in zip(paths, (fields[0], fields[1], fields[0], fields[0]), strict=True):
+        Image.fromarray(field).save(path)
+    Image.fromarray(fields[1]).save(tmp_path / "e.tif")
+    found = duplicates.find(duplicates.read([*paths, tmp_path / "e.tif"]))
+    assert [(pair.first, pair.second, pair.exact) for pair in found] == [
+        (0, 2, True), (0, 3, True), (2, 3, True), (1, 4, False),
+    ]  # fmt: skip
+    assert found[-1].distance == 0
+    assert found[-1].correlation == pytest.approx(1)
+
+
+def test_pairs_are_told_apart_by_what_they_do_to_a_split():
+    pairs = [duplicates.Pair(*places, False, 3, 0.9, TURNS[5]) for places in ((0, 1), (0, 2), (1, 2), (3, 4), (0, 3))]
+    split = Folds(tuple("abcde"), np.array([0, 0, 1, 1, 1]), np.array([0, 0, 0, -1, -1]), ("x", "y"))
+    found = duplicates.within(pairs, split)
+    assert [(each.pair.first, each.pair.second, each.leaks, each.conflict) for each in found] == [
+        (0, 3, True, True), (0, 1, False, False), (0, 2, False, True), (1, 2, False, True), (3, 4, False, False),
+    ]  # fmt: skip
+    text = duplicates.lines(found, split, 2)
+    assert text[0].startswith("5 pairs of near-duplicate images, 0 of them the same file: 1 in two folds")
+    assert text[1] == (
+        "  a (x, fold 1) and d (y, only trained on): 3 of 63 bits differ, correlation 0.90, LEAK, LABEL CONFLICT"
+    )
+    assert text[2:] == ["  a (x, fold 1) and b (x, fold 1): 3 of 63 bits differ, correlation 0.90", "  and 3 more"]
+    assert duplicates.numbers(found) == {"pairs": 5, "same_file": 0, "in_two_folds": 1, "of_two_classes": 3}
+    assert duplicates.lines((), split, 2) == ["No near-duplicate images"]
+
+
+def test_real_fields_are_told_apart_and_their_copies_found(shared_data):
+    fields = [images.read(path) for path in sorted((shared_data / "ucsb_breast").rglob("*.png"))[::3]]
+    copies = [np.rot90(np.array(jpeg(Image.fromarray(field)))) for field in fields[:5]]
+    found = duplicates.find(prints([*fields, *copies]))
+    assert sorted((pair.first, pair.second) for pair in found) == [(i, len(fields) + i) for i in range(5)]
