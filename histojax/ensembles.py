@@ -223,3 +223,9 @@ def read_times(models: Path) -> list[dict[str, str]]:
     """What each run of training took; empty where it was not recorded."""
     path = models / TIMES
     return files.read_csv(path, TIMES_COLUMNS) if path.exists() else []
+
+
+def seconds(models: Path) -> float | None:
+    """Wall seconds of all runs of training together; None where they were not recorded."""
+    rows = read_times(models)
+    return sum(float(row["seconds"]) for row in rows) if rows else None

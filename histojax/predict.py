@@ -92,13 +92,7 @@ def score(ensemble: Ensemble, descriptors_root: Path, names: Sequence[str]) -> n
     Raises:
       InputError: descriptors are missing, damaged, or not of the protocol and weights the models were trained on.
     """
-    for configuration, trained_on in ensemble.made_with.items():
-        here = store.read_manifest(descriptors_root, configuration)
-        if trained_on is not None and here is not None and (lines := store.differences(here, trained_on)):
-            raise InputError(
-                f"{descriptors_root / configuration} is not of the protocol the models were trained on:\n"
-                + "\n".join(f"  {line}" for line in lines)
-            )
+    scoring.check_made_with(ensemble, descriptors_root)
     with Progress("predict", len(ensemble.models), "models") as bar:
         scores = [
             scoring.mean(ensemble, configuration, store.read(descriptors_root, configuration, names), bar)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from histojax import boost
+from histojax import boost, heads, store
 from histojax.ensembles import Ensemble
 from histojax.errors import InputError
 from histojax.progress import Progress
@@ -20,6 +20,10 @@ def score(learner: str, model: Path, descriptors: np.ndarray) -> np.ndarray:
         booster = boost.read_model(model)
         check_width(model, booster.num_feature(), descriptors)
         return boost.score(booster, descriptors)
+    if learner in heads.LAYERS:
+        head = heads.read(model, learner)
+        check_width(model, heads.width(head), descriptors)
+        return heads.score(head, descriptors)
     raise InputError(f"{model} scores images, not descriptors: models that are {learner} cannot predict from these")
 
 
@@ -29,6 +33,17 @@ def check_width(model: Path, width: int, descriptors: np.ndarray) -> None:
         raise InputError(
             f"{model} takes {width} channels, the descriptors have {descriptors.shape[-1]}: they are of another encoder"
         )
+
+
+def check_made_with(ensemble: Ensemble, descriptors_root: Path) -> None:
+    """Raises InputError where descriptors are not of the protocol and weights that the models were trained on."""
+    for configuration, trained_on in ensemble.made_with.items():
+        here = store.read_manifest(descriptors_root, configuration)
+        if trained_on is not None and here is not None and (lines := store.differences(here, trained_on)):
+            raise InputError(
+                f"{descriptors_root / configuration} is not of the protocol the models were trained on:\n"
+                + "\n".join(f"  {line}" for line in lines)
+            )
 
 
 def mean(ensemble: Ensemble, configuration: str, descriptors: np.ndarray, bar: Progress) -> np.ndarray:

@@ -1,7 +1,13 @@
 """The ensemble against a plain loop over lgb.train, its resumption and its refusals."""
 
 import dataclasses
+import datetime
+import platform
 import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import lightgbm as lgb
 import numpy as np
@@ -13,6 +19,7 @@ from histojax.errors import InputError
 from histojax.folds import Folds
 from histojax.progress import Progress
 
+ROOT = Path(__file__).parents[1]
 BOOSTING = Boosting(folds=3, seeds=2, rounds=12)
 N, A, CLASSES = 36, 3, ("Normal", "Benign", "InSitu", "Invasive")
 WIDTHS = {"ResNet-0.5-400": 40, "VGG-0.5-400": 25}
@@ -44,7 +51,7 @@ def models(tmp_path_factory, descriptors, split):
     return root
 
 
-def plain_loop(x: np.ndarray, split: Folds, seed: int, fold: int, rounds: int) -> lgb.Booster:
+def plain_loop(x: np.ndarray, split: Folds, seed: int, fold: int, rounds: int, **others) -> lgb.Booster:
     """The paper's training, written out: parameters as printed in the protocol, nothing of ours."""
     parameters = {
         "objective": "multiclass",
@@ -59,6 +66,7 @@ def plain_loop(x: np.ndarray, split: Folds, seed: int, fold: int, rounds: int) -
         "bagging_seed": 2 + 10 * seed + fold,
         "verbosity": -1,
         "num_threads": 1,
+        **others,
     }
     train = split.folds != fold
     rows, labels = [], []
@@ -81,6 +89,7 @@ def test_out_of_fold_scores_equal_a_plain_loop_exactly(descriptors, models, spli
                 booster = plain_loop(x, split, seed, fold, BOOSTING.rounds)
                 expected = booster.predict(x[held_out].reshape(-1, x.shape[-1])).reshape(-1, A, 4)
                 np.testing.assert_array_equal(scores[seed, held_out], expected)
+                assert ensemble.model(configuration, seed, fold).read_text() == booster.model_to_string()
 
 
 def test_a_saved_model_predicts_what_was_scored(descriptors, models, split):
@@ -89,6 +98,91 @@ def test_a_saved_model_predicts_what_was_scored(descriptors, models, split):
     booster = lgb.Booster(model_file=ensembles.model_path(models, "VGG-0.5-400", 1, 1))
     saved = np.load(ensembles.model_path(models, "VGG-0.5-400", 1, 1).with_suffix(".npy"))
     np.testing.assert_allclose(boost.score(booster, x[held_out]), saved, rtol=1e-12)
+
+
+FAST = {"max_bin": 15, "bagging_freq": 1, "bagging_fraction": 0.3, "force_row_wise": True}
+
+
+def test_fast_trees_are_the_same_by_any_number_of_workers(descriptors, models, split, tmp_path):
+    boosting = dataclasses.replace(BOOSTING, boost="fast", rounds=5)
+    for workers in (1, 2):
+        folds.save(split, tmp_path / str(workers) / ensembles.FOLDS)
+        assert boost.train(descriptors, tmp_path / str(workers), split, WIDTHS, boosting, workers) == 12
+    one, two = (ensembles.load(tmp_path / name) for name in ("1", "2"))
+    assert [path.read_text() for path in one.models] == [path.read_text() for path in two.models]
+    x = store.read(descriptors, "VGG-0.5-400", split.names)
+    expected = plain_loop(x, split, 1, 2, 5, **FAST).model_to_string()
+    assert one.model("VGG-0.5-400", 1, 2).read_text() == expected
+    for configuration in WIDTHS:
+        scores = ensembles.out_of_fold(one, configuration)
+        np.testing.assert_array_equal(scores, ensembles.out_of_fold(two, configuration))
+        assert not np.array_equal(scores, ensembles.out_of_fold(ensembles.load(models), configuration))
+
+
+@pytest.mark.parametrize("mode", ["paper", "fast"])
+def test_models_never_see_what_is_held_out(descriptors, split, tmp_path, mode):
+    boosting = dataclasses.replace(BOOSTING, boost=mode, seeds=1, rounds=5)
+    held_out = split.folds == 1
+    for name, is_held_out in zip(split.names, held_out, strict=True):
+        x = store.read(descriptors, "VGG-0.5-400", [name])[0]
+        store.write(tmp_path / "spoilt", "VGG-0.5-400", name, 1000 - x if is_held_out else x)
+    texts = []
+    for root in (descriptors, tmp_path / "spoilt"):
+        models = tmp_path / root.name / "models"
+        folds.save(split, models / ensembles.FOLDS)
+        boost.train(root, models, split, ["VGG-0.5-400"], boosting, workers=1)
+        texts.append([ensembles.model_path(models, "VGG-0.5-400", 0, fold).read_text() for fold in range(3)])
+    assert [a == b for a, b in zip(*texts, strict=True)] == [False, True, False]
+
+
+def test_a_folds_rows_are_binned_once_for_all_seeds_and_bins_do_not_stay(descriptors, split, tmp_path, monkeypatch):
+    made, write_bins = [], boost.write_bins
+    monkeypatch.setattr(boost, "write_bins", lambda path, *rest: made.append(path.name) or write_bins(path, *rest))
+    for task in boost.prepare(descriptors, tmp_path, split, "VGG-0.5-400", BOOSTING, tmp_path):
+        boost.work(task)
+    assert made == [f"VGG-0.5-400-fold{fold:02d}.bin" for fold in (1, 2, 3)]
+
+
+def test_what_a_run_took_is_kept_if_it_trained_anything(descriptors, split, tmp_path):
+    folds.save(split, tmp_path / ensembles.FOLDS)
+    boosting = dataclasses.replace(BOOSTING, rounds=2)
+    for expected in (6, 0):
+        assert boost.train(descriptors, tmp_path, split, ["VGG-0.5-400"], boosting, workers=2) == expected
+    (row,) = ensembles.read_times(tmp_path)
+    assert (row["models"], row["workers"]) == ("6", "2")
+    assert datetime.date.fromisoformat(row["date"])
+    assert 0 < float(row["seconds"]) < 600
+    assert row["machine"] == f"{boost.default_workers()} CPUs, {platform.machine()}"
+    ensembles.model_path(tmp_path, "VGG-0.5-400", 0, 0).unlink()
+    boost.train(descriptors, tmp_path, split, ["VGG-0.5-400"], boosting, workers=2)
+    assert [(row["models"], row["workers"]) for row in ensembles.read_times(tmp_path)] == [("6", "2"), ("1", "1")]
+
+
+def test_a_killed_training_goes_on_and_ends_as_an_unbroken_one(descriptors, split, tmp_path):
+    rows = [(f"{name}.png", split.classes[label]) for name, label in zip(split.names, split.labels, strict=True)]
+    for name, _ in rows:
+        (tmp_path / name).touch()
+    files.write_csv(tmp_path / "table.csv", rows, ("image", "label"))
+    flags = [f"--data={tmp_path}/table.csv", f"--descriptors={descriptors}", "--workers=2"]
+    command = [sys.executable, "-m", "experiments.train", *flags, "--folds=3", "--seeds=3", "--rounds=40"]
+    options = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    unbroken = subprocess.run([*command, f"--models={tmp_path}/unbroken"], check=True, **options)
+    assert "18 models trained, 18 are there" in unbroken.stdout
+    killed = tmp_path / "killed"
+    with subprocess.Popen([*command, f"--models={killed}"], **options) as process:
+        while process.poll() is None and len(list(killed.rglob("seed*.txt"))) < 2:
+            time.sleep(0.01)
+        process.kill()
+    time.sleep(2.5)  # Workers outlive the training by two seconds at most.
+    before = {path: path.stat().st_mtime_ns for path in killed.rglob("seed*.txt")}
+    assert 2 <= len(before) < 18
+    done = subprocess.run([*command, f"--models={killed}"], check=True, **options)
+    assert f"{18 - len(before)} models trained, 18 are there" in done.stdout
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    there, here = (ensembles.load(tmp_path / name) for name in ("killed", "unbroken"))
+    assert [path.read_text() for path in there.models] == [path.read_text() for path in here.models]
+    for configuration in WIDTHS:
+        np.testing.assert_array_equal(*(ensembles.out_of_fold(ensemble, configuration) for ensemble in (there, here)))
 
 
 def damaged(models, tmp_path, damage):
