@@ -1,0 +1,466 @@
+"""Heads against scikit-learn, what they may see, how they are trained together, and what is refused."""
+
+import dataclasses
+import shutil
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from histojax import ensembles, files, fitting, folds, heads, predict, probe, scoring, store
+from histojax.config import Probe, Protocol, check
+from histojax.errors import InputError
+from histojax.folds import TRAIN_ONLY, Folds
+from histojax.progress import Progress
+
+N, A, CLASSES = 36, 3, ("Normal", "Benign", "InSitu", "Invasive")
+WIDTHS = {"ResNet-0.5-400": 40, "VGG-0.5-400": 25}
+PROBE = Probe(
+    folds=3, seeds=2, hidden_units=8, learning_rate=1e-2, batch_rows=16, epochs=12, patience=4, validation_parts=3
+)
+HEADS = ("linear", "hidden")
+
+
+@pytest.fixture(scope="module")
+def split() -> Folds:
+    """Three folds with two groups of each class; an image of unknown group, and one to train on alone."""
+    labels, member = np.arange(N) % len(CLASSES), np.arange(N) // len(CLASSES)
+    held_out = np.where(np.arange(N) == 35, TRAIN_ONLY, member % 3)
+    groups = tuple("" if i == 8 else f"{labels[i]}-{held_out[i]}-{member[i] // 6}" for i in range(N))
+    return Folds(tuple(f"image{i:02d}" for i in range(N)), labels, held_out, CLASSES, groups)
+
+
+@pytest.fixture(scope="module")
+def descriptors(tmp_path_factory, split) -> Path:
+    """Classes that lie apart; some channels far from zero, one constant."""
+    root, rng = tmp_path_factory.mktemp("descriptors"), np.random.default_rng(0)
+    for configuration, width in WIDTHS.items():
+        means, offset = rng.normal(size=(len(CLASSES), width)), rng.choice([0, 1, 300], width)
+        for name, label in zip(split.names, split.labels, strict=True):
+            rows = rng.normal(means[label], 1.5, (A, width)) + offset
+            rows[:, 3] = 7
+            store.write(root, configuration, name, rows.astype(np.float32))
+    return root
+
+
+def train(root: Path, descriptors: Path, split: Folds, chosen: Probe, configurations=WIDTHS, **more) -> int:
+    folds.save(split, root / ensembles.FOLDS)
+    return probe.train(descriptors, root, split, configurations, chosen, **more)
+
+
+@pytest.fixture(scope="module", params=HEADS)
+def trained(request, tmp_path_factory, descriptors, split) -> tuple[Path, Probe, int]:
+    """A folder of heads, their parameters, and how often the program was traced."""
+    root, chosen = tmp_path_factory.mktemp("models"), dataclasses.replace(PROBE, head=request.param)
+    fit, traces = fitting.fit, []
+
+    def counted(*arguments, **more):
+        traces.append(1)
+        return fit(*arguments, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "fit", counted)
+        patch.setattr(probe, "together", lambda *_: 8)  # Twelve models in two shares, the second filled up.
+        assert train(root, descriptors, split, chosen) == 12
+    return root, chosen, len(traces)
+
+
+def head_of(root: Path, chosen: Probe, configuration: str, seed: int, fold: int) -> dict[str, np.ndarray]:
+    return heads.read(ensembles.model_path(root, configuration, seed, fold, chosen.head), chosen.head)
+
+
+def fit_alone(x: np.ndarray, labels: np.ndarray, training: np.ndarray, chosen: Probe, seed: int = 0):
+    """One model on standardised rows [N, A, D]; all that are not for training are for validation."""
+    rows = int(training.sum()) * x.shape[1], int((~training).sum()) * x.shape[1]
+    steps, checks = (-(-count // chosen.batch_rows) for count in rows)
+    ones = np.ones(x.shape[-1], np.float32)
+    model = fitting.Model(*map(np.int32, (0, seed, 0, x.shape[-1])), training, ~training, 0 * ones, ones)
+    program = fitting.compiled(
+        partial(fitting.fit, probe=chosen, classes=int(labels.max()) + 1, steps=steps, checks=checks),
+        Mesh(np.array(jax.devices()[:1]), ("models",)),
+    )
+    fitted = program(
+        jax.tree.map(lambda each: each[None], model),
+        x.reshape(1, -1, x.shape[-1]),
+        np.repeat(labels, x.shape[1]).astype(np.int32),
+    )
+    return jax.tree.map(lambda each: np.asarray(each)[0], fitted)
+
+
+def cross_entropy(layers, x: np.ndarray, labels: np.ndarray) -> float:
+    """Written out in float64, by the chosen class."""
+    *hidden, (kernel, bias) = [(k.astype(np.float64), b.astype(np.float64)) for k, b in layers]
+    for k, b in hidden:
+        x = np.maximum(x @ k.T + b, 0)
+    z = x @ kernel.T + bias
+    return float(np.mean(np.log(np.exp(z).sum(axis=-1)) - np.take_along_axis(z, labels[:, None], axis=-1)[:, 0]))
+
+
+def test_all_models_come_from_one_trace(trained):
+    assert trained[2] == 1
+
+
+def test_a_linear_head_trained_long_is_the_penalised_logistic_regression_of_scikit_learn():
+    rng, n, penalty = np.random.default_rng(1), 90, 0.05
+    labels = np.arange(n) % 3
+    x = StandardScaler().fit_transform(rng.normal(rng.normal(size=(3, 6))[labels], 1.2)).astype(np.float32)[:, None]
+    training = np.arange(n) < 60
+    chosen = Probe(
+        learning_rate=3e-3, weight_decay=penalty, batch_rows=60, epochs=2000, patience=2000, validation_parts=2
+    )
+    # Judged by the rows it is fitted to, so that the last epochs are the best.
+    twice, both = np.concatenate([x[training]] * 2), np.concatenate([labels[training]] * 2)
+    fitted = fit_alone(twice, both, np.arange(120) < 60, chosen)
+    reference = LogisticRegression(C=1 / (60 * penalty), tol=1e-8, max_iter=1000).fit(x[training, 0], labels[training])
+    ((kernel, bias),) = fitted.layers
+    assert fitted.best_epoch > 100
+
+    def objective(kernel, bias):
+        layers = ((kernel, bias),)
+        return cross_entropy(layers, x[training, 0], labels[training]) + penalty / 2 * np.square(kernel).sum()
+
+    best = objective(reference.coef_, reference.intercept_)
+    assert best - 1e-6 <= objective(kernel, bias) <= best + 1e-2
+    ours = (x[~training, 0] @ kernel.T + bias).argmax(axis=1)
+    np.testing.assert_array_equal(ours, reference.predict(x[~training, 0]))
+    assert np.mean(ours == labels[~training]) > 0.5
+
+
+def test_a_hidden_layer_tells_separable_classes_apart_as_scikit_learn_does():
+    rng, n = np.random.default_rng(2), 120
+    labels = np.arange(n) % 3
+    x = rng.normal(4 * rng.normal(size=(3, 10))[labels], 1).astype(np.float32)
+    x = StandardScaler().fit_transform(x).astype(np.float32)
+    training = np.arange(n) < 90
+    chosen = dataclasses.replace(PROBE, head="hidden", epochs=60, patience=60)
+    hidden, (kernel, bias) = fit_alone(x[:, None], labels, training, chosen).layers
+    values = np.maximum(x @ hidden[0].T + hidden[1], 0)
+    reference = LogisticRegression().fit(x[training], labels[training])
+    np.testing.assert_array_equal((values @ kernel.T + bias).argmax(axis=1), reference.predict(x))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_best_epoch_is_kept_and_training_ends_after_patience(head):
+    rng, n = np.random.default_rng(3), 40
+    labels = rng.integers(0, 2, n)  # Nothing to learn but the training images by heart.
+    x = rng.normal(labels[:, None, None] * 0.3, 1, (n, 2, 30)).astype(np.float32)
+    training = np.arange(n) < 23  # The 34 rows that stop training fill no whole minibatches.
+    chosen = dataclasses.replace(PROBE, head=head, epochs=50, patience=5, learning_rate=1e-2, weight_decay=0.0)
+    fitted = fit_alone(x, labels, training, chosen)
+    ran = int(np.isfinite(fitted.losses).sum())
+    best = int(fitted.losses.argmin()) + 1
+    assert best == fitted.best_epoch
+    assert ran == best + 5 < 50
+    assert fitted.losses[ran - 1] > fitted.losses[best - 1]
+    found = cross_entropy(fitted.layers, x[~training].reshape(-1, 30), np.repeat(labels[~training], 2))
+    assert found == pytest.approx(fitted.losses[best - 1], rel=1e-5)
+
+
+def test_every_training_row_is_seen_in_an_epoch_and_no_other():
+    """A step of gradient descent on all rows at once is that on their mean, whatever their order."""
+    rng, n = np.random.default_rng(4), 10
+    x, labels, training = rng.normal(size=(n, 2, 5)).astype(np.float32), np.arange(n) % 2, np.arange(n) < 6
+    chosen = Probe(learning_rate=0.1, weight_decay=0.0, batch_rows=12, epochs=1, patience=1, validation_parts=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "adam", lambda chosen: optax.sgd(chosen.learning_rate))
+        ((kernel, bias),) = fit_alone(x, labels, training, chosen).layers
+    rows, truth = x[training].reshape(-1, 5).astype(np.float64), np.eye(2)[np.repeat(labels[training], 2)]
+    np.testing.assert_allclose(kernel, -0.1 * (0.5 - truth).T @ rows / 12, atol=1e-6)
+    np.testing.assert_allclose(bias, -0.1 * (0.5 - truth).mean(axis=0), atol=1e-6)
+
+
+def test_the_images_that_stop_training_are_neither_held_out_nor_trained_on_and_split_no_group(split):
+    chosen = set()
+    for seed in range(3):
+        for fold in range(3):
+            training, validation = probe.split(split, fold, seed, 3)
+            assert not (training & validation).any()
+            np.testing.assert_array_equal(training | validation, split.folds != fold)
+            assert validation.any()
+            assert set(split.labels[training]) == {0, 1, 2, 3}
+            sides = {(split.groups[i], bool(validation[i])) for i in np.flatnonzero(training | validation)}
+            known = [group for group, _ in sides if group]
+            assert len(known) == len(set(known))
+            again = probe.split(split, fold, seed, 3)
+            np.testing.assert_array_equal(validation, again[1])
+            chosen.add(validation.tobytes())
+    assert len(chosen) > 3  # Seeds differ, and not by the fold alone.
+
+
+def test_without_groups_the_part_is_stratified(split):
+    plain = dataclasses.replace(split, groups=None, folds=np.arange(N) // 4 % 3)
+    _, validation = probe.split(plain, 0, 0, 3)
+    np.testing.assert_array_equal(np.bincount(plain.labels[validation]), [2, 2, 2, 2])
+
+
+def test_an_image_of_unknown_group_is_a_group_of_its_own(split):
+    unknown = dataclasses.replace(split, groups=("",) * N)
+    training, validation = probe.split(unknown, 0, 0, 3)
+    assert training.any()
+    assert validation.any()
+
+
+def test_too_few_images_or_groups_are_refused(split):
+    with pytest.raises(InputError, match="lower --validation_parts"):
+        probe.split(split, 0, 0, 12)
+    lumped = dataclasses.replace(split, groups=tuple(str(label) for label in split.labels))
+    with pytest.raises(InputError, match="with every class in the rest"):
+        probe.split(lumped, 0, 0, 3)
+
+
+def test_channels_are_standardised_by_the_training_rows_alone():
+    rng = np.random.default_rng(5)
+    x = rng.normal(1000, 3, (9, 4, 5)).astype(np.float32)
+    x[:, :, 1], x[:6, :, 2] = 0, 0.1
+    images = np.arange(9) < 6
+    mean, scale = probe.standardisation(probe.moments(x), images)
+    reference = StandardScaler().fit(x[images].reshape(-1, 5).astype(np.float64))
+    np.testing.assert_allclose(mean, reference.mean_, rtol=1e-6)
+    np.testing.assert_array_equal(scale[1:3], 0)  # Constant among the training rows.
+    np.testing.assert_allclose(scale[[0, 3, 4]], 1 / reference.scale_[[0, 3, 4]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("trained", ["hidden"], indirect=True)
+def test_what_is_held_out_changes_no_weight(descriptors, split, trained, tmp_path):
+    root, chosen, _ = trained
+    shutil.copytree(descriptors, tmp_path / "descriptors")
+    for name in (name for name, fold in zip(split.names, split.folds, strict=True) if fold == 0):
+        noise = np.random.default_rng(6).normal(size=(A, 25)).astype(np.float32)
+        store.write(tmp_path / "descriptors", "VGG-0.5-400", name, noise)
+    train(tmp_path / "models", tmp_path / "descriptors", split, chosen, ["VGG-0.5-400"])
+    one, other = (head_of(folder, chosen, "VGG-0.5-400", 0, 0) for folder in (root, tmp_path / "models"))
+    for name in one:
+        np.testing.assert_allclose(one[name], other[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("trained", ["hidden"], indirect=True)
+def test_a_configuration_trained_alone_is_as_beside_a_wider_one(descriptors, split, trained, tmp_path):
+    root, chosen, _ = trained
+    assert train(tmp_path, descriptors, split, chosen, ["VGG-0.5-400"]) == 6
+    for seed, fold in ((0, 0), (1, 2)):
+        together, alone = (head_of(folder, chosen, "VGG-0.5-400", seed, fold) for folder in (root, tmp_path))
+        assert together.keys() == alone.keys()
+        for name in together:
+            assert together[name].shape == alone[name].shape
+            np.testing.assert_allclose(together[name], alone[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("trained", ["hidden"], indirect=True)
+def test_one_device_gives_what_two_give(descriptors, split, trained, tmp_path):
+    assert len(jax.devices()) == 2
+    root, chosen, _ = trained
+    train(tmp_path, descriptors, split, chosen, devices=jax.devices()[:1])
+    for configuration in WIDTHS:
+        one, two = (ensembles.out_of_fold(ensembles.load(folder), configuration) for folder in (tmp_path, root))
+        np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+@pytest.mark.parametrize("trained", ["hidden"], indirect=True)
+def test_a_lost_model_is_made_anew_as_it_was(descriptors, split, trained, tmp_path):
+    root, chosen, _ = trained
+    shutil.copytree(root, tmp_path / "models")
+    lost = ensembles.model_path(tmp_path / "models", "ResNet-0.5-400", 1, 1, chosen.head)
+    kept = ensembles.model_path(tmp_path / "models", "ResNet-0.5-400", 1, 0, chosen.head)
+    time = kept.stat().st_mtime_ns
+    before = heads.read(lost, chosen.head)
+    lost.unlink()
+    assert train(tmp_path / "models", descriptors, split, chosen) == 1
+    assert train(tmp_path / "models", descriptors, split, chosen) == 0
+    assert kept.stat().st_mtime_ns == time
+    after = heads.read(lost, chosen.head)
+    for name in before:
+        np.testing.assert_allclose(after[name], before[name], rtol=1e-4, atol=1e-5)
+    assert [row["models"] for row in ensembles.read_times(tmp_path / "models")] == ["12", "1"]
+
+
+def test_seeds_and_folds_differ(trained):
+    scores = ensembles.out_of_fold(ensembles.load(trained[0]), "ResNet-0.5-400")
+    assert scores.shape == (2, N - 1, A, 4)
+    assert scores.dtype == np.float64
+    assert not np.allclose(scores[0], scores[1], atol=1e-3)
+    np.testing.assert_allclose(scores.sum(axis=-1), 1)
+    assert np.mean(scores.mean(axis=(0, 2)).argmax(axis=-1) == np.delete(np.arange(N) % 4, 35)) > 0.8
+
+
+def test_a_saved_head_predicts_what_was_judged(descriptors, split, trained):
+    root, chosen, _ = trained
+    x = store.read(descriptors, "VGG-0.5-400", split.names)
+    for fold in range(3):
+        path = ensembles.model_path(root, "VGG-0.5-400", 1, fold, chosen.head)
+        judged = np.load(ensembles.scores_path(path))
+        np.testing.assert_allclose(scoring.score(chosen.head, path, x[split.folds == fold]), judged, rtol=1e-12)
+
+
+def test_a_folded_head_gives_what_the_program_gave_far_from_zero_too():
+    rng = np.random.default_rng(7)
+    offset, deviation = np.repeat([0, 1, 3000], 20), rng.uniform(0.5, 2, 60)
+    x = (rng.normal(size=(5, 2, 60)) * deviation + offset).astype(np.float32)
+    mean, scale = offset.astype(np.float32), (1 / deviation).astype(np.float32)
+    layers = [(rng.normal(size=(60, 8)), rng.normal(size=8)), (rng.normal(size=(8, 4)), rng.normal(size=4))]
+    layers = tuple((k.astype(np.float32), b.astype(np.float32)) for k, b in layers)
+    for learner, some in (("linear", layers[:1]), ("hidden", layers)):
+        z = (x.astype(np.float64) - mean) * scale
+        for i, (kernel, bias) in enumerate(some):
+            z = (z if i == 0 else np.maximum(z, 0)) @ kernel + bias
+        expected = np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True)
+        np.testing.assert_allclose(heads.score(heads.folded(learner, some, mean, scale), x), expected, atol=2e-3)
+
+
+def test_new_images_get_the_mean_of_all_heads(descriptors, split, trained, tmp_path):
+    root, chosen, _ = trained
+    expected = np.mean(
+        [
+            heads.score(head_of(root, chosen, name, seed, fold), store.read(descriptors, name, split.names[:5]))
+            for name in WIDTHS
+            for seed in range(2)
+            for fold in range(3)
+        ],
+        axis=(0, 2),
+    )
+    np.testing.assert_allclose(predict.score(ensembles.load(root), descriptors, split.names[:5]), expected, rtol=1e-12)
+    counts = predict.run(root, None, descriptors, tmp_path)
+    assert sum(int(each.split()[-1]) for each in counts.split(", ")) == N
+    assert len(files.read_csv(tmp_path / "predictions.csv", ())) == N
+
+
+def copy_with(trained, tmp_path: Path, damage) -> tuple[Path, Probe]:
+    root, chosen, _ = trained
+    shutil.copytree(root, tmp_path / "models")
+    damage(ensembles.model_path(tmp_path / "models", "VGG-0.5-400", 1, 2, chosen.head))
+    return tmp_path / "models", chosen
+
+
+def resave(change):
+    """A damage that writes a head's arrays after a change."""
+
+    def damage(path):
+        with np.load(path) as file:
+            arrays = dict(file)
+        change(arrays)
+        np.savez(path, **arrays)
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-200]), "cannot be read as a head"),
+        (lambda path: path.write_bytes(b""), "cannot be read as a head"),
+        (lambda path: path.write_text("tree"), "cannot be read as a head"),
+        (lambda path: files.write_array(path, np.zeros(3)), "cannot be read as a head"),
+        (lambda path: np.savez(path, kernel=np.array([{}], object)), "cannot be read as a head"),
+        (resave(lambda arrays: arrays.pop("bias")), "holds .*expected .*kernel, bias of a"),
+        (resave(lambda arrays: arrays.update(more=arrays["bias"])), "holds .*more"),
+        (resave(lambda arrays: arrays.update(bias=arrays["bias"][:3])), "as wide as the one before"),
+        (resave(lambda arrays: arrays.update(bias=arrays["bias"] * np.nan)), "finite"),
+        (resave(lambda arrays: arrays.update(kernel=arrays["kernel"].astype(np.float64))), "kernel float64"),
+        (resave(lambda arrays: arrays.update(kernel=arrays["kernel"][0])), "as wide as the one before"),
+    ],
+)
+def test_a_damaged_head_is_refused_by_name(trained, descriptors, split, tmp_path, damage, message):
+    folder, _ = copy_with(trained, tmp_path, damage)
+    with pytest.raises(InputError, match=message) as error:
+        predict.score(ensembles.load(folder), descriptors, split.names[:2])
+    assert "seed1-fold03.npz" in str(error.value)
+
+
+def test_a_hidden_layer_of_another_width_than_the_next_is_refused(tmp_path):
+    shapes = {"hidden_kernel": (5, 3), "hidden_bias": (3,), "kernel": (4, 2), "bias": (2,)}
+    np.savez(tmp_path / "a.npz", **{name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+    with pytest.raises(InputError, match="as wide as the one before"):
+        heads.read(tmp_path / "a.npz", "hidden")
+
+
+def test_descriptors_of_another_width_are_refused(trained):
+    ensemble = ensembles.load(trained[0])
+    with Progress("predict", 1, "models") as bar, pytest.raises(InputError, match="takes 25 channels"):
+        scoring.mean(ensemble, "VGG-0.5-400", np.zeros((1, A, 26), np.float32), bar)
+
+
+def test_other_parameters_heads_or_folds_are_refused(descriptors, split, trained):
+    root, chosen, _ = trained
+    with pytest.raises(InputError, match="parameters.patience: there 4, wanted 5"):
+        probe.train(descriptors, root, split, WIDTHS, dataclasses.replace(chosen, patience=5))
+    other = HEADS[chosen.head == "linear"]
+    with pytest.raises(InputError, match=f"learner: there {chosen.head}, wanted {other}"):
+        probe.train(descriptors, root, split, WIDTHS, dataclasses.replace(chosen, head=other))
+    moved = dataclasses.replace(split, folds=np.roll(split.folds, 4))
+    with pytest.raises(InputError, match="folds_sha256"):
+        probe.train(descriptors, root, moved, WIDTHS, chosen)
+
+
+def test_training_that_diverges_is_refused(descriptors, split, tmp_path):
+    wild = dataclasses.replace(PROBE, head="hidden", learning_rate=1e30)
+    with pytest.raises(InputError, match="diverged: lower --learning_rate"):
+        train(tmp_path, descriptors, split, wild, ["VGG-0.5-400"])
+    assert not list(tmp_path.rglob("*.npz"))
+
+
+def test_configurations_of_different_augmentations_are_refused(split):
+    found = {"one": np.zeros((N, 2, 4), np.float32), "two": np.zeros((N, 3, 4), np.float32)}
+    with pytest.raises(InputError, match="2 and 3 augmentations"):
+        probe.prepare(split, found, PROBE)
+
+
+def test_models_take_no_more_memory_than_is_counted_on(split):
+    chosen = dataclasses.replace(PROBE, head="hidden", batch_rows=64)
+    descriptors = np.random.default_rng(8).normal(size=(N, 20, 300)).astype(np.float32)
+    work = probe.prepare(split, {"one": descriptors}, chosen)
+    steps, checks = work.batches
+    mesh = Mesh(np.array(jax.devices()[:1]), ("models",))
+    program = fitting.compiled(partial(fitting.fit, probe=chosen, classes=4, steps=steps, checks=checks), mesh)
+    models = jax.tree.map(lambda *each: np.stack(each), *[work.model(("one", 0, 0))] * 10)
+    labels = np.repeat(split.labels, 20).astype(np.int32)
+    used = program.lower(models, work.descriptors, labels).compile().memory_analysis()
+    assert 0.2 * probe.held(work) < (used.temp_size_in_bytes + used.output_size_in_bytes) / 10 < probe.held(work)
+
+
+@pytest.mark.parametrize(
+    ("missing", "room", "shares"), [(12, 2, [4, 4, 4]), (12, 50, [12]), (7, 2, [4, 4]), (1, 9, [2]), (3, 0, [2, 2])]
+)
+def test_models_fall_into_equal_shares_of_whole_devices(split, monkeypatch, missing, room, shares):
+    work = probe.prepare(split, {"one": np.zeros((N, A, 5), np.float32)}, PROBE)
+    monkeypatch.setattr(probe, "ROOM_ON_CPU", room * probe.held(work) + 1)
+    width = probe.together(work, missing, jax.devices())
+    assert [width] * len(range(0, missing, width)) == shares
+
+
+@pytest.mark.parametrize("field", ["seeds", "hidden_units", "learning_rate", "batch_rows", "epochs", "patience"])
+def test_values_that_make_no_sense_are_refused(field):
+    with pytest.raises(InputError, match=f"--{field} is -1"):
+        check(Protocol(probe=dataclasses.replace(PROBE, **{field: -1})))
+
+
+def test_the_script_trains_what_the_other_predicts_with(descriptors, split, tmp_path):
+    rows = [(f"{name}.png", CLASSES[label]) for name, label in zip(split.names, split.labels, strict=True)]
+    files.write_csv(tmp_path / "data.csv", rows, ("image", "label"))
+    for name, _ in rows:
+        (tmp_path / name).touch()  # Looked for, but not read.
+    small = [
+        "--folds=3",
+        "--seeds=1",
+        "--validation_parts=3",
+        "--epochs=3",
+        "--head=hidden",
+        "--classes=" + ",".join(CLASSES),
+    ]
+    where = [f"--data={tmp_path}/data.csv", f"--descriptors={descriptors}", f"--models={tmp_path}/models"]
+
+    def run(name: str, *arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", f"experiments.{name}", *arguments]
+        return subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+
+    done = run("probe", *where, *small)
+    assert done.returncode == 0, done.stderr
+    assert "6 models trained, 6 are there" in done.stdout
+    done = run("predict", where[2], where[1], f"--out={tmp_path}/out")
+    assert done.returncode == 0, done.stderr
