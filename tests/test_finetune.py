@@ -1,0 +1,523 @@
+"""Fine-tuning: a step against its formula, what moves and what does not, who is seen, and going on after a kill."""
+
+import dataclasses
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from histojax import core, crops, encoders, ensembles, extract, finetune, finetuned, folds, stain, tuning, weights
+from histojax.config import Extraction, Finetune, View
+from histojax.datasets import Dataset
+from histojax.encoders import vgg16
+from histojax.errors import InputError
+from histojax.progress import Progress
+from histojax.tuning import Batch, Tuning
+from tests import samples
+
+NARROW = tuple((block, depth, 6) for block, depth, _ in vgg16.BLOCKS)
+VIEW = View(0.5, 32)
+EXTRACTION = Extraction(encoders=("VGG",), views=(VIEW,), augmentations=2, crops=3, weights="random", seed=3)
+FINETUNE = Finetune(
+    folds=2, seeds=2, batch_crops=6, crops_per_epoch=2, epochs=3, validation_parts=3, head_learning_rate=3e-2,
+    body_learning_rate=1e-3,
+)  # fmt: skip
+CONFIGURATION = "VGG-0.5-32"
+
+
+def narrow() -> encoders.Encoder:
+    """VGG-16 with six channels a layer."""
+    encoder = encoders.ENCODERS["VGG"]
+    return dataclasses.replace(encoder, outputs=tuple(dataclasses.replace(tap, channels=6) for tap in encoder.outputs))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow_vgg():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vgg16, "BLOCKS", NARROW)
+        patch.setitem(encoders.ENCODERS, "VGG", narrow())
+        jax.clear_caches()
+        yield
+    jax.clear_caches()
+
+
+def make_dataset(folder: Path, count: int = 18) -> Dataset:
+    """Images of two classes, one of them with much more eosin than hematoxylin, of three sizes."""
+    rng = np.random.default_rng(0)
+    files, labels = [folder / f"image{i:02d}.png" for i in range(count)], np.arange(count) % 2
+    for i, (file, label) in enumerate(zip(files, labels, strict=True)):
+        amounts = rng.gamma(2, 0.4, (11, 12, 2)).repeat(8 if label else 2, 0).repeat(8 if label else 2, 1)
+        tiled = np.tile(amounts, (1, 1, 1) if label else (4, 4, 1))[: 80 + i % 3, :90]
+        rgb = np.clip(240 * np.exp(-tiled @ np.array(stain.REFERENCE_STAINS).T), 0, 255).astype(np.uint8)
+        Image.fromarray(rgb).save(file)
+    order = np.argsort(labels, kind="stable")
+    return Dataset(tuple(files[i] for i in order), tuple(int(labels[i]) for i in order), ("fine", "coarse"))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Dataset:
+    return make_dataset(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="module")
+def split(dataset) -> folds.Folds:
+    return folds.make(dataset, 2, 0)
+
+
+def prepared(models: Path, split: folds.Folds) -> Path:
+    models.mkdir(exist_ok=True)
+    folds.save(split, models / ensembles.FOLDS)
+    return models
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory, dataset, split) -> Path:
+    root = prepared(tmp_path_factory.mktemp("models"), split)
+    before = tuning.step._cache_size()
+    assert finetune.train(dataset, root, split, EXTRACTION, FINETUNE) == 4
+    assert tuning.step._cache_size() - before <= 1, "one step serves all seeds and folds"
+    return root
+
+
+def work_of(dataset, split, finetune_=FINETUNE, extraction=EXTRACTION) -> finetune.Work:
+    parts = {(0, 0): finetune.probe.split(split, 0, 0, finetune_.validation_parts)}
+    loaded = finetune.load(extraction.encoders[0], extraction, None, None)
+    return finetune.prepare(dataset.paths, split, parts, loaded, extraction.views[0], extraction, finetune_)
+
+
+@pytest.fixture(scope="module")
+def work(dataset, split) -> finetune.Work:
+    return work_of(dataset, split)
+
+
+@pytest.fixture
+def bar():
+    with Progress("test", 9, "epochs", stream=io.StringIO()) as bar:
+        yield bar
+
+
+def one_batch(work: finetune.Work, count: int) -> Batch:
+    keys = finetuned.image_keys(0, work.images.names)
+    return finetune.batch_of(work, keys, np.arange(count) * 2, np.arange(count, dtype=np.int32))
+
+
+def stepped(work: finetune.Work, count: int = 6):
+    """Parameters before and after two steps on one batch."""
+    body, frozen = tuning.split_layers(work.params, work.tuning.encoder, work.tuning.finetune.blocks)
+    progress, batch = finetune.blank(work.tuning, body), one_batch(work, count)
+    fixed = {
+        "body": frozen,
+        "input": finetune.standardise(work, finetuned.image_keys(0, work.images.names), np.arange(6)),
+    }
+    trained, state, losses = progress["trained"], progress["optimizer"], []
+    for _ in range(2):  # The head begins at zero, so that the body learns from the second step on.
+        trained, state, loss = tuning.step(trained, state, fixed, batch, work.tuning)
+        losses.append(float(loss))
+    return progress["trained"], trained, fixed, losses
+
+
+# The pieces
+
+
+def test_images_are_those_that_extraction_describes(dataset, work):
+    for i, path in enumerate(dataset.paths[:4]):
+        image = extract.read_padded(path)
+        size = np.array(extract.scaled(image.size, 0.5), np.int32)
+        density, _ = core.prepare(
+            image.rgb, np.array(image.size, np.int32), size, scale=0.5, canvas=work.images.pixels.shape[2:]
+        )
+        assert (work.images.sizes[i] == size).all()
+        found = stain.density(np.moveaxis(work.images.pixels[i], 0, -1))
+        np.testing.assert_array_equal(found[:, : size[0], : size[1]], density[:, : size[0], : size[1]])
+
+
+def test_crops_are_those_that_extraction_draws(work):
+    key, size, image = crops.image_key(3, "a"), work.images.sizes[0], jnp.asarray(work.images.pixels[0])
+    density = stain.density(np.moveaxis(image, 0, -1))
+    ours = jax.jit(lambda number: tuning.crop(image, size, key, number // 3, number % 3, work.tuning))
+    extraction = jax.jit(lambda number: core.crop(density, size, key, number, VIEW, EXTRACTION))
+    for number in (0, 2, 4):
+        found, wanted = np.asarray(ours(number)), np.asarray(extraction(number))
+        np.testing.assert_allclose(found, wanted, atol=1)  # Grey levels are truncated.
+        assert np.mean(found != wanted) < 0.01
+
+
+def test_folding_batch_norms_alone_leaves_the_descriptors_as_they_are(fields):
+    variables = weights.random("ResNet", 0)
+    encoder, params = tuning.foldable(encoders.get("ResNet"), variables, "float32")
+    images = fields(40, 40)
+    wanted = encoders.get("ResNet").descriptors(variables, images)
+    np.testing.assert_allclose(encoder.descriptors({"params": params}, images), wanted, atol=1e-6 * np.max(wanted))
+
+
+@pytest.mark.parametrize("name", encoders.ENCODERS)
+def test_the_last_block_is_a_part_of_every_encoder(name):
+    layers = {flat.split("/")[1]: None for flat in weights.shapes(encoders.get(name))}
+    last, rest = tuning.split_layers(layers, encoders.get(name), "last")
+    assert set(last) | set(rest) == set(layers)
+    assert 0 < len(last) < len(rest)
+    assert tuning.split_layers(layers, encoders.get(name), "all") == (layers, {})
+
+
+# A step
+
+
+def test_the_first_step_equals_adamw_by_hand(work):
+    chosen, rate, decay = work.tuning, FINETUNE.head_learning_rate, FINETUNE.weight_decay
+    body, frozen = tuning.split_layers(work.params, chosen.encoder, "last")
+    batch = one_batch(work, 6)
+    fixed = {
+        "body": frozen,
+        "input": finetune.standardise(work, finetuned.image_keys(0, work.images.names), np.arange(9)),
+    }
+    rng = np.random.default_rng(0)
+    head = {"kernel": jnp.asarray(rng.normal(size=(24, 2)), jnp.float32), "bias": jnp.array([0.3, -0.2])}
+    trained = {"body": body, "head": head}
+    after, _, loss = tuning.step(trained, tuning.optimizer(chosen).init(trained), fixed, batch, chosen)
+
+    crop = jax.jit(lambda *given: tuning.crop(*given, 0, chosen))
+    images = jnp.stack([
+        crop(batch.images[i], batch.sizes[i], batch.keys[i], batch.augmentations[i]) for i in range(6)
+    ])  # fmt: skip
+    described = np.asarray(chosen.encoder.descriptors({"params": work.params}, images), np.float64)
+    x = (described - np.asarray(fixed["input"]["mean"])) * np.asarray(fixed["input"]["scale"])
+    odds = np.exp(x @ np.asarray(head["kernel"], np.float64) + np.asarray(head["bias"]))
+    probabilities = odds / odds.sum(axis=1, keepdims=True)
+    truth = np.eye(2)[batch.labels]
+    assert float(loss) == pytest.approx(-np.log((probabilities * truth).sum(axis=1)).mean(), rel=1e-4)
+    for name, gradient, decays in (
+        ("kernel", x.T @ (probabilities - truth) / 6, True),
+        ("bias", (probabilities - truth).mean(axis=0), False),
+    ):
+        # Adam's first step is the gradient's sign but for epsilon; warm-up begins at one step's share of the rate.
+        wanted = gradient / (np.abs(gradient) + 1e-8) + decay * decays * np.asarray(head[name], np.float64)
+        moved = np.asarray(after["head"][name], np.float64) - np.asarray(head[name], np.float64)
+        clear = np.abs(gradient) > 1e-4
+        np.testing.assert_allclose(moved[clear], (-rate / chosen.steps * wanted)[clear], rtol=1e-2)
+
+    def reference(body):
+        described = chosen.encoder.descriptors({"params": frozen | body}, images)
+        x = (described - fixed["input"]["mean"][None]) * fixed["input"]["scale"][None]
+        return -jnp.mean(
+            jnp.sum(
+                jax.nn.log_softmax(x @ head["kernel"] + head["bias"][None]) * jnp.asarray(truth, jnp.float32), axis=1
+            )
+        )
+
+    gradients = jax.jit(jax.grad(reference))(body)
+    for layer, gradient in gradients.items():
+        kernel = np.asarray(body[layer]["kernel"], np.float64)
+        step = np.asarray(gradient["kernel"], np.float64)
+        clear = np.abs(step) > 1e-4
+        wanted = -FINETUNE.body_learning_rate / chosen.steps * (step / (np.abs(step) + 1e-8) + decay * kernel)
+        moved = np.asarray(after["body"][layer]["kernel"], np.float64) - kernel
+        assert clear.any()
+        np.testing.assert_allclose(moved[clear], wanted[clear], rtol=2e-2, atol=1e-7)
+
+
+@pytest.mark.parametrize("blocks", ["last", "all"])
+def test_the_trained_layers_move_and_the_others_are_not_even_there(dataset, split, blocks):
+    work = work_of(dataset, split, dataclasses.replace(FINETUNE, blocks=blocks))
+    before, after, fixed, losses = stepped(work)
+    assert losses[1] < losses[0] == pytest.approx(np.log(2))
+    assert {name[:6] for name in before["body"]} == (
+        {"block5"} if blocks == "last" else {f"block{i}" for i in range(1, 6)}
+    )
+    assert set(fixed["body"]) | set(before["body"]) == set(work.params)
+    for name, layer in before["body"].items():
+        assert (np.asarray(layer["kernel"]) != np.asarray(after["body"][name]["kernel"])).any(), name
+
+
+def test_nothing_below_the_last_block_is_differentiated(work):
+    """The compiled step of the last block does about a forward pass and two more of that block, not of the network."""
+
+    def flops(blocks):
+        chosen = dataclasses.replace(work.tuning, finetune=dataclasses.replace(FINETUNE, blocks=blocks))
+        body, frozen = tuning.split_layers(work.params, chosen.encoder, blocks)
+        start, batch = finetune.blank(chosen, body), one_batch(work, 6)
+        arguments = start["trained"], start["optimizer"], {"body": frozen, "input": start["best"]["input"]}, batch
+        return tuning.step.lower(*arguments, chosen).compile().cost_analysis()["flops"]
+
+    assert flops("last") < 0.6 * flops("all")
+
+
+def test_rates_rise_and_fall_and_differ(work):
+    for rate in ("head_learning_rate", "body_learning_rate"):
+        chosen = dataclasses.replace(work.tuning, finetune=dataclasses.replace(FINETUNE, weight_decay=0.0))
+        part = rate.removesuffix("_learning_rate")
+        params = {"body": {"x": jnp.zeros(1)}, "head": {"x": jnp.zeros(1)}}
+        optimizer, sizes = tuning.optimizer(chosen), []
+        state = optimizer.init(params)
+        for _ in range(FINETUNE.epochs * chosen.steps):
+            updates, state = optimizer.update(jax.tree.map(jnp.ones_like, params), state, params)
+            sizes.append(-float(updates[part]["x"][0]))
+        peak = getattr(FINETUNE, rate)
+        assert max(sizes) == pytest.approx(peak, rel=1e-3)
+        assert np.argmax(sizes) == chosen.steps * FINETUNE.warmup_epochs
+        assert sizes[0] == pytest.approx(peak / chosen.steps, rel=1e-3)
+        assert sizes[-1] < 0.2 * peak
+
+
+def test_a_score_is_the_mean_over_the_crops_that_extraction_draws(work):
+    chosen = dataclasses.replace(work.tuning, finetune=dataclasses.replace(FINETUNE, batch_crops=2))  # 3 crops: 2 + 1.
+    body, frozen = tuning.split_layers(work.params, chosen.encoder, "last")
+    model = tuning.beginning(chosen, body)
+    kernel = jnp.asarray(np.random.default_rng(0).normal(size=(24, 2)) / 50, jnp.float32)
+    trained = {"body": model["body"], "head": model["head"] | {"kernel": kernel}}
+    one = finetuned.taken(work.images, np.array([1]))
+    found = finetuned.scores(chosen, trained, {"body": frozen, "input": model["input"]}, one, 2)
+    density = stain.density(np.moveaxis(one.pixels[0], 0, -1))
+    key = crops.image_key(EXTRACTION.seed, one.names[0])
+    draw = jax.jit(jax.vmap(lambda number: core.crop(density, one.sizes[0], key, number, VIEW, EXTRACTION)))
+    described = np.asarray(chosen.encoder.descriptors({"params": work.params}, draw(jnp.arange(6))), np.float64)
+    odds = np.exp(described @ np.asarray(kernel, np.float64))
+    wanted = (odds / odds.sum(axis=1, keepdims=True)).reshape(2, 3, 2).mean(axis=1)
+    np.testing.assert_allclose(found, wanted[None], atol=2e-3)
+
+
+def test_the_epoch_of_the_lowest_validation_loss_is_kept(work, monkeypatch):
+    body, frozen = tuning.split_layers(work.params, work.tuning.encoder, "last")
+    progress, losses = finetune.blank(work.tuning, body), iter([0.7, 0.5, 0.6])
+    monkeypatch.setattr(finetune, "validation_loss", lambda *given: np.float32(next(losses)))
+    for epoch in range(3):
+        head = progress["trained"]["head"] | {"bias": jnp.full(2, float(epoch + 1))}
+        progress["trained"] = progress["trained"] | {"head": head}
+        progress = finetune.after_epoch(work, progress, frozen, [], np.arange(4), epoch)
+    np.testing.assert_array_equal(progress["best"]["head"]["bias"], 2)
+    np.testing.assert_allclose(progress["losses"], [0.7, 0.5, 0.6], rtol=1e-6)
+
+
+# The ensemble
+
+
+def test_a_separable_set_is_learned_and_scores_have_the_form_of_any_ensemble(dataset, models, split):
+    ensemble = ensembles.load(models)
+    assert (ensemble.learner, ensemble.seeds, ensemble.configurations) == ("finetuned", 2, (CONFIGURATION,))
+    scores = ensembles.out_of_fold(ensemble, CONFIGURATION)
+    assert scores.shape == (2, 18, 2, 2)
+    assert scores.dtype == np.float64
+    np.testing.assert_allclose(scores.sum(axis=-1), 1, atol=1e-12)
+    assert (scores.mean(axis=(0, 2)).argmax(axis=-1) == split.labels).mean() >= 0.8
+    assert not (models / CONFIGURATION / finetune.CHECKPOINTS).exists()
+    assert [row["models"] for row in ensembles.read_times(models)] == ["4"]
+    assert not np.array_equal(scores[0], scores[1])
+
+
+def test_training_again_does_nothing(dataset, models, split):
+    assert finetune.train(dataset, models, split, EXTRACTION, FINETUNE) == 0
+
+
+def test_a_saved_model_gives_its_scores_again(models, work, split):
+    for fold in range(2):
+        path = finetune.model_path(models, CONFIGURATION, 1, fold)
+        model = finetuned.read(path, work.tuning, work.params)
+        assert {name.split("/")[1][:6] for name in model if name.startswith("body/")} == {"block5"}
+        images = finetuned.taken(work.images, np.flatnonzero(split.folds == fold))
+        again = finetuned.score_images(work.tuning, work.params, model, images)
+        np.testing.assert_array_equal(again, np.load(ensembles.scores_path(path)))
+
+
+def test_scores_do_not_depend_on_the_other_images(models, work):
+    model = finetuned.read(finetune.model_path(models, CONFIGURATION, 0, 0), work.tuning, work.params)
+    some = finetuned.taken(work.images, np.array([4, 2]))
+    found = finetuned.score_images(work.tuning, work.params, model, some)
+    alone = finetuned.score_images(work.tuning, work.params, model, finetuned.taken(work.images, np.array([2])))
+    np.testing.assert_array_equal(found[1:], alone)
+
+
+def test_held_out_images_are_seen_only_to_be_scored(tmp_path, dataset, split, models, monkeypatch):
+    """Their pixels and labels changed, the model of the fold stays the same, bit for bit."""
+    fold = split.folds == 0
+    changed = dataclasses.replace(split, labels=np.where(fold, 1 - split.labels, split.labels))
+    read = finetuned.read_images
+
+    def spoiled(paths, scale):
+        images = read(paths, scale)
+        images.pixels[fold] = 255 - images.pixels[fold]
+        return images
+
+    seen, scores = [], finetuned.scores
+    monkeypatch.setattr(finetuned, "read_images", spoiled)
+    monkeypatch.setattr(finetuned, "scores", lambda *given: (seen.append(set(given[3].names)), scores(*given))[1])
+    root = prepared(tmp_path / "models", changed)
+    finetune.train(dataset, root, changed, EXTRACTION, FINETUNE, keep_checkpoints=True)
+    assert (root / CONFIGURATION / finetune.CHECKPOINTS / "seed0-fold01" / "3").is_dir()
+    held_out = {name for name, is_held_out in zip(split.names, fold, strict=True) if is_held_out}
+    assert not held_out & set().union(*seen[:3])  # Three epochs are validated, then the model is judged.
+    assert seen[3] == held_out
+    names = finetune.model_path(models, CONFIGURATION, 0, 0), finetune.model_path(root, CONFIGURATION, 0, 0)
+    found, again = (np.load(name) for name in names)
+    for name in found.files:
+        np.testing.assert_array_equal(found[name], again[name])
+    assert not np.array_equal(*(np.load(ensembles.scores_path(name)) for name in names))
+
+
+def test_training_validation_and_held_out_images_are_apart(split):
+    for seed in range(3):
+        for fold in range(2):
+            training, validation = finetune.probe.split(split, fold, seed, 3)
+            assert ((training.astype(int) + validation + (split.folds == fold)) == 1).all()
+            work = Tuning(narrow(), VIEW, EXTRACTION, FINETUNE, 2, 4)
+            places = [finetune.order(work, np.flatnonzero(training), seed, fold, epoch) for epoch in range(3)]
+            for epoch, batches in enumerate(places):
+                images, augmentations = (np.concatenate(each) for each in zip(*batches, strict=True))
+                assert training[images].all()
+                assert set(augmentations // FINETUNE.crops_per_epoch) == {epoch}
+                drawn = set(zip(images, augmentations, strict=True))
+                assert len(drawn) == min(len(images), training.sum() * FINETUNE.crops_per_epoch)
+
+
+# Going on
+
+
+def test_a_run_that_stops_after_an_epoch_goes_on_to_the_same_model(tmp_path, work, bar, monkeypatch):
+    unbroken, losses = finetune.fit(work, 0, 0, tmp_path / "unbroken", bar)
+    real = finetune.after_epoch
+
+    def stopping(work, progress, frozen, batches, validation, epoch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return real(work, progress, frozen, batches, validation, epoch)
+
+    monkeypatch.setattr(finetune, "after_epoch", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        finetune.fit(work, 0, 0, tmp_path / "broken", bar)
+    trained = []
+    monkeypatch.setattr(finetune, "after_epoch", lambda *given: (trained.append(given[-1]), real(*given))[1])
+    resumed, losses_too = finetune.fit(work, 0, 0, tmp_path / "broken", bar)
+    assert trained == [2]
+    jax.tree.map(np.testing.assert_array_equal, resumed, unbroken)
+    np.testing.assert_array_equal(losses, losses_too)
+    assert np.isfinite(losses).all()
+    assert not list((tmp_path / "broken").rglob("*.pkl"))
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path, work, bar):
+    finetune.fit(work, 0, 0, tmp_path / "seed0", bar)
+    for file in (tmp_path / "seed0" / "3").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"nothing")
+    with pytest.raises(InputError, match="remove that folder"):
+        finetune.fit(work, 0, 0, tmp_path / "seed0", bar)
+
+
+# Refusals
+
+
+def test_other_parameters_images_or_crop_modes_are_refused(tmp_path, dataset, models, split):
+    with pytest.raises(InputError, match="parameters.epochs: there 3, wanted 5"):
+        finetune.train(dataset, models, split, EXTRACTION, dataclasses.replace(FINETUNE, epochs=5))
+    with pytest.raises(InputError, match="extraction.protocol.crops: there 3, wanted 4"):
+        finetune.train(dataset, models, split, dataclasses.replace(EXTRACTION, crops=4), FINETUNE)
+    with pytest.raises(InputError, match="crop_mode=shared: fine-tuning trains on crops"):
+        finetune.train(dataset, models, split, dataclasses.replace(EXTRACTION, crop_mode="shared"), FINETUNE)
+    with pytest.raises(InputError, match="--validation_parts"):
+        finetune.train(dataset, models, split, EXTRACTION, dataclasses.replace(FINETUNE, validation_parts=9))
+    others = make_dataset(tmp_path)
+    Image.fromarray(samples.tissue(99, 90, 90)).save(others.paths[0])
+    with pytest.raises(InputError, match="images_sha256"):
+        finetune.train(others, models, split, EXTRACTION, FINETUNE)
+
+
+def test_training_that_diverges_is_refused(tmp_path, work, bar, monkeypatch):
+    body, frozen = tuning.split_layers(work.params, work.tuning.encoder, "last")
+    progress = finetune.blank(work.tuning, body)
+    progress["trained"]["head"]["kernel"] += np.nan
+    after = finetune.after_epoch(work, progress, frozen, [], np.arange(4), 0)
+    assert after["losses"][0] == np.inf
+    monkeypatch.setattr(finetune, "fit", lambda *given: (after["best"], after["losses"]))
+    with pytest.raises(InputError, match="training diverged: .* lower --head_learning_rate"):
+        finetune.fit_and_save(work, tmp_path, 0, 0, False, bar)
+    assert not list(tmp_path.rglob("*.npz"))
+
+
+def test_a_damaged_or_foreign_model_is_refused(tmp_path, models, work):
+    path = tmp_path / "model.npz"
+    path.write_bytes(b"nothing")
+    with pytest.raises(InputError, match="cannot be read as a fine-tuned model"):
+        finetuned.read(path, work.tuning, work.params)
+    good = dict(np.load(finetune.model_path(models, CONFIGURATION, 0, 0)))
+    for bad, text in (
+        ({name: good[name] for name in list(good)[1:]}, "differ in body/"),
+        (good | {"head/bias": np.zeros(3, np.float32)}, "differ in head/bias"),
+        (good | {"head/bias": np.array([0, np.nan], np.float32)}, "are not finite float32"),
+    ):
+        np.savez(path, **bad)
+        with pytest.raises(InputError, match=text):
+            finetuned.read(path, work.tuning, work.params)
+
+
+# The script, and whole networks
+
+
+SCRIPT = """
+    import dataclasses, runpy, signal, sys
+    from histojax import encoders
+    from histojax.encoders import vgg16
+    vgg16.BLOCKS = tuple((block, depth, 6) for block, depth, _ in vgg16.BLOCKS)
+    encoder = encoders.ENCODERS["VGG"]
+    taps = tuple(dataclasses.replace(tap, channels=6) for tap in encoder.outputs)
+    encoders.ENCODERS["VGG"] = dataclasses.replace(encoder, outputs=taps)
+    runpy.run_module("experiments.finetune", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.slow
+def test_the_script_killed_and_run_again_ends_where_an_unbroken_run_does(tmp_path, dataset):
+    table = tmp_path / "table.csv"
+    rows = [f"{path},{dataset.classes[label]}" for path, label in zip(dataset.paths, dataset.labels, strict=True)]
+    table.write_text("\n".join(["image,label", *rows]) + "\n")
+
+    def arguments(models):
+        return [
+            sys.executable, "-c", textwrap.dedent(SCRIPT), f"--data={table}", f"--models={models}", "--encoders=VGG",
+            "--views=0.5-32", "--weights=random", "--augmentations=2", "--crops=2", "--folds=2", "--batch_crops=6",
+            "--crops_per_epoch=2", "--epochs=12", "--validation_parts=3",
+        ]  # fmt: skip
+
+    def start(models):
+        return subprocess.Popen(
+            arguments(models), cwd=Path(finetune.__file__).parents[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, start_new_session=True,
+        )  # fmt: skip
+
+    unbroken, broken = start(tmp_path / "unbroken"), start(tmp_path / "broken")
+    first = tmp_path / "broken" / CONFIGURATION / finetune.CHECKPOINTS / "seed0-fold01"
+    deadline = time.monotonic() + 120
+    while broken.poll() is None and time.monotonic() < deadline and not (first / "2").exists():
+        time.sleep(0.005)
+    os.killpg(broken.pid, signal.SIGKILL)
+    broken.communicate()
+    assert not (tmp_path / "broken" / CONFIGURATION / "seed0-fold01.npz").exists(), "killed too late to show anything"
+    assert any(first.iterdir())
+    again = start(tmp_path / "broken")
+    for process in (unbroken, again):
+        out, error = process.communicate(timeout=200)
+        assert process.returncode == 0, error
+        assert out.startswith("2 models trained, 2 are there")
+    for name in ("seed0-fold01", "seed0-fold02"):
+        for ending in (".npz", ".npy"):
+            one, other = (tmp_path / side / CONFIGURATION / f"{name}{ending}" for side in ("unbroken", "broken"))
+            assert one.read_bytes() == other.read_bytes()
+    assert json.loads((tmp_path / "broken" / "manifest.json").read_text())["learner"] == "finetuned"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "size"), [("ResNet", 64), ("Inception", 75)])
+@pytest.mark.parametrize("blocks", ["last", "all"])
+def test_whole_networks_learn_a_batch(dataset, split, name, size, blocks):
+    extraction = dataclasses.replace(EXTRACTION, encoders=(name,), views=(View(1.0, size),))
+    work = work_of(dataset, split, dataclasses.replace(FINETUNE, blocks=blocks, body_learning_rate=1e-4), extraction)
+    _, _, _, losses = stepped(work)
+    assert losses[1] < losses[0]
