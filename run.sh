@@ -44,7 +44,8 @@ case "${1:-demo}" in
     install requirements.txt
     .venv/bin/python -m experiments.extract --data="$data" --descriptors=runs/bach/descriptors "$@"
     .venv/bin/python -m experiments.train --data="$data" --descriptors=runs/bach/descriptors --models=runs/bach/models
-    .venv/bin/python -m experiments.evaluate --models=runs/bach/models --report=runs/bach/report
+    .venv/bin/python -m experiments.evaluate --models=runs/bach/models --report=runs/bach/report --data="$data" \
+      --descriptors=runs/bach/descriptors
     [ -z "$tests" ] ||
       .venv/bin/python -m experiments.predict --models=runs/bach/models --images="$tests" --out=runs/bach/predictions "$@"
     ;;

@@ -31,11 +31,11 @@ def main() -> None:
     split = folds.load_or_make(models / ensembles.FOLDS, dataset, boosting.folds, boosting.fold_seed)
     configurations = protocol.extraction.configurations
     boost.train(descriptors, models, split, configurations, boosting, boost.default_workers())
-    print(report.evaluate(models, out / "report"))
+    print(report.evaluate(models, out / "report", data=out / "images" / "train", descriptors=descriptors))
     new = out / "images" / "unlabelled"
     counts = predict.run(models, new, out / "descriptors-unlabelled", out / "predictions")
     print(f"unlabelled images: {counts}; {out / 'predictions' / 'predictions.csv'}")
-    print(f"figures: {out / 'report' / 'confusion.png'}, {out / 'report' / 'roc.png'}")
+    print(f"the report, to open in a browser: {out / 'report' / 'report.html'}")
 
 
 if __name__ == "__main__":

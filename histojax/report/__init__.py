@@ -1,78 +1,174 @@
-"""What people see of an evaluation: text, tables as CSV, figures as PNG."""
+"""What people see of an evaluation: one page, text, tables as CSV, figures as PNG and PDF.
 
-from collections.abc import Iterable
+report.html     everything, in one file that needs no network
+summary.txt     the main figures as text
+metrics.json    every number, for programs
+tables/         table1, statistics, out_of_fold and others, as CSV
+figures/        roc, confusion, reliability and others, as PNG and PDF
+"""
+
+import dataclasses
+import datetime
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from histojax import ensembles, files, metrics
+from histojax import audit, ensembles, evaluation, files, metrics, operating
 from histojax.datasets import bach
-from histojax.folds import Folds
-from histojax.metrics import Judgement
-from histojax.report import figures, tables
+from histojax.evaluation import Evaluation
+from histojax.intervals import DRAWS
+from histojax.report import again, content, figures, page, pictures, published, statistics, tables
+from histojax.report.pictures import Pictures
+
+UNTRAINED = "UNTRAINED encoders: a trial of the pipeline, not a result"
 
 
 def provenance(made_with: Iterable[dict[str, Any] | None]) -> str:
     """One line on the weights behind a result; random ones are called what they are."""
     sources = sorted({each["weights"]["source"] if each else "not recorded" for each in made_with})
-    note = " (UNTRAINED encoders: a trial of the pipeline, not a result)" if any("random" in s for s in sources) else ""
+    note = f" ({UNTRAINED})" if any("random" in source for source in sources) else ""
     return f"weights: {' and '.join(sources)}{note}"
 
 
-def evaluate(models: Path, folder: Path, positive_classes: Iterable[str] = ()) -> str:
+def evaluate(
+    models: Path,
+    folder: Path,
+    positive_classes: Sequence[str] = (),
+    wished_sensitivity: float = operating.SENSITIVITY,
+    data: Path | None = None,
+    descriptors: Path | None = None,
+    draws: int = DRAWS,
+) -> str:
     """Judges the ensemble in `models` by its out-of-fold scores, writes the report and returns its summary.
 
+    Args:
+      models: the ensemble.
+      folder: where the report goes.
+      positive_classes: names of the classes that count as carcinoma, if not the default ones.
+      wished_sensitivity: that the nested operating point is chosen for.
+      data: the labelled images, for pictures of them.
+      descriptors: the folder of descriptors, for what is told of the stain there.
+      draws: of each bootstrap.
+
     Raises:
-      InputError: the ensemble is not complete, or a positive class does not exist.
+      InputError: the ensemble is not complete, a positive class does not exist, or there are no such data.
     """
-    ensemble = ensembles.load(models)
-    folds = ensemble.folds.judged()
-    positive = metrics.positive_classes(folds.classes, tuple(positive_classes))
+    ensembles.load(models)  # Before a folder is made for it.
     files.require_writable(folder)
-    scores = {name: ensembles.out_of_fold(ensemble, name) for name in ensemble.configurations}
-    judgement = metrics.judge(scores, folds.labels, folds.folds, folds.classes, positive)
-    return write(folder, judgement, folds, provenance(ensemble.made_with.values()))
+    evaluated = evaluation.evaluate(models, tuple(positive_classes), wished_sensitivity, draws)
+    shown = pictures.find(evaluated, data)
+    stain = content.stain(descriptors, evaluated.ensemble)
+    commands = again.commands(
+        evaluated.ensemble, folder, data, descriptors, tuple(positive_classes), wished_sensitivity
+    )
+    return write(folder, evaluated, shown, stain, commands)
 
 
-def write(folder: Path, judgement: Judgement, folds: Folds, weights: str) -> str:
-    """Writes everything below `folder` and returns the summary.
-
-    summary.txt, table1.csv, metrics.json, out_of_fold.csv, confusion.png, and roc.png where classes count as positive.
-    """
-    with_published = bach.is_bach(folds.names, folds.classes) and folds.count == 10
-    text = tables.summary(judgement, folds, weights, with_published)
-    two_class = judgement.two_class
+def write(
+    folder: Path, evaluated: Evaluation, shown: Pictures, stain: content.Stain | None, commands: list[again.Command]
+) -> str:
+    """Writes everything below `folder` and returns the summary."""
+    note = provenance(evaluated.ensemble.made_with.values())
+    with_published = bach.is_bach(evaluated.folds.names, evaluated.folds.classes) and evaluated.folds.count == 10
+    blend = evaluated.judgement.figures["accuracy", ""].by_fold
+    rows = tables.accuracy_rows(evaluated.by_configuration, blend, with_published)
+    text = summary(evaluated, note, rows, with_published)
+    drawn = draw(evaluated, stain)
+    untrained = UNTRAINED if UNTRAINED in note else ""
+    made = datetime.datetime.now()
+    html = page.render(evaluated, note, untrained, rows, drawn, shown, stain, commands, with_published, made)
+    files.write_text(folder / "report.html", html)
     files.write_text(folder / "summary.txt", text)
-    tables.write_table1(folder / "table1.csv", tables.accuracy_rows(judgement, with_published))
-    files.write_json(folder / "metrics.json", numbers(judgement, folds, weights))
-    positive = None
-    if two_class is not None:
-        indices = [folds.classes.index(name) for name in two_class.positive]
-        positive = metrics.positive_score(judgement.scores, indices)
-        figures.roc(folder / "roc.png", two_class, weights)
-    path = folder / "out_of_fold.csv"
-    tables.write_predictions(path, folds.names, judgement.scores, folds.classes, weights, positive, folds)
-    figures.confusion(folder / "confusion.png", judgement.confusion, folds.classes, weights)
+    files.write_json(folder / "metrics.json", numbers(evaluated, note))
+    write_tables(folder / "tables", evaluated, rows, stain, note)
+    for name, figure in drawn.items():
+        figures.save(folder / "figures", name, figure, note)
     return text
 
 
-def numbers(judgement: Judgement, folds: Folds, weights: str) -> dict[str, Any]:
+def summary(evaluated: Evaluation, note: str, rows: list[tables.Row], with_published: bool) -> str:
+    """The main figures as text, beginning with what the descriptors were made with."""
+    head, rest = statistics.summary(evaluated.judgement).split("\n", 1)
+    lines = [head, note, "", "accuracy (%) of out-of-fold predictions by fold:", tables.table1(rows), rest]
+    if with_published and evaluated.judgement.cases.positive:
+        mean, deviation = published.TWO_CLASS_ACCURACY
+        lines.append(f"published, two classes: accuracy {mean} ± {deviation} %, ROC AUC {published.TWO_CLASS_AUC}")
+        for threshold, (sensitivity, specificity) in published.SET_POINTS.items():
+            lines.append(f"published at {threshold:.2f}: sensitivity {sensitivity} %, specificity {specificity} %")
+    lines += audit.lines(evaluated.audit)
+    if evaluated.test is not None:
+        lines += ["", "test set:", statistics.summary(evaluated.test)]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def draw(evaluated: Evaluation, stain: content.Stain | None) -> dict[str, Any]:
+    """Every figure by name."""
+    drawn = figures.of_judgement(evaluated.judgement)
+    drawn |= {f"accuracy_by_{name}": figures.curve(name, points) for name, points in evaluated.curves.items()}
+    if evaluated.without:
+        drawn["without_each"] = figures.without(evaluated.without)
+    if stain is not None:
+        drawn["stain"] = figures.stain(stain.measures, stain.flagged)
+    if evaluated.test is not None:
+        drawn |= {f"test_{name}": figure for name, figure in figures.of_judgement(evaluated.test).items()}
+    return drawn
+
+
+def numbers(evaluated: Evaluation, note: str) -> dict[str, Any]:
     """Every number of the evaluation, for programs."""
-    two_class = judgement.two_class
-    return {
-        "weights": weights,
-        "images": len(folds.names),
-        "classes": list(folds.classes),
-        "accuracy": float(np.mean(judgement.predicted == folds.labels)),
-        "accuracy_by_fold": judgement.accuracies.tolist(),
-        "accuracy_by_fold_of_configuration": {n: a.tolist() for n, a in judgement.by_configuration.items()},
-        "confusion": judgement.confusion.tolist(),
-        "two_class": two_class
-        and {
-            "positive": list(two_class.positive),
-            "accuracy_by_fold": two_class.accuracies.tolist(),
-            "auc": two_class.auc,
-            "set_points": [vars(point) for point in two_class.set_points],
-        },
-    }
+    return (
+        {"weights": note}
+        | statistics.numbers(evaluated.judgement)
+        | statistics.plain(
+            {
+                "accuracy_by_fold_of_configuration": evaluated.by_configuration,
+                "curves": {name: list(map(dataclasses.asdict, points)) for name, points in evaluated.curves.items()},
+                "without": list(map(dataclasses.asdict, evaluated.without)),
+                "split": evaluated.folds.origin,
+                "audit": audit.numbers(evaluated.audit),
+                "test": evaluated.test and statistics.numbers(evaluated.test),
+                "times": evaluated.times,
+                "versions": again.versions(),
+            }
+            | evaluation.settings(evaluated.ensemble)
+        )
+    )
+
+
+def write_tables(
+    folder: Path, evaluated: Evaluation, rows: list[tables.Row], stain: content.Stain | None, note: str
+) -> None:
+    """Every table as CSV."""
+    judgement, folds = evaluated.judgement, evaluated.folds
+    cases = judgement.cases
+    positive = metrics.positive_score(cases.scores, cases.positive) if cases.positive else None
+    tables.write_table1(folder / "table1.csv", rows)
+    tables.write_predictions(
+        folder / "out_of_fold.csv", cases.names, cases.scores, cases.classes, note, positive, folds
+    )
+    statistics.write_table(folder / "statistics.csv", judgement)
+    if evaluated.test is not None:
+        statistics.write_table(folder / "test_statistics.csv", evaluated.test)
+    header = ("truth", *cases.classes)
+    confusion = ((name, *row) for name, row in zip(cases.classes, judgement.confusion.tolist(), strict=True))
+    files.write_csv(folder / "confusion.csv", confusion, header)
+    mistakes = [(e.image, e.truth, e.predicted, e.confidence, e.of_truth, e.fold) for e in content.mistakes(cases)]
+    header = ("image", "truth", "predicted", "confidence", "score_of_truth", "fold")
+    files.write_csv(folder / "mistakes.csv", mistakes, header)
+    curves = [
+        (name, e.count, e.accuracy, e.interval.low, e.interval.high)
+        for name, es in evaluated.curves.items()
+        for e in es
+    ]
+    files.write_csv(folder / "curves.csv", curves, ("blended", "count", "accuracy", "low", "high"))
+    without = [(e.configuration, e.accuracy, e.change, e.interval.low, e.interval.high) for e in evaluated.without]
+    files.write_csv(folder / "without_each.csv", without, ("configuration", "accuracy", "change", "low", "high"))
+    bins = [
+        (when, *dataclasses.astuple(each))
+        for when, found in (("before", judgement.reliability), ("after", judgement.calibrated_reliability))
+        for each in found or ()
+    ]
+    files.write_csv(folder / "reliability.csv", bins, ("temperature", "images", "confidence", "right", "low", "high"))
+    files.write_csv(folder / "leakage.csv", *audit.table(evaluated.audit))
+    if stain is not None:
+        files.write_csv(folder / "stain_fallbacks.csv", stain.rows, ("image", "scale", "status"))

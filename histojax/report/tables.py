@@ -1,4 +1,4 @@
-"""What an evaluation says in text and CSV: the paper's Table 1, the two-class figures, out-of-fold predictions."""
+"""Tables as text and CSV: the paper's Table 1, the confusion matrix, predictions."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,7 +8,6 @@ import numpy as np
 
 from histojax import files
 from histojax.folds import Folds
-from histojax.metrics import Judgement, TwoClass
 from histojax.report import published
 
 FUSION = "Model fusion"
@@ -24,14 +23,19 @@ class Row:
     deviation: float
 
 
-def accuracy_rows(judgement: Judgement, with_published: bool) -> list[Row]:
+def accuracy_rows(by_configuration: dict[str, np.ndarray], blend: Sequence[float], with_published: bool) -> list[Row]:
     """Rows of Table 1, the published row below ours where it is asked for.
 
     A configuration's row averages its seeds, its deviation is over seeds and folds; the blend's is over folds.
+
+    Args:
+      by_configuration: accuracies of each, float64 [S, F].
+      blend: accuracies of the blend, [F].
+      with_published: whether the data are the paper's.
     """
     rows = []
-    ours = {published.row_name(name): each for name, each in judgement.by_configuration.items()}
-    for name, accuracies in (ours | {FUSION: judgement.accuracies[None]}).items():
+    ours = {published.row_name(name): each for name, each in by_configuration.items()}
+    for name, accuracies in (ours | {FUSION: np.array(blend)[None]}).items():
         percent = 100 * accuracies
         rows.append(Row(name, tuple(percent.mean(axis=0)), float(percent.mean()), float(percent.std())))
         if with_published and name in published.ACCURACY:
@@ -59,25 +63,6 @@ def write_table1(path: Path, rows: Sequence[Row]) -> None:
     files.write_csv(path, cells, header)
 
 
-def two_class_lines(two_class: TwoClass, with_published: bool) -> list[str]:
-    """The two-class figures, a line each."""
-    percent = 100 * two_class.accuracies
-    lines = [f"{' + '.join(two_class.positive)} against the rest:"]
-    lines.append(f"  accuracy {percent.mean():.1f} +- {percent.std():.1f} % (mean and deviation over folds)")
-    lines.append(f"  ROC AUC {two_class.auc:.3f}")
-    for point in two_class.set_points:
-        lines.append(
-            f"  at set-point {point.threshold:.2f}: sensitivity {100 * point.sensitivity:.1f} %, "
-            f"specificity {100 * point.specificity:.1f} %"
-        )
-    if with_published:
-        mean, deviation = published.TWO_CLASS_ACCURACY
-        lines.append(f"  published: accuracy {mean} +- {deviation} %, ROC AUC {published.TWO_CLASS_AUC}")
-        for threshold, (sensitivity, specificity) in published.SET_POINTS.items():
-            lines.append(f"  published at {threshold:.2f}: sensitivity {sensitivity} %, specificity {specificity} %")
-    return lines
-
-
 def confusion_lines(confusion: np.ndarray, classes: Sequence[str]) -> list[str]:
     """The confusion matrix as text, rows the truth."""
     width = max(9, *(len(name) for name in classes)) + 2
@@ -88,23 +73,6 @@ def confusion_lines(confusion: np.ndarray, classes: Sequence[str]) -> list[str]:
         for name, row in zip(classes, confusion, strict=True)
     ]
     return lines
-
-
-def summary(judgement: Judgement, folds: Folds, provenance: str, with_published: bool) -> str:
-    """The whole evaluation as text, beginning with what the descriptors were made with."""
-    right = int(np.sum(judgement.predicted == folds.labels))
-    lines = [
-        f"{len(folds.names)} images of {len(folds.classes)} classes ({', '.join(folds.classes)}), {folds.count} folds",
-        provenance,
-        "",
-        "accuracy (%) of out-of-fold predictions by fold:",
-        table1(accuracy_rows(judgement, with_published)),
-        f"{right} of {len(folds.names)} images right ({100 * right / len(folds.names):.1f} %)",
-        "",
-    ]
-    if judgement.two_class is not None:
-        lines += [*two_class_lines(judgement.two_class, with_published), ""]
-    return "\n".join([*lines, *confusion_lines(judgement.confusion, folds.classes)]) + "\n"
 
 
 def write_predictions(

@@ -1,0 +1,120 @@
+"""An ensemble on disk, judged: by its out-of-fold scores, and by a test set where there is one."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from histojax import ablation, audit, ensembles, judgement, metrics, operating, testset
+from histojax.ablation import Point, Without
+from histojax.audit import Audit
+from histojax.cases import Cases
+from histojax.ensembles import Ensemble
+from histojax.folds import Folds
+from histojax.intervals import DRAWS
+from histojax.judgement import Judgement
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Everything that is told of an ensemble.
+
+    Attributes:
+      ensemble: it.
+      folds: of the judged images.
+      judgement: of its blended out-of-fold scores.
+      by_configuration: accuracy of each configuration alone, float64 [S, F]: each seed's models judged by themselves,
+        as in the paper's table, whose single models' accuracies are no whole numbers of a fold's 40 images.
+      curves: accuracy against the number of augmentations, seeds, configurations and, with a test set, folds.
+      without: what each configuration brings.
+      audit: who shares a group with training.
+      test: of a labelled test set; None where there is none.
+      times: rows of times.csv.
+    """
+
+    ensemble: Ensemble
+    folds: Folds
+    judgement: Judgement
+    by_configuration: dict[str, np.ndarray]
+    curves: dict[str, list[Point]]
+    without: list[Without]
+    audit: Audit
+    test: Judgement | None
+    times: list[dict[str, str]]
+
+
+def evaluate(
+    models: Path,
+    positive_classes: Sequence[str] = (),
+    wished_sensitivity: float = operating.SENSITIVITY,
+    draws: int = DRAWS,
+) -> Evaluation:
+    """Judges the ensemble in a folder.
+
+    Raises:
+      InputError: the ensemble is not complete, or a positive class does not exist.
+    """
+    ensemble = ensembles.load(models)
+    positive = metrics.positive_classes(ensemble.folds.classes, positive_classes)
+    folds = ensemble.folds.judged()
+    scores = {name: ensembles.out_of_fold(ensemble, name) for name in ensemble.configurations}
+    cases = cases_of(folds, metrics.blend(list(scores.values())), positive)
+    by_group = cases.units is not None
+    curves = {
+        "augmentations": ablation.of_augmentations(scores, cases, by_group),
+        "seeds": ablation.of_seeds(scores, cases, by_group),
+        "configurations": ablation.of_configurations(scores, cases, by_group),
+    }
+    test = None
+    if (found := testset.load(ensemble)) and found.labels is not None:
+        of_models = {name: testset.scores(ensemble, name) for name in ensemble.configurations}
+        blended = np.mean([each.mean(axis=(0, 1, 3)) for each in of_models.values()], axis=0)
+        test_cases = testset.cases_of(found, folds.classes, blended, positive)
+        test = judgement.judge(test_cases, wished_sensitivity, draws)
+        curves["folds"] = ablation.of_folds(of_models, test_cases, test_cases.units is not None)
+    return Evaluation(
+        ensemble=ensemble,
+        folds=folds,
+        judgement=judgement.judge(cases, wished_sensitivity, draws),
+        by_configuration={name: accuracies(each, folds) for name, each in scores.items()},
+        curves=curves,
+        without=ablation.without_each(scores, cases, by_group),
+        audit=audit.audit(ensemble.folds),
+        test=test,
+        times=ensembles.read_times(models),
+    )
+
+
+def cases_of(folds: Folds, scores: np.ndarray, positive: Sequence[int]) -> Cases:
+    """Out-of-fold scores as cases: float64 [N, K]."""
+    return Cases(
+        names=folds.names,
+        classes=folds.classes,
+        truth=folds.labels,
+        predicted=scores.argmax(axis=1),
+        scores=scores / scores.sum(axis=1, keepdims=True),
+        folds=folds.folds,
+        groups=folds.groups,
+        positive=tuple(positive),
+    )
+
+
+def cases(models: Path, positive_classes: Sequence[str] = ()) -> Cases:
+    """An ensemble's blended out-of-fold scores alone, to compare with others."""
+    ensemble = ensembles.load(models)
+    positive = metrics.positive_classes(ensemble.folds.classes, positive_classes)
+    scores = [ensembles.out_of_fold(ensemble, name) for name in ensemble.configurations]
+    return cases_of(ensemble.folds.judged(), metrics.blend(scores), positive)
+
+
+def accuracies(scores: np.ndarray, folds: Folds) -> np.ndarray:
+    """Accuracy of each seed's models by themselves in each fold: [S, N, A, K] -> float64 [S, F]."""
+    right = scores.mean(axis=2).argmax(axis=-1) == folds.labels
+    return np.stack([right[:, folds.folds == fold].mean(axis=1) for fold in range(folds.count)], axis=1)
+
+
+def settings(ensemble: Ensemble) -> dict[str, Any]:
+    """What the ensemble was made with, for a report: learner, parameters, and each configuration's extraction."""
+    return {"learner": ensemble.learner, "parameters": ensemble.parameters, "extraction": ensemble.made_with}

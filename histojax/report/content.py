@@ -1,0 +1,214 @@
+"""What stands in a report: figures in groups, cells of the confusion matrix, stain quality, protocols. No layout."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from histojax import files, metrics, store
+from histojax.cases import Cases
+from histojax.ensembles import Ensemble
+from histojax.judgement import Figure, Judgement
+from histojax.report import pictures, published
+
+ANSWERS = ("accuracy", "balanced_accuracy", "macro_f1", "kappa", "quadratic_kappa")
+PROBABILITIES = ("macro_auc", "log_loss", "brier", "calibration_error")
+OF_A_CLASS = ("sensitivity", "specificity", "precision", "auc")
+TWO_CLASSES = ("carcinoma_accuracy", "carcinoma_auc")
+STAIN = {
+    "tissue_fraction": ("tissue, % of pixels", 100),
+    "stain_angle_degrees": ("stain angle, degrees", 1),
+    "max_hematoxylin": ("hematoxylin, 99th percentile", 1),
+    "max_eosin": ("eosin, 99th percentile", 1),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassRow:
+    """The figures of one class, in the order of OF_A_CLASS; None where there is none."""
+
+    name: str
+    images: int
+    figures: tuple[Figure | None, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """A way to call carcinoma: how, its two figures, and the published (sensitivity, specificity) in percent."""
+
+    how: str
+    sensitivity: Figure
+    specificity: Figure
+    published: tuple[float, float] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What was said of an image: names of classes, confidence and score of the truth (None without scores)."""
+
+    image: str
+    truth: str
+    predicted: str
+    confidence: float | None
+    of_truth: float | None
+    fold: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A cell of the confusion matrix: its share of the row, the answers to show and the names of the others."""
+
+    row: int
+    column: int
+    count: int
+    share: float
+    answers: tuple[Answer, ...]
+    others: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stain:
+    """How the stain normalisation went: measures [N] by name, whether an image fell back, and rows of those."""
+
+    measures: dict[str, np.ndarray]
+    flagged: np.ndarray
+    rows: tuple[tuple[str, str, str], ...]
+
+
+def headline(judgement: Judgement) -> list[Figure]:
+    """The four figures that a reader looks for first."""
+    wanted = [("accuracy", "")]
+    if judgement.cases.positive:
+        wanted += [("carcinoma_auc", ""), ("carcinoma_sensitivity", ""), ("carcinoma_specificity", "")]
+    wanted += [("balanced_accuracy", ""), ("macro_auc", ""), ("kappa", ""), ("macro_f1", "")]
+    return [judgement.figures[key] for key in wanted if key in judgement.figures][:4]
+
+
+def overall(judgement: Judgement) -> list[Figure]:
+    """Figures of all classes together; ordered kappa only where classes can have an order."""
+    names = ANSWERS + PROBABILITIES
+    if len(judgement.cases.classes) == 2:
+        names = tuple(name for name in names if name != "quadratic_kappa")  # It is kappa itself.
+    return [judgement.figures[name, ""] for name in names if (name, "") in judgement.figures]
+
+
+def by_class(judgement: Judgement) -> list[ClassRow]:
+    """A row a class."""
+    cases = judgement.cases
+    return [
+        ClassRow(
+            name, int((cases.truth == k).sum()), tuple(judgement.figures.get((metric, name)) for metric in columns)
+        )
+        for columns in [class_columns(judgement)]
+        for k, name in enumerate(cases.classes)
+    ]
+
+
+def class_columns(judgement: Judgement) -> tuple[str, ...]:
+    """Of OF_A_CLASS, those there are."""
+    return OF_A_CLASS if judgement.cases.scores is not None else OF_A_CLASS[:-1]
+
+
+def two_classes(judgement: Judgement) -> list[Figure]:
+    """Figures of carcinoma against the rest; none where no class counts as carcinoma."""
+    return [judgement.figures[name, ""] for name in TWO_CLASSES if (name, "") in judgement.figures]
+
+
+def decisions(judgement: Judgement, with_published: bool) -> list[Decision]:
+    """Sensitivity and specificity for carcinoma by each way to call it."""
+    found = []
+    for (name, of), figure in judgement.figures.items():
+        if name != "carcinoma_sensitivity":
+            continue
+        how, said = f"score at least {of}", None
+        if not of:
+            how = "the answer's class"
+        elif of == "nested":
+            how = f"for a sensitivity of {100 * judgement.operating.wished:g} %, threshold chosen on the other folds"
+        elif with_published:
+            said = published.SET_POINTS.get(float(of))
+        found.append(Decision(how, figure, judgement.figures["carcinoma_specificity", of], said))
+    return found
+
+
+def tempered(judgement: Judgement) -> list[tuple[Figure, Figure]]:
+    """Figures that a temperature changes, before and after."""
+    return [(judgement.figures[key], after) for key, after in judgement.calibrated.items()]
+
+
+def answer(cases: Cases, i: int) -> Answer:
+    """What was said of image i."""
+    known = cases.scores is not None
+    return Answer(
+        image=cases.names[i],
+        truth=cases.classes[cases.truth[i]],
+        predicted=cases.classes[cases.predicted[i]],
+        confidence=float(cases.scores[i, cases.predicted[i]]) if known else None,
+        of_truth=float(cases.scores[i, cases.truth[i]]) if known else None,
+        fold=None if cases.folds is None else int(cases.folds[i]) + 1,
+    )
+
+
+def cells(judgement: Judgement) -> list[list[Cell]]:
+    """The confusion matrix, row by row."""
+    cases, matrix = judgement.cases, judgement.confusion
+    there = pictures.by_cell(cases)
+    most = pictures.in_a_cell(len(there))
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    return [
+        [
+            Cell(
+                row,
+                column,
+                int(matrix[row, column]),
+                float(share[row, column]),
+                tuple(answer(cases, i) for i in there.get((row, column), [])[:most]),
+                tuple(cases.names[i] for i in there.get((row, column), [])[most:]),
+            )
+            for column in range(len(cases.classes))
+        ]
+        for row in range(len(cases.classes))
+    ]
+
+
+def mistakes(cases: Cases) -> list[Answer]:
+    """Wrong answers, the most confident first."""
+    return [answer(cases, i) for i in pictures.mistakes(cases)]
+
+
+def stain(descriptors: Path | None, ensemble: Ensemble) -> Stain | None:
+    """The stain quality of an ensemble's images from stain_qc.csv; None where there is none.
+
+    Raises:
+      InputError: it is damaged.
+    """
+    if descriptors is None:
+        return None
+    names = set(ensemble.folds.names)
+    rows = [dict(zip(store.QC_COLUMNS, row, strict=True)) for row in store.read_stain_qc(descriptors).values()]
+    rows = [row for row in rows if row["image"] in names]
+    if not rows:
+        return None
+    measures = {
+        label: np.array([factor * float(row[column] or "nan") for row in rows])
+        for column, (label, factor) in STAIN.items()
+    }
+    flagged = np.array([row["status"] != "ok" for row in rows])
+    listed = tuple((row["image"], row["scale"], row["status"]) for row in rows if row["status"] != "ok")
+    return Stain(measures, flagged, listed)
+
+
+def protocols(ensemble: Ensemble) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """What the configurations' descriptors were made with: what all have in common, and what each has of its own."""
+    flat = {name: files.flatten(made_with or {}) for name, made_with in ensemble.made_with.items()}
+    keys = dict.fromkeys(key for each in flat.values() for key in each)
+    first = next(iter(flat.values()))
+    common = {key: first[key] for key in keys if all(key in e and e[key] == first.get(key) for e in flat.values())}
+    own = {name: {key: each.get(key) for key in keys if key not in common} for name, each in flat.items()}
+    return common, own
+
+
+def label(metric: str) -> str:
+    """What a metric is called."""
+    return metrics.LABELS[metric]

@@ -1,0 +1,106 @@
+"""The page: one HTML file with its style, script, figures and pictures inside, for screens, phones and paper."""
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from histojax import audit
+from histojax.evaluation import Evaluation
+from histojax.report import again, content, figures, formats, published, statistics
+from histojax.report.again import Command
+from histojax.report.content import Stain
+from histojax.report.pictures import MISTAKES, Pictures
+from histojax.report.tables import Row
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+CURVES = {
+    "augmentations": "augmentations of each image",
+    "seeds": "seeds",
+    "configurations": "configurations",
+    "folds": "folds’ models, on the test set",
+}
+
+
+def render(
+    evaluation: Evaluation, note: str, untrained: str, rows: list[Row], drawn: dict[str, Any], shown: Pictures,
+    stain: Stain | None, commands: list[Command], with_published: bool, made: datetime.datetime,
+) -> str:  # fmt: skip
+    """The page as text.
+
+    Args:
+      evaluation: what is told.
+      note: one line on the weights.
+      untrained: what the banner says; empty for none.
+      rows: of Table 1.
+      drawn: matplotlib figures by name, those of the test set starting with `test_`.
+      shown: pictures of the images.
+      stain: None where it is not known.
+      commands: to make it again.
+      with_published: whether the data are the paper's.
+      made: when.
+    """
+    svgs = {
+        name: Markup(figures.svg(figure, f"figure-{name}", alt(name, evaluation)))
+        for name, figure in drawn.items()
+        if not name.endswith("confusion")  # It is a table there.
+    }
+    common, own = content.protocols(evaluation.ensemble)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"content": content, "formats": formats, "statistics": statistics}
+    return environment.get_template("report.html").render(
+        evaluation=evaluation,
+        ensemble=evaluation.ensemble,
+        folds=evaluation.folds,
+        judgement=evaluation.judgement,
+        note=note,
+        untrained=untrained,
+        table1=rows,
+        svgs=svgs,
+        pictures=shown,
+        mistakes=content.mistakes(evaluation.judgement.cases),
+        most_mistakes=MISTAKES,
+        curves=CURVES,
+        audit=audit,
+        stain=stain,
+        common=common,
+        own=own,
+        commands=commands,
+        versions=again.versions(),
+        published=published if with_published else None,
+        made=made.strftime("%Y-%m-%d %H:%M"),
+        style=Markup((TEMPLATES / "style.css").read_text()),
+        script=Markup((TEMPLATES / "script.js").read_text()),
+    )
+
+
+def alt(name: str, evaluation: Evaluation) -> str:
+    """What a figure shows, for those who do not see it."""
+    judgement = evaluation.test if name.startswith("test_") else evaluation.judgement
+    kind = name.removeprefix("test_")
+    if kind == "roc":
+        area = formats.bare("carcinoma_auc", judgement.value("carcinoma_auc"))
+        return f"ROC curve of {judgement.cases.positive_names} against the rest, area {area}, with set-points and band"
+    if kind == "reliability":
+        error = formats.bare("calibration_error", judgement.value("calibration_error"))
+        return f"Reliability curve of the answers, expected calibration error {error}"
+    if kind.startswith("accuracy_by_"):
+        points = evaluation.curves[kind.removeprefix("accuracy_by_")]
+        first, last = points[0], points[-1]
+        return (
+            f"Accuracy {formats.percent(first.accuracy)} with {first.count} and {formats.percent(last.accuracy)} with "
+            f"{last.count} {kind.removeprefix('accuracy_by_')}"
+        )
+    return {
+        "without_each": "Change of accuracy without each configuration; the table beside it has the numbers",
+        "stain": "Distributions of four stain measures",
+    }[kind]

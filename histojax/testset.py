@@ -1,0 +1,114 @@
+"""A test set's scores by every model of an ensemble, kept beside the models, so that nothing is computed twice.
+
+<models>/test.csv                                image[,label[,group]]
+<models>/<configuration>/seed0-fold01.test.npy   float64 [T, A, K]
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from histojax import ensembles, files, scoring, store
+from histojax.cases import Cases
+from histojax.datasets import Dataset
+from histojax.ensembles import Ensemble
+from histojax.errors import InputError
+from histojax.progress import Progress
+
+TABLE = "test.csv"
+
+
+@dataclasses.dataclass(frozen=True)
+class TestSet:
+    """T images that no model was trained on; labels and groups where they are known."""
+
+    __test__ = False  # No test case, whatever its name.
+
+    names: tuple[str, ...]
+    labels: tuple[str, ...] | None = None
+    groups: tuple[str, ...] | None = None
+
+
+def of_dataset(dataset: Dataset) -> TestSet:
+    """A labelled data set as a test set."""
+    return TestSet(dataset.names, tuple(dataset.classes[label] for label in dataset.labels), dataset.groups)
+
+
+def path_of(model: Path) -> Path:
+    """Where a model's scores of the test set are."""
+    return model.with_suffix(".test.npy")
+
+
+def keep(ensemble: Ensemble, descriptors_root: Path, test: TestSet) -> int:
+    """Scores the test set by every model that has not done so yet; returns how many models did now.
+
+    Raises:
+      InputError: images were trained on, classes are unknown, descriptors are missing or of another protocol, or the
+        folder keeps scores of another test set.
+    """
+    if common := sorted(set(test.names) & set(ensemble.folds.names)):
+        raise InputError(f"{len(common)} test images were trained on: {', '.join(common[:5])}; leave them out")
+    if unknown := sorted(set(test.labels or ()) - set(ensemble.folds.classes)):
+        raise InputError(f"the test set has classes {', '.join(unknown)}; expected {', '.join(ensemble.folds.classes)}")
+    if (there := load(ensemble)) and there.names != test.names:
+        raise InputError(f"{ensemble.root / TABLE} names another test set: remove it and the *.test.npy beside models")
+    write(ensemble.root / TABLE, test)
+    scoring.check_made_with(ensemble, descriptors_root)
+    missing = [path for path in ensemble.models if not path_of(path).exists()]
+    with Progress("score test set", len(missing), "models") as bar:
+        for configuration in ensemble.configurations:
+            if wanted := [path for path in missing if path.parent.name == configuration]:
+                descriptors = store.read(descriptors_root, configuration, test.names)
+                for model in wanted:
+                    files.write_array(path_of(model), scoring.score(ensemble.learner, model, descriptors))
+                    bar.add(1)
+    return len(missing)
+
+
+def write(path: Path, test: TestSet) -> None:
+    columns = {"image": test.names, "label": test.labels, "group": test.groups}
+    known = {name: column for name, column in columns.items() if column is not None}
+    files.write_csv(path, zip(*known.values(), strict=True), known)
+
+
+def load(ensemble: Ensemble) -> TestSet | None:
+    """The test set whose scores are kept; None where there is none."""
+    path = ensemble.root / TABLE
+    if not path.exists():
+        return None
+    rows = files.read_csv(path, ["image"])
+    columns = {name: tuple(row[name] for row in rows) for name in (rows[0] if rows else ())}
+    return TestSet(columns.get("image", ()), columns.get("label"), columns.get("group"))
+
+
+def scores(ensemble: Ensemble, configuration: str) -> np.ndarray:
+    """Scores of the test set by every model of a configuration: float64 [S, F, T, A, K].
+
+    Raises:
+      InputError: scores are missing or damaged.
+    """
+    paths = [
+        [path_of(ensemble.model(configuration, seed, fold)) for fold in range(ensemble.folds.count)]
+        for seed in range(ensemble.seeds)
+    ]
+    if missing := [path for row in paths for path in row if not path.exists()]:
+        raise InputError(f"{missing[0]} is not there: score the test set again, it goes on from there")
+    found = [[ensembles.read_scores(path) for path in row] for row in paths]
+    if len({each.shape for row in found for each in row}) > 1:
+        raise InputError(f"scores of the test set beside the models of {configuration} differ in shape: remove them")
+    return np.array(found)
+
+
+def cases_of(test: TestSet, classes: tuple[str, ...], scores: np.ndarray, positive: Sequence[int]) -> Cases:
+    """Scores of a labelled test set as cases: float64 [T, K]."""
+    return Cases(
+        names=test.names,
+        classes=classes,
+        truth=np.array([classes.index(label) for label in test.labels]),
+        predicted=scores.argmax(axis=1),
+        scores=scores / scores.sum(axis=1, keepdims=True),
+        groups=test.groups,
+        positive=tuple(positive),
+    )

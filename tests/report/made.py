@@ -1,0 +1,83 @@
+"""Ensembles on disk with scores out of the blue, for reports of every kind."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from histojax import ensembles, files, folds, testset
+from histojax.config import BACH_CLASSES, Boosting, Extraction, View
+from histojax.folds import Folds
+
+BACH_NAMES = tuple(f"{prefix}{i:03d}" for prefix in ("n", "b", "is", "iv") for i in range(1, 101))
+TWO = ("ResNet-0.5-400", "VGG-1.0-800")
+
+
+def manifest(configuration: str, source: str = "imagenet") -> dict:
+    """What descriptors of a configuration would be recorded as."""
+    encoder, _, view = configuration.partition("-")
+    view, paper = View.parse(view), Extraction()
+    drawn = {name: getattr(paper, name) for name in ("crop_mode", "augmentations", "crops", "gain_low", "gain_high")}
+    return {
+        "protocol": {
+            "encoder": encoder,
+            "scale": view.scale,
+            "crop_size": view.crop_size,
+            **drawn,
+            "p": 3.0,
+            "seed": 0,
+        },
+        "weights": {"source": source, "sha256": f"{len(encoder):064x}"},
+        "versions": {"histojax": "0.1.0", "jax": "0.10.2"},
+    }
+
+
+def ensemble(
+    root: Path,
+    names: Sequence[str] = BACH_NAMES,
+    classes: Sequence[str] = BACH_CLASSES,
+    count: int = 10,
+    groups: Sequence[str] | None = None,
+    configurations: Sequence[str] = TWO,
+    right: float = 0.9,
+    never: int | None = None,
+    source: str | None = "imagenet",
+    test: int = 0,
+) -> Path:
+    """Writes an ensemble of two seeds and three augmentations; as many images of each class, one after the other.
+
+    Args:
+      root: its folder.
+      names, classes, groups: of the images.
+      count: of folds.
+      configurations: names.
+      right: share of images that are called rightly.
+      never: a class that is never the answer.
+      source: of the weights; None where descriptors are of unknown origin.
+      test: labelled images of a test set, kept beside the models.
+    """
+    rng, k = np.random.default_rng(0), len(classes)
+    labels = np.arange(len(names)) * k // len(names)
+    split = Folds(tuple(names), labels, np.arange(len(names)) % count, tuple(classes), groups and tuple(groups))
+    folds.save(split, root / ensembles.FOLDS)
+    ensembles.claim(root, split, "trees", dataclasses.asdict(Boosting(seeds=2, folds=count)), 2)
+    answers = np.where(rng.random(len(names)) < right, labels, (labels + 1) % k)
+    answers = np.where(answers == never, (answers + 1) % k, answers)
+    for configuration in configurations:
+        made_with = source and manifest(configuration, source)
+        files.write_json(root / configuration / ensembles.MANIFEST, {"extraction": made_with})
+        for seed in range(2):
+            scores = rng.dirichlet(np.ones(k), (len(names), 3)) + 1.5 * np.eye(k)[answers][:, None]
+            scores = scores / scores.sum(axis=-1, keepdims=True)
+            for fold in range(count):
+                model = ensembles.model_path(root, configuration, seed, fold)
+                ensembles.save(model, "a model", scores[split.folds == fold])
+                if test:
+                    own = rng.dirichlet(np.ones(k), (test, 3)) + np.eye(k)[np.arange(test) % k][:, None]
+                    files.write_array(testset.path_of(model), own / own.sum(axis=-1, keepdims=True))
+    if test:
+        labels = tuple(classes[i % k] for i in range(test))
+        testset.write(root / testset.TABLE, testset.TestSet(tuple(f"test{i}" for i in range(test)), labels))
+    ensembles.record_time(root, ("2026-01-01", 40, 12.5, 2, "a machine"))
+    return root

@@ -1,0 +1,85 @@
+"""Methods side by side: the table, its files, and the script on tables and folders."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from histojax import comparison, files
+from histojax.cases import Cases
+from histojax.errors import InputError
+from histojax.report import compared
+
+ROOT = Path(__file__).parents[2]
+
+
+def runs_of(gains: dict[str, float], n: int = 60, seed: int = 0) -> dict[str, Cases]:
+    rng = np.random.default_rng(seed)
+    truth = np.arange(n) % 2
+    names, groups = tuple(f"i{i}" for i in range(n)), tuple(f"g{i // 3}" for i in range(n))
+    found = {}
+    for name, gain in gains.items():
+        scores = rng.dirichlet(np.ones(2), n) + gain * np.eye(2)[truth]
+        scores /= scores.sum(axis=1, keepdims=True)
+        found[name] = Cases(names, ("n", "p"), truth, scores.argmax(axis=1), scores, None, groups, (1,))
+    return found
+
+
+def test_the_table_has_a_row_a_run_and_the_files_every_number(tmp_path):
+    runs = runs_of({"trees": 0.3, "linear": 0.5, "hidden": 0.1})
+    text = compared.write(tmp_path, runs, {"trees": 12.5, "linear": None}, draws=50)
+    lines = text.splitlines()
+    assert "paired bootstrap of 20 groups" in lines[0]
+    assert [line.split()[0] for line in lines[2:]] == ["trees", "linear", "hidden"]
+    assert lines[2].endswith("12.5")
+    expected = comparison.compare(runs["trees"], runs["linear"], draws=50)
+    difference = expected.differences["accuracy", ""]
+    assert compared.cell(difference) in lines[3]
+    assert f"{difference.groups.low:+.4f} to {difference.groups.high:+.4f}" in lines[3]
+    with open(tmp_path / "comparison.csv") as file:
+        rows = [row for row in csv.DictReader(file) if row["run"] == "linear" and row["metric"] == "accuracy"]
+    assert float(rows[0]["difference"]) == difference.value
+    assert float(rows[0]["mcnemar_p"]) == expected.p_value
+    numbers = json.loads((tmp_path / "comparison.json").read_text(), parse_constant=pytest.fail)
+    assert numbers["compared_with"] == "trees"
+    assert numbers["runs"]["hidden"]["only_first_right"] > 0
+
+
+def test_a_blend_is_the_mean_of_the_scores_of_common_images():
+    runs = runs_of({"one": 0.2, "other": 0.4})
+    shuffled = comparison.take(runs["other"], [5, 2, 9])
+    found = comparison.blend([runs["one"], shuffled])
+    assert found.names == ("i2", "i5", "i9")
+    place = {name: i for i, name in enumerate(runs["one"].names)}
+    for i, name in enumerate(found.names):
+        expected = (runs["one"].scores[place[name]] + runs["other"].scores[place[name]]) / 2
+        np.testing.assert_allclose(found.scores[i], expected)
+    with pytest.raises(InputError, match="labels alone cannot be blended"):
+        comparison.blend([runs["one"], Cases(("a",), ("n", "p"), np.array([0]), np.array([0]))])
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "experiments.compare", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_script_compares_tables(tmp_path):
+    for name, cases in runs_of({"a": 0.2, "b": 0.6}).items():
+        rows = [
+            (n, cases.classes[t], *s) for n, t, s in zip(cases.names, cases.truth, cases.scores.tolist(), strict=True)
+        ]
+        files.write_csv(tmp_path / f"{name}.csv", rows, ("image", "label", "p_n", "p_p"))
+    runs = f"--runs=a={tmp_path}/a.csv,b={tmp_path}/b.csv"
+    done = run(runs, f"--out={tmp_path}/out", "--blend")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()[2:]] == ["a", "b", "blend"]
+    assert (tmp_path / "out" / "comparison.json").exists()
+    for wrong, message in ((f"--runs={tmp_path}/a.csv,b=x", "expected NAME=PATH"), ("--runs=a=x", "at least two")):
+        done = run(wrong, f"--out={tmp_path}/out")
+        assert done.returncode == 1
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr

@@ -1,0 +1,91 @@
+"""One judgement of anybody's predictions is told in full, whatever is known of them."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from histojax.cases import Cases
+from histojax.intervals import Interval
+from histojax.judgement import judge
+from histojax.report import formats, statistics
+
+TRUTH = np.arange(60) % 3
+NAMES = tuple(f"image {i}" for i in range(60))
+
+
+def judged(**known):
+    """Three classes, a third of them wrong."""
+    scores = np.random.default_rng(0).dirichlet(np.ones(3), 60)
+    scores[np.arange(60), np.where(np.arange(60) % 5 < 3, TRUTH, (TRUTH + 1) % 3)] += 1
+    scores /= scores.sum(axis=1, keepdims=True)
+    cases = Cases(NAMES, ("a", "b", "c"), TRUTH, scores.argmax(axis=1), scores, positive=(2,))
+    return judge(Cases(**(vars(cases) | known)), draws=50)
+
+
+def read(folder):
+    numbers = json.loads((folder / "metrics.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    with open(folder / "tables" / "statistics.csv", newline="") as file:
+        return numbers, list(csv.DictReader(file))
+
+
+def test_with_folds_and_groups_everything_is_written(tmp_path):
+    judgement = judged(folds=np.arange(60) % 4, groups=tuple(f"p{i // 3}" for i in range(60)))
+    text = statistics.write(tmp_path, judgement, "weights: imagenet")
+    numbers, rows = read(tmp_path)
+    assert (tmp_path / "summary.txt").read_text() == text
+    assert "60 images of 3 classes (a, b, c), 4 folds" in text
+    assert "bootstrap of 20 whole groups" in text
+    assert "for a sensitivity of 95.0 %" in text
+    assert len(rows) == len(numbers["figures"]) == len(judgement.figures) + len(judgement.calibrated)
+    accuracy = rows[0]
+    assert (accuracy["label"], accuracy["resampled"]) == ("Accuracy", "groups")
+    known = judgement.figures["accuracy", ""]
+    assert float(accuracy["value"]) == known.value
+    assert (float(accuracy["low"]), float(accuracy["high"])) == (known.groups.low, known.groups.high)
+    assert float(accuracy["low_of_images"]) == known.images.low != known.groups.low
+    assert np.mean([float(accuracy[f"f{fold}"]) for fold in range(1, 5)]) == pytest.approx(float(accuracy["mean"]))
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == sorted(
+        f"{name}.{kind}" for name in ("confusion", "roc", "reliability") for kind in ("png", "pdf")
+    )
+
+
+def test_with_answers_alone_there_is_no_score_to_tell_of(tmp_path):
+    text = statistics.write(tmp_path, judged(scores=None, positive=()))
+    numbers, rows = read(tmp_path)
+    assert numbers["roc"] is numbers["reliability"] is numbers["operating"] is None
+    assert not {"log_loss", "auc", "carcinoma_auc"} & {row["metric"] for row in rows}
+    assert "± deviation" not in text
+    assert "bootstrap of 60 images" in text
+    assert [path.name for path in (tmp_path / "figures").iterdir() if path.suffix == ".png"] == ["confusion.png"]
+
+
+@pytest.mark.parametrize("folds", [np.zeros(60, int), None])
+def test_with_one_fold_or_none_nothing_is_fitted(tmp_path, folds):
+    statistics.write(tmp_path, judged(folds=folds))
+    numbers, _ = read(tmp_path)
+    assert numbers["temperature"] is None
+    assert numbers["roc"] is not None
+
+
+def test_what_is_not_defined_is_null_an_empty_cell_and_a_dash(tmp_path):
+    predicted = np.where(TRUTH == 1, 0, TRUTH)
+    text = statistics.write(tmp_path, judged(scores=None, predicted=predicted))
+    numbers, rows = read(tmp_path)
+    found = {row["label"]: row for row in numbers["figures"]}
+    assert found["Precision, b"]["value"] is None
+    assert {row["label"]: row["value"] for row in rows}["Precision, b"] == ""
+    line = next(line for line in text.splitlines() if line.startswith("Precision, b"))
+    assert "–" in line
+    assert "nan" not in text
+
+
+def test_numbers_have_their_unit():
+    assert formats.number("accuracy", 0.87249) == "87.2 %"
+    assert formats.number("carcinoma_auc", 0.97349) == "0.973"
+    assert formats.number("kappa", np.nan) == "–"
+    assert formats.interval("accuracy", Interval(0.831, 0.904)) == "83.1 to 90.4 %"
+    assert formats.interval("log_loss", Interval(np.nan, np.nan)) == "–"
+    assert formats.spread("accuracy", 0.872, 0.026) == "87.2 ± 2.6 %"
+    assert formats.points(-0.0123) == "−1.2"

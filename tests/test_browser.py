@@ -1,0 +1,202 @@
+"""The report in a browser: inert, quiet, within the screen of a phone, legible in the dark, and of use by keyboard."""
+
+import re
+import shutil
+
+import pytest
+from PIL import Image
+
+from histojax import report
+from histojax.report import figures
+from tests import samples
+from tests.report import made
+
+ARGUMENTS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+SCRIPT = "<script>alert(1)</script>"
+CLASSES = (SCRIPT, 'a "quoted" & long class name', "c")
+LEAST_CONTRAST = 4.5  # WCAG 2.2, 1.4.3, for text.
+
+# The contrast of each text with what is behind it, by the first opaque background up the tree; blended where it is not.
+CONTRASTS = """() => {
+  const channels = (color) => {
+    const numbers = color.match(/[\\d.]+/g).map(Number);
+    const scale = color.startsWith("color(") ? 255 : 1;
+    return [...numbers.slice(0, 3).map((value) => value * scale), numbers[3] ?? 1];
+  };
+  const over = (top, below) => top.slice(0, 3).map((value, i) => value * top[3] + below[i] * (1 - top[3]));
+  const behind = (element) => {
+    if (!element) return [255, 255, 255];
+    const own = channels(getComputedStyle(element).backgroundColor);
+    return own[3] === 1 ? own.slice(0, 3) : over(own, behind(element.parentElement));
+  };
+  const luminance = (color) => {
+    const [r, g, b] = color.map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const found = [];
+  for (const element of document.querySelectorAll("body *, svg text")) {
+    const text = [...element.childNodes].filter((node) => node.nodeType === 3).map((node) => node.data.trim()).join("");
+    if (!text || !element.checkVisibility() || ["SCRIPT", "STYLE"].includes(element.tagName)) continue;
+    const style = getComputedStyle(element);
+    const color = channels(element.closest("svg") ? style.fill : style.color);
+    const back = behind(element);
+    const [low, high] = [luminance(over(color, back)), luminance(back)].sort((a, b) => a - b);
+    found.push([text.slice(0, 40), (high + 0.05) / (low + 0.05)]);
+  }
+  return found;
+}"""
+
+# What reaches beyond the right edge, though it stands in nothing that scrolls.
+OVERFLOWING = """() => {
+  const scrolls = (element) => {
+    for (let each = element; each && each !== document.body; each = each.parentElement) {
+      if (["auto", "scroll", "hidden"].includes(getComputedStyle(each).overflowX)) return true;
+    }
+    return false;
+  };
+  return [...document.querySelectorAll("body *")]
+    .filter((element) => element.getBoundingClientRect().right > innerWidth + 1 && !scrolls(element))
+    .map((element) => element.outerHTML.slice(0, 80));
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright for Python is not installed")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory) -> str:
+    """A report of 30 images of three classes, the first called as a script, with pictures."""
+    root = tmp_path_factory.mktemp("browser")
+    names = [f"a name with 'quotes' & <b>markup {i:02d}" for i in range(30)]
+    lines = ["image,label"]
+    for i, name in enumerate(names):
+        Image.fromarray(samples.tissue(i, 90, 120)).save(root / f"{name}.png")
+        label = CLASSES[i // 10].replace('"', '""')
+        lines.append(f'{name}.png,"{label}"')
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+    how = {"right": 0.7, "source": "random, seed 0", "configurations": ("VGG-0.5-32", "VGG-0.5-40"), "test": 9}
+    models = made.ensemble(root / "models", names, CLASSES, 3, **how)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(figures, "save", lambda *_: None)  # PNG and PDF take long, and are not looked at here.
+        report.evaluate(models, root / "report", ("c",), data=root / "labels.csv", draws=20)
+    return (root / "report" / "report.html").as_uri()
+
+
+@pytest.fixture
+def opened(browser, address):
+    """opened(width, **context): the report in a window of its own; complaints and requests are gathered in `heard`."""
+    contexts = []
+
+    def open_page(width: int = 1440, **how):
+        context = browser.new_context(viewport={"width": width, "height": 900}, **how)
+        contexts.append(context)
+        page, heard = context.new_page(), {"said": [], "asked": []}
+        page.on("console", lambda message: heard["said"].append(message.text))
+        page.on("pageerror", lambda error: heard["said"].append(str(error)))
+        page.on("dialog", lambda dialog: (heard["said"].append(dialog.message), dialog.dismiss()))
+        page.on("request", lambda request: heard["asked"].append(request.url))
+        page.goto(address)
+        return page, heard
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def test_nothing_complains_runs_or_leaves_the_page(opened):
+    page, heard = opened()
+    page.mouse.wheel(0, 20_000)
+    page.wait_for_timeout(200)
+    assert heard["said"] == []
+    assert all(re.match("(file|data):", url) for url in heard["asked"])
+    assert [url for url in heard["asked"] if url.startswith("file:")] == [page.url]
+    assert page.locator("script").count() == 1
+    assert SCRIPT in page.locator("#confusion thead").inner_text()
+    assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+
+
+def test_a_click_on_a_cell_opens_its_images_and_another_closes_them(opened):
+    page, _ = opened()
+    cell = page.locator(".confusion button.right").first
+    panel = page.locator(f"#{cell.get_attribute('aria-controls')}")
+    assert not panel.is_visible()
+    cell.click()
+    assert panel.is_visible()
+    assert cell.get_attribute("aria-expanded") == "true"
+    assert panel.locator("img").count() == int(cell.locator("b").inner_text())
+    assert "<b>markup" in panel.inner_text()
+    other = page.locator(".confusion button.wrong").first
+    other.click()
+    assert not panel.is_visible()
+    other.click()
+    assert page.locator(".cell:visible").count() == 0
+
+
+@pytest.mark.parametrize("key", ["Enter", "Space"])
+def test_a_key_opens_them_too(opened, key):
+    page, _ = opened()
+    cell = page.locator(".confusion button").first
+    cell.focus()
+    page.keyboard.press(key)
+    assert page.locator(f"#{cell.get_attribute('aria-controls')}").is_visible()
+
+
+@pytest.mark.parametrize("width", [390, 768, 1440])
+def test_nothing_is_wider_than_the_screen(opened, width):
+    page, _ = opened(width)
+    for cell in page.locator(".confusion button").all():
+        cell.click()
+    page.locator("details").evaluate_all("(all) => all.forEach((each) => (each.open = true))")
+    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    assert page.evaluate(OVERFLOWING) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_stands_out_from_what_is_behind_it(opened, scheme):
+    page, _ = opened(color_scheme=scheme)
+    page.locator(".confusion button.wrong").first.click()
+    found = page.evaluate(CONTRASTS)
+    assert len(found) > 200
+    assert any("specificity" in text for text, _ in found)
+    assert [each for each in found if each[1] < LEAST_CONTRAST] == []
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", background))) < 200) == (scheme == "dark")
+
+
+def test_on_paper_there_is_no_menu_and_nothing_is_cut_off(opened):
+    page, _ = opened(width=720, color_scheme="dark")
+    page.emulate_media(media="print")
+    assert not page.locator("nav").is_visible()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details.printed[open]").count() == 1
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert [each for each in page.evaluate(CONTRASTS) if each[1] < LEAST_CONTRAST] == []
+    assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
+    assert page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_the_contents_lead_to_their_sections(opened):
+    page, _ = opened(390)
+    page.locator("nav a", has_text="Protocol").click()
+    page.wait_for_timeout(100)
+    top = page.locator("#protocol").bounding_box()["y"]
+    assert 0 <= top < 450
+
+
+def test_without_scripts_everything_but_the_cells_is_there(opened):
+    page, heard = opened(java_script_enabled=False)
+    assert heard["said"] == []
+    assert page.locator("#mistakes img").count() > 0
+    assert page.locator(".cell:visible").count() > 0

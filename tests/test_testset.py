@@ -1,0 +1,76 @@
+"""Scores of a test set by every model: kept, resumed, equal to the models' own, refused where they make no sense."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from histojax import boost, ensembles, evaluation, files, folds, scoring, store, testset
+from histojax.config import Boosting
+from histojax.errors import InputError
+from histojax.folds import Folds
+from histojax.testset import TestSet
+
+CLASSES, A, WIDTHS = ("a", "b", "c"), 2, {"ResNet-0.5-400": 6, "VGG-0.5-400": 5}
+TEST = TestSet(tuple(f"t{i}" for i in range(9)), tuple("abc" * 3), tuple(f"p{i // 2}" for i in range(9)))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    root = tmp_path_factory.mktemp("testset")
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    split = Folds(tuple(f"i{i}" for i in range(60)), labels, np.arange(60) // 3 % 3, CLASSES)
+    for configuration, width in WIDTHS.items():
+        means = rng.normal(size=(3, width))
+        for name, label in [*zip(split.names, labels, strict=True), *zip(TEST.names, np.arange(9) % 3, strict=True)]:
+            descriptors = rng.normal(means[label], 1.0, (A, width)).astype(np.float32)
+            store.write(root / "descriptors", configuration, name, descriptors)
+    folds.save(split, root / "models" / ensembles.FOLDS)
+    boost.train(root / "descriptors", root / "models", split, WIDTHS, Boosting(folds=3, seeds=2, rounds=4), 1)
+    return root
+
+
+def test_every_model_scores_the_test_set_once(place):
+    ensemble = ensembles.load(place / "models")
+    assert testset.load(ensemble) is None
+    assert testset.keep(ensemble, place / "descriptors", TEST) == 12
+    assert testset.load(ensemble) == TEST
+    for configuration in WIDTHS:
+        found = testset.scores(ensemble, configuration)
+        assert found.shape == (2, 3, 9, A, 3)
+        x = store.read(place / "descriptors", configuration, TEST.names)
+        np.testing.assert_array_equal(found[1, 2], scoring.score("trees", ensemble.model(configuration, 1, 2), x))
+    lost = testset.path_of(ensemble.model("VGG-0.5-400", 0, 1))
+    lost.unlink()
+    with pytest.raises(InputError, match="seed0-fold02.test.npy is not there"):
+        testset.scores(ensemble, "VGG-0.5-400")
+    assert testset.keep(ensemble, place / "descriptors", TEST) == 1
+
+
+def test_an_evaluation_has_the_test_set_s_figures_and_the_curve_over_folds(place):
+    ensemble = ensembles.load(place / "models")
+    testset.keep(ensemble, place / "descriptors", TEST)
+    found = evaluation.evaluate(place / "models", draws=50)
+    blended = np.mean([testset.scores(ensemble, name).mean(axis=(0, 1, 3)) for name in WIDTHS], axis=0)
+    assert found.test.value("accuracy") == np.mean(blended.argmax(axis=1) == np.arange(9) % 3)
+    assert [point.count for point in found.curves["folds"]] == [1, 2, 3]
+    assert found.curves["folds"][-1].accuracy == pytest.approx(found.test.value("accuracy"))
+    assert found.test.cases.groups == TEST.groups
+
+
+def test_what_makes_no_sense_is_refused(place):
+    ensemble = ensembles.load(place / "models")
+    testset.keep(ensemble, place / "descriptors", TEST)
+    with pytest.raises(InputError, match="1 test images were trained on: i3"):
+        testset.keep(ensemble, place / "descriptors", TestSet(("i3",)))
+    with pytest.raises(InputError, match="the test set has classes z"):
+        testset.keep(ensemble, place / "descriptors", dataclasses.replace(TEST, labels=("z",) * 9))
+    with pytest.raises(InputError, match="names another test set"):
+        testset.keep(ensemble, place / "descriptors", TestSet(TEST.names[:4]))
+    path = testset.path_of(ensemble.model("VGG-0.5-400", 0, 0))
+    kept = np.load(path)
+    files.write_array(path, kept[:5])
+    with pytest.raises(InputError, match="differ in shape"):
+        testset.scores(ensemble, "VGG-0.5-400")
+    files.write_array(path, kept)
