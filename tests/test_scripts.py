@@ -17,6 +17,9 @@ from histojax import encoders, stain, weights
 from histojax.files import write_csv
 
 ROOT = Path(__file__).parents[1]
+SCRIPTS = (
+    "extract", "train", "evaluate", "predict", "demo", "audit", "score", "compare", "probe", "finetune",
+)  # fmt: skip
 SMALL = ["--weights=random", "--encoders=VGG,ResNet", "--views=0.5-40", "--augmentations=2", "--crops=2"]
 
 
@@ -78,17 +81,70 @@ def test_the_report_holds_the_table_the_figures_and_says_that_weights_are_random
     assert "Model fusion" in summary
     assert {"benign", "malignant"} <= set(summary.split())
     for figure in ("roc.png", "confusion.png"):
-        with Image.open(report / figure) as image:
+        with Image.open(report / "figures" / figure) as image:
             assert image.size[0] > 400
     numbers = json.loads((report / "metrics.json").read_text())
     assert "UNTRAINED" in numbers["weights"]
     assert np.sum(numbers["confusion"]) == 24
-    with open(report / "out_of_fold.csv") as file:
+    with open(report / "tables" / "out_of_fold.csv") as file:
         rows = list(csv.DictReader(file))
     right = sum(row["label"] == row["predicted"] for row in rows)
     assert len(rows) == 24
     assert numbers["accuracy"] == pytest.approx(right / 24)
     assert all(float(row["p_benign"]) + float(row["p_malignant"]) == pytest.approx(1, abs=1e-5) for row in rows)
+
+
+def test_a_table_of_scores_is_judged_as_the_ensemble_is(runs, tmp_path):
+    done = run("score", f"--scores={runs}/report/tables/out_of_fold.csv", f"--out={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (json.loads((folder / "metrics.json").read_text()) for folder in (runs / "report", tmp_path))
+    assert theirs["accuracy"] == ours["accuracy"]
+    assert theirs["confusion"] == ours["confusion"]
+    for one, other in zip(ours["figures"], theirs["figures"], strict=True):
+        assert (one["metric"], one["of"]) == (other["metric"], other["of"])
+        assert other["value"] == pytest.approx(one["value"], abs=1e-4, nan_ok=True)  # Six decimals are written.
+    assert "95 % interval" in done.stdout
+
+
+def test_heads_are_judged_compared_blended_and_predict(data, runs, tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "folds.csv").write_bytes((runs / "models" / "folds.csv").read_bytes())
+    given = [f"--data={data}/train", f"--descriptors={runs}/descriptors", f"--models={tmp_path}/models"]
+    done = run("probe", *given, "--folds=3", "--seeds=1", "--epochs=3", "--validation_parts=3")
+    assert "6 models trained, 6 are there" in done.stdout, done.stderr
+    pair = f"--runs=trees={runs}/models,linear={tmp_path}/models"
+    done = run("compare", pair, f"--out={tmp_path}/compared", "--blend")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()[2:]] == ["trees", "linear", "blend"]
+    new = f"--descriptors={runs}/predictions/descriptors"
+    done = run("predict", f"--models={tmp_path}/models", new, f"--out={tmp_path}/predictions")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_audit_reads_the_split_that_models_were_trained_with(data, runs, tmp_path):
+    done = run("audit", f"--data={data}/train", f"--models={runs}/models", f"--out={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert "split: stratified, 3 folds, seed 0" in done.stdout
+    numbers = json.loads((tmp_path / "audit.json").read_text())
+    assert sum(row["images"] for row in numbers["rows"]) == 24
+
+
+def test_a_test_set_is_scored_kept_and_reported(data, runs, tmp_path):
+    labelled = [f"--test_data={data}/test", f"--test_descriptors={tmp_path}/descriptors"]
+    (data / "test").mkdir(exist_ok=True)
+    for label, dark in (("benign", 0.3), ("malignant", 0.5)):
+        (data / "test" / label).mkdir(exist_ok=True)
+        for i in range(2):
+            Image.fromarray(tissue(50 + i, dark)).save(data / "test" / label / f"unseen-{label}{i}.png")
+    assert run("extract", f"--data={data}/test", f"--descriptors={tmp_path}/descriptors", *SMALL).returncode == 0
+    done = run("evaluate", f"--models={runs}/models", f"--report={tmp_path}/report", *labelled)
+    assert done.returncode == 0, done.stderr
+    assert "test set:" in done.stdout
+    numbers = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert numbers["test"]["images"] == 4
+    assert [point["count"] for point in numbers["curves"]["folds"]] == [1, 2, 3]
+    for kept in (runs / "models").rglob("*test*"):
+        kept.unlink()
 
 
 def test_predictions_come_with_probabilities_and_in_the_authors_form(runs):
@@ -110,7 +166,7 @@ def test_images_described_before_are_predicted_the_same(runs, tmp_path):
 
 def test_a_second_run_of_every_step_changes_nothing(data, runs):
     times = {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.suffix in (".npy", ".txt")}
-    times = {path: time for path, time in times.items() if path.parent.name != "report"}
+    times = {path: time for path, time in times.items() if "report" not in path.parts}
     done = run("extract", f"--data={data}/train", f"--descriptors={runs}/descriptors", *SMALL)
     assert "0 images described, 24 were done before" in done.stdout
     done = run(
@@ -121,7 +177,7 @@ def test_a_second_run_of_every_step_changes_nothing(data, runs):
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
-@pytest.mark.parametrize("script", ["extract", "train", "evaluate", "predict", "demo"])
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_help_shows_the_command_and_the_flags(script):
     help_text = run(script, "--help").stdout
     assert f"python -m experiments.{script}" in help_text
@@ -241,7 +297,7 @@ def test_ones_own_split_may_be_in_any_order(data, runs, tmp_path):
     assert run("train", *arguments, "--folds=3", "--seeds=1", "--rounds=10").returncode == 0
     done = run("evaluate", f"--models={tmp_path}/models", f"--report={tmp_path}/report")
     assert done.returncode == 0, done.stderr
-    for name in ("summary.txt", "out_of_fold.csv"):
+    for name in ("tables/table1.csv", "tables/out_of_fold.csv"):
         assert (tmp_path / "report" / name).read_text() == (runs / "report" / name).read_text()
 
 

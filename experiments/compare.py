@@ -1,0 +1,59 @@
+"""Several methods on the same images, side by side: figures, paired differences to the first, seconds of training.
+
+python -m experiments.compare --runs=trees=runs/trees,linear=runs/linear,mine=scores.csv --out=OUT
+
+Each run is NAME=PATH, a folder of models (of trees, heads or fine-tuned networks) or a table of scores as for
+experiments.score. The first is what the others are compared with. With --blend a last row has the mean of all scores.
+
+Differences have 95 % intervals of the paired bootstrap, by group where the first run knows groups, and McNemar's exact
+test. Writes OUT/comparison.csv and OUT/comparison.json.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from experiments import flags
+from histojax import cases, comparison, ensembles, evaluation, metrics
+from histojax.cases import Cases
+from histojax.errors import InputError
+from histojax.files import as_path, require_writable
+from histojax.report import compared
+
+flags.define_list("runs", "NAME=PATH of each run, the first to compare the others with.", required=True)
+flags.define_path("out", "Folder to write to.")
+flags.define_bool("blend", "Adds the mean of all runs' scores as a run of its own.")
+flags.define_list("classes", "Class names in order, for tables that do not name them.")
+flags.define_positive()
+
+
+def main() -> None:
+    places = named(flags.FLAGS.runs)
+    require_writable(flags.path("out"))
+    runs = {name: load(place) for name, place in places.items()}
+    if flags.FLAGS.blend:
+        runs["blend"] = comparison.blend(list(runs.values()))
+    seconds = {name: ensembles.seconds(place) if place.is_dir() else None for name, place in places.items()}
+    print(compared.write(flags.path("out"), runs, seconds), end="")
+
+
+def named(runs: list[str]) -> dict[str, Path]:
+    """The places by name, in order."""
+    pairs = [run.partition("=") for run in runs]
+    if wrong := [run for run, (name, _, place) in zip(runs, pairs, strict=True) if not name or not place]:
+        raise InputError(f"--runs has {wrong[0]!r}, expected NAME=PATH, such as trees=runs/mine/models")
+    if len(pairs) < 2 or len({name for name, _, _ in pairs}) < len(pairs):
+        raise InputError(f"--runs names {', '.join(name for name, _, _ in pairs)}; expected at least two, none twice")
+    return {name: as_path(place) for name, _, place in pairs}
+
+
+def load(place: Path) -> Cases:
+    """A run's scores: of a folder of models, or of a table."""
+    positive = flags.FLAGS.positive_classes
+    if place.is_dir():
+        return evaluation.cases(place, positive)
+    found = cases.read(place, flags.classes())
+    return dataclasses.replace(found, positive=metrics.positive_classes(found.classes, positive))
+
+
+if __name__ == "__main__":
+    flags.run(main, __doc__)
