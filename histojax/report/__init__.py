@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from histojax import audit, ensembles, evaluation, files, metrics, operating
+from histojax import audit, duplicates, ensembles, evaluation, files, metrics, operating
 from histojax.datasets import bach
 from histojax.evaluation import Evaluation
 from histojax.intervals import DRAWS
@@ -73,13 +73,17 @@ def write(
     blend = evaluated.judgement.figures["accuracy", ""].by_fold
     rows = tables.accuracy_rows(evaluated.by_configuration, blend, with_published)
     text = summary(evaluated, note, rows, with_published)
+    found = numbers(evaluated, note)
+    if shown.pairs is not None:
+        text += "\n".join(["", *duplicates.lines(shown.pairs, shown.split, pictures.PAIRS)]) + "\n"
+        found["duplicates"] = duplicates.numbers(shown.pairs)
     drawn = draw(evaluated, stain)
     untrained = UNTRAINED if UNTRAINED in note else ""
     made = datetime.datetime.now()
     html = page.render(evaluated, note, untrained, rows, drawn, shown, stain, commands, with_published, made)
     files.write_text(folder / "report.html", html)
     files.write_text(folder / "summary.txt", text)
-    files.write_json(folder / "metrics.json", numbers(evaluated, note))
+    files.write_json(folder / "metrics.json", found)
     write_tables(folder / "tables", evaluated, rows, stain, note)
     for name, figure in drawn.items():
         figures.save(folder / "figures", name, figure, note)

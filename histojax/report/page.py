@@ -7,12 +7,12 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from histojax import audit
+from histojax import audit, duplicates
 from histojax.evaluation import Evaluation
 from histojax.report import again, content, figures, formats, published, statistics
 from histojax.report.again import Command
 from histojax.report.content import Stain
-from histojax.report.pictures import MISTAKES, Pictures
+from histojax.report.pictures import MISTAKES, PAIRS, Pictures
 from histojax.report.tables import Row
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -69,8 +69,10 @@ def render(
         pictures=shown,
         mistakes=content.mistakes(evaluation.judgement.cases),
         most_mistakes=MISTAKES,
+        most_pairs=PAIRS,
         curves=CURVES,
         audit=audit,
+        duplicates=duplicates,
         stain=stain,
         common=common,
         own=own,

@@ -1,5 +1,5 @@
 """Which images a report shows: the most confident ones of each cell of the confusion matrix, the most confident
-mistakes, and one of each class on its way through the pipeline.
+mistakes, pairs that look the same, and one of each class on its way through the pipeline.
 """
 
 import collections
@@ -8,14 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from histojax import datasets, gallery
+from histojax import datasets, duplicates, gallery
 from histojax.cases import Cases
+from histojax.duplicates import Found
 from histojax.errors import InputError
 from histojax.evaluation import Evaluation
+from histojax.folds import Folds
 from histojax.gallery import Picture
 
 MISTAKES = 24  # Shown at most.
 IN_A_CELL, IN_ALL_CELLS = 24, 360  # Thumbnails, at most.
+PAIRS = 12  # Of near-duplicates shown at most.
+COMPARED = 1000  # Images looked through for near-duplicates at most; experiments.audit knows no such limit.
 STRIPS = 4  # Images on their way through the pipeline, at most.
 
 
@@ -27,11 +31,20 @@ class Pictures:
       said: why there are none, or which are missing; a line each.
       thumbnails: data URIs by image name.
       pipeline: by image name.
+      pairs: near-duplicates, those that leak first; None where images were not compared.
+      split: the images that `pairs` refers to.
     """
 
     said: tuple[str, ...] = ()
     thumbnails: dict[str, str] = dataclasses.field(default_factory=dict)
     pipeline: dict[str, list[Picture]] = dataclasses.field(default_factory=dict)
+    pairs: tuple[Found, ...] | None = None
+    split: Folds | None = None
+
+    def pair_names(self) -> list[tuple[str, str]]:
+        """The names of the pairs to show."""
+        shown = [each.pair for each in (self.pairs or ())[:PAIRS]]
+        return [(self.split.names[pair.first], self.split.names[pair.second]) for pair in shown]
 
 
 def by_cell(cases: Cases) -> dict[tuple[int, int], list[int]]:
@@ -72,15 +85,29 @@ def find(evaluation: Evaluation, data: Path | None) -> Pictures:
     cases = evaluation.judgement.cases
     cells = by_cell(cases)
     wanted = [i for chosen in cells.values() for i in chosen[: in_a_cell(len(cells))]] + mistakes(cases)[:MISTAKES]
-    names = dict.fromkeys(cases.names[i] for i in wanted)
+    twins = near_duplicates(evaluation.ensemble.folds, paths)
+    names = dict.fromkeys([cases.names[i] for i in wanted] + [name for pair in twins.pair_names() for name in pair])
     thumbnails = gallery.thumbnails({name: paths[name] for name in names if name in paths})
-    said = []
+    said = [*twins.said]
     if absent := [name for name in cases.names if name not in paths]:
         said.append(f"Not among the images given ({len(absent)}): {some(absent)}.")
     if unread := [name for name in names if name in paths and name not in thumbnails]:
         said.append(f"Cannot be read ({len(unread)}): {some(unread)}.")
     strips, why = pipelines(evaluation, paths)
-    return Pictures((*said, *why), thumbnails, strips)
+    return dataclasses.replace(twins, said=(*said, *why), thumbnails=thumbnails, pipeline=strips)
+
+
+def near_duplicates(folds: Folds, paths: dict[str, Path]) -> Pictures:
+    """The pairs of images of a split that look the same, or why they were not looked for."""
+    split = folds.take(np.flatnonzero([name in paths for name in folds.names]))
+    if not 1 < len(split.names) <= COMPARED:
+        many = f"{len(split.names)} images are too many to look for near-duplicates here: run experiments.audit."
+        return Pictures((many,) if split.names[1:] else ())
+    try:
+        prints = duplicates.read([paths[name] for name in split.names])
+    except InputError as error:
+        return Pictures((f"No search for near-duplicates: {error}",))
+    return Pictures(pairs=duplicates.within(duplicates.find(prints), split), split=split)
 
 
 def some(names: list[str], most: int = 8) -> str:

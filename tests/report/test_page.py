@@ -2,6 +2,7 @@
 
 import dataclasses
 import html.parser
+import json
 import re
 import shlex
 import subprocess
@@ -163,12 +164,28 @@ def test_with_the_images_their_pictures_are_shown_and_what_is_missing_is_said(im
     )
     assert "Not among the images given (1): absent." in found.text
     assert "Cannot be read (1): i03." in found.text
+    assert "No search for near-duplicates:" in found.text
     shown = [each["alt"] for each in found.all("img")]
     assert {name for name in shown if "," not in name} == set(names) - {"absent", "i03"}
     strip = [name for name in shown if name.startswith("i00, ")]
     assert len(strip) == 2 + 4 + 4
     assert strip[0] == "i00, original"
     assert "All 13 normalisations" in found.text
+
+
+def test_images_that_are_the_same_on_both_sides_of_the_split_stand_side_by_side(tmp_path):
+    names = [f"i{i:02d}" for i in range(8)]
+    for i, name in enumerate(names):
+        folder = tmp_path / "data" / ("a", "b")[i // 4]
+        folder.mkdir(parents=True, exist_ok=True)
+        rgb = samples.tissue(0 if name == "i05" else i, 120, 150)  # i05 is i00, under another label.
+        Image.fromarray(rgb[::-1] if name == "i05" else rgb).save(folder / f"{name}.png")
+    found = page(tmp_path, data=tmp_path / "data", names=names, classes=("a", "b"), count=2, right=0.7)
+    assert "1 pairs of near-duplicate images, 0 of them the same file: 1 in two folds" in found.text
+    assert "LABEL CONFLICT" in found.text
+    numbers = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert numbers["duplicates"] == {"pairs": 1, "same_file": 0, "in_two_folds": 1, "of_two_classes": 1}
+    assert "LEAK, LABEL CONFLICT" in (tmp_path / "report" / "summary.txt").read_text()
 
 
 def test_what_fell_back_is_listed(tmp_path):
