@@ -1,0 +1,79 @@
+"""The form of an ensemble on disk: claims, manifests of earlier versions, times. Training is tested elsewhere."""
+
+import json
+
+import numpy as np
+import pytest
+
+from histojax import ensembles, files, folds
+from histojax.errors import InputError
+from histojax.folds import Folds
+
+SPLIT = Folds(("a", "b", "c", "d"), np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]), ("x", "y"))
+
+
+def made(root, learner="linear", split=SPLIT, **parameters):
+    """An ensemble of one seed and one configuration, with scores that name image, augmentation and class."""
+    folds.save(split, root / ensembles.FOLDS)
+    ensembles.claim(root, split, learner, parameters, 1)
+    files.write_json(root / "VGG-0.5-400" / ensembles.MANIFEST, {"extraction": None})
+    for fold in range(split.count):
+        images = np.flatnonzero(split.folds == fold)
+        scores = np.array([[[i, a], [i, a + 0.5]] for i in images for a in [0.25]])
+        content = "text" if learner == "trees" else {"kernel": np.zeros((2, 2), np.float32)}
+        ensembles.save(ensembles.model_path(root, "VGG-0.5-400", 0, fold, learner), content, scores)
+    return root
+
+
+def test_scores_are_put_back_into_the_order_of_the_split(tmp_path):
+    split = Folds(SPLIT.names, SPLIT.labels, np.array([1, 0, folds.TRAIN_ONLY, 0]), SPLIT.classes)
+    ensemble = ensembles.load(made(tmp_path, split=split))
+    found = ensembles.out_of_fold(ensemble, "VGG-0.5-400")
+    assert found.shape == (1, 3, 2, 2)
+    assert found[0, :, 0, 0].tolist() == [0, 1, 3]  # Image c is never held out.
+    assert ensemble.folds.judged().names == ("a", "b", "d")
+    assert [path.name for path in ensemble.models] == ["seed0-fold01.npz", "seed0-fold02.npz"]
+
+
+def test_models_of_the_first_version_are_understood_and_gone_on_with(tmp_path):
+    root = made(tmp_path, "trees", rounds=3, seeds=1, boost="paper")
+    first = {"classes": ["x", "y"], "boosting": {"rounds": 3, "seeds": 1}, "folds_sha256": SPLIT.sha256}
+    files.write_json(root / ensembles.MANIFEST, first)
+    ensemble = ensembles.load(root)
+    assert (ensemble.learner, ensemble.seeds) == ("trees", 1)
+    assert ensemble.parameters == {"boost": "paper", "rounds": 3, "seeds": 1}
+    ensembles.claim(root, SPLIT, "trees", {"boost": "paper", "rounds": 3, "seeds": 1}, 1)
+    with pytest.raises(InputError, match="parameters.boost: there paper, wanted fast"):
+        ensembles.claim(root, SPLIT, "trees", {"boost": "fast", "rounds": 3, "seeds": 1}, 1)
+
+
+@pytest.mark.parametrize(
+    ("learner", "parameters", "message"),
+    [("hidden", {"epochs": 1}, "learner: there linear, wanted hidden"), ("linear", {"epochs": 2}, "parameters.epochs")],
+)
+def test_another_learner_or_other_parameters_are_refused(tmp_path, learner, parameters, message):
+    made(tmp_path, epochs=1)
+    with pytest.raises(InputError, match=message):
+        ensembles.claim(tmp_path, SPLIT, learner, parameters, 1)
+
+
+def test_a_manifest_of_a_later_version_is_refused(tmp_path):
+    root = made(tmp_path)
+    manifest = json.loads((root / ensembles.MANIFEST).read_text())
+    files.write_json(root / ensembles.MANIFEST, manifest | {"learner": "forest"})
+    with pytest.raises(InputError, match="of a later version"):
+        ensembles.load(root)
+
+
+def test_times_add_up_over_runs(tmp_path):
+    assert ensembles.seconds(tmp_path) is None
+    ensembles.record_time(tmp_path, ("2026-11-24", 5, "1.5", 2, "2 CPUs"))
+    ensembles.record_time(tmp_path, ("2026-11-25", 1, "0.5", 1, "2 CPUs"))
+    assert ensembles.seconds(tmp_path) == 2.0
+    assert [row["models"] for row in ensembles.read_times(tmp_path)] == ["5", "1"]
+
+
+def test_saved_arrays_hold_no_python_objects(tmp_path):
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        files.write_arrays(tmp_path / "a.npz", {"x": np.array([{}], object)})
+    assert not list(tmp_path.iterdir())
