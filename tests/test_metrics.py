@@ -185,6 +185,12 @@ def test_a_metric_rests_on_the_images_it_counts():
         assert np.flatnonzero(metrics.witnesses(cases, key)).tolist() == images, key
 
 
+def test_an_area_rests_on_the_rarer_kind():
+    cases = cases_of([0, 0, 0, 0, 1, 3], predicted=[0] * 6)
+    assert np.flatnonzero(metrics.witnesses(cases, ("auc", "Normal"))).tolist() == [4, 5]
+    assert np.flatnonzero(metrics.witnesses(cases, ("carcinoma_auc", ""))).tolist() == [5]
+
+
 def test_configurations_count_equally_whatever_their_seeds_and_augmentations():
     one = np.broadcast_to([1.0, 0.0], (1, 2, 1, 2))
     many = np.broadcast_to([0.0, 1.0], (5, 2, 50, 2))

@@ -61,5 +61,15 @@ def test_the_nested_figures_are_counted_and_fall_short_of_the_choice_on_all_imag
     assert found["carcinoma_sensitivity", "nested"][0] == pytest.approx(0.9, abs=0.06)
 
 
+def test_a_score_at_the_threshold_is_called():
+    score = np.array([0.2, 0.8, 0.2, 0.8])
+    truth, folds = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
+    scores = np.stack([1 - score, score], axis=1)
+    cases = Cases(("a", "b", "c", "d"), ("n", "p"), truth, scores.argmax(axis=1), scores, folds, None, (1,))
+    point = operating.nested(cases, 1.0)
+    assert point.thresholds == (0.8, 0.8)
+    assert point.called.tolist() == [False, True, False, True]
+
+
 def test_without_carcinomas_to_choose_by_everything_is_called():
     assert operating.threshold(np.array([0.2, 0.6]), np.array([False, False]), 0.95) == 0

@@ -57,6 +57,22 @@ def test_an_evaluation_has_the_test_set_s_figures_and_the_curve_over_folds(place
     assert [point.count for point in found.curves["folds"]] == [1, 2, 3]
     assert found.curves["folds"][-1].accuracy == pytest.approx(found.test.value("accuracy"))
     assert found.test.cases.groups == TEST.groups
+    np.testing.assert_allclose(found.test.cases.scores, blended, rtol=1e-12)
+
+
+def test_an_evaluation_blends_out_of_fold_scores_and_judges_each_seed_of_a_configuration_by_itself(place):
+    ensemble = ensembles.load(place / "models")
+    found = evaluation.evaluate(place / "models", draws=50)
+    scores = {name: ensembles.out_of_fold(ensemble, name) for name in WIDTHS}
+    blended = np.mean([each.mean(axis=(0, 2)) for each in scores.values()], axis=0)
+    np.testing.assert_allclose(found.judgement.cases.scores, blended, rtol=1e-12)
+    np.testing.assert_array_equal(evaluation.cases(place / "models").scores, found.judgement.cases.scores)
+    split = ensemble.folds
+    for name, each in scores.items():
+        for seed in range(2):
+            right = each[seed].mean(axis=1).argmax(axis=1) == split.labels
+            expected = [right[split.folds == fold].mean() for fold in range(3)]
+            np.testing.assert_allclose(found.by_configuration[name][seed], expected)
 
 
 def test_what_makes_no_sense_is_refused(place):
