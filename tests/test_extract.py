@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from histojax import core, crops, encoders, extract, pooling, predict, resize, stain, store, weights
-from histojax.boost import Ensemble
 from histojax.config import Extraction, View
+from histojax.ensembles import Ensemble
 from histojax.errors import InputError
 from tests.samples import SMALL, tissue
 

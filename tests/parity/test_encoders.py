@@ -8,7 +8,7 @@ import pytest
 from histojax import encoders, weights
 from tests.parity import keras_models
 
-SIZES = [(400, 400), (650, 650), (333, 517)]
+SIZES = [(400, 400), (333, 517), pytest.param((650, 650), marks=pytest.mark.slow)]
 
 
 def relative(ours: np.ndarray, theirs: np.ndarray) -> float:
@@ -40,27 +40,25 @@ def assert_taps_agree(encoder, variables, model, names, images):
     assert relative(descriptors, np.concatenate(theirs, axis=-1)) < 1e-5
 
 
+@pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("name", list(encoders.ENCODERS))
-def test_taps_equal_keras(name, tmp_path, fields):
+def test_taps_equal_keras(name, size, tmp_path, fields):
     model = keras_models.application(name)
     keras_models.write_official(model, tmp_path / "weights.h5")
     variables = weights.load_h5(name, tmp_path / "weights.h5")
     taps = keras_models.tap_model(model, keras_models.TAPS[name])
     with jax.default_matmul_precision("highest"):
-        for height, width in SIZES:
-            assert_taps_agree(encoders.ENCODERS[name], variables, taps, keras_models.TAPS[name], fields(height, width))
+        assert_taps_agree(encoders.ENCODERS[name], variables, taps, keras_models.TAPS[name], fields(*size))
 
 
-def test_resnet_of_2018_equals_the_old_architecture_in_keras_layers(tmp_path, fields):
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_resnet_of_2018_equals_the_old_architecture_in_keras_layers(size, tmp_path, fields):
     model = keras_models.resnet50_2018()
     keras_models.randomize(model, seed=1)
     keras_models.write_2018(model, tmp_path / "weights.h5")
     variables = weights.load_h5("ResNet", tmp_path / "weights.h5")
     with jax.default_matmul_precision("highest"):
-        for height, width in SIZES:
-            assert_taps_agree(
-                encoders.RESNET_2018, variables, model, keras_models.TAPS["ResNet"], fields(height, width)
-            )
+        assert_taps_agree(encoders.RESNET_2018, variables, model, keras_models.TAPS["ResNet"], fields(*size))
 
 
 def test_both_generations_of_the_resnet_file_give_the_same_variables(tmp_path):
