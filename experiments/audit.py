@@ -1,7 +1,7 @@
 """Does a split leak? Patients or slides on both sides of it, and images that are the same or nearly.
 
 python -m experiments.audit --data=DIR --models=DIR --groups=patients.xlsx           the split of trained models
-python -m experiments.audit --data=DIR --folds=folds.csv --groups=patients.csv       any split
+python -m experiments.audit --data=DIR --split=folds.csv --groups=patients.csv       any split
 python -m experiments.audit --data=DIR --groups=patients.csv --fold_maker=grouped    the split that training would make
 
 --groups is a CSV or spreadsheet with a column of image names and one of patients or slides, such as BACH's
@@ -23,7 +23,6 @@ import numpy as np
 
 from experiments import flags
 from histojax import audit, duplicates, ensembles, files, folds, gallery, images, paper_folds
-from histojax.config import Boosting
 from histojax.datasets import Dataset
 from histojax.duplicates import Found
 from histojax.errors import InputError
@@ -43,9 +42,10 @@ STYLE = (
 )
 
 flags.define_data()
-flags.define_path("folds", "A split to audit: CSV image,label,fold[,group].", required=False)
+flags.define_path("split", "A split to audit: CSV image,label,fold[,group].", required=False)
 flags.define_path("models", "Folder of models, whose split is audited.", required=False)
 flags.define_folds()
+flags.define_fold_count()
 flags.define_path("out", "Folder to write to; without it everything is printed alone.", required=False)
 
 
@@ -67,20 +67,20 @@ def main() -> None:
 
 def chosen(dataset: Dataset) -> Folds:
     """The split that the flags name, or the one that training would make."""
-    models, place, maker = flags.path("models"), flags.path("folds"), flags.FLAGS.fold_maker
+    models, place, maker = flags.path("models"), flags.path("split"), flags.FLAGS.fold_maker
     if models is not None and place is not None:
-        raise InputError("--folds and --models both name a split: pass one")
+        raise InputError("--split and --models both name a split: pass one")
     if models is not None:
         place = models / ensembles.FOLDS
     if place is not None and (maker or flags.FLAGS.paper_folds):
-        raise InputError("--fold_maker and --paper_folds make a split, --folds and --models name one: pass either")
+        raise InputError("--fold_maker and --paper_folds make a split, --split and --models name one: pass either")
     if place is not None:
         return folds.fitted(folds.load(place, dataset.classes), dataset, place)
     if (maker == "paper") != bool(flags.FLAGS.paper_folds):
         raise InputError("--fold_maker=paper and --paper_folds=folds-10.pkl go together")
     if maker == "paper":
         return paper_folds.read(flags.path("paper_folds"), dataset)
-    return folds.make(dataset, Boosting().folds, Boosting().fold_seed, maker, flags.FLAGS.unknown_groups)
+    return folds.make(dataset, flags.FLAGS.folds, flags.FLAGS.fold_seed, maker, flags.FLAGS.unknown_groups)
 
 
 def write(out: Path, audited: audit.Audit, found: tuple[Found, ...], split: Folds, dataset: Dataset) -> None:

@@ -3,9 +3,10 @@
 python -m experiments.compare --runs=trees=runs/trees,linear=runs/linear,mine=scores.csv --out=OUT
 
 Each run is NAME=PATH, a folder of models (of trees, heads or fine-tuned networks) or a table of scores as for
-experiments.score. The first is what the others are compared with. With --blend a last row has the mean of all scores.
+experiments.score. The first is what the others are compared with, all on the
+images that every run judged. With --blend a last row has the mean of all scores.
 
-Differences have 95 % intervals of the paired bootstrap, by group where the first run knows groups, and McNemar's exact
+Differences have 95 % intervals of the paired bootstrap, by group where a run knows groups, and McNemar's exact
 test. Writes OUT/comparison.csv and OUT/comparison.json.
 """
 
@@ -30,10 +31,16 @@ def main() -> None:
     places = named(flags.FLAGS.runs)
     require_writable(flags.path("out"))
     runs = {name: load(place) for name, place in places.items()}
+    judged = {name: len(run.names) for name, run in runs.items()}
+    runs = comparison.common(runs)
     if flags.FLAGS.blend:
+        if "blend" in runs:
+            raise InputError("--blend adds a run of the name blend: call yours otherwise")
         runs["blend"] = comparison.blend(list(runs.values()))
-    seconds = {name: ensembles.seconds(place) if place.is_dir() else None for name, place in places.items()}
-    print(compared.write(flags.path("out"), runs, seconds), end="")
+    seconds = {
+        name: ensembles.seconds(ensembles.load(place)) if place.is_dir() else None for name, place in places.items()
+    }
+    print(compared.write(flags.path("out"), runs, seconds, judged), end="")
 
 
 def named(runs: list[str]) -> dict[str, Path]:

@@ -32,6 +32,8 @@ flags.define_path("test_descriptors", "Folder of their descriptors.", required=F
 
 def main() -> None:
     flags.refuse_inside_data("report")
+    if flags.absolute(flags.path("report")) == flags.absolute(flags.path("models")):
+        raise InputError("--report and --models are the same folder: name another for the report")
     keep_test_scores()
     print(
         report.evaluate(

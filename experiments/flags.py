@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from histojax.folds import Folds
 
 FLAGS = flags.FLAGS
+STOPPED = "stopped; run the same command again to go on from here"
 
 
 def define_protocol(*parts: str) -> None:
@@ -27,7 +28,8 @@ def define_protocol(*parts: str) -> None:
     for part in parts:
         for field in dataclasses.fields(getattr(PRESETS["paper"], part)):
             default = getattr(getattr(PRESETS["paper"], part), field.name)
-            text = f"{config.HELP[field.name]} (paper: {as_text(default)})"
+            whose = "paper" if part in ("extraction", "boosting") else "default"
+            text = f"{config.HELP[field.name]} ({whose}: {as_text(default)})"
             if isinstance(default, tuple):
                 flags.DEFINE_list(field.name, None, text)
             elif isinstance(default, str):
@@ -98,6 +100,12 @@ def define_folds() -> None:
     define_path("paper_folds", "The authors' folds-10.pkl, for --fold_maker=paper.", False)
 
 
+def define_fold_count() -> None:
+    """How many folds, and the seed of the split, where no protocol has flags for them."""
+    flags.DEFINE_integer("folds", config.Boosting.folds, config.HELP["folds"], lower_bound=2)
+    flags.DEFINE_integer("fold_seed", config.Boosting.fold_seed, config.HELP["fold_seed"], lower_bound=0)
+
+
 def dataset() -> "Dataset":
     """The labelled images of --data, with the groups of --groups."""
     from histojax import datasets
@@ -114,9 +122,11 @@ def split(models: Path, data: "Dataset", count: int, seed: int) -> "Folds":
     if (FLAGS.fold_maker == "paper") != bool(FLAGS.paper_folds):
         raise InputError("--fold_maker=paper and --paper_folds=folds-10.pkl go together")
     paper = paper_folds.read(path("paper_folds"), data) if FLAGS.paper_folds else None
-    return folds.load_or_make(
+    found = folds.load_or_make(
         models / ensembles.FOLDS, data, count, seed, paper or FLAGS.fold_maker, FLAGS.unknown_groups
     )
+    print(f"split: {found.origin}")
+    return found
 
 
 def refuse_inside_data(*names: str) -> None:
@@ -249,7 +259,11 @@ def run(main: Callable[[], None], doc: str) -> None:
         except MemoryError:
             sys.exit("error: out of memory. What was finished is kept: run again with fewer --workers or crops a step")
         except KeyboardInterrupt:
-            sys.exit("stopped; run the same command again to go on from here")
+            sys.exit(STOPPED)
+        except RuntimeError as error:
+            if not isinstance(error.__context__, KeyboardInterrupt):
+                raise
+            sys.exit(STOPPED)  # Stopped while a checkpoint was written: its threads cannot be had any more.
 
     sys.modules["__main__"].__doc__ = doc
     for flag in FLAGS.flags_by_module_dict()[__name__]:

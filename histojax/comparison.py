@@ -111,17 +111,48 @@ def paired(one: Cases, other: Cases) -> tuple[Cases, Cases]:
     """The images that both judged, in the order of the first; groups and positive classes are the first's."""
     if one.classes != other.classes:
         raise InputError(
-            f"the two judge other classes: {', '.join(one.classes)} and {', '.join(other.classes)}; pass --classes"
+            f"the classes are {', '.join(one.classes)} and {', '.join(other.classes)}; pass --classes for tables"
         )
     place = {name: i for i, name in enumerate(other.names)}
-    common = [i for i, name in enumerate(one.names) if name in place]
-    if not common:
-        raise InputError(f"the two have no image in common: {one.names[0]}, ... and {other.names[0]}, ...")
-    first = take(one, common)
+    both = [i for i, name in enumerate(one.names) if name in place]
+    if not both:
+        raise InputError("no image is in both")
+    first = take(one, both)
     second = take(other, [place[name] for name in first.names])
     if differing := [name for name, a, b in zip(first.names, first.truth, second.truth, strict=True) if a != b]:
-        raise InputError(f"the two have other labels for {len(differing)} images: {', '.join(differing[:5])}")
+        raise InputError(f"they have other labels for {len(differing)} images: {', '.join(differing[:5])}")
     return first, dataclasses.replace(second, groups=first.groups, positive=first.positive)
+
+
+def common(runs: dict[str, Cases]) -> dict[str, Cases]:
+    """All runs on the images that all of them judged, in the order of the first, with groups where any knows them.
+
+    Raises:
+      InputError: there is no such image, or two runs differ in classes or labels; it names them.
+    """
+    first, *others = runs
+    shared = set.intersection(*(set(run.names) for run in runs.values()))
+    kept = take(runs[first], [i for i, name in enumerate(runs[first].names) if name in shared])
+    groups = next((run.groups for run in runs.values() if run.units), None)
+    if groups:
+        known = next(run for run in runs.values() if run.units)
+        of = dict(zip(known.names, known.groups, strict=True))
+        kept = dataclasses.replace(kept, groups=tuple(of[name] for name in kept.names))
+    found = {first: kept}
+    for name in others:
+        try:
+            found[name] = paired(kept, runs[name])[1]
+        except InputError as error:
+            raise InputError(f"{first} and {name} cannot be compared: {error}") from None
+    return found
+
+
+def same_folds(one: Cases, other: Cases) -> bool:
+    """Whether two runs on the same images were judged in the same folds, whatever these are called."""
+    if one.folds is None or other.folds is None:
+        return True
+    pairs = set(zip(one.folds.tolist(), other.folds.tolist(), strict=True))
+    return len(pairs) == len(set(one.folds.tolist())) == len(set(other.folds.tolist()))
 
 
 def blend(runs: Sequence[Cases]) -> Cases:
@@ -132,8 +163,8 @@ def blend(runs: Sequence[Cases]) -> Cases:
     """
     if any(run.scores is None for run in runs):
         raise InputError("labels alone cannot be blended: every run must have probabilities")
-    common = set.intersection(*(set(run.names) for run in runs))
-    kept = [i for i, name in enumerate(runs[0].names) if name in common]
+    shared = set.intersection(*(set(run.names) for run in runs))
+    kept = [i for i, name in enumerate(runs[0].names) if name in shared]
     if not kept:
         raise InputError("the runs have no image in common")
     first = take(runs[0], kept)

@@ -275,7 +275,7 @@ def check(protocol: Protocol) -> None:
     ]  # fmt: skip
     for name, value, expected, holds in rules:
         if not holds:
-            shown = ",".join(value) if isinstance(value, tuple | list) else value
+            shown = ",".join(value) if isinstance(value, tuple | list) else str(value)
             raise InputError(f"--{name} is {shown or 'empty'}, expected {expected}")
 
 

@@ -132,6 +132,7 @@ def claim_file(path: Path, wanted: dict[str, Any]) -> None:
         files.write_json(path, wanted)
         return
     lines = files.differences(upgraded(files.read_json(path, ())), wanted)
+    lines = [line for line in lines if line.startswith("learner")] or lines  # The rest follows from it.
     if lines and not any(path.parent.rglob("seed*-fold*")):  # Without models it binds nobody.
         files.write_json(path, wanted)
     elif lines:
@@ -164,18 +165,21 @@ def load(models: Path) -> Ensemble:
     folds = splits.load(models / FOLDS, tuple(found["classes"]))
     if folds.sha256 != found["folds_sha256"]:
         raise InputError(f"{models / FOLDS} is not the split the models were trained with: it was changed since")
-    suffix = SUFFIXES[found["learner"]]
-    configurations = in_order({path.parent.name for path in models.glob(f"*/seed*{suffix}")})
+    # By what was claimed, not by what is there: a run may have stopped before a configuration's first model.
+    configurations = in_order(path.parent.name for path in models.glob(f"*/{MANIFEST}"))
     made_with = {
         name: files.read_json(models / name / MANIFEST, ["extraction"])["extraction"] for name in configurations
     }
     ensemble = Ensemble(models, folds, found["learner"], found["parameters"], found["seeds"], configurations, made_with)
     paths = ensemble.models
     missing = [path for path in paths if not is_done(path)]
-    if missing or not paths:
+    if not paths:
+        raise InputError(f"{models} holds no model yet: run the same training again")
+    if missing:
+        first = scores_path(missing[0]) if missing[0].exists() else missing[0]
         raise InputError(
-            f"{models} lacks {len(missing)} of {len(paths)} models (the first: {missing[0] if missing else 'all'}): "
-            "run the same training again, it goes on from there"
+            f"{models} lacks {len(missing)} of {len(paths)} models or their scores (the first: {first}): run the same "
+            "training again, it goes on from there; or remove the folders of configurations that are not wanted"
         )
     return ensemble
 
@@ -209,6 +213,8 @@ def read_scores(path: Path) -> np.ndarray:
         raise InputError(f"{path} cannot be read as an array of numbers: remove it and train again") from error
     if scores.ndim != 3 or not np.isfinite(scores).all():
         raise InputError(f"{path} does not hold finite scores (images, augmentations, classes): remove it, train again")
+    if (np.abs(scores.sum(axis=-1) - 1) > 1e-6).any():
+        raise InputError(f"{path} holds scores that do not sum to 1 over the classes: remove it and train again")
     return scores
 
 
@@ -225,7 +231,8 @@ def read_times(models: Path) -> list[dict[str, str]]:
     return files.read_csv(path, TIMES_COLUMNS) if path.exists() else []
 
 
-def seconds(models: Path) -> float | None:
-    """Wall seconds of all runs of training together; None where they were not recorded."""
-    rows = read_times(models)
-    return sum(float(row["seconds"]) for row in rows) if rows else None
+def seconds(ensemble: Ensemble) -> float | None:
+    """Wall seconds of all runs of training together; None where not all models' were recorded (a run was killed)."""
+    rows = read_times(ensemble.root)
+    recorded = sum(int(row["models"]) for row in rows)
+    return sum(float(row["seconds"]) for row in rows) if recorded >= len(ensemble.models) else None

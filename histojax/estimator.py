@@ -82,6 +82,8 @@ class FoldEnsembleClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"y has 1 class ({self.classes_[0]}), expected at least 2: add images of another")
         if groups is not None:
             groups = column_or_1d(groups)
+            if any(group is None or group != group for group in groups):
+                raise ValueError("groups holds None or NaN; give an image of unknown group a name of its own")
             check_consistent_length(x, groups)
         self.folds_ = assign_folds(labels, groups, self.folds, self.random_state)
         count = max(1, int(self.folds_.max()) + 1)  # 1: no image is held out.

@@ -120,9 +120,14 @@ def check_sizes(labels: np.ndarray, classes: tuple[str, ...], count: int, groups
     """Raises InputError where there are too few images of a class, or groups, for so many folds."""
     sizes = collections.Counter(labels.tolist())
     if few := [f"{name} ({sizes[label]})" for label, name in enumerate(classes) if sizes[label] < count]:
-        raise InputError(f"fewer images than the {count} folds in class {', '.join(few)}: lower --folds or add images")
+        which = (
+            "images" if groups is None else "images that may be held out (of known group, unless --unknown_groups=own)"
+        )
+        raise InputError(f"fewer {which} than the {count} folds in class {', '.join(few)}: lower --folds or add images")
     if groups is not None and len(set(groups)) < count:
         there = len(set(groups))
+        if there < 2:
+            raise InputError("all images are of one group: no fold can be held out without it; name smaller groups")
         raise InputError(f"{there} groups cannot fill {count} folds: lower --folds to {there} or less")
 
 

@@ -82,7 +82,7 @@ class Judgement:
       temperature: None without scores and folds.
       calibrated: metrics of the tempered scores; empty where there are none.
       calibrated_reliability: of the tempered scores.
-      operating: None without scores, folds and positive classes.
+      operating: None without scores, folds and positive classes, or where some fold has all carcinomas.
     """
 
     cases: Cases
@@ -114,7 +114,7 @@ def judge(cases: Cases, wished_sensitivity: float = operating.SENSITIVITY, draws
         judgement = dataclasses.replace(judgement, roc=roc(cases, draws))
     if cases.folds is None or cases.folds.max() < 1:
         return judgement
-    if both_kinds:
+    if operating.possible(cases):
         point = operating.nested(cases, wished_sensitivity)
         chosen = measure(lambda weights: operating.figures(point, cases, weights), cases, draws)
         judgement = dataclasses.replace(judgement, operating=point, figures=found | chosen)

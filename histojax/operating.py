@@ -45,6 +45,13 @@ def threshold(score: np.ndarray, truly: np.ndarray, wished: float) -> float:
     return float(found[min(missed, len(found) - 1)])
 
 
+def possible(cases: Cases) -> bool:
+    """Whether there is a carcinoma to choose by outside of each fold, and images of both kinds."""
+    truly = cases.truly
+    elsewhere = [truly[cases.folds != fold].any() for fold in range(cases.folds.max() + 1)]
+    return bool(cases.positive) and all(elsewhere) and not truly.all()
+
+
 def nested(cases: Cases, wished: float = SENSITIVITY) -> OperatingPoint:
     """Chooses and applies the thresholds: the cases must have scores, folds and positive classes."""
     score, truly = metrics.positive_score(cases.scores, cases.positive), cases.truly

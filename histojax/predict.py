@@ -40,6 +40,8 @@ def run(
       InputError: unusable models, images, descriptors or folders.
     """
     ensemble = ensembles.load(models)
+    if ensemble.learner not in scoring.LEARNERS:
+        raise InputError(f"{models} holds models that are {ensemble.learner}: they cannot predict from descriptors")
     positive = metrics.positive_classes(ensemble.folds.classes, positive_classes)
     files.require_writable(out)
     if images is None:

@@ -9,6 +9,8 @@ from histojax.ensembles import Ensemble
 from histojax.errors import InputError
 from histojax.progress import Progress
 
+LEARNERS = ("trees", *heads.LAYERS)  # Those that score descriptors.
+
 
 def score(learner: str, model: Path, descriptors: np.ndarray) -> np.ndarray:
     """Class probabilities by one saved model: [N, A, D] -> float64 [N, A, K].

@@ -198,7 +198,7 @@ def test_the_script_audits_a_split_and_shows_copies_side_by_side(data, tmp_path)
     by_hand = [f"i{i:02d},{'benign' if i < 6 else 'malignant'},{i % 3 + 1}" for i in range(12)]
     (tmp_path / "folds.csv").write_text("\n".join(["image,label,fold", *by_hand]) + "\n")
     before = (tmp_path / "folds.csv").read_bytes()
-    arguments = [f"--data={data}/images", f"--folds={tmp_path}/folds.csv", f"--groups={data}/patients.csv"]
+    arguments = [f"--data={data}/images", f"--split={tmp_path}/folds.csv", f"--groups={data}/patients.csv"]
     done = run("audit", *arguments, f"--out={tmp_path}/out")
     assert done.returncode == 0, done.stderr
     assert "split: given (folds.csv was there)" in done.stdout
@@ -268,7 +268,7 @@ def test_the_authors_split_is_used_by_training(data, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--folds=a.csv", "--models=b"], "both name a split"), (["--fold_maker=paper"], "go together")],
+    [(["--split=a.csv", "--models=b"], "both name a split"), (["--fold_maker=paper"], "go together")],
 )
 def test_flags_that_contradict_each_other_are_refused(data, arguments, message):
     done = run("audit", f"--data={data}/images", *arguments)

@@ -86,12 +86,32 @@ def test_images_are_paired_by_name_whatever_their_order():
 
 def test_what_cannot_be_paired_is_refused():
     one, other = two_methods()
-    with pytest.raises(InputError, match="no image in common"):
+    with pytest.raises(InputError, match="no image is in both"):
         comparison.compare(one, dataclasses.replace(other, names=tuple(f"x{i}" for i in range(90))))
-    with pytest.raises(InputError, match="other labels for 90 images"):
+    with pytest.raises(InputError, match="they have other labels for 90 images"):
         comparison.compare(one, dataclasses.replace(other, truth=(other.truth + 1) % 3))
-    with pytest.raises(InputError, match="other classes: a, b, c and a, b, d"):
+    with pytest.raises(InputError, match="the classes are a, b, c and a, b, d"):
         comparison.compare(one, dataclasses.replace(other, classes=("a", "b", "d")))
+
+
+def test_runs_are_brought_to_the_images_that_all_judged_with_groups_where_any_knows_them():
+    one, other = two_methods()
+    unknown = dataclasses.replace(comparison.take(one, list(range(10, 90))), groups=None)
+    found = comparison.common({"table": unknown, "models": comparison.take(other, list(range(80, -1, -1)))})
+    assert found["table"].names == found["models"].names == one.names[10:81]
+    assert found["table"].groups == one.groups[10:81]
+    with pytest.raises(InputError, match="table and models cannot be compared: they have other labels"):
+        comparison.common({"table": unknown, "models": dataclasses.replace(other, truth=(other.truth + 1) % 3)})
+
+
+def test_folds_are_the_same_whatever_they_are_called():
+    one, other = two_methods()
+    folds = np.arange(90) % 3
+    of = lambda cases, folds: dataclasses.replace(cases, folds=folds)  # noqa: E731
+    assert comparison.same_folds(of(one, folds), of(other, (folds + 1) % 3))
+    assert not comparison.same_folds(of(one, folds), of(other, np.arange(90) % 5))
+    assert not comparison.same_folds(of(one, folds), of(other, np.arange(90) // 30))
+    assert comparison.same_folds(one, of(other, folds))
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ def made(root, learner="linear", split=SPLIT, **parameters):
     files.write_json(root / "VGG-0.5-400" / ensembles.MANIFEST, {"extraction": None})
     for fold in range(split.count):
         images = np.flatnonzero(split.folds == fold)
-        scores = np.array([[[i, a], [i, a + 0.5]] for i in images for a in [0.25]])
+        scores = np.array([[[i / 10, 1 - i / 10], [0.5, 0.5]] for i in images])
         content = "text" if learner == "trees" else {"kernel": np.zeros((2, 2), np.float32)}
         ensembles.save(ensembles.model_path(root, "VGG-0.5-400", 0, fold, learner), content, scores)
     return root
@@ -30,7 +30,7 @@ def test_scores_are_put_back_into_the_order_of_the_split(tmp_path):
     ensemble = ensembles.load(made(tmp_path, split=split))
     found = ensembles.out_of_fold(ensemble, "VGG-0.5-400")
     assert found.shape == (1, 3, 2, 2)
-    assert found[0, :, 0, 0].tolist() == [0, 1, 3]  # Image c is never held out.
+    assert found[0, :, 0, 0].tolist() == [0, 0.1, 0.3]  # Image c is never held out.
     assert ensemble.folds.judged().names == ("a", "b", "d")
     assert [path.name for path in ensemble.models] == ["seed0-fold01.npz", "seed0-fold02.npz"]
 
@@ -65,12 +65,40 @@ def test_a_manifest_of_a_later_version_is_refused(tmp_path):
         ensembles.load(root)
 
 
-def test_times_add_up_over_runs(tmp_path):
-    assert ensembles.seconds(tmp_path) is None
-    ensembles.record_time(tmp_path, ("2026-11-24", 5, "1.5", 2, "2 CPUs"))
+def test_times_add_up_over_runs_and_are_not_known_while_some_are_lacking(tmp_path):
+    ensemble = ensembles.load(made(tmp_path))
+    assert ensembles.seconds(ensemble) is None
+    ensembles.record_time(tmp_path, ("2026-11-24", 1, "1.5", 2, "2 CPUs"))
+    assert ensembles.seconds(ensemble) is None  # The run that made the other model was killed.
     ensembles.record_time(tmp_path, ("2026-11-25", 1, "0.5", 1, "2 CPUs"))
-    assert ensembles.seconds(tmp_path) == 2.0
-    assert [row["models"] for row in ensembles.read_times(tmp_path)] == ["5", "1"]
+    assert ensembles.seconds(ensemble) == 2.0
+    assert [row["models"] for row in ensembles.read_times(tmp_path)] == ["1", "1"]
+
+
+def test_a_configuration_that_training_never_came_to_is_missed(tmp_path):
+    root = made(tmp_path)
+    files.write_json(root / "VGG-0.5-650" / ensembles.MANIFEST, {"extraction": None})
+    with pytest.raises(InputError, match="lacks 2 of 4 models"):
+        ensembles.load(root)
+
+
+def test_what_is_lacking_is_named(tmp_path):
+    root = made(tmp_path)
+    ensembles.scores_path(ensembles.load(root).models[1]).unlink()
+    with pytest.raises(InputError, match=r"the first: .*seed0-fold02.npy"):
+        ensembles.load(root)
+    folds.save(SPLIT, tmp_path / "new" / ensembles.FOLDS)
+    ensembles.claim(tmp_path / "new", SPLIT, "linear", {}, 1)
+    with pytest.raises(InputError, match="holds no model yet"):
+        ensembles.load(tmp_path / "new")
+
+
+def test_scores_that_are_no_probabilities_are_refused(tmp_path):
+    ensemble = ensembles.load(made(tmp_path))
+    path = ensembles.scores_path(ensemble.models[0])
+    files.write_array(path, np.load(path) * 0.98)
+    with pytest.raises(InputError, match="do not sum to 1"):
+        ensembles.out_of_fold(ensemble, "VGG-0.5-400")
 
 
 def test_saved_arrays_hold_no_python_objects(tmp_path):

@@ -230,7 +230,7 @@ def test_groups_that_are_known_only_later_are_added(tmp_path):
 def test_by_group_needs_groups():
     with pytest.raises(InputError, match="name groups"):
         folds.make(PLAIN, 2, 0, maker="grouped")
-    with pytest.raises(InputError, match=r"1 groups cannot fill 2 folds"):
+    with pytest.raises(InputError, match=r"all images are of one group"):
         folds.make(dataset([0, 1, 0, 1], ["", "", "", ""]), 2, 0, unknown_groups="together")
 
 

@@ -71,5 +71,12 @@ def test_a_score_at_the_threshold_is_called():
     assert point.called.tolist() == [False, True, False, True]
 
 
+def test_where_one_fold_has_all_carcinomas_there_is_nothing_to_choose_by():
+    cases = cases_of()
+    assert operating.possible(cases)
+    apart = dataclasses.replace(cases, folds=cases.truth)
+    assert not operating.possible(apart)
+
+
 def test_without_carcinomas_to_choose_by_everything_is_called():
     assert operating.threshold(np.array([0.2, 0.6]), np.array([False, False]), 0.95) == 0

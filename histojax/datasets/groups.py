@@ -50,6 +50,11 @@ def attach(dataset: Dataset, table: Path, column: str | None = None) -> Dataset:
       InputError: as for `read`.
     """
     found = read(table, dataset.names, column)
+    if not found.of:
+        raise InputError(
+            f"{table}: column {found.column} is empty, or says unknown, for every image of the data; if its cells are "
+            "formulas, save the sheet with their values"
+        )
     if found.absent:
         some = ", ".join(found.absent[:5])
         logging.warning("%s has %d images that are not in the data (%s)", table, len(found.absent), some)

@@ -16,20 +16,27 @@ from histojax.metrics import Key
 SHOWN: tuple[Key, ...] = (("accuracy", ""), ("carcinoma_auc", ""), ("log_loss", ""))
 
 
-def write(folder: Path, runs: dict[str, Cases], seconds: dict[str, float | None], draws: int = DRAWS) -> str:
+def write(
+    folder: Path,
+    runs: dict[str, Cases],
+    seconds: dict[str, float | None],
+    judged: dict[str, int] | None = None,
+    draws: int = DRAWS,
+) -> str:
     """Compares the runs with the first, writes comparison.csv and comparison.json, and returns a table as text.
 
     Args:
       folder: where to.
-      runs: cases by name, at least two.
+      runs: cases by name, at least two, of the same images.
       seconds: what training took, where it is known.
+      judged: how many images each run has by itself, where that is more.
       draws: of the bootstrap.
     """
     first, *others = runs
     found = {name: comparison.compare(runs[first], runs[name], draws) for name in others}
     files.write_csv(folder / "comparison.csv", rows(first, found, seconds), HEADER)
     files.write_json(folder / "comparison.json", numbers(first, found, seconds))
-    return text(first, runs, found, seconds)
+    return text(first, runs, found, seconds) + "".join(f"{line}\n" for line in notes(runs, judged or {}))
 
 
 HEADER = (
@@ -98,9 +105,21 @@ def text(first: str, runs: dict[str, Cases], found: dict[str, Comparison], secon
     return "\n".join(lines) + "\n"
 
 
+def notes(runs: dict[str, Cases], judged: dict[str, int]) -> list[str]:
+    """What a reader of the table must know."""
+    first, *others = runs
+    shared = len(runs[first].names)
+    more = [f"{name} {count}" for name, count in judged.items() if count > shared]
+    said = [f"note: only the {shared} images that all runs judged are compared ({', '.join(more)})"] if more else []
+    apart = [name for name in others if not comparison.same_folds(runs[first], runs[name])]
+    return said + ([f"note: {', '.join(apart)} and {first} were judged in different folds"] if apart else [])
+
+
 def cell(difference: Difference) -> str:
     """0.8621 (+0.0172, -0.0302 to +0.0646)."""
     sure = difference.interval
+    if math.isnan(difference.value):
+        return "-"
     return f"{difference.other:.4f} ({difference.value:+.4f}, {sure.low:+.4f} to {sure.high:+.4f})"
 
 

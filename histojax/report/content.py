@@ -9,6 +9,7 @@ import numpy as np
 from histojax import files, metrics, store
 from histojax.cases import Cases
 from histojax.ensembles import Ensemble
+from histojax.errors import InputError
 from histojax.judgement import Figure, Judgement
 from histojax.report import pictures, published
 
@@ -185,6 +186,10 @@ def stain(descriptors: Path | None, ensemble: Ensemble) -> Stain | None:
     """
     if descriptors is None:
         return None
+    if not (descriptors / store.STAIN_QC).exists():
+        raise InputError(
+            f"{descriptors} has no {store.STAIN_QC}: name the folder that experiments.extract wrote, or none"
+        )
     names = set(ensemble.folds.names)
     rows = [dict(zip(store.QC_COLUMNS, row, strict=True)) for row in store.read_stain_qc(descriptors).values()]
     rows = [row for row in rows if row["image"] in names]

@@ -92,6 +92,9 @@ def write_predictions(
     if folds is not None:
         header[1:1] = ["label", "fold"]
         columns[1:1] = [[folds.classes[i] for i in folds.labels], [fold + 1 for fold in folds.folds]]
+        if folds.groups is not None:
+            header.insert(3, "group")
+            columns.insert(3, folds.groups)
     header.append("weights")
     columns.append([provenance] * len(names))
     files.write_csv(path, zip(*columns, strict=True), header)

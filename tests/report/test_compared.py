@@ -73,11 +73,16 @@ def test_the_script_compares_tables(tmp_path):
             (n, cases.classes[t], *s) for n, t, s in zip(cases.names, cases.truth, cases.scores.tolist(), strict=True)
         ]
         files.write_csv(tmp_path / f"{name}.csv", rows, ("image", "label", "p_n", "p_p"))
+    lines = (tmp_path / "b.csv").read_text().splitlines()
+    (tmp_path / "b.csv").write_text("\n".join(lines[:-2]) + "\n")
     runs = f"--runs=a={tmp_path}/a.csv,b={tmp_path}/b.csv"
     done = run(runs, f"--out={tmp_path}/out", "--blend")
     assert done.returncode == 0, done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()[2:]] == ["a", "b", "blend"]
+    assert [line.split()[0] for line in done.stdout.splitlines()[2:]] == ["a", "b", "blend", "note:"]
     assert (tmp_path / "out" / "comparison.json").exists()
+    assert "note: only the 58 images that all runs judged are compared (a 60)" in done.stdout
+    done = run(runs.replace("b=", "blend="), f"--out={tmp_path}/out", "--blend")
+    assert "call yours otherwise" in done.stderr
     for wrong, message in ((f"--runs={tmp_path}/a.csv,b=x", "expected NAME=PATH"), ("--runs=a=x", "at least two")):
         done = run(wrong, f"--out={tmp_path}/out")
         assert done.returncode == 1
