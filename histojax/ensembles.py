@@ -165,8 +165,9 @@ def load(models: Path) -> Ensemble:
     folds = splits.load(models / FOLDS, tuple(found["classes"]))
     if folds.sha256 != found["folds_sha256"]:
         raise InputError(f"{models / FOLDS} is not the split the models were trained with: it was changed since")
-    # By what was claimed, not by what is there: a run may have stopped before a configuration's first model.
-    configurations = in_order(path.parent.name for path in models.glob(f"*/{MANIFEST}"))
+    # By what was claimed too, not only by what is there: a run may have stopped before a configuration's first model.
+    there = [*models.glob(f"*/{MANIFEST}"), *models.glob(f"*/seed*{SUFFIXES[found['learner']]}")]
+    configurations = in_order({path.parent.name for path in there})
     made_with = {
         name: files.read_json(models / name / MANIFEST, ["extraction"])["extraction"] for name in configurations
     }

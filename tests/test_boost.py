@@ -216,7 +216,7 @@ def test_a_damaged_model_is_refused_by_name(models, descriptors, split, tmp_path
     [
         (lambda path: path.with_suffix(".npy").write_bytes(b"x"), "cannot be read"),
         (lambda path: np.save(path.with_suffix(".npy"), np.full((12, 3, 4), np.nan)), "does not hold finite scores"),
-        (lambda path: np.save(path.with_suffix(".npy"), np.zeros((11, 3, 4))), "have shape"),
+        (lambda path: np.save(path.with_suffix(".npy"), np.full((11, 3, 4), 0.25)), "have shape"),
         (lambda path: path.with_suffix(".npy").unlink(), "lacks 1 of 12 models"),
         (lambda path: path.unlink(), "lacks 1 of 12 models"),
         (lambda path: (path.parent / "manifest.json").unlink(), "cannot be read as JSON"),
