@@ -16,7 +16,7 @@ ARGUMENTS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 SCRIPT = "<script>alert(1)</script>"
-CLASSES = (SCRIPT, 'a "quoted" & long class name', "c")
+CLASSES = (SCRIPT, 'a "quoted" & class_name_that_is_long_and_has_no_blank_to_break_at', "c")
 LEAST_CONTRAST = 4.5  # WCAG 2.2, 1.4.3, for text.
 
 # The contrast of each text with what is behind it, by the first opaque background up the tree; blended where it is not.
