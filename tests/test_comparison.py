@@ -107,7 +107,10 @@ def test_runs_are_brought_to_the_images_that_all_judged_with_groups_where_any_kn
 def test_folds_are_the_same_whatever_they_are_called():
     one, other = two_methods()
     folds = np.arange(90) % 3
-    of = lambda cases, folds: dataclasses.replace(cases, folds=folds)  # noqa: E731
+
+    def of(cases, folds):
+        return dataclasses.replace(cases, folds=folds)
+
     assert comparison.same_folds(of(one, folds), of(other, (folds + 1) % 3))
     assert not comparison.same_folds(of(one, folds), of(other, np.arange(90) % 5))
     assert not comparison.same_folds(of(one, folds), of(other, np.arange(90) // 30))
