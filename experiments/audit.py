@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments import flags
-from histojax import audit, duplicates, ensembles, files, folds, gallery, images, paper_folds
+from histojax import audit, duplicates, ensembles, files, folds, gallery, images
 from histojax.datasets import Dataset
 from histojax.duplicates import Found
 from histojax.errors import InputError
@@ -76,11 +76,8 @@ def chosen(dataset: Dataset) -> Folds:
         raise InputError("--fold_maker and --paper_folds make a split, --split and --models name one: pass either")
     if place is not None:
         return folds.fitted(folds.load(place, dataset.classes), dataset, place)
-    if (maker == "paper") != bool(flags.FLAGS.paper_folds):
-        raise InputError("--fold_maker=paper and --paper_folds=folds-10.pkl go together")
-    if maker == "paper":
-        return paper_folds.read(flags.path("paper_folds"), dataset)
-    return folds.make(dataset, flags.FLAGS.folds, flags.FLAGS.fold_seed, maker, flags.FLAGS.unknown_groups)
+    made = flags.paper_split(dataset)
+    return made or folds.make(dataset, flags.FLAGS.folds, flags.FLAGS.fold_seed, maker, flags.FLAGS.unknown_groups)
 
 
 def write(out: Path, audited: audit.Audit, found: tuple[Found, ...], split: Folds, dataset: Dataset) -> None:

@@ -115,16 +115,21 @@ def dataset() -> "Dataset":
     return groups.attach(found, path("groups"), FLAGS.group_column) if FLAGS.groups else found
 
 
-def split(models: Path, data: "Dataset", count: int, seed: int) -> "Folds":
-    """The split in the models' folder, or a new one by the flags, saved there."""
-    from histojax import ensembles, folds, paper_folds  # Here alone: extraction needs no scikit-learn.
+def paper_split(data: "Dataset") -> "Folds | None":
+    """The authors' split, where --fold_maker=paper asks for it."""
+    from histojax import paper_folds
 
     if (FLAGS.fold_maker == "paper") != bool(FLAGS.paper_folds):
         raise InputError("--fold_maker=paper and --paper_folds=folds-10.pkl go together")
-    paper = paper_folds.read(path("paper_folds"), data) if FLAGS.paper_folds else None
-    found = folds.load_or_make(
-        models / ensembles.FOLDS, data, count, seed, paper or FLAGS.fold_maker, FLAGS.unknown_groups
-    )
+    return paper_folds.read(path("paper_folds"), data) if FLAGS.paper_folds else None
+
+
+def split(models: Path, data: "Dataset", count: int, seed: int) -> "Folds":
+    """The split in the models' folder, or a new one by the flags, saved there."""
+    from histojax import ensembles, folds  # Here alone: extraction needs no scikit-learn.
+
+    maker = paper_split(data) or FLAGS.fold_maker
+    found = folds.load_or_make(models / ensembles.FOLDS, data, count, seed, maker, FLAGS.unknown_groups)
     print(f"split: {found.origin}")
     return found
 

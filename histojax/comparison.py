@@ -35,7 +35,7 @@ class Difference:
 
     @property
     def label(self) -> str:
-        return metrics.LABELS[self.name] + (f", {self.of}" if self.of else "")
+        return metrics.label(self.name, self.of)
 
     @property
     def interval(self) -> Interval:

@@ -88,13 +88,25 @@ def prepare(
     Returns:
       float32 [3, *canvas], optical density, arbitrary where not the image's; and how the normalisation went.
     """
+    image, quality = normalized(rgb, size, scaled_size, scale)
+    with jax.named_scope("normalise"):
+        return onto(stain.density(image), canvas), quality
+
+
+def normalized(
+    rgb: jax.Array, size: jax.Array, scaled_size: jax.Array, scale: float
+) -> tuple[jax.Array, stain.StainQuality]:
+    """An image downscaled and normalised, in grey levels [h, w, 3], and how it went; arguments as for `prepare`."""
     with jax.named_scope("resize"):
         small = resize.downscale(rgb, scale, size)
     with jax.named_scope("normalise"):
-        normalized, quality = stain.normalize_with_quality(small, own_pixels(scaled_size, small.shape[:2]))
-        density = stain.density(normalized)
-    below, right = (side - was for side, was in zip(canvas, small.shape[:2], strict=True))
-    return jnp.pad(density, ((0, 0), (0, below), (0, right))), quality
+        return stain.normalize_with_quality(small, own_pixels(scaled_size, small.shape[:2]))
+
+
+def onto(planes: jax.Array, canvas: tuple[int, int]) -> jax.Array:
+    """Planes [3, h, w] padded below and to the right: [3, *canvas]."""
+    below, right = (side - was for side, was in zip(canvas, planes.shape[1:], strict=True))
+    return jnp.pad(planes, ((0, 0), (0, below), (0, right)))
 
 
 def own_pixels(size: jax.Array, shape: tuple[int, int]) -> jax.Array:

@@ -15,7 +15,16 @@ LAYERS = {
     "linear": (("kernel", "bias"),),
     "hidden": (("hidden_kernel", "hidden_bias"), ("kernel", "bias")),
 }
+# A channel that deviates by less than this share of its mean is constant: so far apart are two ways of describing an
+# image (another device, another batch) that should agree.
+RESOLUTION = 1e-5
 Layers = tuple[tuple[np.ndarray, np.ndarray], ...]
+
+
+def scale_of(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """What channels are standardised by, 1 / deviation, and 0 for constant ones: float64 [D] each -> float32 [D]."""
+    varies = deviation > RESOLUTION * np.abs(mean)
+    return np.where(varies, 1 / np.where(varies, deviation, 1), 0).astype(np.float32)
 
 
 def folded(learner: str, layers: Layers, mean: np.ndarray, scale: np.ndarray) -> dict[str, np.ndarray]:

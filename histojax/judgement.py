@@ -40,7 +40,7 @@ class Figure:
     @property
     def label(self) -> str:
         """Sensitivity, InSitu."""
-        return metrics.LABELS[self.name] + (f", {self.of}" if self.of else "")
+        return metrics.label(self.name, self.of)
 
     @property
     def interval(self) -> Interval:

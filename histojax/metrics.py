@@ -44,6 +44,11 @@ BOUNDS = {
 BINS = 10  # Of the reliability curve and of the calibration error.
 
 
+def label(name: str, of: str) -> str:
+    """A metric in words: Sensitivity, InSitu."""
+    return LABELS[name] + (f", {of}" if of else "")
+
+
 def blend(scores: Sequence[np.ndarray]) -> np.ndarray:
     """Mean over configurations, seeds and augmentations: [S, N, A, K] of each configuration -> float64 [N, K]."""
     return np.mean([each.mean(axis=(0, 2)) for each in scores], axis=0)

@@ -31,10 +31,6 @@ from histojax.fitting import Fitted, Model
 from histojax.folds import Folds
 from histojax.progress import Progress
 
-# A channel that deviates by less than this share of its mean is constant: so far apart are two ways of describing an
-# image (another device, another batch) that should agree.
-RESOLUTION = 1e-5
-
 # What a model in training has in memory at once, a bound: arrays of the size of its batches, of its weights, and of
 # one number a row.
 BATCHES_HELD, WEIGHTS_HELD, ROWS_HELD = 3, 12, 8
@@ -206,8 +202,7 @@ def standardisation(moments: Moments, images: np.ndarray) -> tuple[np.ndarray, n
     means = moments.mean[images]
     mean = means.mean(axis=0)
     deviation = np.sqrt((moments.variance[images] + (means - mean) ** 2).mean(axis=0))
-    varies = deviation > RESOLUTION * np.abs(mean)
-    return mean.astype(np.float32), np.where(varies, 1 / np.where(varies, deviation, 1), 0).astype(np.float32)
+    return mean.astype(np.float32), heads.scale_of(mean, deviation)
 
 
 def held(work: Work) -> int:

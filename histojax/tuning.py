@@ -19,7 +19,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from histojax import core, crops, resize, stain
+from histojax import core, crops, heads, stain
 from histojax.config import Extraction, Finetune, View
 from histojax.encoders import Encoder, Variables, folding
 from histojax.encoders.precision import PRECISIONS
@@ -30,9 +30,6 @@ LAST_BLOCK = {
     "Inception": ("mixed8_", "mixed9_", "mixed10_"),
     "VGG": ("block5_",),
 }
-
-# A channel that deviates by less than this share of its mean is constant.
-RESOLUTION = 1e-5
 
 Tree = dict[str, Any]
 
@@ -91,10 +88,8 @@ def normalized(
     rgb: jax.Array, size: jax.Array, scaled_size: jax.Array, *, scale: float, canvas: tuple[int, int]
 ) -> jax.Array:
     """An image as extraction prepares it (`core.prepare`), in grey levels: uint8 [H, W, 3] -> uint8 [3, *canvas]."""
-    small = resize.downscale(rgb, scale, size)
-    small = stain.normalize_with_quality(small, core.own_pixels(scaled_size, small.shape[:2]))[0]
-    below, right = (side - was for side, was in zip(canvas, small.shape[:2], strict=True))
-    return jnp.pad(jnp.moveaxis(small, -1, 0), ((0, 0), (0, below), (0, right)))
+    image, _ = core.normalized(rgb, size, scaled_size, scale)
+    return core.onto(jnp.moveaxis(image, -1, 0), canvas)
 
 
 def crop(
@@ -123,9 +118,7 @@ def descriptors(params: Variables, batch: Batch, tuning: Tuning) -> jax.Array:
 def standardisation(found: np.ndarray) -> dict[str, jax.Array]:
     """Mean and 1 / deviation of descriptors [N, D], which the head's input is standardised by: float32 [D] each."""
     mean, deviation = found.mean(axis=0, dtype=np.float64), found.std(axis=0, dtype=np.float64)
-    varies = deviation > RESOLUTION * np.abs(mean)
-    scale = np.where(varies, 1 / np.where(varies, deviation, 1), 0)
-    return {"mean": jnp.asarray(mean, jnp.float32), "scale": jnp.asarray(scale, jnp.float32)}
+    return {"mean": jnp.asarray(mean, jnp.float32), "scale": jnp.asarray(heads.scale_of(mean, deviation))}
 
 
 def logits(trained: Tree, frozen: Tree, images: jax.Array, tuning: Tuning) -> jax.Array:

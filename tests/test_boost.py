@@ -18,6 +18,7 @@ from histojax.config import Boosting
 from histojax.errors import InputError
 from histojax.folds import Folds
 from histojax.progress import Progress
+from tests import samples
 
 ROOT = Path(__file__).parents[1]
 BOOSTING = Boosting(folds=3, seeds=2, rounds=12)
@@ -35,11 +36,7 @@ def split() -> Folds:
 def descriptors(tmp_path_factory, split):
     """Descriptors without manifests, as the authors published theirs."""
     root = tmp_path_factory.mktemp("descriptors")
-    rng = np.random.default_rng(0)
-    for configuration, width in WIDTHS.items():
-        means = rng.normal(size=(len(CLASSES), width))
-        for name, label in zip(split.names, split.labels, strict=True):
-            store.write(root, configuration, name, rng.normal(means[label], 1.5, (A, width)).astype(np.float32))
+    samples.write_descriptors(root, split.names, split.labels, WIDTHS, A, spread=1.5)
     return root
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from histojax import boost, boost_cluster, ensembles, folds, store
+from histojax import boost, boost_cluster, ensembles, folds
 from histojax.config import Boosting
 from histojax.errors import InputError
 from histojax.folds import Folds
+from tests import samples
 
 pytest.importorskip("distributed")
 
@@ -35,11 +36,7 @@ def split() -> Folds:
 @pytest.fixture(scope="module")
 def descriptors(tmp_path_factory, split):
     root = tmp_path_factory.mktemp("descriptors")
-    rng = np.random.default_rng(0)
-    for configuration, width in WIDTHS.items():
-        means = rng.normal(size=(len(CLASSES), width))
-        for name, label in zip(split.names, split.labels, strict=True):
-            store.write(root, configuration, name, rng.normal(means[label], 1.5, (A, width)).astype(np.float32))
+    samples.write_descriptors(root, split.names, split.labels, WIDTHS, A, spread=1.5)
     return root
 
 

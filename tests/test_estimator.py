@@ -227,3 +227,11 @@ def test_it_stands_at_the_end_of_a_pipeline(x, y):
     pipeline = make_pipeline(StandardScaler(), FoldEnsembleClassifier(**SMALL)).fit(x[:, 0], y)
     assert pipeline.score(x[:, 1], y) > 0.7
     assert pipeline[-1].oof_scores_.shape == (N, 4)
+
+
+@pytest.mark.parametrize("unknown", [None, np.nan])
+def test_unknown_groups_are_refused(unknown):
+    x, y = np.random.default_rng(0).normal(size=(12, 3)), np.arange(12) % 2
+    groups = np.array([*"aabbccddee", unknown, unknown], object)
+    with pytest.raises(ValueError, match="groups holds None or NaN"):
+        FoldEnsembleClassifier(folds=2, seeds=1, rounds=2).fit(x, y, groups=groups)

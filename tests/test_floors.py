@@ -88,6 +88,7 @@ SIDEWAYS = {
     ("probe", "fitting"),
     ("probe", "heads"),
     ("tuning", "core"),
+    ("tuning", "heads"),
     ("finetuned", "tuning"),
     ("finetuned", "extract"),
     ("finetuned", "weights"),

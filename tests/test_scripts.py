@@ -187,6 +187,44 @@ def test_help_shows_the_command_and_the_flags(script):
     assert "--" in help_text.split(f"experiments/{script}.py:")[1]
 
 
+def test_reports_are_not_mixed_with_models_and_stain_is_not_looked_for_in_vain(runs, tmp_path):
+    assert "are the same folder" in refused("evaluate", f"--models={runs}/models", f"--report={runs}/models")
+    wrong = refused("evaluate", f"--models={runs}/models", f"--report={tmp_path}", f"--descriptors={tmp_path}")
+    assert "has no stain_qc.csv" in wrong
+    assert "go together" in refused("evaluate", f"--models={runs}/models", f"--report={tmp_path}", "--test_data=x")
+
+
+def test_networks_that_score_images_refuse_before_any_image_is_described(data, runs, tmp_path):
+    shutil.copytree(runs / "models", tmp_path / "models")
+    manifest = json.loads((tmp_path / "models" / "manifest.json").read_text())
+    (tmp_path / "models" / "manifest.json").write_text(json.dumps(manifest | {"learner": "finetuned"}))
+    for model in (tmp_path / "models").rglob("seed*.txt"):
+        model.rename(model.with_suffix(".npz"))
+    said = refused("predict", f"--models={tmp_path}/models", f"--images={data}/new", f"--out={tmp_path}/out")
+    assert "models that are finetuned" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [("KeyboardInterrupt", "stopped; run the same command again"), ("ValueError", "RuntimeError: no more threads")],
+)
+def test_only_a_stop_in_a_checkpoint_is_called_one(error, message):
+    program = f"""
+from experiments import flags
+def main():
+    try:
+        raise {error}
+    finally:
+        raise RuntimeError("no more threads")
+flags.run(main, "A script.")
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert ("Traceback" in done.stderr) == (error != "KeyboardInterrupt")
+
+
 def one_image(folder: Path, name: str = "image.png", size: tuple[int, int] = (100, 120)) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(tissue(0, size=size)).save(folder / name)

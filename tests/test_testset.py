@@ -10,6 +10,7 @@ from histojax.config import Boosting
 from histojax.errors import InputError
 from histojax.folds import Folds
 from histojax.testset import TestSet
+from tests import samples
 
 CLASSES, A, WIDTHS = ("a", "b", "c"), 2, {"ResNet-0.5-400": 6, "VGG-0.5-400": 5}
 TEST = TestSet(tuple(f"t{i}" for i in range(9)), tuple("abc" * 3), tuple(f"p{i // 2}" for i in range(9)))
@@ -18,14 +19,10 @@ TEST = TestSet(tuple(f"t{i}" for i in range(9)), tuple("abc" * 3), tuple(f"p{i /
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     root = tmp_path_factory.mktemp("testset")
-    rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
     split = Folds(tuple(f"i{i}" for i in range(60)), labels, np.arange(60) // 3 % 3, CLASSES)
-    for configuration, width in WIDTHS.items():
-        means = rng.normal(size=(3, width))
-        for name, label in [*zip(split.names, labels, strict=True), *zip(TEST.names, np.arange(9) % 3, strict=True)]:
-            descriptors = rng.normal(means[label], 1.0, (A, width)).astype(np.float32)
-            store.write(root / "descriptors", configuration, name, descriptors)
+    names, of = (*split.names, *TEST.names), [*labels, *(np.arange(9) % 3)]
+    samples.write_descriptors(root / "descriptors", names, of, WIDTHS, A, spread=1.0)
     folds.save(split, root / "models" / ensembles.FOLDS)
     boost.train(root / "descriptors", root / "models", split, WIDTHS, Boosting(folds=3, seeds=2, rounds=4), 1)
     return root

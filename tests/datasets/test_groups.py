@@ -198,3 +198,10 @@ def test_a_label_table_may_leave_groups_unknown(tmp_path):
     path = table(tmp_path / "labels.csv", "image,label,group\nx.png,a,12.0\ny.png,b,\nz.png,b\n")
     assert datasets.load(path).groups == ("12", "", "")
     assert datasets.load(table(path, "image,label,group\nx.png,a,\ny.png,b,-\n")).groups == ("", "")
+
+
+def test_a_column_that_is_empty_for_every_image_is_refused(tmp_path):
+    (tmp_path / "groups.csv").write_text("image,patient\na.png,\nb.png,unknown\n")
+    dataset = Dataset((Path("a.png"), Path("b.png")), (0, 1), ("x", "y"))
+    with pytest.raises(InputError, match="column patient is empty"):
+        groups.attach(dataset, tmp_path / "groups.csv")
