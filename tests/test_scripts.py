@@ -212,6 +212,7 @@ def test_networks_that_score_images_refuse_before_any_image_is_described(data, r
 def test_only_a_stop_in_a_checkpoint_is_called_one(error, message):
     program = f"""
 from experiments import flags
+flags.define_bool("any", "A flag.")
 def main():
     try:
         raise {error}
