@@ -4,6 +4,7 @@ Decoding is Pillow's, which scikit-image brings along.
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +44,9 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     with contextlib.ExitStack() as stack:
         try:
             file = path if files.is_local(path) else stack.enter_context(path.open("rb"))
-            image = stack.enter_context(contextlib.closing(Image.open(file, formats=FORMATS)))
+            with warnings.catch_warnings():  # Pillow warns at half of what it refuses, which is no news to anyone.
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                image = stack.enter_context(contextlib.closing(Image.open(file, formats=FORMATS)))
         except FileNotFoundError as error:
             raise InputError(f"{path} is not there") from error
         except UnidentifiedImageError as error:
@@ -102,7 +105,12 @@ def read(path: Path) -> np.ndarray:
         if image.mode == "RGB" and not image.has_transparency_data:
             return np.array(image)
         logging.warning("%s is %s: converted to RGB", path, CONVERTED.get(image.mode, "RGB with a transparent colour"))
-        if image.has_transparency_data:
-            rgba = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-        return np.array(image.convert("RGB"))
+        return to_rgb(image)
+
+
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """Pixels as uint8 RGB [H, W, 3], what is transparent laid over white."""
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return np.array(image.convert("RGB"))

@@ -1,6 +1,8 @@
 """Every kind of image file that is read is read exactly; every other kind is refused by name."""
 
 import logging
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -250,6 +252,31 @@ def test_the_size_of_other_files_is_refused_too(tmp_path, make):
     make(path)
     with pytest.raises(InputError, match="a.png"):
         images.size(path)
+
+
+def header_of_png(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds next to nothing."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checked = kind + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    parts = (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"\0")),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+def test_an_image_that_claims_too_many_pixels_is_refused_unread_and_a_large_one_without_a_warning_is_not(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(header_of_png(100_000, 100_000))
+    for read in (images.size, images.read):
+        with pytest.raises(InputError, match="a.png has too many pixels to be read whole"):
+            read(path)
+    path.write_bytes(header_of_png(10_000, 10_000))
+    assert images.size(path) == (10_000, 10_000)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data", "ignore:Truncated File Read")
