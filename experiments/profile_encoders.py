@@ -24,11 +24,12 @@ import numpy as np
 from absl import flags as absl_flags
 
 from experiments import flags
-from histojax import core, crops, encoders, engine, extract, files, profiling, roofline, weights
-from histojax.config import CROP_MODES, PRECISIONS
+from histojax import core, crops, encoders, engine, extract, files, opening, profiling, roofline, weights
+from histojax.config import CROP_MODES, PRECISIONS, Extraction
 from histojax.datasets import synthetic
 from histojax.engine import Engine
 from histojax.errors import InputError
+from histojax.padded import Padded, bucket, scaled
 
 FLAGS = absl_flags.FLAGS
 absl_flags.DEFINE_list("modes", list(CROP_MODES), "Crop modes to profile.")
@@ -62,12 +63,12 @@ def main() -> None:
     cpu = jax.default_backend() == "cpu"
     precisions = chosen("precisions", FLAGS.precisions or (["float32"] if cpu else list(PRECISIONS)), PRECISIONS)
     modes = chosen("modes", FLAGS.modes, CROP_MODES)
-    size = extract.bucket(FLAGS.height), extract.bucket(FLAGS.width)
+    size = bucket(FLAGS.height), bucket(FLAGS.width)
     for view in extraction.views:
-        if min(extract.scaled(size, view.scale)) < view.crop_size:
+        if min(scaled(size, view.scale)) < view.crop_size:
             raise InputError(f"view {view.name} does not fit into {size[1]} x {size[0]} px: choose other --views")
     rgb = synthetic.render("Benign", 0, *size)
-    image = extract.Padded(files.Path("profile"), rgb, size, digest="")
+    image = Padded(files.Path("profile"), rgb, size, digest="")
     unfolded = {name: published(name, extraction) for name in extraction.encoders}
 
     print(f"{machine_text()}; image {size[1]} x {size[0]} px", flush=True)
@@ -79,7 +80,7 @@ def main() -> None:
         print(HEADER)
         for mode in modes:
             asked = dataclasses.replace(extraction, crop_mode=mode, precision=precision)
-            loaded, machine = extract.load_encoders(asked), machine_for(mode, computing)
+            loaded, machine = opening.load_encoders(asked), machine_for(mode, computing)
             for row in profiling.rows(machine, loaded, unfolded, asked, image, peak):
                 rows.append(row)
                 print(line(row), flush=True)
@@ -105,7 +106,7 @@ def chosen(flag: str, given: list[str], known: tuple[str, ...]) -> list[str]:
     return list(given)
 
 
-def published(name: str, extraction: extract.Extraction) -> tuple[encoders.Encoder, encoders.Variables]:
+def published(name: str, extraction: Extraction) -> tuple[encoders.Encoder, encoders.Variables]:
     """The encoder as published, in float32, for the errors."""
     return encoders.get(name, extraction.resnet_variant), weights.random(name, extraction.weights_seed)
 
@@ -128,11 +129,11 @@ def print_errors(rows: list[profiling.Row], mode: str, precision: str) -> None:
             print(f"  error of {row.encoder} {row.views[0]} {mode} {precision} by tap: {errors}")
 
 
-def stage_table(machine: Engine, extraction: extract.Extraction, image: np.ndarray) -> dict[str, dict[str, float]]:
+def stage_table(machine: Engine, extraction: Extraction, image: np.ndarray) -> dict[str, dict[str, float]]:
     """Prints and returns the seconds of each stage by encoder, for the first view."""
     view, tables = extraction.views[0], {}
     print(f"seconds an image by stage, each timed by itself, crop mode exact, {view.name}, {extraction.precision}:")
-    for each in extract.load_encoders(extraction).values():
+    for each in opening.load_encoders(extraction).values():
         table = tables[each.encoder.name] = profiling.stages(machine, each, extraction, view, image)
         print(
             f"  {each.encoder.name:9} " + ", ".join(f"{stage} {value:.3g}" for stage, value in table.items()),
@@ -141,12 +142,12 @@ def stage_table(machine: Engine, extraction: extract.Extraction, image: np.ndarr
     return tables
 
 
-def write_trace(machine: Engine, extraction: extract.Extraction, image: extract.Padded, folder: files.Path) -> None:
+def write_trace(machine: Engine, extraction: Extraction, image: Padded, folder: files.Path) -> None:
     """Traces one call of each encoder's first program; its scopes are crop, augment, trunk, taps and p-norm."""
     scale = extraction.views[0].scale
-    size = extract.scaled(image.size, scale)
+    size = scaled(image.size, scale)
     arguments = []
-    for each in extract.load_encoders(extraction).values():
+    for each in opening.load_encoders(extraction).values():
         variables = machine.replicate(each.variables)
         arguments.append((machine.program(each.encoder, variables, extraction, extraction.views[:1], size), variables))
     key = machine.replicate(crops.image_key(0, "profile"))

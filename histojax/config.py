@@ -69,6 +69,7 @@ class Extraction:
     resnet_variant: str = "keras"
     crop_mode: str = "exact"
     precision: str = "float32"
+    target_mpp: float = 0.0
 
     def configuration(self, encoder: str, view: View) -> str:
         """A name such as ResNet-0.5-400, or ResNet-0.5-400-shared: the folder of descriptors, the row of the table."""
@@ -178,6 +179,8 @@ HELP = {
     "resnet_variant": "keras (today's, true to the paper's text) or keras2018 (true to the published descriptors)",
     "crop_mode": "exact (each crop by itself) or shared (crops are windows of one pass over the image: approximate)",
     "precision": "float32, tf32 (float32 in the matrix unit's short form) or bfloat16; averages are always float32",
+    "target_mpp": "microns per pixel at scale 0.5 that images are resampled to when read (the paper's data have 0.84); "
+    "0 reads them as they are",
     "folds": "folds of the cross-validation",
     "fold_seed": "seed of the split into folds",
     "seeds": "models with different seeds per fold and configuration",
@@ -239,6 +242,8 @@ def check(protocol: Protocol) -> None:
          extraction.resnet_variant in ("keras", "keras2018")),
         ("crop_mode", extraction.crop_mode, "exact or shared", extraction.crop_mode in CROP_MODES),
         ("precision", extraction.precision, "float32, tf32 or bfloat16", extraction.precision in PRECISIONS),
+        ("target_mpp", extraction.target_mpp, "0, or 0.05 to 20 microns", extraction.target_mpp == 0
+         or 0.05 <= extraction.target_mpp <= 20),
         ("folds", boosting.folds, "at least 2", boosting.folds >= 2),
         ("fold_seed", boosting.fold_seed, "0 to 2^32 - 1", 0 <= boosting.fold_seed < 2**32),
         ("seeds", boosting.seeds, "at least 1", boosting.seeds >= 1),

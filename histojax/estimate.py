@@ -5,13 +5,15 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
-from histojax import core, crops, engine, extract, images, store, weights
+from histojax import crops, engine, extract, opening, store
 from histojax.config import Extraction
-from histojax.engine import Engine
+from histojax.padded import bucket, common_canvas, read_padded, scaled
 from histojax.progress import duration
+from histojax.sampling import Sampling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +49,8 @@ class Estimate:
 
 
 def run(
-    paths: Sequence[Path], extraction: Extraction, root: Path, *, cache: Path | None = None,
-    weights_dir: Path | None = None, crops_per_step: int | None = None, pooling: str = "xla",
-    process: int = 0, processes: int = 1,
+    paths: Sequence[Path], extraction: Extraction, root: Path, *, mpp: float | None = None, process: int = 0,
+    processes: int = 1, **computing: Any,
 ) -> Estimate:  # fmt: skip
     """Measures one call of every program on one image that is not described; arguments as for `extract.run`.
 
@@ -59,18 +60,18 @@ def run(
     Raises:
       InputError: unusable images, weights or folders.
     """
-    extract.check(paths, extraction, pooling)
-    cache = cache or weights.default_cache()
-    machine = Engine(core.mesh_of(jax.local_devices()), crops_per_step, pooling == "pallas", cache)
-    loaded = extract.load_encoders(extraction, cache, weights_dir)
-    extract.check_encoders(loaded, extraction)
+    sampling = Sampling(extraction.target_mpp, mpp)
+    opening.check(extraction, computing.get("pooling", "xla"))
+    extract.check_images(paths, extraction, sampling)
+    opened = opening.open_encoders(extraction, **computing)
+    machine, loaded = opened.machine, opened.loaded
     for each in loaded.values():
         for view in extraction.views:
             configuration = extraction.configuration(each.encoder.name, view)
-            store.refuse_mixing(root, configuration, extract.manifest(extraction, each, view))
+            store.refuse_mixing(root, configuration, opening.manifest(extraction, each, view))
     rows = store.read_stain_qc(root) if root.exists() else {}
     mine = sorted(paths, key=lambda path: path.stem)[process::processes]
-    to_do = [path for path in mine if extract.unfinished(path, extraction, loaded, root, rows)]
+    to_do = [path for path in mine if extract.unfinished(path, opened, sampling, root, rows)]
     disk = len(to_do) * sum(
         len(extraction.views) * (extraction.augmentations * each.encoder.width * 4 + 128) for each in loaded.values()
     )
@@ -78,22 +79,23 @@ def run(
         return Estimate(0, 0.0, 0.0, 0, 0, {})
 
     shared = extraction.crop_mode == "shared"
-    padded = [tuple(map(extract.bucket, images.size(path))) for path in to_do]
+    sizes = [sampling.size(path) for path in to_do]
+    padded = [tuple(map(bucket, size)) for size in sizes]
     areas = [math.prod(size) for size in padded]
     shapes = len(set(padded)) if shared else 1
     chosen = sorted(range(len(to_do)), key=areas.__getitem__)[len(to_do) // 2]
-    common = extract.common_canvas(to_do, extraction)
-    image = extract.read_padded(to_do[chosen])
+    common = common_canvas(sizes, extraction.views)
+    image = read_padded(to_do[chosen], sampling)
     key = machine.replicate(crops.image_key(extraction.seed, image.path.stem))
     compiling, memory, seconds = 0.0, 0, {}
     for scale, canvas in common.items():
-        canvas = extract.scaled(image.rgb.shape, scale) if shared else canvas
+        canvas = scaled(image.rgb.shape, scale) if shared else canvas
         start = time.monotonic()
         density, _, size = jax.block_until_ready(extract.prepare(machine, image, scale, canvas))
         compiling += time.monotonic() - start
         pairs = [(name, view) for name in loaded for view in extraction.views if view.scale == scale]
         for name, views in extract.passes(pairs, extraction):
-            encoder, variables = loaded[name].encoder, machine.replicate(loaded[name].variables)
+            encoder, variables = loaded[name].encoder, loaded[name].variables
             program = machine.program(encoder, variables, extraction, views, canvas)
             compiling += program.seconds
             held = sum(array.nbytes for array in jax.tree.leaves((variables, density)))

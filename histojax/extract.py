@@ -6,138 +6,54 @@ host threads decode ahead -> the device prepares and describes (core.py) -> a ho
 import collections
 import contextlib
 import dataclasses
+import functools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from histojax import config, core, crops, encoders, engine, feeding, images, stain, store, weights
+from histojax import core, crops, engine, feeding, opening, stain, store
 from histojax.config import Extraction, View
-from histojax.encoders import Encoder, Variables
 from histojax.engine import Engine
 from histojax.errors import InputError
 from histojax.files import require_writable
+from histojax.opening import Opened
+from histojax.padded import Padded, common_canvas, digest, read_padded, scaled, scales
 from histojax.progress import Progress
+from histojax.sampling import Sampling
 
 DECODED_AHEAD, DECODERS = 4, 4
 WRITTEN_BEHIND = 2
 
 
-@dataclasses.dataclass(frozen=True)
-class Loaded:
-    """An encoder with its folded variables, where they came from, and their checksum before folding."""
-
-    encoder: Encoder
-    variables: Variables
-    source: str
-    sha256: str
-
-
-def load_encoders(
-    extraction: Extraction, cache: Path | None = None, weights_dir: Path | None = None
-) -> dict[str, Loaded]:
-    """The folded encoders of a protocol by name, with ImageNet or random variables."""
-    loaded = {}
-    for name in extraction.encoders:
-        encoder = encoders.get(name, extraction.resnet_variant)
-        if extraction.weights == "random":
-            variables, source = weights.random(name, extraction.weights_seed), f"random, seed {extraction.weights_seed}"
-        else:
-            variables, source = weights.imagenet(encoder, cache, weights_dir), "imagenet"
-        folded = encoder.fold(variables, extraction.precision)
-        loaded[name] = Loaded(encoder.folded(extraction.precision), folded, source, weights.checksum(variables))
-    return loaded
+def problems(path: Path, extraction: Extraction, sampling: Sampling) -> list[str]:
+    """What keeps an image from being described: it cannot be opened, or is smaller than a crop. Nothing is decoded."""
+    try:
+        height, width = sampling.size(path)
+    except InputError as error:
+        return [str(error)]
+    found = []
+    for view in extraction.views:
+        small = scaled((height, width), view.scale)
+        if min(small) < view.crop_size:
+            brought = f" ({sampling.factor(path):.3g} of its size, by --target_mpp)" if sampling.target_mpp else ""
+            found.append(
+                f"{path} is {width} x {height} px{brought}, {small[1]} x {small[0]} at scale {view.scale}: smaller "
+                f"than the {view.crop_size} px crop. Leave it out or choose other --views"
+            )
+    return found
 
 
-def manifest(extraction: Extraction, loaded: Loaded, view: View) -> store.Manifest:
-    """What decides the descriptors of one configuration; precision where it is not float32."""
-    protocol = {
-        "encoder": loaded.encoder.name,
-        "scale": view.scale,
-        "crop_size": view.crop_size,
-        **{
-            name: getattr(extraction, name)
-            for name in ("crop_mode", "augmentations", "crops", "gain_low", "gain_high", "p", "seed")
-        },
-    }
-    if loaded.encoder.name == "ResNet":
-        protocol["resnet_variant"] = extraction.resnet_variant
-    if extraction.precision != "float32":
-        protocol["precision"] = extraction.precision
-    return {"protocol": protocol, "weights": {"source": loaded.source, "sha256": loaded.sha256}}
-
-
-def bucket(side: int) -> int:
-    """A side rounded up to one of four sizes an octave (.. 768, 896, 1024, 1280 ..): few shapes for many images."""
-    step = max(32, 2 ** (side.bit_length() - 3))
-    return -(-side // step) * step
-
-
-def scaled(size: Sequence[int], scale: float) -> tuple[int, int]:
-    """Height and width after downscaling."""
-    return round(size[0] * scale), round(size[1] * scale)
-
-
-class Padded(NamedTuple):
-    """An image as it goes to the device: uint8 [H, W, 3] padded to its buckets, its own size, its file's SHA-256."""
-
-    path: Path
-    rgb: np.ndarray
-    size: tuple[int, int]
-    digest: str
-
-
-def read_padded(path: Path) -> Padded:
-    """Reads an image and pads it below and to the right."""
-    rgb = images.read(path)
-    size = rgb.shape[:2]
-    below, right = (bucket(side) - side for side in size)
-    return Padded(path, np.pad(rgb, ((0, below), (0, right), (0, 0))), size, store.sha256(path))
-
-
-def check(paths: Sequence[Path], extraction: Extraction, pooling: str) -> None:
-    """Raises InputError where protocol, flags or images do not fit; nothing is computed or written."""
-    config.check(config.Protocol(extraction=extraction))
-    if pooling == "pallas" and extraction.crop_mode == "shared":
-        raise InputError("--pooling=pallas is for --crop_mode=exact: shared crops are windows, which XLA pools")
-    check_images(paths, extraction)
-
-
-def check_images(paths: Sequence[Path], extraction: Extraction) -> None:
-    """Raises InputError listing the images that cannot be opened or are smaller than a crop, before any work."""
-    problems = []
-    for path in paths:
-        try:
-            height, width = images.size(path)
-        except InputError as error:
-            problems.append(str(error))
-            continue
-        for view in extraction.views:
-            small = scaled((height, width), view.scale)
-            if min(small) < view.crop_size:
-                problems.append(
-                    f"{path} is {width} x {height} px, {small[1]} x {small[0]} at scale {view.scale}: smaller than "
-                    f"the {view.crop_size} px crop. Leave it out or choose other --views"
-                )
-    if problems:
-        more = f"\n  ... and {len(problems) - 20} more" if len(problems) > 20 else ""
-        raise InputError(problems[0] if len(problems) == 1 else "\n  ".join(["images:", *problems[:20]]) + more)
-
-
-def check_encoders(loaded: dict[str, Loaded], extraction: Extraction) -> None:
-    """Raises InputError where crops are too small for an encoder; nothing is computed."""
-    for each in loaded.values():
-        for view in extraction.views:
-            image = jax.ShapeDtypeStruct((1, view.crop_size, view.crop_size, 3), jnp.uint8)
-            try:
-                jax.eval_shape(each.encoder.descriptors, each.variables, image)
-            except ValueError as error:
-                raise InputError(f"view {view.name} does not fit: {error}. Choose other --views") from error
+def check_images(paths: Sequence[Path], extraction: Extraction, sampling: Sampling) -> None:
+    """Raises InputError listing the images that cannot be described, before any work."""
+    found = [problem for path in paths for problem in problems(path, extraction, sampling)]
+    if found:
+        more = f"\n  ... and {len(found) - 20} more" if len(found) > 20 else ""
+        raise InputError(found[0] if len(found) == 1 else "\n  ".join(["images:", *found[:20]]) + more)
 
 
 def quality_row(name: str, scale: float, quality: stain.StainQuality, digest: str) -> list[str]:
@@ -146,6 +62,22 @@ def quality_row(name: str, scale: float, quality: stain.StainQuality, digest: st
     angle = "" if stain.STATUS[status].endswith("too little tissue") else f"{float(quality.stain_angle):.2f}"
     maxima = [f"{float(value):.4f}" for value in quality.maxima]
     return [name, str(scale), f"{float(quality.tissue_fraction):.4f}", angle, *maxima, stain.STATUS[status], digest]
+
+
+@dataclasses.dataclass(frozen=True)
+class Listener:
+    """Who is told of images as they are finished, and of those that cannot be described, which then stop nothing.
+
+    Both are called by one thread at a time, mostly not the caller's.
+
+    Attributes:
+      done: given each image once all its descriptors are written, also where an earlier run wrote them, and its rows of
+        stain_qc.csv.
+      failed: given each image that cannot be described, and why.
+    """
+
+    done: Callable[[Path, store.StainQC], None]
+    failed: Callable[[Path, InputError], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,13 +101,10 @@ def run(
     extraction: Extraction,
     root: Path,
     *,
-    cache: Path | None = None,
-    weights_dir: Path | None = None,
-    crops_per_step: int | None = None,
-    pooling: str = "xla",
-    use: Sequence[jax.Device] | None = None,
+    mpp: float | None = None,
     process: int = 0,
     processes: int = 1,
+    **computing: Any,
 ) -> Outcome:
     """Describes images and writes the descriptors below `root`; goes on where an earlier run stopped.
 
@@ -183,64 +112,105 @@ def run(
       paths: image files, of unique names.
       extraction: the protocol.
       root: the folder of descriptors.
-      cache, weights_dir: where ImageNet weights are kept, and where they are if not to be downloaded.
-      crops_per_step: crops (whole images in crop mode shared) that go through an encoder at a time, on all devices; by
-        default what memory allows, tried once and remembered in the cache.
-      pooling: `xla`, or `pallas` for the fused kernel (crop mode exact, on a GPU; interpreted on a CPU).
-      use: the devices; by default all local ones.
+      mpp: microns per pixel of the images, where files do not tell.
       process, processes: which of how many processes this is; each describes its share of the images.
+      computing: as for `open_encoders`.
 
     Raises:
       InputError: unusable images, weights or folders; what was finished before stays.
     """
-    check(paths, extraction, pooling)
+    opening.check(extraction, computing.get("pooling", "xla"))
+    check_images(paths, extraction, Sampling(extraction.target_mpp, mpp))
     require_writable(root)
-    cache = cache or weights.default_cache()
-    machine = Engine(core.mesh_of(use or jax.local_devices()), crops_per_step, pooling == "pallas", cache)
-    loaded = load_encoders(extraction, cache, weights_dir)
-    check_encoders(loaded, extraction)
-    for each in loaded.values():
+    return describe(paths, opening.open_encoders(extraction, **computing), root, mpp, process, processes)
+
+
+def describe(
+    paths: Sequence[Path],
+    opened: Opened,
+    root: Path,
+    mpp: float | None = None,
+    process: int = 0,
+    processes: int = 1,
+    listener: Listener | None = None,
+) -> Outcome:
+    """`run` by encoders that are loaded already. With a listener, images that cannot be described are told and left."""
+    extraction, sampling = opened.extraction, Sampling(opened.extraction.target_mpp, mpp)
+    for each in opened.loaded.values():
         for view in extraction.views:
-            store.claim(root, extraction.configuration(each.encoder.name, view), manifest(extraction, each, view))
-    mine = sorted(paths, key=lambda path: path.stem)[process::processes]
-    names = {path.stem for path in mine}
+            made_with = opening.manifest(extraction, each, view)
+            store.claim(root, extraction.configuration(each.encoder.name, view), made_with)
     if processes == 1:
         store.merge_stain_qc(root)  # What is left of a run of several processes.
-    rows = store.read_stain_qc(root)
+    mine = sorted(paths, key=lambda path: path.stem)[process::processes]
+    names, rows = {path.stem for path in mine}, store.read_stain_qc(root)
     if processes > 1:
         rows = {key: row for key, row in rows.items() if key[0] in names}
-    to_do = {path: lacking for path in mine if (lacking := unfinished(path, extraction, loaded, root, rows))}
+    lacking = {}
+    for path in mine:
+        try:
+            check_images([path] if listener else [], extraction, sampling)
+            lacking[path] = unfinished(path, opened, sampling, root, rows)
+        except InputError as error:
+            fail(listener, path, error)
+    to_do = {path: pairs for path, pairs in lacking.items() if pairs}
+    if listener:
+        for path in lacking.keys() - to_do.keys():
+            listener.done(path, rows_of(path, rows))
+    canvas = common_canvas([sampling.size(path) for path in to_do], extraction.views)
+    work = Work(opened, to_do, root, process, processes, rows, canvas, listener)
+    start = time.monotonic()
+    described, waited = describe_all(work, sampling)
+    seconds = time.monotonic() - start
+    if processes > 1 and not any(lacking_of(path, opened, root) for path in paths):
+        store.merge_stain_qc(root)
+    fallbacks = notices({key: row for key, row in rows.items() if key[0] in names})
+    return Outcome(described, len(lacking) - len(to_do), fallbacks, seconds, waited)
 
-    loaded = {
-        name: dataclasses.replace(each, variables=machine.replicate(each.variables)) for name, each in loaded.items()
-    }
-    work = Work(extraction, machine, loaded, to_do, root, process, processes, rows, common_canvas(to_do, extraction))
-    views_to_do = sum(len(views) for lacking in to_do.values() for _, views in passes(lacking, extraction))
-    start, waited = time.monotonic(), 0.0
-    decoded = feeding.ahead(read_padded, to_do, DECODED_AHEAD, DECODERS)
+
+def describe_all(work: "Work", sampling: Sampling) -> tuple[int, float]:
+    """Describes the images that lack something; how many, and seconds that the device waited for decoding."""
+    extraction, described, waited = work.opened.extraction, 0, 0.0
+    views = sum(len(views) for pairs in work.lacking.values() for _, views in passes(pairs, extraction))
+    decoded = feeding.ahead(functools.partial(decode, sampling), work.lacking, DECODED_AHEAD, DECODERS)
     try:
         with (
             contextlib.closing(decoded),
-            Progress("extract", views_to_do * extraction.augmentations * extraction.crops, "crops") as bar,
+            Progress("extract", views * extraction.augmentations * extraction.crops, "crops") as bar,
             feeding.Behind(WRITTEN_BEHIND) as behind,
         ):
-            for i in range(len(to_do)):
+            for i, path in enumerate(work.lacking):
                 asked = time.monotonic()
                 image = next(decoded)
                 waited += (time.monotonic() - asked) * (i > 0)  # For the first there is nothing to wait beside.
-                describe_image(work, image, behind, bar)
+                if isinstance(image, InputError):
+                    fail(work.listener, path, image)
+                else:
+                    describe_image(work, image, behind, bar)
+                    described += 1
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise InputError("out of memory on the device: lower --crops_per_step. What was finished is kept") from error
-    seconds = time.monotonic() - start
-    if processes > 1 and not any(lacking_of(path, extraction, loaded, root) for path in paths):
-        store.merge_stain_qc(root)
-    fallbacks = notices({key: row for key, row in rows.items() if key[0] in names})
-    return Outcome(len(to_do), len(mine) - len(to_do), fallbacks, seconds, waited)
+    return described, waited
 
 
-def notices(rows: dict[tuple[str, str], list[str]]) -> tuple[str, ...]:
+def fail(listener: Listener | None, path: Path, error: InputError) -> None:
+    """Tells the listener that an image cannot be described; without one, that ends the run."""
+    if listener is None:
+        raise error
+    listener.failed(path, error)
+
+
+def decode(sampling: Sampling, path: Path) -> Padded | InputError:
+    """An image for the device, or what is wrong with it, to be told in its turn."""
+    try:
+        return read_padded(path, sampling)
+    except InputError as error:
+        return error
+
+
+def notices(rows: store.StainQC) -> tuple[str, ...]:
     """Warns of images whose stain normalisation fell back, and of one file under several names; returns the former."""
     same = collections.defaultdict(set)
     for (name, _), row in rows.items():
@@ -254,56 +224,50 @@ def notices(rows: dict[tuple[str, str], list[str]]) -> tuple[str, ...]:
     return tuple(fallbacks)
 
 
-def lacking_of(path: Path, extraction: Extraction, loaded: dict[str, Loaded], root: Path) -> list[tuple[str, View]]:
+def lacking_of(path: Path, opened: Opened, root: Path) -> list[tuple[str, View]]:
     """The (encoder, view) pairs that have no descriptor file of an image."""
-    rows = extraction.augmentations
+    extraction = opened.extraction
     return [
         (name, view)
         for view in extraction.views
-        for name, each in loaded.items()
-        if not store.is_done(root, extraction.configuration(name, view), path.stem, (rows, each.encoder.width))
+        for name, each in opened.loaded.items()
+        if not store.is_done(
+            root, extraction.configuration(name, view), path.stem, (extraction.augmentations, each.encoder.width)
+        )
     ]
 
 
 def unfinished(
-    path: Path, extraction: Extraction, loaded: dict[str, Loaded], root: Path, rows: dict[tuple[str, str], list[str]]
+    path: Path, opened: Opened, sampling: Sampling, root: Path, rows: store.StainQC
 ) -> list[tuple[str, View]]:
     """The (encoder, view) pairs whose descriptors an image lacks: all, where stain_qc.csv does not know the image.
 
     Raises:
       InputError: the file is not the one its descriptors were made of.
     """
-    lacking = lacking_of(path, extraction, loaded, root)
+    lacking = lacking_of(path, opened, root)
     recorded = {row[-1] for (image, _), row in rows.items() if image == path.stem}
     if not recorded:
-        return [(name, view) for view in extraction.views for name in loaded]
-    if recorded != {store.sha256(path)}:
+        return [(name, view) for view in opened.extraction.views for name in opened.loaded]
+    if recorded != {digest(path, sampling)}:
         raise InputError(
-            f"{path} is not the file that the descriptors of {path.stem!r} in {root} were made of (SHA-256 differs): "
-            "name another folder, or give one of the images another name"
+            f"{path} is not the file that the descriptors of {path.stem!r} in {root} were made of (SHA-256 or pixel "
+            "size differs): name another folder, or give one of the images another name"
         )
     return lacking
-
-
-def common_canvas(paths: Iterable[Path], extraction: Extraction) -> dict[float, tuple[int, int]]:
-    """Height and width by scale that every one of the images fits into, padded and downscaled: one shape for all."""
-    sizes = [tuple(map(bucket, images.size(path))) for path in paths]
-    return {scale: tuple(max(axis) for axis in zip(*(scaled(size, scale) for size in sizes), strict=True))
-            for scale in scales(extraction.views) if sizes}  # fmt: skip
 
 
 class Work(NamedTuple):
     """What describing an image needs beside the image."""
 
-    extraction: Extraction
-    machine: Engine
-    loaded: dict[str, Loaded]
+    opened: Opened
     lacking: dict[Path, list[tuple[str, View]]]
     root: Path
     process: int
     processes: int
-    rows: dict[tuple[str, str], list[str]]
+    rows: store.StainQC
     canvas: dict[float, tuple[int, int]]
+    listener: Listener | None = None
 
 
 def passes(pairs: Iterable[tuple[str, View]], extraction: Extraction) -> list[tuple[str, tuple[View, ...]]]:
@@ -317,11 +281,6 @@ def passes(pairs: Iterable[tuple[str, View]], extraction: Extraction) -> list[tu
     return list(dict.fromkeys((name, at_scale[view.scale]) for name, view in pairs))
 
 
-def scales(views: Iterable[View]) -> list[float]:
-    """The scales of views, each once."""
-    return list(dict.fromkeys(view.scale for view in views))
-
-
 def prepare(
     machine: Engine, image: Padded, scale: float, canvas: tuple[int, int]
 ) -> tuple[jax.Array, stain.StainQuality, tuple[int, int]]:
@@ -333,7 +292,7 @@ def prepare(
 
 def describe_image(work: Work, image: Padded, behind: feeding.Behind, bar: Progress) -> None:
     """Describes one image for the (encoder, view) pairs it lacks; its results are fetched and written behind."""
-    extraction, machine, lacking = work.extraction, work.machine, work.lacking[image.path]
+    extraction, machine, lacking = work.opened.extraction, work.opened.machine, work.lacking[image.path]
     key = machine.replicate(crops.image_key(extraction.seed, image.path.stem))
     for scale in scales(view for _, view in lacking):
         # Exact crops do not see the canvas, so one serves all images. A whole image is described on its own.
@@ -341,10 +300,12 @@ def describe_image(work: Work, image: Padded, behind: feeding.Behind, bar: Progr
         density, quality, size = prepare(machine, image, scale, canvas)
         behind.do(write_quality, work, image, scale, quality)
         for name, views in passes([pair for pair in lacking if pair[1].scale == scale], extraction):
-            each = work.loaded[name]
+            each = work.opened.loaded[name]
             program = machine.program(each.encoder, each.variables, extraction, views, canvas)
             pooled = engine.describe(program, each.variables, density, size, key, bar)
             behind.do(write_descriptors, work, image, name, pooled)
+    if work.listener:
+        behind.do(tell_done, work, image.path)
 
 
 def write_quality(work: Work, image: Padded, scale: float, quality: stain.StainQuality) -> None:
@@ -354,10 +315,21 @@ def write_quality(work: Work, image: Padded, scale: float, quality: stain.StainQ
     store.write_stain_qc(work.root, work.rows, work.process, work.processes)
 
 
+def tell_done(work: Work, path: Path) -> None:
+    """Tells the listener that an image's descriptors are all there."""
+    work.listener.done(path, rows_of(path, work.rows))
+
+
+def rows_of(path: Path, rows: store.StainQC) -> store.StainQC:
+    """The rows of stain_qc.csv of one image."""
+    return {key: row for key, row in rows.items() if key[0] == path.stem}
+
+
 def write_descriptors(work: Work, image: Padded, name: str, pooled: core.Pooled) -> None:
     """Fetches an image's descriptors of one encoder and writes those that were lacking."""
     for other, view in work.lacking[image.path]:
         if other == name and view.name in pooled:
-            descriptors = np.asarray(pooled[view.name])[: work.extraction.augmentations]
-            configuration = work.extraction.configuration(name, view)
+            extraction = work.opened.extraction
+            descriptors = np.asarray(pooled[view.name])[: extraction.augmentations]
+            configuration = extraction.configuration(name, view)
             store.write(work.root, configuration, image.path.stem, np.ascontiguousarray(descriptors))

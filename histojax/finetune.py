@@ -24,14 +24,15 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
-from histojax import encoders, ensembles, extract, finetuned, probe, store, tuning, weights
+from histojax import encoders, ensembles, extract, finetuned, opening, probe, store, tuning, weights
 from histojax.config import Extraction, Finetune, View
 from histojax.datasets import Dataset
 from histojax.encoders import Variables
 from histojax.errors import InputError
-from histojax.extract import Loaded
 from histojax.folds import Folds
+from histojax.opening import Loaded
 from histojax.progress import Progress
+from histojax.sampling import Sampling
 from histojax.tuning import Batch, Tree, Tuning
 
 LEARNER = "finetuned"
@@ -68,6 +69,7 @@ def train(
     *,
     cache: Path | None = None,
     weights_dir: Path | None = None,
+    mpp: float | None = None,
     keep_checkpoints: bool = False,
 ) -> int:
     """Trains what is still missing of the ensemble, on one device; returns the number of models trained now.
@@ -85,7 +87,7 @@ def train(
         cannot be split; a checkpoint is damaged; or training diverges.
     """
     begun = time.monotonic()
-    check(dataset.paths, extraction)
+    check(dataset.paths, extraction, mpp)
     parts = {
         (seed, fold): probe.split(folds, fold, seed, finetune.validation_parts)
         for seed in range(finetune.seeds)
@@ -93,13 +95,13 @@ def train(
     }
     ensembles.claim(models, folds, LEARNER, dataclasses.asdict(finetune), finetune.seeds)
     loaded = {name: load(name, extraction, cache, weights_dir) for name in extraction.encoders}
-    extract.check_encoders(loaded, extraction)
+    opening.check_encoders(loaded, extraction)
     digest = hashlib.sha256("".join(store.sha256(path) for path in dataset.paths).encode()).hexdigest()
     missing = {}
     for each in loaded.values():
         for view in extraction.views:
             name = extraction.configuration(each.encoder.name, view)
-            wanted = {"images_sha256": digest, "extraction": extract.manifest(extraction, each, view)}
+            wanted = {"images_sha256": digest, "extraction": opening.manifest(extraction, each, view)}
             ensembles.claim_file(models / name / ensembles.MANIFEST, wanted)
             missing[each.encoder.name, view] = [
                 place for place in parts if not ensembles.is_done(model_path(models, name, *place))
@@ -108,7 +110,7 @@ def train(
     with Progress("fine-tune", count * finetune.epochs, "epochs") as bar:
         for (name, view), places in missing.items():
             if places:
-                work = prepare(dataset.paths, folds, parts, loaded[name], view, extraction, finetune)
+                work = prepare(dataset.paths, folds, parts, loaded[name], view, extraction, finetune, mpp)
                 for place in places:
                     fit_and_save(work, models, *place, keep_checkpoints, bar)
             if not keep_checkpoints:
@@ -125,11 +127,12 @@ def model_path(models: Path, configuration: str, seed: int, fold: int) -> Path:
     return ensembles.model_path(models, configuration, seed, fold, LEARNER)
 
 
-def check(paths: Sequence[Path], extraction: Extraction) -> None:
+def check(paths: Sequence[Path], extraction: Extraction, mpp: float | None = None) -> None:
     """Raises InputError where protocol or images cannot be fine-tuned on."""
     if extraction.crop_mode != "exact":
         raise InputError(f"--crop_mode={extraction.crop_mode}: fine-tuning trains on crops, expected exact")
-    extract.check(paths, extraction, "xla")
+    opening.check(extraction, "xla")
+    extract.check_images(paths, extraction, Sampling(extraction.target_mpp, mpp))
 
 
 def load(name: str, extraction: Extraction, cache: Path | None, weights_dir: Path | None) -> Loaded:
@@ -145,13 +148,14 @@ def load(name: str, extraction: Extraction, cache: Path | None, weights_dir: Pat
 
 def prepare(
     paths: Sequence[Path], folds: Folds, parts: Parts, loaded: Loaded, view: View, extraction: Extraction,
-    finetune: Finetune,
+    finetune: Finetune, mpp: float | None = None,
 ) -> Work:  # fmt: skip
     """Reads the images of a configuration, and says what its programs are compiled for."""
     most = max(training.sum() for training, _ in parts.values()) * finetune.crops_per_epoch
     steps = int(-(-most // finetune.batch_crops))
     chosen = Tuning(loaded.encoder, view, extraction, finetune, len(folds.classes), steps)
-    return Work(chosen, loaded.variables["params"], finetuned.read_images(paths, view.scale), folds, parts)
+    images = finetuned.read_images(paths, view, Sampling(extraction.target_mpp, mpp))
+    return Work(chosen, loaded.variables["params"], images, folds, parts)
 
 
 def fit_and_save(work: Work, models: Path, seed: int, fold: int, keep_checkpoints: bool, bar: Progress) -> None:

@@ -5,6 +5,7 @@ and scale [D], by which descriptors are standardised before the head. N images, 
 images are uint8 [N, 3, H, W] in the host's memory.
 """
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,9 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from histojax import crops, extract, feeding, images, tuning, weights
+from histojax import crops, extract, feeding, tuning, weights
+from histojax.config import View
 from histojax.encoders import Variables
 from histojax.errors import InputError
+from histojax.padded import common_canvas, read_padded, scaled
+from histojax.sampling import AS_THEY_ARE, Sampling
 from histojax.tuning import Tree, Tuning
 
 
@@ -28,14 +32,16 @@ class Images(NamedTuple):
     sizes: np.ndarray
 
 
-def read_images(paths: Sequence[Path], scale: float) -> Images:
-    """Images downscaled and normalised as for extraction."""
-    padded = [tuple(map(extract.bucket, images.size(path))) for path in paths]
-    canvas = tuple(max(extract.scaled(size, scale)[axis] for size in padded) for axis in (0, 1))
+def read_images(paths: Sequence[Path], view: View, sampling: Sampling = AS_THEY_ARE) -> Images:
+    """Images resampled, downscaled and normalised as for extraction."""
+    scale = view.scale
+    canvas = common_canvas([sampling.size(path) for path in paths], [view])[scale]
     pixels, sizes = np.empty((len(paths), 3, *canvas), np.uint8), np.empty((len(paths), 2), np.int32)
-    decoded = feeding.ahead(extract.read_padded, paths, extract.DECODED_AHEAD, extract.DECODERS)
+    decoded = feeding.ahead(
+        functools.partial(read_padded, sampling=sampling), paths, extract.DECODED_AHEAD, extract.DECODERS
+    )
     for i, image in enumerate(decoded):
-        sizes[i] = extract.scaled(image.size, scale)
+        sizes[i] = scaled(image.size, scale)
         own = np.array(image.size, np.int32)
         pixels[i] = tuning.normalized(image.rgb, own, sizes[i], scale=scale, canvas=canvas)
     return Images(tuple(path.stem for path in paths), pixels, sizes)

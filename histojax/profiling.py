@@ -18,7 +18,8 @@ from histojax.config import Extraction, View
 from histojax.encoders import Encoder, Variables
 from histojax.encoders.precision import PRECISIONS
 from histojax.engine import Engine
-from histojax.extract import Loaded, Padded
+from histojax.opening import Loaded
+from histojax.padded import Padded, read_padded, scaled, scales
 
 REPEATS = 5
 LONG = 3.0  # Seconds.
@@ -124,8 +125,8 @@ def rows(
 ) -> Iterator[Row]:  # fmt: skip
     """Profiles every program of a protocol on one image, which fills its buckets."""
     key = machine.replicate(crops.image_key(extraction.seed, "profile"))
-    for scale in extract.scales(extraction.views):
-        size = extract.scaled(image.rgb.shape, scale)
+    for scale in scales(extraction.views):
+        size = scaled(image.rgb.shape, scale)
         density, _, _ = extract.prepare(machine, image, scale, size)
         pairs = [(name, view) for name in loaded for view in extraction.views if view.scale == scale]
         for name, views in extract.passes(pairs, extraction):
@@ -194,7 +195,7 @@ def stages(machine: Engine, loaded: Loaded, extraction: Extraction, view: View, 
         path = Path(folder) / "image.tif"
         Image.fromarray(image).save(path)
         timed = {
-            "decode": seconds(lambda: extract.read_padded(path)),
+            "decode": seconds(lambda: read_padded(path)),
             "resize": seconds(lambda: resize.downscale(image, view.scale)),
             "normalise": seconds(lambda: stain.density(stain.normalize(small))),
             "crop": steps * seconds(cut_step, density),

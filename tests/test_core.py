@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histojax import core, crops, encoders, engine, extract, pooling, resize, stain, weights
+from histojax import core, crops, encoders, engine, pooling, resize, stain, weights
 from histojax.config import Extraction, View
+from histojax.padded import bucket, scaled
 from tests.samples import tissue
+
+pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
 VIEWS = (View(0.5, 48), View(0.5, 64))
 EXTRACTION = Extraction(encoders=("VGG",), views=VIEWS, augmentations=5, crops=3, weights="random", seed=4)
@@ -32,9 +35,9 @@ def describe(extraction: Extraction, tmp_path, rgb=RGB, devices=2, canvas=None, 
     encoder, variables = loaded(name, extraction.precision)
     machine = engine.Engine(core.mesh_of(jax.devices()[:devices]), step, kernel, tmp_path)
     variables = machine.replicate(variables)
-    size, small = rgb.shape[:2], extract.scaled(rgb.shape, 0.5)
-    padded = np.pad(rgb, [(0, extract.bucket(side) - side) for side in size] + [(0, 0)])
-    canvas = canvas or extract.scaled(padded.shape, 0.5)
+    size, small = rgb.shape[:2], scaled(rgb.shape, 0.5)
+    padded = np.pad(rgb, [(0, bucket(side) - side) for side in size] + [(0, 0)])
+    canvas = canvas or scaled(padded.shape, 0.5)
     sizes = (np.array(size, np.int32), np.array(small, np.int32))
     density, _ = core.prepare(machine.replicate(padded), *sizes, scale=0.5, canvas=canvas)
     views = extraction.views

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from histojax import core, devices, engine, extract
+from histojax import core, devices, engine, opening
 from histojax.config import Extraction, View
 from histojax.engine import Engine
 from histojax.errors import InputError
@@ -20,7 +20,7 @@ CANVAS = (96, 128)
 
 @pytest.fixture(scope="module")
 def loaded():
-    return extract.load_encoders(EXTRACTION)["VGG"]
+    return opening.load_encoders(EXTRACTION)["VGG"]
 
 
 def program(machine: Engine, loaded, extraction=EXTRACTION):

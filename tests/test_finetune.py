@@ -17,16 +17,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import core, crops, encoders, ensembles, extract, finetune, finetuned, folds, stain, tuning, weights
+from histojax import core, crops, encoders, ensembles, finetune, finetuned, folds, stain, tuning, weights
 from histojax.config import Extraction, Finetune, View
 from histojax.datasets import Dataset
-from histojax.encoders import vgg16
 from histojax.errors import InputError
+from histojax.padded import read_padded, scaled
 from histojax.progress import Progress
 from histojax.tuning import Batch, Tuning
 from tests import samples
 
-NARROW = tuple((block, depth, 6) for block, depth, _ in vgg16.BLOCKS)
+pytestmark = pytest.mark.usefixtures("narrow_vgg")
+
 VIEW = View(0.5, 32)
 EXTRACTION = Extraction(encoders=("VGG",), views=(VIEW,), augmentations=2, crops=3, weights="random", seed=3)
 FINETUNE = Finetune(
@@ -34,22 +35,6 @@ FINETUNE = Finetune(
     body_learning_rate=1e-3,
 )  # fmt: skip
 CONFIGURATION = "VGG-0.5-32"
-
-
-def narrow() -> encoders.Encoder:
-    """VGG-16 with six channels a layer."""
-    encoder = encoders.ENCODERS["VGG"]
-    return dataclasses.replace(encoder, outputs=tuple(dataclasses.replace(tap, channels=6) for tap in encoder.outputs))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def narrow_vgg():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vgg16, "BLOCKS", NARROW)
-        patch.setitem(encoders.ENCODERS, "VGG", narrow())
-        jax.clear_caches()
-        yield
-    jax.clear_caches()
 
 
 def make_dataset(folder: Path, count: int = 18) -> Dataset:
@@ -132,8 +117,8 @@ def stepped(work: finetune.Work, count: int = 6):
 
 def test_images_are_those_that_extraction_describes(dataset, work):
     for i, path in enumerate(dataset.paths[:4]):
-        image = extract.read_padded(path)
-        size = np.array(extract.scaled(image.size, 0.5), np.int32)
+        image = read_padded(path)
+        size = np.array(scaled(image.size, 0.5), np.int32)
         density, _ = core.prepare(
             image.rgb, np.array(image.size, np.int32), size, scale=0.5, canvas=work.images.pixels.shape[2:]
         )
@@ -368,7 +353,7 @@ def test_training_validation_and_held_out_images_are_apart(split):
         for fold in range(2):
             training, validation = finetune.probe.split(split, fold, seed, 3)
             assert ((training.astype(int) + validation + (split.folds == fold)) == 1).all()
-            work = Tuning(narrow(), VIEW, EXTRACTION, FINETUNE, 2, 4)
+            work = Tuning(encoders.ENCODERS["VGG"], VIEW, EXTRACTION, FINETUNE, 2, 4)
             places = [finetune.order(work, np.flatnonzero(training), seed, fold, epoch) for epoch in range(3)]
             for epoch, batches in enumerate(places):
                 images, augmentations = (np.concatenate(each) for each in zip(*batches, strict=True))
@@ -462,14 +447,10 @@ def test_a_damaged_or_foreign_model_is_refused(tmp_path, models, work):
 
 
 SCRIPT = """
-    import dataclasses, runpy, signal, sys
-    from histojax import encoders
-    from histojax.encoders import vgg16
-    vgg16.BLOCKS = tuple((block, depth, 6) for block, depth, _ in vgg16.BLOCKS)
-    encoder = encoders.ENCODERS["VGG"]
-    taps = tuple(dataclasses.replace(tap, channels=6) for tap in encoder.outputs)
-    encoders.ENCODERS["VGG"] = dataclasses.replace(encoder, outputs=taps)
-    runpy.run_module("experiments.finetune", run_name="__main__", alter_sys=True)
+    import runpy
+    from tests import narrow
+    with narrow.vgg():
+        runpy.run_module("experiments.finetune", run_name="__main__", alter_sys=True)
 """
 
 

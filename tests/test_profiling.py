@@ -2,9 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import jax
@@ -12,29 +9,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import core, estimate, extract, operations, profiling, roofline
+from histojax import core, encoders, estimate, extract, opening, operations, profiling, roofline, weights
 from histojax.config import Extraction, View
 from histojax.engine import Engine, layers
 from histojax.errors import InputError
+from histojax.padded import Padded
+from tests.running import run
 from tests.samples import SMALL, tissue
 from tests.test_floors import run_without
 
-ROOT = Path(__file__).parents[1]
-
-
-def script(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
 
 @pytest.mark.parametrize("mode", ["exact", "shared"])
 def test_rates_and_shares_follow_from_the_counted_operations(mode, tmp_path, monkeypatch):
     extraction = Extraction(("VGG",), (View(1.0, 48), View(1.0, 64)), 2, 3, weights="random", crop_mode=mode)
-    loaded = extract.load_encoders(extraction)
+    loaded = opening.load_encoders(extraction)
     machine = Engine(core.mesh_of(jax.devices()), None, False, tmp_path)
     monkeypatch.setattr(profiling, "seconds", lambda function, *arguments: function(*arguments) and 0.5)
     peak = profiling.Peak(operations=1e12, bytes=1e10)
-    image = extract.Padded(Path("image"), tissue(0, 96, 128), (96, 128), "")
-    published = {"VGG": (extract.encoders.ENCODERS["VGG"], extract.weights.random("VGG", 0))}
+    image = Padded(Path("image"), tissue(0, 96, 128), (96, 128), "")
+    published = {"VGG": (encoders.ENCODERS["VGG"], weights.random("VGG", 0))}
     rows = list(profiling.rows(machine, loaded, published, extraction, image, peak))
     assert len(rows) == (2 if mode == "exact" else 1)
     for row in rows:
@@ -63,7 +58,7 @@ def test_every_stage_is_timed(tmp_path):
     extraction = Extraction(("VGG",), (View(1.0, 48),), 2, 3, weights="random")
     machine = Engine(core.mesh_of(jax.devices()), None, False, tmp_path)
     timed = profiling.stages(
-        machine, extract.load_encoders(extraction)["VGG"], extraction, extraction.views[0], tissue(0, 96, 128)
+        machine, opening.load_encoders(extraction)["VGG"], extraction, extraction.views[0], tissue(0, 96, 128)
     )
     expected = ["decode", "resize", "normalise", "crop", "augment", "trunk", "taps and pooling", "write"]
     assert list(timed) == expected
@@ -86,7 +81,9 @@ def test_the_profile_runs_with_little_installed_and_writes_numbers_figure_and_tr
         sys.argv = ["profile_encoders", "--out={tmp_path}/out", "--encoders=VGG", "--views=1.0-48", "--augmentations=2",
                     "--crops=2", "--height=96", "--width=128", "--trace={tmp_path}/trace"]
         import runpy
-        runpy.run_module("experiments.profile_encoders", run_name="__main__")
+        from tests import narrow
+        with narrow.vgg():
+            runpy.run_module("experiments.profile_encoders", run_name="__main__")
     """
     done = run_without("lightgbm tensorflow_datasets tensorflow sklearn matplotlib pandas keras cv2 torch", code)
     assert done.returncode == 0, done.stderr
@@ -119,7 +116,7 @@ def test_the_profile_runs_with_little_installed_and_writes_numbers_figure_and_tr
     ],
 )
 def test_a_profile_of_nonsense_is_refused(tmp_path, flags, shown):
-    done = script("experiments.profile_encoders", f"--out={tmp_path}/out", *flags)
+    done = run("profile_encoders", f"--out={tmp_path}/out", *flags)
     assert done.returncode == 1
     assert shown in done.stderr
 
@@ -131,7 +128,7 @@ def test_the_scopes_of_the_stages_are_in_the_program(tmp_path):
         ("shared", ["augment", "turn", "windows", "p-norm"]),
     ):
         extraction = Extraction(("VGG",), (View(1.0, 48),), 2, 3, weights="random", crop_mode=mode)
-        (each,) = extract.load_encoders(extraction).values()
+        (each,) = opening.load_encoders(extraction).values()
         program = machine.program(each.encoder, each.variables, extraction, extraction.views, (96, 128))
         text = program.compiled.as_text()
         for scope in [*scopes, "trunk", *(["taps"] if mode == "exact" else [])]:
@@ -154,11 +151,8 @@ def test_a_dry_run_tells_what_a_run_takes_and_writes_nothing(paths, tmp_path, mo
 
 
 def test_the_dry_run_flag_of_the_script(paths, tmp_path):
-    program = textwrap.dedent(f"""
-        experiments.extract --images={paths[0].parent} --descriptors={tmp_path}/out --encoders=VGG --weights=random
-        --views=0.5-48 --augmentations=3 --crops=3 --dry_run
-    """).split()
-    done = script(*program)
+    small = ["--encoders=VGG", "--weights=random", "--views=0.5-48", "--augmentations=3", "--crops=3", "--dry_run"]
+    done = run("extract", f"--images={paths[0].parent}", f"--descriptors={tmp_path}/out", *small)
     assert done.returncode == 0, done.stderr
     assert "3 images to describe, about" in done.stdout
     assert "VGG-0.5-48" in done.stdout
