@@ -1,0 +1,265 @@
+"""Who is far: noise, another stain and empty glass are; images as those trained on are not, more often than stated."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+from histojax import extract, files, stain, store, typicality
+from histojax.config import Extraction, View
+from histojax.errors import InputError
+from histojax.folds import Folds
+from tests import samples
+
+PROTOCOL = Extraction(encoders=("VGG",), views=(View(1.0, 48),), augmentations=1, crops=2, weights="random")
+VGG = PROTOCOL.configurations[0]
+TRAINED, ALIKE = 16, 4
+
+
+def folds_of(count: int, folds: int, groups: tuple[str, ...] | None = None) -> Folds:
+    """Images i0, i1, ... ; whole groups are in a fold where there are groups."""
+    unit = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1]
+    names = tuple(f"i{i}" for i in range(count))
+    return Folds(names, np.zeros(count, int), unit % folds, ("a", "b"), groups)
+
+
+def restained(rgb: np.ndarray, vectors) -> np.ndarray:
+    """The same amounts of other stains, rows of red, green, blue: hematoxylin and the brown of antibodies, for one."""
+    amounts = -np.log((rgb + 1.0) / stain.WHITE) @ np.linalg.pinv(np.array(stain.REFERENCE_STAINS)).T
+    return np.clip(stain.WHITE * np.exp(-amounts @ np.array(vectors)), 0, 255).astype(np.uint8)
+
+
+def stain_row(values) -> list[str]:
+    return ["", "", *map(str, values), stain.STATUS[0], ""]
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory):
+    """Descriptors of tissue to train on, of more such tissue, and of images that are something else."""
+    folder = tmp_path_factory.mktemp("typicality")
+    rng = np.random.default_rng(0)
+    pictures = {f"i{i}": samples.tissue(i, 96, 96) for i in range(TRAINED)}
+    pictures |= {f"alike{i}": samples.tissue(100 + i, 96, 96) for i in range(ALIKE)}
+    pictures["noise"] = rng.integers(0, 255, (96, 96, 3), dtype=np.uint8)
+    pictures["brown"] = restained(pictures["alike0"], ((0.65, 0.70, 0.29), (0.27, 0.57, 0.78)))
+    pictures["grey"] = pictures["alike0"].mean(axis=2, keepdims=True).repeat(3, axis=2).astype(np.uint8)
+    pictures["blank"] = rng.integers(236, 244, (96, 96, 3), dtype=np.uint8)
+    (folder / "images").mkdir()
+    for name, picture in pictures.items():
+        Image.fromarray(np.ascontiguousarray(picture)).save(folder / "images" / f"{name}.png")
+    extract.run(sorted((folder / "images").glob("*.png")), PROTOCOL, folder / "descriptors")
+    return folder / "descriptors"
+
+
+@pytest.fixture(scope="module")
+def typical(described):
+    return typicality.learn(folds_of(TRAINED, 4), [VGG], described)
+
+
+def means(root, *names) -> dict[str, np.ndarray]:
+    return {VGG: store.read(root, VGG, names).mean(axis=1)}
+
+
+def far_by_descriptors(typical, root, *names) -> np.ndarray:
+    return typicality.far(typicality.descriptor_p(typical, means(root, *names)), typical.masses)
+
+
+def far_by_stain(typical, root, *names) -> np.ndarray:
+    features = typicality.stain_features(store.read_stain_qc(root), names, typical.scales)
+    return typicality.far(typicality.stain_p(typical, features), typical.stain_masses)
+
+
+def test_noise_another_stain_and_empty_glass_are_far(described, typical):
+    rows = store.read_stain_qc(described)
+    assert far_by_descriptors(typical, described, "noise", "blank").all()
+    assert far_by_stain(typical, described, "brown", "grey").all()  # Normalised, so descriptors need not show it.
+    assert typicality.too_little_tissue(rows, "blank")
+    assert not far_by_stain(typical, described, "blank").any()  # Nothing is known of its stain.
+    assert np.isnan(typicality.stain_features(rows, ["blank"], typical.scales)).all()
+
+
+def test_images_like_those_trained_on_are_not(described, typical):
+    alike = [f"alike{i}" for i in range(ALIKE)]
+    rows = store.read_stain_qc(described)
+    assert not far_by_descriptors(typical, described, *alike).any()
+    assert not far_by_stain(typical, described, *alike).any()
+    assert not any(typicality.too_little_tissue(rows, name) for name in alike)
+
+
+def test_the_words_for_too_little_tissue_are_those_of_the_stain_step():
+    assert typicality.TOO_LITTLE in stain.STATUS
+
+
+def test_without_a_record_of_stain_there_is_no_answer_about_it(tmp_path):
+    samples.write_descriptors(tmp_path, [f"i{i}" for i in range(8)], [0] * 8, {"VGG-0.5-400": 12}, 2, 1.0)
+    found = typicality.learn(folds_of(8, 2), ["VGG-0.5-400"], tmp_path)
+    assert found.scales == ()
+    assert typicality.stain_p(found, np.empty((3, 0))) is None
+    again = typicality.Typical.from_arrays(found.to_arrays())
+    assert typicality.stain_p(again, np.empty((3, 0))) is None
+
+
+def test_a_record_that_lacks_an_image_is_refused():
+    rows = {("i0", "0.5"): stain_row([0.5, 30, 1, 1])}
+    with pytest.raises(InputError, match="no row of i1 at scale 0.5"):
+        typicality.measured(folds_of(2, 2), {"A": np.ones((2, 3), np.float32)}, rows)
+    rows["i1", "0.5"] = stain_row(["half", 30, 1, 1])
+    with pytest.raises(InputError, match="i1 at scale 0.5: could not convert"):
+        typicality.measured(folds_of(2, 2), {"A": np.ones((2, 3), np.float32)}, rows)
+
+
+def distance_by_loops(known: list[dict], new: dict) -> float:
+    """Mean over the five nearest of the root of the mean over configurations of the mean over channels."""
+    found = []
+    for image in known:
+        squares = []
+        for name in new:
+            column = np.array([each[name] for each in known], np.float64)
+            total = 0
+            for channel in range(len(new[name])):
+                values = column[:, channel]
+                scale = np.sqrt(((values - values.mean()) ** 2).mean()) + 0.01 * abs(values.mean())
+                a = min(max((new[name][channel] - values.mean()) / scale, -5), 5)
+                b = min(max((image[name][channel] - values.mean()) / scale, -5), 5)
+                total += (a - b) ** 2
+            squares.append(total / len(new[name]))
+        found.append(np.sqrt(np.mean(squares)))
+    return np.mean(sorted(found)[:5])
+
+
+def test_descriptors_by_loops():
+    rng = np.random.default_rng(3)
+    groups = ("p", "p", "q", "q", "q", "r", "s", "s", "t", "", "", "u")
+    folds = folds_of(12, 3, groups)
+    folds = dataclasses.replace(folds, folds=np.where(np.arange(12) == 11, -1, folds.folds))  # u is only trained on.
+    values = {"A": rng.gamma(1, 1, (12, 7)).astype(np.float32), "B": rng.normal(5, 9, (12, 4)).astype(np.float32)}
+    values["A"][3, 0] = 1000  # Cut at five deviations.
+    new = {"A": rng.gamma(1, 1.3, (6, 7)), "B": rng.normal(5, 12, (6, 4))}
+    typical = typicality.measured(folds, values, {})
+    images = [{name: value[i] for name, value in values.items()} for i in range(12)]
+    own = [
+        distance_by_loops([image for j, image in enumerate(images) if folds.folds[j] != folds.folds[i]], images[i])
+        for i in range(11)
+    ]
+    np.testing.assert_allclose(typical.own[:11], own, rtol=1e-6)
+    assert np.isnan(typical.own[11])
+    unit = [group or f"own{i}" for i, group in enumerate(groups)][:11]
+    expected = []
+    for i in range(6):
+        mass = 1
+        for j in range(11):
+            known = [image for k, image in enumerate(images) if folds.folds[k] != folds.folds[j]]
+            mass += (own[j] >= distance_by_loops(known, {name: each[i] for name, each in new.items()})) / unit.count(
+                unit[j]
+            )
+        expected.append(mass / (len(set(unit)) + 1))
+    np.testing.assert_allclose(typicality.descriptor_p(typical, new), expected, rtol=1e-9)
+
+
+def test_stain_by_loops():
+    rng = np.random.default_rng(4)
+    count = 9
+    rows = {(f"i{i}", scale): stain_row(rng.uniform(0.2, 2, 4)) for i in range(count) for scale in ("0.5", "1.0")}
+    rows["i4", "1.0"][store.QC_COLUMNS.index("status")] = typicality.TOO_LITTLE
+    folds = folds_of(count, 3)
+    typical = typicality.measured(folds, {"A": np.ones((count, 2), np.float32)}, rows)
+    values = {
+        i: [np.log(float(rows[f"i{i}", s][c])) for s in ("0.5", "1.0") for c in range(2, 6)] for i in range(count)
+    }
+    known = [i for i in range(count) if i != 4]
+
+    def deviation(values_of_new, fold):
+        worst = 0
+        for q, value in enumerate(values_of_new):
+            column = [values[i][q] for i in known if folds.folds[i] != fold]
+            spread = 1.4826 * np.median(np.abs(column - np.median(column))) + 0.01
+            worst = max(worst, abs(value - np.median(column)) / spread)
+        return worst
+
+    own = {i: deviation(values[i], folds.folds[i]) for i in known}
+    np.testing.assert_allclose(typical.stain_own[known], list(own.values()))
+    assert np.isnan(typical.stain_own[4])
+    assert typical.stain_masses.sum() == 8
+    new = np.log(rng.uniform(0.15, 2.5, (5, 8)))
+    expected = [(1 + sum(own[i] >= deviation(each, folds.folds[i]) for i in known)) / 9 for each in new]
+    np.testing.assert_allclose(typicality.stain_p(typical, new), expected)
+
+
+def test_torn_groups_do_not_measure_distances_to_themselves():
+    rng = np.random.default_rng(5)
+    pairs = rng.normal(size=(6, 20)).repeat(2, axis=0) + rng.normal(0, 0.01, (12, 20))  # Twins in two folds.
+    folds = Folds(
+        tuple(f"i{i}" for i in range(12)), np.zeros(12, int), np.arange(12) % 2, ("a", "b"),
+        tuple(f"g{i // 2}" for i in range(12)),
+    )  # fmt: skip
+    values = {"A": pairs.astype(np.float32)}
+    apart = typicality.measured(folds, values, {}).own
+    twins = typicality.measured(dataclasses.replace(folds, groups=None), values, {}).own
+    assert (apart > 1.1 * twins).all()
+    alone = dataclasses.replace(folds, groups=("g",) * 12)
+    assert not typicality.measured(alone, values, {}).masses.any()  # No image of another group: no distances at all.
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_as_many_alike_are_far_as_is_stated(grouped):
+    draws, units = 300, 19
+    rng = np.random.default_rng(6)
+    far_descriptors = far_stain = 0
+    for _ in range(draws):
+        of = np.arange(units + 1).repeat(rng.integers(1, 4, units + 1) if grouped else 1)
+        effects = rng.normal(size=(units + 1, 10)) * (2 if grouped else 0)
+        values = (effects[of] + rng.normal(size=(len(of), 10))).astype(np.float32)
+        count = int((of < units).sum())
+        folds = folds_of(count, 5, tuple(f"{each:02d}" for each in of[:count]))
+        logs = values[:, :4].astype(float) / 4
+        rows = {(f"i{i}", "0.5"): stain_row(np.exp(logs[i])) for i in range(count)}
+        typical = typicality.measured(folds, {"A": values[:count]}, rows)
+        p = typicality.descriptor_p(typical, {"A": values[-1:]})
+        far_descriptors += typicality.far(p, typical.masses)[0]
+        far_stain += typicality.far(typicality.stain_p(typical, logs[-1:]), typical.stain_masses)[0]
+    low, high = stats.binom.ppf([1e-3, 1 - 1e-3], draws, 1 / (units + 1))
+    for found in (far_descriptors, far_stain):
+        assert found <= high
+        assert found >= low or grouped  # Of a group, its furthest image alone is beyond all others.
+
+
+def test_a_level_of_one_in_a_hundred_where_there_are_enough_images():
+    masses = np.ones(199)
+    np.testing.assert_array_equal(
+        typicality.far(np.array([1 / 200, 2 / 200, 3 / 200, np.nan]), masses), [True, True, False, False]
+    )
+    np.testing.assert_array_equal(typicality.far(np.array([1 / 10, 2 / 10]), np.ones(9)), [True, False])
+
+
+def test_what_is_typical_is_stored_without_pickle(tmp_path, described, typical):
+    files.write_arrays(tmp_path / "t.npz", typical.to_arrays())
+    with np.load(tmp_path / "t.npz", allow_pickle=False) as arrays:
+        again = typicality.Typical.from_arrays(dict(arrays))
+    assert (again.configurations, again.scales) == ((VGG,), ("1.0",))
+    new = means(described, "noise", "alike0", "alike1")
+    np.testing.assert_array_equal(typicality.descriptor_p(again, new), typicality.descriptor_p(typical, new))
+    features = typicality.stain_features(store.read_stain_qc(described), ["alike0", "grey"], again.scales)
+    np.testing.assert_array_equal(typicality.stain_p(again, features), typicality.stain_p(typical, features))
+
+
+def test_a_damaged_record_is_refused(typical):
+    arrays = typical.to_arrays()
+    for name in arrays:
+        with pytest.raises(InputError, match="lacks|damaged"):
+            typicality.Typical.from_arrays({key: value for key, value in arrays.items() if key != name})
+    broken = arrays["means.0"].copy()
+    broken[0, 0] = np.nan
+    for name, value in (("means.0", broken), ("own", arrays["own"][1:]), ("folds", arrays["own"]), ("stain", broken)):
+        with pytest.raises(InputError, match="damaged"):
+            typicality.Typical.from_arrays(arrays | {name: value})
+
+
+def test_descriptors_and_features_of_another_form_are_refused(typical):
+    with pytest.raises(InputError, match="channels by configuration"):
+        typicality.descriptor_p(typical, {VGG: np.ones((2, 5))})
+    with pytest.raises(InputError, match="channels by configuration"):
+        typicality.descriptor_p(typical, {"ResNet-0.5-400": np.ones((2, 1408))})
+    with pytest.raises(InputError, match="4 measures at each of the scales 1.0"):
+        typicality.stain_p(typical, np.ones((2, 8)))
