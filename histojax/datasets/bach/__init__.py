@@ -1,4 +1,7 @@
-"""BACH (ICIAR 2018), part A, as it comes from the zip: `Photos` with four class folders and the ground truth."""
+"""BACH (ICIAR 2018), part A, as it comes from the zip: `Photos` with four class folders and the ground truth.
+
+The same as a TFDS data set, from the zip: challenge.py, bach_dataset_builder.py.
+"""
 
 from pathlib import Path
 
@@ -29,18 +32,21 @@ def load(photos: Path, classes: tuple[str, ...] | None = None) -> Dataset:
     labelled = folders.load(photos, classes or BACH_CLASSES)
     table = photos / GROUND_TRUTH
     if table.is_file():
-        truth = {row["image"]: row["label"] for row in tables.read_rows(table)}
-        found = {
-            path.name: labelled.classes[label] for path, label in zip(labelled.paths, labelled.labels, strict=True)
-        }
-        differing = sorted(name for name in truth | found if truth.get(name) != found.get(name))
-        if differing:
-            lines = "\n".join(f"  {name}: table {truth.get(name)}, folder {found.get(name)}" for name in differing[:20])
-            raise InputError(
-                f"{table} and the class folders beside it differ for {len(differing)} images (None: not there); "
-                f"unzip again, or remove the table:\n{lines}"
-            )
+        found = zip(labelled.paths, labelled.labels, strict=True)
+        check_truth(table, {path.name: labelled.classes[label] for path, label in found})
     return labelled
+
+
+def check_truth(table: Path, found: dict[str, str]) -> None:
+    """Raises InputError where a ground-truth table and the class folders, {file name: class}, differ."""
+    truth = {row["image"]: row["label"] for row in tables.read_rows(table)}
+    differing = sorted(name for name in truth | found if truth.get(name) != found.get(name))
+    if differing:
+        lines = "\n".join(f"  {name}: table {truth.get(name)}, folder {found.get(name)}" for name in differing[:20])
+        raise InputError(
+            f"{table} and the class folders beside it differ for {len(differing)} images (None: not there); "
+            f"unzip again, or correct the table:\n{lines}"
+        )
 
 
 def is_bach(names: tuple[str, ...], classes: tuple[str, ...]) -> bool:

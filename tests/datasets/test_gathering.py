@@ -1,0 +1,47 @@
+"""Images without labels, however they are named."""
+
+import pytest
+from PIL import Image
+
+from histojax.datasets.gathering import gather
+from histojax.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("b.png", "a.tif", "in/c.jpg"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    return tmp_path
+
+
+def test_folders_images_and_lists(folder):
+    (folder / "list.txt").write_text("in/c.jpg\n\n  b.png \n")
+    (folder / "list.csv").write_text("number,image\n1,a.tif\n2,gone.png\n")
+    assert gather([folder]) == (folder / "a.tif", folder / "b.png")
+    assert gather([folder / "b.png"]) == (folder / "b.png",)
+    assert gather([folder / "list.txt"]) == (folder / "in" / "c.jpg", folder / "b.png")
+    assert gather([folder / "list.csv"]) == (folder / "a.tif", folder / "gone.png")  # Told of when it is to be read.
+    assert gather([folder / "in", folder / "b.png"]) == (folder / "in" / "c.jpg", folder / "b.png")
+
+
+def test_what_holds_no_image_is_refused(folder):
+    (folder / "empty").mkdir()
+    (folder / "blank.txt").write_text("\n")
+    (folder / "other.csv").write_text("name\na.tif\n")
+    (folder / "binary.txt").write_bytes(b"\xff\xfe\xfa")
+    refusals = {
+        "empty": "holds no image",
+        "gone": "is not there",
+        "blank.txt": "names no image",
+        "other.csv": "expected also image",
+        "binary.txt": "is no text",
+    }
+    for name, message in refusals.items():
+        with pytest.raises(InputError, match=message):
+            gather([folder / name])
+    (folder / "a.json").touch()
+    with pytest.raises(InputError, match="no folder, image or list"):
+        gather([folder / "a.json"])
+    with pytest.raises(InputError, match="names must be unique"):
+        gather([folder, folder / "b.png"])
