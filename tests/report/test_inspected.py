@@ -1,0 +1,185 @@
+"""An inspection told: text, numbers, a row an image, and a page that is inert, quiet and within bounds."""
+
+import csv
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl import logging
+from PIL import Image
+
+from histojax import inspection
+from histojax.config import Extraction, View
+from histojax.report import inspected
+from tests import running, samples
+from tests.test_browser import CONTRASTS, LEAST_CONTRAST, OVERFLOWING, browser  # noqa: F401
+
+EXTRACTION = Extraction(views=(View(0.5, 48),))
+MARKUP = "<img src=x onerror=alert(1)> & 'q'"
+LONG = "a_class_with_a_long_name_that_has_no_blank_to_break_at_and_goes_on"
+
+
+@pytest.fixture(scope="session")
+def found(tmp_path_factory) -> inspection.Inspection:
+    """Two classes of four, with hostile names; one image cannot be read, one is blank, one is there twice."""
+    root = tmp_path_factory.mktemp("inspected") / "<b>data & more"
+    for i in range(8):
+        folder = root / (LONG if i % 2 else "<script>alert(1)<script>")
+        folder.mkdir(parents=True, exist_ok=True)
+        rgb = np.full((130, 140, 3), 245, np.uint8) if i == 1 else samples.tissue(i, 130, 140)
+        Image.fromarray(rgb).save(folder / f"{i} {MARKUP}.png")
+    (folder / "7 broken.png").write_bytes(b"")
+    Image.fromarray(samples.tissue(7, 130, 140)).save(folder / "8 again.png")
+    return inspection.run(root, EXTRACTION, most_folds=3)
+
+
+@pytest.fixture(scope="session")
+def out(found, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("out")
+    inspected.write(folder, found)
+    return folder
+
+
+def test_text_has_what_is_there_then_findings_then_what_to_do(found):
+    text = inspected.text(found)
+    parts = ["10 images of 2 classes; 3 problems, 0 notes", "sizes: 140 x 130 px (9), unknown (1)",
+             "PROBLEM: 1 image cannot be used", "7 broken.png: is no TIFF", "PROBLEM: 1 pair of",
+             "PROBLEM: 1 image with hardly any tissue", "suggested:",
+             "Take out the 1 image that cannot be used first", "--folds=3"]  # fmt: skip
+    places = [text.find(part) for part in parts]
+    assert -1 not in places
+    assert places == sorted(places)
+
+
+def test_unreadable_files_are_all_listed_and_others_are_cut(found):
+    details = tuple(f"image {i}" for i in range(30))
+    for kind, shown in (("unreadable", 30), ("crop", inspected.LISTED)):
+        finding = inspected.Finding("problem", kind, "says", details)
+        text = inspected.text(dataclasses.replace(found, findings=(finding,)))
+        assert text.count("    image ") == shown
+        assert ("and 20 more" in text) == (kind == "crop")
+
+
+def test_numbers_and_rows_say_the_same(found, out):
+    numbers = json.loads((out / inspected.NUMBERS).read_text())
+    with (out / inspected.TABLE).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == list(inspected.COLUMNS)
+    assert numbers["images"] == len(rows) == 10
+    assert numbers["usable"] == sum(int(row["usable"]) for row in rows) == 9
+    assert numbers["classes"] == {"<script>alert(1)<script>": 4, LONG: 6}
+    for finding in numbers["findings"]:
+        assert {row["image"] for row in rows if finding["kind"] in row["findings"].split(";")} == set(finding["images"])
+    (blank,) = [row for row in rows if "blank" in row["findings"]]
+    assert (blank["tissue_fraction"], blank["stain_status"]) == ("0.0000", "fallback: too little tissue")
+    assert (blank["white_r"], blank["absorbed_r"], blank["stain_angle_degrees"]) == ("245", "", "")
+    (broken,) = [row for row in rows if row["usable"] == "0"]
+    assert "is no TIFF" in broken["cause"]
+    assert broken["file_sha256"] == broken["width"] == ""
+    assert numbers["suggestion"]["commands"] == list(found.commands)
+    assert numbers["sizes"] == {"140 x 130 px": 9, "unknown": 1}
+
+
+def test_the_page_carries_everything_and_runs_nothing(out):
+    page = (out / inspected.PAGE).read_text()
+    assert "<b>data" not in page
+    assert "<img src=x" not in page
+    assert page.count("<script>") == 1
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+    assert page.count('<li class="problem">') == 4
+    assert "&amp; more&#39;</span>" in page  # Commands can be copied: the folder's name is quoted.
+
+
+def test_problem_images_come_first(found):
+    for shown, more in inspected.sheet(found).values():
+        marked = [each.severity == "problem" for each in shown]
+        assert marked == sorted(marked, reverse=True)
+        assert more == 0
+
+
+def test_thousands_of_images_make_no_huge_page(found):
+    times = 300
+    subject = found.subject
+    many = dataclasses.replace(
+        subject, names=subject.names * times, looks=subject.looks * times, labels=subject.labels * times
+    )
+    everything = tuple(many.seen())
+    finding = inspected.Finding("note", "colour", "says", tuple(map(str, everything)), everything)
+    large = dataclasses.replace(found, subject=many, findings=(finding,))
+    sheet = inspected.sheet(large)
+    assert sum(len(shown) for shown, _ in sheet.values()) == inspected.SHEET
+    assert sum(more for _, more in sheet.values()) == 10 * times - inspected.SHEET
+    page = inspected.page(large, inspected.datetime.datetime(2026, 1, 2))
+    assert "240 of them shown" in page
+    assert f"and {9 * times - inspected.DETAILED} more" in page
+    assert page.count("<img") <= inspected.SHEET + inspected.BESIDE
+    assert len(page) < 8e6
+
+
+def test_nothing_odd_and_nothing_usable_are_told(found):
+    assert "nothing odd was found" in inspected.text(dataclasses.replace(found, findings=()))
+    nothing = dataclasses.replace(found, suggestion=None, commands=())
+    assert "suggested" not in inspected.text(nothing)
+    assert "No image can be used" in inspected.page(nothing, inspected.datetime.datetime(2026, 1, 2))
+    assert inspected.numbers(nothing)["suggestion"] is None
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_in_a_browser_it_is_quiet_and_within_the_screen(browser, out, width):  # noqa: F811
+    for scheme in ("light", "dark"):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page, said, asked = context.new_page(), [], []
+        page.on("console", lambda message, said=said: said.append(message.text))
+        page.on("pageerror", lambda error, said=said: said.append(str(error)))
+        page.on("dialog", lambda dialog, said=said: (said.append(dialog.message), dialog.dismiss()))
+        page.on("request", lambda request, asked=asked: asked.append(request.url))
+        page.goto((out / inspected.PAGE).as_uri())
+        page.locator("details").evaluate_all("(all) => all.forEach((each) => (each.open = true))")
+        assert said == []
+        assert [url for url in asked if not url.startswith("data:")] == [page.url]
+        assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+        assert page.evaluate(OVERFLOWING) == []
+        assert [each for each in page.evaluate(CONTRASTS) if each[1] < LEAST_CONTRAST] == []
+        assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+        context.close()
+
+
+@pytest.fixture
+def run():
+    """The script in this process; what it does to the log's level is undone."""
+    level = logging.get_verbosity()
+    yield lambda *arguments: running.run("inspect_data", *arguments)
+    logging.set_verbosity(level)
+
+
+def test_the_script_takes_a_folder_without_a_flag(run, found, tmp_path):
+    done = run(found.place, f"--out={tmp_path}/out", "--views=0.5-48", "--folds=3")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(inspected.text(found))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"inspection.html", "inspection.json", "images.csv"}
+
+
+def test_without_a_folder_to_write_to_it_prints_alone(run, found, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run(f"--data={found.place}", "--views=0.5-48", "--folds=3")
+    assert (done.returncode, done.stdout) == (0, inspected.text(found))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{empty}"], "{empty} holds no image"),
+        ([], "name what to inspect"),
+        (["{empty}", "--tfds=bach"], "At most one of (data, tfds)"),
+        (["{empty}", "more"], "unexpected argument '{empty}'"),
+        (["{empty}", "--out={empty}/out"], "lies inside --data={empty}"),
+    ],
+)
+def test_the_script_refuses(run, tmp_path, arguments, message):
+    done = run(*(each.format(empty=tmp_path) for each in arguments))
+    assert done.returncode == 1
+    assert message.format(empty=tmp_path) in done.stderr
