@@ -94,7 +94,7 @@ def main() -> None:
 def machine_for(mode: str, computing: dict[str, Any]) -> Engine:
     """All local devices; the fused kernel, where it is asked for, in crop mode exact."""
     kernel = computing["pooling"] == "pallas" and mode == "exact"
-    cache = computing["cache"] or weights.default_cache()
+    cache = computing["cache"] or files.default_cache()
     return Engine(core.mesh_of(jax.local_devices()), computing["crops_per_step"], kernel, cache)
 
 

@@ -47,6 +47,13 @@ def as_path(text: str) -> Path:
     return epath.Path(text)
 
 
+def default_cache() -> Path:
+    """$HISTOJAX_CACHE, or histojax below the user's cache folder."""
+    if folder := os.environ.get("HISTOJAX_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "histojax"
+
+
 def is_local(path: Path) -> bool:
     """Whether a path can be given to the operating system."""
     return isinstance(path, Path)
@@ -85,9 +92,14 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_bytes(text.encode())
 
 
+def as_json(value: Any) -> str:
+    """JSON, indented."""
+    return json.dumps(value, indent=2) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
     """JSON, indented."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    write_text(path, as_json(value))
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
@@ -138,12 +150,21 @@ def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
 def read_json(path: Path, keys: Iterable[str]) -> dict[str, Any]:
     """A JSON object of ours; InputError where it is absent, damaged, or lacks one of the keys."""
     try:
-        value = json.loads(path.read_bytes().decode())
-    except (OSError, ValueError) as error:
+        content = path.read_bytes()
+    except OSError as error:
         raise InputError(f"{path} cannot be read as JSON: {error}") from error
+    return parse_json(content, path, keys)
+
+
+def parse_json(content: bytes, name: str | Path, keys: Iterable[str]) -> dict[str, Any]:
+    """The JSON object that a file of ours holds; `name` is for messages."""
+    try:
+        value = json.loads(content.decode())
+    except ValueError as error:
+        raise InputError(f"{name} cannot be read as JSON: {error}") from error
     if not isinstance(value, dict) or (missing := [key for key in keys if key not in value]):
         lacking = f"without {', '.join(missing)}" if isinstance(value, dict) else "no object"
-        raise InputError(f"{path} is damaged ({lacking}): make its folder anew")
+        raise InputError(f"{name} is damaged ({lacking}): make its folder anew")
     return value
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from histojax import config, core, encoders, store, weights
+from histojax import config, core, encoders, files, store, weights
 from histojax.config import Extraction, View
 from histojax.encoders import Encoder, Variables
 from histojax.engine import Engine
@@ -123,7 +123,7 @@ def open_encoders(
       InputError: unusable weights, or a protocol that does not fit.
     """
     check(extraction, pooling)
-    cache = cache or weights.default_cache()
+    cache = cache or files.default_cache()
     machine = Engine(core.mesh_of(use or jax.local_devices()), crops_per_step, pooling == "pallas", cache)
     loaded = load_encoders(extraction, cache, weights_dir, given)
     check_encoders(loaded, extraction)

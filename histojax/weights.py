@@ -6,7 +6,6 @@ A flat name is `params/conv1_conv/kernel`.
 
 import difflib
 import hashlib
-import os
 import re
 import zlib
 from pathlib import Path
@@ -117,6 +116,11 @@ def to_variables(flat: Flat) -> Variables:
     return flax.traverse_util.unflatten_dict(arrays, sep="/")
 
 
+def to_flat(variables: Variables) -> Flat:
+    """Nested variables by flat name, in the host's memory."""
+    return {name: np.asarray(value) for name, value in flax.traverse_util.flatten_dict(variables, sep="/").items()}
+
+
 def checksum(variables: Variables) -> str:
     """SHA-256 over names, shapes and float32 values: the identity of the weights a descriptor was made with."""
     digest = hashlib.sha256()
@@ -211,13 +215,6 @@ def load_h5(name: str, path: str | Path) -> Variables:
     return to_variables(flat_from_h5(name, Path(path)))
 
 
-def default_cache() -> Path:
-    """$HISTOJAX_CACHE, or histojax below the user's cache folder."""
-    if folder := os.environ.get("HISTOJAX_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "histojax"
-
-
 def official_file(encoder: Encoder, cache: Path, weights_dir: Path | None) -> tuple[Path, str]:
     """Path and md5 of the encoder's verified weight file: from `weights_dir` alone if given, else cache or download.
 
@@ -250,7 +247,7 @@ def imagenet(encoder: Encoder, cache: Path | None = None, weights_dir: Path | No
     Raises:
       InputError: the file is absent and cannot be fetched, its checksum is wrong, or its content does not fit.
     """
-    cache = cache or default_cache()
+    cache = cache or files.default_cache()
     path, digest = official_file(encoder, cache, weights_dir)
     converted = cache / f"{encoder.name}-{digest}.npz"
     flat = load_npz(converted)

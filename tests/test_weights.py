@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from histojax import download, encoders, extract, weights
+from histojax import download, encoders, extract, files, weights
 from histojax.config import Extraction, View
 from histojax.errors import InputError
 from tests.parity import keras_models
@@ -365,7 +365,7 @@ def test_the_cache_is_where_the_environment_says(environment, expected, monkeypa
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert weights.default_cache() == Path(expected)
+    assert files.default_cache() == Path(expected)
 
 
 def test_extraction_takes_the_official_weights_from_a_folder(vgg, official, tmp_path, monkeypatch, fields):

@@ -91,7 +91,7 @@ def folder(name: str, data_dir: Path | None = None, split: str = "train", cache:
     data_dir = data_dir or default_data_dir()
     place = find(name, data_dir)
     require_readable(place, split)
-    target = (cache or default_cache()) / "tfds" / place.relative_to(data_dir) / f"{split}-{build_of(place)}"
+    target = (cache or files.default_cache()) / "tfds" / place.relative_to(data_dir) / f"{split}-{build_of(place)}"
     if not target.exists():
         unpack(place, split, target)
     made, there = files.read_json(target / UNPACKED, ("images", "bytes")), measured(target)
@@ -103,13 +103,6 @@ def folder(name: str, data_dir: Path | None = None, split: str = "train", cache:
 def default_data_dir() -> Path:
     """Where TFDS itself looks."""
     return Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets")
-
-
-def default_cache() -> Path:
-    """$HISTOJAX_CACHE, or histojax below the user's cache folder."""
-    if found := os.environ.get("HISTOJAX_CACHE"):
-        return Path(found)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "histojax"
 
 
 def find(name: str, data_dir: Path) -> Path:
