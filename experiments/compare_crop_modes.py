@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import flags
-from histojax import boost, datasets, ensembles, evaluation, folds, metrics, report, store
+from histojax import boost, datasets, ensembles, evaluation, folds, metrics, provenance, store
 from histojax.cases import Cases
 from histojax.config import CROP_MODES, Boosting, Extraction
 from histojax.errors import InputError
@@ -43,7 +43,7 @@ def main() -> None:
     out, protocol = flags.path("out"), flags.protocol("extraction", "boosting")
     modes = [dataclasses.replace(protocol.extraction, crop_mode=mode) for mode in CROP_MODES]
     boosting = protocol.boosting
-    dataset = datasets.load(flags.path("data"), flags.classes())
+    dataset = datasets.load(flags.data(), flags.classes())
     positive = metrics.positive_classes(dataset.classes, flags.FLAGS.positive_classes)
     require_writable(out)
     # Before the long work, for it may be refused.
@@ -58,7 +58,7 @@ def main() -> None:
     images, classes, groups = len(split.names), split.classes, dataset.groups
     comparison = crop_modes.Comparison(
         data=f"{images} images of {len(classes)} classes ({', '.join(classes)}), {split.count} folds",
-        weights=report.provenance(made_with),
+        weights=provenance.weights(made_with),
         resampled=f"{len(set(groups))} whole groups" if groups else f"{images} images (no groups are known)",
         positive=tuple(classes[i] for i in positive),
         agreements=agreements(out, split.names, *modes),

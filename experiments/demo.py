@@ -3,13 +3,14 @@
 python -m experiments.demo
 
 Renders 48 labelled and 4 unlabelled images of synthetic H&E tissue, describes them with all three encoders at two crop
-sizes, trains the fold ensemble, prints and writes the evaluation, and predicts the unlabelled images. Everything goes
-below runs/demo-random-weights; run again, it skips what is done. The encoders are He-initialised, not trained, so the
-figures show that the pipeline works and nothing else. Takes about 3 minutes on two cores.
+sizes, trains the fold ensemble, prints and writes the evaluation, packs the ensemble into one file, and predicts the
+unlabelled images from that file alone. Everything goes below runs/demo-random-weights; run again, it skips what is
+done. The encoders are He-initialised, not trained, so the figures show that the pipeline works and nothing else. Takes
+about 3 minutes on two cores.
 """
 
 from experiments import flags
-from histojax import boost, datasets, devices, ensembles, extract, folds, predict, report
+from histojax import boost, bundle, datasets, devices, ensembles, extract, folds, model_card, predict, report
 from histojax.config import PRESETS
 from histojax.datasets import synthetic
 
@@ -32,9 +33,12 @@ def main() -> None:
     configurations = protocol.extraction.configurations
     boost.train(descriptors, models, split, configurations, boosting, boost.default_workers())
     print(report.evaluate(models, out / "report", data=out / "images" / "train", descriptors=descriptors))
-    new = out / "images" / "unlabelled"
-    counts = predict.run(models, new, out / "descriptors-unlabelled", out / "predictions")
-    print(f"unlabelled images: {counts}; {out / 'predictions' / 'predictions.csv'}")
+    packed = out / "demo.histojax"
+    made = bundle.of_models(models, descriptors=descriptors)
+    bundle.write(packed, made, models, model_card.card(made), {})
+    new = datasets.unlabelled(out / "images" / "unlabelled")
+    outcome = predict.run(bundle.load(packed), new, out / "predictions")
+    print(f"unlabelled images, by {packed} alone: {outcome.text(made)}; {out / 'predictions' / 'predictions.csv'}")
     print(f"the report, to open in a browser: {out / 'report' / 'report.html'}")
 
 

@@ -23,6 +23,7 @@ from histojax.errors import InputError
 flags.define_path("models", "Folder of models, as experiments.train writes it.")
 flags.define_path("report", "Folder to write the evaluation to.")
 flags.define_path("data", "The labelled images, as for experiments.train, for pictures of them.", required=False)
+flags.define_tfds("data")
 flags.define_path("descriptors", "Folder of their descriptors, for how the stain normalisation went.", required=False)
 flags.define_sensitivity()
 flags.define_positive()
@@ -41,7 +42,7 @@ def main() -> None:
             flags.path("report"),
             flags.FLAGS.positive_classes,
             flags.FLAGS.sensitivity,
-            flags.path("data"),
+            flags.data(),
             flags.path("descriptors"),
         ),
         end="",

@@ -3,6 +3,7 @@
 python -m experiments.extract --data=DIR --descriptors=OUT                 the paper's protocol
 python -m experiments.extract --data=groups.csv --descriptors=OUT --weights=random \\
     --views=0.5-192,0.5-320 --augmentations=4 --crops=6                    a small one, untrained encoders
+python -m experiments.extract --tfds=bach --descriptors=OUT                what TFDS has prepared, labelled or not
 
 Writes OUT/<encoder>-<scale>-<crop>/<image>.npy, float32 (augmentations, channels), a manifest.json beside them, and
 OUT/stain_qc.csv. Run again after a stop, it goes on at the first image that is missing. --dry_run tells beforehand what
@@ -16,8 +17,11 @@ Time: the paper's protocol on 400 images is 2.4 million crops, 207 PFLOP: a task
 do 0.15 to 0.2 TFLOP/s. The rate and the time left are shown.
 """
 
+from pathlib import Path
+
 from experiments import flags
 from histojax import datasets, estimate, extract
+from histojax.datasets import prepared
 from histojax.errors import InputError
 from histojax.progress import duration
 
@@ -31,13 +35,8 @@ flags.define_bool("dry_run", "Measure for a minute, tell what the run would take
 
 
 def main() -> None:
-    if (flags.path("data") is None) == (flags.path("images") is None):
-        raise InputError("pass either --data (labelled images) or --images (a folder of unlabelled ones)")
     flags.refuse_inside_data("descriptors")
-    if flags.path("images"):
-        paths = datasets.unlabelled(flags.path("images"))
-    else:
-        paths = datasets.load(flags.path("data"), flags.classes()).paths
+    paths = images()
     extraction = flags.protocol("extraction").extraction
     arguments = (paths, extraction, flags.path("descriptors"))
     computing = flags.computing() | flags.processes()
@@ -53,6 +52,20 @@ def main() -> None:
         print(
             f"{len(outcome.fallbacks)} images took the reference stains: see {flags.path('descriptors')}/stain_qc.csv"
         )
+
+
+def images() -> tuple[Path, ...]:
+    """The images of the one flag that names some."""
+    if sum(value is not None for value in (flags.FLAGS.data, flags.FLAGS.images, flags.FLAGS.tfds)) != 1:
+        raise InputError(
+            "pass one of --data (labelled images), --images (a folder of unlabelled ones) and --tfds (a data set that "
+            "TFDS has prepared)"
+        )
+    if flags.FLAGS.tfds:
+        return prepared.unlabelled(*flags.prepared())
+    if flags.FLAGS.images:
+        return datasets.unlabelled(flags.path("images"))
+    return datasets.load(flags.path("data"), flags.classes()).paths
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ from histojax.errors import InputError
 from histojax.files import as_path, is_local
 
 if TYPE_CHECKING:
+    from histojax.bundle import Bundle
     from histojax.datasets import Dataset
+    from histojax.doubt import Wishes
     from histojax.folds import Folds
 
 FLAGS = flags.FLAGS
@@ -85,19 +87,56 @@ def define_list(name: str, text: str, required: bool = False) -> None:
 def define_data(required: bool = True) -> None:
     """Where labelled images are."""
     text = "Labelled images: a folder of class folders, BACH's folder as unzipped, or a table image,label[,group]."
-    define_path("data", text, required)
+    define_path("data", text, required=False)
+    define_tfds("data", required)
     flags.DEFINE_list("classes", None, "Class names in the order wished; by default BACH's order, else alphabetical.")
+
+
+def define_tfds(other: str, required: bool = False) -> None:
+    """Images that TFDS has prepared, in place of those that another flag names."""
+    text = f"A data set that TFDS has prepared as array_record, in place of --{other}: NAME[/CONFIG][:VERSION]."
+    flags.DEFINE_string("tfds", None, text)
+    define_path("tfds_data_dir", "Where TFDS keeps it ($TFDS_DATA_DIR or ~/tensorflow_datasets).", required=False)
+    flags.DEFINE_string("tfds_split", "train", "Its split.")
+    flags.mark_flags_as_mutual_exclusive([other, "tfds"], required)
+
+
+def prepared() -> tuple[str, Path | None, str]:
+    """The values of those flags, as the functions of `histojax.datasets.prepared` take them."""
+    return FLAGS.tfds, path("tfds_data_dir"), FLAGS.tfds_split
+
+
+def data() -> Path | None:
+    """The labelled images of --data, or the label table of --tfds; None where neither is given.
+
+    Raises:
+      InputError: as for `prepared.table`.
+    """
+    from histojax.datasets.prepared import table
+
+    return table(*prepared()) if FLAGS.tfds else path("data")
+
+
+def define_size(width: int, height: int) -> None:
+    """What photos must measure."""
+    flags.DEFINE_integer("width", width, "Width of every photo, in pixels.", lower_bound=1)
+    flags.DEFINE_integer("height", height, "Height of every photo, in pixels.", lower_bound=1)
 
 
 def define_folds() -> None:
     """How the labelled images are split, and what their groups are."""
     text = "stratified by class; grouped: whole patients or slides too (where they are known, the default); or paper."
     flags.DEFINE_enum("fold_maker", None, config.FOLD_MAKERS, text)
-    define_path("groups", "Table of the patient or slide of each image: CSV, or BACH's patient spreadsheet.", False)
-    flags.DEFINE_string("group_column", None, "Its column of groups, where the header does not tell.")
+    define_groups()
     text = "An image of unknown group is one of its own, or of one group together, or only trained on."
     flags.DEFINE_enum("unknown_groups", "own", config.UNKNOWN_GROUPS, text)
     define_path("paper_folds", "The authors' folds-10.pkl, for --fold_maker=paper.", False)
+
+
+def define_groups() -> None:
+    """What the groups of the labelled images are."""
+    define_path("groups", "Table of the patient or slide of each image: CSV, or BACH's patient spreadsheet.", False)
+    define_text("group_column", "Its column of groups, where the header does not tell.")
 
 
 def define_fold_count() -> None:
@@ -107,11 +146,11 @@ def define_fold_count() -> None:
 
 
 def dataset() -> "Dataset":
-    """The labelled images of --data, with the groups of --groups."""
+    """The labelled images of --data or --tfds, with the groups of --groups."""
     from histojax import datasets
     from histojax.datasets import groups
 
-    found = datasets.load(path("data"), classes())
+    found = datasets.load(data(), classes())
     return groups.attach(found, path("groups"), FLAGS.group_column) if FLAGS.groups else found
 
 
@@ -136,10 +175,10 @@ def split(models: Path, data: "Dataset", count: int, seed: int) -> "Folds":
 
 def refuse_inside_data(*names: str) -> None:
     """Raises InputError where an output folder lies in the folder of --data, where it would become a class."""
-    data = path("data")
+    place = path("data")
     for name in names:
-        if data is not None and data.is_dir() and absolute(path(name)).is_relative_to(absolute(data)):
-            raise InputError(f"--{name}={path(name)} lies inside --data={data}: name a folder outside of the data")
+        if place is not None and place.is_dir() and absolute(path(name)).is_relative_to(absolute(place)):
+            raise InputError(f"--{name}={path(name)} lies inside --data={place}: name a folder outside of the data")
 
 
 def absolute(place: Path) -> Path:
@@ -175,6 +214,96 @@ def configurations() -> tuple[str, ...]:
     if unknown := sorted(set(FLAGS.configurations or ()) - set(found)):
         raise InputError(f"{descriptors} has no descriptors of {', '.join(unknown)}; it has {', '.join(found)}")
     return tuple(FLAGS.configurations or found)
+
+
+def define_text(name: str, text: str) -> None:
+    """A line of text."""
+    flags.DEFINE_string(name, None, text)
+
+
+def define_mpp() -> None:
+    """The pixel size of images, where their files do not tell."""
+    text = "Microns per pixel of the images, where files do not say it or are wrong; needed where --target_mpp is set."
+    flags.DEFINE_float("mpp", None, text, lower_bound=0.01, upper_bound=20.0)
+
+
+def define_images() -> None:
+    """Images without labels."""
+    define_path("images", "A folder of images, one image, or a list (.txt, or .csv with a column image).", False)
+    define_tfds("images")
+
+
+def define_labelled_images() -> None:
+    """Labelled images in their place."""
+    define_path("data", "Labelled images in place of --images: class folders or a table; says how good it is.", False)
+
+
+def no_images() -> bool:
+    """Whether neither --images nor --tfds was given."""
+    return not FLAGS.images and not FLAGS.tfds
+
+
+def images() -> tuple[Path, ...]:
+    """The images of --images, or of --tfds.
+
+    Raises:
+      InputError: there are none, or two of one name.
+    """
+    from histojax.datasets import gathering
+    from histojax.datasets.prepared import unlabelled
+
+    return unlabelled(*prepared()) if FLAGS.tfds else gathering.gather([path("images")])
+
+
+def define_model() -> None:
+    """What predicts."""
+    define_path("bundle", "File of experiments.bundle, in place of --models.", required=False)
+    define_path("models", "Folder of models, as experiments.train or experiments.probe writes it.", required=False)
+    define_path("trained_on", "With --models: the folder of the training images' descriptors.", required=False)
+    flags.mark_flags_as_mutual_exclusive(["bundle", "models"], required=True)
+    define_positive()
+
+
+def model() -> "Bundle":
+    """The models of --bundle or --models.
+
+    Raises:
+      InputError: they are unusable, or a flag does not go with --bundle.
+    """
+    from histojax import bundle
+
+    if not FLAGS.bundle:
+        return bundle.of_models(path("models"), FLAGS.positive_classes, descriptors=path("trained_on"))
+    if unfit := [name for name in ("trained_on", "positive_classes") if FLAGS[name].value]:
+        raise InputError(f"--{unfit[0]} goes with --models: the bundle has its own")
+    return bundle.load(path("bundle"))
+
+
+def define_wishes() -> None:
+    """What is wanted of predictions."""
+    text = "Share of images whose class shall be in the prediction set."
+    flags.DEFINE_float("coverage", 0.9, text, lower_bound=0.01, upper_bound=0.999)
+    text = "Sensitivity that the operating point is to have; by default the bundle's, or 0.95."
+    flags.DEFINE_float("sensitivity", None, text, lower_bound=0.01, upper_bound=1.0)
+    text = "Classes that a prediction set may have before the answer is abstained from; by default half of all."
+    flags.DEFINE_integer("largest_set", None, text, lower_bound=1)
+
+
+def wishes() -> "Wishes":
+    """The values of those flags."""
+    from histojax.doubt import Wishes
+
+    return Wishes(FLAGS.coverage, FLAGS.sensitivity, FLAGS.largest_set)
+
+
+def define_integer(name: str, default: int | None, text: str, lower_bound: int = 1) -> None:
+    """A whole number."""
+    flags.DEFINE_integer(name, default, text, lower_bound=lower_bound)
+
+
+def define_float(name: str, default: float | None, text: str) -> None:
+    """A number."""
+    flags.DEFINE_float(name, default, text)
 
 
 def define_weights() -> None:
@@ -248,12 +377,28 @@ def define_sensitivity() -> None:
     flags.DEFINE_float("sensitivity", 0.95, text, lower_bound=0.01, upper_bound=1.0)
 
 
-def run(main: Callable[[], None], doc: str) -> None:
-    """Runs a script: an error of input or machine becomes one message on standard error and exit code 1."""
+def take(name: str, value: str) -> None:
+    """Gives a flag a value that was written without its name, checked as if it had been with it."""
+    try:
+        setattr(FLAGS, name, value)
+    except flags.Error as error:
+        raise InputError(str(error)) from error
+
+
+def run(main: Callable[[], None], doc: str, positional: str | None = None) -> None:
+    """Runs a script: an error of input or machine becomes one message on standard error and exit code 1.
+
+    Args:
+      main: the script.
+      doc: its help.
+      positional: a flag whose value may also be given without its name.
+    """
 
     def guarded(arguments: list[str]) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # So that workers and temporary files are cleared.
         try:
+            if positional and len(arguments) == 2 and FLAGS[positional].value is None:
+                take(positional, arguments.pop())
             if len(arguments) > 1:
                 raise InputError(f"unexpected argument {arguments[1]!r}: flags are written --name=value, see --help")
             main()

@@ -26,8 +26,7 @@ from histojax.report import inspected
 flags.define_data(required=False)
 flags.define_protocol("extraction")
 flags.define_fold_count()
-flags.define_path("groups", "Table of the patient or slide of each image: CSV, or BACH's patient spreadsheet.", False)
-flags.define_text("group_column", "Its column of groups, where the header does not tell.")
+flags.define_groups()
 flags.define_mpp()
 flags.define_path("out", "Folder to write to; without it the findings are printed alone.", required=False)
 

@@ -1,36 +1,55 @@
-"""New images to classes and probabilities, by every model of an ensemble.
+"""New images to classes, probabilities and doubt, by every model of an ensemble.
 
-python -m experiments.predict --models=DIR --images=FOLDER --out=OUT
+python -m experiments.predict --bundle=FILE --images=FOLDER --out=OUT
+python -m experiments.predict --models=DIR --trained_on=DESCRIPTORS --images=FOLDER --out=OUT
 python -m experiments.predict --models=DIR --descriptors=DIR --out=OUT     images described before
+python -m experiments.predict --bundle=FILE --data=TEST --out=OUT           labelled images: how good, beside how sure
 
-The images are described with the protocol the models were trained on. Writes OUT/predictions.csv (label, probabilities,
-carcinoma score) and OUT/submission.csv (the authors' form: name,label without header), and keeps the descriptors in
-OUT/descriptors, so that a second run goes on from there.
+--images is a folder, one image, or a list (.txt with a path a line, .csv with a column image). They are described with
+the protocol the models were trained on. OUT/predictions.csv has a row an image: the class, calibrated probabilities,
+the carcinoma score and the decision at the operating point, how much augmentations and models disagree, the classes
+that cannot be ruled out at --coverage, and whether, and why, the answer should not be used. The same unrounded in
+predictions.jsonl; submission.csv (name,Class) and submission_probabilities.csv (case,class,P(...)) are what challenges
+take. OUT/descriptors keeps the descriptors.
 
-Time: as experiments.extract per image, then about a second a model.
+Images that cannot be predicted are listed in failures.csv and do not stop the others; with --strict they do. Each row
+is written as it comes, and a second run goes on from there. Without --trained_on (a bundle has what it needs of it) it
+is not known how far images are from the training images. For research, not for diagnosis.
+
+Time: as experiments.extract per image; the models score beside it, as many images at once as are waiting.
 """
 
 from experiments import flags
-from histojax import predict
+from histojax import datasets, predict
 from histojax.errors import InputError
 
-flags.define_path("models", "Folder of models, as experiments.train writes it.")
-flags.define_path("images", "Folder of images to predict.", required=False)
+flags.define_model()
+flags.define_images()
+flags.define_labelled_images()
 flags.define_path("descriptors", "Folder of their descriptors; by default OUT/descriptors.", required=False)
 flags.define_path("out", "Folder to write predictions to.")
-flags.define_positive()
+flags.define_wishes()
+flags.define_mpp()
+flags.define_bool("strict", "Stop at the first image that cannot be predicted.")
 flags.define_computing()
 
 
 def main() -> None:
-    images, descriptors, out = flags.path("images"), flags.path("descriptors"), flags.path("out")
-    if images is None and descriptors is None:
-        raise InputError("pass --images (a folder of images), or --descriptors (images described before)")
-    descriptors = descriptors or out / "descriptors"
-    counts = predict.run(
-        flags.path("models"), images, descriptors, out, flags.FLAGS.positive_classes, **flags.computing()
-    )
-    print(f"{counts}: {out / 'predictions.csv'}")
+    computing, descriptors, out = flags.computing(), flags.path("descriptors"), flags.path("out")
+    labelled, unlabelled = flags.path("data") is not None, not flags.no_images()
+    if labelled + unlabelled + (descriptors is not None) == 0 or (labelled and unlabelled):
+        raise InputError("pass either --images (a folder, an image, or a list), --data (labelled), or --descriptors")
+    bundle, wishes = flags.model(), flags.wishes()
+    if not labelled and not unlabelled:
+        outcome = predict.of_descriptors(bundle, descriptors, out, wishes)
+    else:
+        dataset = datasets.load(flags.path("data")) if labelled else None
+        outcome = predict.run(
+            bundle, dataset.paths if labelled else flags.images(), out, descriptors=descriptors, wishes=wishes,
+            mpp=flags.FLAGS.mpp, strict=flags.FLAGS.strict,
+            truth=predict.truth_of(bundle, dataset) if labelled else None, **computing,
+        )  # fmt: skip
+    print(f"{outcome.text(bundle)}\n{out / 'predictions.csv'}")
 
 
 if __name__ == "__main__":

@@ -1,3 +1,24 @@
 """Research-grade classification of H&E histology images in JAX."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from histojax.model import Model
+
 __version__ = "0.1.0"
+
+
+def load_bundle(path: str | Path, **computing: Any) -> "Model":
+    """Opens a bundle: `histojax.load_bundle("breast.histojax").predict("new")`.
+
+    Args:
+      path: the file that experiments.bundle wrote.
+      computing: weights_dir, cache, crops_per_step, use, as for `histojax.opening.open_encoders`.
+
+    Raises:
+      histojax.errors.InputError: it is no bundle, of another version, altered, cut short, or lacks a part.
+    """
+    from histojax import model  # Here alone: most of the library needs neither models nor images.
+
+    return model.load(path, **computing)

@@ -240,12 +240,12 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def read_model(path: Path) -> lgb.Booster:
+def parse_model(content: bytes, name: str | Path) -> lgb.Booster:
     """A saved model; InputError where it is damaged (LightGBM ends the process on some files that are cut)."""
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = content.decode(errors="replace")
     if text.startswith("tree\n") and "\nend of trees\n" in text and "\nend of parameters\n" in text:
         try:
             return lgb.Booster(model_str=text)
         except lgb.basic.LightGBMError:
             pass
-    raise InputError(f"{path} is no whole LightGBM model: remove it and train again")
+    raise InputError(f"{name} is no whole LightGBM model: remove it and train again")

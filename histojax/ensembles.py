@@ -70,6 +70,15 @@ class Ensemble:
         ]
 
 
+def names(configuration: str, seeds: int, folds: int, learner: str) -> list[str]:
+    """Where the models of a configuration are below the ensemble's folder, seed by seed."""
+    return [
+        model_path(Path(), configuration, seed, fold, learner).as_posix()
+        for seed in range(seeds)
+        for fold in range(folds)
+    ]
+
+
 def model_path(models: Path, configuration: str, seed: int, fold: int, learner: str = "trees") -> Path:
     """Where a model is; its folds are counted from 1 on disk and from 0 in arrays."""
     return models / configuration / f"seed{seed}-fold{fold + 1:02d}{SUFFIXES[learner]}"

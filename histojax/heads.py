@@ -5,6 +5,7 @@ linear    kernel [D, K], bias [K]
 hidden    hidden_kernel [D, H], hidden_bias [H], then kernel [H, K], bias [K]; a ReLU in between
 """
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -56,25 +57,25 @@ def width(head: dict[str, np.ndarray]) -> int:
     return len(next(iter(head.values())))
 
 
-def read(path: Path, learner: str) -> dict[str, np.ndarray]:
+def parse(content: bytes, name: str | Path, learner: str) -> dict[str, np.ndarray]:
     """A saved head, its arrays in the order of the layers.
 
     Raises:
       InputError: the file is damaged, or holds other arrays than such a head has.
     """
-    names = [name for layer in LAYERS[learner] for name in layer]
+    names = [key for layer in LAYERS[learner] for key in layer]
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # NumPy leaves a damaged file open.
-            found = {name: arrays[name] for name in arrays.files}
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            found = {key: arrays[key] for key in arrays.files}
     except Exception as error:  # A damaged archive raises whatever zip, its decompression or NumPy's header throws up.
-        raise InputError(f"{path} cannot be read as a head (.npz): remove it and train again") from error
-    if not (found.keys() == set(names) and fits_together([found[name] for name in names])):
-        shown = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in found.items()) or "nothing"
+        raise InputError(f"{name} cannot be read as a head (.npz): remove it and train again") from error
+    if not (found.keys() == set(names) and fits_together([found[key] for key in names])):
+        shown = ", ".join(f"{key} {array.dtype} {array.shape}" for key, array in found.items()) or "nothing"
         raise InputError(
-            f"{path} holds {shown}; expected {', '.join(names)} of a {learner} head, finite and float32, each layer as "
+            f"{name} holds {shown}; expected {', '.join(names)} of a {learner} head, finite and float32, each layer as "
             "wide as the one before: remove it and train again"
         )
-    return {name: found[name] for name in names}
+    return {key: found[key] for key in names}
 
 
 def fits_together(arrays: list[np.ndarray]) -> bool:

@@ -1,121 +1,240 @@
-"""New images to classes and probabilities, by every model of an ensemble."""
+"""New images to predictions with their doubt, image by image.
 
-import collections
-from collections.abc import Sequence
+The device describes, and behind it all models score as many images as are waiting at a time: one where the device is
+slow, a batch where it is fast. Every prediction is written as it comes; a broken run goes on where it stopped.
+
+OUT/predictions.csv and others    see `ledger`
+OUT/descriptors                   of the images, and stain_qc.csv
+"""
+
+import concurrent.futures
+import queue
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from absl import logging
 
-from histojax import datasets, ensembles, files, metrics, report, scoring, store
-from histojax.config import Extraction, View
-from histojax.ensembles import Ensemble
+from histojax import conformal, doubt, files, scoring, store
+from histojax.answers import Truth
+from histojax.bundle import Bundle
+from histojax.datasets import Dataset
+from histojax.doubt import Prediction, Wishes
 from histojax.errors import InputError
-from histojax.progress import Progress
-from histojax.report import tables
+from histojax.ledger import Ledger, Outcome
 
-# Values that all configurations of an ensemble must have in common for one run to describe new images.
-SHARED = ("augmentations", "crops", "gain_low", "gain_high", "p", "seed", "crop_mode", "precision")
+if TYPE_CHECKING:
+    from histojax.opening import Opened
+
+AT_ONCE = 32  # Images that all models score at a time, at most.
 
 
 def run(
-    models: Path,
-    images: Path | None,
-    descriptors: Path,
+    bundle: Bundle,
+    paths: Sequence[Path],
     out: Path,
-    positive_classes: Sequence[str] = (),
+    *,
+    descriptors: Path | None = None,
+    wishes: Wishes = Wishes(),  # noqa: B008
+    mpp: float | None = None,
+    strict: bool = False,
+    truth: Mapping[str, Truth] | None = None,
+    opened: "Opened | None" = None,
     **computing: Any,
-) -> str:
-    """Describes the images of a folder and predicts them; returns the counts by class.
+) -> Outcome:
+    """Describes images and predicts them, writing each prediction as it comes.
 
     Args:
-      models: a trained ensemble.
-      images: the folder; None to predict every image that has descriptors already.
-      descriptors: where descriptors of the images are, or go.
-      out: where predictions.csv and submission.csv go.
-      positive_classes: names of the classes that count as carcinoma, if not the default ones.
-      computing: as for `extract.run`: cache, weights_dir, crops_per_step and so on.
+      bundle: the models.
+      paths: image files, of unique names.
+      out: the folder of predictions.
+      descriptors: where descriptors of the images are, or go; by default OUT/descriptors.
+      wishes: coverage, sensitivity and the largest set.
+      mpp: microns per pixel of the images, where files do not tell.
+      strict: whether an image that cannot be predicted ends the run.
+      truth: label and group of images by name, where they are known: they are written beside the predictions.
+      opened: the bundle's encoders, where they are open already.
+      computing: as for `opening.open_encoders`.
 
     Raises:
-      InputError: unusable models, images, descriptors or folders.
+      InputError: unusable folders, weights or wishes; no image could be predicted; or, with strict, one could not.
     """
-    ensemble = ensembles.load(models)
-    if ensemble.learner not in scoring.LEARNERS:
-        raise InputError(f"{models} holds models that are {ensemble.learner}: they cannot predict from descriptors")
-    positive = metrics.positive_classes(ensemble.folds.classes, positive_classes)
+    from histojax import extract  # Here alone, so that descriptors are scored without an accelerator's libraries.
+
+    check(bundle, wishes)
     files.require_writable(out)
-    if images is None:
-        file_names = store.image_names(descriptors, ensemble.configurations[0])
-        if not file_names:
-            raise InputError(f"{descriptors} holds no descriptors of {ensemble.configurations[0]}: pass --images")
-    else:
-        from histojax import extract  # Here alone, so that descriptors are scored without an accelerator's libraries.
+    opened = opened or open_encoders(bundle, **computing)
+    descriptors = descriptors or out / "descriptors"
+    failed: dict[str, str] = {}
 
-        paths = datasets.unlabelled(images)
-        file_names = [path.name for path in paths]
-        extraction = extraction_of(ensemble)
-        extract.run(paths, extraction, descriptors, **computing)
-    scores = score(ensemble, descriptors, [Path(name).stem for name in file_names])
-    write(out, ensemble, file_names, scores, positive)
-    return counts(ensemble, scores)
+    def refuse(path: Path, error: InputError) -> None:
+        if strict:
+            raise error
+        logging.warning("%s", error)
+        failed[path.name] = str(error)
+
+    with Ledger(bundle, out, wishes, truth or {}) as ledger:
+        with Scorer(bundle, descriptors, wishes, ledger) as scorer:
+            listener = extract.Listener(done=scorer.add, failed=refuse)
+            extract.describe(paths, opened, descriptors, mpp, listener=listener)
+        return ledger.finish({path.stem for path in paths}, failed)
 
 
-def extraction_of(ensemble: Ensemble) -> Extraction:
-    """The protocol that the ensemble's descriptors were made with, so that new images are described alike.
+def of_descriptors(bundle: Bundle, descriptors: Path, out: Path, wishes: Wishes = Wishes()) -> Outcome:  # noqa: B008
+    """Predicts every image that has descriptors in a folder.
 
     Raises:
-      InputError: it was not recorded (descriptors not made here), or differs between configurations.
+      InputError: there are none, or they are of another protocol or damaged; or unusable wishes.
     """
-    if unknown := [name for name, made_with in ensemble.made_with.items() if made_with is None]:
+    check(bundle, wishes)
+    names = store.image_names(descriptors, bundle.configurations[0])
+    if not names:
+        raise InputError(f"{descriptors} holds no descriptors of {bundle.configurations[0]}: pass --images")
+    scoring.check_made_with(bundle.made_with, descriptors)
+    files.require_writable(out)
+    stain = store.read_stain_qc(descriptors)
+    with Ledger(bundle, out, wishes) as ledger:
+        for batch in batches(names):
+            digests = {name: digest_of(stain, name) for name in batch}
+            if todo := [name for name in batch if not ledger.knows(name, digests[name])]:
+                for prediction in predict(bundle, descriptors, todo, todo, stain, wishes):
+                    ledger.add(prediction, digests[prediction.image])
+        return ledger.finish(set(names), {})
+
+
+def truth_of(bundle: Bundle, dataset: Dataset) -> dict[str, Truth]:
+    """Label and group by name; InputError where the data have classes that the models do not know."""
+    if unknown := sorted(set(dataset.classes) - set(bundle.classes)):
         raise InputError(
-            f"{ensemble.root} was trained on descriptors of unknown protocol ({', '.join(unknown)}): describe the "
-            "images with experiments.extract yourself, and pass --descriptors without --images"
+            f"the data have {', '.join(unknown)} among their classes, the models of {bundle.name} know "
+            f"{', '.join(bundle.classes)}: correct the labels, or pass the images without them"
         )
-    protocols = {name: {"precision": "float32"} | made["protocol"] for name, made in ensemble.made_with.items()}
-    sources = {made_with["weights"]["source"] for made_with in ensemble.made_with.values()}
-    shared = {key: {each[key] for each in protocols.values()} for key in SHARED}
-    if mixed := [key for key, values in (shared | {"weights": sources}).items() if len(values) > 1]:
-        raise InputError(f"the configurations of {ensemble.root} differ in {', '.join(mixed)}: predict with each alone")
-    source = sources.pop()
-    random = source.removeprefix("random, seed ")
-    return Extraction(
-        encoders=tuple(dict.fromkeys(p["encoder"] for p in protocols.values())),
-        views=tuple(dict.fromkeys(View(p["scale"], p["crop_size"]) for p in protocols.values())),
-        weights="imagenet" if random == source else "random",
-        weights_seed=0 if random == source else int(random),
-        resnet_variant=next((p["resnet_variant"] for p in protocols.values() if "resnet_variant" in p), "keras"),
-        **{key: values.pop() for key, values in shared.items()},
-    )
+    groups = dataset.groups or ("",) * len(dataset.names)
+    labels = [dataset.classes[label] for label in dataset.labels]
+    return dict(zip(dataset.names, zip(labels, groups, strict=True), strict=True))
 
 
-def score(ensemble: Ensemble, descriptors_root: Path, names: Sequence[str]) -> np.ndarray:
-    """Mean scores over augmentations, configurations, seeds and folds' models: float64 [N, K].
+def check(bundle: Bundle, wishes: Wishes) -> None:
+    """Raises InputError where wishes make no sense; warns of a coverage that so few groups cannot give."""
+    if wishes.sensitivity is not None and not 0 < wishes.sensitivity <= 1:
+        raise InputError(f"--sensitivity is {wishes.sensitivity}, expected above 0, at most 1")
+    if wishes.largest_set is not None and not 1 <= wishes.largest_set <= len(bundle.classes):
+        raise InputError(f"--largest_set is {wishes.largest_set}, expected 1 to {len(bundle.classes)} classes")
+    conformal.require_coverage(wishes.coverage)
+    attainable = conformal.attainable(bundle.doubt.sets)
+    if wishes.coverage > attainable:
+        logging.warning(
+            "coverage %g cannot be promised from so few groups: every set holds all classes. At most %.2f can",
+            wishes.coverage, np.floor(100 * attainable) / 100,
+        )  # fmt: skip
+
+
+def open_encoders(bundle: Bundle, **computing: Any) -> "Opened":
+    """The encoders that new images are described with, checked to be those of the training images.
 
     Raises:
-      InputError: descriptors are missing, damaged, or not of the protocol and weights the models were trained on.
+      InputError: the weights are others than the models were trained with, or cannot be had.
     """
-    scoring.check_made_with(ensemble, descriptors_root)
-    with Progress("predict", len(ensemble.models), "models") as bar:
-        scores = [
-            scoring.mean(ensemble, configuration, store.read(descriptors_root, configuration, names), bar)
-            for configuration in ensemble.configurations
-        ]
-    return np.mean(scores, axis=0)
+    from histojax import opening
+
+    opened = opening.open_encoders(bundle.extraction, given=bundle.weights, **computing)
+    for encoder, loaded in opened.loaded.items():
+        check_weights(bundle, encoder, loaded.sha256)
+    return opened
 
 
-def write(
-    folder: Path, ensemble: Ensemble, file_names: Sequence[str], scores: np.ndarray, positive: Sequence[int]
-) -> None:
-    """Writes predictions.csv (label, probabilities) and submission.csv (the authors' form: name,label, no header)."""
-    names = [Path(name).stem for name in file_names]
-    weights = report.provenance(ensemble.made_with.values())
-    carcinoma = metrics.positive_score(scores, positive) if positive else None
-    tables.write_predictions(folder / "predictions.csv", names, scores, ensemble.folds.classes, weights, carcinoma)
-    labels = [ensemble.folds.classes[i] for i in scores.argmax(axis=1)]
-    files.write_csv(folder / "submission.csv", sorted(zip(file_names, labels, strict=True)))
+def variables(bundle: Bundle, cache: Path | None = None, weights_dir: Path | None = None) -> dict[str, Any]:
+    """The variables of a bundle's encoders by flat name, to be put into its file; none of those drawn from a seed.
+
+    Raises:
+      InputError: the weights are others than the models were trained with, or cannot be had.
+    """
+    from histojax import encoders, weights
+
+    if bundle.extraction.weights == "random":
+        return {}
+    found = {}
+    for name in bundle.extraction.encoders:
+        here = weights.imagenet(encoders.get(name, bundle.extraction.resnet_variant), cache, weights_dir)
+        check_weights(bundle, name, weights.checksum(here))
+        found[name] = weights.to_flat(here)
+    return found
 
 
-def counts(ensemble: Ensemble, scores: np.ndarray) -> str:
-    """How many images were given each class, in words."""
-    found = collections.Counter(scores.argmax(axis=1).tolist())
-    return ", ".join(f"{name} {found[i]}" for i, name in enumerate(ensemble.folds.classes))
+def check_weights(bundle: Bundle, encoder: str, sha256: str) -> None:
+    """Raises InputError where an encoder's weights are not those that the bundle's models were trained with."""
+    for name, made in bundle.made_with.items():
+        wanted = made["weights"]["sha256"]
+        if made["protocol"]["encoder"] == encoder and sha256 != wanted:
+            raise InputError(
+                f"the weights of {encoder} here have SHA-256 {sha256[:16]}..., but {name} of {bundle.name} was trained "
+                f"with {wanted[:16]}...: name the same weight files with --weights_dir"
+            )
+
+
+def batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    for first in range(0, len(names), AT_ONCE):
+        yield names[first : first + AT_ONCE]
+
+
+def digest_of(stain: store.StainQC, name: str) -> str:
+    """The SHA-256 of an image's file by stain_qc.csv; empty where it is not there."""
+    return next((row[-1] for (image, _), row in stain.items() if image == name), "")
+
+
+def predict(
+    bundle: Bundle, root: Path, names: Sequence[str], file_names: Sequence[str], stain: store.StainQC, wishes: Wishes
+) -> list[Prediction]:
+    """Predictions of images that are described below `root`."""
+    descriptors = {name: store.read(root, name, names) for name in bundle.configurations}
+    means = {name: each.mean(axis=1) for name, each in descriptors.items()}
+    return doubt.judge(bundle.doubt, names, file_names, bundle.committee.scores(descriptors), means, stain, wishes)
+
+
+class Scorer:
+    """A thread that predicts images as they are described: `with Scorer(...) as scorer: scorer.add(path, rows)`.
+
+    It takes all that wait, up to AT_ONCE. Its error is raised by a later `add`, or at the end.
+    """
+
+    def __init__(self, bundle: Bundle, root: Path, wishes: Wishes, ledger: Ledger):
+        self.bundle, self.root, self.wishes, self.ledger = bundle, root, wishes, ledger
+        self.waiting: queue.Queue = queue.Queue()
+        self.pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="score")
+        self.work = self.pool.submit(self.loop)
+
+    def __enter__(self) -> "Scorer":
+        return self
+
+    def add(self, path: Path, stain: store.StainQC) -> None:
+        """Takes a described image, unless it was predicted before; with its rows of stain_qc.csv."""
+        if self.work.done():
+            self.work.result()
+        if not self.ledger.knows(path.stem, digest_of(stain, path.stem)):
+            self.waiting.put((path, stain))
+
+    def loop(self) -> None:
+        while batch := self.next_batch():
+            paths = [path for path, _ in batch]
+            stain = {key: row for _, rows in batch for key, row in rows.items()}
+            names = [path.stem for path in paths]
+            found = predict(self.bundle, self.root, names, [path.name for path in paths], stain, self.wishes)
+            for path, prediction in zip(paths, found, strict=True):
+                self.ledger.add(prediction, digest_of(stain, path.stem))
+
+    def next_batch(self) -> list[tuple[Path, store.StainQC]]:
+        """All that wait, at least one; none at the end."""
+        batch = [self.waiting.get()]
+        while batch[-1] is not None and len(batch) < AT_ONCE and not self.waiting.empty():
+            batch.append(self.waiting.get())
+        if batch[-1] is None:
+            self.waiting.put(None)
+        return [each for each in batch if each is not None]
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.waiting.put(None)  # What is described is predicted still, also after an error elsewhere.
+        self.pool.shutdown(wait=True)
+        if error is None:
+            self.work.result()

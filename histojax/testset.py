@@ -55,7 +55,7 @@ def keep(ensemble: Ensemble, descriptors_root: Path, test: TestSet) -> int:
     if (there := load(ensemble)) and there.names != test.names:
         raise InputError(f"{ensemble.root / TABLE} names another test set: remove it and the *.test.npy beside models")
     write(ensemble.root / TABLE, test)
-    scoring.check_made_with(ensemble, descriptors_root)
+    scoring.check_made_with(ensemble.made_with, descriptors_root)
     missing = [path for path in ensemble.models if not path_of(path).exists()]
     with Progress("score test set", len(missing), "models") as bar:
         for configuration in ensemble.configurations:

@@ -1,15 +1,22 @@
 """A protocol small enough for a test, images of tissue to run it on, and predictions with the published figures."""
 
+import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from histojax import stain, store
+from histojax import boost, datasets, ensembles, extract, folds, stain, store
 from histojax.cases import Cases
-from histojax.config import BACH_CLASSES, Extraction, View
+from histojax.config import BACH_CLASSES, Boosting, Extraction, View
 
 SMALL = Extraction(
     encoders=("VGG",), views=(View(0.5, 48), View(1.0, 64)), augmentations=3, crops=3, weights="random", seed=4
+)
+# What `train_small` trains on.
+TRAINED = Extraction(
+    encoders=("VGG",), views=(View(0.5, 32), View(0.5, 40)), augmentations=5, crops=1, weights="random"
 )
 
 
@@ -65,3 +72,32 @@ def published_predictions() -> Cases:
     scores[rows, other] *= 2
     names = tuple(f"{prefix}{i:03d}" for prefix in ("n", "b", "is", "iv") for i in range(1, 101))
     return Cases(names, BACH_CLASSES, truth, predicted, scores, folds, None, (2, 3))
+
+
+def train_small(root: Path) -> Path:
+    """An ensemble of two classes on disk: images/, descriptors/, models/; and new/ with three images without labels."""
+    for label, dark in (("benign", 0.3), ("malignant", 0.7)):
+        (root / "images" / label).mkdir(parents=True)
+        for i in range(9):
+            Image.fromarray(darker(i, dark)).save(root / "images" / label / f"{label}{i}.png")
+    (root / "new").mkdir()
+    for i in range(3):
+        Image.fromarray(darker(100 + i, 0.3 + 0.2 * i)).save(root / "new" / f"test{i}.tif")
+    data, names = datasets.load(root / "images"), TRAINED.configurations
+    extract.run(data.paths, TRAINED, root / "descriptors")
+    models, boosting = root / "models", Boosting(folds=3, seeds=2, rounds=8)
+    split = folds.load_or_make(models / ensembles.FOLDS, data, boosting.folds, boosting.fold_seed)
+    ensembles.claim(models, split, "trees", dataclasses.asdict(boosting), boosting.seeds)
+    for name in names:
+        (models / ".shared").mkdir()
+        for task in boost.prepare(root / "descriptors", models, split, name, boosting, models / ".shared"):
+            boost.work(task)  # Here, not in a process of its own, whose start takes longer.
+        shutil.rmtree(models / ".shared")
+    return root
+
+
+def darker(seed: int, dark: float) -> np.ndarray:
+    """Tissue with more or less hematoxylin, in coarser or finer grains."""
+    rng, grain = np.random.default_rng(seed), 4 if dark > 0.5 else 8
+    amounts = rng.gamma(2, [dark, 0.4], (104 // grain, 120 // grain, 2)).repeat(grain, 0).repeat(grain, 1)
+    return np.clip(240 * np.exp(-amounts @ np.array(stain.REFERENCE_STAINS).T), 0, 255).astype(np.uint8)

@@ -9,25 +9,16 @@ figures/        roc, confusion, reliability and others, as PNG and PDF
 
 import dataclasses
 import datetime
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from histojax import audit, duplicates, ensembles, evaluation, files, metrics, operating
+from histojax import audit, duplicates, ensembles, evaluation, files, metrics, operating, provenance
 from histojax.datasets import bach
 from histojax.evaluation import Evaluation
 from histojax.intervals import DRAWS
 from histojax.report import again, content, figures, page, pictures, published, statistics, tables
 from histojax.report.pictures import Pictures
-
-UNTRAINED = "UNTRAINED encoders: a trial of the pipeline, not a result"
-
-
-def provenance(made_with: Iterable[dict[str, Any] | None]) -> str:
-    """One line on the weights behind a result; random ones are called what they are."""
-    sources = sorted({each["weights"]["source"] if each else "not recorded" for each in made_with})
-    note = f" ({UNTRAINED})" if any("random" in source for source in sources) else ""
-    return f"weights: {' and '.join(sources)}{note}"
 
 
 def evaluate(
@@ -68,7 +59,7 @@ def write(
     folder: Path, evaluated: Evaluation, shown: Pictures, stain: content.Stain | None, commands: list[again.Command]
 ) -> str:
     """Writes everything below `folder` and returns the summary."""
-    note = provenance(evaluated.ensemble.made_with.values())
+    note = provenance.weights(evaluated.ensemble.made_with.values())
     with_published = bach.is_bach(evaluated.folds.names, evaluated.folds.classes) and evaluated.folds.count == 10
     blend = evaluated.judgement.figures["accuracy", ""].by_fold
     rows = tables.accuracy_rows(evaluated.by_configuration, blend, with_published)
@@ -78,7 +69,7 @@ def write(
         text += "\n".join(["", *duplicates.lines(shown.pairs, shown.split, pictures.PAIRS)]) + "\n"
         found["duplicates"] = duplicates.numbers(shown.pairs)
     drawn = draw(evaluated, stain)
-    untrained = UNTRAINED if UNTRAINED in note else ""
+    untrained = provenance.UNTRAINED if provenance.UNTRAINED in note else ""
     made = datetime.datetime.now()
     html = page.render(evaluated, note, untrained, rows, drawn, shown, stain, commands, with_published, made)
     files.write_text(folder / "report.html", html)

@@ -1,0 +1,274 @@
+"""A trained ensemble in one file, with everything that predictions need: models, protocol, calibration, encoders.
+
+contents.json       every part's size and SHA-256 (`sealed`)
+bundle.json         classes, learner, protocol, what it was trained on, results out of fold, versions
+MODEL_CARD.md       the same for people
+out_of_fold.npz     scores, truth, fold and group of the judged images, by number: all doubt is learned from them
+typical.npz         the training images' mean descriptors and stain, by number
+models/<configuration>/seed0-fold01.txt    LightGBM's text of trees, or .npz of a head
+weights/<encoder>.npz    the encoder's variables, unless they are drawn from a seed or left out by wish
+
+Needs no jax. Nothing in it can run code.
+"""
+
+import dataclasses
+import datetime
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from histojax import __version__, doubt, ensembles, files, metrics, operating, scoring, sealed, store
+from histojax.config import Extraction, View
+from histojax.doubt import Doubt
+from histojax.ensembles import Ensemble
+from histojax.errors import InputError
+from histojax.scoring import Committee
+from histojax.typicality import Typical
+
+KIND = "histojax bundle"
+VERSION = 1
+ABOUT, CARD, OUT_OF_FOLD, TYPICAL = "bundle.json", "MODEL_CARD.md", "out_of_fold.npz", "typical.npz"
+KEYS = ("classes", "positive", "learner", "seeds", "folds", "sensitivity", "made_with", "about")
+
+# Values that all configurations must have in common for one run to describe new images.
+COMMON = (
+    "augmentations", "crops", "gain_low", "gain_high", "p", "seed", "crop_mode", "precision", "target_mpp",
+)  # fmt: skip
+DEFAULTS = {"precision": "float32", "target_mpp": 0.0}  # Of values that are recorded only where they are others.
+
+Flat = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """An ensemble that can predict.
+
+    Attributes:
+      name: where it came from, for messages.
+      classes: K names.
+      positive: indices of the classes that count as carcinoma; empty for none.
+      made_with: the manifest of each configuration's descriptors; None where that is not known.
+      committee: the models.
+      doubt: what is known of its mistakes.
+      about: what a reader wants to know: data, results, licences, versions.
+      weights: variables of encoders by flat name; of those that are in the file.
+      identity: SHA-256 of the file, or of the split and the parameters of an ensemble that is none.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    positive: tuple[int, ...]
+    made_with: dict[str, store.Manifest | None]
+    committee: Committee
+    doubt: Doubt
+    about: dict[str, Any]
+    weights: dict[str, Flat]
+    identity: str
+
+    @property
+    def configurations(self) -> tuple[str, ...]:
+        """Names such as ResNet-0.5-400."""
+        return self.committee.configurations
+
+    @property
+    def extraction(self) -> Extraction:
+        """The protocol that new images are described with; InputError where it is not known."""
+        return extraction_of(self.made_with, self.name)
+
+    @property
+    def temperature(self) -> float:
+        """That calibrates the mean scores of all models."""
+        return self.doubt.temperature
+
+    @property
+    def threshold(self) -> float | None:
+        """The operating point of the calibrated carcinoma score; None without classes that count as carcinoma."""
+        return self.doubt.threshold()
+
+    def score(self, configuration: str, descriptors: np.ndarray) -> np.ndarray:
+        """Mean scores by a configuration's models, not calibrated: float32 [N, A, D] -> float64 [N, K]."""
+        return np.mean([each.mean(axis=1) for _, _, each in self.committee.each({configuration: descriptors})], axis=0)
+
+
+def extraction_of(made_with: Mapping[str, store.Manifest | None], name: str) -> Extraction:
+    """The protocol that descriptors were made with, so that new images are described alike.
+
+    Raises:
+      InputError: it was not recorded (descriptors not made here), or differs between configurations.
+    """
+    if unknown := [configuration for configuration, made in made_with.items() if made is None]:
+        raise InputError(
+            f"{name} was trained on descriptors of unknown protocol ({', '.join(unknown)}): describe the images with "
+            "experiments.extract yourself, and pass --descriptors without --images"
+        )
+    protocols = [DEFAULTS | made["protocol"] for made in made_with.values()]
+    sources = {made["weights"]["source"] for made in made_with.values()}
+    common = {key: {each[key] for each in protocols} for key in COMMON}
+    if mixed := [key for key, values in (common | {"weights": sources}).items() if len(values) > 1]:
+        raise InputError(f"the configurations of {name} differ in {', '.join(mixed)}: predict with each alone")
+    source = sources.pop()
+    random = source.removeprefix("random, seed ")
+    return Extraction(
+        encoders=tuple(dict.fromkeys(each["encoder"] for each in protocols)),
+        views=tuple(dict.fromkeys(View(each["scale"], each["crop_size"]) for each in protocols)),
+        weights="imagenet" if random == source else "random",
+        weights_seed=0 if random == source else int(random),
+        resnet_variant=next((each["resnet_variant"] for each in protocols if "resnet_variant" in each), "keras"),
+        **{key: values.pop() for key, values in common.items()},
+    )
+
+
+def of_models(
+    models: Path, positive_classes: Sequence[str] = (), sensitivity: float = operating.SENSITIVITY,
+    descriptors: Path | None = None, about: Mapping[str, Any] | None = None,
+) -> Bundle:  # fmt: skip
+    """The ensemble in a folder, ready to predict.
+
+    Args:
+      models: the folder, as training writes it.
+      positive_classes: names of the classes that count as carcinoma, if not the default ones.
+      sensitivity: that the operating point is chosen for.
+      descriptors: of the training images; without them it is not known how typical a new image is.
+      about: what a reader wants to know, beside what the folder tells.
+
+    Raises:
+      InputError: the ensemble is not complete or cannot predict, or the descriptors are missing or others.
+    """
+    ensemble = ensembles.load(models)
+    committee = scoring.committee_of(ensemble)
+    positive = metrics.positive_classes(ensemble.folds.classes, positive_classes)
+    if descriptors is not None:
+        scoring.check_made_with(ensemble.made_with, descriptors)
+    learned = doubt.of_ensemble(ensemble, positive, sensitivity, descriptors)
+    return Bundle(
+        name=str(models),
+        classes=ensemble.folds.classes,
+        positive=positive,
+        made_with=ensemble.made_with,
+        committee=committee,
+        doubt=learned,
+        about=facts(ensemble) | dict(about or {}),
+        weights={},
+        identity=f"{ensemble.folds.sha256}, {ensemble.learner}, {ensemble.parameters}",
+    )
+
+
+def facts(ensemble: Ensemble) -> dict[str, Any]:
+    """What an ensemble's folder tells of its data and making."""
+    folds = ensemble.folds
+    groups = set(folds.groups or ()) - {""}
+    return {
+        "created": datetime.date.today().isoformat(),
+        "images": {name: int((folds.labels == i).sum()) for i, name in enumerate(folds.classes)},
+        "groups": len(groups),
+        "split": folds.origin,
+        "parameters": ensemble.parameters,
+        "versions": {
+            name: each["versions"] for name, each in ensemble.made_with.items() if each and "versions" in each
+        },
+    }
+
+
+def write(path: Path, bundle: Bundle, models: Path, card: str, weights: Mapping[str, Flat]) -> str:
+    """Writes a bundle, whole or not at all; returns its seal.
+
+    Args:
+      path: the file.
+      bundle: of `of_models`.
+      models: the folder it came from, whose model files go in as they are.
+      card: the model card, Markdown.
+      weights: variables of encoders by flat name, to go in; none for those that are left out.
+
+    Raises:
+      InputError: the protocol of its descriptors is not known, so that nobody could describe images for it.
+    """
+    bundle.extraction  # noqa: B018 - refuses what nobody could use.
+    description = {
+        "classes": bundle.classes,
+        "positive": bundle.positive,
+        "learner": bundle.committee.learner,
+        "seeds": bundle.committee.seeds,
+        "folds": bundle.committee.folds,
+        "sensitivity": bundle.doubt.sensitivity,
+        "made_with": bundle.made_with,
+        "about": bundle.about | {"histojax": __version__},
+        "weights": {name: encoder_sha256(bundle, name) for name in bundle.extraction.encoders},
+        "weights_in_file": sorted(weights),
+        "temperature": bundle.temperature,
+        "operating_point": bundle.threshold,
+    }
+    parts: dict[str, bytes | Path] = {
+        ABOUT: files.as_json(description).encode(),
+        CARD: card.encode(),
+        OUT_OF_FOLD: npz(bundle.doubt.arrays()),
+    }
+    if bundle.doubt.typical is not None:
+        parts[TYPICAL] = npz(bundle.doubt.typical.to_arrays())
+    for configuration in bundle.configurations:
+        for name in ensembles.names(
+            configuration, bundle.committee.seeds, bundle.committee.folds, bundle.committee.learner
+        ):
+            parts[f"models/{name}"] = models / name
+    parts |= {f"weights/{name}.npz": npz(flat) for name, flat in weights.items()}
+    return sealed.write(path, KIND, VERSION, parts)
+
+
+def encoder_sha256(bundle: Bundle, encoder: str) -> str:
+    """The checksum of an encoder's weights."""
+    return next(
+        made["weights"]["sha256"] for made in bundle.made_with.values() if made["protocol"]["encoder"] == encoder
+    )
+
+
+def npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Arrays as the content of an .npz, without pickle."""
+    out = io.BytesIO()
+    np.savez(out, allow_pickle=False, **arrays)
+    return out.getvalue()
+
+
+def load(path: Path) -> Bundle:
+    """Opens a bundle, all of it checked.
+
+    Raises:
+      InputError: it is no bundle, of another version, altered, cut short, or lacks a part.
+    """
+    with sealed.opened(path, KIND, VERSION) as part:
+        found = files.parse_json(part(ABOUT), f"{ABOUT} of {path}", KEYS)
+        classes, positive = tuple(found["classes"]), tuple(found["positive"])
+        made_with = found["made_with"]
+        names = sealed.names(path)
+        typical = Typical.from_arrays(arrays(part(TYPICAL), path, TYPICAL)) if TYPICAL in names else None
+        kept = arrays(part(OUT_OF_FOLD), path, OUT_OF_FOLD)
+        weights = {
+            match[1]: arrays(part(name), path, name)
+            for name in names
+            if (match := re.fullmatch(r"weights/(\w+)\.npz", name))
+        }
+        committee = scoring.committee(
+            found["learner"], found["seeds"], found["folds"], tuple(made_with), lambda name: part(f"models/{name}")
+        )
+    return Bundle(
+        name=str(path),
+        classes=classes,
+        positive=positive,
+        made_with=made_with,
+        committee=committee,
+        doubt=doubt.of_arrays(kept, classes, positive, found["sensitivity"], typical),
+        about=found["about"],
+        weights=weights,
+        identity=sealed.sealed_with(path),
+    )
+
+
+def arrays(content: bytes, path: Path, name: str) -> Flat:
+    """The arrays of an .npz in a bundle."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as found:
+            return {key: found[key] for key in found.files}
+    except Exception as error:  # NumPy's reader raises whatever a damaged archive throws up.
+        raise InputError(f"{name} of {path} cannot be read: make the bundle anew") from error

@@ -1,0 +1,114 @@
+"""Predictions on disk as they come, so that a broken run goes on where it stopped.
+
+OUT/predictions.csv and others    see `answers`
+OUT/failures.csv                  images that could not be predicted, and why
+OUT/run.json                      the models and wishes that the predictions were made with
+"""
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from histojax import answers, files, provenance
+from histojax.answers import Truth
+from histojax.bundle import Bundle
+from histojax.doubt import Prediction, Wishes
+from histojax.errors import InputError
+
+FAILURES, RUN = "failures.csv", "run.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a run gave.
+
+    Attributes:
+      predictions: by name.
+      failed: images that could not be predicted, and why.
+      compared: what known labels say, in lines; empty where none are known.
+    """
+
+    predictions: tuple[Prediction, ...]
+    failed: dict[str, str]
+    compared: tuple[str, ...] = ()
+
+    def text(self, bundle: Bundle) -> str:
+        """A line or two for a person."""
+        found = collections.Counter(each.predicted for each in self.predictions)
+        lines = [", ".join(f"{name} {found[name]}" for name in bundle.classes)]
+        if abstained := [each for each in self.predictions if each.abstain]:
+            causes = collections.Counter(cause for each in abstained for cause in each.abstain)
+            lines.append(f"abstain: {len(abstained)} of {len(self.predictions)} images ("
+                         + ", ".join(f"{cause} {count}" for cause, count in causes.most_common()) + ")")  # fmt: skip
+        lines += self.compared
+        if self.failed:
+            lines.append(f"{len(self.failed)} images could not be predicted: {FAILURES}")
+        return "\n".join(lines)
+
+
+class Ledger:
+    """Predictions on disk, as they come: `with Ledger(bundle, out, wishes) as ledger: ledger.add(prediction, digest)`.
+
+    What an earlier run with the same models and wishes left is kept; what another left is made anew.
+    """
+
+    def __init__(self, bundle: Bundle, out: Path, wishes: Wishes, truth: Mapping[str, Truth] = {}):  # noqa: B006
+        self.bundle, self.out, self.wishes, self.truth = bundle, out, wishes, truth
+        self.weights = provenance.weights(bundle.made_with.values())
+        made_with = {"models": bundle.identity, "wishes": dataclasses.asdict(wishes)}
+        same = (out / RUN).exists() and files.read_json(out / RUN, ()) == made_with
+        self.found = answers.read_lines(out / answers.LINES) if same else []
+        files.write_json(out / RUN, made_with)
+
+    def __enter__(self) -> "Ledger":
+        self.rewrite(self.found)
+        self.lines = (self.out / answers.LINES).open("a", encoding="utf-8")
+        self.table = (self.out / answers.TABLE).open("a", encoding="utf-8", newline="")
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.lines.close()
+        self.table.close()
+
+    def rewrite(self, found: Iterable[tuple[Prediction, str]]) -> None:
+        """Writes both files anew."""
+        found = list(found)
+        rows = [self.row(prediction) for prediction, _ in found]
+        files.write_text(self.out / answers.LINES, "".join(answers.line(*each) for each in found))
+        files.write_csv(self.out / answers.TABLE, rows, answers.header(self.bundle.classes, bool(self.truth)))
+
+    def row(self, prediction: Prediction) -> list[str]:
+        """As it stands in predictions.csv."""
+        truth = self.truth.get(prediction.image, ("", "")) if self.truth else None
+        return answers.row(prediction, self.weights, truth)
+
+    def knows(self, image: str, digest: str) -> bool:
+        """Whether an image was predicted already, from the very same file."""
+        return any(each.image == image and known == digest for each, known in self.found)
+
+    def add(self, prediction: Prediction, digest: str) -> None:
+        """Adds a prediction to both files, at once."""
+        self.found.append((prediction, digest))
+        self.lines.write(answers.line(prediction, digest))
+        self.table.write(answers.as_csv([self.row(prediction)]))
+        self.lines.flush()
+        self.table.flush()
+
+    def finish(self, wanted: set[str], failed: dict[str, str]) -> Outcome:
+        """Puts the wanted images in order, by name, and writes the submissions and the failures.
+
+        Raises:
+          InputError: no image could be predicted.
+        """
+        files.write_csv(self.out / FAILURES, sorted(failed.items()), ("image", "cause"))
+        ordered = sorted((each for each in self.found if each[0].image in wanted), key=lambda each: each[0].image)
+        if not ordered:
+            first = next(iter(failed.values()))
+            raise InputError(f"none of {len(failed)} images could be predicted; the first: {first}")
+        self.rewrite(ordered)
+        predictions = tuple(prediction for prediction, _ in ordered)
+        answers.write_submissions(self.out, predictions, self.bundle.classes)
+        compared = answers.compared(predictions, self.truth, self.wishes.coverage) if self.truth else ()
+        return Outcome(predictions, failed, tuple(compared))

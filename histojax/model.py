@@ -1,0 +1,141 @@
+"""The same in a notebook: `histojax.load_bundle(path)` gives a model that predicts images, and maps them.
+
+Encoders are loaded, and programs compiled, at the first image, and kept for the next.
+"""
+
+import functools
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from histojax import bundle, files, predict
+from histojax.bundle import Bundle
+from histojax.datasets import gathering
+from histojax.doubt import Prediction, Wishes
+from histojax.errors import InputError
+
+if TYPE_CHECKING:
+    from histojax.maps import Map
+    from histojax.opening import Opened
+
+Source = str | Path | np.ndarray
+
+
+class Model:
+    """A bundle that is ready to predict.
+
+    Attributes:
+      bundle: classes, protocol, models, calibration; see `histojax.bundle.Bundle`.
+    """
+
+    def __init__(self, bundle: Bundle, **computing: Any):
+        self.bundle = bundle
+        self.computing = computing
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """K names, in the order of all probabilities."""
+        return self.bundle.classes
+
+    @functools.cached_property
+    def opened(self) -> "Opened":
+        """The encoders, on their devices."""
+        return predict.open_encoders(self.bundle, **self.computing)
+
+    def predict(
+        self,
+        images: Source | Sequence[Source],
+        *,
+        names: Sequence[str] | None = None,
+        mpp: float | None = None,
+        coverage: float = Wishes.coverage,
+        sensitivity: float | None = None,
+        largest_set: int | None = None,
+    ) -> list[Prediction]:
+        """Predicts images, in their order.
+
+        Args:
+          images: a folder, an image, a list of images (.txt, .csv), or uint8 RGB [H, W, 3]; or several of these. Arrays
+            are predicted as if they were files.
+          names: of arrays, by which their crops are drawn; image0, image1, ... by default. The same name and pixels
+            have the same prediction.
+          mpp: microns per pixel of the images, where files do not tell.
+          coverage: share of images whose class shall be in the prediction set.
+          sensitivity: that the operating point is to have; by default the bundle's.
+          largest_set: classes that a set may have before the answer is abstained from; by default half of all.
+
+        Returns:
+          What is said of each; see `histojax.doubt.Prediction`.
+
+        Raises:
+          InputError: an image that cannot be predicted, or wishes that make no sense.
+        """
+        with tempfile.TemporaryDirectory(prefix="histojax-") as folder:
+            paths = self.paths(images, names, Path(folder) / "images")
+            outcome = predict.run(
+                self.bundle, paths, Path(folder), wishes=Wishes(coverage, sensitivity, largest_set), mpp=mpp,
+                strict=True, opened=self.opened,
+            )  # fmt: skip
+        found = {prediction.image: prediction for prediction in outcome.predictions}
+        return [found[path.stem] for path in paths]
+
+    def heatmap(self, image: Source, *, name: str | None = None, **wishes: Any) -> "Map":
+        """Where in an image each class is: class probabilities over a grid of places.
+
+        Args:
+          image: a path, or uint8 RGB [H, W, 3].
+          name: of the image, which seeds the gains; by default the file's without its ending.
+          wishes: stride, augmentations, sigma and mpp, as for `histojax.heatmap.Wishes`.
+
+        Raises:
+          InputError: the image cannot be read, or is smaller than a crop.
+        """
+        from histojax import heatmap
+
+        source = image if isinstance(image, np.ndarray) else files.as_path(str(image))
+        return heatmap.of(self.bundle, source, heatmap.Wishes(**wishes), name=name, opened=self.opened)
+
+    def paths(
+        self, images: Source | Sequence[Source], names: Sequence[str] | None, folder: Path
+    ) -> tuple[Path, ...]:  # fmt: skip
+        """The images as files: arrays are written into a folder, as PNG, which keeps every pixel."""
+        several = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
+        arrays = [image for image in several if isinstance(image, np.ndarray)]
+        chosen = iter(names or [f"image{i}" for i in range(len(arrays))])
+        if names is not None and len(names) != len(arrays):
+            raise InputError(f"{len(names)} names for {len(arrays)} arrays: expected one each")
+        if not several:
+            raise InputError("there is no image to predict")
+        sources = [
+            written(image, folder / f"{next(chosen)}.png")
+            if isinstance(image, np.ndarray)
+            else files.as_path(str(image))
+            for image in several
+        ]
+        return gathering.gather(sources)
+
+
+def written(image: np.ndarray, path: Path) -> Path:
+    """Writes uint8 RGB [H, W, 3] as PNG; InputError for another array."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise InputError(f"an image is {image.dtype} {image.shape}, expected uint8 RGB (height, width, 3)")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+    return path
+
+
+def load(path: str | Path, **computing: Any) -> Model:
+    """Opens a bundle, all of it checked.
+
+    Args:
+      path: the file that experiments.bundle wrote.
+      computing: as for `histojax.opening.open_encoders`: weights_dir, cache, crops_per_step, use.
+
+    Raises:
+      InputError: it is no bundle, of another version, altered, cut short, or lacks a part.
+    """
+    return Model(bundle.load(files.as_path(str(path))), **computing)

@@ -1,0 +1,134 @@
+"""A bundle predicts what its ensemble predicts, says what it is, and is refused where it is not what was written."""
+
+import dataclasses
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from histojax import bundle, doubt, model_card, opening, predict, sealed, store, weights
+from histojax.doubt import Wishes
+from histojax.errors import InputError
+from tests import samples
+
+
+@pytest.fixture(scope="module")
+def made(trained) -> bundle.Bundle:
+    return bundle.of_models(trained / "models", descriptors=trained / "descriptors", about={"data_licence": "ours"})
+
+
+@pytest.fixture(scope="module")
+def packed(made, trained, tmp_path_factory):
+    path = tmp_path_factory.mktemp("bundle") / "small.histojax"
+    bundle.write(path, made, trained / "models", model_card.card(made), {})
+    return path
+
+
+def predictions(of, trained):
+    names = store.image_names(trained / "descriptors", of.configurations[0])
+    rows = store.read_stain_qc(trained / "descriptors")
+    return predict.predict(of, trained / "descriptors", names, names, rows, Wishes(0.7))
+
+
+def repacked(path, folder, change):
+    """The bundle with other parts, sealed as if it had been written so."""
+    with sealed.opened(path, bundle.KIND, bundle.VERSION) as part:
+        parts = {name: part(name) for name in sealed.names(path)}
+    change(parts)
+    sealed.write(folder / "other", bundle.KIND, bundle.VERSION, parts)
+    return folder / "other"
+
+
+def test_a_bundle_predicts_what_its_ensemble_does(made, packed, trained, tmp_path):
+    alone = tmp_path / "moved"  # It needs nothing beside it.
+    shutil.copy(packed, alone)
+    found = bundle.load(alone)
+    assert (found.classes, found.positive, found.extraction) == (made.classes, (1,), samples.TRAINED)
+    assert found.configurations == made.configurations
+    assert found.threshold == made.threshold
+    for one, other in zip(predictions(made, trained), predictions(found, trained), strict=True):
+        assert one == other
+    assert found.identity == sealed.seal(packed) != made.identity
+
+
+def test_nothing_in_it_names_an_image_or_a_group(made, packed, trained):
+    names = [path.stem for path in (trained / "images").rglob("*.png")]
+    with sealed.opened(packed, bundle.KIND, bundle.VERSION) as part:
+        for name in sealed.names(packed):
+            assert not any(image.encode() in part(name) for image in names), name
+    assert {"bundle.json", "MODEL_CARD.md", "out_of_fold.npz", "typical.npz"} <= set(sealed.names(packed))
+    assert sum(name.startswith("models/") for name in sealed.names(packed)) == 12
+
+
+def test_the_card_says_what_it_is_not_for_and_what_is_known(made):
+    card = model_card.card(made)
+    assert "**Not for diagnosis.**" in card
+    assert "encoders are untrained" in card
+    assert "benign 9, malignant 9" in card
+    assert "Source and licence of the images: ours." in card
+    assert made.made_with["VGG-0.5-32"]["weights"]["sha256"] in card
+    right = np.mean(made.doubt.cases.predicted == made.doubt.cases.truth)
+    assert f"| Accuracy | {right:.3f} |" in card
+    thresholds = dict(re.findall(r"\| (0\.9\d?) \| (\d\.\d{4}) \|", card))
+    assert thresholds["0.95"] == f"{made.threshold:.4f}"
+    sets = re.search(r"\| 0\.8 \| (\d\.\d+) \| (\d\.\d+) \|", card)
+    assert float(sets[1]) >= 0.8
+    assert 1 <= float(sets[2]) <= 2
+
+
+def test_weights_go_in_and_are_used_from_there(made, trained, tmp_path, monkeypatch):
+    flat = weights.to_flat(weights.random("VGG", 0))
+    imagenet = {
+        name: each | {"weights": each["weights"] | {"source": "imagenet"}} for name, each in made.made_with.items()
+    }
+    as_if = dataclasses.replace(made, made_with=imagenet)
+    bundle.write(tmp_path / "whole", as_if, trained / "models", "card", {"VGG": flat})
+    monkeypatch.setattr(weights, "imagenet", lambda *_: pytest.fail("weights were looked for elsewhere"))
+    opened = predict.open_encoders(bundle.load(tmp_path / "whole"))
+    assert opened.loaded["VGG"].sha256 == made.made_with["VGG-0.5-32"]["weights"]["sha256"]
+    assert opening.manifest(opened.extraction, opened.loaded["VGG"], opened.extraction.views[0]) == {
+        part: imagenet["VGG-0.5-32"][part] for part in store.DECISIVE
+    }
+
+
+def test_other_weights_than_it_was_trained_with_are_refused(made):
+    other = {name: each | {"weights": {"source": "random, seed 1", "sha256": each["weights"]["sha256"]}}
+             for name, each in made.made_with.items()}  # fmt: skip
+    with pytest.raises(InputError, match="weights of VGG here have SHA-256"):
+        predict.open_encoders(dataclasses.replace(made, made_with=other))
+
+
+def without(key):
+    def change(parts):
+        description = json.loads(parts["bundle.json"])
+        del description[key]
+        parts["bundle.json"] = json.dumps(description).encode()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda parts: parts.pop("models/VGG-0.5-32/seed1-fold02.txt"), "has no part models/VGG-0.5-32/seed1-fold02"),
+        (lambda parts: parts.pop("out_of_fold.npz"), "has no part out_of_fold.npz"),
+        (lambda parts: parts.update({"out_of_fold.npz": b"PK"}), "out_of_fold.npz of .* cannot be read"),
+        (lambda parts: parts.update({"typical.npz": bundle.npz({"a": np.ones(2)})}), "record of the training images"),
+        (lambda parts: parts.update({"models/VGG-0.5-40/seed0-fold01.txt": b"tree"}), "no whole LightGBM model"),
+        (without("made_with"), "without made_with"),
+        (without("classes"), "without classes"),
+    ],
+)
+def test_a_bundle_that_lacks_or_spoils_a_part_is_refused_with_the_reason(packed, tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
+        bundle.load(repacked(packed, tmp_path, change))
+
+
+def test_a_bundle_without_the_training_images_judges_less(made, trained):
+    bare = bundle.of_models(trained / "models")
+    for full, less in zip(predictions(made, trained), predictions(bare, trained), strict=True):
+        assert less.stain_p is less.descriptors_p is None
+        assert dataclasses.replace(full, stain_p=None, descriptors_p=None, abstain=less.abstain) == less
+        assert set(less.abstain) <= {doubt.LARGE_SET, doubt.TOO_LITTLE_TISSUE}

@@ -1,0 +1,105 @@
+"""Every command of the guide, in its order, as it stands there but for a small protocol."""
+
+import csv
+import os
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import made_bach, samples
+from tests.running import run
+
+GUIDE = Path(__file__).parents[1] / "docs" / "guide.md"
+SIDE = (36, 44)  # Of the stand-in's photos.
+# What stands in for the paper's protocol: the guide's own flags are all kept.
+SMALL = {
+    "extract": ["--weights=random", "--encoders=VGG", "--views=1.0-32", "--augmentations=2", "--crops=1"],
+    "train": ["--folds=3", "--seeds=1", "--rounds=4", "--workers=1"],
+    "build_bach": [f"--width={SIDE[1]}", f"--height={SIDE[0]}"],
+}
+
+
+def commands(section: str) -> list[list[str]]:
+    """The commands of a section, script first."""
+    text = re.search(rf"^## {section}\..*?(?=^## |\Z)", GUIDE.read_text(), re.MULTILINE | re.DOTALL)[0]
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    return [shlex.split(line)[2:] for block in blocks for line in block.strip().splitlines()]
+
+
+def follow(section: str) -> list[str]:
+    """Runs a section's commands in the current folder; what they printed."""
+    said = []
+    for module, *arguments in commands(section):
+        script = module.removeprefix("experiments.")
+        done = run(script, *arguments, *SMALL.get(script, []))
+        assert done.returncode == 0, (module, done.stderr)
+        said.append(done.stdout)
+    assert said
+    return said
+
+
+def photo(number: int) -> np.ndarray:
+    """A stand-in for a photo: tissue, darker from class to class."""
+    return samples.tissue(number, *SIDE) // (1 + (number % 1000) // 100) + np.uint8(60)
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """The folder that the guide starts in, made the current one."""
+    folder, before = tmp_path_factory.mktemp("guide"), Path.cwd()
+    made_bach.write_zip(folder / "downloads", made_bach.TRAINING, made_bach.training(photo))
+    made_bach.write_zip(folder / "downloads", made_bach.TEST, made_bach.unlabelled(photo))
+    for name, count in (("images", 9), ("labelled", 2)):
+        for label, dark in (("benign", 0.3), ("malignant", 0.7)):
+            (folder / name / label).mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(samples.darker(count + i, dark)).save(folder / name / label / f"{name}-{label}{i}.png")
+    (folder / "new").mkdir()
+    for i in range(2):
+        Image.fromarray(samples.darker(50 + i, 0.5)).save(folder / "new" / f"slide{i}.png")
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
+
+
+def test_from_the_challenges_zips_to_a_submission_in_both_forms(here):
+    follow("1")
+    with (here / "runs/bach/test/submission.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert sorted(rows, key=lambda row: int(row[0][4:-4])) == sorted(rows, key=lambda row: int(row[0][4:-4]))
+    assert {name for name, _ in rows} == {f"test{i}.tif" for i in range(100)}
+    assert {label for _, label in rows} <= {"Normal", "Benign", "InSitu", "Invasive"}
+    with (here / "runs/bach/test/submission_probabilities.csv").open() as file:
+        header, *rows = csv.reader(file)
+    assert header == ["case", "class", "P(Normal)", "P(Benign)", "P(In Situ)", "P(Invasive)"]
+    assert [int(row[0]) for row in rows] == list(range(100))
+    assert all(sum(map(float, row[2:])) == pytest.approx(1, abs=1e-5) for row in rows)
+    import tensorflow_datasets as tfds
+
+    assert len(tfds.data_source("bach", data_dir=str(here / "data/tfds"), split="test")) == 100
+
+
+def test_own_images_to_a_bundle_predictions_and_maps(here):
+    for section in ("2", "3", "4", "5"):
+        said = follow(section)
+        if section == "4":
+            assert "labels known" in said[1]
+    with (here / "runs/mine/new/predictions.csv").open() as file:
+        header, *rows = csv.reader(file)
+    assert [row[0] for row in rows] == ["slide0", "slide1"]
+    told = set(re.findall(r"`(\w+)`", re.search(r"\| column \|.*?\n\n", GUIDE.read_text(), re.DOTALL)[0]))
+    assert told - {"p_", "sensitivity", "coverage", "largest_set"} <= set(header)
+    assert "Not for diagnosis" in (here / "runs/mine/mine.md").read_text()
+    assert (here / "runs/mine/maps/slide0/overview.html").exists()
+
+
+def test_the_notebook(here, capsys):
+    block = re.search(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)[1]
+    exec(compile(block, "guide", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:2]] == ["slide0", "slide1"]
+    assert lines[2].startswith("('benign', 'malignant') (2, ")

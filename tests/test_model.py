@@ -1,0 +1,63 @@
+"""What a notebook uses: a bundle by its path, images as paths and as arrays."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import histojax
+from histojax import bundle, model_card, opening
+from histojax.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def model(trained, tmp_path_factory):
+    made, path = bundle.of_models(trained / "models", descriptors=trained / "descriptors"), tmp_path_factory.mktemp("m")
+    bundle.write(path / "a.histojax", made, trained / "models", model_card.card(made), {})
+    return histojax.load_bundle(path / "a.histojax")
+
+
+def test_paths_arrays_folders_and_lists_are_predicted_alike(model, trained, tmp_path, monkeypatch):
+    paths = sorted((trained / "new").iterdir())
+    arrays = [np.array(Image.open(path)) for path in paths]
+    by_folder = model.predict(trained / "new")
+    assert [each.image for each in by_folder] == ["test0", "test1", "test2"]
+    monkeypatch.setattr(opening, "open_encoders", lambda *_, **__: pytest.fail("encoders were loaded again"))
+    by_array = model.predict(arrays, names=[path.stem for path in paths])
+    for one, other in zip(by_folder, by_array, strict=True):
+        assert dataclasses.replace(one, file=other.file) == other
+    assert model.predict([paths[2], arrays[0]], names=["test0"]) == [by_folder[2], by_array[0]]
+    (unnamed,) = model.predict(arrays[0])
+    assert unnamed.image == "image0"
+    (tmp_path / "list.txt").write_text(str(paths[1]))
+    assert model.predict(str(tmp_path / "list.txt")) == by_folder[1:2]
+    assert (
+        set(model.predict(paths[0], coverage=0.99)[0].prediction_set) == set(model.classes) == {"benign", "malignant"}
+    )
+
+
+def test_bad_images_and_names_are_refused(model, tmp_path):
+    with pytest.raises(InputError, match=r"an image is float64 \(4, 4, 3\), expected uint8 RGB"):
+        model.predict(np.zeros((4, 4, 3)))
+    with pytest.raises(InputError, match="smaller than the 32 px crop"):
+        model.predict(np.zeros((40, 40, 3), np.uint8))
+    with pytest.raises(InputError, match="2 names for 1 arrays"):
+        model.predict([np.zeros((40, 40, 3), np.uint8)], names=["a", "b"])
+    with pytest.raises(InputError, match="there is no image"):
+        model.predict([])
+    with pytest.raises(InputError, match="is not there"):
+        model.predict(tmp_path / "none.png")
+    with pytest.raises(InputError, match="is not there: expected a histojax bundle"):
+        histojax.load_bundle(tmp_path / "none")
+
+
+def test_a_map_of_an_array_and_of_its_file_agree(model, trained):
+    path = trained / "new" / "test0.tif"
+    found = model.heatmap(path)
+    again = model.heatmap(np.array(Image.open(path)), name="test0")
+    np.testing.assert_array_equal(found.grid, again.grid)
+    assert found.grid.shape[0] == 2
+    known = found.grid[:, np.isfinite(found.grid[0])]
+    assert known.size
+    np.testing.assert_allclose(known.sum(axis=0), 1, atol=1e-5)

@@ -1,0 +1,211 @@
+"""Predictions with their doubt: what is written, when, and what becomes of images that fail."""
+
+import csv
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from histojax import answers, bundle, calibration, datasets, doubt, metrics, predict, store
+from histojax.doubt import Wishes
+from histojax.errors import InputError
+from histojax.ledger import Ledger
+
+WISHES = Wishes(coverage=0.7)
+
+
+@pytest.fixture(scope="module")
+def made(trained) -> bundle.Bundle:
+    return bundle.of_models(trained / "models", descriptors=trained / "descriptors")
+
+
+@pytest.fixture(scope="module")
+def opened(made):
+    return predict.open_encoders(made)
+
+
+@pytest.fixture(scope="module")
+def new(trained):
+    return datasets.unlabelled(trained / "new")
+
+
+@pytest.fixture(scope="module")
+def out(made, opened, new, tmp_path_factory):
+    """A whole run on three images, one that is cut short, and a blank one."""
+    folder = tmp_path_factory.mktemp("predicted")
+    (folder / "cut.png").write_bytes((new[0].read_bytes())[:500])
+    Image.new("RGB", (120, 104), "white").save(folder / "blank.png")
+    paths = (*new, folder / "cut.png", folder / "blank.png")
+    outcome = predict.run(made, paths, folder / "out", wishes=WISHES, opened=opened)
+    assert set(outcome.failed) == {"cut.png"}
+    return folder / "out"
+
+
+def table(out):
+    with (out / "predictions.csv").open(newline="") as file:
+        return {row["image"]: row for row in csv.DictReader(file)}
+
+
+def lines(out):
+    return {each.image: each for each, _ in answers.read_lines(out / "predictions.jsonl")}
+
+
+def test_probabilities_decision_and_spread_are_what_all_models_say(made, out):
+    rows, found = table(out), lines(out)
+    assert list(rows) == list(found) == ["blank", "test0", "test1", "test2"]
+    names = ["test0", "test1", "test2"]
+    scores = []  # [configurations x seeds x folds, N, A, K], by a plain loop.
+    for configuration in made.configurations:
+        x = store.read(out / "descriptors", configuration, names)
+        for model in made.committee.models[configuration]:
+            scores.append(model.predict(x.reshape(-1, x.shape[-1])).reshape(3, 5, 2))
+    scores = np.array(scores)
+    mean = scores.mean(axis=(0, 2))
+    probabilities = calibration.tempered(mean, made.temperature)
+    for i, name in enumerate(names):
+        prediction, answer = found[name], mean[i].argmax()
+        np.testing.assert_allclose(list(prediction.probabilities.values()), probabilities[i], atol=1e-12)
+        assert prediction.predicted == made.classes[answer]
+        assert prediction.carcinoma_score == pytest.approx(metrics.positive_score(probabilities[i : i + 1], [1])[0])
+        assert prediction.carcinoma == (prediction.carcinoma_score >= made.threshold)
+        of_augmentations, of_models = scores[:, i, :, answer].mean(axis=0), scores[:, i, :, answer].mean(axis=1)
+        assert prediction.spread_augmentations == pytest.approx(of_augmentations.std())
+        assert prediction.spread_models == pytest.approx(of_models.std())
+        assert prediction.predicted in prediction.prediction_set
+        row = rows[name]
+        assert row["predicted"] == prediction.predicted
+        assert float(row["p_benign"]) == pytest.approx(prediction.probabilities["benign"], abs=1e-6)
+        assert row["decision"] == ("carcinoma" if prediction.carcinoma else "no carcinoma")
+        assert row["prediction_set"].split() == list(prediction.prediction_set)
+        assert (row["abstain"] == "yes") == bool(prediction.abstain)
+        assert "UNTRAINED" in row["weights"]
+
+
+def test_a_blank_image_is_abstained_from_and_a_damaged_one_is_listed(out):
+    assert doubt.TOO_LITTLE_TISSUE in lines(out)["blank"].abstain
+    assert doubt.TOO_LITTLE_TISSUE in table(out)["blank"]["causes"]
+    assert lines(out)["blank"].stain_p is None
+    with (out / "failures.csv").open() as file:
+        (failure,) = csv.DictReader(file)
+    assert failure["image"] == "cut.png"
+    assert "damaged or cut short" in failure["cause"]
+
+
+def test_both_submission_forms(out, tmp_path):
+    with (out / "submission.csv").open() as file:
+        assert [row[0] for row in csv.reader(file)] == ["blank.png", "test0.tif", "test1.tif", "test2.tif"]
+    shown = [  # As the challenge's test set is called, of which no image comes out of order.
+        dataclasses.replace(lines(out)["test0"], image=f"test{i}", file=f"test{i}.tif", predicted=name,
+                            probabilities={"Normal": 0.1, "Benign": 0.2, "InSitu": 0.3, "Invasive": 0.4})
+        for i, name in ((10, "Invasive"), (9, "InSitu"))
+    ]  # fmt: skip
+    answers.write_submissions(tmp_path, shown, ("Normal", "Benign", "InSitu", "Invasive"))
+    assert (tmp_path / "submission.csv").read_text().split() == ["test10.tif,Invasive", "test9.tif,InSitu"]
+    assert (tmp_path / "submission_probabilities.csv").read_text().splitlines() == [
+        "case,class,P(Normal),P(Benign),P(In Situ),P(Invasive)",
+        "9,3,0.100000,0.200000,0.300000,0.400000",
+        "10,4,0.100000,0.200000,0.300000,0.400000",
+    ]
+
+
+def test_a_run_that_was_broken_off_goes_on_and_ends_the_same(made, opened, new, out, tmp_path, monkeypatch):
+    predict.run(made, new[:1], tmp_path, wishes=WISHES, opened=opened)
+    with (tmp_path / "predictions.jsonl").open("a") as file:
+        file.write('{"image": "test1", "predic')  # As a kill may leave it.
+    asked = []
+    judge = doubt.judge
+    monkeypatch.setattr(doubt, "judge", lambda d, names, *rest: asked.extend(names) or judge(d, names, *rest))
+    predict.run(made, new, tmp_path, wishes=WISHES, opened=opened)
+    assert sorted(asked) == ["test1", "test2"]
+    for name, prediction in lines(tmp_path).items():
+        assert prediction == lines(out)[name]
+    whole = {path.name: path.read_bytes() for path in tmp_path.glob("*.csv")}
+    predict.run(made, new, tmp_path, wishes=WISHES, opened=opened)
+    assert sorted(asked) == ["test1", "test2"]
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.csv")} == whole
+    predict.run(made, new, tmp_path, wishes=Wishes(coverage=0.6), opened=opened)  # Other wishes: all of them anew.
+    assert len(asked) == 5
+
+
+def test_each_prediction_is_on_disk_as_soon_as_it_is_made(made, tmp_path, out):
+    first, second = list(lines(out).values())[:2]
+    with Ledger(made, tmp_path, WISHES) as ledger:
+        ledger.add(first, "digest")
+        assert list(lines(tmp_path).values()) == [first]
+        assert list(table(tmp_path)) == [first.image]
+        ledger.add(second, "digest")
+        assert list(table(tmp_path)) == [first.image, second.image]
+
+
+def test_images_described_before_are_predicted_the_same(made, out, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "AT_ONCE", 3)  # Two batches.
+    predict.of_descriptors(made, out / "descriptors", tmp_path, WISHES)
+    for name, prediction in lines(tmp_path).items():
+        assert dataclasses.replace(prediction, file=lines(out)[name].file) == lines(out)[name]
+    assert len(lines(tmp_path)) == 4
+
+
+def test_strict_stops_at_the_first_image_that_fails(made, opened, new, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match="a.png is no TIFF, PNG or JPEG"):
+        predict.run(made, (tmp_path / "a.png", *new), tmp_path / "out", opened=opened, strict=True)
+    with pytest.raises(InputError, match="none of 1 images could be predicted; the first: .*a.png"):
+        predict.run(made, (tmp_path / "a.png",), tmp_path / "out", opened=opened)
+
+
+def test_known_labels_stand_beside_and_say_how_good_it_is(made, opened, new, trained, out, tmp_path):
+    for path, label in zip(new, ("benign", "malignant", "malignant"), strict=True):
+        (tmp_path / "in" / label).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / "in" / label)
+    data = datasets.load(tmp_path / "in")
+    truth = predict.truth_of(made, data)
+    outcome = predict.run(made, data.paths, tmp_path / "out", wishes=WISHES, opened=opened, truth=truth)
+    rows = table(tmp_path / "out")
+    assert [row["label"] for row in rows.values()] == ["benign", "malignant", "malignant"]
+    right = sum(row["label"] == row["predicted"] for row in rows.values())
+    assert f"labels known: {right} of 3" in outcome.text(made)
+    held = sum(row["label"] in row["prediction_set"].split() for row in rows.values())
+    assert f"in the prediction set: {held} of 3" in outcome.text(made)
+    other = dataclasses.replace(data, classes=("benign", "Invasive"))
+    with pytest.raises(InputError, match="the data have Invasive among their classes, the models of .* know benign"):
+        predict.truth_of(made, other)
+
+
+def test_wishes_that_cannot_be_are_refused_and_too_high_ones_warned_of(made, caplog):
+    for wishes, message in ((Wishes(coverage=1.0), "coverage 1"), (Wishes(largest_set=3), "--largest_set is 3")):
+        with pytest.raises(InputError, match=message):
+            predict.check(made, wishes)
+    with pytest.raises(InputError, match="--sensitivity is 0"):
+        predict.check(made, Wishes(sensitivity=0.0))
+
+
+def test_the_largest_set_decides_what_is_abstained_from(made, out):
+    x = {name: store.read(out / "descriptors", name, ["test0", "blank"]) for name in made.configurations}
+    scores, means = made.committee.scores(x), {name: each.mean(axis=1) for name, each in x.items()}
+    all_classes = Wishes(coverage=0.99)  # More than 18 images can promise: every set has both.
+    for largest, abstains in ((1, True), (2, False)):
+        found = doubt.judge(
+            made.doubt, ["test0", "blank"], ["test0", "blank"], scores, means, {},
+            dataclasses.replace(all_classes, largest_set=largest),
+        )  # fmt: skip
+        assert all(len(each.prediction_set) == 2 for each in found)
+        assert all((doubt.LARGE_SET in each.abstain) == abstains for each in found)
+
+
+def test_a_damaged_line_in_the_middle_is_refused(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"image": 1}) + "\n" + "{}\n")
+    with pytest.raises(InputError, match="line 1, is damaged"):
+        answers.read_lines(tmp_path / "a.jsonl")
+
+
+def test_an_error_of_scoring_is_raised_and_not_taken_for_an_images(made, opened, new, tmp_path, monkeypatch):
+    def broken(*_):
+        raise InputError("the models are broken")
+
+    monkeypatch.setattr(doubt, "judge", broken)
+    with pytest.raises(InputError, match="the models are broken"):
+        predict.run(made, new, tmp_path, opened=opened)
+    assert not (tmp_path / "submission.csv").exists()
