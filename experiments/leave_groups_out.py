@@ -1,0 +1,53 @@
+"""Do probabilities, prediction sets and abstentions hold for patients that no model saw? Groups are left out in turn.
+
+python -m experiments.leave_groups_out --data=groups.csv --descriptors=DIR --out=OUT --folds=9
+python -m experiments.leave_groups_out --data=groups.csv --descriptors=DIR --out=OUT --parts=5 --seeds=2 --boost=fast
+
+For each group, or each of --parts bundles of groups, an ensemble is trained on the others, with a cross-validation of
+its own whose folds are whole groups, and predicts what was left out as experiments.predict does: nothing of it was used
+for temperature, sets or what counts as typical. --data gives names, labels and groups; the images are not read.
+
+Writes OUT/summary.txt, .md and .json: how often the sets have the true class beside the coverage stated, how large they
+are, how many answers are abstained from and why, accuracy with and without those, and the calibration error before
+and after. OUT/predictions.csv has a row for each coverage and image. Run again after a stop, it trains what is missing.
+
+Time: as experiments.train, as many times as there are parts.
+"""
+
+from experiments import flags
+from histojax import boost, transfer, transfer_report
+from histojax.errors import InputError
+from histojax.files import require_writable
+
+flags.define_data()
+flags.define_groups()
+flags.define_path("descriptors", "Folder of descriptors, as experiments.extract writes it.")
+flags.define_path("out", "Folder to write models, predictions and summaries to.")
+flags.define_ensemble(boost.default_workers())
+flags.define_positive()
+flags.define_integer("parts", None, "Parts that the groups fall into; by default each is one.", lower_bound=2)
+flags.define_list("coverages", "Coverages of the prediction sets; 0.8,0.9 by default.")
+flags.define_protocol("boosting")
+
+
+def main() -> None:
+    boosting, out = flags.protocol("boosting").boosting, flags.path("out")
+    flags.refuse_inside_data("out")
+    require_writable(out)
+    transferred = transfer.run(
+        flags.dataset(), flags.path("descriptors"), out, flags.configurations(), boosting,
+        parts=flags.FLAGS.parts, coverages=[number(text) for text in flags.FLAGS.coverages or ()] or transfer.COVERAGES,
+        positive_classes=flags.FLAGS.positive_classes, workers=flags.FLAGS.workers,
+    )  # fmt: skip
+    print(transfer_report.write(out, transferred, boosting), end="")
+
+
+def number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"--coverages has {text!r}, expected numbers between 0 and 1, such as 0.8,0.9") from None
+
+
+if __name__ == "__main__":
+    flags.run(main, __doc__)
