@@ -4,8 +4,9 @@
 #   ./run.sh test               lint and tests
 #   ./run.sh test-slow          the tests that take minutes each
 #   ./run.sh bach DIR [TEST] [FLAGS]
-#                               the paper's protocol on your copy of BACH, with ImageNet weights; predicts the images in
-#                               the folder TEST, if given. FLAGS, such as --weights_dir=FOLDER, go to every extraction
+#                               the paper's protocol on your copy of BACH, with ImageNet weights, packed into one file,
+#                               which predicts the images in the folder TEST, if given. FLAGS, such as
+#                               --weights_dir=FOLDER, go to the extraction
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -46,11 +47,15 @@ case "${1:-demo}" in
     .venv/bin/python -m experiments.train --data="$data" --descriptors=runs/bach/descriptors --models=runs/bach/models
     .venv/bin/python -m experiments.evaluate --models=runs/bach/models --report=runs/bach/report --data="$data" \
       --descriptors=runs/bach/descriptors
+    weights=()
+    for flag in "$@"; do case "$flag" in --weights_dir=* | --weights_cache=*) weights+=("$flag") ;; esac; done
+    .venv/bin/python -m experiments.bundle --models=runs/bach/models --descriptors=runs/bach/descriptors \
+      --out=runs/bach/bach.histojax --data_licence="BACH, CC BY-NC-ND 4.0" ${weights[@]+"${weights[@]}"}
     [ -z "$tests" ] ||
-      .venv/bin/python -m experiments.predict --models=runs/bach/models --images="$tests" --out=runs/bach/predictions "$@"
+      .venv/bin/python -m experiments.predict --bundle=runs/bach/bach.histojax --images="$tests" --out=runs/bach/predictions
     ;;
   *)
-    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac
