@@ -95,15 +95,16 @@ class Committee:
         return tuple(self.models)
 
     def each(self, descriptors: Mapping[str, np.ndarray]) -> Iterator[tuple[str, int, np.ndarray]]:
-        """Configuration, fold and scores [N, A, K] of every model, in order: {configuration: [N, A, D]}.
+        """Configuration, fold and scores [N, A, K] of every model of these configurations, in order.
+
+        Args:
+          descriptors: {configuration: float32 [N, A, D]}.
 
         Raises:
           InputError: as for `score_by`.
         """
         tasks = [
-            (name, number % self.folds, model)
-            for name, models in self.models.items()
-            for number, model in enumerate(models)
+            (name, number % self.folds, model) for name in descriptors for number, model in enumerate(self.models[name])
         ]
         with concurrent.futures.ThreadPoolExecutor(boost.default_workers()) as pool:
             scores = pool.map(lambda task: score_by(self.learner, task[2], descriptors[task[0]], task[0]), tasks)
