@@ -5,9 +5,16 @@ import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["KERAS_BACKEND"] = "jax"
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+# What tests run is small: to compile it takes longer than to run it, and a third less at level 1.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2 --xla_backend_optimization_level=1"
+)
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ["HISTOJAX_CACHE"] = tempfile.mkdtemp(prefix="histojax-test-cache-")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # One for pytest-xdist's workers and for all that tests start.
+    COMPILED = tempfile.TemporaryDirectory(prefix="histojax-test-compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 from pathlib import Path
 
@@ -16,7 +23,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import samples
+from tests import narrow, samples
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -32,6 +39,13 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def narrow_vgg():
+    """VGG-16 with six channels a layer, for a module of tests of what goes on around a network."""
+    with narrow.vgg():
+        yield
+
+
 @pytest.fixture(scope="session")
 def paths(tmp_path_factory) -> list[Path]:
     """Three small images of tissue, of three sizes, in a folder of their own."""
@@ -40,6 +54,13 @@ def paths(tmp_path_factory) -> list[Path]:
     for i, file in enumerate(files):
         Image.fromarray(samples.tissue(i, 130 + 10 * i, 140)).save(file)
     return files
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Path:
+    """What `samples.train_small` makes, of the VGG of `narrow_vgg`; not to be changed."""
+    with narrow.vgg():
+        return samples.train_small(tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture(scope="session")

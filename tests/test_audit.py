@@ -18,6 +18,7 @@ from histojax import audit, folds
 from histojax.config import BACH_CLASSES
 from histojax.datasets import Dataset, synthetic
 from histojax.folds import Folds
+from tests.running import run
 
 
 def split_of(labels, folds, groups, classes=("a", "b")) -> Folds:
@@ -165,8 +166,7 @@ def test_nothing_is_claimed_where_no_test_image_is_of_known_group():
 ROOT = Path(__file__).parents[1]
 
 
-def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
-    """Runs a script where there is no jax."""
+def run_without_jax(script: str, *arguments: object) -> subprocess.CompletedProcess:
     code = f"""
 import runpy, sys
 sys.modules |= dict.fromkeys(("jax", "jaxlib", "flax", "optax"))
@@ -199,7 +199,7 @@ def test_the_script_audits_a_split_and_shows_copies_side_by_side(data, tmp_path)
     (tmp_path / "folds.csv").write_text("\n".join(["image,label,fold", *by_hand]) + "\n")
     before = (tmp_path / "folds.csv").read_bytes()
     arguments = [f"--data={data}/images", f"--split={tmp_path}/folds.csv", f"--groups={data}/patients.csv"]
-    done = run("audit", *arguments, f"--out={tmp_path}/out")
+    done = run_without_jax("audit", *arguments, f"--out={tmp_path}/out")
     assert done.returncode == 0, done.stderr
     assert "split: given (folds.csv was there)" in done.stdout
     assert "6 of 8 test images of known group share it with training, 4 their class too" in done.stdout
@@ -231,7 +231,7 @@ def test_training_splits_by_the_flags_and_the_audit_finds_that_split(data, tmp_p
     small = ["--folds=2", "--seeds=1", "--rounds=2", "--workers=1"]
     given = [f"--data={data}/images", f"--groups={data}/patients.csv"]
     place = [f"--descriptors={data}/descriptors", f"--models={tmp_path}/models"]
-    done = run("train", *given, *place, *small, "--unknown_groups=train_only")
+    done = run_without_jax("train", *given, *place, *small, "--unknown_groups=train_only")
     assert done.returncode == 0, done.stderr
     audited = run("audit", *given, f"--models={tmp_path}/models")
     assert "split: grouped, 2 folds, seed 0; 4 images of unknown group: train_only" in audited.stdout

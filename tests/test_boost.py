@@ -13,12 +13,12 @@ import lightgbm as lgb
 import numpy as np
 import pytest
 
-from histojax import boost, ensembles, files, folds, predict, scoring, store
+from histojax import boost, bundle, ensembles, files, folds, scoring, store
 from histojax.config import Boosting
 from histojax.errors import InputError
 from histojax.folds import Folds
-from histojax.progress import Progress
 from tests import samples
+from tests.running import run
 
 ROOT = Path(__file__).parents[1]
 BOOSTING = Boosting(folds=3, seeds=2, rounds=12)
@@ -162,18 +162,19 @@ def test_a_killed_training_goes_on_and_ends_as_an_unbroken_one(descriptors, spli
     files.write_csv(tmp_path / "table.csv", rows, ("image", "label"))
     flags = [f"--data={tmp_path}/table.csv", f"--descriptors={descriptors}", "--workers=2"]
     command = [sys.executable, "-m", "experiments.train", *flags, "--folds=3", "--seeds=3", "--rounds=40"]
-    options = {"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    unbroken = subprocess.run([*command, f"--models={tmp_path}/unbroken"], check=True, **options)
+    unbroken = run("train", *command[3:], f"--models={tmp_path}/unbroken")
     assert "18 models trained, 18 are there" in unbroken.stdout
     killed = tmp_path / "killed"
-    with subprocess.Popen([*command, f"--models={killed}"], **options) as process:
+    with subprocess.Popen(
+        [*command, f"--models={killed}"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         while process.poll() is None and len(list(killed.rglob("seed*.txt"))) < 2:
             time.sleep(0.01)
         process.kill()
     time.sleep(2.5)  # Workers outlive the training by two seconds at most.
     before = {path: path.stat().st_mtime_ns for path in killed.rglob("seed*.txt")}
     assert 2 <= len(before) < 18
-    done = subprocess.run([*command, f"--models={killed}"], check=True, **options)
+    done = run("train", *command[3:], f"--models={killed}")
     assert f"{18 - len(before)} models trained, 18 are there" in done.stdout
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     there, here = (ensembles.load(tmp_path / name) for name in ("killed", "unbroken"))
@@ -205,7 +206,7 @@ def nonsense(path):
 def test_a_damaged_model_is_refused_by_name(models, descriptors, split, tmp_path, damage):
     ensemble = ensembles.load(damaged(models, tmp_path, damage))
     with pytest.raises(InputError, match="seed1-fold03.txt is no whole LightGBM model"):
-        predict.score(ensemble, descriptors, split.names[:2])
+        scoring.committee_of(ensemble)
 
 
 @pytest.mark.parametrize(
@@ -286,13 +287,16 @@ def test_new_images_get_the_mean_of_all_models(descriptors, models, split):
             for fold in range(3):
                 booster = lgb.Booster(model_file=ensembles.model_path(models, configuration, seed, fold))
                 expected += booster.predict(x.reshape(-1, x.shape[-1])).reshape(5, A, 4).mean(axis=1) / 12
-    np.testing.assert_allclose(predict.score(ensemble, descriptors, names), expected, rtol=1e-12)
+    found = scoring.committee_of(ensemble).scores({name: store.read(descriptors, name, names) for name in WIDTHS})
+    np.testing.assert_allclose(found.mean, expected, rtol=1e-12)
+    np.testing.assert_allclose(found.by_augmentation.mean(axis=1), expected, rtol=1e-12)
+    np.testing.assert_allclose(found.by_model.mean(axis=1), expected, rtol=1e-12)
 
 
 def test_descriptors_of_another_width_are_refused(models):
-    ensemble = ensembles.load(models)
-    with Progress("predict", 1, "models") as bar, pytest.raises(InputError, match="25 channels"):
-        scoring.mean(ensemble, "VGG-0.5-400", np.zeros((1, A, 26), np.float32), bar)
+    committee = scoring.committee_of(ensembles.load(models))
+    with pytest.raises(InputError, match="the descriptors have 26"):
+        committee.scores(dict.fromkeys(WIDTHS, np.zeros((1, A, 26), np.float32)))
 
 
 def test_changed_folds_beside_the_models_are_refused(models, split, tmp_path):
@@ -307,4 +311,4 @@ def test_changed_folds_beside_the_models_are_refused(models, split, tmp_path):
 
 def test_descriptors_without_a_manifest_train_but_cannot_describe_new_images(models):
     with pytest.raises(InputError, match="unknown protocol"):
-        predict.extraction_of(ensembles.load(models))
+        bundle.of_models(models).extraction  # noqa: B018 - asked for, not kept.

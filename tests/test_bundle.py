@@ -13,9 +13,11 @@ from histojax.doubt import Wishes
 from histojax.errors import InputError
 from tests import samples
 
+pytestmark = pytest.mark.usefixtures("narrow_vgg")
+
 
 @pytest.fixture(scope="module")
-def made(trained) -> bundle.Bundle:
+def made(trained, narrow_vgg) -> bundle.Bundle:
     return bundle.of_models(trained / "models", descriptors=trained / "descriptors", about={"data_licence": "ours"})
 
 
@@ -78,19 +80,38 @@ def test_the_card_says_what_it_is_not_for_and_what_is_known(made):
     assert 1 <= float(sets[2]) <= 2
 
 
-def test_weights_go_in_and_are_used_from_there(made, trained, tmp_path, monkeypatch):
-    flat = weights.to_flat(weights.random("VGG", 0))
-    imagenet = {
-        name: each | {"weights": each["weights"] | {"source": "imagenet"}} for name, each in made.made_with.items()
-    }
-    as_if = dataclasses.replace(made, made_with=imagenet)
-    bundle.write(tmp_path / "whole", as_if, trained / "models", "card", {"VGG": flat})
+@pytest.fixture(scope="module")
+def as_if(made) -> bundle.Bundle:
+    """The same as if its weights were ImageNet's, which have no seed to be drawn from."""
+    sources = {name: each["weights"] | {"source": "imagenet"} for name, each in made.made_with.items()}
+    return dataclasses.replace(
+        made, made_with={name: each | {"weights": sources[name]} for name, each in made.made_with.items()}
+    )
+
+
+def test_weights_go_in_and_are_used_from_there(made, as_if, trained, tmp_path, monkeypatch):
+    assert predict.variables(made) == {}  # Random ones are drawn again.
+    monkeypatch.setattr(weights, "imagenet", lambda *_: weights.random("VGG", 0))
+    inside = predict.variables(as_if)
+    assert inside.keys() == {"VGG"}
+    bundle.write(tmp_path / "whole", as_if, trained / "models", model_card.card(as_if, inside), inside)
+    assert "VGG: in the file" in model_card.card(as_if, inside)
+    assert "CC BY 4.0" in model_card.card(as_if, inside)
     monkeypatch.setattr(weights, "imagenet", lambda *_: pytest.fail("weights were looked for elsewhere"))
     opened = predict.open_encoders(bundle.load(tmp_path / "whole"))
-    assert opened.loaded["VGG"].sha256 == made.made_with["VGG-0.5-32"]["weights"]["sha256"]
     assert opening.manifest(opened.extraction, opened.loaded["VGG"], opened.extraction.views[0]) == {
-        part: imagenet["VGG-0.5-32"][part] for part in store.DECISIVE
+        part: as_if.made_with["VGG-0.5-32"][part] for part in store.DECISIVE
     }
+
+
+def test_without_them_the_same_files_must_be_there(as_if, trained, tmp_path, monkeypatch):
+    bundle.write(tmp_path / "small", as_if, trained / "models", "card", {})
+    monkeypatch.setattr(weights, "imagenet", lambda *_: weights.random("VGG", 0))
+    predict.open_encoders(bundle.load(tmp_path / "small"))
+    monkeypatch.setattr(weights, "imagenet", lambda *_: weights.random("VGG", 1))
+    for use in (predict.open_encoders, predict.variables):
+        with pytest.raises(InputError, match="weights of VGG here have SHA-256 .*: name the same weight files"):
+            use(bundle.load(tmp_path / "small"))
 
 
 def test_other_weights_than_it_was_trained_with_are_refused(made):

@@ -195,7 +195,7 @@ def test_a_shared_image_that_is_padded_gives_finite_descriptors(tmp_path):
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=12), st.integers(1, 5))
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 def test_batches_by_turn_hold_every_item_once_among_its_kind(turned, size):
     turned = np.array(turned)
     batches, are_turned, places = map(np.asarray, core.by_turn(jnp.array(turned), size))
@@ -212,7 +212,7 @@ def test_batches_by_turn_hold_every_item_once_among_its_kind(turned, size):
 @given(
     st.integers(1, 40), st.floats(0.3, 30), st.lists(st.floats(0, 1), min_size=1, max_size=5), st.integers(0, 2**32 - 1)
 )
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 def test_window_weights_are_shares(cells, length, places, seed):
     length = min(length, cells)
     starts = np.array(places, np.float32) * np.float32(cells - length)

@@ -327,8 +327,8 @@ def test_held_out_images_are_seen_only_to_be_scored(tmp_path, dataset, split, mo
     changed = dataclasses.replace(split, labels=np.where(fold, 1 - split.labels, split.labels))
     read = finetuned.read_images
 
-    def spoiled(paths, scale):
-        images = read(paths, scale)
+    def spoiled(*given):
+        images = read(*given)
         images.pixels[fold] = 255 - images.pixels[fold]
         return images
 

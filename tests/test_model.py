@@ -10,9 +10,11 @@ import histojax
 from histojax import bundle, model_card, opening
 from histojax.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("narrow_vgg")
+
 
 @pytest.fixture(scope="module")
-def model(trained, tmp_path_factory):
+def model(trained, narrow_vgg, tmp_path_factory):
     made, path = bundle.of_models(trained / "models", descriptors=trained / "descriptors"), tmp_path_factory.mktemp("m")
     bundle.write(path / "a.histojax", made, trained / "models", model_card.card(made), {})
     return histojax.load_bundle(path / "a.histojax")

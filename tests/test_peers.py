@@ -2,9 +2,6 @@
 
 import importlib.util
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,8 +10,8 @@ import pytest
 from experiments.peers import keras_models, preprocessing_numpy
 from histojax import encoders, stain, weights
 from histojax.datasets import synthetic
+from tests.running import run
 
-ROOT = Path(__file__).parents[1]
 needs_torch = pytest.mark.skipif(
     not importlib.util.find_spec("torch"), reason="torch is not installed: it is in requirements-bench.txt alone"
 )
@@ -69,14 +66,9 @@ def test_torch_refuses_variables_of_another_network():
         torch_models.load(torch_models.VGG16(), weights.random("ResNet", 0))
 
 
-def benchmark(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "experiments.benchmark_peers", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
 def test_the_benchmark_prints_ratios_and_writes_its_figures(tmp_path):
     small = ["--encoders=VGG", "--crop_size=75", "--crops=1", "--rounds=2", "--nopreprocess"]
-    done = benchmark(*small, f"--out={tmp_path}/peers.json")
+    done = run("benchmark_peers", *small, f"--out={tmp_path}/peers.json")
     assert done.returncode == 0, done.stderr
     assert "x as fast as keras" in done.stdout
     if not importlib.util.find_spec("torch"):
@@ -98,7 +90,7 @@ def test_the_benchmark_prints_ratios_and_writes_its_figures(tmp_path):
     ],
 )
 def test_unknown_names_are_refused_by_one_message(argument, told):
-    done = benchmark(argument)
+    done = run("benchmark_peers", argument)
     assert done.returncode == 1
     assert done.stderr.count("error:") == 1
     assert told in done.stderr

@@ -14,11 +14,13 @@ from histojax.doubt import Wishes
 from histojax.errors import InputError
 from histojax.ledger import Ledger
 
+pytestmark = pytest.mark.usefixtures("narrow_vgg")
+
 WISHES = Wishes(coverage=0.7)
 
 
 @pytest.fixture(scope="module")
-def made(trained) -> bundle.Bundle:
+def made(trained, narrow_vgg) -> bundle.Bundle:
     return bundle.of_models(trained / "models", descriptors=trained / "descriptors")
 
 

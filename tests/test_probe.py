@@ -2,8 +2,6 @@
 
 import dataclasses
 import shutil
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -15,11 +13,11 @@ from jax.sharding import Mesh
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from histojax import ensembles, files, fitting, folds, heads, predict, probe, scoring, store
+from histojax import bundle, ensembles, files, fitting, folds, heads, predict, probe, scoring, store
 from histojax.config import Probe, Protocol, check
 from histojax.errors import InputError
 from histojax.folds import TRAIN_ONLY, Folds
-from histojax.progress import Progress
+from tests.running import run
 
 N, A, CLASSES = 36, 3, ("Normal", "Benign", "InSitu", "Invasive")
 WIDTHS = {"ResNet-0.5-400": 40, "VGG-0.5-400": 25}
@@ -73,8 +71,12 @@ def trained(request, tmp_path_factory, descriptors, split) -> tuple[Path, Probe,
     return root, chosen, len(traces)
 
 
+def read_head(path, head):
+    return heads.parse(path.read_bytes(), path, head)
+
+
 def head_of(root: Path, chosen: Probe, configuration: str, seed: int, fold: int) -> dict[str, np.ndarray]:
-    return heads.read(ensembles.model_path(root, configuration, seed, fold, chosen.head), chosen.head)
+    return read_head(ensembles.model_path(root, configuration, seed, fold, chosen.head), chosen.head)
 
 
 def fit_alone(x: np.ndarray, labels: np.ndarray, training: np.ndarray, chosen: Probe, seed: int = 0):
@@ -270,12 +272,12 @@ def test_a_lost_model_is_made_anew_as_it_was(descriptors, split, trained, tmp_pa
     lost = ensembles.model_path(tmp_path / "models", "ResNet-0.5-400", 1, 1, chosen.head)
     kept = ensembles.model_path(tmp_path / "models", "ResNet-0.5-400", 1, 0, chosen.head)
     time = kept.stat().st_mtime_ns
-    before = heads.read(lost, chosen.head)
+    before = read_head(lost, chosen.head)
     lost.unlink()
     assert train(tmp_path / "models", descriptors, split, chosen) == 1
     assert train(tmp_path / "models", descriptors, split, chosen) == 0
     assert kept.stat().st_mtime_ns == time
-    after = heads.read(lost, chosen.head)
+    after = read_head(lost, chosen.head)
     for name in before:
         np.testing.assert_allclose(after[name], before[name], rtol=1e-4, atol=1e-5)
     assert [row["models"] for row in ensembles.read_times(tmp_path / "models")] == ["12", "1"]
@@ -325,9 +327,11 @@ def test_new_images_get_the_mean_of_all_heads(descriptors, split, trained, tmp_p
         ],
         axis=(0, 2),
     )
-    np.testing.assert_allclose(predict.score(ensembles.load(root), descriptors, split.names[:5]), expected, rtol=1e-12)
-    counts = predict.run(root, None, descriptors, tmp_path)
-    assert sum(int(each.split()[-1]) for each in counts.split(", ")) == N
+    five = {name: store.read(descriptors, name, split.names[:5]) for name in WIDTHS}
+    committee = scoring.committee_of(ensembles.load(root))
+    np.testing.assert_allclose(committee.scores(five).mean, expected, rtol=1e-12)
+    outcome = predict.of_descriptors(bundle.of_models(root), descriptors, tmp_path)
+    assert len(outcome.predictions) == N
     assert len(files.read_csv(tmp_path / "predictions.csv", ())) == N
 
 
@@ -369,7 +373,7 @@ def resave(change):
 def test_a_damaged_head_is_refused_by_name(trained, descriptors, split, tmp_path, damage, message):
     folder, _ = copy_with(trained, tmp_path, damage)
     with pytest.raises(InputError, match=message) as error:
-        predict.score(ensembles.load(folder), descriptors, split.names[:2])
+        scoring.committee_of(ensembles.load(folder))
     assert "seed1-fold03.npz" in str(error.value)
 
 
@@ -377,13 +381,13 @@ def test_a_hidden_layer_of_another_width_than_the_next_is_refused(tmp_path):
     shapes = {"hidden_kernel": (5, 3), "hidden_bias": (3,), "kernel": (4, 2), "bias": (2,)}
     np.savez(tmp_path / "a.npz", **{name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
     with pytest.raises(InputError, match="as wide as the one before"):
-        heads.read(tmp_path / "a.npz", "hidden")
+        read_head(tmp_path / "a.npz", "hidden")
 
 
 def test_descriptors_of_another_width_are_refused(trained):
-    ensemble = ensembles.load(trained[0])
-    with Progress("predict", 1, "models") as bar, pytest.raises(InputError, match="takes 25 channels"):
-        scoring.mean(ensemble, "VGG-0.5-400", np.zeros((1, A, 26), np.float32), bar)
+    committee = scoring.committee_of(ensembles.load(trained[0]))
+    with pytest.raises(InputError, match="the descriptors have 26"):
+        committee.scores(dict.fromkeys(WIDTHS, np.zeros((1, A, 26), np.float32)))
 
 
 def test_other_parameters_heads_or_folds_are_refused(descriptors, split, trained):
@@ -454,11 +458,6 @@ def test_the_script_trains_what_the_other_predicts_with(descriptors, split, tmp_
         "--classes=" + ",".join(CLASSES),
     ]
     where = [f"--data={tmp_path}/data.csv", f"--descriptors={descriptors}", f"--models={tmp_path}/models"]
-
-    def run(name: str, *arguments: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", f"experiments.{name}", *arguments]
-        return subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
-
     done = run("probe", *where, *small)
     assert done.returncode == 0, done.stderr
     assert "6 models trained, 6 are there" in done.stdout

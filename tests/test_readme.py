@@ -1,6 +1,7 @@
 """The README's Python runs as it stands, on small images with a small protocol in place of the paper's."""
 
 import collections
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 from histojax.datasets import synthetic
+from tests.running import run
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,7 +31,7 @@ def test_the_ten_lines_of_python_run(tmp_path):
     done = subprocess.run(
         [sys.executable, "program.py"],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
@@ -47,12 +49,6 @@ def test_the_commands_of_the_readme_name_scripts_and_flags_that_exist():
         flags[script] |= set(re.findall(r"--(\w+)", line.partition("#")[0]))
     assert flags
     for script, named in flags.items():
-        done = subprocess.run(
-            [sys.executable, "-m", f"experiments.{script}", "--help"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        told = run(script, "--help").stdout
         for flag in named:
-            assert re.search(rf"--(\[no\])?{flag}:", done.stdout), (script, flag)
+            assert re.search(rf"--(\[no\])?{flag}:", told), (script, flag)

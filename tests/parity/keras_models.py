@@ -4,6 +4,7 @@ import os
 
 os.environ["KERAS_BACKEND"] = "jax"
 
+import functools
 import re
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def randomize(model: keras.Model, seed: int) -> None:
         layer.set_weights(values)
 
 
+@functools.cache
 def application(name: str, seed: int = 0) -> keras.Model:
     """The Keras application without its top, with random weights, giving our taps' feature maps."""
     model = APPLICATIONS[name](weights=None, include_top=False, input_shape=(None, None, 3))

@@ -26,7 +26,7 @@ def keras_input(name: str, images: np.ndarray) -> np.ndarray:
 
 
 def assert_taps_agree(encoder, variables, model, names, images):
-    maps = model(keras_input(encoder.name, images), training=False)
+    maps = model.predict_on_batch(keras_input(encoder.name, images))
     maps = maps if isinstance(maps, list) else [maps]
     ours = encoder.taps(variables, images)
     assert list(ours) == list(names)
@@ -36,8 +36,6 @@ def assert_taps_agree(encoder, variables, model, names, images):
         error = relative(np.asarray(ours[tap]), expected)
         print(f"{encoder.name} {tap} {images.shape[1]} x {images.shape[2]}: relative error {error:.1e}")
         assert error < 1e-5
-    descriptors = np.asarray(encoder.descriptors(variables, images))
-    assert relative(descriptors, np.concatenate(theirs, axis=-1)) < 1e-5
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)

@@ -2,9 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +10,7 @@ from histojax import comparison, files
 from histojax.cases import Cases
 from histojax.errors import InputError
 from histojax.report import compared
-
-ROOT = Path(__file__).parents[2]
+from tests.running import run
 
 
 def runs_of(gains: dict[str, float], n: int = 60, seed: int = 0) -> dict[str, Cases]:
@@ -62,11 +58,6 @@ def test_a_blend_is_the_mean_of_the_scores_of_common_images():
         comparison.blend([runs["one"], Cases(("a",), ("n", "p"), np.array([0]), np.array([0]))])
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "experiments.compare", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
 def test_the_script_compares_tables(tmp_path):
     for name, cases in runs_of({"a": 0.2, "b": 0.6}).items():
         rows = [
@@ -76,15 +67,15 @@ def test_the_script_compares_tables(tmp_path):
     lines = (tmp_path / "b.csv").read_text().splitlines()
     (tmp_path / "b.csv").write_text("\n".join(lines[:-2]) + "\n")
     runs = f"--runs=a={tmp_path}/a.csv,b={tmp_path}/b.csv"
-    done = run(runs, f"--out={tmp_path}/out", "--blend")
+    done = run("compare", runs, f"--out={tmp_path}/out", "--blend")
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()[2:]] == ["a", "b", "blend", "note:"]
     assert (tmp_path / "out" / "comparison.json").exists()
     assert "note: only the 58 images that all runs judged are compared (a 60)" in done.stdout
-    done = run(runs.replace("b=", "blend="), f"--out={tmp_path}/out", "--blend")
+    done = run("compare", runs.replace("b=", "blend="), f"--out={tmp_path}/out", "--blend")
     assert "call yours otherwise" in done.stderr
     for wrong, message in ((f"--runs={tmp_path}/a.csv,b=x", "expected NAME=PATH"), ("--runs=a=x", "at least two")):
-        done = run(wrong, f"--out={tmp_path}/out")
+        done = run("compare", wrong, f"--out={tmp_path}/out")
         assert done.returncode == 1
         assert message in done.stderr
         assert "Traceback" not in done.stderr

@@ -3,9 +3,7 @@
 import csv
 import dataclasses
 import json
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,8 +12,7 @@ from histojax import judgement
 from histojax.cases import Cases
 from histojax.datasets import synthetic
 from histojax.report import crop_modes
-
-ROOT = Path(__file__).parents[2]
+from tests.running import run
 
 
 def descriptors(*channels):
@@ -92,23 +89,18 @@ def test_the_figures_are_accuracy_and_area_and_the_report_says_what_it_is_of(tmp
 
 
 @pytest.fixture(scope="module")
-def compare(tmp_path_factory):
+def compare(tmp_path_factory, narrow_vgg):
     """compare(*more flags): runs the script on small synthetic tissue; and the folder it writes to."""
     root = tmp_path_factory.mktemp("compare")
     synthetic.write_folder(root / "images", per_class=2, unlabelled=0, height=96, width=128)
     small = ["--encoders=VGG", "--views=1.0-48,1.0-64", "--augmentations=2", "--crops=2", "--weights=random"]
     small += ["--folds=2", "--seeds=1", "--rounds=3", f"--data={root}/images/train", f"--out={root}/out"]
-    command = [sys.executable, "-m", "experiments.compare_crop_modes", *small]
-
-    def run(*more: str) -> subprocess.CompletedProcess:
-        return subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
-
-    return run, root / "out"
+    return partial(run, "compare_crop_modes", *small), root / "out"
 
 
 def test_the_script_describes_trains_and_compares_and_a_second_run_skips(compare):
-    run, out = compare
-    first = run()
+    script, out = compare
+    first = script()
     assert first.returncode == 0, first.stderr
     assert first.stdout.count("8 images described, 0 were before, 64 crops in ") == 2
     assert "UNTRAINED" in first.stdout
@@ -127,7 +119,7 @@ def test_the_script_describes_trains_and_compares_and_a_second_run_skips(compare
     split, same = ((out / mode / "models" / "folds.csv").read_bytes() for mode in ("exact", "shared"))
     assert split == same
 
-    second = run()
+    second = script()
     assert second.returncode == 0, second.stderr
     assert second.stdout.count("0 images described, 8 were before") == 2
     assert second.stderr.count("train: nothing left to do") == 2

@@ -5,7 +5,6 @@ import html.parser
 import json
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,8 +19,8 @@ from histojax.judgement import judge
 from histojax.report import again, content, figures, pictures
 from tests import samples
 from tests.report import made
+from tests.running import run
 
-ROOT = Path(report.__file__).parents[2]
 DRAWS = 20
 SCRIPT = "<script>alert(1)</script>"
 VOID = {"meta", "link", "img", "br", "input"}
@@ -244,8 +243,7 @@ def test_the_command_lines_make_it_again(tmp_path):
 
 
 def test_the_script_takes_the_flags_that_the_page_names():
-    command = [sys.executable, "-m", "experiments.evaluate", "--help"]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    told = run("evaluate", "--help").stdout
     assert all(f"--{flag}:" in told for flag in ("models", "report", "data", "descriptors", "sensitivity"))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import ensembles, evaluation, report
+from histojax import ensembles, evaluation, provenance, report
 from histojax.report import figures
 from tests.report import made
 
@@ -139,6 +139,6 @@ def test_elsewhere_there_are_no_published_rows(tmp_path, names, count):
 
 def test_where_the_weights_came_from_is_said():
     random = {"weights": {"source": "random, seed 0"}}
-    assert "UNTRAINED" in report.provenance([random])
-    assert report.provenance([{"weights": {"source": "imagenet"}}] * 2) == "weights: imagenet"
-    assert report.provenance([None]) == "weights: not recorded"
+    assert "UNTRAINED" in provenance.weights([random])
+    assert provenance.weights([{"weights": {"source": "imagenet"}}] * 2) == "weights: imagenet"
+    assert provenance.weights([None]) == "weights: not recorded"

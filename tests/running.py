@@ -1,0 +1,49 @@
+"""A script run as a user runs it, but in this process: to start another takes longer than most of what is tested."""
+
+import contextlib
+import io
+import runpy
+import signal
+import subprocess
+import sys
+import traceback
+
+from absl import app, flags, logging
+
+app.define_help_flags()  # Once: a script's own flags go when it has run, these stay.
+
+
+def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
+    """`python -m experiments.SCRIPT ARGUMENTS`: its exit code, and what Python wrote to standard output and error."""
+    command = [script, *map(str, arguments)]
+    out, error = io.StringIO(), io.StringIO()
+    handler, known = logging.get_absl_handler().python_handler, set(flags.FLAGS)
+    before = sys.argv, handler.stream, signal.getsignal(signal.SIGTERM)
+    sys.argv, handler.stream = command.copy(), error
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+            code = exit_code(script)
+    finally:
+        sys.argv, handler.stream = before[:2]
+        signal.signal(signal.SIGTERM, before[2])
+        # The script's own flags; those of a library that it was the first to import stay, as the library does.
+        by_module = flags.FLAGS.flags_by_module_dict()
+        ours = {flag.name for module, own in by_module.items() if "experiments" in str(module) for flag in own}
+        for name in ours - known:
+            delattr(flags.FLAGS, name)
+    return subprocess.CompletedProcess(command, code, out.getvalue(), error.getvalue())
+
+
+def exit_code(script: str) -> int:
+    """Runs it and ends as Python would: 1 after an error, which standard error tells."""
+    try:
+        runpy.run_module(f"experiments.{script}", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+            return 1
+        return int(end.code or 0)
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
