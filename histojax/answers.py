@@ -46,7 +46,7 @@ def row(prediction: Prediction, provenance: str, truth: Truth | None = None) -> 
         DECISIONS[prediction.carcinoma],
         decimals(prediction.spread_augmentations),
         decimals(prediction.spread_models),
-        " ".join(prediction.prediction_set),
+        ";".join(prediction.prediction_set),
         decimals(prediction.stain_p),
         decimals(prediction.descriptors_p),
         "yes" if prediction.abstain else "no",

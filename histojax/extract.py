@@ -136,10 +136,7 @@ def describe(
 ) -> Outcome:
     """`run` by encoders that are loaded already. With a listener, images that cannot be described are told and left."""
     extraction, sampling = opened.extraction, Sampling(opened.extraction.target_mpp, mpp)
-    for each in opened.loaded.values():
-        for view in extraction.views:
-            made_with = opening.manifest(extraction, each, view)
-            store.claim(root, extraction.configuration(each.encoder.name, view), made_with)
+    claim(opened, root)
     if processes == 1:
         store.merge_stain_qc(root)  # What is left of a run of several processes.
     mine = sorted(paths, key=lambda path: path.stem)[process::processes]
@@ -166,6 +163,14 @@ def describe(
         store.merge_stain_qc(root)
     fallbacks = notices({key: row for key, row in rows.items() if key[0] in names})
     return Outcome(described, len(lacking) - len(to_do), fallbacks, seconds, waited)
+
+
+def claim(opened: Opened, root: Path) -> None:
+    """Records what descriptors below `root` are made with, or refuses to mix them with others: see `store.claim`."""
+    for each in opened.loaded.values():
+        for view in opened.extraction.views:
+            made_with = opening.manifest(opened.extraction, each, view)
+            store.claim(root, opened.extraction.configuration(each.encoder.name, view), made_with)
 
 
 def describe_all(work: "Work", sampling: Sampling) -> tuple[int, float]:

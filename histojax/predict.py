@@ -67,6 +67,7 @@ def run(
     files.require_writable(out)
     opened = opened or open_encoders(bundle, **computing)
     descriptors = descriptors or out / "descriptors"
+    extract.claim(opened, descriptors)  # Before anything that an earlier run left is touched.
     failed: dict[str, str] = {}
 
     def refuse(path: Path, error: InputError) -> None:

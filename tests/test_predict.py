@@ -81,7 +81,7 @@ def test_probabilities_decision_and_spread_are_what_all_models_say(made, out):
         assert row["predicted"] == prediction.predicted
         assert float(row["p_benign"]) == pytest.approx(prediction.probabilities["benign"], abs=1e-6)
         assert row["decision"] == ("carcinoma" if prediction.carcinoma else "no carcinoma")
-        assert row["prediction_set"].split() == list(prediction.prediction_set)
+        assert row["prediction_set"].split(";") == list(prediction.prediction_set)
         assert (row["abstain"] == "yes") == bool(prediction.abstain)
         assert "UNTRAINED" in row["weights"]
 
@@ -150,6 +150,15 @@ def test_images_described_before_are_predicted_the_same(made, out, tmp_path, mon
     assert len(lines(tmp_path)) == 4
 
 
+def test_models_of_another_protocol_leave_what_is_there_alone(made, opened, new, tmp_path):
+    predict.run(made, new[:1], tmp_path, wishes=WISHES, opened=opened)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    other = dataclasses.replace(opened, extraction=dataclasses.replace(opened.extraction, crops=2))
+    with pytest.raises(InputError, match="protocol.crops: there 1, wanted 2"):
+        predict.run(dataclasses.replace(made, identity="another"), new, tmp_path, wishes=WISHES, opened=other)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 def test_strict_stops_at_the_first_image_that_fails(made, opened, new, tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(InputError, match="a.png is no TIFF, PNG or JPEG"):
@@ -169,7 +178,7 @@ def test_known_labels_stand_beside_and_say_how_good_it_is(made, opened, new, tra
     assert [row["label"] for row in rows.values()] == ["benign", "malignant", "malignant"]
     right = sum(row["label"] == row["predicted"] for row in rows.values())
     assert f"labels known: {right} of 3" in outcome.text(made)
-    held = sum(row["label"] in row["prediction_set"].split() for row in rows.values())
+    held = sum(row["label"] in row["prediction_set"].split(";") for row in rows.values())
     assert f"in the prediction set: {held} of 3" in outcome.text(made)
     other = dataclasses.replace(data, classes=("benign", "Invasive"))
     with pytest.raises(InputError, match="the data have Invasive among their classes, the models of .* know benign"):

@@ -210,7 +210,7 @@ def test_what_is_written_agrees(by_hand, tmp_path):
     }
     with (tmp_path / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["prediction_set"] for row in rows] == ["a", "b", "b", "b a", "a"]
+    assert [row["prediction_set"] for row in rows] == ["a", "b", "b", "b;a", "a"]
     assert [row["label"] for row in rows] == ["a", "a", "b", "b", "b"]
     assert [float(row["score_b"]) for row in rows] == [0.2, 0.7, 0.9, 0.6, 0.4]
     assert [row["part"] for row in rows] == ["1", "1", "1", "2", "3"]
