@@ -225,6 +225,7 @@ def define_mpp() -> None:
     """The pixel size of images, where their files do not tell."""
     text = "Microns per pixel of the images, where files do not say it or are wrong; needed where --target_mpp is set."
     flags.DEFINE_float("mpp", None, text, lower_bound=0.01, upper_bound=20.0)
+    flags.register_validator("mpp", lambda mpp: mpp is None or mpp == mpp, "--mpp is no number")
 
 
 def define_images() -> None:

@@ -39,11 +39,12 @@ def main() -> None:
     labelled, unlabelled = flags.path("data") is not None, not flags.no_images()
     if labelled + unlabelled + (descriptors is not None) == 0 or (labelled and unlabelled):
         raise InputError("pass either --images (a folder, an image, or a list), --data (labelled), or --descriptors")
+    flags.refuse_inside_data("out")
     bundle, wishes = flags.model(), flags.wishes()
     if not labelled and not unlabelled:
         outcome = predict.of_descriptors(bundle, descriptors, out, wishes)
     else:
-        dataset = datasets.load(flags.path("data")) if labelled else None
+        dataset = datasets.load(flags.path("data"), complete=False) if labelled else None
         outcome = predict.run(
             bundle, dataset.paths if labelled else flags.images(), out, descriptors=descriptors, wishes=wishes,
             mpp=flags.FLAGS.mpp, strict=flags.FLAGS.strict,

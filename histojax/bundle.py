@@ -13,6 +13,7 @@ Needs no jax. Nothing in it can run code.
 
 import dataclasses
 import datetime
+import hashlib
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -20,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 
-from histojax import __version__, doubt, ensembles, files, metrics, operating, scoring, sealed, store
+from histojax import __version__, calibration, doubt, ensembles, files, metrics, operating, scoring, sealed, store
 from histojax.config import Extraction, View
 from histojax.doubt import Doubt
 from histojax.ensembles import Ensemble
@@ -56,7 +58,7 @@ class Bundle:
       doubt: what is known of its mistakes.
       about: what a reader wants to know: data, results, licences, versions.
       weights: variables of encoders by flat name; of those that are in the file.
-      identity: SHA-256 of the file, or of the split and the parameters of an ensemble that is none.
+      identity: SHA-256 of the file, or of what decides the predictions of an ensemble that is none.
     """
 
     name: str
@@ -144,6 +146,8 @@ def of_models(
     if descriptors is not None:
         scoring.check_made_with(ensemble.made_with, descriptors)
     learned = doubt.of_ensemble(ensemble, positive, sensitivity, descriptors)
+    if learned.temperature > 0.9 * calibration.RANGE[1]:
+        logging.warning("out of fold, the scores of %s say nothing of the class: its answers are of no use", models)
     return Bundle(
         name=str(models),
         classes=ensemble.folds.classes,
@@ -153,8 +157,18 @@ def of_models(
         doubt=learned,
         about=facts(ensemble) | dict(about or {}),
         weights={},
-        identity=f"{ensemble.folds.sha256}, {ensemble.learner}, {ensemble.parameters}",
+        identity=identity_of(ensemble, learned),
     )
+
+
+def identity_of(ensemble: Ensemble, learned: Doubt) -> str:
+    """SHA-256 of all that decides what an ensemble says of an image."""
+    typical = () if learned.typical is None else (learned.typical.own.tobytes(), learned.typical.stain_own.tobytes())
+    decisive = (
+        ensemble.folds.sha256, ensemble.learner, ensemble.parameters, ensemble.seeds, ensemble.made_with,
+        learned.cases.scores.tobytes(), learned.cases.positive, learned.sensitivity, *typical,
+    )  # fmt: skip
+    return hashlib.sha256(repr(decisive).encode()).hexdigest()
 
 
 def facts(ensemble: Ensemble) -> dict[str, Any]:

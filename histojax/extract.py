@@ -33,7 +33,10 @@ WRITTEN_BEHIND = 2
 def problems(path: Path, extraction: Extraction, sampling: Sampling) -> list[str]:
     """What keeps an image from being described: it cannot be opened, or is smaller than a crop. Nothing is decoded."""
     try:
+        path.stem.encode()
         height, width = sampling.size(path)
+    except UnicodeEncodeError:
+        return [f"{ascii(str(path))} has a name that is no UTF-8, by which its crops could not be drawn: rename it"]
     except InputError as error:
         return [str(error)]
     found = []

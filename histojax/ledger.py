@@ -90,6 +90,7 @@ class Ledger:
 
     def add(self, prediction: Prediction, digest: str) -> None:
         """Adds a prediction to both files, at once."""
+        self.found = [each for each in self.found if each[0].image != prediction.image]  # Of another file.
         self.found.append((prediction, digest))
         self.lines.write(answers.line(prediction, digest))
         self.table.write(answers.as_csv([self.row(prediction)]))

@@ -68,19 +68,20 @@ def run(
     opened = opened or open_encoders(bundle, **computing)
     descriptors = descriptors or out / "descriptors"
     extract.claim(opened, descriptors)  # Before anything that an earlier run left is touched.
-    failed: dict[str, str] = {}
+    failed, left_out = {}, set()
 
     def refuse(path: Path, error: InputError) -> None:
         if strict:
             raise error
         logging.warning("%s", error)
-        failed[path.name] = str(error)
+        failed[as_text(path.name)] = str(error)
+        left_out.add(path.stem)
 
     with Ledger(bundle, out, wishes, truth or {}) as ledger:
         with Scorer(bundle, descriptors, wishes, ledger) as scorer:
             listener = extract.Listener(done=scorer.add, failed=refuse)
             extract.describe(paths, opened, descriptors, mpp, listener=listener)
-        return ledger.finish({path.stem for path in paths}, failed)
+        return ledger.finish({path.stem for path in paths} - left_out, failed)
 
 
 def of_descriptors(bundle: Bundle, descriptors: Path, out: Path, wishes: Wishes = Wishes()) -> Outcome:  # noqa: B008
@@ -103,6 +104,11 @@ def of_descriptors(bundle: Bundle, descriptors: Path, out: Path, wishes: Wishes 
                 for prediction in predict(bundle, descriptors, todo, todo, stain, wishes):
                     ledger.add(prediction, digests[prediction.image])
         return ledger.finish(set(names), {})
+
+
+def as_text(name: str) -> str:
+    """A file's name as it can be written, where it is no UTF-8."""
+    return name.encode(errors="replace").decode()
 
 
 def truth_of(bundle: Bundle, dataset: Dataset) -> dict[str, Truth]:

@@ -55,6 +55,14 @@ def test_a_bundle_predicts_what_its_ensemble_does(made, packed, trained, tmp_pat
     assert found.identity == sealed.seal(packed) != made.identity
 
 
+def test_models_that_learned_nothing_are_told_of(trained, made, monkeypatch, caplog):
+    cases = dataclasses.replace(made.doubt.cases, scores=np.full_like(made.doubt.cases.scores, 0.5))
+    monkeypatch.setattr(doubt, "of_ensemble", lambda *_: doubt.learn(cases, 0.95))
+    with caplog.at_level("WARNING", "absl"):
+        bundle.of_models(trained / "models")
+    assert "say nothing of the class" in caplog.text
+
+
 def test_nothing_in_it_names_an_image_or_a_group(made, packed, trained):
     names = [path.stem for path in (trained / "images").rglob("*.png")]
     with sealed.opened(packed, bundle.KIND, bundle.VERSION) as part:

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,6 +158,44 @@ def test_models_of_another_protocol_leave_what_is_there_alone(made, opened, new,
     with pytest.raises(InputError, match="protocol.crops: there 1, wanted 2"):
         predict.run(dataclasses.replace(made, identity="another"), new, tmp_path, wishes=WISHES, opened=other)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_an_image_that_changed_is_refused_and_not_answered_from_memory(made, opened, new, tmp_path):
+    for path in new:
+        shutil.copy(path, tmp_path)
+    paths = tuple(tmp_path / path.name for path in new)
+    predict.run(made, paths, tmp_path / "out", wishes=WISHES, opened=opened)
+    shutil.copy(new[1], paths[0])
+    outcome = predict.run(made, paths, tmp_path / "out", wishes=WISHES, opened=opened)
+    assert set(outcome.failed) == {"test0.tif"}
+    assert list(table(tmp_path / "out")) == list(lines(tmp_path / "out")) == ["test1", "test2"]
+    assert "test0" not in (tmp_path / "out" / "submission.csv").read_text()
+
+
+def test_a_name_that_is_no_text_is_listed_and_stops_nothing(made, opened, new, tmp_path):
+    odd = Path(str(tmp_path / "bad") + "\udcff.tif")
+    shutil.copy(new[0], odd)
+    outcome = predict.run(made, (odd, *new), tmp_path / "out", wishes=WISHES, opened=opened)
+    assert len(outcome.predictions) == 3
+    assert "is no UTF-8" in outcome.failed["bad?.tif"]
+
+
+def test_other_positive_classes_or_training_images_are_other_models(made, trained):
+    models = trained / "models"
+    same, bare, other = (
+        bundle.of_models(models, positive, descriptors=descriptors)
+        for positive, descriptors in (((), trained / "descriptors"), ((), None), (("benign",), None))
+    )
+    assert same.identity == made.identity
+    assert len({same.identity, bare.identity, other.identity}) == 3
+
+
+def test_labelled_images_may_be_of_one_class(made, new, tmp_path):
+    (tmp_path / "malignant").mkdir()
+    shutil.copy(new[0], tmp_path / "malignant")
+    assert predict.truth_of(made, datasets.load(tmp_path, complete=False)) == {"test0": ("malignant", "")}
+    with pytest.raises(InputError, match="only one class"):
+        datasets.load(tmp_path)
 
 
 def test_strict_stops_at_the_first_image_that_fails(made, opened, new, tmp_path):

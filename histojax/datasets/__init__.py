@@ -26,20 +26,22 @@ def unlabelled(path: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def load(path: Path, classes: tuple[str, ...] | None = None) -> Dataset:
+def load(path: Path, classes: tuple[str, ...] | None = None, complete: bool = True) -> Dataset:
     """The labelled images at `path`: a .csv table, BACH's folder, or a folder of class folders.
 
     Args:
       path: a label table; `ICIAR2018_BACH_Challenge`, its `Photos` or the folder above; or a folder of class folders.
       classes: the classes in the order wished; by default BACH's order where they are BACH's, else alphabetical.
 
+      complete: whether each class must have images, and be one of two at least, as for learning.
+
     Raises:
       InputError: what is wrong, where, and what to do.
     """
     if path.is_file():
-        return tables.load(path, classes)
+        return tables.load(path, classes, complete)
     if not path.is_dir():
         raise InputError(f"{path} is not there: expected a folder of class folders, BACH's folder, or a label table")
     if photos := bach.find(path):
-        return bach.load(photos, classes)
-    return folders.load(path, classes)
+        return bach.load(photos, classes, complete)
+    return folders.load(path, classes, complete)

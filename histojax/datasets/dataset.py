@@ -32,9 +32,12 @@ class Dataset:
 
 
 def build(
-    labelled: dict[Path, str], classes: tuple[str, ...] | None = None, groups: dict[Path, str] | None = None
-) -> Dataset:
+    labelled: dict[Path, str], classes: tuple[str, ...] | None = None, groups: dict[Path, str] | None = None,
+    complete: bool = True,
+) -> Dataset:  # fmt: skip
     """A dataset from {file: class name}, in the order of the classes and then of the names.
+
+    With `complete` off, as for images that nothing is to be learned from, classes may be without images.
 
     Raises:
       InputError: fewer than two classes, a class that `classes` does not have, or two files of one name.
@@ -46,9 +49,10 @@ def build(
         raise InputError(
             f"unknown class {', '.join(unknown)}; expected {', '.join(classes)}: correct it or pass --classes"
         )
-    if absent := [name for name in classes if name not in labelled.values()]:
+    absent = [name for name in classes if name not in labelled.values()]
+    if complete and absent:
         raise InputError(f"no image of class {', '.join(absent)}; expected images of each of {', '.join(classes)}")
-    if len(classes) < 2:
+    if complete and len(classes) < 2:
         raise InputError(f"only one class, {classes[0]}: at least two are needed to learn anything")
     refuse_duplicates(labelled)
     paths = sorted(labelled, key=lambda path: (classes.index(labelled[path]), path.stem))

@@ -16,7 +16,7 @@ def class_folders(root: Path) -> list[Path]:
     return [path for path in files.entries(root)[0] if not path.name.startswith(".")]
 
 
-def load(root: Path, classes: tuple[str, ...] | None = None) -> Dataset:
+def load(root: Path, classes: tuple[str, ...] | None = None, complete: bool = True) -> Dataset:
     """The images below `root`, labelled by their folder.
 
     A folder named InSitu or Invasive makes BACH's four classes the expected ones, unless `classes` says otherwise.
@@ -42,4 +42,4 @@ def load(root: Path, classes: tuple[str, ...] | None = None) -> Dataset:
         if ignored := sum(1 for _ in folder.iterdir()) - len(found):
             logging.info("%s: %d files that are no images were left out", folder, ignored)
         labelled |= dict.fromkeys(found, folder.name)
-    return dataset.build(labelled, expected)
+    return dataset.build(labelled, expected, complete=complete)

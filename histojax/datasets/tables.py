@@ -56,7 +56,7 @@ def without_dots(path: Path) -> Path:
     return type(path)(os.path.normpath(os.path.join("", *path.parts)))  # noqa: PTH118
 
 
-def load(table: Path, classes: tuple[str, ...] | None = None) -> Dataset:
+def load(table: Path, classes: tuple[str, ...] | None = None, complete: bool = True) -> Dataset:
     """The images a table names, relative to its folder, or anywhere below it where the file name is found just once.
 
     Raises:
@@ -83,4 +83,4 @@ def load(table: Path, classes: tuple[str, ...] | None = None) -> Dataset:
             f"{table} names {len(missing)} images that are not to be found, or not just once, in or below "
             f"{table.parent}:\n{lists}"
         )
-    return dataset.build(labelled, classes, group_of if "group" in rows[0] else None)
+    return dataset.build(labelled, classes, group_of if "group" in rows[0] else None, complete)

@@ -23,13 +23,13 @@ def find(path: Path) -> Path | None:
     return None
 
 
-def load(photos: Path, classes: tuple[str, ...] | None = None) -> Dataset:
+def load(photos: Path, classes: tuple[str, ...] | None = None, complete: bool = True) -> Dataset:
     """The labelled images of `Photos`; its ground-truth table, where it is there, must agree with the folders.
 
     Raises:
       InputError: as for class folders, or the table and the folders differ.
     """
-    labelled = folders.load(photos, classes or BACH_CLASSES)
+    labelled = folders.load(photos, classes or BACH_CLASSES, complete)
     table = photos / GROUND_TRUTH
     if table.is_file():
         found = zip(labelled.paths, labelled.labels, strict=True)
