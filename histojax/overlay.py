@@ -7,7 +7,6 @@ glass, which is not scored, keeps the image's own colours.
 import datetime
 from pathlib import Path
 
-import jinja2
 import matplotlib
 import numpy as np
 from markupsafe import Markup
@@ -15,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from histojax import gallery, maps
 from histojax.maps import Map
-from histojax.report.page import TEMPLATES
+from histojax.report.page import TEMPLATES, environment
 
 COLOURS = (np.asarray(matplotlib.colormaps["viridis"].colors) * 255).round().astype(np.uint8)  # Of 0 to 1, [256, 3].
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # Knows most alphabets, and microns.
@@ -158,19 +157,16 @@ def page(shown: Map, drawn: dict[str, np.ndarray], untrained: bool, made: dateti
       untrained: whether the encoders' weights are random, which is said first of all.
       made: when.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("heatmap.html").render(
-        shown=shown,
-        image=gallery.thumbnail(shown.thumbnail, max(shown.thumbnail.shape)),
-        pictures={name: gallery.thumbnail(picture, max(picture.shape)) for name, picture in drawn.items()},
-        areas=maps.areas(shown),
-        untrained=untrained,
-        made=made.strftime("%Y-%m-%d %H:%M"),
-        style=Markup((TEMPLATES / "style.css").read_text()),
+    return (
+        environment()
+        .get_template("heatmap.html")
+        .render(
+            shown=shown,
+            image=gallery.thumbnail(shown.thumbnail, max(shown.thumbnail.shape)),
+            pictures={name: gallery.thumbnail(picture, max(picture.shape)) for name, picture in drawn.items()},
+            areas=maps.areas(shown),
+            untrained=untrained,
+            made=made.strftime("%Y-%m-%d %H:%M"),
+            style=Markup((TEMPLATES / "style.css").read_text()),
+        )
     )

@@ -16,6 +16,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # One for pytest-xdist's work
     os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
+import logging
 from pathlib import Path
 
 import jax
@@ -44,6 +45,18 @@ def narrow_vgg():
     """VGG-16 with six channels a layer, for a module of tests of what goes on around a network."""
     with narrow.vgg():
         yield
+
+
+@pytest.fixture
+def notices():
+    """What absl logs while a test runs."""
+    records = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())
+    logger = logging.getLogger("absl")
+    logger.addHandler(handler)
+    yield records
+    logger.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

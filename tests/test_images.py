@@ -1,6 +1,5 @@
 """Every kind of image file that is read is read exactly; every other kind is refused by name."""
 
-import logging
 import struct
 import zlib
 from pathlib import Path
@@ -40,18 +39,6 @@ def test_png_is_read_exactly_and_jpeg_nearly(tmp_path):
     smooth = np.broadcast_to(np.linspace(0, 255, 90)[None, :, None], (70, 90, 3)).astype(np.uint8)
     read = images.read(write(tmp_path / "a.JPG", smooth, quality=95, format="JPEG"))
     assert np.abs(read.astype(int) - smooth).max() <= 4
-
-
-@pytest.fixture
-def notices():
-    """What absl logs while a test runs."""
-    records = []
-    handler = logging.Handler()
-    handler.emit = lambda record: records.append(record.getMessage())
-    logger = logging.getLogger("absl")
-    logger.addHandler(handler)
-    yield records
-    logger.removeHandler(handler)
 
 
 def test_grey_becomes_three_channels_with_a_notice(tmp_path, notices):

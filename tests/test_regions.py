@@ -1,6 +1,5 @@
 """A field read in pieces is the field read whole, within memory; its pixels' size is believed where it can be."""
 
-import logging
 import struct
 import subprocess
 import sys
@@ -35,18 +34,6 @@ def kinds(tmp_path_factory) -> Path:
     Image.fromarray(RGB).quantize(64).save(folder / "palette.png")
     tifffile.imwrite(folder / "tiles.tif", RGB, **TILED)
     return folder
-
-
-@pytest.fixture
-def notices():
-    """What absl logs while a test runs."""
-    records = []
-    handler = logging.Handler()
-    handler.emit = lambda record: records.append(record.getMessage())
-    logger = logging.getLogger("absl")
-    logger.addHandler(handler)
-    yield records
-    logger.removeHandler(handler)
 
 
 @pytest.mark.parametrize("name", ["rgb.png", "rgb.jpg", "rgba.png", "palette.png", "tiles.tif"])

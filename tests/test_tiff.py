@@ -1,6 +1,5 @@
 """A TIFF of any layout read by windows is the TIFF read whole; what is damaged or cannot be is refused by name."""
 
-import logging
 import struct
 import time
 from concurrent import futures
@@ -67,18 +66,6 @@ def kinds(tmp_path_factory) -> Path:
     for name, write in KINDS.items():
         write(folder / name)
     return folder
-
-
-@pytest.fixture
-def notices():
-    """What absl logs while a test runs."""
-    records = []
-    handler = logging.Handler()
-    handler.emit = lambda record: records.append(record.getMessage())
-    logger = logging.getLogger("absl")
-    logger.addHandler(handler)
-    yield records
-    logger.removeHandler(handler)
 
 
 @pytest.mark.parametrize("name", KINDS)

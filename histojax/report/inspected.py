@@ -7,14 +7,13 @@ import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 from markupsafe import Markup
 
 from histojax import files
 from histojax.findings import PROBLEM, Finding, count
 from histojax.inspection import Inspection
 from histojax.looks import Look
-from histojax.report.page import TEMPLATES
+from histojax.report.page import TEMPLATES, environment
 from histojax.suggestion import shown
 
 PAGE, NUMBERS, TABLE = "inspection.html", "inspection.json", "images.csv"
@@ -214,35 +213,32 @@ def beside(inspection: Inspection, finding: Finding) -> list[Shown]:
 
 def page(inspection: Inspection, made: datetime.datetime) -> str:
     """One HTML file with its style, script and pictures inside."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     subject = inspection.subject
-    return environment.get_template("inspected.html").render(
-        inspection=inspection,
-        name=inspection.name,
-        summary=summary(inspection),
-        cards={
-            "images": len(subject.looks),
-            "that can be used": len(subject.usable()),
-            "classes": len(inspection.classes) or "–",
-            "groups": len(set(subject.groups) - {""}) if subject.groups else "–",
-        },
-        pictures=[beside(inspection, finding) for finding in inspection.findings],
-        most=DETAILED,
-        paired=PAIRED,
-        by_class=class_counts(inspection),
-        groups=groups_table(inspection),
-        sizes=size_counts(subject.looks),
-        mpps=mpp_counts(subject.looks),
-        views=", ".join(view.name for view in inspection.extraction.views),
-        sheet=sheet(inspection),
-        commands=[map(shlex.quote, shlex.split(command)) for command in inspection.commands],
-        made=made.strftime("%Y-%m-%d %H:%M"),
-        style=Markup((TEMPLATES / "style.css").read_text()),
-        script=Markup((TEMPLATES / "script.js").read_text()),
+    return (
+        environment()
+        .get_template("inspected.html")
+        .render(
+            inspection=inspection,
+            name=inspection.name,
+            summary=summary(inspection),
+            cards={
+                "images": len(subject.looks),
+                "that can be used": len(subject.usable()),
+                "classes": len(inspection.classes) or "–",
+                "groups": len(set(subject.groups) - {""}) if subject.groups else "–",
+            },
+            pictures=[beside(inspection, finding) for finding in inspection.findings],
+            most=DETAILED,
+            paired=PAIRED,
+            by_class=class_counts(inspection),
+            groups=groups_table(inspection),
+            sizes=size_counts(subject.looks),
+            mpps=mpp_counts(subject.looks),
+            views=", ".join(view.name for view in inspection.extraction.views),
+            sheet=sheet(inspection),
+            commands=[map(shlex.quote, shlex.split(command)) for command in inspection.commands],
+            made=made.strftime("%Y-%m-%d %H:%M"),
+            style=Markup((TEMPLATES / "style.css").read_text()),
+            script=Markup((TEMPLATES / "script.js").read_text()),
+        )
     )

@@ -25,6 +25,17 @@ CURVES = {
 }
 
 
+def environment() -> jinja2.Environment:
+    """What fills in the house's templates: everything is escaped, nothing may be missing."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
 def render(
     evaluation: Evaluation, note: str, untrained: str, rows: list[Row], drawn: dict[str, Any], shown: Pictures,
     stain: Stain | None, commands: list[Command], with_published: bool, made: datetime.datetime,
@@ -49,15 +60,9 @@ def render(
         if not name.endswith("confusion")  # It is a table there.
     }
     common, own = content.protocols(evaluation.ensemble)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {"content": content, "formats": formats, "statistics": statistics}
-    return environment.get_template("report.html").render(
+    filled = environment()
+    filled.globals |= {"content": content, "formats": formats, "statistics": statistics}
+    return filled.get_template("report.html").render(
         evaluation=evaluation,
         ensemble=evaluation.ensemble,
         folds=evaluation.folds,
