@@ -33,6 +33,7 @@ flags.define_data()
 flags.define_path("out", "Folder to write everything to.")
 flags.define_positive()
 flags.define_protocol("extraction", "boosting")
+flags.define_mpp()
 flags.define_computing()
 
 
@@ -49,7 +50,7 @@ def main() -> None:
     # Before the long work, for it may be refused.
     split = folds.load_or_make(out / "exact" / "models" / ensembles.FOLDS, dataset, boosting.folds, boosting.fold_seed)
     folds.save(split, out / "shared" / "models" / ensembles.FOLDS)
-    how = flags.computing()
+    how = flags.computing() | {"mpp": flags.FLAGS.mpp}
     for mode, own in zip(modes, ({}, {"crops_per_step": None, "pooling": "xla"}), strict=True):
         describe(dataset.paths, mode, out / mode.crop_mode / "descriptors", how | own)
     judged = [cases(out / mode.crop_mode, split, mode, boosting, dataset.groups, positive) for mode in modes]

@@ -29,6 +29,7 @@ flags.define_data(required=False)
 flags.define_path("images", "Folder of unlabelled images, to be described in place of --data.", required=False)
 flags.define_path("descriptors", "Folder to write descriptors to.")
 flags.define_protocol("extraction")
+flags.define_mpp()
 flags.define_computing()
 flags.define_processes()
 flags.define_bool("dry_run", "Measure for a minute, tell what the run would take, and write no descriptors.")
@@ -39,7 +40,7 @@ def main() -> None:
     paths = images()
     extraction = flags.protocol("extraction").extraction
     arguments = (paths, extraction, flags.path("descriptors"))
-    computing = flags.computing() | flags.processes()
+    computing = flags.computing() | flags.processes() | {"mpp": flags.FLAGS.mpp}
     if flags.FLAGS.dry_run:
         print(estimate.run(*arguments, **computing).text())
         return

@@ -23,6 +23,7 @@ flags.define_data()
 flags.define_folds()
 flags.define_path("models", "Folder to write folds and models to.")
 flags.define_protocol("extraction", "finetune")
+flags.define_mpp()
 flags.define_weights()
 flags.define_bool("keep_checkpoints", "Keep the last checkpoint of finished models.")
 
@@ -32,12 +33,12 @@ def main() -> None:
     extraction, chosen, models = protocol.extraction, protocol.finetune, flags.path("models")
     flags.refuse_inside_data("models")
     dataset = flags.dataset()
-    finetune.check(dataset.paths, extraction)
+    finetune.check(dataset.paths, extraction, flags.FLAGS.mpp)
     require_writable(models)
     split = flags.split(models, dataset, chosen.folds, chosen.fold_seed)
     trained = finetune.train(
         dataset, models, split, extraction, chosen,
-        cache=flags.path("weights_cache"), weights_dir=flags.path("weights_dir"),
+        cache=flags.path("weights_cache"), weights_dir=flags.path("weights_dir"), mpp=flags.FLAGS.mpp,
         keep_checkpoints=flags.FLAGS.keep_checkpoints,
     )  # fmt: skip
     count = len(extraction.configurations) * chosen.seeds * split.count

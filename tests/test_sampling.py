@@ -1,6 +1,7 @@
 """Images of another pixel size are resampled when they are read, and their descriptors say so."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from histojax import extract, store
 from histojax.errors import InputError
 from histojax.sampling import AS_THEY_ARE, Sampling
 from tests import samples
+from tests.running import run
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,19 @@ def test_the_users_word_goes_before_the_files(folder):
     assert Sampling(0.84, 0.42).size(folder / "silent.png") == (160, 200)
     with pytest.raises(InputError, match="does not say its pixel size, which --target_mpp needs: pass --mpp"):
         Sampling(0.84).size(folder / "silent.png")
+
+
+def test_the_script_takes_a_target_and_the_users_word(folder, tmp_path, narrow_vgg):
+    (tmp_path / "in").mkdir()
+    shutil.copy(folder / "silent.png", tmp_path / "in")
+    small = ["--weights=random", "--encoders=VGG", "--views=0.5-48", "--augmentations=1", "--crops=1"]
+    given = [f"--images={tmp_path / 'in'}", f"--descriptors={tmp_path / 'out'}", *small, "--target_mpp=0.84"]
+    done = run("extract", *given)
+    assert done.returncode == 1
+    assert "pass --mpp" in done.stderr
+    done = run("extract", *given, "--mpp=0.5")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "stain_qc.csv").read_text().strip().endswith("@0.5um")
 
 
 def test_descriptors_are_of_the_resampled_image_and_of_no_other(folder, tmp_path):
