@@ -200,7 +200,7 @@ def write(path: Path, bundle: Bundle, models: Path, card: str, weights: Mapping[
     Raises:
       InputError: the protocol of its descriptors is not known, so that nobody could describe images for it.
     """
-    bundle.extraction  # noqa: B018 - refuses what nobody could use.
+    extraction = bundle.extraction
     description = {
         "classes": bundle.classes,
         "positive": bundle.positive,
@@ -210,7 +210,7 @@ def write(path: Path, bundle: Bundle, models: Path, card: str, weights: Mapping[
         "sensitivity": bundle.doubt.sensitivity,
         "made_with": bundle.made_with,
         "about": bundle.about | {"histojax": __version__},
-        "weights": {name: encoder_sha256(bundle, name) for name in bundle.extraction.encoders},
+        "weights": {name: encoder_sha256(bundle, name) for name in extraction.encoders},
         "weights_in_file": sorted(weights),
         "temperature": bundle.temperature,
         "operating_point": bundle.threshold,

@@ -167,6 +167,9 @@ class Wishes:
     largest_set: int | None = None
 
 
+USUAL = Wishes()
+
+
 def judge(
     doubt: Doubt,
     names: Sequence[str],
@@ -174,7 +177,7 @@ def judge(
     scores: Scores,
     means: Mapping[str, np.ndarray],
     stain: store.StainQC,
-    wishes: Wishes = Wishes(),  # noqa: B008
+    wishes: Wishes = USUAL,
 ) -> list[Prediction]:
     """What is said of N images.
 

@@ -46,8 +46,11 @@ class Wishes:
     mpp: float | None = None
 
 
+USUAL = Wishes()
+
+
 def of(
-    bundle: Bundle, source: Path | np.ndarray, wishes: Wishes = Wishes(), *, name: str | None = None,  # noqa: B008
+    bundle: Bundle, source: Path | np.ndarray, wishes: Wishes = USUAL, *, name: str | None = None,
     opened: Opened | None = None, **computing: Any,
 ) -> Map:  # fmt: skip
     """The heat map of one image.
@@ -167,7 +170,7 @@ class Outcome:
 
 
 def run(
-    bundle: Bundle, paths: Sequence[Path], out: Path, wishes: Wishes = Wishes(), *, strict: bool = False,  # noqa: B008
+    bundle: Bundle, paths: Sequence[Path], out: Path, wishes: Wishes = USUAL, *, strict: bool = False,
     opened: Opened | None = None, **computing: Any,
 ) -> Outcome:  # fmt: skip
     """Heat maps of images, each in a folder of its name below `out`; what is there already is not made again.

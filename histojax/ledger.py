@@ -54,16 +54,17 @@ class Ledger:
     What an earlier run with the same models and wishes left is kept; what another left is made anew.
     """
 
-    def __init__(self, bundle: Bundle, out: Path, wishes: Wishes, truth: Mapping[str, Truth] = {}):  # noqa: B006
-        self.bundle, self.out, self.wishes, self.truth = bundle, out, wishes, truth
+    def __init__(self, bundle: Bundle, out: Path, wishes: Wishes, truth: Mapping[str, Truth] | None = None):
+        self.bundle, self.out, self.wishes, self.truth = bundle, out, wishes, truth or {}
         self.weights = provenance.weights(bundle.made_with.values())
         made_with = {"models": bundle.identity, "wishes": dataclasses.asdict(wishes)}
         same = (out / RUN).exists() and files.read_json(out / RUN, ()) == made_with
-        self.found = answers.read_lines(out / answers.LINES) if same else []
+        earlier = answers.read_lines(out / answers.LINES) if same else []
+        self.found = {prediction.image: (prediction, digest) for prediction, digest in earlier}
         files.write_json(out / RUN, made_with)
 
     def __enter__(self) -> "Ledger":
-        self.rewrite(self.found)
+        self.rewrite(self.found.values())
         self.lines = (self.out / answers.LINES).open("a", encoding="utf-8")
         self.table = (self.out / answers.TABLE).open("a", encoding="utf-8", newline="")
         return self
@@ -86,12 +87,11 @@ class Ledger:
 
     def knows(self, image: str, digest: str) -> bool:
         """Whether an image was predicted already, from the very same file."""
-        return any(each.image == image and known == digest for each, known in self.found)
+        return image in self.found and self.found[image][1] == digest
 
     def add(self, prediction: Prediction, digest: str) -> None:
-        """Adds a prediction to both files, at once."""
-        self.found = [each for each in self.found if each[0].image != prediction.image]  # Of another file.
-        self.found.append((prediction, digest))
+        """Adds a prediction to both files, at once, in place of one of another file of that name."""
+        self.found[prediction.image] = prediction, digest
         self.lines.write(answers.line(prediction, digest))
         self.table.write(answers.as_csv([self.row(prediction)]))
         self.lines.flush()
@@ -104,7 +104,7 @@ class Ledger:
           InputError: no image could be predicted.
         """
         files.write_csv(self.out / FAILURES, sorted(failed.items()), ("image", "cause"))
-        ordered = sorted((each for each in self.found if each[0].image in wanted), key=lambda each: each[0].image)
+        ordered = [self.found[image] for image in sorted(wanted & self.found.keys())]
         if not ordered:
             first = next(iter(failed.values()))
             raise InputError(f"none of {len(failed)} images could be predicted; the first: {first}")

@@ -7,6 +7,7 @@ OUT/predictions.csv and others    see `ledger`
 OUT/descriptors                   of the images, and stain_qc.csv
 """
 
+import collections
 import concurrent.futures
 import queue
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from histojax import conformal, doubt, files, scoring, store
 from histojax.answers import Truth
 from histojax.bundle import Bundle
 from histojax.datasets import Dataset
-from histojax.doubt import Prediction, Wishes
+from histojax.doubt import USUAL, Prediction, Wishes
 from histojax.errors import InputError
 from histojax.ledger import Ledger, Outcome
 
@@ -37,7 +38,7 @@ def run(
     out: Path,
     *,
     descriptors: Path | None = None,
-    wishes: Wishes = Wishes(),  # noqa: B008
+    wishes: Wishes = USUAL,
     mpp: float | None = None,
     strict: bool = False,
     truth: Mapping[str, Truth] | None = None,
@@ -77,14 +78,14 @@ def run(
         failed[as_text(path.name)] = str(error)
         left_out.add(path.stem)
 
-    with Ledger(bundle, out, wishes, truth or {}) as ledger:
+    with Ledger(bundle, out, wishes, truth) as ledger:
         with Scorer(bundle, descriptors, wishes, ledger) as scorer:
             listener = extract.Listener(done=scorer.add, failed=refuse)
             extract.describe(paths, opened, descriptors, mpp, listener=listener)
         return ledger.finish({path.stem for path in paths} - left_out, failed)
 
 
-def of_descriptors(bundle: Bundle, descriptors: Path, out: Path, wishes: Wishes = Wishes()) -> Outcome:  # noqa: B008
+def of_descriptors(bundle: Bundle, descriptors: Path, out: Path, wishes: Wishes = USUAL) -> Outcome:
     """Predicts every image that has descriptors in a folder.
 
     Raises:
@@ -96,13 +97,15 @@ def of_descriptors(bundle: Bundle, descriptors: Path, out: Path, wishes: Wishes 
         raise InputError(f"{descriptors} holds no descriptors of {bundle.configurations[0]}: pass --images")
     scoring.check_made_with(bundle.made_with, descriptors)
     files.require_writable(out)
-    stain = store.read_stain_qc(descriptors)
+    rows = collections.defaultdict(dict)  # Of stain_qc.csv, by image.
+    for key, row in store.read_stain_qc(descriptors).items():
+        rows[key[0]][key] = row
     with Ledger(bundle, out, wishes) as ledger:
-        for batch in batches(names):
-            digests = {name: digest_of(stain, name) for name in batch}
-            if todo := [name for name in batch if not ledger.knows(name, digests[name])]:
-                for prediction in predict(bundle, descriptors, todo, todo, stain, wishes):
-                    ledger.add(prediction, digests[prediction.image])
+        todo = [name for name in names if not ledger.knows(name, digest_of(rows[name], name))]
+        for batch in batches(todo):
+            stain = {key: row for name in batch for key, row in rows[name].items()}
+            for prediction in predict(bundle, descriptors, batch, batch, stain, wishes):
+                ledger.add(prediction, digest_of(stain, prediction.image))
         return ledger.finish(set(names), {})
 
 
