@@ -44,6 +44,8 @@ def test_bad_images_and_names_are_refused(model, tmp_path):
         model.predict(np.zeros((4, 4, 3)))
     with pytest.raises(InputError, match="smaller than the 32 px crop"):
         model.predict(np.zeros((40, 40, 3), np.uint8))
+    with pytest.raises(InputError, match="smaller than the 32 px crop"):  # One of several is not left out in silence.
+        model.predict([np.full((104, 120, 3), 200, np.uint8), np.zeros((40, 40, 3), np.uint8)])
     with pytest.raises(InputError, match="2 names for 1 arrays"):
         model.predict([np.zeros((40, 40, 3), np.uint8)], names=["a", "b"])
     with pytest.raises(InputError, match="there is no image"):

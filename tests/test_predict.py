@@ -170,6 +170,11 @@ def test_an_image_that_changed_is_refused_and_not_answered_from_memory(made, ope
     assert set(outcome.failed) == {"test0.tif"}
     assert list(table(tmp_path / "out")) == list(lines(tmp_path / "out")) == ["test1", "test2"]
     assert "test0" not in (tmp_path / "out" / "submission.csv").read_text()
+    shutil.copy(new[2], paths[1])  # Another one, and a folder that knows nothing of either.
+    predict.run(made, paths, tmp_path / "out", descriptors=tmp_path / "anew", wishes=WISHES, opened=opened)
+    predict.run(made, paths, tmp_path / "fresh", wishes=WISHES, opened=opened)
+    assert lines(tmp_path / "out") == lines(tmp_path / "fresh")
+    assert len(lines(tmp_path / "out")) == 3
 
 
 def test_a_name_that_is_no_text_is_listed_and_stops_nothing(made, opened, new, tmp_path):
@@ -256,6 +261,7 @@ def test_an_error_of_scoring_is_raised_and_not_taken_for_an_images(made, opened,
         raise InputError("the models are broken")
 
     monkeypatch.setattr(doubt, "judge", broken)
-    with pytest.raises(InputError, match="the models are broken"):
-        predict.run(made, new, tmp_path, opened=opened)
+    for number in (3, 1):  # Before the last image is described, and after it.
+        with pytest.raises(InputError, match="the models are broken"):
+            predict.run(made, new[:number], tmp_path, opened=opened)
     assert not (tmp_path / "submission.csv").exists()
