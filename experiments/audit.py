@@ -22,12 +22,13 @@ from pathlib import Path
 import numpy as np
 
 from experiments import flags
-from histojax import audit, duplicates, ensembles, files, folds, gallery, images
+from histojax import audit, duplicates, ensembles, folds, gallery, images
 from histojax.datasets import Dataset
 from histojax.duplicates import Found
 from histojax.errors import InputError
-from histojax.files import require_writable
 from histojax.folds import Folds
+from histojax.utils import files
+from histojax.utils.files import require_writable
 
 SHOWN = 200  # Most pairs in duplicates.html.
 LISTED = 10  # Most pairs in the printed text.

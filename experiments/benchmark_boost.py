@@ -27,7 +27,7 @@ from experiments import flags
 from histojax import boost, ensembles, folds, store
 from histojax.config import BACH_CLASSES, Boosting
 from histojax.folds import Folds
-from histojax.progress import duration
+from histojax.utils.progress import duration
 
 absl_flags.DEFINE_integer("images", 400, "Images; a tenth is held out.", lower_bound=80)
 absl_flags.DEFINE_integer("augmentations", 50, "Rows of an image.", lower_bound=1)

@@ -10,7 +10,8 @@ from their seed. No image and no name is in it. FILE.md, beside it, is the model
 """
 
 from experiments import flags
-from histojax import bundle, files, model_card
+from histojax import bundle, model_card
+from histojax.utils import files
 
 flags.define_path("models", "Folder of models, as experiments.train or experiments.probe writes it.")
 flags.define_path("descriptors", "Folder of the training images' descriptors, which new images are compared with.")

@@ -17,8 +17,8 @@ from experiments import flags
 from histojax import cases, comparison, ensembles, evaluation, metrics
 from histojax.cases import Cases
 from histojax.errors import InputError
-from histojax.files import as_path, require_writable
 from histojax.report import compared
+from histojax.utils.files import as_path, require_writable
 
 flags.define_list("runs", "NAME=PATH of each run, the first to compare the others with.", required=True)
 flags.define_path("out", "Folder to write to.")

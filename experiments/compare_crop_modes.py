@@ -25,9 +25,9 @@ from histojax import boost, datasets, ensembles, evaluation, folds, metrics, pro
 from histojax.cases import Cases
 from histojax.config import CROP_MODES, Boosting, Extraction
 from histojax.errors import InputError
-from histojax.files import require_writable
 from histojax.folds import Folds
 from histojax.report import crop_modes
+from histojax.utils.files import require_writable
 
 flags.define_data()
 flags.define_path("out", "Folder to write everything to.")

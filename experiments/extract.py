@@ -23,7 +23,7 @@ from experiments import flags
 from histojax import datasets, estimate, extract
 from histojax.datasets import prepared
 from histojax.errors import InputError
-from histojax.progress import duration
+from histojax.utils.progress import duration
 
 flags.define_data(required=False)
 flags.define_path("images", "Folder of unlabelled images, to be described in place of --data.", required=False)

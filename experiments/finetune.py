@@ -17,7 +17,7 @@ Training runs on one device, and is a task for an accelerator. The rate and the 
 
 from experiments import flags
 from histojax import finetune
-from histojax.files import require_writable
+from histojax.utils.files import require_writable
 
 flags.define_data()
 flags.define_folds()

@@ -12,7 +12,7 @@ from absl import app, flags, logging
 from histojax import config
 from histojax.config import PRESETS, Protocol, View
 from histojax.errors import InputError
-from histojax.files import as_path, is_local
+from histojax.utils.files import as_path, is_local
 
 if TYPE_CHECKING:
     from histojax.bundle import Bundle

@@ -20,8 +20,8 @@ from absl import logging
 from experiments import flags
 from histojax import inspection
 from histojax.errors import InputError
-from histojax.files import require_writable
 from histojax.report import inspected
+from histojax.utils.files import require_writable
 
 flags.define_data(required=False)
 flags.define_protocol("extraction")

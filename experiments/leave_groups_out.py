@@ -17,7 +17,7 @@ Time: as experiments.train, as many times as there are parts.
 from experiments import flags
 from histojax import boost, transfer, transfer_report
 from histojax.errors import InputError
-from histojax.files import require_writable
+from histojax.utils.files import require_writable
 
 flags.define_data()
 flags.define_groups()

@@ -16,7 +16,7 @@ Time on two cores: 180 models of 58 images x 4 augmentations took 12 s linear, 3
 
 from experiments import flags
 from histojax import devices, probe
-from histojax.files import require_writable
+from histojax.utils.files import require_writable
 
 flags.define_data()
 flags.define_folds()

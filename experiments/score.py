@@ -16,8 +16,8 @@ import dataclasses
 
 from experiments import flags
 from histojax import cases, judgement, metrics
-from histojax.files import require_writable
 from histojax.report import statistics
+from histojax.utils.files import require_writable
 
 flags.define_path("scores", "CSV table of predictions, a row an image.")
 flags.define_path("out", "Folder to write to.")

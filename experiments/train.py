@@ -20,7 +20,7 @@ and the time left are shown.
 
 from experiments import flags
 from histojax import boost, boost_cluster
-from histojax.files import require_writable
+from histojax.utils.files import require_writable
 
 flags.define_data()
 flags.define_folds()

@@ -15,9 +15,9 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from histojax import files
 from histojax.doubt import Prediction
 from histojax.errors import InputError
+from histojax.utils import files
 
 TABLE, LINES = "predictions.csv", "predictions.jsonl"
 SUBMISSION, WITH_PROBABILITIES = "submission.csv", "submission_probabilities.csv"

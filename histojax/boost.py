@@ -22,11 +22,12 @@ from typing import Any
 import lightgbm as lgb
 import numpy as np
 
-from histojax import ensembles, files
+from histojax import ensembles
 from histojax.config import Boosting
 from histojax.errors import InputError
 from histojax.folds import Folds
-from histojax.progress import Progress
+from histojax.utils import files
+from histojax.utils.progress import Progress
 
 SHARED = ".shared"  # A configuration's descriptors in one array, and the bins of its folds, while training runs.
 

@@ -22,7 +22,7 @@ from histojax import boost, ensembles
 from histojax.config import Boosting
 from histojax.errors import InputError
 from histojax.folds import Folds
-from histojax.progress import Progress
+from histojax.utils.progress import Progress
 
 if TYPE_CHECKING:
     from distributed import Client, Future

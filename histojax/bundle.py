@@ -23,13 +23,14 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from histojax import __version__, calibration, doubt, ensembles, files, metrics, operating, scoring, sealed, store
+from histojax import __version__, calibration, doubt, ensembles, metrics, operating, scoring, store
 from histojax.config import Extraction, View
 from histojax.doubt import Doubt
 from histojax.ensembles import Ensemble
 from histojax.errors import InputError
 from histojax.scoring import Committee
 from histojax.typicality import Typical
+from histojax.utils import archive, files
 
 KIND = "histojax bundle"
 VERSION = 1
@@ -228,7 +229,7 @@ def write(path: Path, bundle: Bundle, models: Path, card: str, weights: Mapping[
         ):
             parts[f"models/{name}"] = models / name
     parts |= {f"weights/{name}.npz": npz(flat) for name, flat in weights.items()}
-    return sealed.write(path, KIND, VERSION, parts)
+    return archive.write(path, KIND, VERSION, parts)
 
 
 def encoder_sha256(bundle: Bundle, encoder: str) -> str:
@@ -251,11 +252,11 @@ def load(path: Path) -> Bundle:
     Raises:
       InputError: it is no bundle, of another version, altered, cut short, or lacks a part.
     """
-    with sealed.opened(path, KIND, VERSION) as part:
+    with archive.opened(path, KIND, VERSION) as part:
         found = files.parse_json(part(ABOUT), f"{ABOUT} of {path}", KEYS)
         classes, positive = tuple(found["classes"]), tuple(found["positive"])
         made_with = found["made_with"]
-        names = sealed.names(path)
+        names = archive.names(path)
         typical = Typical.from_arrays(arrays(part(TYPICAL), path, TYPICAL)) if TYPICAL in names else None
         kept = arrays(part(OUT_OF_FOLD), path, OUT_OF_FOLD)
         weights = {
@@ -275,7 +276,7 @@ def load(path: Path) -> Bundle:
         doubt=doubt.of_arrays(kept, classes, positive, found["sensitivity"], typical),
         about=found["about"],
         weights=weights,
-        identity=sealed.sealed_with(path),
+        identity=archive.sealed_with(path),
     )
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from histojax import files
 from histojax.config import BACH_CLASSES
 from histojax.errors import InputError
+from histojax.utils import files
 
 TOLERANCE = 1e-3  # By which a row of probabilities, mostly printed with few digits, may miss 1.
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import jax
 from absl import logging
 
-from histojax import files
 from histojax.errors import InputError
+from histojax.utils import files
 
 REMEMBERED = "work_per_step.json"
 MOST_CPU_DEVICES = 8

@@ -14,7 +14,7 @@ from histojax.config import Extraction, View
 from histojax.core import Plan, Pooled
 from histojax.encoders import Encoder, Variables
 from histojax.errors import InputError
-from histojax.progress import Progress
+from histojax.utils.progress import Progress
 
 # The most crops, or whole images in crop mode shared, that one device takes at a time; memory may allow fewer. A CPU
 # gains nothing from more.

@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from histojax import files, store
 from histojax import folds as splits
+from histojax import store
 from histojax.config import in_order
 from histojax.errors import InputError
 from histojax.folds import Folds
+from histojax.utils import files
 
 MANIFEST = "manifest.json"
 FOLDS = "folds.csv"

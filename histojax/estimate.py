@@ -12,8 +12,8 @@ import jax
 from histojax import crops, engine, extract, opening, store
 from histojax.config import Extraction
 from histojax.padded import bucket, common_canvas, read_padded, scaled
-from histojax.progress import duration
 from histojax.sampling import Sampling
+from histojax.utils.progress import duration
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,15 +16,16 @@ import jax
 import numpy as np
 from absl import logging
 
-from histojax import core, crops, engine, feeding, opening, stain, store
+from histojax import core, crops, engine, opening, stain, store
 from histojax.config import Extraction, View
 from histojax.engine import Engine
 from histojax.errors import InputError
-from histojax.files import require_writable
 from histojax.opening import Opened
 from histojax.padded import Padded, common_canvas, digest, read_padded, scaled, scales
-from histojax.progress import Progress
 from histojax.sampling import Sampling
+from histojax.utils import prefetch
+from histojax.utils.files import require_writable
+from histojax.utils.progress import Progress
 
 DECODED_AHEAD, DECODERS = 4, 4
 WRITTEN_BEHIND = 2
@@ -180,12 +181,12 @@ def describe_all(work: "Work", sampling: Sampling) -> tuple[int, float]:
     """Describes the images that lack something; how many, and seconds that the device waited for decoding."""
     extraction, described, waited = work.opened.extraction, 0, 0.0
     views = sum(len(views) for pairs in work.lacking.values() for _, views in passes(pairs, extraction))
-    decoded = feeding.ahead(functools.partial(decode, sampling), work.lacking, DECODED_AHEAD, DECODERS)
+    decoded = prefetch.ahead(functools.partial(decode, sampling), work.lacking, DECODED_AHEAD, DECODERS)
     try:
         with (
             contextlib.closing(decoded),
             Progress("extract", views * extraction.augmentations * extraction.crops, "crops") as bar,
-            feeding.Behind(WRITTEN_BEHIND) as behind,
+            prefetch.Behind(WRITTEN_BEHIND) as behind,
         ):
             for i, path in enumerate(work.lacking):
                 asked = time.monotonic()
@@ -298,7 +299,7 @@ def prepare(
     return *core.prepare(machine.replicate(image.rgb), *sizes, scale=scale, canvas=canvas), small
 
 
-def describe_image(work: Work, image: Padded, behind: feeding.Behind, bar: Progress) -> None:
+def describe_image(work: Work, image: Padded, behind: prefetch.Behind, bar: Progress) -> None:
     """Describes one image for the (encoder, view) pairs it lacks; its results are fetched and written behind."""
     extraction, machine, lacking = work.opened.extraction, work.opened.machine, work.lacking[image.path]
     key = machine.replicate(crops.image_key(extraction.seed, image.path.stem))

@@ -31,9 +31,9 @@ from histojax.encoders import Variables
 from histojax.errors import InputError
 from histojax.folds import Folds
 from histojax.opening import Loaded
-from histojax.progress import Progress
 from histojax.sampling import Sampling
 from histojax.tuning import Batch, Tree, Tuning
+from histojax.utils.progress import Progress
 
 LEARNER = "finetuned"
 CHECKPOINTS = ".checkpoints"

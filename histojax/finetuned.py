@@ -15,13 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from histojax import crops, extract, feeding, tuning, weights
+from histojax import crops, extract, tuning, weights
 from histojax.config import View
 from histojax.encoders import Variables
 from histojax.errors import InputError
 from histojax.padded import common_canvas, read_padded, scaled
 from histojax.sampling import AS_THEY_ARE, Sampling
 from histojax.tuning import Tree, Tuning
+from histojax.utils import prefetch
 
 
 class Images(NamedTuple):
@@ -37,7 +38,7 @@ def read_images(paths: Sequence[Path], view: View, sampling: Sampling = AS_THEY_
     scale = view.scale
     canvas = common_canvas([sampling.size(path) for path in paths], [view])[scale]
     pixels, sizes = np.empty((len(paths), 3, *canvas), np.uint8), np.empty((len(paths), 2), np.int32)
-    decoded = feeding.ahead(
+    decoded = prefetch.ahead(
         functools.partial(read_padded, sampling=sampling), paths, extract.DECODED_AHEAD, extract.DECODERS
     )
     for i, image in enumerate(decoded):

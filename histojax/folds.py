@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from histojax import files
 from histojax.datasets import Dataset
 from histojax.errors import InputError
+from histojax.utils import files
 
 COLUMNS = ("image", "label", "fold")
 GROUP = "group"

@@ -17,12 +17,13 @@ from absl import logging
 from PIL import Image
 from scipy import ndimage
 
-from histojax import calibration, files, mosaic, overlay, predict, regions, store, survey
+from histojax import calibration, mosaic, overlay, predict, regions, store, survey
 from histojax.bundle import Bundle
 from histojax.errors import InputError
 from histojax.maps import Map, regions_of
 from histojax.opening import Opened
 from histojax.survey import Grid
+from histojax.utils import files
 from histojax.windows import OFFSETS
 
 THUMBNAIL = 1200  # Longest side of what the map is laid over, px.

@@ -12,8 +12,8 @@ import numpy as np
 from absl import logging
 from PIL import Image, UnidentifiedImageError
 
-from histojax import files
 from histojax.errors import InputError
+from histojax.utils import files
 
 FORMATS = ("TIFF", "PNG", "JPEG")
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")

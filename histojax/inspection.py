@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from histojax import files, findings, images, looks, suggestion
+from histojax import findings, images, looks, suggestion
 from histojax.config import Extraction
 from histojax.datasets import Dataset, groups
 from histojax.errors import InputError
 from histojax.findings import PROBLEM, Finding, Subject
 from histojax.listing import Listing, class_names, list_images
-from histojax.progress import Progress
 from histojax.suggestion import Suggestion
+from histojax.utils import files
+from histojax.utils.progress import Progress
 
 WORKERS = 4
 

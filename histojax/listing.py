@@ -8,10 +8,11 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from histojax import datasets, files, findings, images
+from histojax import datasets, findings, images
 from histojax.datasets import bach, dataset, tables
 from histojax.errors import InputError
 from histojax.findings import NOTE, PROBLEM, Finding
+from histojax.utils import files
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from histojax import bundle, files, predict
+from histojax import bundle, predict
 from histojax.bundle import Bundle
 from histojax.datasets import gathering
 from histojax.doubt import Prediction, Wishes
 from histojax.errors import InputError
+from histojax.utils import files
 
 if TYPE_CHECKING:
     from histojax.maps import Map

@@ -16,12 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from histojax import borders, crops, feeding, padded, regions, survey, windows
+from histojax import borders, crops, padded, regions, survey, windows
 from histojax.config import Extraction, View
 from histojax.errors import InputError
 from histojax.opening import Loaded, Opened
-from histojax.progress import Progress
 from histojax.survey import Axis, Grid, Survey
+from histojax.utils import prefetch
+from histojax.utils.progress import Progress
 from histojax.windows import OFFSETS
 
 # Side of the square that a network sees at a time, and how much of it on each side is seen and not kept, px at the
@@ -197,7 +198,7 @@ def strips(
         corner = tuple(axis.own * i - work.halo for axis, i in zip(work.axes, place, strict=True))
         return survey.tile(field, work.found.scale, corner, sides)
 
-    ahead = feeding.ahead(read, map(tuple, np.argwhere(work.wanted).tolist()), depth=1, threads=1)
+    ahead = prefetch.ahead(read, map(tuple, np.argwhere(work.wanted).tolist()), depth=1, threads=1)
     for i in range(len(work.wanted)):
         strip = np.zeros((rows, len(gains), work.cells[1], work.each.encoder.width), np.float32)
         columns_wanted = np.flatnonzero(work.wanted[i])

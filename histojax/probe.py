@@ -29,7 +29,7 @@ from histojax.config import Probe
 from histojax.errors import InputError
 from histojax.fitting import Fitted, Model
 from histojax.folds import Folds
-from histojax.progress import Progress
+from histojax.utils.progress import Progress
 
 # What a model in training has in memory at once, a bound: arrays of the size of its batches, of its weights, and of
 # one number a row.

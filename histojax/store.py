@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from histojax import __version__, files
+from histojax import __version__
 from histojax.config import in_order
 from histojax.errors import InputError
+from histojax.utils import files
 
 MANIFEST = "manifest.json"
 STAIN_QC = "stain_qc.csv"

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from histojax import ensembles, files, scoring, store
+from histojax import ensembles, scoring, store
 from histojax.cases import Cases
 from histojax.datasets import Dataset
 from histojax.ensembles import Ensemble
 from histojax.errors import InputError
-from histojax.progress import Progress
+from histojax.utils import files
+from histojax.utils.progress import Progress
 
 TABLE = "test.csv"
 

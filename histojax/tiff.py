@@ -17,8 +17,9 @@ import tifffile
 from absl import logging
 from PIL import Image
 
-from histojax import files, images
+from histojax import images
 from histojax.errors import InputError
+from histojax.utils import files
 
 # Top, left, height and width, which must lie within, to uint8 RGB [height, width, 3].
 Window = Callable[[int, int, int, int], np.ndarray]

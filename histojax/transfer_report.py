@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from histojax import answers, files, provenance, transfer
+from histojax import answers, provenance, transfer
 from histojax.config import Boosting
 from histojax.doubt import Prediction
 from histojax.intervals import DRAWS
 from histojax.transfer import Figure, Key, Transferred
+from histojax.utils import files
 
 PREDICTIONS, SUMMARY = "predictions.csv", "summary"
 OVERALL = {

@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from histojax import download, encoders, files
+from histojax import encoders
 from histojax.encoders import Encoder, Variables
 from histojax.errors import InputError
+from histojax.utils import download, files
 
 Flat = dict[str, np.ndarray]
 KerasFile = dict[str, dict[str, np.ndarray]]  # {layer: {dataset: array}} in the file's order.

@@ -8,9 +8,10 @@ import shutil
 import numpy as np
 import pytest
 
-from histojax import bundle, doubt, model_card, opening, predict, sealed, store, weights
+from histojax import bundle, doubt, model_card, opening, predict, store, weights
 from histojax.doubt import Wishes
 from histojax.errors import InputError
+from histojax.utils import archive
 from tests import samples
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
@@ -36,10 +37,10 @@ def predictions(of, trained):
 
 def repacked(path, folder, change):
     """The bundle with other parts, sealed as if it had been written so."""
-    with sealed.opened(path, bundle.KIND, bundle.VERSION) as part:
-        parts = {name: part(name) for name in sealed.names(path)}
+    with archive.opened(path, bundle.KIND, bundle.VERSION) as part:
+        parts = {name: part(name) for name in archive.names(path)}
     change(parts)
-    sealed.write(folder / "other", bundle.KIND, bundle.VERSION, parts)
+    archive.write(folder / "other", bundle.KIND, bundle.VERSION, parts)
     return folder / "other"
 
 
@@ -52,7 +53,7 @@ def test_a_bundle_predicts_what_its_ensemble_does(made, packed, trained, tmp_pat
     assert found.threshold == made.threshold
     for one, other in zip(predictions(made, trained), predictions(found, trained), strict=True):
         assert one == other
-    assert found.identity == sealed.seal(packed) != made.identity
+    assert found.identity == archive.seal(packed) != made.identity
 
 
 def test_models_that_learned_nothing_are_told_of(trained, made, monkeypatch, caplog):
@@ -65,11 +66,11 @@ def test_models_that_learned_nothing_are_told_of(trained, made, monkeypatch, cap
 
 def test_nothing_in_it_names_an_image_or_a_group(made, packed, trained):
     names = [path.stem for path in (trained / "images").rglob("*.png")]
-    with sealed.opened(packed, bundle.KIND, bundle.VERSION) as part:
-        for name in sealed.names(packed):
+    with archive.opened(packed, bundle.KIND, bundle.VERSION) as part:
+        for name in archive.names(packed):
             assert not any(image.encode() in part(name) for image in names), name
-    assert {"bundle.json", "MODEL_CARD.md", "out_of_fold.npz", "typical.npz"} <= set(sealed.names(packed))
-    assert sum(name.startswith("models/") for name in sealed.names(packed)) == 12
+    assert {"bundle.json", "MODEL_CARD.md", "out_of_fold.npz", "typical.npz"} <= set(archive.names(packed))
+    assert sum(name.startswith("models/") for name in archive.names(packed)) == 12
 
 
 def test_the_card_says_what_it_is_not_for_and_what_is_known(made):

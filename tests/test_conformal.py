@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from histojax import conformal, files
+from histojax import conformal
 from histojax.cases import Cases
 from histojax.errors import InputError
+from histojax.utils import files
 
 SURE = 1e-4  # Chance by which a simulation may miss its bound.
 

@@ -22,8 +22,8 @@ from histojax.config import Extraction, Finetune, View
 from histojax.datasets import Dataset
 from histojax.errors import InputError
 from histojax.padded import read_padded, scaled
-from histojax.progress import Progress
 from histojax.tuning import Batch, Tuning
+from histojax.utils.progress import Progress
 from tests import samples
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")

@@ -10,8 +10,9 @@ from etils.epath import backend
 from fsspec.registry import _registry, known_implementations
 from PIL import Image
 
-from histojax import datasets, files, folds, images, store
+from histojax import datasets, folds, images, store
 from histojax.errors import InputError
+from histojax.utils import files
 
 RGB = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 DESCRIPTORS = np.random.default_rng(1).normal(size=(3, 5)).astype(np.float32)

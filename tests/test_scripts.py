@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from histojax import encoders, stain, weights
-from histojax.files import write_csv
+from histojax.utils.files import write_csv
 from tests.running import run
 
 ROOT = Path(__file__).parents[1]

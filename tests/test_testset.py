@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from histojax import boost, ensembles, evaluation, files, folds, scoring, store, testset
+from histojax import boost, ensembles, evaluation, folds, scoring, store, testset
 from histojax.config import Boosting
 from histojax.errors import InputError
 from histojax.folds import Folds
 from histojax.testset import TestSet
+from histojax.utils import files
 from tests import samples
 
 CLASSES, A, WIDTHS = ("a", "b", "c"), 2, {"ResNet-0.5-400": 6, "VGG-0.5-400": 5}

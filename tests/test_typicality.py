@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from histojax import extract, files, stain, store, typicality
+from histojax import extract, stain, store, typicality
 from histojax.config import Extraction, View
 from histojax.errors import InputError
 from histojax.folds import Folds
+from histojax.utils import files
 from tests import samples
 
 PROTOCOL = Extraction(encoders=("VGG",), views=(View(1.0, 48),), augmentations=1, crops=2, weights="random")

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from histojax import download, encoders, extract, files, weights
+from histojax import encoders, extract, weights
 from histojax.config import Extraction, View
 from histojax.errors import InputError
+from histojax.utils import download, files
 from tests.parity import keras_models
 
 

@@ -4,9 +4,10 @@ import collections
 import dataclasses
 from pathlib import Path
 
-from histojax import files, images
+from histojax import images
 from histojax.config import BACH_CLASSES
 from histojax.errors import InputError
+from histojax.utils import files
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from absl import logging
 
-from histojax import files
 from histojax.config import BACH_CLASSES
 from histojax.datasets import dataset
 from histojax.datasets.dataset import Dataset
 from histojax.errors import InputError
+from histojax.utils import files
 
 
 def class_folders(root: Path) -> list[Path]:

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from histojax import files, images
+from histojax import images
 from histojax.datasets.dataset import images_in, refuse_duplicates
 from histojax.errors import InputError
+from histojax.utils import files
 
 LISTS = (".txt", ".csv")
 

@@ -16,9 +16,10 @@ from typing import Any
 
 from absl import logging
 
-from histojax import files, images
+from histojax import images
 from histojax.datasets.dataset import Dataset
 from histojax.errors import InputError
+from histojax.utils import files
 
 # What a header of groups says. `id` is one only as a word of its own.
 GROUP_HEADER = re.compile(r"patient|slide|case|group|subject|(?<![a-z])id(?![a-z])", re.IGNORECASE)

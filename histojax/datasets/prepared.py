@@ -18,11 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from histojax import files, images
+from histojax import images
 from histojax.datasets import dataset, tables
 from histojax.datasets.dataset import Dataset
 from histojax.errors import InputError
-from histojax.progress import Progress
+from histojax.utils import files
+from histojax.utils.progress import Progress
 
 # Features that name an image, and those that tell its group: the first of each that is there and fits is taken.
 NAMES = ("name", "id", "image_id", "filename", "file_name")

@@ -16,7 +16,7 @@ from skimage.draw import polygon
 
 from histojax.config import BACH_CLASSES as CLASSES
 from histojax.errors import InputError
-from histojax.files import read_csv, replacing, write_csv
+from histojax.utils.files import read_csv, replacing, write_csv
 
 COLUMNS = ("image", "label")  # Of the truth.
 PREFIXES = dict(zip(CLASSES, ("n", "b", "is", "iv"), strict=True))

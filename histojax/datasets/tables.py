@@ -5,10 +5,11 @@ import csv
 import os
 from pathlib import Path
 
-from histojax import files, images
+from histojax import images
 from histojax.datasets import dataset, groups
 from histojax.datasets.dataset import Dataset
 from histojax.errors import InputError
+from histojax.utils import files
 
 
 def read_rows(table: Path) -> list[dict[str, str]]:

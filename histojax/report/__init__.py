@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from histojax import audit, duplicates, ensembles, evaluation, files, metrics, operating, provenance
+from histojax import audit, duplicates, ensembles, evaluation, metrics, operating, provenance
 from histojax.datasets import bach
 from histojax.evaluation import Evaluation
 from histojax.intervals import DRAWS
 from histojax.report import again, content, figures, page, pictures, published, statistics, tables
 from histojax.report.pictures import Pictures
+from histojax.utils import files
 
 
 def evaluate(

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from histojax import comparison, files, metrics
+from histojax import comparison, metrics
 from histojax.cases import Cases
 from histojax.comparison import Comparison, Difference
 from histojax.intervals import DRAWS
 from histojax.metrics import Key
+from histojax.utils import files
 
 SHOWN: tuple[Key, ...] = (("accuracy", ""), ("carcinoma_auc", ""), ("log_loss", ""))
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from histojax import files, metrics, store
+from histojax import metrics, store
 from histojax.cases import Cases
 from histojax.ensembles import Ensemble
 from histojax.errors import InputError
 from histojax.judgement import Figure, Judgement
 from histojax.report import pictures, published
+from histojax.utils import files
 
 ANSWERS = ("accuracy", "balanced_accuracy", "macro_f1", "kappa", "quadratic_kappa")
 PROBABILITIES = ("macro_auc", "log_loss", "brier", "calibration_error")

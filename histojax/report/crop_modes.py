@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from histojax import files
 from histojax.cases import Cases
 from histojax.comparison import Difference, compare
 from histojax.intervals import DRAWS, SEED
+from histojax.utils import files
 
 FIGURES = (("accuracy", ""), ("carcinoma_auc", ""))
 WHOLE = "all"  # Stands for the whole descriptor, where it has several taps.

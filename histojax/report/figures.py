@@ -16,11 +16,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from histojax import files
 from histojax.ablation import Point, Without
 from histojax.calibration import Bin
 from histojax.judgement import GRID, Judgement
 from histojax.report import formats
+from histojax.utils import files
 
 INK, MUTED, LINE = "#1c2024", "#5c6670", "#c8ced4"
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#00795c", "#9c4f85"

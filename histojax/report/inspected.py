@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from histojax import files
 from histojax.findings import PROBLEM, Finding, count
 from histojax.inspection import Inspection
 from histojax.looks import Look
 from histojax.report.page import TEMPLATES, environment
 from histojax.suggestion import shown
+from histojax.utils import files
 
 PAGE, NUMBERS, TABLE = "inspection.html", "inspection.json", "images.csv"
 LISTED = 10  # Details of a finding in the text, at most; of files that cannot be used all are listed.

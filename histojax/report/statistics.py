@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from histojax import files
 from histojax.judgement import Figure, Judgement
 from histojax.report import figures, formats, tables
+from histojax.utils import files
 
 TEMPERED = "after temperature"
 COLUMNS = (

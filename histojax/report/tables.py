@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from histojax import files
 from histojax.folds import Folds
 from histojax.report import published
+from histojax.utils import files
 
 FUSION = "Model fusion"
 

@@ -6,10 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from histojax import comparison, files
+from histojax import comparison
 from histojax.cases import Cases
 from histojax.errors import InputError
 from histojax.report import compared
+from histojax.utils import files
 from tests.running import run
 
 

@@ -5,8 +5,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from histojax import sealed
 from histojax.errors import InputError
+from histojax.utils import archive
 
 KIND, VERSION = "test file", 3
 PARTS = {"a.json": b'{"a": 1}', "models/b.txt": b"tree\n" * 500, "c.npz": bytes(range(256)) * 4}
@@ -14,13 +14,13 @@ PARTS = {"a.json": b'{"a": 1}', "models/b.txt": b"tree\n" * 500, "c.npz": bytes(
 
 @pytest.fixture
 def path(tmp_path):
-    sealed.write(tmp_path / "file", KIND, VERSION, PARTS)
+    archive.write(tmp_path / "file", KIND, VERSION, PARTS)
     return tmp_path / "file"
 
 
 def read(path, kind=KIND, version=VERSION):
-    with sealed.opened(path, kind, version) as part:
-        return {name: part(name) for name in sealed.names(path)}
+    with archive.opened(path, kind, version) as part:
+        return {name: part(name) for name in archive.names(path)}
 
 
 def rewrite(path, change):
@@ -36,9 +36,9 @@ def rewrite(path, change):
 def test_parts_come_back_from_bytes_and_from_files(path, tmp_path):
     assert read(path) == PARTS
     (tmp_path / "part").write_bytes(PARTS["models/b.txt"])
-    seal = sealed.write(tmp_path / "other", KIND, VERSION, PARTS | {"models/b.txt": tmp_path / "part"})
+    seal = archive.write(tmp_path / "other", KIND, VERSION, PARTS | {"models/b.txt": tmp_path / "part"})
     assert (tmp_path / "other").read_bytes() == path.read_bytes()  # Equal parts, equal files, whenever written.
-    assert sealed.sealed_with(path) == seal == sealed.seal(path)
+    assert archive.sealed_with(path) == seal == archive.seal(path)
     assert zipfile.ZipFile(path).testzip() is None
 
 
@@ -97,5 +97,5 @@ def test_another_kind_another_version_and_no_such_file_are_refused(path, tmp_pat
         read(tmp_path / "none")
     with pytest.raises(InputError, match="is a folder"):
         read(tmp_path)
-    with sealed.opened(path, KIND, VERSION) as part, pytest.raises(InputError, match="has no part z"):
+    with archive.opened(path, KIND, VERSION) as part, pytest.raises(InputError, match="has no part z"):
         part("z")

@@ -11,8 +11,8 @@ import threading
 import numpy as np
 import pytest
 
-from histojax import download
 from histojax.errors import InputError
+from histojax.utils import download
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 3_000_000, dtype=np.uint8).tobytes()
 MD5 = hashlib.md5(CONTENT).hexdigest()

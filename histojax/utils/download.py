@@ -8,7 +8,7 @@ import urllib.request
 from pathlib import Path
 
 from histojax.errors import InputError
-from histojax.progress import Progress
+from histojax.utils.progress import Progress
 
 CHUNK = 1 << 20
 TIMEOUT_S = 60

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from histojax import feeding
+from histojax.utils import prefetch
 
 
 def test_results_come_in_order_whatever_takes_long():
@@ -13,13 +13,13 @@ def test_results_come_in_order_whatever_takes_long():
         time.sleep(0.02 * (i % 3))
         return i * i
 
-    assert list(feeding.ahead(slow, range(12), depth=4, threads=3)) == [i * i for i in range(12)]
-    assert list(feeding.ahead(slow, [], depth=4, threads=3)) == []
+    assert list(prefetch.ahead(slow, range(12), depth=4, threads=3)) == [i * i for i in range(12)]
+    assert list(prefetch.ahead(slow, [], depth=4, threads=3)) == []
 
 
 def test_no_more_than_the_depth_is_worked_on_ahead():
     started = []
-    results = feeding.ahead(started.append, range(100), depth=3, threads=2)
+    results = prefetch.ahead(started.append, range(100), depth=3, threads=2)
     for taken in range(1, 20):
         next(results)
         time.sleep(0.002)
@@ -30,7 +30,7 @@ def test_no_more_than_the_depth_is_worked_on_ahead():
 
 
 def test_it_works_ahead_while_the_last_result_is_used():
-    results = feeding.ahead(lambda i: time.sleep(0.05), range(4), depth=4, threads=4)
+    results = prefetch.ahead(lambda i: time.sleep(0.05), range(4), depth=4, threads=4)
     next(results)
     time.sleep(0.4)
     start = time.monotonic()
@@ -39,7 +39,7 @@ def test_it_works_ahead_while_the_last_result_is_used():
 
 
 def test_an_error_comes_in_its_turn():
-    results = feeding.ahead(lambda i: 1 / (i - 2), range(5), depth=4, threads=2)
+    results = prefetch.ahead(lambda i: 1 / (i - 2), range(5), depth=4, threads=2)
     assert [next(results), next(results)] == [-0.5, -1.0]
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -47,7 +47,7 @@ def test_an_error_comes_in_its_turn():
 
 def test_what_is_put_behind_is_done_in_order_and_before_the_end():
     done = []
-    with feeding.Behind(depth=2) as behind:
+    with prefetch.Behind(depth=2) as behind:
         for i in range(8):
             behind.do(lambda i=i: (time.sleep(0.005), done.append(i)))
     assert done == list(range(8))
@@ -55,7 +55,7 @@ def test_what_is_put_behind_is_done_in_order_and_before_the_end():
 
 def test_a_full_queue_waits():
     gate = threading.Event()
-    with feeding.Behind(depth=1) as behind:
+    with prefetch.Behind(depth=1) as behind:
         behind.do(gate.wait)
         threading.Timer(0.1, gate.set).start()
         start = time.monotonic()
@@ -69,7 +69,7 @@ def fail() -> None:
 
 
 def put_behind(depth: int, done: list, after: type[Exception] | None = None) -> None:
-    with feeding.Behind(depth) as behind:
+    with prefetch.Behind(depth) as behind:
         behind.do(fail if after is None else lambda: (time.sleep(0.05), done.append("written")))
         done.append("went on")
         if after is not None:

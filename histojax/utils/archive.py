@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from histojax import files
 from histojax.errors import InputError
+from histojax.utils import files
 
 CONTENTS = "contents.json"
 SEAL = 64  # Characters of a SHA-256 in hexadecimal.
