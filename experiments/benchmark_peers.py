@@ -35,9 +35,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments import flags
 from experiments.peers import preprocessing_numpy
-from histojax import core, devices, encoders, engine, images, stain, weights
+from histojax import core, devices, encoders, engine, images, weights
 from histojax.datasets import synthetic
 from histojax.errors import InputError
+from histojax.ops import stain
 from histojax.utils import files
 
 # What must be importable for a peer to run.

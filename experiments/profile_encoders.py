@@ -24,11 +24,12 @@ import numpy as np
 from absl import flags as absl_flags
 
 from experiments import flags
-from histojax import core, crops, encoders, engine, extract, opening, profiling, roofline, weights
+from histojax import core, encoders, engine, extract, opening, profiling, roofline, weights
 from histojax.config import CROP_MODES, PRECISIONS, Extraction
 from histojax.datasets import synthetic
 from histojax.engine import Engine
 from histojax.errors import InputError
+from histojax.ops import crops
 from histojax.padded import Padded, bucket, scaled
 from histojax.utils import files
 

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from histojax import core, crops, pooling, stain, windows
+from histojax import core, windows
 from histojax.config import View
 from histojax.encoders import Encoder, Variables
+from histojax.ops import crops, pooling, stain
 from histojax.survey import CELL, Axis, Grid
 from histojax.windows import Stains
 

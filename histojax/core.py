@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from histojax import crops, pooling, pooling_kernel, resize, stain
 from histojax.config import Extraction, View
 from histojax.encoders import Encoder, Tap, Variables
+from histojax.ops import crops, pooling, pooling_pallas, resize, stain
 
 AXIS = "work"
 Pooled = dict[str, jax.Array]
@@ -190,7 +190,7 @@ def pooled_by_kernel(plan: Plan, variables: Variables, images: jax.Array) -> jax
         own = maps[tap.layer]
         own = own[:, : tap.cells(own.shape[1]), : tap.cells(own.shape[2])]
         by_augmentation = own.reshape(-1, plan.extraction.crops, *own.shape[1:])
-        return pooling_kernel.pool(by_augmentation, plan.extraction.p, interpret=interpret)
+        return pooling_pallas.pool(by_augmentation, plan.extraction.p, interpret=interpret)
 
     with jax.named_scope("pooling kernel"):
         return jnp.concatenate([pool(tap) for tap in plan.encoder.outputs], axis=-1)

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from histojax import core, crops, devices, operations
+from histojax import core, devices
 from histojax.config import Extraction, View
 from histojax.core import Plan, Pooled
 from histojax.encoders import Encoder, Variables
 from histojax.errors import InputError
+from histojax.ops import crops, flops
 from histojax.utils.progress import Progress
 
 # The most crops, or whole images in crop mode shared, that one device takes at a time; memory may allow fewer. A CPU
@@ -118,7 +119,7 @@ class Engine:
         per_call = -(-extraction.augmentations // count) * count if self.platform == "accelerator" else 1
         per_call = max(per_call, count if mode == "shared" or self.kernel else 1)
         if per_step is None:
-            each = operations.most_held(layers(encoder, variables, extraction, views, canvas))
+            each = flops.most_held(layers(encoder, variables, extraction, views, canvas))
             # Twice: the compiler keeps layouts and workspaces beside input and output.
             fitting = devices.memory(self.mesh.devices.flat) // (2 * each)
             per_step = count * max(1, min(MOST[mode][self.platform], fitting))
@@ -148,10 +149,10 @@ class Engine:
 
 def layers(
     encoder: Encoder, variables: Variables, extraction: Extraction, views: tuple[View, ...], canvas: tuple[int, int]
-) -> tuple[operations.Layer, ...]:
+) -> tuple[flops.Layer, ...]:
     """The encoder's layers on one crop, or on one whole image in crop mode shared."""
     shape = canvas if extraction.crop_mode == "shared" else (views[0].crop_size,) * 2
-    return operations.layers(encoder.maps, variables, jax.ShapeDtypeStruct((1, *shape, 3), jnp.float32))
+    return flops.layers(encoder.maps, variables, jax.ShapeDtypeStruct((1, *shape, 3), jnp.float32))
 
 
 def describe(

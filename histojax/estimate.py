@@ -9,8 +9,9 @@ from typing import Any
 
 import jax
 
-from histojax import crops, engine, extract, opening, store
+from histojax import engine, extract, opening, store
 from histojax.config import Extraction
+from histojax.ops import crops
 from histojax.padded import bucket, common_canvas, read_padded, scaled
 from histojax.sampling import Sampling
 from histojax.utils.progress import duration

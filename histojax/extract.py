@@ -16,11 +16,12 @@ import jax
 import numpy as np
 from absl import logging
 
-from histojax import core, crops, engine, opening, stain, store
+from histojax import core, engine, opening, store
 from histojax.config import Extraction, View
 from histojax.engine import Engine
 from histojax.errors import InputError
 from histojax.opening import Opened
+from histojax.ops import crops, stain
 from histojax.padded import Padded, common_canvas, digest, read_padded, scaled, scales
 from histojax.sampling import Sampling
 from histojax.utils import prefetch

@@ -209,7 +209,7 @@ def pixel_sizes(subject: Subject, target_mpp: float) -> list[Finding]:
 
 def tissue(subject: Subject) -> list[Finding]:
     """Blank fields, and others whose stains cannot be told apart."""
-    from histojax import stain  # Here alone: it brings jax.
+    from histojax.ops import stain  # Here alone: it brings jax.
 
     blank, plain = {}, {}
     for i in subject.seen():
@@ -250,7 +250,7 @@ def colours(subject: Subject) -> list[Finding]:
 
 def judged(subject: Subject) -> list[int]:
     """Places of the images with enough tissue to judge colour and focus by."""
-    from histojax import stain
+    from histojax.ops import stain
 
     return [i for i in subject.seen() if subject.looks[i].measures.tissue >= stain.LEAST_TISSUE]
 

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from histojax import crops, extract, tuning, weights
+from histojax import extract, tuning, weights
 from histojax.config import View
 from histojax.encoders import Variables
 from histojax.errors import InputError
+from histojax.ops import crops
 from histojax.padded import common_canvas, read_padded, scaled
 from histojax.sampling import AS_THEY_ARE, Sampling
 from histojax.tuning import Tree, Tuning

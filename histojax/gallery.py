@@ -69,7 +69,7 @@ def pipeline(path: Path, protocols: list[dict[str, Any]]) -> list[Picture]:
     # Here alone: a report is written where there is no jax, without these pictures.
     import jax.numpy as jnp
 
-    from histojax import crops, resize, stain
+    from histojax.ops import crops, resize, stain
 
     first = protocols[0]
     rgb = images.read(path)

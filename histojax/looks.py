@@ -120,7 +120,7 @@ def measures(small: np.ndarray, window: np.ndarray, sha256: str) -> Measures:
 
 def stained(small: np.ndarray) -> tuple[float, int, float | None]:
     """Share of tissue, status and angle of the stain step, by the step itself. One program for all sizes: padded."""
-    from histojax import stain  # Here alone: it brings jax.
+    from histojax.ops import stain  # Here alone: it brings jax.
 
     height, width = small.shape[:2]
     rgb = np.pad(small, ((0, SIDE - height), (0, SIDE - width), (0, 0)))
@@ -140,7 +140,7 @@ def white(small: np.ndarray) -> tuple[float, float, float]:
 
 def absorbed(small: np.ndarray) -> tuple[float, float, float] | None:
     """Shares of the channels in the mean optical density of what the stain step counts as tissue."""
-    from histojax import stain
+    from histojax.ops import stain
 
     density = -np.log((small.reshape(-1, 3).astype(np.float32) + 1) / stain.WHITE)
     tissue = (density >= stain.BETA).all(axis=1)

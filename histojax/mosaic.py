@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from histojax import borders, crops, padded, regions, survey, windows
+from histojax import borders, padded, regions, survey, windows
 from histojax.config import Extraction, View
 from histojax.errors import InputError
 from histojax.opening import Loaded, Opened
+from histojax.ops import crops
 from histojax.survey import Axis, Grid, Survey
 from histojax.utils import prefetch
 from histojax.utils.progress import Progress

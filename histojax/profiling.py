@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from histojax import core, crops, engine, extract, operations, pooling, resize, stain, store
+from histojax import core, engine, extract, store
 from histojax.config import Extraction, View
 from histojax.encoders import Encoder, Variables
 from histojax.encoders.precision import PRECISIONS
 from histojax.engine import Engine
 from histojax.opening import Loaded
+from histojax.ops import crops, flops, pooling, resize, stain
 from histojax.padded import Padded, read_padded, scaled, scales
 
 REPEATS = 5
@@ -136,7 +137,7 @@ def rows(
             crops_done = program.plan.per_call * extraction.crops * len(views)
             passes = program.plan.per_call if extraction.crop_mode == "shared" else crops_done
             layers = engine.layers(each.encoder, each.variables, extraction, views, size)
-            done = operations.total(layers) * passes
+            done = flops.total(layers) * passes
             least = sum(layer.seconds(peaks.operations, peaks.bytes) for layer in layers) * passes
             rate = crops_done / taken
             yield Row(
@@ -144,7 +145,7 @@ def rows(
                 program.plan.per_step, program.seconds, rate,
                 rate / (extraction.augmentations * extraction.crops * len(views)), done / taken,
                 done / taken / peaks.operations, least / taken,
-                operations.total(layers) / sum(layer.bytes for layer in layers), program.bytes,
+                flops.total(layers) / sum(layer.bytes for layer in layers), program.bytes,
                 errors(each, unfolded[each.encoder.name], density, views[0], key, extraction),
             )  # fmt: skip
 

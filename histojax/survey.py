@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from histojax import padded, regions, stain, windows
+from histojax import padded, regions, windows
 from histojax.config import Extraction
+from histojax.ops import stain
 from histojax.sampling import Sampling, resampled
 
 TILE = 1024  # Side of what is looked through at a time, px at the scale.

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from histojax import core, pooling, resize, stain
+from histojax import core
 from histojax.encoders import Encoder, Variables
+from histojax.ops import pooling, resize, stain
 
 # Windows about a place, as offsets of their centres in crops, along each axis: nine of them, 1.5 crops together. The
 # models know p-norms over crops that differ, so one window would not do; and no two of the nine overlap by less than a

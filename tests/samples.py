@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from histojax import boost, datasets, ensembles, extract, folds, stain, store
+from histojax import boost, datasets, ensembles, extract, folds, store
 from histojax.cases import Cases
 from histojax.config import BACH_CLASSES, Boosting, Extraction, View
+from histojax.ops import stain
 
 SMALL = Extraction(
     encoders=("VGG",), views=(View(0.5, 48), View(1.0, 64)), augmentations=3, crops=3, weights="random", seed=4

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histojax import core, crops, encoders, engine, pooling, resize, stain, weights
+from histojax import core, encoders, engine, weights
 from histojax.config import Extraction, View
+from histojax.ops import crops, pooling, resize, stain
 from histojax.padded import bucket, scaled
 from tests.samples import tissue
 

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import bundle, core, crops, encoders, extract, opening, pooling, resize, stain, store, weights
+from histojax import bundle, core, encoders, extract, opening, store, weights
 from histojax.config import Extraction, View
 from histojax.errors import InputError
+from histojax.ops import crops, pooling, resize, stain
 from histojax.padded import bucket
 from tests.running import run
 from tests.samples import SMALL, tissue

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import core, crops, encoders, ensembles, finetune, finetuned, folds, stain, tuning, weights
+from histojax import core, encoders, ensembles, finetune, finetuned, folds, tuning, weights
 from histojax.config import Extraction, Finetune, View
 from histojax.datasets import Dataset
 from histojax.errors import InputError
+from histojax.ops import crops, stain
 from histojax.padded import read_padded, scaled
 from histojax.tuning import Batch, Tuning
 from histojax.utils.progress import Progress

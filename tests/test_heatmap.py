@@ -13,13 +13,14 @@ import pytest
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
-from histojax import boost, borders, encoders, heatmap, mosaic, opening, regions, resize, stain, survey, windows
+from histojax import boost, borders, encoders, heatmap, mosaic, opening, regions, survey, windows
 from histojax.config import Boosting, Extraction, View
 from histojax.datasets import synthetic
 from histojax.encoders import CAFFE, Encoder, Tap
 from histojax.errors import InputError
 from histojax.heatmap import Wishes
 from histojax.opening import Loaded
+from histojax.ops import resize, stain
 from histojax.survey import Grid
 from tests import samples
 

@@ -9,12 +9,13 @@ import pytest
 import tifffile
 from PIL import Image, ImageFilter
 
-from histojax import findings, inspection, looks, stain
+from histojax import findings, inspection, looks
 from histojax.config import Extraction, View
 from histojax.datasets import synthetic
 from histojax.errors import InputError
 from histojax.findings import NOTE, PROBLEM, Subject
 from histojax.looks import Look, Measures
+from histojax.ops import stain
 from tests import samples
 
 SMALL = Extraction(views=(View(0.5, 64),))

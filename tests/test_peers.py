@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from experiments.peers import keras_models, preprocessing_numpy
-from histojax import encoders, stain, weights
+from histojax import encoders, weights
 from histojax.datasets import synthetic
+from histojax.ops import stain
 from tests.running import run
 
 needs_torch = pytest.mark.skipif(

@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from histojax import extract, stain, store, typicality
+from histojax import extract, store, typicality
 from histojax.config import Extraction, View
 from histojax.errors import InputError
 from histojax.folds import Folds
+from histojax.ops import stain
 from histojax.utils import files
 from tests import samples
 

@@ -14,9 +14,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from histojax import pooling
 from histojax.encoders import folding, inception_v3, resnet50, vgg16
 from histojax.encoders.precision import PRECISIONS
+from histojax.ops import pooling
 
 Variables = dict[str, Any]
 

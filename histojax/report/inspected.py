@@ -177,7 +177,7 @@ def rows(inspection: Inspection) -> list[list[Any]]:
 
 def measured(look: Look) -> list[Any]:
     """The measures of an image, as cells; empty ones where it has none."""
-    from histojax import stain  # Here alone: it brings jax.
+    from histojax.ops import stain  # Here alone: it brings jax.
 
     each = look.measures
     if each is None:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import datasets, stain
+from histojax import datasets
 from histojax.datasets import synthetic
 from histojax.errors import InputError
+from histojax.ops import stain
 
 
 @pytest.fixture(scope="module", params=synthetic.CLASSES)

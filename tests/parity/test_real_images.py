@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from histojax import images, resize, stain
+from histojax import images
+from histojax.ops import resize, stain
 from tests import references
 
 GAINS = [(0.7, 1.3), (1.3, 0.7), (0.93, 1.08)]

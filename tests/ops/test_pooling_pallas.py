@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType, Mesh, PartitionSpec
 
-from histojax import pooling, pooling_kernel
+from histojax.ops import pooling, pooling_pallas
 from tests import references
 
 FIXED = [1.0, 2.0, 3.0, 7.5, np.inf]
@@ -21,7 +21,7 @@ def drawn(shape: tuple[int, ...], dtype: str = "float32", seed: int = 0) -> jax.
 
 
 def pool(maps: jax.Array, p: float) -> jax.Array:
-    return pooling_kernel.pool(maps, p, interpret=True)
+    return pooling_pallas.pool(maps, p, interpret=True)
 
 
 def expected(maps: jax.Array, p: float) -> np.ndarray:
@@ -46,7 +46,7 @@ def test_it_is_equation_1_and_what_xla_computes(shape, dtype, p):
 
 def test_a_map_of_several_tiles_is_averaged_whole():
     maps = drawn((1, 2, 70, 61, 8))
-    assert pooling_kernel.blocks(1, 70 * 61, 8, 4)[0] < 70 * 61
+    assert pooling_pallas.blocks(1, 70 * 61, 8, 4)[0] < 70 * 61
     np.testing.assert_allclose(pool(maps, 3), expected(maps, 3), rtol=1e-5)
 
 
@@ -127,7 +127,7 @@ def test_other_maps_are_refused(shape, dtype):
 @pytest.mark.parametrize("pixels", [1, 169, 40_000])
 def test_tiles_are_powers_of_two_that_fit_a_program(pixels, channels, itemsize):
     for augmentations in (1, 3, 60):
-        rows, columns, warps = pooling_kernel.blocks(augmentations, pixels, channels, itemsize)
+        rows, columns, warps = pooling_pallas.blocks(augmentations, pixels, channels, itemsize)
         assert all(number & (number - 1) == 0 for number in (rows, columns, warps))
         assert rows * columns <= 16384
         assert 1 <= warps <= 16
@@ -143,7 +143,7 @@ def test_it_lowers_to_one_triton_kernel_for_cuda(shape, p, dtype):
     # Newer versions of jax ask what the GPU is, and call the Triton backend deprecated.
     with jax.sharding.use_abstract_mesh(mesh), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The Pallas Triton backend is deprecated", DeprecationWarning)
-        traced = jax.jit(pooling_kernel.pool, static_argnums=1).trace(jax.ShapeDtypeStruct(shape, dtype), p)
+        traced = jax.jit(pooling_pallas.pool, static_argnums=1).trace(jax.ShapeDtypeStruct(shape, dtype), p)
         text = traced.lower(lowering_platforms=("cuda",)).as_text()
     assert text.count("@__gpu$xla.gpu.triton(") == 1
     others = [line for line in text.splitlines() if "stablehlo." in line and "stablehlo.reshape" not in line]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from histojax import crops
+from histojax.ops import crops
 
 # Every pixel of this image is different, so that a crop tells where it came from.
 IMAGE = np.arange(30 * 41 * 3, dtype=np.int32).reshape(30, 41, 3)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histojax import pooling
+from histojax.ops import pooling
 from tests import references
 
 FIXED = [1.0, 2.0, 3.0, 7.5, np.inf]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from histojax import resize
+from histojax.ops import resize
 from tests import references
 
 

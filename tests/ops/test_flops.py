@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from histojax import encoders, operations, weights
+from histojax import encoders, weights
+from histojax.ops import flops
 
 # shared/paper/protocol.md's table, by XLA's cost analysis, in 1e9.
 COUNTED = {
@@ -23,7 +24,7 @@ def test_one_convolution_by_hand():
             return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
     x, kernel = jnp.zeros((2, 10, 12, 3), jnp.bfloat16), jnp.zeros((3, 3, 3, 5), jnp.bfloat16)
-    (layer,) = operations.layers(jax.jit(function), x, kernel)
+    (layer,) = flops.layers(jax.jit(function), x, kernel)
     assert layer.name == "layer"
     assert layer.operations == 2 * (2 * 5 * 8 * 10) * (3 * 3 * 3)
     assert layer.bytes == 2 * (2 * 3 * 10 * 12 + 5 * 3 * 3 * 3 + 2 * 5 * 8 * 10)
@@ -38,9 +39,9 @@ def test_the_networks_operations_are_the_protocols(name):
     folded = encoder.fold(random(name, 0))
     for (height, width), expected in COUNTED[name].items():
         image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
-        counted = operations.layers(encoder.folded().maps, folded, image)
+        counted = flops.layers(encoder.folded().maps, folded, image)
         # XLA does not count what falls on the padding, and counts pooling: both some per cent at most.
-        assert operations.total(counted) / 1e9 == pytest.approx(expected, rel=0.04)
+        assert flops.total(counted) / 1e9 == pytest.approx(expected, rel=0.04)
         # Inception has 94, but the heads of a block's branches are one product.
         assert len(counted) == {"ResNet": 53, "Inception": 66, "VGG": 13}[name]
         assert len({layer.name for layer in counted}) == len(counted)

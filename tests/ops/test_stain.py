@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histojax import stain
+from histojax.ops import stain
 from tests import references
 
 REFERENCE = np.array(stain.REFERENCE_STAINS)
