@@ -22,11 +22,12 @@ from pathlib import Path
 import numpy as np
 
 from experiments import flags
-from histojax import audit, duplicates, ensembles, folds, gallery, images
+from histojax import audit, duplicates, ensembles, folds, gallery
 from histojax.datasets import Dataset
 from histojax.duplicates import Found
 from histojax.errors import InputError
 from histojax.folds import Folds
+from histojax.images import reader
 from histojax.utils import files
 from histojax.utils.files import require_writable
 
@@ -121,7 +122,7 @@ def page(found: tuple[Found, ...], split: Folds, dataset: Dataset) -> str:
 
 def picture(path: Path, turn: tuple[bool, int] = (False, 0)) -> str:
     """An image, turned, as HTML."""
-    planes = duplicates.turned(np.moveaxis(images.read(path), -1, 0), turn)
+    planes = duplicates.turned(np.moveaxis(reader.read(path), -1, 0), turn)
     uri = gallery.thumbnail(np.ascontiguousarray(np.moveaxis(planes, 0, -1)), side=320)
     return f'<img src="{uri}" alt="{html.escape(path.name)}" title="{html.escape(path.name)}">'
 

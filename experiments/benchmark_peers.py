@@ -35,9 +35,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments import flags
 from experiments.peers import preprocessing_numpy
-from histojax import core, devices, encoders, engine, images, weights
+from histojax import core, devices, encoders, engine, weights
 from histojax.datasets import synthetic
 from histojax.errors import InputError
+from histojax.images import reader
 from histojax.ops import stain
 from histojax.utils import files
 
@@ -292,7 +293,7 @@ def main() -> None:
     precisions = chosen("precisions", FLAGS.precisions or precisions, list(TOLERANCES))
     peers = FLAGS.peers or ["keras", "torch", *(["torch-compile"] if gpu else []), "ours"]
     peers = chosen("peers", peers + ["torchvision"] * FLAGS.torchvision, list(PEERS))
-    image = images.read(flags.path("image")) if flags.path("image") else tissue(768, 1024)
+    image = reader.read(flags.path("image")) if flags.path("image") else tissue(768, 1024)
     if flags.path("out"):
         files.require_writable(flags.path("out").parent)
     found = machine()

@@ -29,8 +29,8 @@ from histojax.config import CROP_MODES, PRECISIONS, Extraction
 from histojax.datasets import synthetic
 from histojax.engine import Engine
 from histojax.errors import InputError
+from histojax.images.padding import Padded, bucket, scaled
 from histojax.ops import crops
-from histojax.padded import Padded, bucket, scaled
 from histojax.utils import files
 
 FLAGS = absl_flags.FLAGS

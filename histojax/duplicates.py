@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 from scipy.fft import dctn
 
-from histojax import images
 from histojax.folds import Folds
+from histojax.images import reader
 
 SIDE = 32  # Of the thumbnail, px.
 FREQUENCIES = 8  # Along each side; all but the constant one count.
@@ -94,7 +94,7 @@ def read(paths: Sequence[Path]) -> Prints:
 
 def of_file(path: Path) -> tuple[str, np.ndarray]:
     """SHA-256 of the file, and the image's thumbnail."""
-    small = thumbnail(images.read(path))
+    small = thumbnail(reader.read(path))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest(), small
 

@@ -11,9 +11,9 @@ import jax
 
 from histojax import engine, extract, opening, store
 from histojax.config import Extraction
+from histojax.images.padding import bucket, common_canvas, read_padded, scaled
+from histojax.images.resampling import Sampling
 from histojax.ops import crops
-from histojax.padded import bucket, common_canvas, read_padded, scaled
-from histojax.sampling import Sampling
 from histojax.utils.progress import duration
 
 

@@ -20,10 +20,10 @@ from histojax import core, engine, opening, store
 from histojax.config import Extraction, View
 from histojax.engine import Engine
 from histojax.errors import InputError
+from histojax.images.padding import Padded, common_canvas, digest, read_padded, scaled, scales
+from histojax.images.resampling import Sampling
 from histojax.opening import Opened
 from histojax.ops import crops, stain
-from histojax.padded import Padded, common_canvas, digest, read_padded, scaled, scales
-from histojax.sampling import Sampling
 from histojax.utils import prefetch
 from histojax.utils.files import require_writable
 from histojax.utils.progress import Progress

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from histojax import duplicates, images
+from histojax import duplicates
 from histojax.config import View
+from histojax.images import reader
+from histojax.images.padding import scaled
+from histojax.images.resampling import SCALE_OF_TARGET, resampled
 from histojax.looks import Look
-from histojax.padded import scaled
-from histojax.sampling import SCALE_OF_TARGET, resampled
 from histojax.suggestion import PAPER_MPP, mixed, shown
 
 PROBLEM, NOTE = "problem", "note"
@@ -300,8 +301,8 @@ def forms(subject: Subject) -> list[Finding]:
         path, (form, mode) = subject.looks[i].path, subject.looks[i].form
         if FORMATS.get(path.suffix.lower(), form) != form:
             named[i] = f"it is {form}"
-        if mode in images.CONVERTED:
-            converted[i] = images.CONVERTED[mode]
+        if mode in reader.CONVERTED:
+            converted[i] = reader.CONVERTED[mode]
     return [
         *told(NOTE, "ending", "{} with an ending of another format; they are read all the same.", subject, named),
         *told(NOTE, "converted", "{} not plain RGB: converted when read.", subject, converted),

@@ -30,8 +30,8 @@ from histojax.datasets import Dataset
 from histojax.encoders import Variables
 from histojax.errors import InputError
 from histojax.folds import Folds
+from histojax.images.resampling import Sampling
 from histojax.opening import Loaded
-from histojax.sampling import Sampling
 from histojax.tuning import Batch, Tree, Tuning
 from histojax.utils.progress import Progress
 

@@ -19,9 +19,9 @@ from histojax import extract, tuning, weights
 from histojax.config import View
 from histojax.encoders import Variables
 from histojax.errors import InputError
+from histojax.images.padding import common_canvas, read_padded, scaled
+from histojax.images.resampling import AS_THEY_ARE, Sampling
 from histojax.ops import crops
-from histojax.padded import common_canvas, read_padded, scaled
-from histojax.sampling import AS_THEY_ARE, Sampling
 from histojax.tuning import Tree, Tuning
 from histojax.utils import prefetch
 

@@ -14,9 +14,9 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
-from histojax import images
 from histojax.config import Extraction
 from histojax.errors import InputError
+from histojax.images import reader
 
 SIDE, WIDE = 160, 220  # Longest side of a thumbnail and of a picture of the pipeline, px.
 QUALITY = 80
@@ -46,7 +46,7 @@ def thumbnails(paths: dict[str, Path]) -> dict[str, str]:
 
     def of_file(path: Path) -> str | None:
         try:
-            return thumbnail(images.read(path))
+            return thumbnail(reader.read(path))
         except InputError as error:
             logging.warning("no picture: %s", error)
             return None
@@ -72,7 +72,7 @@ def pipeline(path: Path, protocols: list[dict[str, Any]]) -> list[Picture]:
     from histojax.ops import crops, resize, stain
 
     first = protocols[0]
-    rgb = images.read(path)
+    rgb = reader.read(path)
     small = resize.downscale(jnp.asarray(rgb), first["scale"])
     normalized = stain.normalize(small)
     density, key = stain.density(normalized), crops.image_key(first["seed"], path.stem)

@@ -17,9 +17,10 @@ from absl import logging
 from PIL import Image
 from scipy import ndimage
 
-from histojax import calibration, mosaic, overlay, predict, regions, store, survey
+from histojax import calibration, mosaic, overlay, predict, store, survey
 from histojax.bundle import Bundle
 from histojax.errors import InputError
+from histojax.images import slide
 from histojax.maps import Map, regions_of
 from histojax.opening import Opened
 from histojax.survey import Grid
@@ -68,12 +69,12 @@ def of(
       InputError: the image cannot be read, or is smaller than a crop; or a wish makes no sense.
     """
     opened = opened or predict.open_encoders(bundle, **computing)
-    with regions.open_field(source) as field:
+    with slide.open_field(source) as field:
         name = name or (source.stem if isinstance(source, Path) else "field")
         return mapped(bundle, field, opened, settings(bundle, field, name, wishes))
 
 
-def settings(bundle: Bundle, field: regions.Field, name: str, wishes: Wishes) -> dict[str, Any]:
+def settings(bundle: Bundle, field: slide.Field, name: str, wishes: Wishes) -> dict[str, Any]:
     """All that decides a map beside the image's pixels: what grid.json says."""
     if not (wishes.stride is None or wishes.stride >= 1) or wishes.augmentations < 1 or not wishes.sigma >= 0:
         raise InputError(f"{wishes}: expected a stride and augmentations of at least 1, and a sigma of at least 0")
@@ -105,7 +106,7 @@ def settings(bundle: Bundle, field: regions.Field, name: str, wishes: Wishes) ->
     }
 
 
-def mapped(bundle: Bundle, field: regions.Field, opened: Opened, made_with: dict[str, Any]) -> Map:
+def mapped(bundle: Bundle, field: slide.Field, opened: Opened, made_with: dict[str, Any]) -> Map:
     """The map of an open field, by the settings given."""
     name, stride, mpp = made_with["image"], made_with["stride_px"], made_with["mpp"]
     seen, factor = survey.at_target(field, bundle.extraction, mpp)
@@ -191,7 +192,7 @@ def run(
     for path in paths:
         folder = out / path.stem
         try:
-            with regions.open_field(path) as field:
+            with slide.open_field(path) as field:
                 wanted = settings(bundle, field, path.stem, wishes) | {"file_sha256": store.sha256(path)}
                 if is_done(folder, wanted):
                     before.append(path.name)

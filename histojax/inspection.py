@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from histojax import findings, images, looks, suggestion
+from histojax import findings, looks, suggestion
 from histojax.config import Extraction
 from histojax.datasets import Dataset, groups
 from histojax.errors import InputError
 from histojax.findings import PROBLEM, Finding, Subject
+from histojax.images import reader
 from histojax.listing import Listing, class_names, list_images
 from histojax.suggestion import Suggestion
 from histojax.utils import files
@@ -76,7 +77,7 @@ def run(
     """
     listing = list_images(place, classes)
     if not listing.paths:
-        endings = ", ".join(images.SUFFIXES)
+        endings = ", ".join(reader.SUFFIXES)
         other = "".join(f". {finding.says}" for finding in listing.found if finding.kind == "other files")
         raise InputError(f"{place} holds no image: expected files ending in {endings}{other}")
     if table is not None:

@@ -8,10 +8,11 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from histojax import datasets, findings, images
+from histojax import datasets, findings
 from histojax.datasets import bach, dataset, tables
 from histojax.errors import InputError
 from histojax.findings import NOTE, PROBLEM, Finding
+from histojax.images import reader
 from histojax.utils import files
 
 
@@ -140,7 +141,7 @@ def other_files(root: Path) -> list[Finding]:
         return []
     there = [path for path in root.rglob("*") if path.is_file() and not path.name.startswith(".")]
     endings = collections.Counter(
-        path.suffix.lower() or "no ending" for path in there if not images.is_image_name(path)
+        path.suffix.lower() or "no ending" for path in there if not reader.is_image_name(path)
         and path.suffix.lower() not in (".csv", ".xlsx")
     )  # fmt: skip
     if not endings:

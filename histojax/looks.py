@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from skimage.measure import blur_effect
 
-from histojax import duplicates, gallery, images, regions, store
+from histojax import duplicates, gallery, store
 from histojax.errors import InputError
+from histojax.images import reader, slide
 
 SIDE = 512  # Longest side of the small copy, px.
 CENTRE = 512  # Side of the window at the centre, px.
@@ -79,15 +80,15 @@ def look(path: Path, mpp: float | None = None) -> Look:
     """
     size, form, cause = None, ("", ""), ""
     try:
-        with images.open_image(path) as image:
+        with reader.open_image(path) as image:
             size, form = (image.height, image.width), (image.format, image.mode)
     except InputError as error:
         cause = str(error)
     try:
-        mpp = mpp or regions.pixel_size(path)
+        mpp = mpp or slide.pixel_size(path)
         # A file of several pages, such as a pyramid, is refused as an image and has a picture all the same.
         whole = not cause and size[0] * size[1] <= WHOLE
-        with regions.open_field(images.read(path) if whole else path) as field:
+        with slide.open_field(reader.read(path) if whole else path) as field:
             size = field.size
             seen = measures(field.thumbnail(SIDE), field.read(*centre(size)), store.sha256(path))
     except (InputError, OSError) as error:

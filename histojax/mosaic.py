@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from histojax import borders, padded, regions, survey, windows
+from histojax import borders, survey, windows
 from histojax.config import Extraction, View
 from histojax.errors import InputError
+from histojax.images import padding, slide
 from histojax.opening import Loaded, Opened
 from histojax.ops import crops
 from histojax.survey import Axis, Grid, Survey
@@ -87,7 +88,7 @@ class Band(NamedTuple):
 
 
 def mean_scores(
-    field: regions.Field, name: str, opened: Opened, configurations: Sequence[str], score: Score, classes: int,
+    field: slide.Field, name: str, opened: Opened, configurations: Sequence[str], score: Score, classes: int,
     grid: Grid, augmentations: int, tiles: Mapping[str, tuple[int, int]] = TILES,
 ) -> np.ndarray:  # fmt: skip
     """Scores of each place, the mean over configurations, augmentations and models: float64 [rows, columns, K].
@@ -114,7 +115,7 @@ def mean_scores(
     key = crops.image_key(extraction.seed, name)
     drawn = jax.vmap(lambda a: crops.gains(key, a, extraction.gain_low, extraction.gain_high))
     gains = np.asarray(drawn(jnp.arange(min(augmentations, extraction.augmentations))))
-    surveys = {scale: survey.survey(field, scale) for scale in padded.scales(extraction.views)}
+    surveys = {scale: survey.survey(field, scale) for scale in padding.scales(extraction.views)}
     smallest = min(extraction.views, key=lambda view: view.crop_size / view.scale)
     scored = survey.tissue_shares(surveys[smallest.scale], grid, smallest.crop_size) >= LEAST_TISSUE
     total = np.zeros((*grid.shape, classes))
@@ -128,10 +129,10 @@ def mean_scores(
     return np.where(scored[..., None], total, np.nan)
 
 
-def check(field: regions.Field, extraction: Extraction) -> None:
+def check(field: slide.Field, extraction: Extraction) -> None:
     """Raises InputError where a crop does not fit into the field."""
     for view in extraction.views:
-        small = padded.scaled(field.size, view.scale)
+        small = padding.scaled(field.size, view.scale)
         if min(small) < view.crop_size:
             raise InputError(
                 f"{field.name} is {field.size[1]} x {field.size[0]} px, {small[1]} x {small[0]} at scale {view.scale}: "
@@ -167,7 +168,7 @@ def looked_at(axes: Sequence[Axis], grid: Grid, scale: float, scored: np.ndarray
 
 
 def scores_of(
-    work: Work, field: regions.Field, opened: Opened, grid: Grid, scored: np.ndarray, gains: np.ndarray, key: jax.Array,
+    work: Work, field: slide.Field, opened: Opened, grid: Grid, scored: np.ndarray, gains: np.ndarray, key: jax.Array,
     score: Score, bar: Progress,
 ) -> Iterator[tuple[slice, np.ndarray]]:  # fmt: skip
     """Rows of places as they are ready, and scores of those with tissue there, summed over augmentations."""
@@ -189,7 +190,7 @@ def scores_of(
 
 
 def strips(
-    work: Work, field: regions.Field, mesh: jax.sharding.Mesh, stains: windows.Stains, gains: np.ndarray, bar: Progress
+    work: Work, field: slide.Field, mesh: jax.sharding.Mesh, stains: windows.Stains, gains: np.ndarray, bar: Progress
 ) -> Iterator[np.ndarray]:
     """The field's cells, tile row by tile row: float32 [own / cell, A, w, D], zeros where no tile is wanted."""
     rows, columns = (axis.own // work.cell for axis in work.axes)
@@ -216,7 +217,7 @@ def strips(
 
 
 def borders_of(
-    work: Work, field: regions.Field, opened: Opened, grid: Grid, scored: np.ndarray, stains: windows.Stains,
+    work: Work, field: slide.Field, opened: Opened, grid: Grid, scored: np.ndarray, stains: windows.Stains,
     gains: np.ndarray, key: jax.Array,
 ) -> list[np.ndarray]:  # fmt: skip
     """What the border of a crop adds, by view; nothing for models whose crops were windows themselves."""

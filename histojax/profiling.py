@@ -18,9 +18,9 @@ from histojax.config import Extraction, View
 from histojax.encoders import Encoder, Variables
 from histojax.encoders.precision import PRECISIONS
 from histojax.engine import Engine
+from histojax.images.padding import Padded, read_padded, scaled, scales
 from histojax.opening import Loaded
 from histojax.ops import crops, flops, pooling, resize, stain
-from histojax.padded import Padded, read_padded, scaled, scales
 
 REPEATS = 5
 LONG = 3.0  # Seconds.

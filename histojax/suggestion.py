@@ -11,8 +11,8 @@ from histojax import folds
 from histojax.config import PAPER_VIEWS, View
 from histojax.datasets import Dataset
 from histojax.errors import InputError
-from histojax.padded import scaled
-from histojax.sampling import SCALE_OF_TARGET, resampled
+from histojax.images.padding import scaled
+from histojax.images.resampling import SCALE_OF_TARGET, resampled
 
 Size = tuple[int, int]
 

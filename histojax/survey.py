@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from histojax import padded, regions, windows
+from histojax import windows
 from histojax.config import Extraction
+from histojax.images import padding, slide
+from histojax.images.resampling import Sampling, resampled
 from histojax.ops import stain
-from histojax.sampling import Sampling, resampled
 
 TILE = 1024  # Side of what is looked through at a time, px at the scale.
 CELL = 32  # Side of the squares that tissue is measured by, px at the scale.
@@ -78,11 +79,11 @@ class Axis(NamedTuple):
 
 def axis(size: int, own: int) -> Axis:
     """The tiles of an axis; of a small field one, of few different sides, so that few programs are compiled."""
-    own = min(own, padded.bucket(size))
+    own = min(own, padding.bucket(size))
     return Axis(size, own, -(-size // own))
 
 
-def at_target(field: regions.Field, extraction: Extraction, mpp: float | None) -> tuple[regions.Field, float]:
+def at_target(field: slide.Field, extraction: Extraction, mpp: float | None) -> tuple[slide.Field, float]:
     """The field at the pixel size that the models were trained at, and by how much it is resampled: as `sampling` does.
 
     Raises:
@@ -109,7 +110,7 @@ def at_target(field: regions.Field, extraction: Extraction, mpp: float | None) -
     return dataclasses.replace(field, size=size, window=window), factor
 
 
-def tile(field: regions.Field, scale: float, corner: tuple[int, int], sides: tuple[int, int]) -> np.ndarray:
+def tile(field: slide.Field, scale: float, corner: tuple[int, int], sides: tuple[int, int]) -> np.ndarray:
     """A piece of the field at a scale, reflected beyond its edges: uint8 [*sides, 3], corner px at that scale."""
     (top, height, rows), (left, width, columns) = (
         windows.source(first, side, size, scale) for first, side, size in zip(corner, sides, field.size, strict=True)
@@ -119,11 +120,11 @@ def tile(field: regions.Field, scale: float, corner: tuple[int, int], sides: tup
     return np.asarray(windows.scaled(rgb, rows, columns))
 
 
-def survey(field: regions.Field, scale: float) -> Survey:
+def survey(field: slide.Field, scale: float) -> Survey:
     """Reads the field once, at a scale."""
-    size = padded.scaled(field.size, scale)
+    size = padding.scaled(field.size, scale)
     step = math.ceil(math.sqrt(size[0] * size[1] / SAMPLE))
-    sides = tuple(min(TILE, padded.bucket(side)) for side in size)
+    sides = tuple(min(TILE, padding.bucket(side)) for side in size)
     counts = tuple(-(-whole // side) for whole, side in zip(size, sides, strict=True))
     tissue = np.zeros([count * side // CELL for count, side in zip(counts, sides, strict=True)])
     sample = np.zeros((*(-(-side // step) for side in size), 3), np.uint8)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from histojax import core, encoders, engine, weights
 from histojax.config import Extraction, View
+from histojax.images.padding import bucket, scaled
 from histojax.ops import crops, pooling, resize, stain
-from histojax.padded import bucket, scaled
 from tests.samples import tissue
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import duplicates, images
+from histojax import duplicates
 from histojax.datasets import synthetic
 from histojax.duplicates import TURNS
 from histojax.folds import Folds
+from histojax.images import reader
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +130,7 @@ def test_pairs_are_told_apart_by_what_they_do_to_a_split():
 
 
 def test_real_fields_are_told_apart_and_their_copies_found(shared_data):
-    fields = [images.read(path) for path in sorted((shared_data / "ucsb_breast").rglob("*.png"))[::3]]
+    fields = [reader.read(path) for path in sorted((shared_data / "ucsb_breast").rglob("*.png"))[::3]]
     copies = [np.rot90(np.array(jpeg(Image.fromarray(field)))) for field in fields[:5]]
     found = duplicates.find(prints([*fields, *copies]))
     assert sorted((pair.first, pair.second) for pair in found) == [(i, len(fields) + i) for i in range(5)]

@@ -16,8 +16,8 @@ from PIL import Image
 from histojax import bundle, core, encoders, extract, opening, store, weights
 from histojax.config import Extraction, View
 from histojax.errors import InputError
+from histojax.images.padding import bucket
 from histojax.ops import crops, pooling, resize, stain
-from histojax.padded import bucket
 from tests.running import run
 from tests.samples import SMALL, tissue
 

@@ -21,8 +21,8 @@ from histojax import core, encoders, ensembles, finetune, finetuned, folds, tuni
 from histojax.config import Extraction, Finetune, View
 from histojax.datasets import Dataset
 from histojax.errors import InputError
+from histojax.images.padding import read_padded, scaled
 from histojax.ops import crops, stain
-from histojax.padded import read_padded, scaled
 from histojax.tuning import Batch, Tuning
 from histojax.utils.progress import Progress
 from tests import samples

@@ -13,12 +13,13 @@ import pytest
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
-from histojax import boost, borders, encoders, heatmap, mosaic, opening, regions, survey, windows
+from histojax import boost, borders, encoders, heatmap, mosaic, opening, survey, windows
 from histojax.config import Boosting, Extraction, View
 from histojax.datasets import synthetic
 from histojax.encoders import CAFFE, Encoder, Tap
 from histojax.errors import InputError
 from histojax.heatmap import Wishes
+from histojax.images import slide
 from histojax.opening import Loaded
 from histojax.ops import resize, stain
 from histojax.survey import Grid
@@ -78,7 +79,7 @@ def descriptors(rgb, extraction, stride, augmentations=1, tiles=TILES):
         return np.zeros((len(found), 2))
 
     machine = opened(extraction, extraction.encoders[0])
-    with regions.open_field(rgb) as field:
+    with slide.open_field(rgb) as field:
         grid = Grid(field.size, stride)
         arguments = machine, extraction.configurations, score, 2, grid, augmentations, tiles
         where = np.isfinite(mosaic.mean_scores(field, "a", *arguments)[..., 0])
@@ -86,7 +87,7 @@ def descriptors(rgb, extraction, stride, augmentations=1, tiles=TILES):
 
 
 def map_of(rgb, extraction, score, stride, tiles=TILES, classes=2, augmentations=1):
-    with regions.open_field(rgb) as field:
+    with slide.open_field(rgb) as field:
         return mosaic.mean_scores(
             field, "a", opened(extraction), extraction.configurations, score, classes, Grid(field.size, stride),
             augmentations, tiles,
@@ -104,7 +105,7 @@ def test_tiles_are_pieces_of_the_field_scaled_whole(scale):
     rgb = samples.tissue(0, 203, 171)
     whole = np.asarray(resize.downscale(rgb, scale))
     around = np.pad(whole, ((200, 200), (200, 200), (0, 0)), "symmetric")
-    with regions.open_field(rgb) as field:
+    with slide.open_field(rgb) as field:
         for top, left, height, width in ((0, 0, 64, 96), (-24, 17, 64, 96), (40, 30, 64, 96), (170, -90, 64, 96)):
             found = survey.tile(field, scale, (top, left), (height, width))
             wanted = around[200 + top : 200 + top + height, 200 + left : 200 + left + width]
@@ -113,7 +114,7 @@ def test_tiles_are_pieces_of_the_field_scaled_whole(scale):
 
 def test_a_small_field_is_normalised_as_an_image_is():
     rgb = samples.tissue(1, 192, 256)
-    with regions.open_field(rgb) as field:
+    with slide.open_field(rgb) as field:
         found = survey.survey(field, 0.5)
         grid = Grid(field.size, 50)
         stains = survey.stains(found, grid, np.ones(grid.shape, bool))
@@ -132,7 +133,7 @@ def test_stains_of_a_large_field_come_from_a_sample_and_not_from_glass(monkeypat
     with_glass = np.concatenate([tissue, np.full((192, 300, 3), 245, np.uint8)], axis=1)
     fits = []
     for rgb in (tissue, with_glass):
-        with regions.open_field(rgb) as field:
+        with slide.open_field(rgb) as field:
             found, grid = survey.survey(field, 1.0), Grid(field.size, 32)
             np.testing.assert_array_equal(found.sample, rgb[:: found.step, :: found.step])
             fits.append(survey.stains(found, grid, survey.tissue_shares(found, grid, 32) > 0.5))
@@ -296,7 +297,7 @@ def test_a_field_of_one_crop_has_a_map():
 
 def test_a_field_of_another_pixel_size_is_resampled_piece_by_piece():
     rgb, extraction = samples.tissue(10, 120, 150), protocol(View(0.5, 48), target_mpp=1.0)
-    with regions.open_field(rgb) as field:
+    with slide.open_field(rgb) as field:
         for mpp in (0.3, 0.8):
             seen, factor = survey.at_target(field, extraction, mpp)
             assert factor == pytest.approx(2 * mpp)
@@ -377,7 +378,7 @@ def test_forty_lesions_by_trees_and_vgg():
     machine = opened(extraction, "VGG")
     hits = []
     for seed in range(40):
-        with regions.open_field(planted(seed, 192, seed % 4)) as field:
+        with slide.open_field(planted(seed, 192, seed % 4)) as field:
             scores = mosaic.mean_scores(
                 field, str(seed), machine, extraction.configurations,
                 lambda _, found: np.mean([boost.score(each, found).mean(axis=1) for each in forest], axis=0),

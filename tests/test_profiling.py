@@ -13,8 +13,8 @@ from histojax import core, encoders, estimate, extract, opening, profiling, roof
 from histojax.config import Extraction, View
 from histojax.engine import Engine, layers
 from histojax.errors import InputError
+from histojax.images.padding import Padded
 from histojax.ops import flops
-from histojax.padded import Padded
 from tests.running import run
 from tests.samples import SMALL, tissue
 from tests.test_floors import run_without

@@ -10,8 +10,9 @@ from etils.epath import backend
 from fsspec.registry import _registry, known_implementations
 from PIL import Image
 
-from histojax import datasets, folds, images, store
+from histojax import datasets, folds, store
 from histojax.errors import InputError
+from histojax.images import reader
 from histojax.utils import files
 
 RGB = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
@@ -120,14 +121,14 @@ def test_a_missing_package_is_named(monkeypatch):
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
 def test_images_are_read_exactly(bucket, name):
     path = put(bucket / "images" / name)
-    np.testing.assert_array_equal(images.read(path), RGB)
-    assert images.size(path) == (40, 50)
+    np.testing.assert_array_equal(reader.read(path), RGB)
+    assert reader.size(path) == (40, 50)
     assert store.sha256(path) == store.sha256(put(bucket / "copy" / name))
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_deflate"])
 def test_tiff_of_every_compression_is_read_exactly(bucket, compression):
-    np.testing.assert_array_equal(images.read(put(bucket / "a.tif", compression=compression)), RGB)
+    np.testing.assert_array_equal(reader.read(put(bucket / "a.tif", compression=compression)), RGB)
 
 
 def two_pages():
@@ -153,7 +154,7 @@ def test_other_files_are_refused_by_name(bucket, content, message):
     else:
         path.unlink()
     with pytest.raises(InputError, match=f"gs://bucket/a.png.*{message}"):
-        images.read(path)
+        reader.read(path)
 
 
 def test_class_folders_are_read(bucket):

@@ -5,10 +5,10 @@ load(path) -> Dataset of labelled images        unlabelled(folder) -> paths
 
 from pathlib import Path
 
-from histojax import images
 from histojax.datasets import bach, folders, tables
 from histojax.datasets.dataset import Dataset, images_in, refuse_duplicates
 from histojax.errors import InputError
+from histojax.images import reader
 
 
 def unlabelled(path: Path) -> tuple[Path, ...]:
@@ -21,7 +21,7 @@ def unlabelled(path: Path) -> tuple[Path, ...]:
         raise InputError(f"{path} is not a folder of images")
     found = images_in(path)
     if not found:
-        raise InputError(f"{path} holds no image: expected files ending in {', '.join(images.SUFFIXES)}")
+        raise InputError(f"{path} holds no image: expected files ending in {', '.join(reader.SUFFIXES)}")
     refuse_duplicates(found)
     return tuple(found)
 

@@ -4,9 +4,9 @@ import collections
 import dataclasses
 from pathlib import Path
 
-from histojax import images
 from histojax.config import BACH_CLASSES
 from histojax.errors import InputError
+from histojax.images import reader
 from histojax.utils import files
 
 
@@ -82,12 +82,12 @@ def refuse_duplicates(paths: collections.abc.Iterable[Path]) -> None:
 
 def images_in(folder: Path) -> list[Path]:
     """The image files directly in a folder, by name."""
-    return [path for path in files.entries(folder)[1] if images.is_image_name(path)]
+    return [path for path in files.entries(folder)[1] if reader.is_image_name(path)]
 
 
 def images_below(folder: Path) -> list[Path]:
     """The image files anywhere below a folder, in the order of their paths."""
     if files.is_local(folder):
-        return sorted(path for path in folder.rglob("*") if images.is_image_name(path) and path.is_file())
+        return sorted(path for path in folder.rglob("*") if reader.is_image_name(path) and path.is_file())
     folders, _ = files.entries(folder)
     return sorted(images_in(folder) + [path for each in folders for path in images_below(each)])

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from histojax import images
 from histojax.datasets.dataset import images_in, refuse_duplicates
 from histojax.errors import InputError
+from histojax.images import reader
 from histojax.utils import files
 
 LISTS = (".txt", ".csv")
@@ -31,14 +31,14 @@ def of_source(source: Path) -> list[Path]:
     if source.is_dir():
         found = images_in(source)
         if not found:
-            raise InputError(f"{source} holds no image: expected files ending in {', '.join(images.SUFFIXES)}")
+            raise InputError(f"{source} holds no image: expected files ending in {', '.join(reader.SUFFIXES)}")
         return found
     if not source.exists():
         raise InputError(f"{source} is not there: expected a folder of images, an image, or a list of images")
     if source.suffix.lower() in LISTS:
         return listed(source)
-    if not images.is_image_name(source):
-        known = ", ".join((*images.SUFFIXES, *LISTS))
+    if not reader.is_image_name(source):
+        known = ", ".join((*reader.SUFFIXES, *LISTS))
         raise InputError(f"{source} is no folder, image or list of images: expected a name ending in {known}")
     return [source]
 

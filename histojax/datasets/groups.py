@@ -16,9 +16,9 @@ from typing import Any
 
 from absl import logging
 
-from histojax import images
 from histojax.datasets.dataset import Dataset
 from histojax.errors import InputError
+from histojax.images import reader
 from histojax.utils import files
 
 # What a header of groups says. `id` is one only as a word of its own.
@@ -126,7 +126,7 @@ def keys_of(names: tuple[str, ...]) -> dict[str, str]:
 def name_of(cell: str, keys: dict[str, str]) -> str | None:
     """The image that a cell names, without folder and ending; None where it names none."""
     file = PurePosixPath(cell.strip().replace("\\", "/"))
-    stem = file.stem if file.suffix.lower() in (*images.SUFFIXES, ".npy") else file.name
+    stem = file.stem if file.suffix.lower() in (*reader.SUFFIXES, ".npy") else file.name
     return keys.get(stem.strip()) or keys.get(stem.strip().casefold())
 
 

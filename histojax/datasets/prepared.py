@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from histojax import images
 from histojax.datasets import dataset, tables
 from histojax.datasets.dataset import Dataset
 from histojax.errors import InputError
+from histojax.images import reader
 from histojax.utils import files
 from histojax.utils.progress import Progress
 
@@ -253,7 +253,7 @@ def as_text(value: Any) -> str:
 def file_names(split: str, told: list[tuple[str, str, str, str]]) -> list[str]:
     """What the images are called without ending: as the data set names them, or by number where that will not do."""
     names = [PurePosixPath(name.replace("\\", "/")) for _, name, _, _ in told]
-    stems = [path.stem if path.suffix.lower() in images.SUFFIXES else path.name for path in names]
+    stems = [path.stem if path.suffix.lower() in reader.SUFFIXES else path.name for path in names]
     if all(map(FILE_NAME.fullmatch, stems)) and len({stem.casefold() for stem in stems}) == len(stems):
         return stems
     return [f"{split}-{i:0{len(str(len(told)))}d}" for i in range(1, len(told) + 1)]

@@ -5,10 +5,10 @@ import csv
 import os
 from pathlib import Path
 
-from histojax import images
 from histojax.datasets import dataset, groups
 from histojax.datasets.dataset import Dataset
 from histojax.errors import InputError
+from histojax.images import reader
 from histojax.utils import files
 
 
@@ -26,7 +26,7 @@ def read_rows(table: Path) -> list[dict[str, str]]:
     header = ["image", "label"]
     if lines and {"image", "label"} <= set(lines[0]):
         header = lines.pop(0)
-    elif lines and (len(lines[0]) != 2 or not images.is_image_name(Path(lines[0][0]))):
+    elif lines and (len(lines[0]) != 2 or not reader.is_image_name(Path(lines[0][0]))):
         raise InputError(
             f"{table} starts with {','.join(lines[0])}: expected the header image,label or image,label,group"
         )

@@ -10,11 +10,12 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from histojax import datasets, images
+from histojax import datasets
 from histojax.config import BACH_CLASSES
 from histojax.datasets import bach, prepared
 from histojax.datasets.bach import bach_dataset_builder
 from histojax.errors import InputError
+from histojax.images import reader
 from tests import made_bach
 from tests.running import run
 
@@ -116,13 +117,13 @@ def test_bach_is_the_same_data_set_from_its_folder_and_from_tfds(challenge, tmp_
         "n001": "7", "iv100": "12"
     }  # fmt: skip
     for ours, theirs in list(zip(found.paths, folder.paths, strict=True))[::37]:
-        np.testing.assert_array_equal(images.read(ours), images.read(theirs))
+        np.testing.assert_array_equal(reader.read(ours), reader.read(theirs))
 
 
 def test_a_split_without_labels_is_to_be_predicted(challenge, tmp_path):
     found = prepared.unlabelled("bach", challenge, "test", tmp_path)
     assert [path.name for path in found] == sorted(f"test{i}.png" for i in range(100))
-    np.testing.assert_array_equal(images.read(found[0]), made_bach.noise(1000))
+    np.testing.assert_array_equal(reader.read(found[0]), made_bach.noise(1000))
     assert found == datasets.unlabelled(prepared.folder("bach", challenge, "test", tmp_path))
     with pytest.raises(InputError, match="split test of bach has images without a label"):
         prepared.load("bach", challenge, "test", cache=tmp_path)

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from histojax import images
+from histojax.images import reader
 from histojax.ops import resize, stain
 from tests import references
 
@@ -22,14 +22,14 @@ def within_one_level(ours, theirs) -> float:
 
 @pytest.fixture(scope="module")
 def real_images(shared_data) -> list[Path]:
-    paths = sorted(path for path in shared_data.rglob("*") if images.is_image_name(path))
+    paths = sorted(path for path in shared_data.rglob("*") if reader.is_image_name(path))
     assert len(paths) == 61
     return paths
 
 
 def test_resize_equals_opencv(real_images):
     for path in real_images:
-        rgb = images.read(path)
+        rgb = reader.read(path)
         for scale in (0.5, 0.37):
             theirs = cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
             ours = np.asarray(resize.downscale(rgb, scale))
@@ -39,7 +39,7 @@ def test_resize_equals_opencv(real_images):
 
 def test_half_scale_equals_the_protocols_taps(real_images):
     for path in real_images:
-        rgb = images.read(path)
+        rgb = reader.read(path)
         if rgb.shape[0] % 2 == 0 and rgb.shape[1] % 2 == 0:
             difference = np.asarray(resize.downscale(rgb, 0.5)).astype(int) - references.half(rgb)
             assert np.abs(difference).max() == 0, path.name
@@ -48,7 +48,7 @@ def test_half_scale_equals_the_protocols_taps(real_images):
 def test_normalisation_and_augmentation_equal_float64(real_images):
     shares = []
     for path, gains in zip(real_images, itertools.cycle(GAINS), strict=False):
-        rgb = np.asarray(resize.downscale(images.read(path), 0.5))
+        rgb = np.asarray(resize.downscale(reader.read(path), 0.5))
         normalized, quality = stain.normalize_with_quality(rgb)
         assert stain.STATUS[int(quality.status)] == "ok", path.name
         shares.append((within_one_level(normalized, references.macenko(rgb)), f"normalised {path.name}"))

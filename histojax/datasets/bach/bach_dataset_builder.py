@@ -14,11 +14,11 @@ import tensorflow_datasets as tfds
 from absl import logging
 from PIL import Image
 
-from histojax import images
 from histojax.config import BACH_CLASSES
 from histojax.datasets.bach import challenge
 from histojax.datasets.bach.challenge import Photo
 from histojax.errors import InputError
+from histojax.images import reader
 
 UNLABELLED = -1  # What TFDS takes for no label.
 
@@ -132,5 +132,5 @@ def png(photo: Photo) -> bytes:
     """A photo with the same pixels as PNG."""
     encoded = io.BytesIO()
     # Scanned tissue hardly compresses: higher levels take several times as long for a few percent.
-    Image.fromarray(images.read(photo)).save(encoded, "PNG", compress_level=1)
+    Image.fromarray(reader.read(photo)).save(encoded, "PNG", compress_level=1)
     return encoded.getvalue()

@@ -15,10 +15,10 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from histojax import images
 from histojax.config import BACH_CLASSES
 from histojax.datasets import bach, groups
 from histojax.errors import InputError
+from histojax.images import reader
 
 TRAINING = "ICIAR2018_BACH_Challenge"
 TEST = "ICIAR2018_BACH_Challenge_TestDataset"
@@ -34,7 +34,7 @@ UNREADABLE = (
 
 @dataclasses.dataclass(frozen=True)
 class Photo:
-    """A file in a folder or in a zip, of at most so many bytes; `histojax.images` reads it as it reads a path.
+    """A file in a folder or in a zip, of at most so many bytes; `histojax.images.reader` reads it as it reads a path.
 
     Attributes:
       place: where it is.
@@ -178,7 +178,7 @@ def photos_named(folder: Path | zipfile.Path, expected: list[str], height: int, 
     Raises:
       InputError: some are missing, or there are others.
     """
-    found = {path.name: path for path in folder.iterdir() if images.is_image_name(PurePosixPath(path.name))}
+    found = {path.name: path for path in folder.iterdir() if reader.is_image_name(PurePosixPath(path.name))}
     missing = [name for name in expected if name not in found]
     others = sorted(set(found) - set(expected))
     if missing or others:
@@ -191,7 +191,7 @@ def photos_named(folder: Path | zipfile.Path, expected: list[str], height: int, 
 
 def check_sizes(photos: list[Photo], height: int, width: int) -> None:
     """Raises InputError where photos are not of that size, by their headers."""
-    sizes = {photo.file_name: images.size(photo) for photo in photos}
+    sizes = {photo.file_name: reader.size(photo) for photo in photos}
     if wrong := [f"{name} ({w} x {h})" for name, (h, w) in sizes.items() if (h, w) != (height, width)]:
         where = photos[0].place.parent.parent
         raise InputError(f"{len(wrong)} photos in {where} are not {width} x {height} pixels: {some(wrong)}; {SOURCE}")

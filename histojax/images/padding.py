@@ -8,7 +8,7 @@ import numpy as np
 
 from histojax import store
 from histojax.config import View
-from histojax.sampling import AS_THEY_ARE, Sampling
+from histojax.images.resampling import AS_THEY_ARE, Sampling
 
 
 class Padded(NamedTuple):

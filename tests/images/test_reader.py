@@ -10,8 +10,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from histojax import images
 from histojax.errors import InputError
+from histojax.images import reader
 
 RGB = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
 GREY = RGB[..., 0]
@@ -25,25 +25,25 @@ def write(path: Path, array: np.ndarray, **options) -> Path:
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_deflate"])
 def test_tiff_is_read_exactly(tmp_path, compression):
     path = write(tmp_path / "a.tif", RGB, compression=compression)
-    np.testing.assert_array_equal(images.read(path), RGB)
-    assert images.size(path) == (70, 90)
+    np.testing.assert_array_equal(reader.read(path), RGB)
+    assert reader.size(path) == (70, 90)
 
 
 def test_tiled_tiff_is_read_exactly(tmp_path):
     tifffile.imwrite(tmp_path / "a.tiff", RGB, tile=(32, 32), photometric="rgb")
-    np.testing.assert_array_equal(images.read(tmp_path / "a.tiff"), RGB)
+    np.testing.assert_array_equal(reader.read(tmp_path / "a.tiff"), RGB)
 
 
 def test_png_is_read_exactly_and_jpeg_nearly(tmp_path):
-    np.testing.assert_array_equal(images.read(write(tmp_path / "a.png", RGB)), RGB)
+    np.testing.assert_array_equal(reader.read(write(tmp_path / "a.png", RGB)), RGB)
     smooth = np.broadcast_to(np.linspace(0, 255, 90)[None, :, None], (70, 90, 3)).astype(np.uint8)
-    read = images.read(write(tmp_path / "a.JPG", smooth, quality=95, format="JPEG"))
+    read = reader.read(write(tmp_path / "a.JPG", smooth, quality=95, format="JPEG"))
     assert np.abs(read.astype(int) - smooth).max() <= 4
 
 
 def test_grey_becomes_three_channels_with_a_notice(tmp_path, notices):
     path = write(tmp_path / "a.png", GREY)
-    np.testing.assert_array_equal(images.read(path), np.repeat(GREY[..., None], 3, axis=2))
+    np.testing.assert_array_equal(reader.read(path), np.repeat(GREY[..., None], 3, axis=2))
     assert notices == [f"{path} is grey: converted to RGB"]
 
 
@@ -51,7 +51,7 @@ def test_transparency_is_laid_over_white_with_a_notice(tmp_path, notices):
     alpha = np.full((70, 90, 1), 255, np.uint8)
     alpha[:10] = 0
     alpha[10:20] = 128
-    read = images.read(write(tmp_path / "a.png", np.concatenate([RGB, alpha], axis=2)))
+    read = reader.read(write(tmp_path / "a.png", np.concatenate([RGB, alpha], axis=2)))
     np.testing.assert_array_equal(read[20:], RGB[20:])
     assert (read[:10] == 255).all()
     expected = RGB[10:20] * (128 / 255) + 255 * (127 / 255)
@@ -62,7 +62,7 @@ def test_transparency_is_laid_over_white_with_a_notice(tmp_path, notices):
 def test_a_palette_is_looked_up_with_a_notice(tmp_path, notices):
     palette = Image.fromarray(RGB // 64 * 64).quantize(64)
     palette.save(tmp_path / "a.png")
-    np.testing.assert_array_equal(images.read(tmp_path / "a.png"), np.array(palette.convert("RGB")))
+    np.testing.assert_array_equal(reader.read(tmp_path / "a.png"), np.array(palette.convert("RGB")))
     assert "palette" in notices[0]
 
 
@@ -70,7 +70,7 @@ def test_a_transparent_colour_becomes_white_with_a_notice(tmp_path, notices):
     array = RGB.copy()
     array[:10] = (1, 2, 3)
     Image.fromarray(array).save(tmp_path / "a.png", transparency=(1, 2, 3))
-    read = images.read(tmp_path / "a.png")
+    read = reader.read(tmp_path / "a.png")
     assert (read[:10] == 255).all()
     np.testing.assert_array_equal(read[10:], RGB[10:])
     assert "transparent colour" in notices[0]
@@ -78,7 +78,7 @@ def test_a_transparent_colour_becomes_white_with_a_notice(tmp_path, notices):
 
 @pytest.mark.parametrize(("name", "options"), [("a.png", {}), ("a.tif", {}), ("a.tif", {"compression": "tiff_lzw"})])
 def test_rgb_is_read_without_a_notice(tmp_path, notices, name, options):
-    images.read(write(tmp_path / name, RGB, **options))
+    reader.read(write(tmp_path / name, RGB, **options))
     assert notices == []
 
 
@@ -87,7 +87,7 @@ def test_transparent_grey_and_rgb_become_white(tmp_path, notices, suffix):
     clear = np.zeros_like(GREY)
     for name, array in (("grey", np.dstack([GREY, clear])), ("rgb", np.dstack([RGB, clear]))):
         path = write(tmp_path / f"{name}{suffix}", array)
-        assert (images.read(path) == 255).all()
+        assert (reader.read(path) == 255).all()
         assert notices.pop() == f"{path} is {'grey' if name == 'grey' else 'RGB'} with alpha: converted to RGB"
 
 
@@ -95,7 +95,7 @@ def test_a_transparent_colour_of_a_palette_becomes_white(tmp_path, notices):
     palette = Image.fromarray(RGB // 64 * 64).quantize(16)
     palette.save(tmp_path / "a.png", transparency=3)
     clear = np.array(palette) == 3
-    read = images.read(tmp_path / "a.png")
+    read = reader.read(tmp_path / "a.png")
     assert (read[clear] == 255).all()
     np.testing.assert_array_equal(read[~clear], np.array(palette.convert("RGB"))[~clear])
     assert len(notices) == 1
@@ -104,9 +104,9 @@ def test_a_transparent_colour_of_a_palette_becomes_white(tmp_path, notices):
 def test_tiff_of_other_layouts_is_read_exactly(tmp_path):
     planes, negative = tmp_path / "planes.tif", tmp_path / "negative.tif"
     tifffile.imwrite(planes, np.moveaxis(RGB, 2, 0).copy(), photometric="rgb", planarconfig="separate")
-    np.testing.assert_array_equal(images.read(planes), RGB)
+    np.testing.assert_array_equal(reader.read(planes), RGB)
     tifffile.imwrite(negative, GREY, photometric="miniswhite")
-    np.testing.assert_array_equal(images.read(negative), np.repeat(255 - GREY[..., None], 3, axis=2))
+    np.testing.assert_array_equal(reader.read(negative), np.repeat(255 - GREY[..., None], 3, axis=2))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_tiff_of_other_layouts_is_read_exactly(tmp_path):
     ],
 )  # fmt: skip
 def test_images_are_known_by_their_ending(name, expected):
-    assert images.is_image_name(Path(name)) == expected
+    assert reader.is_image_name(Path(name)) == expected
 
 
 def deep_grey_png(path):
@@ -229,7 +229,7 @@ def test_other_files_are_refused_by_name(tmp_path, make, name, message):
     path = tmp_path / name
     make(path)
     with pytest.raises(InputError, match=message) as refusal:
-        images.read(path)
+        reader.read(path)
     assert str(path) in str(refusal.value)
 
 
@@ -238,7 +238,7 @@ def test_the_size_of_other_files_is_refused_too(tmp_path, make):
     path = tmp_path / "a.png"
     make(path)
     with pytest.raises(InputError, match="a.png"):
-        images.size(path)
+        reader.size(path)
 
 
 def header_of_png(width: int, height: int) -> bytes:
@@ -259,11 +259,11 @@ def header_of_png(width: int, height: int) -> bytes:
 def test_an_image_that_claims_too_many_pixels_is_refused_unread_and_a_large_one_without_a_warning_is_not(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(header_of_png(100_000, 100_000))
-    for read in (images.size, images.read):
+    for read in (reader.size, reader.read):
         with pytest.raises(InputError, match="a.png has too many pixels to be read whole"):
             read(path)
     path.write_bytes(header_of_png(10_000, 10_000))
-    assert images.size(path) == (10_000, 10_000)
+    assert reader.size(path) == (10_000, 10_000)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data", "ignore:Truncated File Read")
@@ -277,12 +277,12 @@ def test_a_file_cut_anywhere_is_refused_or_has_all_its_pixels(tmp_path, name, op
         tifffile.imwrite(path, RGB, tile=(32, 32), photometric="rgb")
     else:
         write(path, RGB, **options)
-    whole, pixels = path.read_bytes(), images.read(path)
+    whole, pixels = path.read_bytes(), reader.read(path)
     refused = 0
     for length in np.linspace(0, len(whole) - 1, 60).astype(int):
         path.write_bytes(whole[:length])
         try:
-            found = images.read(path)
+            found = reader.read(path)
         except InputError as error:
             found, told = None, str(error)
         if found is None:
@@ -294,5 +294,5 @@ def test_a_file_cut_anywhere_is_refused_or_has_all_its_pixels(tmp_path, name, op
 
 
 def test_the_real_images_are_read(shared_data):
-    assert images.read(shared_data / "fields" / "histolab_medium_nuclei_level0.png").shape == (777, 1001, 3)
-    assert images.read(shared_data / "fields" / "mitkovetta_example1.tif").shape == (1024, 1024, 3)
+    assert reader.read(shared_data / "fields" / "histolab_medium_nuclei_level0.png").shape == (777, 1001, 3)
+    assert reader.read(shared_data / "fields" / "mitkovetta_example1.tif").shape == (1024, 1024, 3)

@@ -14,8 +14,8 @@ import tifffile
 from hypothesis import strategies as st
 from PIL import Image
 
-from histojax import images, regions
 from histojax.errors import InputError
+from histojax.images import reader, slide
 from tests import samples
 
 RGB = samples.tissue(0, 150, 210)
@@ -45,8 +45,8 @@ def kinds(tmp_path_factory) -> Path:
 )
 @hypothesis.given(st.data())
 def test_every_window_is_a_slice_of_the_image_read_whole(kinds, name, data):
-    whole = images.read(kinds / name)
-    with regions.open_field(kinds / name) as field:
+    whole = reader.read(kinds / name)
+    with slide.open_field(kinds / name) as field:
         height, width = field.size
         assert whole.shape == (height, width, 3)
         top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
@@ -57,7 +57,7 @@ def test_every_window_is_a_slice_of_the_image_read_whole(kinds, name, data):
 
 
 def test_an_array_is_a_field_and_a_window_of_it_a_copy():
-    with regions.open_field(RGB) as field:
+    with slide.open_field(RGB) as field:
         assert (field.size, field.mpp) == ((150, 210), None)
         read = field.read(10, 20, 30, 40)
         np.testing.assert_array_equal(read, RGB[10:40, 20:60])
@@ -66,7 +66,7 @@ def test_an_array_is_a_field_and_a_window_of_it_a_copy():
 
 @pytest.mark.parametrize("array", [RGB.astype(float), GREY, np.dstack([RGB, ALPHA]), RGB[:0], RGB[None]])
 def test_other_arrays_are_refused(array):
-    with pytest.raises(InputError, match=r"expected uint8 RGB \[height, width, 3\]"), regions.open_field(array):
+    with pytest.raises(InputError, match=r"expected uint8 RGB \[height, width, 3\]"), slide.open_field(array):
         pass
 
 
@@ -76,14 +76,14 @@ def test_other_arrays_are_refused(array):
 )
 @pytest.mark.parametrize("name", ["tiles.tif", "rgb.png"])
 def test_a_window_that_is_not_inside_is_refused(kinds, name, window):
-    with regions.open_field(kinds / name) as field, pytest.raises(InputError, match=f"{name}.* 150 x 210 .*inside"):
+    with slide.open_field(kinds / name) as field, pytest.raises(InputError, match=f"{name}.* 150 x 210 .*inside"):
         field.read(*window)
 
 
 @pytest.mark.parametrize("name", ["tiles.tif", "rgb.png"])
 def test_a_thumbnail_is_the_image_averaged(kinds, monkeypatch, name):
-    monkeypatch.setattr(regions, "THUMBNAIL_BLOCK", 50)
-    with regions.open_field(kinds / name) as field:
+    monkeypatch.setattr(slide, "THUMBNAIL_BLOCK", 50)
+    with slide.open_field(kinds / name) as field:
         whole = Image.fromarray(field.read(0, 0, 150, 210))
         for longest, size in ((210, (210, 150)), (500, (210, 150)), (105, (105, 75)), (33, (33, 24)), (1, (1, 1))):
             found = field.thumbnail(longest)
@@ -94,7 +94,7 @@ def test_a_thumbnail_is_the_image_averaged(kinds, monkeypatch, name):
 
 def test_a_thumbnail_of_a_fine_chequerboard_is_grey():
     board = np.repeat((np.indices((301, 403)).sum(0) % 2 * 255).astype(np.uint8)[..., None], 3, axis=2)
-    with regions.open_field(board) as field:
+    with slide.open_field(board) as field:
         assert np.abs(field.thumbnail(70).astype(int) - 127).max() <= 8
 
 
@@ -125,7 +125,7 @@ def bomb(path):
         (bomb, "too many pixels"),
     ],
 )
-@pytest.mark.parametrize("use", [regions.pixel_size, lambda path: regions.open_field(path).__enter__()])
+@pytest.mark.parametrize("use", [slide.pixel_size, lambda path: slide.open_field(path).__enter__()])
 def test_what_is_no_image_is_refused_by_name(tmp_path, make, message, use):
     make(tmp_path / "a.tif")
     with pytest.raises(InputError, match=f"a.tif .*{message}"):
@@ -185,14 +185,14 @@ APERIO = (
 def test_the_size_of_a_pixel_is_what_a_tiff_says_where_it_can_be_believed(tmp_path, notices, options, expected):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, RGB, photometric="rgb", metadata=None, **options)
-    found = regions.pixel_size(path)
+    found = slide.pixel_size(path)
     if expected == "not square":
         assert found is None
         assert "not square" in notices.pop()
     else:
         assert found == (expected if expected is None else pytest.approx(expected, rel=1e-4))
         assert not notices
-    with regions.open_field(path) as field:
+    with slide.open_field(path) as field:
         assert field.mpp == found
 
 
@@ -209,9 +209,9 @@ def test_the_size_of_a_pixel_is_what_a_tiff_says_where_it_can_be_believed(tmp_pa
 )
 def test_the_size_of_a_pixel_in_png_and_jpeg(tmp_path, name, options, expected):
     Image.fromarray(RGB).save(tmp_path / name, **options)
-    found = regions.pixel_size(tmp_path / name)
+    found = slide.pixel_size(tmp_path / name)
     assert found == (expected if expected is None else pytest.approx(expected, rel=1e-4))
-    with regions.open_field(tmp_path / name) as field:
+    with slide.open_field(tmp_path / name) as field:
         assert field.mpp == found
 
 
@@ -220,7 +220,7 @@ def test_ome_tiff_as_tifffile_writes_it(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.ome.tif") as writer:
         writer.write(RGB, subifds=1, metadata=sizes, **TILED)
         writer.write(RGB[::2, ::2], subfiletype=1, **TILED)
-    assert regions.pixel_size(tmp_path / "a.ome.tif") == pytest.approx(0.42)
+    assert slide.pixel_size(tmp_path / "a.ome.tif") == pytest.approx(0.42)
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +256,7 @@ def test_a_large_field_is_read_by_pieces_within_memory(large):
 
 
 def test_a_large_field_has_its_pixels_where_they_belong(large):
-    with regions.open_field(large) as field:
+    with slide.open_field(large) as field:
         read = field.read(9_950, 9_900, 50, 100)
     row, column = 9_950 // 256, 9_900 // 256
     tile = samples.tissue((row * 40 + column) % 3, 256, 256)

@@ -17,8 +17,8 @@ import tifffile
 from absl import logging
 from PIL import Image
 
-from histojax import images, tiff
 from histojax.errors import InputError
+from histojax.images import reader, tiff
 
 THUMBNAIL_BLOCK = 1024  # Pixels a side that are read at a time for a thumbnail.
 
@@ -91,11 +91,11 @@ def open_field(source: Path | np.ndarray) -> Iterator[Field]:
         yield of_array("the array", source, None)
     elif tiff.is_tiff(source):
         with tiff.open_page(source) as page:
-            window = tiff.reader(page, source)
+            window = tiff.window_reader(page, source)
             mpp = believed(tiff_statements(page), source)
             yield Field(str(source), (page.imagelength, page.imagewidth), mpp, window)
     else:
-        yield of_array(str(source), images.read(source), pixel_size(source))
+        yield of_array(str(source), reader.read(source), pixel_size(source))
 
 
 def of_array(name: str, array: np.ndarray, mpp: float | None) -> Field:
@@ -123,7 +123,7 @@ def pixel_size(path: Path) -> float | None:
     if tiff.is_tiff(path):
         with tiff.open_page(path) as page:
             return believed(tiff_statements(page), path)
-    with images.open_image(path) as image:
+    with reader.open_image(path) as image:
         x, y = image.info.get("dpi", (0, 0))
         return believed([(per(25400, x), per(25400, y))], path)
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from histojax import extract, store
 from histojax.errors import InputError
-from histojax.sampling import AS_THEY_ARE, Sampling
+from histojax.images.resampling import AS_THEY_ARE, Sampling
 from tests import samples
 from tests.running import run
 

@@ -12,8 +12,8 @@ import tifffile
 from hypothesis import strategies as st
 from PIL import Image
 
-from histojax import images, regions, tiff
 from histojax.errors import InputError
+from histojax.images import reader, slide, tiff
 from tests import samples
 
 RGB = samples.tissue(0, 150, 210)
@@ -71,13 +71,13 @@ def kinds(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("name", KINDS)
 def test_every_window_of_every_kind_is_a_slice_of_the_image_read_whole(kinds, notices, name):
     assert tiff.is_tiff(kinds / name)
-    whole = images.read(kinds / name)
+    whole = reader.read(kinds / name)
     if not name.startswith(("jpeg", "grey", "negative", "palette", "rgba")):
         np.testing.assert_array_equal(whole, RGB)
     expected_notices = list(notices)
     notices.clear()
     height, width = whole.shape[:2]
-    with regions.open_field(kinds / name) as field:
+    with slide.open_field(kinds / name) as field:
         assert notices == expected_notices
         assert field.size == (height, width)
 
@@ -98,7 +98,7 @@ def test_jpeg_tiles_have_the_colours_they_were_made_from(tmp_path):
     flat = np.full((64, 64, 3), (180, 60, 140), np.uint8)
     for options in ({}, {"compressionargs": {"outcolorspace": "rgb"}}):
         tifffile.imwrite(tmp_path / "a.tif", flat, tile=(32, 32), photometric="rgb", compression="jpeg", **options)
-        with regions.open_field(tmp_path / "a.tif") as field:
+        with slide.open_field(tmp_path / "a.tif") as field:
             assert np.abs(field.read(0, 0, 64, 64).astype(int) - flat).max() <= 2
 
 
@@ -112,14 +112,14 @@ def test_the_first_page_is_the_field_wherever_the_levels_are(tmp_path):
         with tifffile.TiffWriter(path, ome=False) as writer:
             for array, options in pages:
                 writer.write(array, **TILED, **options)
-        with regions.open_field(path) as field:
+        with slide.open_field(path) as field:
             np.testing.assert_array_equal(field.read(0, 0, 150, 210), RGB)
 
 
 def test_only_the_tiles_that_a_window_touches_are_decoded(kinds, monkeypatch):
     decoded = []
     monkeypatch.setattr(tiff, "check_jpeg", lambda data, shape: decoded.append(len(data)))
-    with regions.open_field(kinds / "jpeg.tif") as field:
+    with slide.open_field(kinds / "jpeg.tif") as field:
         field.read(70, 50, 20, 20)
         assert len(decoded) == 1
         field.read(60, 50, 20, 20)
@@ -129,7 +129,7 @@ def test_only_the_tiles_that_a_window_touches_are_decoded(kinds, monkeypatch):
 def test_a_big_endian_bigtiff_is_read_exactly(tmp_path):
     """Apart from the others, since Pillow cannot read it."""
     tifffile.imwrite(tmp_path / "a.tif", RGB, bigtiff=True, byteorder=">", **TILED)
-    with regions.open_field(tmp_path / "a.tif") as field:
+    with slide.open_field(tmp_path / "a.tif") as field:
         np.testing.assert_array_equal(field.read(0, 0, 150, 210), RGB)
 
 
@@ -143,7 +143,7 @@ def test_several_threads_may_read(kinds, monkeypatch):
     monkeypatch.setattr(tifffile.FileHandle, "seek", slow_seek)
     monkeypatch.setattr(tiff, "CACHE_BYTES", 0)
     corners = [(top, left) for top in range(0, 140, 20) for left in range(0, 200, 20)]
-    with regions.open_field(kinds / "deflate.tif") as field, futures.ThreadPoolExecutor(8) as threads:
+    with slide.open_field(kinds / "deflate.tif") as field, futures.ThreadPoolExecutor(8) as threads:
         for (top, left), read in zip(
             corners, threads.map(lambda corner: field.read(*corner, 10, 10), corners), strict=True
         ):
@@ -278,7 +278,7 @@ def empty(path):
 def test_a_file_that_cannot_be_the_field_is_refused_when_it_is_opened(tmp_path, make, message):
     path = tmp_path / "a.tif"
     make(path)
-    with pytest.raises(InputError, match=message) as refusal, regions.open_field(path):
+    with pytest.raises(InputError, match=message) as refusal, slide.open_field(path):
         pass
     assert str(path) in str(refusal.value)
 
@@ -293,7 +293,7 @@ def test_a_damaged_or_missing_tile_is_refused_when_it_is_read_and_no_other(tmp_p
     whole[offsets[0] : offsets[0] + counts[0]] = b"\x55" * counts[0]
     path.write_bytes(whole)
     change_tag(path, 325, (*counts[:-1], 0))
-    with regions.open_field(path) as field:
+    with slide.open_field(path) as field:
         field.read(64, 48, 60, 40)
         with pytest.raises(InputError, match=r"a.tif is damaged: tile 1 of 15 cannot be decoded: .* Copy it again"):
             field.read(0, 0, 10, 10)
@@ -308,7 +308,7 @@ def test_a_tile_cut_short_within_the_file_is_refused(tmp_path, compression):
     with tifffile.TiffFile(path) as file:
         counts = file.pages.first.databytecounts
     change_tag(path, 325, (counts[0] * 9 // 10, *counts[1:]))
-    with regions.open_field(path) as field, pytest.raises(InputError, match="tile 1 of 15 cannot be decoded"):
+    with slide.open_field(path) as field, pytest.raises(InputError, match="tile 1 of 15 cannot be decoded"):
         field.read(0, 0, 10, 10)
 
 
@@ -323,7 +323,7 @@ def test_a_tile_that_holds_a_larger_image_is_refused_unread(tmp_path, compressio
         page = file.pages.first
         data = inner.read_bytes()[page.dataoffsets[0] :][: page.databytecounts[0]]
     tifffile.imwrite(path, iter([data] * 15), shape=RGB.shape, dtype=np.uint8, compression=compression, **TILED)
-    with regions.open_field(path) as field:
+    with slide.open_field(path) as field:
         if compression == "jpeg":
             with pytest.raises(InputError, match="claims 4096 x 4096 pixels, expected 64 x 48"):
                 field.read(0, 0, 10, 10)
@@ -339,7 +339,7 @@ def test_a_file_cut_anywhere_is_refused(kinds, tmp_path, name):
     whole = (kinds / name).read_bytes()
     for length in np.linspace(0, len(whole) - 1, 40).astype(int):
         (tmp_path / name).write_bytes(whole[:length])
-        with pytest.raises(InputError, match=name), regions.open_field(tmp_path / name) as field:
+        with pytest.raises(InputError, match=name), slide.open_field(tmp_path / name) as field:
             field.read(0, 0, 150, 210)
 
 
@@ -353,7 +353,7 @@ def test_a_file_with_any_byte_changed_is_read_or_refused_by_name(kinds, tmp_path
             changed[place] ^= int(rng.integers(1, 256))
             (tmp_path / "a.tif").write_bytes(changed)
             try:
-                with regions.open_field(tmp_path / "a.tif") as field:
+                with slide.open_field(tmp_path / "a.tif") as field:
                     field.read(0, 0, *(min(side, 200) for side in field.size))
             except InputError as error:
                 refusals.append(str(error))

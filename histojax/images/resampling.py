@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from histojax import images, regions
 from histojax.errors import InputError
+from histojax.images import reader, slide
 
 SCALE_OF_TARGET = 0.5  # The scale at which a target is meant.
 TOLERANCE = 0.01  # An image whose factor is within it of 1 is left as it is.
@@ -35,7 +35,7 @@ class Sampling:
         Raises:
           InputError: neither the file nor the user tells.
         """
-        found = self.mpp or regions.pixel_size(path)
+        found = self.mpp or slide.pixel_size(path)
         if not found:
             raise InputError(f"{path} does not say its pixel size, which --target_mpp needs: pass --mpp, in microns")
         return found
@@ -49,11 +49,11 @@ class Sampling:
 
     def size(self, path: Path) -> tuple[int, int]:
         """Height and width of the resampled image, without decoding it."""
-        return resampled(images.size(path), self.factor(path))
+        return resampled(reader.size(path), self.factor(path))
 
     def read(self, path: Path) -> np.ndarray:
         """The resampled image, uint8 RGB [H, W, 3]: bicubic, with antialiasing where it shrinks."""
-        rgb, factor = images.read(path), self.factor(path)
+        rgb, factor = reader.read(path), self.factor(path)
         if factor == 1:
             return rgb
         height, width = resampled(rgb.shape[:2], factor)

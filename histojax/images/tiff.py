@@ -17,8 +17,8 @@ import tifffile
 from absl import logging
 from PIL import Image
 
-from histojax import images
 from histojax.errors import InputError
+from histojax.images import reader
 from histojax.utils import files
 
 # Top, left, height and width, which must lie within, to uint8 RGB [height, width, 3].
@@ -223,7 +223,7 @@ def check_jpeg(jpeg: bytes, shape: tuple[int, int]) -> None:
             raise ValueError(f"it claims {header.height} x {header.width} pixels, expected {shape[0]} x {shape[1]}")
 
 
-def reader(page: tifffile.TiffPage, path: Path) -> Window:
+def window_reader(page: tifffile.TiffPage, path: Path) -> Window:
     """The page's windows as RGB, read by one thread or several; of the file only the segments they touch.
 
     Converted as by `images.read`, with the same notice.
@@ -264,7 +264,7 @@ def converter(page: tifffile.TiffPage, path: Path) -> Callable[[np.ndarray], np.
     if mode == layout == "RGB":
         return lambda samples: samples
     if mode != "RGB":
-        logging.warning("%s is %s: converted to RGB", path, images.CONVERTED[mode])
+        logging.warning("%s is %s: converted to RGB", path, reader.CONVERTED[mode])
     palette = (page.colormap >> 8).astype(np.uint8).T.tobytes() if mode == "P" else None
 
     def to_rgb(samples: np.ndarray) -> np.ndarray:
@@ -272,6 +272,6 @@ def converter(page: tifffile.TiffPage, path: Path) -> Callable[[np.ndarray], np.
         image = Image.frombytes(mode, (width, height), samples.tobytes(), "raw", layout)
         if palette is not None:
             image.putpalette(palette)
-        return images.to_rgb(image)
+        return reader.to_rgb(image)
 
     return to_rgb
