@@ -35,8 +35,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments import flags
 from experiments.peers import preprocessing_numpy
-from histojax import core, devices, encoders, engine, weights
+from histojax import core, devices, encoders, engine
 from histojax.datasets import synthetic
+from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.images import reader
 from histojax.ops import stain

@@ -24,9 +24,10 @@ import numpy as np
 from absl import flags as absl_flags
 
 from experiments import flags
-from histojax import core, encoders, engine, extract, opening, profiling, roofline, weights
+from histojax import core, encoders, engine, extract, opening, profiling, roofline
 from histojax.config import CROP_MODES, PRECISIONS, Extraction
 from histojax.datasets import synthetic
+from histojax.encoders import weights
 from histojax.engine import Engine
 from histojax.errors import InputError
 from histojax.images.padding import Padded, bucket, scaled

@@ -24,10 +24,10 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
-from histojax import encoders, ensembles, extract, finetuned, opening, probe, store, tuning, weights
+from histojax import encoders, ensembles, extract, finetuned, opening, probe, store, tuning
 from histojax.config import Extraction, Finetune, View
 from histojax.datasets import Dataset
-from histojax.encoders import Variables
+from histojax.encoders import Variables, weights
 from histojax.errors import InputError
 from histojax.folds import Folds
 from histojax.images.resampling import Sampling

@@ -7,9 +7,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from histojax import config, core, encoders, store, weights
+from histojax import config, core, encoders, store
 from histojax.config import Extraction, View
-from histojax.encoders import Encoder, Variables
+from histojax.encoders import Encoder, Variables, weights
 from histojax.engine import Engine
 from histojax.errors import InputError
 from histojax.utils import files

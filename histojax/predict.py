@@ -162,7 +162,8 @@ def variables(bundle: Bundle, cache: Path | None = None, weights_dir: Path | Non
     Raises:
       InputError: the weights are others than the models were trained with, or cannot be had.
     """
-    from histojax import encoders, weights
+    from histojax import encoders
+    from histojax.encoders import weights
 
     if bundle.extraction.weights == "random":
         return {}

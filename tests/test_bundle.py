@@ -8,8 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
-from histojax import bundle, doubt, model_card, opening, predict, store, weights
+from histojax import bundle, doubt, model_card, opening, predict, store
 from histojax.doubt import Wishes
+from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.utils import archive
 from tests import samples

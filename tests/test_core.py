@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histojax import core, encoders, engine, weights
+from histojax import core, encoders, engine
 from histojax.config import Extraction, View
+from histojax.encoders import weights
 from histojax.images.padding import bucket, scaled
 from histojax.ops import crops, pooling, resize, stain
 from tests.samples import tissue

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import bundle, core, encoders, extract, opening, store, weights
+from histojax import bundle, core, encoders, extract, opening, store
 from histojax.config import Extraction, View
+from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.images.padding import bucket
 from histojax.ops import crops, pooling, resize, stain

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import core, encoders, ensembles, finetune, finetuned, folds, tuning, weights
+from histojax import core, encoders, ensembles, finetune, finetuned, folds, tuning
 from histojax.config import Extraction, Finetune, View
 from histojax.datasets import Dataset
+from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.images.padding import read_padded, scaled
 from histojax.ops import crops, stain

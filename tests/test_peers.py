@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from experiments.peers import keras_models, preprocessing_numpy
-from histojax import encoders, weights
+from histojax import encoders
 from histojax.datasets import synthetic
+from histojax.encoders import weights
 from histojax.ops import stain
 from tests.running import run
 

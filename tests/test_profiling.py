@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import core, encoders, estimate, extract, opening, profiling, roofline, weights
+from histojax import core, encoders, estimate, extract, opening, profiling, roofline
 from histojax.config import Extraction, View
+from histojax.encoders import weights
 from histojax.engine import Engine, layers
 from histojax.errors import InputError
 from histojax.images.padding import Padded

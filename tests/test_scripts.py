@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import encoders, weights
+from histojax import encoders
+from histojax.encoders import weights
 from histojax.ops import stain
 from histojax.utils.files import write_csv
 from tests.running import run

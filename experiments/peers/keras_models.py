@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from histojax import weights
+from histojax.encoders import weights
 
 APPLICATIONS = {
     "ResNet": (keras.applications.ResNet50, keras.applications.resnet50.preprocess_input),

@@ -137,7 +137,7 @@ class Encoder:
         """Global averages by layer.
 
         Args:
-          variables: {"params": ..., "batch_stats": ...} as `histojax.weights` returns them.
+          variables: {"params": ..., "batch_stats": ...} as `histojax.encoders.weights` returns them.
           images: RGB [N, H, W, 3], uint8, or float in 0..255.
 
         Returns:

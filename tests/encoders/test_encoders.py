@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from histojax import encoders, weights
+from histojax import encoders
+from histojax.encoders import weights
 from histojax.report import published
 
 THIRD_PARTY = Path(__file__).parents[2] / "third_party"

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from histojax import config, encoders, weights
-from histojax.encoders import folding
+from histojax import config, encoders
+from histojax.encoders import folding, weights
 
 ENCODERS = (*encoders.ENCODERS.values(), encoders.RESNET_2018)
 BY_NAME = pytest.mark.parametrize("encoder", ENCODERS, ids=lambda e: f"{e.name} {getattr(e.module, 'variant', '')}")

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from histojax import encoders, weights
+from histojax import encoders
+from histojax.encoders import weights
 from histojax.ops import flops
 
 # shared/paper/protocol.md's table, by XLA's cost analysis, in 1e9.

@@ -5,7 +5,8 @@ import keras
 import numpy as np
 import pytest
 
-from histojax import encoders, weights
+from histojax import encoders
+from histojax.encoders import weights
 from tests.parity import keras_models
 
 SIZES = [(400, 400), (333, 517), pytest.param((650, 650), marks=pytest.mark.slow)]

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from histojax import encoders, extract, weights
+from histojax import encoders, extract
 from histojax.config import Extraction, View
+from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.utils import download, files
 from tests.parity import keras_models
