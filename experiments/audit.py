@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 
 from experiments import flags
-from histojax import audit, duplicates, ensembles, folds, gallery
-from histojax.datasets import Dataset
+from histojax import duplicates, ensembles, gallery
+from histojax.datasets import Dataset, folds, leakage
+from histojax.datasets.folds import Folds
 from histojax.duplicates import Found
 from histojax.errors import InputError
-from histojax.folds import Folds
 from histojax.images import reader
 from histojax.utils import files
 from histojax.utils.files import require_writable
@@ -58,8 +58,8 @@ def main() -> None:
     if out is not None:
         flags.refuse_inside_data("out")
         require_writable(out)
-    audited = audit.audit(split)
-    print("\n".join(audit.lines(audited)), flush=True)
+    audited = leakage.audit(split)
+    print("\n".join(leakage.lines(audited)), flush=True)
     found = duplicates.within(duplicates.find(duplicates.read(dataset.paths)), split)
     print("\n".join(["", *duplicates.lines(found, split, LISTED)]))
     if out is not None:
@@ -82,11 +82,11 @@ def chosen(dataset: Dataset) -> Folds:
     return made or folds.make(dataset, flags.FLAGS.folds, flags.FLAGS.fold_seed, maker, flags.FLAGS.unknown_groups)
 
 
-def write(out: Path, audited: audit.Audit, found: tuple[Found, ...], split: Folds, dataset: Dataset) -> None:
+def write(out: Path, audited: leakage.Audit, found: tuple[Found, ...], split: Folds, dataset: Dataset) -> None:
     """Writes the four files."""
-    numbers = audit.numbers(audited) | {"duplicates": duplicates.numbers(found)}
+    numbers = leakage.numbers(audited) | {"duplicates": duplicates.numbers(found)}
     files.write_json(out / "audit.json", numbers)
-    files.write_csv(out / "audit.csv", *audit.table(audited))
+    files.write_csv(out / "audit.csv", *leakage.table(audited))
     files.write_csv(out / "duplicates.csv", [row(each, split) for each in found], COLUMNS)
     files.write_text(out / "duplicates.html", page(found, split, dataset))
 

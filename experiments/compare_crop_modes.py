@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments import flags
-from histojax import boost, datasets, ensembles, evaluation, folds, metrics, provenance, store
+from histojax import boost, datasets, ensembles, evaluation, metrics, provenance, store
 from histojax.cases import Cases
 from histojax.config import CROP_MODES, Boosting, Extraction
+from histojax.datasets import folds
+from histojax.datasets.folds import Folds
 from histojax.errors import InputError
-from histojax.folds import Folds
 from histojax.report import crop_modes
 from histojax.utils.files import require_writable
 

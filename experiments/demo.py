@@ -10,9 +10,9 @@ about 3 minutes on two cores.
 """
 
 from experiments import flags
-from histojax import boost, bundle, datasets, devices, ensembles, extract, folds, model_card, predict, report
+from histojax import boost, bundle, datasets, devices, ensembles, extract, model_card, predict, report
 from histojax.config import PRESETS
-from histojax.datasets import synthetic
+from histojax.datasets import folds, synthetic, unlabelled
 
 PER_CLASS, UNLABELLED = 12, 4
 
@@ -36,7 +36,7 @@ def main() -> None:
     packed = out / "demo.histojax"
     made = bundle.of_models(models, descriptors=descriptors)
     bundle.write(packed, made, models, model_card.card(made), {})
-    new = datasets.unlabelled(out / "images" / "unlabelled")
+    new = unlabelled.gather([out / "images" / "unlabelled"])
     outcome = predict.run(bundle.load(packed), new, out / "predictions")
     print(f"unlabelled images, by {packed} alone: {outcome.text(made)}; {out / 'predictions' / 'predictions.csv'}")
     print(f"the report, to open in a browser: {out / 'report' / 'report.html'}")

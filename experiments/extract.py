@@ -21,7 +21,7 @@ from pathlib import Path
 
 from experiments import flags
 from histojax import datasets, estimate, extract
-from histojax.datasets import prepared
+from histojax.datasets import tfds, unlabelled
 from histojax.errors import InputError
 from histojax.utils.progress import duration
 
@@ -63,9 +63,9 @@ def images() -> tuple[Path, ...]:
             "TFDS has prepared)"
         )
     if flags.FLAGS.tfds:
-        return prepared.unlabelled(*flags.prepared())
+        return tfds.unlabelled(*flags.prepared())
     if flags.FLAGS.images:
-        return datasets.unlabelled(flags.path("images"))
+        return unlabelled.gather([flags.path("images")])
     return datasets.load(flags.path("data"), flags.classes()).paths
 
 

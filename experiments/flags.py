@@ -17,8 +17,8 @@ from histojax.utils.files import as_path, is_local
 if TYPE_CHECKING:
     from histojax.bundle import Bundle
     from histojax.datasets import Dataset
+    from histojax.datasets.folds import Folds
     from histojax.doubt import Wishes
-    from histojax.folds import Folds
 
 FLAGS = flags.FLAGS
 STOPPED = "stopped; run the same command again to go on from here"
@@ -102,7 +102,7 @@ def define_tfds(other: str, required: bool = False) -> None:
 
 
 def prepared() -> tuple[str, Path | None, str]:
-    """The values of those flags, as the functions of `histojax.datasets.prepared` take them."""
+    """The values of those flags, as the functions of `histojax.datasets.tfds` take them."""
     return FLAGS.tfds, path("tfds_data_dir"), FLAGS.tfds_split
 
 
@@ -112,7 +112,7 @@ def data() -> Path | None:
     Raises:
       InputError: as for `prepared.table`.
     """
-    from histojax.datasets.prepared import table
+    from histojax.datasets.tfds import table
 
     return table(*prepared()) if FLAGS.tfds else path("data")
 
@@ -156,7 +156,7 @@ def dataset() -> "Dataset":
 
 def paper_split(data: "Dataset") -> "Folds | None":
     """The authors' split, where --fold_maker=paper asks for it."""
-    from histojax import paper_folds
+    from histojax.datasets import paper_folds
 
     if (FLAGS.fold_maker == "paper") != bool(FLAGS.paper_folds):
         raise InputError("--fold_maker=paper and --paper_folds=folds-10.pkl go together")
@@ -165,7 +165,8 @@ def paper_split(data: "Dataset") -> "Folds | None":
 
 def split(models: Path, data: "Dataset", count: int, seed: int) -> "Folds":
     """The split in the models' folder, or a new one by the flags, saved there."""
-    from histojax import ensembles, folds  # Here alone: extraction needs no scikit-learn.
+    from histojax import ensembles
+    from histojax.datasets import folds  # Here alone: extraction needs no scikit-learn.
 
     maker = paper_split(data) or FLAGS.fold_maker
     found = folds.load_or_make(models / ensembles.FOLDS, data, count, seed, maker, FLAGS.unknown_groups)
@@ -250,10 +251,9 @@ def images() -> tuple[Path, ...]:
     Raises:
       InputError: there are none, or two of one name.
     """
-    from histojax.datasets import gathering
-    from histojax.datasets.prepared import unlabelled
+    from histojax.datasets import tfds, unlabelled
 
-    return unlabelled(*prepared()) if FLAGS.tfds else gathering.gather([path("images")])
+    return tfds.unlabelled(*prepared()) if FLAGS.tfds else unlabelled.gather([path("images")])
 
 
 def define_model() -> None:

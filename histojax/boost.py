@@ -24,8 +24,8 @@ import numpy as np
 
 from histojax import ensembles
 from histojax.config import Boosting
+from histojax.datasets.folds import Folds
 from histojax.errors import InputError
-from histojax.folds import Folds
 from histojax.utils import files
 from histojax.utils.progress import Progress
 

@@ -20,8 +20,8 @@ import numpy as np
 
 from histojax import boost, ensembles
 from histojax.config import Boosting
+from histojax.datasets.folds import Folds
 from histojax.errors import InputError
-from histojax.folds import Folds
 from histojax.utils.progress import Progress
 
 if TYPE_CHECKING:

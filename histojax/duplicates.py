@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from scipy.fft import dctn
 
-from histojax.folds import Folds
+from histojax.datasets.folds import Folds
 from histojax.images import reader
 
 SIDE = 32  # Of the thumbnail, px.

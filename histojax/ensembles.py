@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from histojax import folds as splits
 from histojax import store
 from histojax.config import in_order
+from histojax.datasets import folds as splits
+from histojax.datasets.folds import Folds
 from histojax.errors import InputError
-from histojax.folds import Folds
 from histojax.utils import files
 
 MANIFEST = "manifest.json"

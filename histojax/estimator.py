@@ -18,8 +18,8 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from histojax import boost, config
 from histojax.config import Boosting, Protocol
+from histojax.datasets.folds import TRAIN_ONLY, split
 from histojax.errors import InputError
-from histojax.folds import TRAIN_ONLY, split
 
 # LightGBM's default leaves hold 20 rows at least: with fewer than two leaves' worth no tree could ever grow.
 ROWS_TO_GROW = 2 * 20

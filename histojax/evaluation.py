@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from histojax import ablation, audit, ensembles, judgement, metrics, operating, testset
+from histojax import ablation, ensembles, judgement, metrics, operating, testset
 from histojax.ablation import Point, Without
-from histojax.audit import Audit
 from histojax.cases import Cases
+from histojax.datasets import leakage
+from histojax.datasets.folds import Folds
+from histojax.datasets.leakage import Audit
 from histojax.ensembles import Ensemble
-from histojax.folds import Folds
 from histojax.intervals import DRAWS
 from histojax.judgement import Judgement
 
@@ -81,7 +82,7 @@ def evaluate(
         by_configuration={name: accuracies(each, folds) for name, each in scores.items()},
         curves=curves,
         without=ablation.without_each(scores, cases, by_group),
-        audit=audit.audit(ensemble.folds),
+        audit=leakage.audit(ensemble.folds),
         test=test,
         times=ensembles.read_times(models),
     )

@@ -27,9 +27,9 @@ from etils import epath
 from histojax import encoders, ensembles, extract, finetuned, opening, probe, store, tuning
 from histojax.config import Extraction, Finetune, View
 from histojax.datasets import Dataset
+from histojax.datasets.folds import Folds
 from histojax.encoders import Variables, weights
 from histojax.errors import InputError
-from histojax.folds import Folds
 from histojax.images.resampling import Sampling
 from histojax.opening import Loaded
 from histojax.tuning import Batch, Tree, Tuning

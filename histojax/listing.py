@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from histojax import datasets, findings
-from histojax.datasets import bach, dataset, tables
+from histojax.datasets import bach, dataset, tables, unlabelled
 from histojax.errors import InputError
 from histojax.findings import NOTE, PROBLEM, Finding
 from histojax.images import reader
@@ -109,7 +109,7 @@ def of_table(table: Path) -> Listing:
 def refusal(place: Path, classes: tuple[str, ...] | None, labelled: bool) -> list[Finding]:
     """What training, or prediction, would refuse the place for."""
     try:
-        datasets.load(place, classes) if labelled else datasets.unlabelled(place)
+        datasets.load(place, classes) if labelled else unlabelled.gather([place])
     except InputError as error:
         first, *more = str(error).split("\n")
         what = "Training" if labelled else "Prediction"

@@ -14,7 +14,7 @@ from PIL import Image
 
 from histojax import bundle, predict
 from histojax.bundle import Bundle
-from histojax.datasets import gathering
+from histojax.datasets import unlabelled
 from histojax.doubt import Prediction, Wishes
 from histojax.errors import InputError
 from histojax.utils import files
@@ -117,7 +117,7 @@ class Model:
             else files.as_path(str(image))
             for image in several
         ]
-        return gathering.gather(sources)
+        return unlabelled.gather(sources)
 
 
 def written(image: np.ndarray, path: Path) -> Path:

@@ -24,11 +24,11 @@ from jax.sharding import PartitionSpec as P
 
 from histojax import devices as hardware
 from histojax import ensembles, fitting, heads
-from histojax import folds as splits
 from histojax.config import Probe
+from histojax.datasets import folds as splits
+from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.fitting import Fitted, Model
-from histojax.folds import Folds
 from histojax.utils.progress import Progress
 
 # What a model in training has in memory at once, a bound: arrays of the size of its batches, of its weights, and of

@@ -7,9 +7,8 @@ import dataclasses
 import statistics
 from collections.abc import Sequence
 
-from histojax import folds
 from histojax.config import PAPER_VIEWS, View
-from histojax.datasets import Dataset
+from histojax.datasets import Dataset, folds
 from histojax.errors import InputError
 from histojax.images.padding import scaled
 from histojax.images.resampling import SCALE_OF_TARGET, resampled

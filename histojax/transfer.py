@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from histojax import boost, bundle, calibration, conformal, doubt, ensembles, folds, intervals, metrics, store
+from histojax import boost, bundle, calibration, conformal, doubt, ensembles, intervals, metrics, store
 from histojax.cases import Cases
 from histojax.config import Boosting
-from histojax.datasets import Dataset
+from histojax.datasets import Dataset, folds
 from histojax.doubt import Prediction, Wishes
 from histojax.errors import InputError
 from histojax.intervals import DRAWS, Interval

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from histojax import boost, datasets, ensembles, extract, folds, store
+from histojax import boost, datasets, ensembles, extract, store
 from histojax.cases import Cases
 from histojax.config import BACH_CLASSES, Boosting, Extraction, View
+from histojax.datasets import folds
 from histojax.ops import stain
 
 SMALL = Extraction(

@@ -13,10 +13,11 @@ import lightgbm as lgb
 import numpy as np
 import pytest
 
-from histojax import boost, bundle, ensembles, folds, scoring, store
+from histojax import boost, bundle, ensembles, scoring, store
 from histojax.config import Boosting
+from histojax.datasets import folds
+from histojax.datasets.folds import Folds
 from histojax.errors import InputError
-from histojax.folds import Folds
 from histojax.utils import files
 from tests import samples
 from tests.running import run

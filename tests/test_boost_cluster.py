@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from histojax import boost, boost_cluster, ensembles, folds
+from histojax import boost, boost_cluster, ensembles
 from histojax.config import Boosting
+from histojax.datasets import folds
+from histojax.datasets.folds import Folds
 from histojax.errors import InputError
-from histojax.folds import Folds
 from tests import samples
 
 pytest.importorskip("distributed")

@@ -9,8 +9,8 @@ from PIL import Image
 
 from histojax import duplicates
 from histojax.datasets import synthetic
+from histojax.datasets.folds import Folds
 from histojax.duplicates import TURNS
-from histojax.folds import Folds
 from histojax.images import reader
 
 

@@ -11,9 +11,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from histojax import boost, ensembles, folds, scoring, store
+from histojax import boost, ensembles, scoring, store
 from histojax.config import BOOSTS, Boosting
-from histojax.datasets import Dataset
+from histojax.datasets import Dataset, folds
 from histojax.estimator import FoldEnsembleClassifier, assign_folds
 
 SMALL = {"folds": 3, "seeds": 2, "rounds": 8}

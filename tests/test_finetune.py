@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import core, encoders, ensembles, finetune, finetuned, folds, tuning
+from histojax import core, encoders, ensembles, finetune, finetuned, tuning
 from histojax.config import Extraction, Finetune, View
-from histojax.datasets import Dataset
+from histojax.datasets import Dataset, folds
 from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.images.padding import read_padded, scaled

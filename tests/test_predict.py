@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from histojax import answers, bundle, calibration, datasets, doubt, metrics, predict, store
+from histojax.datasets import unlabelled
 from histojax.doubt import Wishes
 from histojax.errors import InputError
 from histojax.ledger import Ledger
@@ -32,7 +33,7 @@ def opened(made):
 
 @pytest.fixture(scope="module")
 def new(trained):
-    return datasets.unlabelled(trained / "new")
+    return unlabelled.gather([trained / "new"])
 
 
 @pytest.fixture(scope="module")

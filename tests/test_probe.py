@@ -13,10 +13,11 @@ from jax.sharding import Mesh
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from histojax import bundle, ensembles, fitting, folds, heads, predict, probe, scoring, store
+from histojax import bundle, ensembles, fitting, heads, predict, probe, scoring, store
 from histojax.config import Probe, Protocol, check
+from histojax.datasets import folds
+from histojax.datasets.folds import TRAIN_ONLY, Folds
 from histojax.errors import InputError
-from histojax.folds import TRAIN_ONLY, Folds
 from histojax.utils import files
 from tests.running import run
 

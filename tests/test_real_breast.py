@@ -2,8 +2,9 @@
 
 import pytest
 
-from histojax import boost, datasets, ensembles, extract, folds, report
+from histojax import boost, datasets, ensembles, extract, report
 from histojax.config import Boosting, Extraction, View
+from histojax.datasets import folds
 
 
 @pytest.mark.slow

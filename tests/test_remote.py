@@ -10,7 +10,8 @@ from etils.epath import backend
 from fsspec.registry import _registry, known_implementations
 from PIL import Image
 
-from histojax import datasets, folds, store
+from histojax import datasets, store
+from histojax.datasets import folds, unlabelled
 from histojax.errors import InputError
 from histojax.images import reader
 from histojax.utils import files
@@ -164,14 +165,14 @@ def test_class_folders_are_read(bucket):
     found = datasets.load(bucket / "data")
     assert (found.classes, found.names, found.labels) == (("benign", "cancer"), ("b1", "b2", "c1"), (0, 0, 1))
     assert str(found.paths[0]) == "gs://bucket/data/benign/b1.png"
-    assert [path.name for path in datasets.unlabelled(bucket / "data" / "benign")] == ["b1.png", "b2.png"]
+    assert [path.name for path in unlabelled.gather([bucket / "data" / "benign"])] == ["b1.png", "b2.png"]
 
 
 @pytest.mark.parametrize("name", ["absent", "empty.png"])
 def test_what_is_no_folder_of_images_is_refused(bucket, name):
     put(bucket / "empty.png")
     with pytest.raises(InputError, match=f"gs://bucket/{name} is not a folder"):
-        datasets.unlabelled(bucket / name)
+        unlabelled.gather([bucket / name])
     with pytest.raises(InputError):
         datasets.load(bucket / name)
 

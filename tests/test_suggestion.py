@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from histojax import folds, suggestion
+from histojax import suggestion
 from histojax.config import PAPER_VIEWS, View
-from histojax.datasets import Dataset
+from histojax.datasets import Dataset, folds
 
 BACH = (1536, 2048)
 

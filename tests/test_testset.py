@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from histojax import boost, ensembles, evaluation, folds, scoring, store, testset
+from histojax import boost, ensembles, evaluation, scoring, store, testset
 from histojax.config import Boosting
+from histojax.datasets import folds
+from histojax.datasets.folds import Folds
 from histojax.errors import InputError
-from histojax.folds import Folds
 from histojax.testset import TestSet
 from histojax.utils import files
 from tests import samples

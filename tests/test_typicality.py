@@ -9,8 +9,8 @@ from scipy import stats
 
 from histojax import extract, store, typicality
 from histojax.config import Extraction, View
+from histojax.datasets.folds import Folds
 from histojax.errors import InputError
-from histojax.folds import Folds
 from histojax.ops import stain
 from histojax.utils import files
 from tests import samples

@@ -1,29 +1,13 @@
-"""Where labelled and unlabelled images come from: a folder of class folders, BACH as unzipped, or a label table.
+"""Where labelled images come from: a folder of class folders, BACH as unzipped, or a label table.
 
-load(path) -> Dataset of labelled images        unlabelled(folder) -> paths
+load(path) -> Dataset of labelled images; for images without labels see `unlabelled.gather`
 """
 
 from pathlib import Path
 
 from histojax.datasets import bach, folders, tables
-from histojax.datasets.dataset import Dataset, images_in, refuse_duplicates
+from histojax.datasets.dataset import Dataset
 from histojax.errors import InputError
-from histojax.images import reader
-
-
-def unlabelled(path: Path) -> tuple[Path, ...]:
-    """The image files directly in a folder, by name, for prediction.
-
-    Raises:
-      InputError: no such folder, no image in it, or two of one name.
-    """
-    if not path.is_dir():
-        raise InputError(f"{path} is not a folder of images")
-    found = images_in(path)
-    if not found:
-        raise InputError(f"{path} holds no image: expected files ending in {', '.join(reader.SUFFIXES)}")
-    refuse_duplicates(found)
-    return tuple(found)
 
 
 def load(path: Path, classes: tuple[str, ...] | None = None, complete: bool = True) -> Dataset:

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from histojax import audit, duplicates, ensembles, evaluation, metrics, operating, provenance
-from histojax.datasets import bach
+from histojax import duplicates, ensembles, evaluation, metrics, operating, provenance
+from histojax.datasets import bach, leakage
 from histojax.evaluation import Evaluation
 from histojax.intervals import DRAWS
 from histojax.report import again, content, figures, page, pictures, published, statistics, tables
@@ -91,7 +91,7 @@ def summary(evaluated: Evaluation, note: str, rows: list[tables.Row], with_publi
         lines.append(f"published, two classes: accuracy {mean} ± {deviation} %, ROC AUC {published.TWO_CLASS_AUC}")
         for threshold, (sensitivity, specificity) in published.SET_POINTS.items():
             lines.append(f"published at {threshold:.2f}: sensitivity {sensitivity} %, specificity {specificity} %")
-    lines += audit.lines(evaluated.audit)
+    lines += leakage.lines(evaluated.audit)
     if evaluated.test is not None:
         lines += ["", "test set:", statistics.summary(evaluated.test)]
     return "\n".join(lines).rstrip("\n") + "\n"
@@ -121,7 +121,7 @@ def numbers(evaluated: Evaluation, note: str) -> dict[str, Any]:
                 "curves": {name: list(map(dataclasses.asdict, points)) for name, points in evaluated.curves.items()},
                 "without": list(map(dataclasses.asdict, evaluated.without)),
                 "split": evaluated.folds.origin,
-                "audit": audit.numbers(evaluated.audit),
+                "audit": leakage.numbers(evaluated.audit),
                 "test": evaluated.test and statistics.numbers(evaluated.test),
                 "times": evaluated.times,
                 "versions": again.versions(),
@@ -165,6 +165,6 @@ def write_tables(
         for each in found or ()
     ]
     files.write_csv(folder / "reliability.csv", bins, ("temperature", "images", "confidence", "right", "low", "high"))
-    files.write_csv(folder / "leakage.csv", *audit.table(evaluated.audit))
+    files.write_csv(folder / "leakage.csv", *leakage.table(evaluated.audit))
     if stain is not None:
         files.write_csv(folder / "stain_fallbacks.csv", stain.rows, ("image", "scale", "status"))

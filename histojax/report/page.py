@@ -7,7 +7,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from histojax import audit, duplicates
+from histojax import duplicates
+from histojax.datasets import leakage
 from histojax.evaluation import Evaluation
 from histojax.report import again, content, figures, formats, published, statistics
 from histojax.report.again import Command
@@ -76,7 +77,7 @@ def render(
         most_mistakes=MISTAKES,
         most_pairs=PAIRS,
         curves=CURVES,
-        audit=audit,
+        audit=leakage,
         duplicates=duplicates,
         stain=stain,
         common=common,

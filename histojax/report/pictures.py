@@ -10,10 +10,10 @@ import numpy as np
 
 from histojax import datasets, duplicates, gallery
 from histojax.cases import Cases
+from histojax.datasets.folds import Folds
 from histojax.duplicates import Found
 from histojax.errors import InputError
 from histojax.evaluation import Evaluation
-from histojax.folds import Folds
 from histojax.gallery import Picture
 
 MISTAKES = 24  # Shown at most.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from histojax.folds import Folds
+from histojax.datasets.folds import Folds
 from histojax.report import published
 from histojax.utils import files
 

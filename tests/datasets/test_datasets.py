@@ -8,7 +8,7 @@ from PIL import Image
 
 from histojax import datasets
 from histojax.config import BACH_CLASSES
-from histojax.datasets import bach
+from histojax.datasets import bach, unlabelled
 from histojax.errors import InputError
 
 FOLDERS = {"Normal": "n", "Benign": "b", "InSitu": "is", "Invasive": "iv"}
@@ -227,22 +227,21 @@ def test_unlabelled_images_are_those_directly_in_a_folder(tmp_path):
     image(tmp_path / "b.png")
     image(tmp_path / "a.tif")
     image(tmp_path / "deeper" / "c.png")
-    assert [path.name for path in datasets.unlabelled(tmp_path)] == ["a.tif", "b.png"]
-    with pytest.raises(InputError, match="is not a folder"):
-        datasets.unlabelled(tmp_path / "b.png")
+    assert [path.name for path in unlabelled.gather([tmp_path])] == ["a.tif", "b.png"]
+    assert [path.name for path in unlabelled.gather([tmp_path / "b.png"])] == ["b.png"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no image"):
-        datasets.unlabelled(tmp_path / "empty")
+        unlabelled.gather([tmp_path / "empty"])
 
 
 def test_unlabelled_images_of_one_name_are_refused_and_hidden_files_ignored(tmp_path):
     image(tmp_path / "a.png")
     for junk in (".a.tif", "Thumbs.db", "a.txt"):
         (tmp_path / junk).touch()
-    assert [path.name for path in datasets.unlabelled(tmp_path)] == ["a.png"]
+    assert [path.name for path in unlabelled.gather([tmp_path])] == ["a.png"]
     image(tmp_path / "a.tif")
     with pytest.raises(InputError, match="must be unique(.|\n)*a.png, .*a.tif"):
-        datasets.unlabelled(tmp_path)
+        unlabelled.gather([tmp_path])
 
 
 def test_bach_is_known_by_count_classes_and_names():

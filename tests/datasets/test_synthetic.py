@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from histojax import datasets
-from histojax.datasets import synthetic
+from histojax.datasets import synthetic, unlabelled
 from histojax.errors import InputError
 from histojax.ops import stain
 
@@ -59,11 +59,11 @@ def test_a_folder_is_a_data_set_and_is_not_written_twice(tmp_path):
     assert dataset.classes == synthetic.CLASSES
     assert dataset.names[:3] == ("n001", "n002", "b001")
     assert len(dataset.paths) == 8
-    unlabelled = datasets.unlabelled(tmp_path / "unlabelled")
+    gathered = unlabelled.gather([tmp_path / "unlabelled"])
     with open(tmp_path / "unlabelled_truth.csv") as file:
         truth = {row["image"]: row["label"] for row in csv.DictReader(file)}
-    assert set(truth) == {path.name for path in unlabelled}
-    pixels = {np.array(Image.open(path)).tobytes() for path in (*dataset.paths, *unlabelled)}
+    assert set(truth) == {path.name for path in gathered}
+    pixels = {np.array(Image.open(path)).tobytes() for path in (*dataset.paths, *gathered)}
     assert len(pixels) == 11
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
     synthetic.write_folder(tmp_path, per_class=2, unlabelled=3, height=64, width=64)

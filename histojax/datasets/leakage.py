@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from histojax.folds import TRAIN_ONLY, Folds
+from histojax.datasets.folds import TRAIN_ONLY, Folds
 
 
 @dataclasses.dataclass(frozen=True)

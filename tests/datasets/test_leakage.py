@@ -14,10 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from histojax import audit, folds
 from histojax.config import BACH_CLASSES
-from histojax.datasets import Dataset, synthetic
-from histojax.folds import Folds
+from histojax.datasets import Dataset, folds, leakage, synthetic
+from histojax.datasets.folds import Folds
 from tests.running import run
 
 
@@ -47,7 +46,7 @@ def test_counts_are_brute_force(seed, n, count):
     folds[:count] = np.arange(count)
     groups = [rng.choice(["", "p1", "p2", "p3", "p4"]) for _ in range(n)]
     split = split_of(rng.integers(0, 2, n), folds, groups)
-    found = audit.audit(split)
+    found = leakage.audit(split)
     for row in found.rows:
         assert (row.known, row.sharing, row.sharing_class) == brute_force(split, row.fold - 1)
         assert row.images == np.sum(split.folds == row.fold - 1) == sum(row.by_class)
@@ -65,7 +64,7 @@ def test_bach_s_published_structure():
     for patient, part in enumerate(np.split(places, np.cumsum(sizes)[:-1])):
         groups[part] = f"patient{patient}"
     split = split_of(np.arange(400) // 100, rng.permutation(np.arange(400) % 10), groups.tolist(), BACH_CLASSES)
-    found = audit.audit(split)
+    found = leakage.audit(split)
     assert (found.known, found.unknown, found.groups, found.largest) == (145, 255, 29, 36)
     assert found.sharing == sum(brute_force(split, fold)[1] for fold in range(10)) > 100
     assert f"{found.sharing} of 145 test images of known group share it with training" in found.verdict
@@ -73,43 +72,43 @@ def test_bach_s_published_structure():
 
 
 def test_a_split_by_group_is_said_to_be_clean_and_one_without_groups_to_be_unknown():
-    clean = audit.audit(split_of([0, 1, 0, 1], [0, 0, 1, 1], ["p", "p", "q", "q"]))
+    clean = leakage.audit(split_of([0, 1, 0, 1], [0, 0, 1, 1], ["p", "p", "q", "q"]))
     assert not clean.leaks
     assert clean.verdict == "No known group is both in training and in test."
     assert clean.mixed == 2
-    nothing = audit.audit(split_of([0, 1, 0, 1], [0, 0, 1, 1], None))
+    nothing = leakage.audit(split_of([0, 1, 0, 1], [0, 0, 1, 1], None))
     assert nothing.unknown is None
     assert nothing.verdict.startswith("No groups are known")
 
 
 def test_an_image_that_only_trains_counts_as_training():
-    found = audit.audit(split_of([0, 1, 0, 1], [0, 1, -1, 0], ["p", "q", "p", "r"]))
+    found = leakage.audit(split_of([0, 1, 0, 1], [0, 1, -1, 0], ["p", "q", "p", "r"]))
     assert (found.rows[0].sharing, found.rows[0].sharing_class) == (1, 1)
-    assert "1 images are trained on and never held out" in audit.lines(found)
+    assert "1 images are trained on and never held out" in leakage.lines(found)
 
 
 def test_text_and_numbers_say_the_same():
-    found = audit.audit(split_of([0, 1, 0, 1], [0, 1, 1, 0], ["p", "q", "p", ""]))
-    text = "\n".join(audit.lines(found))
-    numbers = json.loads(json.dumps(audit.numbers(found)))
+    found = leakage.audit(split_of([0, 1, 0, 1], [0, 1, 1, 0], ["p", "q", "p", ""]))
+    text = "\n".join(leakage.lines(found))
+    numbers = json.loads(json.dumps(leakage.numbers(found)))
     assert "split: stratified, seed 0" in text
     assert numbers["sharing"] == found.sharing == 2
     assert numbers["rows"][0]["images"] == 2
     assert numbers["verdict"] in text
-    assert text.splitlines()[-2].split() == [str(v) for v in audit.values(found.rows[0])]
+    assert text.splitlines()[-2].split() == [str(v) for v in leakage.values(found.rows[0])]
 
 
 @pytest.mark.parametrize("groups", [["", "", "", ""], ["p", "", "", ""]])
 def test_unknown_groups_share_nothing(groups):
-    assert not audit.audit(split_of([0, 1, 0, 1], [0, 1, 1, 0], groups)).leaks
+    assert not leakage.audit(split_of([0, 1, 0, 1], [0, 1, 1, 0], groups)).leaks
 
 
 def test_where_images_of_unknown_group_went_is_counted():
     split = split_of([0, 1, 0, 1, 0, 1], [0, 1, 1, -1, 1, -1], ["p", "q", "", "", "", "r"])
-    found = audit.audit(split)
+    found = leakage.audit(split)
     assert [row.unknown for row in found.rows] == [0, 2]
     assert (found.unknown, found.unknown_train_only) == (3, 1)
-    text = "\n".join(audit.lines(found))
+    text = "\n".join(leakage.lines(found))
     assert "of the 3 images of unknown group 1 are only trained on, 2 are held out, in 1 of 2 folds" in text
 
 
@@ -118,7 +117,7 @@ def test_where_images_of_unknown_group_went_is_counted():
 )
 def test_each_policy_on_bach_s_structure_leaks_nothing_known(policy, only_trained, places):
     dataset = bach()
-    found = audit.audit(folds.make(dataset, 10 if policy == "own" else 8, 0, "grouped", policy))
+    found = leakage.audit(folds.make(dataset, 10 if policy == "own" else 8, 0, "grouped", policy))
     assert not found.leaks
     assert found.unknown_train_only == found.train_only == only_trained
     assert sum(row.unknown > 0 for row in found.rows) == places
@@ -128,14 +127,14 @@ def test_each_policy_on_bach_s_structure_leaks_nothing_known(policy, only_traine
 def test_stratified_folds_of_bach_s_structure_leak_as_the_published_ones_do():
     dataset = bach()
     split = folds.make(dataset, 10, 0, "stratified")
-    found = audit.audit(split)
+    found = leakage.audit(split)
     for row in found.rows:
         assert (row.known, row.sharing, row.sharing_class) == brute_force(split, row.fold - 1)
         assert row.by_class == (10, 10, 10, 10)
     assert found.known == 145
     assert found.sharing > 120
     assert found.mixed == 10
-    assert audit.table(found)[0][0][:4] == (1, 40, found.rows[0].known, 40 - found.rows[0].known)
+    assert leakage.table(found)[0][0][:4] == (1, 40, found.rows[0].known, 40 - found.rows[0].known)
 
 
 def bach() -> Dataset:
@@ -159,7 +158,7 @@ def bach() -> Dataset:
 
 
 def test_nothing_is_claimed_where_no_test_image_is_of_known_group():
-    found = audit.audit(split_of([0, 1, 0, 1], [0, 1, -1, -1], ["", "", "p", "p"]))
+    found = leakage.audit(split_of([0, 1, 0, 1], [0, 1, -1, -1], ["", "", "p", "p"]))
     assert found.verdict.startswith("No test image is of known group, so nothing is known of leakage.")
 
 

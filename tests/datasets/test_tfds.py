@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
+import tensorflow_datasets
 from PIL import Image
 
 from histojax import datasets
 from histojax.config import BACH_CLASSES
-from histojax.datasets import bach, prepared
+from histojax.datasets import bach, tfds, unlabelled
 from histojax.datasets.bach import bach_dataset_builder
 from histojax.errors import InputError
 from histojax.images import reader
@@ -20,7 +20,7 @@ from tests import made_bach
 from tests.running import run
 
 CLASSES = ("tumour", "fat", "stroma")  # Not in the alphabet's order.
-FEATURES = tfds.features
+FEATURES = tensorflow_datasets.features
 
 
 def encoded(seed: int, form: str = "PNG", size: tuple[int, int] = (40, 50)) -> bytes:
@@ -55,12 +55,12 @@ USUAL = {
 def prepare(data_dir: Path, features: dict, splits: dict[str, list[dict]], name: str = "slides", **own) -> Path:
     """A data set prepared by TFDS alone, as anybody's."""
 
-    class Slides(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = tfds.core.Version(own.get("version", "1.2.3"))
-        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=config) for config in own.get("configs", ())]
+    class Slides(tensorflow_datasets.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tensorflow_datasets.core.Version(own.get("version", "1.2.3"))
+        BUILDER_CONFIGS = [tensorflow_datasets.core.BuilderConfig(name=config) for config in own.get("configs", ())]
 
         def _info(self):
-            return tfds.core.DatasetInfo(builder=self, features=FEATURES.FeaturesDict(features))
+            return tensorflow_datasets.core.DatasetInfo(builder=self, features=FEATURES.FeaturesDict(features))
 
         def _split_generators(self, _):
             return {split: enumerate(made) for split, made in splits.items()}
@@ -95,7 +95,7 @@ def challenge(tmp_path_factory) -> Path:
 
 
 def test_any_data_set_is_read_with_names_classes_groups_and_its_bytes_as_they_are(slides, tmp_path):
-    found = prepared.load("slides", slides, cache=tmp_path)
+    found = tfds.load("slides", slides, cache=tmp_path)
     assert found.classes == ("fat", "stroma", "tumour")  # As of a folder with these classes.
     assert sorted(found.names) == [f"s{i}.v2" for i in range(9)]
     for path, label, group in zip(found.paths, found.labels, found.groups, strict=True):
@@ -104,13 +104,13 @@ def test_any_data_set_is_read_with_names_classes_groups_and_its_bytes_as_they_ar
         assert path.suffix == (".jpg" if i % 2 else ".png")
         assert found.classes[label] == CLASSES[i % 3]
         assert group == example(i)["patient"]
-    assert prepared.load("slides:1.2.3", slides, classes=CLASSES, cache=tmp_path).classes == CLASSES
+    assert tfds.load("slides:1.2.3", slides, classes=CLASSES, cache=tmp_path).classes == CLASSES
 
 
 def test_bach_is_the_same_data_set_from_its_folder_and_from_tfds(challenge, tmp_path):
     made_bach.write_folder(tmp_path, made_bach.training())
     folder = datasets.load(tmp_path / made_bach.TRAINING)
-    found = prepared.load("bach", challenge, cache=tmp_path / "cache")
+    found = tfds.load("bach", challenge, cache=tmp_path / "cache")
     assert (found.names, found.labels, found.classes) == (folder.names, folder.labels, BACH_CLASSES)
     assert bach.is_bach(found.names, found.classes)
     assert {name: group for name, group in zip(found.names, found.groups, strict=True) if group} == {
@@ -121,16 +121,16 @@ def test_bach_is_the_same_data_set_from_its_folder_and_from_tfds(challenge, tmp_
 
 
 def test_a_split_without_labels_is_to_be_predicted(challenge, tmp_path):
-    found = prepared.unlabelled("bach", challenge, "test", tmp_path)
+    found = tfds.unlabelled("bach", challenge, "test", tmp_path)
     assert [path.name for path in found] == sorted(f"test{i}.png" for i in range(100))
     np.testing.assert_array_equal(reader.read(found[0]), made_bach.noise(1000))
-    assert found == datasets.unlabelled(prepared.folder("bach", challenge, "test", tmp_path))
+    assert found == unlabelled.gather([tfds.folder("bach", challenge, "test", tmp_path)])
     with pytest.raises(InputError, match="split test of bach has images without a label"):
-        prepared.load("bach", challenge, "test", cache=tmp_path)
+        tfds.load("bach", challenge, "test", cache=tmp_path)
 
 
 def test_names_that_are_not_unique_give_way_to_numbers(slides, tmp_path):
-    found = prepared.unlabelled("slides", slides, "test", tmp_path)
+    found = tfds.unlabelled("slides", slides, "test", tmp_path)
     assert [path.stem for path in found] == ["test-1", "test-2"]
 
 
@@ -149,35 +149,35 @@ def test_names_that_are_not_unique_give_way_to_numbers(slides, tmp_path):
 )
 def test_a_name_is_taken_where_a_file_can_have_it(told, stems):
     made = [(".png", name, "", "") for name in told]
-    assert prepared.file_names("train", made) == (stems or ["train-1", "train-2"])
-    assert prepared.file_names("train", made * 5)[:2] == ["train-01", "train-02"]
+    assert tfds.file_names("train", made) == (stems or ["train-1", "train-2"])
+    assert tfds.file_names("train", made * 5)[:2] == ["train-01", "train-02"]
 
 
 def test_numbers_are_names_and_groups_too_and_unlabelled_sets_need_no_label(tmp_path):
     features = {"photo": FEATURES.Image(), "id": FEATURES.Scalar(np.int64), "case": FEATURES.Scalar(np.int32)}
     made = [{"photo": encoded(i), "id": 100 + i, "case": 7} for i in range(2)]
     prepare(tmp_path, features, {"whole": made})
-    found = prepared.folder("slides", tmp_path, "whole", tmp_path / "cache")
-    assert [path.stem for path in datasets.unlabelled(found)] == ["100", "101"]
+    found = tfds.folder("slides", tmp_path, "whole", tmp_path / "cache")
+    assert [path.stem for path in unlabelled.gather([found])] == ["100", "101"]
     features["tissue"] = FEATURES.ClassLabel(num_classes=2)
     prepare(tmp_path, features, {"whole": [each | {"tissue": i} for i, each in enumerate(made)]}, "labelled")
-    dataset = prepared.load("labelled", tmp_path, "whole", cache=tmp_path / "cache")
+    dataset = tfds.load("labelled", tmp_path, "whole", cache=tmp_path / "cache")
     assert (dataset.names, dataset.classes, dataset.groups) == (("100", "101"), ("0", "1"), ("7", "7"))
 
 
 def test_unpacked_once_and_anew_when_it_was_built_again(slides, tmp_path, monkeypatch):
     data_dir = tmp_path / "data"
     shutil.copytree(slides, data_dir)
-    first = prepared.table("slides", data_dir, cache=tmp_path)
-    monkeypatch.setattr(prepared, "unpack", lambda *_: pytest.fail("unpacked twice"))
-    assert prepared.table("slides", data_dir, cache=tmp_path) == first
+    first = tfds.table("slides", data_dir, cache=tmp_path)
+    monkeypatch.setattr(tfds, "unpack", lambda *_: pytest.fail("unpacked twice"))
+    assert tfds.table("slides", data_dir, cache=tmp_path) == first
     monkeypatch.undo()
     shutil.rmtree(data_dir)
     swapped = [example(i) | {"tissue": (i + 1) % 3} for i in range(9)]
     prepare(data_dir, USUAL, {"train": swapped, "test": NAMELESS})
     assert sizes(data_dir) == sizes(slides)  # To the byte: only the time of building tells them apart.
-    assert prepared.table("slides", data_dir, cache=tmp_path) != first
-    assert "s0.v2.png,fat" in prepared.table("slides", data_dir, cache=tmp_path).read_text()
+    assert tfds.table("slides", data_dir, cache=tmp_path) != first
+    assert "s0.v2.png,fat" in tfds.table("slides", data_dir, cache=tmp_path).read_text()
 
 
 def sizes(data_dir: Path) -> dict[str, int]:
@@ -186,7 +186,7 @@ def sizes(data_dir: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize("change", ["remove", "cut", "add"])
 def test_what_was_unpacked_and_then_altered_is_refused(slides, tmp_path, change):
-    image = prepared.unlabelled("slides", slides, "train", tmp_path)[0]
+    image = tfds.unlabelled("slides", slides, "train", tmp_path)[0]
     if change == "remove":
         image.unlink()
     elif change == "cut":
@@ -194,11 +194,11 @@ def test_what_was_unpacked_and_then_altered_is_refused(slides, tmp_path, change)
     else:
         shutil.copy(image, image.with_name("another.png"))
     with pytest.raises(InputError, match=r"is not as it was unpacked \(.*remove it, it is made anew"):
-        prepared.table("slides", slides, cache=tmp_path)
+        tfds.table("slides", slides, cache=tmp_path)
 
 
 def test_a_broken_unpacking_leaves_nothing(slides, tmp_path, monkeypatch):
-    whole = prepared.examples
+    whole = tfds.examples
 
     def broken(*given):
         for i, each in enumerate(whole(*given)):
@@ -206,9 +206,9 @@ def test_a_broken_unpacking_leaves_nothing(slides, tmp_path, monkeypatch):
                 raise KeyboardInterrupt
             yield each
 
-    monkeypatch.setattr(prepared, "examples", broken)
+    monkeypatch.setattr(tfds, "examples", broken)
     with pytest.raises(KeyboardInterrupt):
-        prepared.table("slides", slides, cache=tmp_path)
+        tfds.table("slides", slides, cache=tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
@@ -225,17 +225,17 @@ def test_a_broken_unpacking_leaves_nothing(slides, tmp_path, monkeypatch):
 )
 def test_a_name_that_leads_to_nothing_is_told_what_there_is(slides, tmp_path, name, split, message):
     with pytest.raises(InputError, match=message):
-        prepared.folder(name, slides, split, tmp_path)
+        tfds.folder(name, slides, split, tmp_path)
 
 
 def test_the_newest_version_is_taken_and_between_configs_nothing_is_guessed(tmp_path):
     made = {"train": [example(i) for i in range(3)]}
     for version in ("1.9.0", "1.10.0"):
         prepare(tmp_path, USUAL, made, version=version, configs=("small", "large"))
-    assert prepared.find("slides/small", tmp_path) == tmp_path / "slides" / "small" / "1.10.0"
-    assert prepared.find("slides/large:1.9.0", tmp_path) == tmp_path / "slides" / "large" / "1.9.0"
+    assert tfds.find("slides/small", tmp_path) == tmp_path / "slides" / "small" / "1.10.0"
+    assert tfds.find("slides/large:1.9.0", tmp_path) == tmp_path / "slides" / "large" / "1.9.0"
     with pytest.raises(InputError, match="names 4 of what .* holds; name one of slides/large:1.9.0, slides/large:1.10"):
-        prepared.find("slides", tmp_path)
+        tfds.find("slides", tmp_path)
 
 
 WRONG = {
@@ -252,7 +252,7 @@ def test_data_sets_that_are_no_image_classification_are_refused(tmp_path, wrong)
     made = {key: value for key, value in (example(0) | own).items() if key in features}
     prepare(tmp_path, features, {"train": [made]})
     with pytest.raises(InputError, match=message):
-        prepared.folder("slides", tmp_path, "train", tmp_path / "cache")
+        tfds.folder("slides", tmp_path, "train", tmp_path / "cache")
 
 
 def altered(path: Path, change) -> None:
@@ -263,15 +263,15 @@ def altered(path: Path, change) -> None:
 
 def test_only_array_record_and_only_features_of_tfds_are_read(slides, tmp_path):
     shutil.copytree(slides, tmp_path / "data")
-    place = prepared.find("slides", tmp_path / "data")
+    place = tfds.find("slides", tmp_path / "data")
     altered(
         place / "features.json", lambda f: f["featuresDict"]["features"]["boxes"].update(pythonClassName="evil.Run")
     )
     with pytest.raises(InputError, match="features of other packages than tensorflow_datasets: evil.Run"):
-        prepared.folder("slides", tmp_path / "data", "train", tmp_path)
+        tfds.folder("slides", tmp_path / "data", "train", tmp_path)
     altered(place / "dataset_info.json", lambda info: info.pop("fileFormat"))
     with pytest.raises(InputError, match="is stored as tfrecord"):
-        prepared.folder("slides", tmp_path / "data", "train", tmp_path)
+        tfds.folder("slides", tmp_path / "data", "train", tmp_path)
 
 
 @pytest.mark.parametrize("change", ["absent", "empty", "cut", "noise"])
@@ -290,7 +290,7 @@ def test_damaged_files_are_told(slides, tmp_path, change):
         shard.write_bytes(content)
     message = "1.2.3 cannot be read: example . of split train is empty" if change == "cut" else "1.2.3 cannot be read"
     with pytest.raises(InputError, match=message):
-        prepared.folder("slides", tmp_path / "data", "train", tmp_path)
+        tfds.folder("slides", tmp_path / "data", "train", tmp_path)
     assert not list(tmp_path.rglob("unpacked.json"))
 
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histojax import folds
-from histojax.datasets import Dataset
+from histojax.datasets import Dataset, folds
 from histojax.errors import InputError
 
 

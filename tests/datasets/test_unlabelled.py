@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from histojax.datasets.gathering import gather
+from histojax.datasets.unlabelled import gather
 from histojax.errors import InputError
 
 

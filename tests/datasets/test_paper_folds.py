@@ -14,9 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histojax import folds, paper_folds
 from histojax.config import BACH_CLASSES
-from histojax.datasets import Dataset
+from histojax.datasets import Dataset, folds, paper_folds
 from histojax.errors import InputError
 
 CORE = "numpy.core.multiarray"
@@ -185,7 +184,7 @@ def test_what_a_pickle_wants_to_run_is_named_and_not_run(tmp_path, protocol, pla
         (as_global("copyreg", "_reconstructor"), "copyreg._reconstructor"),
         (as_global("copy_reg", "_reconstructor"), "copy_reg._reconstructor"),
         (as_global("__builtin__", "eval"), "__builtin__.eval"),
-        (as_global("histojax.paper_folds", "Record"), "histojax.paper_folds.Record"),
+        (as_global("histojax.datasets.paper_folds", "Record"), "histojax.datasets.paper_folds.Record"),
         (b"(iposix\nsystem\n.", "posix.system"),
         (b"(S'true'\nios\nsystem\n.", "os.system"),
     ],

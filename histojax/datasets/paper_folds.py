@@ -20,8 +20,8 @@ import numpy as np
 
 from histojax.config import BACH_CLASSES
 from histojax.datasets import Dataset
+from histojax.datasets.folds import Folds
 from histojax.errors import InputError
-from histojax.folds import Folds
 
 PARTS = ("train", "test")
 PLAIN = re.compile(r"[|<>=]?[biufSU]\d+")  # Types whose arrays are plain bytes.
