@@ -35,10 +35,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments import flags
 from experiments.peers import preprocessing_numpy
-from histojax import core, devices, encoders, engine
+from histojax import encoders
 from histojax.datasets import synthetic
 from histojax.encoders import weights
 from histojax.errors import InputError
+from histojax.extraction import devices, engine, programs
 from histojax.images import reader
 from histojax.ops import stain
 from histojax.utils import files
@@ -130,12 +131,12 @@ def ours(name: str, variables: encoders.Variables, precision: str, crops: np.nda
         steps = batch.reshape(-1, step, *batch.shape[1:])
         return jax.lax.map(lambda images: fast.descriptors(folded, images), steps).reshape(each, -1)
 
-    mesh = core.mesh_of(jax.local_devices()[:count])
-    spread = PartitionSpec(core.AXIS)
+    mesh = programs.mesh_of(jax.local_devices()[:count])
+    spread = PartitionSpec(programs.AXIS)
     describe = jax.jit(
         jax.shard_map(on_one_device, mesh=mesh, in_specs=(PartitionSpec(), spread), out_specs=spread, check_vma=False)
     )
-    folded = jax.device_put(folded, core.replicated(mesh))
+    folded = jax.device_put(folded, programs.replicated(mesh))
     batch = jax.device_put(crops, NamedSharding(mesh, spread))
     return lambda: np.asarray(describe(folded, batch))
 

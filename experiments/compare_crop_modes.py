@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from experiments import flags
-from histojax import boost, datasets, ensembles, evaluation, metrics, provenance, store
+from histojax import boost, datasets, ensembles, evaluation, metrics
 from histojax.cases import Cases
 from histojax.config import CROP_MODES, Boosting, Extraction
 from histojax.datasets import folds
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
+from histojax.extraction import provenance, store
 from histojax.report import crop_modes
 from histojax.utils.files import require_writable
 
@@ -71,7 +72,7 @@ def main() -> None:
 
 def describe(paths: Sequence[Path], extraction: Extraction, root: Path, how: dict[str, Any]) -> None:
     """Describes the images in one mode and prints its pace."""
-    from histojax import extract  # Here alone: the processes that train import this file, and need no jax.
+    from histojax.extraction import extract  # Here alone: the processes that train import this file, and need no jax.
 
     outcome = extract.run(paths, extraction, root, **how)
     crops = outcome.described * extraction.augmentations * extraction.crops * len(extraction.configurations)

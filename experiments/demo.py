@@ -10,9 +10,10 @@ about 3 minutes on two cores.
 """
 
 from experiments import flags
-from histojax import boost, bundle, datasets, devices, ensembles, extract, model_card, predict, report
+from histojax import boost, bundle, datasets, ensembles, model_card, predict, report
 from histojax.config import PRESETS
 from histojax.datasets import folds, synthetic, unlabelled
+from histojax.extraction import devices, extract
 
 PER_CLASS, UNLABELLED = 12, 4
 

@@ -20,9 +20,10 @@ do 0.15 to 0.2 TFLOP/s. The rate and the time left are shown.
 from pathlib import Path
 
 from experiments import flags
-from histojax import datasets, estimate, extract
+from histojax import datasets
 from histojax.datasets import tfds, unlabelled
 from histojax.errors import InputError
+from histojax.extraction import dry_run, extract
 from histojax.utils.progress import duration
 
 flags.define_data(required=False)
@@ -42,7 +43,7 @@ def main() -> None:
     arguments = (paths, extraction, flags.path("descriptors"))
     computing = flags.computing() | flags.processes() | {"mpp": flags.FLAGS.mpp}
     if flags.FLAGS.dry_run:
-        print(estimate.run(*arguments, **computing).text())
+        print(dry_run.run(*arguments, **computing).text())
         return
     outcome = extract.run(*arguments, **computing)
     print(f"{outcome.described} images described, {outcome.done_before} were done before: {flags.path('descriptors')}")

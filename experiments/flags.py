@@ -206,7 +206,7 @@ def configurations() -> tuple[str, ...]:
     Raises:
       InputError: it holds none, or not those.
     """
-    from histojax import store
+    from histojax.extraction import store
 
     descriptors = path("descriptors")
     found = store.configurations(descriptors)
@@ -329,7 +329,7 @@ def define_computing() -> None:
 
 def computing() -> dict[str, Any]:
     """The values of those flags, as the library's functions take them."""
-    from histojax import devices  # Here alone: trees are trained, and judged, where there is no jax.
+    from histojax.extraction import devices  # Here alone: trees are trained, and judged, where there is no jax.
 
     devices.split_cpu()
     if FLAGS.compilation_cache:
@@ -360,7 +360,7 @@ def processes() -> dict[str, int]:
         raise InputError("--coordinator, --num_processes and --process_id go together (or pass --distributed alone)")
     if FLAGS.process_id is not None and FLAGS.num_processes is not None and FLAGS.process_id >= FLAGS.num_processes:
         raise InputError(f"--process_id={FLAGS.process_id} of --num_processes={FLAGS.num_processes}: they count from 0")
-    from histojax import devices
+    from histojax.extraction import devices
 
     process, count = devices.join(*given)
     return {"process": process, "processes": count}

@@ -24,12 +24,13 @@ import numpy as np
 from absl import flags as absl_flags
 
 from experiments import flags
-from histojax import core, encoders, engine, extract, opening, profiling, roofline
+from histojax import encoders
 from histojax.config import CROP_MODES, PRECISIONS, Extraction
 from histojax.datasets import synthetic
 from histojax.encoders import weights
-from histojax.engine import Engine
 from histojax.errors import InputError
+from histojax.extraction import engine, extract, loaded_encoders, profiling, programs, roofline
+from histojax.extraction.engine import Engine
 from histojax.images.padding import Padded, bucket, scaled
 from histojax.ops import crops
 from histojax.utils import files
@@ -83,7 +84,7 @@ def main() -> None:
         print(HEADER)
         for mode in modes:
             asked = dataclasses.replace(extraction, crop_mode=mode, precision=precision)
-            loaded, machine = opening.load_encoders(asked), machine_for(mode, computing)
+            loaded, machine = loaded_encoders.load_encoders(asked), machine_for(mode, computing)
             for row in profiling.rows(machine, loaded, unfolded, asked, image, peak):
                 rows.append(row)
                 print(line(row), flush=True)
@@ -98,7 +99,7 @@ def machine_for(mode: str, computing: dict[str, Any]) -> Engine:
     """All local devices; the fused kernel, where it is asked for, in crop mode exact."""
     kernel = computing["pooling"] == "pallas" and mode == "exact"
     cache = computing["cache"] or files.default_cache()
-    return Engine(core.mesh_of(jax.local_devices()), computing["crops_per_step"], kernel, cache)
+    return Engine(programs.mesh_of(jax.local_devices()), computing["crops_per_step"], kernel, cache)
 
 
 def chosen(flag: str, given: list[str], known: tuple[str, ...]) -> list[str]:
@@ -136,7 +137,7 @@ def stage_table(machine: Engine, extraction: Extraction, image: np.ndarray) -> d
     """Prints and returns the seconds of each stage by encoder, for the first view."""
     view, tables = extraction.views[0], {}
     print(f"seconds an image by stage, each timed by itself, crop mode exact, {view.name}, {extraction.precision}:")
-    for each in opening.load_encoders(extraction).values():
+    for each in loaded_encoders.load_encoders(extraction).values():
         table = tables[each.encoder.name] = profiling.stages(machine, each, extraction, view, image)
         print(
             f"  {each.encoder.name:9} " + ", ".join(f"{stage} {value:.3g}" for stage, value in table.items()),
@@ -150,7 +151,7 @@ def write_trace(machine: Engine, extraction: Extraction, image: Padded, folder: 
     scale = extraction.views[0].scale
     size = scaled(image.size, scale)
     arguments = []
-    for each in opening.load_encoders(extraction).values():
+    for each in loaded_encoders.load_encoders(extraction).values():
         variables = machine.replicate(each.variables)
         arguments.append((machine.program(each.encoder, variables, extraction, extraction.views[:1], size), variables))
     key = machine.replicate(crops.image_key(0, "profile"))

@@ -14,7 +14,7 @@ def load_bundle(path: str | Path, **computing: Any) -> "Model":
 
     Args:
       path: the file that experiments.bundle wrote.
-      computing: weights_dir, cache, crops_per_step, use, as for `histojax.opening.open_encoders`.
+      computing: weights_dir, cache, crops_per_step, use, as for `histojax.extraction.loaded_encoders.open_encoders`.
 
     Raises:
       histojax.errors.InputError: it is no bundle, of another version, altered, cut short, or lacks a part.

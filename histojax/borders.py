@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from histojax import core, windows
+from histojax import windows
 from histojax.config import View
 from histojax.encoders import Encoder, Variables
+from histojax.extraction import programs
 from histojax.ops import crops, pooling, stain
 from histojax.survey import CELL, Axis, Grid
 from histojax.windows import Stains
@@ -92,7 +93,7 @@ def alone(
         return own[None], corners[None]
 
     numbers = jnp.arange(len(tiles) * count, dtype=jnp.int32).reshape(len(tiles), count)
-    same, spread = PartitionSpec(), PartitionSpec(core.AXIS)
+    same, spread = PartitionSpec(), PartitionSpec(programs.AXIS)
     return jax.shard_map(
         on_one_device, mesh=mesh, in_specs=(same, spread, same, spread, spread, same, same), out_specs=spread,
         check_vma=False,

@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from histojax import __version__, calibration, doubt, ensembles, metrics, operating, scoring, store
+from histojax import __version__, calibration, doubt, ensembles, metrics, operating, scoring
 from histojax.config import Extraction, View
 from histojax.doubt import Doubt
 from histojax.ensembles import Ensemble
 from histojax.errors import InputError
+from histojax.extraction import store
 from histojax.scoring import Committee
 from histojax.typicality import Typical
 from histojax.utils import archive, files

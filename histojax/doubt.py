@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from histojax import calibration, conformal, ensembles, evaluation, metrics, operating, store, typicality
+from histojax import calibration, conformal, ensembles, evaluation, metrics, operating, typicality
 from histojax.cases import Cases
 from histojax.ensembles import Ensemble
 from histojax.errors import InputError
+from histojax.extraction import store
 from histojax.scoring import Scores
 from histojax.typicality import Typical
 

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from histojax import store
 from histojax.config import in_order
 from histojax.datasets import folds as splits
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
+from histojax.extraction import store
 from histojax.utils import files
 
 MANIFEST = "manifest.json"

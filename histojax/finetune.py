@@ -24,14 +24,15 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
-from histojax import encoders, ensembles, extract, finetuned, opening, probe, store, tuning
+from histojax import encoders, ensembles, finetuned, probe, tuning
 from histojax.config import Extraction, Finetune, View
 from histojax.datasets import Dataset
 from histojax.datasets.folds import Folds
 from histojax.encoders import Variables, weights
 from histojax.errors import InputError
+from histojax.extraction import extract, loaded_encoders, store
+from histojax.extraction.loaded_encoders import Loaded
 from histojax.images.resampling import Sampling
-from histojax.opening import Loaded
 from histojax.tuning import Batch, Tree, Tuning
 from histojax.utils.progress import Progress
 
@@ -95,13 +96,13 @@ def train(
     }
     ensembles.claim(models, folds, LEARNER, dataclasses.asdict(finetune), finetune.seeds)
     loaded = {name: load(name, extraction, cache, weights_dir) for name in extraction.encoders}
-    opening.check_encoders(loaded, extraction)
+    loaded_encoders.check_encoders(loaded, extraction)
     digest = hashlib.sha256("".join(store.sha256(path) for path in dataset.paths).encode()).hexdigest()
     missing = {}
     for each in loaded.values():
         for view in extraction.views:
             name = extraction.configuration(each.encoder.name, view)
-            wanted = {"images_sha256": digest, "extraction": opening.manifest(extraction, each, view)}
+            wanted = {"images_sha256": digest, "extraction": loaded_encoders.manifest(extraction, each, view)}
             ensembles.claim_file(models / name / ensembles.MANIFEST, wanted)
             missing[each.encoder.name, view] = [
                 place for place in parts if not ensembles.is_done(model_path(models, name, *place))
@@ -131,7 +132,7 @@ def check(paths: Sequence[Path], extraction: Extraction, mpp: float | None = Non
     """Raises InputError where protocol or images cannot be fine-tuned on."""
     if extraction.crop_mode != "exact":
         raise InputError(f"--crop_mode={extraction.crop_mode}: fine-tuning trains on crops, expected exact")
-    opening.check(extraction, "xla")
+    loaded_encoders.check(extraction, "xla")
     extract.check_images(paths, extraction, Sampling(extraction.target_mpp, mpp))
 
 

@@ -15,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from histojax import extract, tuning
+from histojax import tuning
 from histojax.config import View
 from histojax.encoders import Variables, weights
 from histojax.errors import InputError
+from histojax.extraction import extract
 from histojax.images.padding import common_canvas, read_padded, scaled
 from histojax.images.resampling import AS_THEY_ARE, Sampling
 from histojax.ops import crops

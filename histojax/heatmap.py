@@ -17,12 +17,13 @@ from absl import logging
 from PIL import Image
 from scipy import ndimage
 
-from histojax import calibration, mosaic, overlay, predict, store, survey
+from histojax import calibration, mosaic, overlay, predict, survey
 from histojax.bundle import Bundle
 from histojax.errors import InputError
+from histojax.extraction import store
+from histojax.extraction.loaded_encoders import Opened
 from histojax.images import slide
 from histojax.maps import Map, regions_of
-from histojax.opening import Opened
 from histojax.survey import Grid
 from histojax.utils import files
 from histojax.windows import OFFSETS

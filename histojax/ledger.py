@@ -11,11 +11,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 
-from histojax import answers, provenance
+from histojax import answers
 from histojax.answers import Truth
 from histojax.bundle import Bundle
 from histojax.doubt import Prediction, Wishes
 from histojax.errors import InputError
+from histojax.extraction import provenance
 from histojax.utils import files
 
 FAILURES, RUN = "failures.csv", "run.json"

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from skimage.measure import blur_effect
 
-from histojax import duplicates, gallery, store
+from histojax import duplicates, gallery
 from histojax.errors import InputError
+from histojax.extraction import store
 from histojax.images import reader, slide
 
 SIDE = 512  # Longest side of the small copy, px.

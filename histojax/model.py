@@ -20,8 +20,8 @@ from histojax.errors import InputError
 from histojax.utils import files
 
 if TYPE_CHECKING:
+    from histojax.extraction.loaded_encoders import Opened
     from histojax.maps import Map
-    from histojax.opening import Opened
 
 Source = str | Path | np.ndarray
 
@@ -134,7 +134,7 @@ def load(path: str | Path, **computing: Any) -> Model:
 
     Args:
       path: the file that experiments.bundle wrote.
-      computing: as for `histojax.opening.open_encoders`: weights_dir, cache, crops_per_step, use.
+      computing: as for `histojax.extraction.loaded_encoders.open_encoders`: weights_dir, cache, crops_per_step, use.
 
     Raises:
       InputError: it is no bundle, of another version, altered, cut short, or lacks a part.

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from histojax import __version__, conformal, judgement, operating, provenance, typicality
+from histojax import __version__, conformal, judgement, operating, typicality
 from histojax.bundle import Bundle
+from histojax.extraction import provenance
 from histojax.judgement import Judgement
 
 DRAWS = 1000  # Of the bootstrap behind each interval.

@@ -19,8 +19,8 @@ import numpy as np
 from histojax import borders, survey, windows
 from histojax.config import Extraction, View
 from histojax.errors import InputError
+from histojax.extraction.loaded_encoders import Loaded, Opened
 from histojax.images import padding, slide
-from histojax.opening import Loaded, Opened
 from histojax.ops import crops
 from histojax.survey import Axis, Grid, Survey
 from histojax.utils import prefetch

@@ -18,17 +18,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import logging
 
-from histojax import conformal, doubt, scoring, store
+from histojax import conformal, doubt, scoring
 from histojax.answers import Truth
 from histojax.bundle import Bundle
 from histojax.datasets import Dataset
 from histojax.doubt import USUAL, Prediction, Wishes
 from histojax.errors import InputError
+from histojax.extraction import store
 from histojax.ledger import Ledger, Outcome
 from histojax.utils import files
 
 if TYPE_CHECKING:
-    from histojax.opening import Opened
+    from histojax.extraction.loaded_encoders import Opened
 
 AT_ONCE = 32  # Images that all models score at a time, at most.
 
@@ -63,7 +64,9 @@ def run(
     Raises:
       InputError: unusable folders, weights or wishes; no image could be predicted; or, with strict, one could not.
     """
-    from histojax import extract  # Here alone, so that descriptors are scored without an accelerator's libraries.
+    from histojax.extraction import (
+        extract,  # Here alone, so that descriptors are scored without an accelerator's libraries.
+    )
 
     check(bundle, wishes)
     files.require_writable(out)
@@ -148,9 +151,9 @@ def open_encoders(bundle: Bundle, **computing: Any) -> "Opened":
     Raises:
       InputError: the weights are others than the models were trained with, or cannot be had.
     """
-    from histojax import opening
+    from histojax.extraction import loaded_encoders
 
-    opened = opening.open_encoders(bundle.extraction, given=bundle.weights, **computing)
+    opened = loaded_encoders.open_encoders(bundle.extraction, given=bundle.weights, **computing)
     for encoder, loaded in opened.loaded.items():
         check_weights(bundle, encoder, loaded.sha256)
     return opened

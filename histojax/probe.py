@@ -22,12 +22,12 @@ from absl import logging
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from histojax import devices as hardware
 from histojax import ensembles, fitting, heads
 from histojax.config import Probe
 from histojax.datasets import folds as splits
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
+from histojax.extraction import devices as hardware
 from histojax.fitting import Fitted, Model
 from histojax.utils.progress import Progress
 

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from histojax import boost, bundle, calibration, conformal, doubt, ensembles, intervals, metrics, store
+from histojax import boost, bundle, calibration, conformal, doubt, ensembles, intervals, metrics
 from histojax.cases import Cases
 from histojax.config import Boosting
 from histojax.datasets import Dataset, folds
 from histojax.doubt import Prediction, Wishes
 from histojax.errors import InputError
+from histojax.extraction import store
 from histojax.intervals import DRAWS, Interval
 
 COVERAGES = (0.8, 0.9)

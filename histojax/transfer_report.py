@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from histojax import answers, provenance, transfer
+from histojax import answers, transfer
 from histojax.config import Boosting
 from histojax.doubt import Prediction
+from histojax.extraction import provenance
 from histojax.intervals import DRAWS
 from histojax.transfer import Figure, Key, Transferred
 from histojax.utils import files

@@ -19,10 +19,11 @@ import numpy as np
 import optax
 from jax import lax
 
-from histojax import core, heads
+from histojax import heads
 from histojax.config import Extraction, Finetune, View
 from histojax.encoders import Encoder, Variables, folding
 from histojax.encoders.precision import PRECISIONS
+from histojax.extraction import programs
 from histojax.ops import crops, stain
 
 # The layers at an encoder's coarsest resolution, by how their names begin: with --blocks=last these alone are trained.
@@ -89,8 +90,8 @@ def normalized(
     rgb: jax.Array, size: jax.Array, scaled_size: jax.Array, *, scale: float, canvas: tuple[int, int]
 ) -> jax.Array:
     """An image as extraction prepares it (`core.prepare`), in grey levels: uint8 [H, W, 3] -> uint8 [3, *canvas]."""
-    image, _ = core.normalized(rgb, size, scaled_size, scale)
-    return core.onto(jnp.moveaxis(image, -1, 0), canvas)
+    image, _ = programs.normalized(rgb, size, scaled_size, scale)
+    return programs.onto(jnp.moveaxis(image, -1, 0), canvas)
 
 
 def crop(

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from histojax import core
 from histojax.encoders import Encoder, Variables
+from histojax.extraction import programs
 from histojax.ops import pooling, resize, stain
 
 # Windows about a place, as offsets of their centres in crops, along each axis: nine of them, 1.5 crops together. The
@@ -140,7 +140,7 @@ def cells(
             coarse = [average(maps[tap.layer][0], cell_size(encoder) // tap.stride) for tap in encoder.outputs]
             return jnp.concatenate(coarse, axis=-1)[None]
 
-    same, spread = PartitionSpec(), PartitionSpec(core.AXIS)
+    same, spread = PartitionSpec(), PartitionSpec(programs.AXIS)
     return jax.shard_map(
         on_one_device, mesh=mesh, in_specs=(same, spread, same, spread), out_specs=spread, check_vma=False
     )(variables, tiles, stains, gains)
@@ -166,7 +166,7 @@ def corners(centres: np.ndarray, crop_size: int, size: int) -> np.ndarray:
 
 def lengths(encoder: Encoder, variables: Variables, crop_size: int) -> tuple[tuple[int, float], ...]:
     """The channels of each tap, and the side of its windows in cells: as much of the map as a crop's own would have."""
-    cells = core.crop_cells(encoder, variables, crop_size)
+    cells = programs.crop_cells(encoder, variables, crop_size)
     return tuple((tap.channels, cells[tap] * tap.stride / cell_size(encoder)) for tap in encoder.outputs)
 
 

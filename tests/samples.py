@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from histojax import boost, datasets, ensembles, extract, store
+from histojax import boost, datasets, ensembles
 from histojax.cases import Cases
 from histojax.config import BACH_CLASSES, Boosting, Extraction, View
 from histojax.datasets import folds
+from histojax.extraction import extract, store
 from histojax.ops import stain
 
 SMALL = Extraction(

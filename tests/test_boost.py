@@ -13,11 +13,12 @@ import lightgbm as lgb
 import numpy as np
 import pytest
 
-from histojax import boost, bundle, ensembles, scoring, store
+from histojax import boost, bundle, ensembles, scoring
 from histojax.config import Boosting
 from histojax.datasets import folds
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
+from histojax.extraction import store
 from histojax.utils import files
 from tests import samples
 from tests.running import run

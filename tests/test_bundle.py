@@ -8,10 +8,11 @@ import shutil
 import numpy as np
 import pytest
 
-from histojax import bundle, doubt, model_card, opening, predict, store
+from histojax import bundle, doubt, model_card, predict
 from histojax.doubt import Wishes
 from histojax.encoders import weights
 from histojax.errors import InputError
+from histojax.extraction import loaded_encoders, store
 from histojax.utils import archive
 from tests import samples
 
@@ -109,7 +110,7 @@ def test_weights_go_in_and_are_used_from_there(made, as_if, trained, tmp_path, m
     assert "CC BY 4.0" in model_card.card(as_if, inside)
     monkeypatch.setattr(weights, "imagenet", lambda *_: pytest.fail("weights were looked for elsewhere"))
     opened = predict.open_encoders(bundle.load(tmp_path / "whole"))
-    assert opening.manifest(opened.extraction, opened.loaded["VGG"], opened.extraction.views[0]) == {
+    assert loaded_encoders.manifest(opened.extraction, opened.loaded["VGG"], opened.extraction.views[0]) == {
         part: as_if.made_with["VGG-0.5-32"][part] for part in store.DECISIVE
     }
 

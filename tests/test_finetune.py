@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import core, encoders, ensembles, finetune, finetuned, tuning
+from histojax import encoders, ensembles, finetune, finetuned, tuning
 from histojax.config import Extraction, Finetune, View
 from histojax.datasets import Dataset, folds
 from histojax.encoders import weights
 from histojax.errors import InputError
+from histojax.extraction import programs
 from histojax.images.padding import read_padded, scaled
 from histojax.ops import crops, stain
 from histojax.tuning import Batch, Tuning
@@ -121,7 +122,7 @@ def test_images_are_those_that_extraction_describes(dataset, work):
     for i, path in enumerate(dataset.paths[:4]):
         image = read_padded(path)
         size = np.array(scaled(image.size, 0.5), np.int32)
-        density, _ = core.prepare(
+        density, _ = programs.prepare(
             image.rgb, np.array(image.size, np.int32), size, scale=0.5, canvas=work.images.pixels.shape[2:]
         )
         assert (work.images.sizes[i] == size).all()
@@ -133,7 +134,7 @@ def test_crops_are_those_that_extraction_draws(work):
     key, size, image = crops.image_key(3, "a"), work.images.sizes[0], jnp.asarray(work.images.pixels[0])
     density = stain.density(np.moveaxis(image, 0, -1))
     ours = jax.jit(lambda number: tuning.crop(image, size, key, number // 3, number % 3, work.tuning))
-    extraction = jax.jit(lambda number: core.crop(density, size, key, number, VIEW, EXTRACTION))
+    extraction = jax.jit(lambda number: programs.crop(density, size, key, number, VIEW, EXTRACTION))
     for number in (0, 2, 4):
         found, wanted = np.asarray(ours(number)), np.asarray(extraction(number))
         np.testing.assert_allclose(found, wanted, atol=1)  # Grey levels are truncated.
@@ -266,7 +267,7 @@ def test_a_score_is_the_mean_over_the_crops_that_extraction_draws(work):
     found = finetuned.scores(chosen, trained, {"body": frozen, "input": model["input"]}, one, 2)
     density = stain.density(np.moveaxis(one.pixels[0], 0, -1))
     key = crops.image_key(EXTRACTION.seed, one.names[0])
-    draw = jax.jit(jax.vmap(lambda number: core.crop(density, one.sizes[0], key, number, VIEW, EXTRACTION)))
+    draw = jax.jit(jax.vmap(lambda number: programs.crop(density, one.sizes[0], key, number, VIEW, EXTRACTION)))
     described = np.asarray(chosen.encoder.descriptors({"params": work.params}, draw(jnp.arange(6))), np.float64)
     odds = np.exp(described @ np.asarray(kernel, np.float64))
     wanted = (odds / odds.sum(axis=1, keepdims=True)).reshape(2, 3, 2).mean(axis=1)

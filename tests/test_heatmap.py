@@ -13,14 +13,15 @@ import pytest
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
-from histojax import boost, borders, encoders, heatmap, mosaic, opening, survey, windows
+from histojax import boost, borders, encoders, heatmap, mosaic, survey, windows
 from histojax.config import Boosting, Extraction, View
 from histojax.datasets import synthetic
 from histojax.encoders import CAFFE, Encoder, Tap
 from histojax.errors import InputError
+from histojax.extraction import loaded_encoders
+from histojax.extraction.loaded_encoders import Loaded
 from histojax.heatmap import Wishes
 from histojax.images import slide
-from histojax.opening import Loaded
 from histojax.ops import resize, stain
 from histojax.survey import Grid
 from tests import samples
@@ -56,13 +57,13 @@ TINY = Encoder(
 LIGHT = 16  # The first of the three channels of brightness.
 
 
-def opened(extraction: Extraction, name: str = "Tiny") -> opening.Opened:
+def opened(extraction: Extraction, name: str = "Tiny") -> loaded_encoders.Opened:
     if name == "VGG":
-        return opening.open_encoders(extraction)
+        return loaded_encoders.open_encoders(extraction)
     variables = TINY.module.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
     loaded = {"Tiny": Loaded(TINY, variables, "random, seed 0", "")}
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("work",))
-    return opening.Opened(extraction, types.SimpleNamespace(mesh=mesh), loaded)
+    return loaded_encoders.Opened(extraction, types.SimpleNamespace(mesh=mesh), loaded)
 
 
 def protocol(*views: View, encoder: str = "Tiny", crop_mode: str = "shared", **others) -> Extraction:

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 import histojax
-from histojax import bundle, model_card, opening
+from histojax import bundle, model_card
 from histojax.errors import InputError
+from histojax.extraction import loaded_encoders
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
@@ -25,7 +26,7 @@ def test_paths_arrays_folders_and_lists_are_predicted_alike(model, trained, tmp_
     arrays = [np.array(Image.open(path)) for path in paths]
     by_folder = model.predict(trained / "new")
     assert [each.image for each in by_folder] == ["test0", "test1", "test2"]
-    monkeypatch.setattr(opening, "open_encoders", lambda *_, **__: pytest.fail("encoders were loaded again"))
+    monkeypatch.setattr(loaded_encoders, "open_encoders", lambda *_, **__: pytest.fail("encoders were loaded again"))
     by_array = model.predict(arrays, names=[path.stem for path in paths])
     for one, other in zip(by_folder, by_array, strict=True):
         assert dataclasses.replace(one, file=other.file) == other

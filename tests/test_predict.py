@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import answers, bundle, calibration, datasets, doubt, metrics, predict, store
+from histojax import answers, bundle, calibration, datasets, doubt, metrics, predict
 from histojax.datasets import unlabelled
 from histojax.doubt import Wishes
 from histojax.errors import InputError
+from histojax.extraction import store
 from histojax.ledger import Ledger
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")

@@ -2,9 +2,10 @@
 
 import pytest
 
-from histojax import boost, datasets, ensembles, extract, report
+from histojax import boost, datasets, ensembles, report
 from histojax.config import Boosting, Extraction, View
 from histojax.datasets import folds
+from histojax.extraction import extract
 
 
 @pytest.mark.slow

@@ -10,9 +10,10 @@ from etils.epath import backend
 from fsspec.registry import _registry, known_implementations
 from PIL import Image
 
-from histojax import datasets, store
+from histojax import datasets
 from histojax.datasets import folds, unlabelled
 from histojax.errors import InputError
+from histojax.extraction import store
 from histojax.images import reader
 from histojax.utils import files
 

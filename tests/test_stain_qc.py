@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from histojax import store
 from histojax.errors import InputError
+from histojax.extraction import store
 
 DESCRIPTORS = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
 MANIFEST = {"protocol": {"crops": 20, "p": 3.0}, "weights": {"source": "imagenet", "sha256": "ab"}}

@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from histojax import boost, ensembles, evaluation, scoring, store, testset
+from histojax import boost, ensembles, evaluation, scoring, testset
 from histojax.config import Boosting
 from histojax.datasets import folds
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
+from histojax.extraction import store
 from histojax.testset import TestSet
 from histojax.utils import files
 from tests import samples

@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from histojax import extract, store, typicality
+from histojax import typicality
 from histojax.config import Extraction, View
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
+from histojax.extraction import extract, store
 from histojax.ops import stain
 from histojax.utils import files
 from tests import samples

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from histojax import store
 from histojax.config import View
+from histojax.extraction import store
 from histojax.images.resampling import AS_THEY_ARE, Sampling
 
 

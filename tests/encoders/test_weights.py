@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from histojax import encoders, extract
+from histojax import encoders
 from histojax.config import Extraction, View
 from histojax.encoders import weights
 from histojax.errors import InputError
+from histojax.extraction import extract
 from histojax.utils import download, files
 from tests.parity import keras_models
 

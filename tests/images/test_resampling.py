@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import extract, store
 from histojax.errors import InputError
+from histojax.extraction import extract, store
 from histojax.images.resampling import AS_THEY_ARE, Sampling
 from tests import samples
 from tests.running import run

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import ensembles, evaluation, provenance, report
+from histojax import ensembles, evaluation, report
+from histojax.extraction import provenance
 from histojax.report import figures
 from tests.report import made
 

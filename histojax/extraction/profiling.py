@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from histojax import core, engine, extract, store
 from histojax.config import Extraction, View
 from histojax.encoders import Encoder, Variables
 from histojax.encoders.precision import PRECISIONS
-from histojax.engine import Engine
+from histojax.extraction import engine, extract, programs, store
+from histojax.extraction.engine import Engine
+from histojax.extraction.loaded_encoders import Loaded
 from histojax.images.padding import Padded, read_padded, scaled, scales
-from histojax.opening import Loaded
 from histojax.ops import crops, flops, pooling, resize, stain
 
 REPEATS = 5
@@ -156,7 +156,7 @@ def errors(
 ) -> dict[str, float]:  # fmt: skip
     """Of each tap against the published network in float32, on two crops of the image."""
     sides = jnp.array(density.shape[1:])
-    images = jnp.stack([core.crop(density, sides, key, jnp.int32(i), view, extraction) for i in range(2)])
+    images = jnp.stack([programs.crop(density, sides, key, jnp.int32(i), view, extraction) for i in range(2)])
     encoder, variables = unfolded
     expected, found = encoder.taps(variables, images), loaded.encoder.taps(loaded.variables, images)
     return {

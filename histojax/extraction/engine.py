@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from histojax import core, devices
 from histojax.config import Extraction, View
-from histojax.core import Plan, Pooled
 from histojax.encoders import Encoder, Variables
 from histojax.errors import InputError
+from histojax.extraction import devices, programs
+from histojax.extraction.programs import Plan, Pooled
 from histojax.ops import crops, flops
 from histojax.utils.progress import Progress
 
@@ -63,7 +63,7 @@ class Engine:
 
     def replicate(self, tree: Any) -> Any:
         """The same arrays on every device."""
-        return jax.device_put(tree, core.replicated(self.mesh))
+        return jax.device_put(tree, programs.replicated(self.mesh))
 
     def program(
         self, encoder: Encoder, variables: Variables, extraction: Extraction, views: tuple[View, ...],
@@ -133,7 +133,7 @@ class Engine:
         key = self.replicate(crops.image_key(0, ""))
         arguments = (plan.empty(), variables, density, np.array(canvas, np.int32), key, np.int32(0))
         try:
-            compiled = core.describe.lower(*arguments, plan=plan).compile()
+            compiled = programs.describe.lower(*arguments, plan=plan).compile()
             needed = compiled.memory_analysis().temp_size_in_bytes
             if self.crops_per_step is None and needed > devices.memory(self.mesh.devices.flat):
                 return None

@@ -7,11 +7,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from histojax import config, core, encoders, store
+from histojax import config, encoders
 from histojax.config import Extraction, View
 from histojax.encoders import Encoder, Variables, weights
-from histojax.engine import Engine
 from histojax.errors import InputError
+from histojax.extraction import programs, store
+from histojax.extraction.engine import Engine
 from histojax.utils import files
 
 
@@ -125,7 +126,7 @@ def open_encoders(
     """
     check(extraction, pooling)
     cache = cache or files.default_cache()
-    machine = Engine(core.mesh_of(use or jax.local_devices()), crops_per_step, pooling == "pallas", cache)
+    machine = Engine(programs.mesh_of(use or jax.local_devices()), crops_per_step, pooling == "pallas", cache)
     loaded = load_encoders(extraction, cache, weights_dir, given)
     check_encoders(loaded, extraction)
     return Opened(extraction, machine, {

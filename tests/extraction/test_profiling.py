@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import core, encoders, estimate, extract, opening, profiling, roofline
+from histojax import encoders
 from histojax.config import Extraction, View
 from histojax.encoders import weights
-from histojax.engine import Engine, layers
 from histojax.errors import InputError
+from histojax.extraction import dry_run, extract, loaded_encoders, profiling, programs, roofline
+from histojax.extraction.engine import Engine, layers
 from histojax.images.padding import Padded
 from histojax.ops import flops
 from tests.running import run
@@ -26,8 +27,8 @@ pytestmark = pytest.mark.usefixtures("narrow_vgg")
 @pytest.mark.parametrize("mode", ["exact", "shared"])
 def test_rates_and_shares_follow_from_the_counted_operations(mode, tmp_path, monkeypatch):
     extraction = Extraction(("VGG",), (View(1.0, 48), View(1.0, 64)), 2, 3, weights="random", crop_mode=mode)
-    loaded = opening.load_encoders(extraction)
-    machine = Engine(core.mesh_of(jax.devices()), None, False, tmp_path)
+    loaded = loaded_encoders.load_encoders(extraction)
+    machine = Engine(programs.mesh_of(jax.devices()), None, False, tmp_path)
     monkeypatch.setattr(profiling, "seconds", lambda function, *arguments: function(*arguments) and 0.5)
     peak = profiling.Peak(operations=1e12, bytes=1e10)
     image = Padded(Path("image"), tissue(0, 96, 128), (96, 128), "")
@@ -50,7 +51,7 @@ def test_rates_and_shares_follow_from_the_counted_operations(mode, tmp_path, mon
 
 
 def test_the_peak_is_measured_and_no_layer_beats_it_by_much(tmp_path):
-    machine = Engine(core.mesh_of(jax.devices()), None, False, tmp_path)
+    machine = Engine(programs.mesh_of(jax.devices()), None, False, tmp_path)
     peak = profiling.peak(machine, "float32")
     assert 1e9 < peak.operations < 1e15
     assert 1e8 < peak.bytes < 1e13
@@ -58,9 +59,9 @@ def test_the_peak_is_measured_and_no_layer_beats_it_by_much(tmp_path):
 
 def test_every_stage_is_timed(tmp_path):
     extraction = Extraction(("VGG",), (View(1.0, 48),), 2, 3, weights="random")
-    machine = Engine(core.mesh_of(jax.devices()), None, False, tmp_path)
+    machine = Engine(programs.mesh_of(jax.devices()), None, False, tmp_path)
     timed = profiling.stages(
-        machine, opening.load_encoders(extraction)["VGG"], extraction, extraction.views[0], tissue(0, 96, 128)
+        machine, loaded_encoders.load_encoders(extraction)["VGG"], extraction, extraction.views[0], tissue(0, 96, 128)
     )
     expected = ["decode", "resize", "normalise", "crop", "augment", "trunk", "taps and pooling", "write"]
     assert list(timed) == expected
@@ -124,13 +125,13 @@ def test_a_profile_of_nonsense_is_refused(tmp_path, flags, shown):
 
 
 def test_the_scopes_of_the_stages_are_in_the_program(tmp_path):
-    machine = Engine(core.mesh_of(jax.devices()), None, False, tmp_path)
+    machine = Engine(programs.mesh_of(jax.devices()), None, False, tmp_path)
     for mode, scopes in (
         ("exact", ["crop", "augment", "p-norm"]),
         ("shared", ["augment", "turn", "windows", "p-norm"]),
     ):
         extraction = Extraction(("VGG",), (View(1.0, 48),), 2, 3, weights="random", crop_mode=mode)
-        (each,) = opening.load_encoders(extraction).values()
+        (each,) = loaded_encoders.load_encoders(extraction).values()
         program = machine.program(each.encoder, each.variables, extraction, extraction.views, (96, 128))
         text = program.compiled.as_text()
         for scope in [*scopes, "trunk", *(["taps"] if mode == "exact" else [])]:
@@ -142,14 +143,14 @@ def test_a_dry_run_tells_what_a_run_takes_and_writes_nothing(paths, tmp_path, mo
     extraction = Extraction(
         SMALL.encoders, SMALL.views, SMALL.augmentations, SMALL.crops, weights="random", seed=4, crop_mode=mode
     )
-    told = estimate.run(paths, extraction, tmp_path / "out", cache=tmp_path)
+    told = dry_run.run(paths, extraction, tmp_path / "out", cache=tmp_path)
     assert told.images == 3
     assert told.seconds > told.compiling > 0
     assert told.memory > 0
     assert not (tmp_path / "out").exists()
     extract.run(paths, extraction, tmp_path / "out", cache=tmp_path)
     assert told.disk == sum(path.stat().st_size for path in (tmp_path / "out").rglob("*.npy"))
-    assert estimate.run(paths, extraction, tmp_path / "out", cache=tmp_path).images == 0
+    assert dry_run.run(paths, extraction, tmp_path / "out", cache=tmp_path).images == 0
 
 
 def test_the_dry_run_flag_of_the_script(paths, tmp_path):
@@ -166,9 +167,9 @@ def test_a_dry_run_refuses_what_the_run_would_refuse(paths, tmp_path):
     extract.run(paths, SMALL, tmp_path / "out", cache=tmp_path)
     shared = dataclasses.replace(SMALL, crop_mode="shared")
     with pytest.raises(InputError, match="protocol.crop_mode"):
-        estimate.run(paths, shared, tmp_path / "out", cache=tmp_path)
+        dry_run.run(paths, shared, tmp_path / "out", cache=tmp_path)
     with pytest.raises(InputError, match="--pooling=pallas is for --crop_mode=exact"):
-        estimate.run(paths, shared, tmp_path / "new", cache=tmp_path, pooling="pallas")
+        dry_run.run(paths, shared, tmp_path / "new", cache=tmp_path, pooling="pallas")
 
 
 def test_a_dry_run_counts_every_shape_and_the_largest_image_of_a_shared_run(tmp_path):
@@ -179,6 +180,6 @@ def test_a_dry_run_counts_every_shape_and_the_largest_image_of_a_shared_run(tmp_
         folder.mkdir()
         for i, side in enumerate(sides):
             Image.fromarray(tissue(i, side, side)).save(folder / f"{i}.png")
-        told[name] = estimate.run(sorted(folder.iterdir()), shared, tmp_path / "out", cache=tmp_path)
+        told[name] = dry_run.run(sorted(folder.iterdir()), shared, tmp_path / "out", cache=tmp_path)
     assert told["many"].memory > 2 * told["one"].memory  # Of both the weights are 59 MB.
     assert told["many"].seconds > told["one"].seconds

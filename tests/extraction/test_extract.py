@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import bundle, core, encoders, extract, opening, store
+from histojax import bundle, encoders
 from histojax.config import Extraction, View
 from histojax.encoders import weights
 from histojax.errors import InputError
+from histojax.extraction import extract, loaded_encoders, programs, store
 from histojax.images.padding import bucket
 from histojax.ops import crops, pooling, resize, stain
 from tests.running import run
@@ -171,9 +172,11 @@ def test_an_encoder_that_the_crops_do_not_fit_is_refused_before_any_work(paths, 
 @pytest.mark.parametrize("mode", ["exact", "shared"])
 def test_one_trace_per_configuration_however_many_images_come_and_of_whatever_sizes(mode, tmp_path, monkeypatch):
     traced = []
-    program = getattr(core, mode)
+    program = getattr(programs, mode)
     monkeypatch.setattr(
-        core, mode, lambda *arguments: traced.append([view.name for view in arguments[-1].views]) or program(*arguments)
+        programs,
+        mode,
+        lambda *arguments: traced.append([view.name for view in arguments[-1].views]) or program(*arguments),
     )
     views = (View(0.5, 32), View(0.5, 40), View(1.0, 32))
     extraction = Extraction(("VGG",), views, augmentations=1, crops=1, weights="random", crop_mode=mode, seed=77)
@@ -335,9 +338,10 @@ def test_half_told_processes_are_refused(paths, tmp_path, flags, shown):
 
 def test_new_images_are_described_in_the_mode_and_precision_the_models_were_trained_on(paths, tmp_path):
     extraction = dataclasses.replace(SMALL, crop_mode="shared", precision="tf32", views=SMALL.views[:1])
-    loaded = opening.load_encoders(extraction)["VGG"]
+    loaded = loaded_encoders.load_encoders(extraction)["VGG"]
     made_with = {
-        extraction.configuration("VGG", view): opening.manifest(extraction, loaded, view) for view in extraction.views
+        extraction.configuration("VGG", view): loaded_encoders.manifest(extraction, loaded, view)
+        for view in extraction.views
     }
     assert bundle.extraction_of(made_with, "models") == extraction
     for made in made_with.values():

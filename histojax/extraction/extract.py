@@ -16,13 +16,13 @@ import jax
 import numpy as np
 from absl import logging
 
-from histojax import core, engine, opening, store
 from histojax.config import Extraction, View
-from histojax.engine import Engine
 from histojax.errors import InputError
+from histojax.extraction import engine, loaded_encoders, programs, store
+from histojax.extraction.engine import Engine
+from histojax.extraction.loaded_encoders import Opened
 from histojax.images.padding import Padded, common_canvas, digest, read_padded, scaled, scales
 from histojax.images.resampling import Sampling
-from histojax.opening import Opened
 from histojax.ops import crops, stain
 from histojax.utils import prefetch
 from histojax.utils.files import require_writable
@@ -124,10 +124,10 @@ def run(
     Raises:
       InputError: unusable images, weights or folders; what was finished before stays.
     """
-    opening.check(extraction, computing.get("pooling", "xla"))
+    loaded_encoders.check(extraction, computing.get("pooling", "xla"))
     check_images(paths, extraction, Sampling(extraction.target_mpp, mpp))
     require_writable(root)
-    return describe(paths, opening.open_encoders(extraction, **computing), root, mpp, process, processes)
+    return describe(paths, loaded_encoders.open_encoders(extraction, **computing), root, mpp, process, processes)
 
 
 def describe(
@@ -174,7 +174,7 @@ def claim(opened: Opened, root: Path) -> None:
     """Records what descriptors below `root` are made with, or refuses to mix them with others: see `store.claim`."""
     for each in opened.loaded.values():
         for view in opened.extraction.views:
-            made_with = opening.manifest(opened.extraction, each, view)
+            made_with = loaded_encoders.manifest(opened.extraction, each, view)
             store.claim(root, opened.extraction.configuration(each.encoder.name, view), made_with)
 
 
@@ -297,7 +297,7 @@ def prepare(
     """`core.prepare` of an image on every device: its density, its quality, and its own size after scaling."""
     small = scaled(image.size, scale)
     sizes = (np.array(size, np.int32) for size in (image.size, small))
-    return *core.prepare(machine.replicate(image.rgb), *sizes, scale=scale, canvas=canvas), small
+    return *programs.prepare(machine.replicate(image.rgb), *sizes, scale=scale, canvas=canvas), small
 
 
 def describe_image(work: Work, image: Padded, behind: prefetch.Behind, bar: Progress) -> None:
@@ -335,7 +335,7 @@ def rows_of(path: Path, rows: store.StainQC) -> store.StainQC:
     return {key: row for key, row in rows.items() if key[0] == path.stem}
 
 
-def write_descriptors(work: Work, image: Padded, name: str, pooled: core.Pooled) -> None:
+def write_descriptors(work: Work, image: Padded, name: str, pooled: programs.Pooled) -> None:
     """Fetches an image's descriptors of one encoder and writes those that were lacking."""
     for other, view in work.lacking[image.path]:
         if other == name and view.name in pooled:

@@ -9,10 +9,10 @@ from pathlib import Path
 import jax
 import pytest
 
-from histojax import core, devices, engine, opening
 from histojax.config import Extraction, View
-from histojax.engine import Engine
 from histojax.errors import InputError
+from histojax.extraction import devices, engine, loaded_encoders, programs
+from histojax.extraction.engine import Engine
 
 EXTRACTION = Extraction(("VGG",), (View(1.0, 48),), augmentations=2, crops=8, weights="random")
 CANVAS = (96, 128)
@@ -20,7 +20,7 @@ CANVAS = (96, 128)
 
 @pytest.fixture(scope="module")
 def loaded():
-    return opening.load_encoders(EXTRACTION)["VGG"]
+    return loaded_encoders.load_encoders(EXTRACTION)["VGG"]
 
 
 def program(machine: Engine, loaded, extraction=EXTRACTION):
@@ -28,7 +28,7 @@ def program(machine: Engine, loaded, extraction=EXTRACTION):
 
 
 def machine_with(cache: Path, step: int | None = None, kernel: bool = False) -> Engine:
-    return Engine(core.mesh_of(jax.devices()), step, kernel, cache)
+    return Engine(programs.mesh_of(jax.devices()), step, kernel, cache)
 
 
 def test_what_was_found_is_remembered_and_a_damaged_or_unwritable_memory_is_no_error(tmp_path, caplog):

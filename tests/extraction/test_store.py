@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from histojax import store
 from histojax.errors import InputError
+from histojax.extraction import store
 from histojax.utils import files
 
 DESCRIPTORS = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)

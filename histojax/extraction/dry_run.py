@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 
-from histojax import engine, extract, opening, store
 from histojax.config import Extraction
+from histojax.extraction import engine, extract, loaded_encoders, store
 from histojax.images.padding import bucket, common_canvas, read_padded, scaled
 from histojax.images.resampling import Sampling
 from histojax.ops import crops
@@ -62,14 +62,14 @@ def run(
       InputError: unusable images, weights or folders.
     """
     sampling = Sampling(extraction.target_mpp, mpp)
-    opening.check(extraction, computing.get("pooling", "xla"))
+    loaded_encoders.check(extraction, computing.get("pooling", "xla"))
     extract.check_images(paths, extraction, sampling)
-    opened = opening.open_encoders(extraction, **computing)
+    opened = loaded_encoders.open_encoders(extraction, **computing)
     machine, loaded = opened.machine, opened.loaded
     for each in loaded.values():
         for view in extraction.views:
             configuration = extraction.configuration(each.encoder.name, view)
-            store.refuse_mixing(root, configuration, opening.manifest(extraction, each, view))
+            store.refuse_mixing(root, configuration, loaded_encoders.manifest(extraction, each, view))
     rows = store.read_stain_qc(root) if root.exists() else {}
     mine = sorted(paths, key=lambda path: path.stem)[process::processes]
     to_do = [path for path in mine if extract.unfinished(path, opened, sampling, root, rows)]

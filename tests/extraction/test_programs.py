@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histojax import core, encoders, engine
+from histojax import encoders
 from histojax.config import Extraction, View
 from histojax.encoders import weights
+from histojax.extraction import engine, programs
 from histojax.images.padding import bucket, scaled
 from histojax.ops import crops, pooling, resize, stain
 from tests.samples import tissue
@@ -35,13 +36,13 @@ def loaded(name: str = "VGG", precision: str = "float32"):
 def describe(extraction: Extraction, tmp_path, rgb=RGB, devices=2, canvas=None, step=None, kernel=False, name="VGG"):
     """Descriptors by view name, through the programs."""
     encoder, variables = loaded(name, extraction.precision)
-    machine = engine.Engine(core.mesh_of(jax.devices()[:devices]), step, kernel, tmp_path)
+    machine = engine.Engine(programs.mesh_of(jax.devices()[:devices]), step, kernel, tmp_path)
     variables = machine.replicate(variables)
     size, small = rgb.shape[:2], scaled(rgb.shape, 0.5)
     padded = np.pad(rgb, [(0, bucket(side) - side) for side in size] + [(0, 0)])
     canvas = canvas or scaled(padded.shape, 0.5)
     sizes = (np.array(size, np.int32), np.array(small, np.int32))
-    density, _ = core.prepare(machine.replicate(padded), *sizes, scale=0.5, canvas=canvas)
+    density, _ = programs.prepare(machine.replicate(padded), *sizes, scale=0.5, canvas=canvas)
     views = extraction.views
     described = {}
     for group in (views,) if extraction.crop_mode == "shared" else [(view,) for view in views]:
@@ -71,7 +72,7 @@ def in_one_pass(tmp_path_factory):
 
 def test_a_padded_image_is_prepared_as_itself():
     padded = np.pad(RGB, ((0, 42), (0, 26), (0, 0)))
-    density, quality = core.prepare(padded, np.array([150, 230]), np.array([75, 115]), scale=0.5, canvas=(120, 160))
+    density, quality = programs.prepare(padded, np.array([150, 230]), np.array([75, 115]), scale=0.5, canvas=(120, 160))
     alone, expected = stain.normalize_with_quality(resize.downscale(RGB, 0.5))
     found = np.round(240 * 10 ** -np.asarray(density)[:, :75, :115] - 1)
     assert np.abs(found - np.moveaxis(np.asarray(alone, int), -1, 0)).max() <= 1
@@ -86,7 +87,7 @@ def test_what_an_image_is_padded_with_is_never_seen(fill):
     prepared = []
     for value in (0, fill):
         padded = np.pad(RGB, ((0, 42), (0, 26), (0, 0)), constant_values=value)
-        density, quality = core.prepare(padded, *sizes, scale=0.5, canvas=(96, 128))
+        density, quality = programs.prepare(padded, *sizes, scale=0.5, canvas=(96, 128))
         prepared.append((density[:, :75, :115], *quality))
     jax.tree.map(np.testing.assert_array_equal, *prepared)
 
@@ -200,7 +201,7 @@ def test_a_shared_image_that_is_padded_gives_finite_descriptors(tmp_path):
 @settings(deadline=None, max_examples=12)
 def test_batches_by_turn_hold_every_item_once_among_its_kind(turned, size):
     turned = np.array(turned)
-    batches, are_turned, places = map(np.asarray, core.by_turn(jnp.array(turned), size))
+    batches, are_turned, places = map(np.asarray, programs.by_turn(jnp.array(turned), size))
     flat = batches.reshape(-1)
     np.testing.assert_array_equal(flat[places], np.arange(len(turned)))
     assert len(set(places)) == len(turned)
@@ -240,7 +241,7 @@ def test_window_averages_are_the_means_under_the_windows():
 
 def test_the_accumulator_is_donated(tmp_path):
     encoder, variables = loaded()
-    machine = engine.Engine(core.mesh_of(jax.devices()), None, False, tmp_path)
+    machine = engine.Engine(programs.mesh_of(jax.devices()), None, False, tmp_path)
     program = machine.program(encoder, machine.replicate(variables), EXTRACTION, VIEWS[:1], (96, 128))
     pooled = program.plan.empty()
     density = machine.replicate(np.zeros((3, 96, 128), np.float32))
