@@ -22,12 +22,13 @@ from pathlib import Path
 import numpy as np
 
 from experiments import flags
-from histojax import duplicates, ensembles, gallery
+from histojax import duplicates, gallery
 from histojax.datasets import Dataset, folds, leakage
 from histojax.datasets.folds import Folds
 from histojax.duplicates import Found
 from histojax.errors import InputError
 from histojax.images import reader
+from histojax.learners import ensembles
 from histojax.utils import files
 from histojax.utils.files import require_writable
 

@@ -24,11 +24,11 @@ import numpy as np
 from absl import flags as absl_flags
 
 from experiments import flags
-from histojax import boost, ensembles
 from histojax.config import BACH_CLASSES, Boosting
 from histojax.datasets import folds
 from histojax.datasets.folds import Folds
 from histojax.extraction import store
+from histojax.learners import boost, ensembles
 from histojax.utils.progress import duration
 
 absl_flags.DEFINE_integer("images", 400, "Images; a tenth is held out.", lower_bound=80)

@@ -14,9 +14,10 @@ import dataclasses
 from pathlib import Path
 
 from experiments import flags
-from histojax import cases, comparison, ensembles, evaluation, metrics
+from histojax import cases, comparison, evaluation, metrics
 from histojax.cases import Cases
 from histojax.errors import InputError
+from histojax.learners import ensembles
 from histojax.report import compared
 from histojax.utils.files import as_path, require_writable
 

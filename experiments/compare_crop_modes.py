@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from experiments import flags
-from histojax import boost, datasets, ensembles, evaluation, metrics
+from histojax import datasets, evaluation, metrics
 from histojax.cases import Cases
 from histojax.config import CROP_MODES, Boosting, Extraction
 from histojax.datasets import folds
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.extraction import provenance, store
+from histojax.learners import boost, ensembles
 from histojax.report import crop_modes
 from histojax.utils.files import require_writable
 

@@ -10,10 +10,11 @@ about 3 minutes on two cores.
 """
 
 from experiments import flags
-from histojax import boost, bundle, datasets, ensembles, model_card, predict, report
+from histojax import bundle, datasets, model_card, predict, report
 from histojax.config import PRESETS
 from histojax.datasets import folds, synthetic, unlabelled
 from histojax.extraction import devices, extract
+from histojax.learners import boost, ensembles
 
 PER_CLASS, UNLABELLED = 12, 4
 

@@ -17,8 +17,9 @@ is chosen for. Takes seconds, and what reading at most 388 images takes.
 """
 
 from experiments import flags
-from histojax import datasets, ensembles, report, testset
+from histojax import datasets, report, testset
 from histojax.errors import InputError
+from histojax.learners import ensembles
 
 flags.define_path("models", "Folder of models, as experiments.train writes it.")
 flags.define_path("report", "Folder to write the evaluation to.")

@@ -16,7 +16,7 @@ Training runs on one device, and is a task for an accelerator. The rate and the 
 """
 
 from experiments import flags
-from histojax import finetune
+from histojax.learners import finetune
 from histojax.utils.files import require_writable
 
 flags.define_data()

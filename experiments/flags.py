@@ -165,8 +165,8 @@ def paper_split(data: "Dataset") -> "Folds | None":
 
 def split(models: Path, data: "Dataset", count: int, seed: int) -> "Folds":
     """The split in the models' folder, or a new one by the flags, saved there."""
-    from histojax import ensembles
     from histojax.datasets import folds  # Here alone: extraction needs no scikit-learn.
+    from histojax.learners import ensembles
 
     maker = paper_split(data) or FLAGS.fold_maker
     found = folds.load_or_make(models / ensembles.FOLDS, data, count, seed, maker, FLAGS.unknown_groups)

@@ -15,8 +15,9 @@ Time: as experiments.train, as many times as there are parts.
 """
 
 from experiments import flags
-from histojax import boost, transfer, transfer_report
+from histojax import transfer, transfer_report
 from histojax.errors import InputError
+from histojax.learners import boost
 from histojax.utils.files import require_writable
 
 flags.define_data()

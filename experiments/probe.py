@@ -15,8 +15,8 @@ Time on two cores: 180 models of 58 images x 4 augmentations took 12 s linear, 3
 """
 
 from experiments import flags
-from histojax import probe
 from histojax.extraction import devices
+from histojax.learners import probe
 from histojax.utils.files import require_writable
 
 flags.define_data()

@@ -23,13 +23,14 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from histojax import __version__, calibration, doubt, ensembles, metrics, operating, scoring
+from histojax import __version__, calibration, doubt, metrics, operating
 from histojax.config import Extraction, View
 from histojax.doubt import Doubt
-from histojax.ensembles import Ensemble
 from histojax.errors import InputError
 from histojax.extraction import store
-from histojax.scoring import Committee
+from histojax.learners import ensembles, scoring
+from histojax.learners.ensembles import Ensemble
+from histojax.learners.scoring import Committee
 from histojax.typicality import Typical
 from histojax.utils import archive, files
 

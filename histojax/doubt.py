@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from histojax import calibration, conformal, ensembles, evaluation, metrics, operating, typicality
+from histojax import calibration, conformal, evaluation, metrics, operating, typicality
 from histojax.cases import Cases
-from histojax.ensembles import Ensemble
 from histojax.errors import InputError
 from histojax.extraction import store
-from histojax.scoring import Scores
+from histojax.learners import ensembles
+from histojax.learners.ensembles import Ensemble
+from histojax.learners.scoring import Scores
 from histojax.typicality import Typical
 
 COVERAGE = 0.9  # Of the sets, unless told otherwise.

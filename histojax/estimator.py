@@ -16,10 +16,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
-from histojax import boost, config
+from histojax import config
 from histojax.config import Boosting, Protocol
 from histojax.datasets.folds import TRAIN_ONLY, split
 from histojax.errors import InputError
+from histojax.learners import boost
 
 # LightGBM's default leaves hold 20 rows at least: with fewer than two leaves' worth no tree could ever grow.
 ROWS_TO_GROW = 2 * 20

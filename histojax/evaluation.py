@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from histojax import ablation, ensembles, judgement, metrics, operating, testset
+from histojax import ablation, judgement, metrics, operating, testset
 from histojax.ablation import Point, Without
 from histojax.cases import Cases
 from histojax.datasets import leakage
 from histojax.datasets.folds import Folds
 from histojax.datasets.leakage import Audit
-from histojax.ensembles import Ensemble
 from histojax.intervals import DRAWS
 from histojax.judgement import Judgement
+from histojax.learners import ensembles
+from histojax.learners.ensembles import Ensemble
 
 
 @dataclasses.dataclass(frozen=True)

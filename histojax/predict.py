@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import logging
 
-from histojax import conformal, doubt, scoring
+from histojax import conformal, doubt
 from histojax.answers import Truth
 from histojax.bundle import Bundle
 from histojax.datasets import Dataset
 from histojax.doubt import USUAL, Prediction, Wishes
 from histojax.errors import InputError
 from histojax.extraction import store
+from histojax.learners import scoring
 from histojax.ledger import Ledger, Outcome
 from histojax.utils import files
 

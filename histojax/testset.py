@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from histojax import ensembles, scoring
 from histojax.cases import Cases
 from histojax.datasets import Dataset
-from histojax.ensembles import Ensemble
 from histojax.errors import InputError
 from histojax.extraction import store
+from histojax.learners import ensembles, scoring
+from histojax.learners.ensembles import Ensemble
 from histojax.utils import files
 from histojax.utils.progress import Progress
 

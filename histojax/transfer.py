@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from histojax import boost, bundle, calibration, conformal, doubt, ensembles, intervals, metrics
+from histojax import bundle, calibration, conformal, doubt, intervals, metrics
 from histojax.cases import Cases
 from histojax.config import Boosting
 from histojax.datasets import Dataset, folds
@@ -23,6 +23,7 @@ from histojax.doubt import Prediction, Wishes
 from histojax.errors import InputError
 from histojax.extraction import store
 from histojax.intervals import DRAWS, Interval
+from histojax.learners import boost, ensembles
 
 COVERAGES = (0.8, 0.9)
 Key = tuple[str, float | None]  # A figure's name, and the stated coverage that it depends on.

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from histojax import boost, datasets, ensembles
+from histojax import datasets
 from histojax.cases import Cases
 from histojax.config import BACH_CLASSES, Boosting, Extraction, View
 from histojax.datasets import folds
 from histojax.extraction import extract, store
+from histojax.learners import boost, ensembles
 from histojax.ops import stain
 
 SMALL = Extraction(

@@ -11,11 +11,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from histojax import boost, ensembles, scoring
 from histojax.config import BOOSTS, Boosting
 from histojax.datasets import Dataset, folds
 from histojax.estimator import FoldEnsembleClassifier, assign_folds
 from histojax.extraction import store
+from histojax.learners import boost, ensembles, scoring
 
 SMALL = {"folds": 3, "seeds": 2, "rounds": 8}
 CLASSES = ("Benign", "InSitu", "Invasive", "Normal")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
-from histojax import boost, borders, encoders, heatmap, mosaic, survey, windows
+from histojax import borders, encoders, heatmap, mosaic, survey, windows
 from histojax.config import Boosting, Extraction, View
 from histojax.datasets import synthetic
 from histojax.encoders import CAFFE, Encoder, Tap
@@ -22,6 +22,7 @@ from histojax.extraction import loaded_encoders
 from histojax.extraction.loaded_encoders import Loaded
 from histojax.heatmap import Wishes
 from histojax.images import slide
+from histojax.learners import boost
 from histojax.ops import resize, stain
 from histojax.survey import Grid
 from tests import samples

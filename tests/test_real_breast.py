@@ -2,10 +2,11 @@
 
 import pytest
 
-from histojax import boost, datasets, ensembles, report
+from histojax import datasets, report
 from histojax.config import Boosting, Extraction, View
 from histojax.datasets import folds
 from histojax.extraction import extract
+from histojax.learners import boost, ensembles
 
 
 @pytest.mark.slow

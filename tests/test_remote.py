@@ -172,7 +172,7 @@ def test_class_folders_are_read(bucket):
 @pytest.mark.parametrize("name", ["absent", "empty.png"])
 def test_what_is_no_folder_of_images_is_refused(bucket, name):
     put(bucket / "empty.png")
-    with pytest.raises(InputError, match=f"gs://bucket/{name} is not a folder"):
+    with pytest.raises(InputError, match=f"gs://bucket/{name} is not there"):
         unlabelled.gather([bucket / name])
     with pytest.raises(InputError):
         datasets.load(bucket / name)

@@ -5,12 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from histojax import boost, ensembles, evaluation, scoring, testset
+from histojax import evaluation, testset
 from histojax.config import Boosting
 from histojax.datasets import folds
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.extraction import store
+from histojax.learners import boost, ensembles, scoring
 from histojax.testset import TestSet
 from histojax.utils import files
 from tests import samples

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from scipy import special
 
-from histojax import boost, bundle, datasets, intervals, metrics, predict, transfer, transfer_report
+from histojax import bundle, datasets, intervals, metrics, predict, transfer, transfer_report
 from histojax.cases import Cases
 from histojax.config import Boosting
 from histojax.datasets import Dataset
 from histojax.doubt import Prediction, Wishes
 from histojax.errors import InputError
 from histojax.extraction import store
+from histojax.learners import boost
 from histojax.utils import files
 from tests import samples
 from tests.running import run

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from histojax import duplicates, ensembles, evaluation, metrics, operating
+from histojax import duplicates, evaluation, metrics, operating
 from histojax.datasets import bach, leakage
 from histojax.evaluation import Evaluation
 from histojax.extraction import provenance
 from histojax.intervals import DRAWS
+from histojax.learners import ensembles
 from histojax.report import again, content, figures, page, pictures, published, statistics, tables
 from histojax.report.pictures import Pictures
 from histojax.utils import files

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from histojax import ensembles, operating
+from histojax import operating
 from histojax.config import View
-from histojax.ensembles import Ensemble
+from histojax.learners import ensembles
+from histojax.learners.ensembles import Ensemble
 
 # The script that trains each learner on descriptors.
 SCRIPTS = {"trees": "train", "linear": "probe", "hidden": "probe"}

@@ -8,10 +8,10 @@ import numpy as np
 
 from histojax import metrics
 from histojax.cases import Cases
-from histojax.ensembles import Ensemble
 from histojax.errors import InputError
 from histojax.extraction import store
 from histojax.judgement import Figure, Judgement
+from histojax.learners.ensembles import Ensemble
 from histojax.report import pictures, published
 from histojax.utils import files
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from histojax import ensembles, testset
+from histojax import testset
 from histojax.config import BACH_CLASSES, Boosting, Extraction, View
 from histojax.datasets import folds
 from histojax.datasets.folds import Folds
+from histojax.learners import ensembles
 from histojax.utils import files
 
 BACH_NAMES = tuple(f"{prefix}{i:03d}" for prefix in ("n", "b", "is", "iv") for i in range(1, 101))

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import ensembles, evaluation, report
+from histojax import evaluation, report
 from histojax.cases import Cases
 from histojax.config import Boosting, Extraction
 from histojax.judgement import judge
+from histojax.learners import ensembles
 from histojax.report import again, content, figures, pictures
 from tests import samples
 from tests.report import made

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import ensembles, evaluation, report
+from histojax import evaluation, report
 from histojax.extraction import provenance
+from histojax.learners import ensembles
 from histojax.report import figures
 from tests.report import made
 

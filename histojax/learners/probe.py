@@ -22,13 +22,13 @@ from absl import logging
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from histojax import ensembles, fitting, heads
 from histojax.config import Probe
 from histojax.datasets import folds as splits
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.extraction import devices as hardware
-from histojax.fitting import Fitted, Model
+from histojax.learners import ensembles, heads, probe_fit
+from histojax.learners.probe_fit import Fitted, Model
 from histojax.utils.progress import Progress
 
 # What a model in training has in memory at once, a bound: arrays of the size of its batches, of its weights, and of
@@ -224,8 +224,8 @@ def fit_all(work: Work, models: Path, missing: Sequence[Name], devices: Sequence
     """Fits the missing models, as many at a time as fit, and saves those before the next."""
     mesh = Mesh(np.array(devices), ("models",))
     steps, checks = work.batches
-    program = fitting.compiled(
-        partial(fitting.fit, probe=work.probe, classes=len(work.folds.classes), steps=steps, checks=checks), mesh
+    program = probe_fit.compiled(
+        partial(probe_fit.fit, probe=work.probe, classes=len(work.folds.classes), steps=steps, checks=checks), mesh
     )
     labels = np.repeat(work.folds.labels, work.augmentations).astype(np.int32)
     data = jax.device_put((work.descriptors, labels), NamedSharding(mesh, P()))

@@ -13,12 +13,13 @@ from jax.sharding import Mesh
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from histojax import bundle, ensembles, fitting, heads, predict, probe, scoring
+from histojax import bundle, predict
 from histojax.config import Probe, Protocol, check
 from histojax.datasets import folds
 from histojax.datasets.folds import TRAIN_ONLY, Folds
 from histojax.errors import InputError
 from histojax.extraction import store
+from histojax.learners import ensembles, heads, probe, probe_fit, scoring
 from histojax.utils import files
 from tests.running import run
 
@@ -61,14 +62,14 @@ def train(root: Path, descriptors: Path, split: Folds, chosen: Probe, configurat
 def trained(request, tmp_path_factory, descriptors, split) -> tuple[Path, Probe, int]:
     """A folder of heads, their parameters, and how often the program was traced."""
     root, chosen = tmp_path_factory.mktemp("models"), dataclasses.replace(PROBE, head=request.param)
-    fit, traces = fitting.fit, []
+    fit, traces = probe_fit.fit, []
 
     def counted(*arguments, **more):
         traces.append(1)
         return fit(*arguments, **more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting, "fit", counted)
+        patch.setattr(probe_fit, "fit", counted)
         patch.setattr(probe, "together", lambda *_: 8)  # Twelve models in two shares, the second filled up.
         assert train(root, descriptors, split, chosen) == 12
     return root, chosen, len(traces)
@@ -87,9 +88,9 @@ def fit_alone(x: np.ndarray, labels: np.ndarray, training: np.ndarray, chosen: P
     rows = int(training.sum()) * x.shape[1], int((~training).sum()) * x.shape[1]
     steps, checks = (-(-count // chosen.batch_rows) for count in rows)
     ones = np.ones(x.shape[-1], np.float32)
-    model = fitting.Model(*map(np.int32, (0, seed, 0, x.shape[-1])), training, ~training, 0 * ones, ones)
-    program = fitting.compiled(
-        partial(fitting.fit, probe=chosen, classes=int(labels.max()) + 1, steps=steps, checks=checks),
+    model = probe_fit.Model(*map(np.int32, (0, seed, 0, x.shape[-1])), training, ~training, 0 * ones, ones)
+    program = probe_fit.compiled(
+        partial(probe_fit.fit, probe=chosen, classes=int(labels.max()) + 1, steps=steps, checks=checks),
         Mesh(np.array(jax.devices()[:1]), ("models",)),
     )
     fitted = program(
@@ -175,7 +176,7 @@ def test_every_training_row_is_seen_in_an_epoch_and_no_other():
     x, labels, training = rng.normal(size=(n, 2, 5)).astype(np.float32), np.arange(n) % 2, np.arange(n) < 6
     chosen = Probe(learning_rate=0.1, weight_decay=0.0, batch_rows=12, epochs=1, patience=1, validation_parts=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting, "adam", lambda chosen: optax.sgd(chosen.learning_rate))
+        patch.setattr(probe_fit, "adam", lambda chosen: optax.sgd(chosen.learning_rate))
         ((kernel, bias),) = fit_alone(x, labels, training, chosen).layers
     rows, truth = x[training].reshape(-1, 5).astype(np.float64), np.eye(2)[np.repeat(labels[training], 2)]
     np.testing.assert_allclose(kernel, -0.1 * (0.5 - truth).T @ rows / 12, atol=1e-6)
@@ -424,7 +425,7 @@ def test_models_take_no_more_memory_than_is_counted_on(split):
     work = probe.prepare(split, {"one": descriptors}, chosen)
     steps, checks = work.batches
     mesh = Mesh(np.array(jax.devices()[:1]), ("models",))
-    program = fitting.compiled(partial(fitting.fit, probe=chosen, classes=4, steps=steps, checks=checks), mesh)
+    program = probe_fit.compiled(partial(probe_fit.fit, probe=chosen, classes=4, steps=steps, checks=checks), mesh)
     models = jax.tree.map(lambda *each: np.stack(each), *[work.model(("one", 0, 0))] * 10)
     labels = np.repeat(split.labels, 20).astype(np.int32)
     used = program.lower(models, work.descriptors, labels).compile().memory_analysis()

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from histojax import boost, ensembles
 from histojax.config import Boosting
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
+from histojax.learners import boost, ensembles
 from histojax.utils.progress import Progress
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
 
-from histojax import encoders, ensembles, finetuned, probe, tuning
+from histojax import encoders
 from histojax.config import Extraction, Finetune, View
 from histojax.datasets import Dataset
 from histojax.datasets.folds import Folds
@@ -33,7 +33,8 @@ from histojax.errors import InputError
 from histojax.extraction import extract, loaded_encoders, store
 from histojax.extraction.loaded_encoders import Loaded
 from histojax.images.resampling import Sampling
-from histojax.tuning import Batch, Tree, Tuning
+from histojax.learners import ensembles, finetune_step, finetuned, probe
+from histojax.learners.finetune_step import Batch, Tree, Tuning
 from histojax.utils.progress import Progress
 
 LEARNER = "finetuned"
@@ -143,7 +144,7 @@ def load(name: str, extraction: Extraction, cache: Path | None, weights_dir: Pat
         variables, source = weights.random(name, extraction.weights_seed), f"random, seed {extraction.weights_seed}"
     else:
         variables, source = weights.imagenet(encoder, cache, weights_dir), "imagenet"
-    foldable, params = tuning.foldable(encoder, variables, extraction.precision)
+    foldable, params = finetune_step.foldable(encoder, variables, extraction.precision)
     return Loaded(foldable, {"params": params}, source, weights.checksum(variables))
 
 
@@ -188,7 +189,7 @@ def fit(work: Work, seed: int, fold: int, checkpoints: Path, bar: Progress) -> t
       The model of the best epoch, nested; and the validation loss of each epoch, float32, infinite where it diverged.
     """
     chosen, (training, validation) = work.tuning, map(np.flatnonzero, work.parts[seed, fold])
-    body, frozen_body = tuning.split_layers(work.params, chosen.encoder, chosen.finetune.blocks)
+    body, frozen_body = finetune_step.split_layers(work.params, chosen.encoder, chosen.finetune.blocks)
     keys = jax.vmap(lambda key: jax.random.fold_in(key, fold))(finetuned.image_keys(seed, work.images.names))
     options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
     with ocp.CheckpointManager(epath.Path(checkpoints).absolute(), options=options) as manager:
@@ -208,10 +209,15 @@ def fit(work: Work, seed: int, fold: int, checkpoints: Path, bar: Progress) -> t
 
 def blank(chosen: Tuning, body: Variables) -> Tree:
     """What an epoch hands to the next, before the first one."""
-    best = tuning.beginning(chosen, body)
+    best = finetune_step.beginning(chosen, body)
     trained = {"body": best["body"], "head": best["head"]}
     losses = np.full(chosen.finetune.epochs, np.inf, np.float32)
-    return {"trained": trained, "optimizer": tuning.optimizer(chosen).init(trained), "best": best, "losses": losses}
+    return {
+        "trained": trained,
+        "optimizer": finetune_step.optimizer(chosen).init(trained),
+        "best": best,
+        "losses": losses,
+    }
 
 
 def after_epoch(
@@ -221,7 +227,7 @@ def after_epoch(
     best, trained, state, losses = (progress[name] for name in ("best", "trained", "optimizer", "losses"))
     frozen = {"body": frozen_body, "input": best["input"]}
     for batch in batches:
-        trained, state, _ = tuning.step(trained, state, frozen, batch, work.tuning)
+        trained, state, _ = finetune_step.step(trained, state, frozen, batch, work.tuning)
     loss = validation_loss(work, trained, frozen, validation)
     if loss < losses.min():
         best = {**trained, "input": best["input"]}
@@ -245,10 +251,10 @@ def standardise(work: Work, keys: jax.Array, training: np.ndarray) -> Tree:
     size = work.tuning.finetune.batch_crops
     filled = np.resize(training, -(-len(training) // size) * size)
     found = [
-        tuning.descriptors(work.params, batch_of(work, keys, places, np.zeros(size, np.int32)), work.tuning)
+        finetune_step.descriptors(work.params, batch_of(work, keys, places, np.zeros(size, np.int32)), work.tuning)
         for places in filled.reshape(-1, size)
     ]
-    return tuning.standardisation(np.concatenate(found)[: len(training)])
+    return finetune_step.standardisation(np.concatenate(found)[: len(training)])
 
 
 def order(

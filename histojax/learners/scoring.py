@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from histojax import boost, ensembles, heads
-from histojax.ensembles import Ensemble
 from histojax.errors import InputError
 from histojax.extraction import store
+from histojax.learners import boost, ensembles, heads
+from histojax.learners.ensembles import Ensemble
 
 LEARNERS = ("trees", *heads.LAYERS)  # Those that score descriptors.
 Model = Any  # A LightGBM booster, or a head's arrays.

@@ -15,15 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from histojax import tuning
 from histojax.config import View
 from histojax.encoders import Variables, weights
 from histojax.errors import InputError
 from histojax.extraction import extract
 from histojax.images.padding import common_canvas, read_padded, scaled
 from histojax.images.resampling import AS_THEY_ARE, Sampling
+from histojax.learners import finetune_step
+from histojax.learners.finetune_step import Tree, Tuning
 from histojax.ops import crops
-from histojax.tuning import Tree, Tuning
 from histojax.utils import prefetch
 
 
@@ -46,7 +46,7 @@ def read_images(paths: Sequence[Path], view: View, sampling: Sampling = AS_THEY_
     for i, image in enumerate(decoded):
         sizes[i] = scaled(image.size, scale)
         own = np.array(image.size, np.int32)
-        pixels[i] = tuning.normalized(image.rgb, own, sizes[i], scale=scale, canvas=canvas)
+        pixels[i] = finetune_step.normalized(image.rgb, own, sizes[i], scale=scale, canvas=canvas)
     return Images(tuple(path.stem for path in paths), pixels, sizes)
 
 
@@ -65,7 +65,7 @@ def scores(chosen: Tuning, trained: Tree, frozen: Tree, found: Images, augmentat
     keys = image_keys(chosen.extraction.seed, found.names)
     by_image = [
         [
-            tuning.score(trained, frozen, pixels, size, key, np.int32(augmentation), chosen)
+            finetune_step.score(trained, frozen, pixels, size, key, np.int32(augmentation), chosen)
             for augmentation in range(augmentations)
         ]
         for pixels, size, key in zip(found.pixels, found.sizes, keys, strict=True)
@@ -90,7 +90,7 @@ def score_images(chosen: Tuning, params: Variables, model: dict[str, np.ndarray]
     """
     nested = traverse_util.unflatten_dict(model, sep="/")
     trained = {"body": nested["body"], "head": nested["head"]}
-    _, frozen = tuning.split_layers(params, chosen.encoder, chosen.finetune.blocks)
+    _, frozen = finetune_step.split_layers(params, chosen.encoder, chosen.finetune.blocks)
     return scores(chosen, trained, {"body": frozen, "input": nested["input"]}, found, chosen.extraction.augmentations)
 
 
@@ -100,8 +100,8 @@ def read(path: Path, chosen: Tuning, params: Variables) -> dict[str, np.ndarray]
     Raises:
       InputError: the file is damaged, or of another encoder, other classes or blocks.
     """
-    body, _ = tuning.split_layers(params, chosen.encoder, chosen.finetune.blocks)
-    wanted = {name: array.shape for name, array in flat(tuning.beginning(chosen, body)).items()}
+    body, _ = finetune_step.split_layers(params, chosen.encoder, chosen.finetune.blocks)
+    wanted = {name: array.shape for name, array in flat(finetune_step.beginning(chosen, body)).items()}
     model = weights.load_npz(path)
     if model is None:
         raise InputError(f"{path} cannot be read as a fine-tuned model (.npz): remove it and train again")

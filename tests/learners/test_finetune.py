@@ -17,15 +17,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import encoders, ensembles, finetune, finetuned, tuning
+from histojax import encoders
 from histojax.config import Extraction, Finetune, View
 from histojax.datasets import Dataset, folds
 from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.extraction import programs
 from histojax.images.padding import read_padded, scaled
+from histojax.learners import ensembles, finetune, finetune_step, finetuned
+from histojax.learners.finetune_step import Batch, Tuning
 from histojax.ops import crops, stain
-from histojax.tuning import Batch, Tuning
 from histojax.utils.progress import Progress
 from tests import samples
 
@@ -72,9 +73,9 @@ def prepared(models: Path, split: folds.Folds) -> Path:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory, dataset, split) -> Path:
     root = prepared(tmp_path_factory.mktemp("models"), split)
-    before = tuning.step._cache_size()
+    before = finetune_step.step._cache_size()
     assert finetune.train(dataset, root, split, EXTRACTION, FINETUNE) == 4
-    assert tuning.step._cache_size() - before <= 1, "one step serves all seeds and folds"
+    assert finetune_step.step._cache_size() - before <= 1, "one step serves all seeds and folds"
     return root
 
 
@@ -102,7 +103,7 @@ def one_batch(work: finetune.Work, count: int) -> Batch:
 
 def stepped(work: finetune.Work, count: int = 6):
     """Parameters before and after two steps on one batch."""
-    body, frozen = tuning.split_layers(work.params, work.tuning.encoder, work.tuning.finetune.blocks)
+    body, frozen = finetune_step.split_layers(work.params, work.tuning.encoder, work.tuning.finetune.blocks)
     progress, batch = finetune.blank(work.tuning, body), one_batch(work, count)
     fixed = {
         "body": frozen,
@@ -110,7 +111,7 @@ def stepped(work: finetune.Work, count: int = 6):
     }
     trained, state, losses = progress["trained"], progress["optimizer"], []
     for _ in range(2):  # The head begins at zero, so that the body learns from the second step on.
-        trained, state, loss = tuning.step(trained, state, fixed, batch, work.tuning)
+        trained, state, loss = finetune_step.step(trained, state, fixed, batch, work.tuning)
         losses.append(float(loss))
     return progress["trained"], trained, fixed, losses
 
@@ -133,7 +134,7 @@ def test_images_are_those_that_extraction_describes(dataset, work):
 def test_crops_are_those_that_extraction_draws(work):
     key, size, image = crops.image_key(3, "a"), work.images.sizes[0], jnp.asarray(work.images.pixels[0])
     density = stain.density(np.moveaxis(image, 0, -1))
-    ours = jax.jit(lambda number: tuning.crop(image, size, key, number // 3, number % 3, work.tuning))
+    ours = jax.jit(lambda number: finetune_step.crop(image, size, key, number // 3, number % 3, work.tuning))
     extraction = jax.jit(lambda number: programs.crop(density, size, key, number, VIEW, EXTRACTION))
     for number in (0, 2, 4):
         found, wanted = np.asarray(ours(number)), np.asarray(extraction(number))
@@ -143,7 +144,7 @@ def test_crops_are_those_that_extraction_draws(work):
 
 def test_folding_batch_norms_alone_leaves_the_descriptors_as_they_are(fields):
     variables = weights.random("ResNet", 0)
-    encoder, params = tuning.foldable(encoders.get("ResNet"), variables, "float32")
+    encoder, params = finetune_step.foldable(encoders.get("ResNet"), variables, "float32")
     images = fields(40, 40)
     wanted = encoders.get("ResNet").descriptors(variables, images)
     np.testing.assert_allclose(encoder.descriptors({"params": params}, images), wanted, atol=1e-6 * np.max(wanted))
@@ -152,10 +153,10 @@ def test_folding_batch_norms_alone_leaves_the_descriptors_as_they_are(fields):
 @pytest.mark.parametrize("name", encoders.ENCODERS)
 def test_the_last_block_is_a_part_of_every_encoder(name):
     layers = {flat.split("/")[1]: None for flat in weights.shapes(encoders.get(name))}
-    last, rest = tuning.split_layers(layers, encoders.get(name), "last")
+    last, rest = finetune_step.split_layers(layers, encoders.get(name), "last")
     assert set(last) | set(rest) == set(layers)
     assert 0 < len(last) < len(rest)
-    assert tuning.split_layers(layers, encoders.get(name), "all") == (layers, {})
+    assert finetune_step.split_layers(layers, encoders.get(name), "all") == (layers, {})
 
 
 # A step
@@ -163,7 +164,7 @@ def test_the_last_block_is_a_part_of_every_encoder(name):
 
 def test_the_first_step_equals_adamw_by_hand(work):
     chosen, rate, decay = work.tuning, FINETUNE.head_learning_rate, FINETUNE.weight_decay
-    body, frozen = tuning.split_layers(work.params, chosen.encoder, "last")
+    body, frozen = finetune_step.split_layers(work.params, chosen.encoder, "last")
     batch = one_batch(work, 6)
     fixed = {
         "body": frozen,
@@ -172,9 +173,9 @@ def test_the_first_step_equals_adamw_by_hand(work):
     rng = np.random.default_rng(0)
     head = {"kernel": jnp.asarray(rng.normal(size=(24, 2)), jnp.float32), "bias": jnp.array([0.3, -0.2])}
     trained = {"body": body, "head": head}
-    after, _, loss = tuning.step(trained, tuning.optimizer(chosen).init(trained), fixed, batch, chosen)
+    after, _, loss = finetune_step.step(trained, finetune_step.optimizer(chosen).init(trained), fixed, batch, chosen)
 
-    crop = jax.jit(lambda *given: tuning.crop(*given, 0, chosen))
+    crop = jax.jit(lambda *given: finetune_step.crop(*given, 0, chosen))
     images = jnp.stack([
         crop(batch.images[i], batch.sizes[i], batch.keys[i], batch.augmentations[i]) for i in range(6)
     ])  # fmt: skip
@@ -232,10 +233,10 @@ def test_nothing_below_the_last_block_is_differentiated(work):
 
     def flops(blocks):
         chosen = dataclasses.replace(work.tuning, finetune=dataclasses.replace(FINETUNE, blocks=blocks))
-        body, frozen = tuning.split_layers(work.params, chosen.encoder, blocks)
+        body, frozen = finetune_step.split_layers(work.params, chosen.encoder, blocks)
         start, batch = finetune.blank(chosen, body), one_batch(work, 6)
         arguments = start["trained"], start["optimizer"], {"body": frozen, "input": start["best"]["input"]}, batch
-        return tuning.step.lower(*arguments, chosen).compile().cost_analysis()["flops"]
+        return finetune_step.step.lower(*arguments, chosen).compile().cost_analysis()["flops"]
 
     assert flops("last") < 0.6 * flops("all")
 
@@ -245,7 +246,7 @@ def test_rates_rise_and_fall_and_differ(work):
         chosen = dataclasses.replace(work.tuning, finetune=dataclasses.replace(FINETUNE, weight_decay=0.0))
         part = rate.removesuffix("_learning_rate")
         params = {"body": {"x": jnp.zeros(1)}, "head": {"x": jnp.zeros(1)}}
-        optimizer, sizes = tuning.optimizer(chosen), []
+        optimizer, sizes = finetune_step.optimizer(chosen), []
         state = optimizer.init(params)
         for _ in range(FINETUNE.epochs * chosen.steps):
             updates, state = optimizer.update(jax.tree.map(jnp.ones_like, params), state, params)
@@ -259,8 +260,8 @@ def test_rates_rise_and_fall_and_differ(work):
 
 def test_a_score_is_the_mean_over_the_crops_that_extraction_draws(work):
     chosen = dataclasses.replace(work.tuning, finetune=dataclasses.replace(FINETUNE, batch_crops=2))  # 3 crops: 2 + 1.
-    body, frozen = tuning.split_layers(work.params, chosen.encoder, "last")
-    model = tuning.beginning(chosen, body)
+    body, frozen = finetune_step.split_layers(work.params, chosen.encoder, "last")
+    model = finetune_step.beginning(chosen, body)
     kernel = jnp.asarray(np.random.default_rng(0).normal(size=(24, 2)) / 50, jnp.float32)
     trained = {"body": model["body"], "head": model["head"] | {"kernel": kernel}}
     one = finetuned.taken(work.images, np.array([1]))
@@ -275,7 +276,7 @@ def test_a_score_is_the_mean_over_the_crops_that_extraction_draws(work):
 
 
 def test_the_epoch_of_the_lowest_validation_loss_is_kept(work, monkeypatch):
-    body, frozen = tuning.split_layers(work.params, work.tuning.encoder, "last")
+    body, frozen = finetune_step.split_layers(work.params, work.tuning.encoder, "last")
     progress, losses = finetune.blank(work.tuning, body), iter([0.7, 0.5, 0.6])
     monkeypatch.setattr(finetune, "validation_loss", lambda *given: np.float32(next(losses)))
     for epoch in range(3):
@@ -419,7 +420,7 @@ def test_other_parameters_images_or_crop_modes_are_refused(tmp_path, dataset, mo
 
 
 def test_training_that_diverges_is_refused(tmp_path, work, bar, monkeypatch):
-    body, frozen = tuning.split_layers(work.params, work.tuning.encoder, "last")
+    body, frozen = finetune_step.split_layers(work.params, work.tuning.encoder, "last")
     progress = finetune.blank(work.tuning, body)
     progress["trained"]["head"]["kernel"] += np.nan
     after = finetune.after_epoch(work, progress, frozen, [], np.arange(4), 0)

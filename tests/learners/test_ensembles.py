@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from histojax import ensembles
 from histojax.datasets import folds
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
+from histojax.learners import ensembles
 from histojax.utils import files
 
 SPLIT = Folds(("a", "b", "c", "d"), np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]), ("x", "y"))

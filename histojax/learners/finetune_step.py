@@ -19,11 +19,11 @@ import numpy as np
 import optax
 from jax import lax
 
-from histojax import heads
 from histojax.config import Extraction, Finetune, View
 from histojax.encoders import Encoder, Variables, folding
 from histojax.encoders.precision import PRECISIONS
 from histojax.extraction import programs
+from histojax.learners import heads
 from histojax.ops import crops, stain
 
 # The layers at an encoder's coarsest resolution, by how their names begin: with --blocks=last these alone are trained.

@@ -22,10 +22,10 @@ from typing import Any
 import lightgbm as lgb
 import numpy as np
 
-from histojax import ensembles
 from histojax.config import Boosting
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
+from histojax.learners import ensembles
 from histojax.utils import files
 from histojax.utils.progress import Progress
 
