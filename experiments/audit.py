@@ -22,12 +22,13 @@ from pathlib import Path
 import numpy as np
 
 from experiments import flags
-from histojax import duplicates, gallery
+from histojax import gallery
 from histojax.datasets import Dataset, folds, leakage
 from histojax.datasets.folds import Folds
-from histojax.duplicates import Found
 from histojax.errors import InputError
 from histojax.images import reader
+from histojax.inspection import near_duplicates
+from histojax.inspection.near_duplicates import Found
 from histojax.learners import ensembles
 from histojax.utils import files
 from histojax.utils.files import require_writable
@@ -61,8 +62,8 @@ def main() -> None:
         require_writable(out)
     audited = leakage.audit(split)
     print("\n".join(leakage.lines(audited)), flush=True)
-    found = duplicates.within(duplicates.find(duplicates.read(dataset.paths)), split)
-    print("\n".join(["", *duplicates.lines(found, split, LISTED)]))
+    found = near_duplicates.within(near_duplicates.find(near_duplicates.read(dataset.paths)), split)
+    print("\n".join(["", *near_duplicates.lines(found, split, LISTED)]))
     if out is not None:
         write(out, audited, found, split, dataset)
         print(f"\n{out / 'audit.json'}, audit.csv, duplicates.csv, duplicates.html")
@@ -85,7 +86,7 @@ def chosen(dataset: Dataset) -> Folds:
 
 def write(out: Path, audited: leakage.Audit, found: tuple[Found, ...], split: Folds, dataset: Dataset) -> None:
     """Writes the four files."""
-    numbers = leakage.numbers(audited) | {"duplicates": duplicates.numbers(found)}
+    numbers = leakage.numbers(audited) | {"duplicates": near_duplicates.numbers(found)}
     files.write_json(out / "audit.json", numbers)
     files.write_csv(out / "audit.csv", *leakage.table(audited))
     files.write_csv(out / "duplicates.csv", [row(each, split) for each in found], COLUMNS)
@@ -111,10 +112,10 @@ def page(found: tuple[Found, ...], split: Folds, dataset: Dataset) -> str:
     shown = [
         f"<figure>{picture(dataset.paths[each.pair.first])}{picture(dataset.paths[each.pair.second], each.pair.turn)}"
         f"<figcaption{' class=bad' if each.leaks or each.conflict else ''}>"
-        f"{html.escape(duplicates.line(each, split))}</figcaption></figure>"
+        f"{html.escape(near_duplicates.line(each, split))}</figcaption></figure>"
         for each in found[:SHOWN]
     ]
-    told = "".join(f"<p>{html.escape(line)}</p>" for line in duplicates.lines(found, split, 0))
+    told = "".join(f"<p>{html.escape(line)}</p>" for line in near_duplicates.lines(found, split, 0))
     more = f"<p>The {len(shown)} surest of {len(found)} pairs; duplicates.csv has all.</p>" if found[SHOWN:] else ""
     body = f"<h1>Near-duplicate images</h1>{told}{more}{''.join(shown)}"
     head = f'<meta charset="utf-8"><title>Near-duplicate images</title><style>{STYLE}</style>'
@@ -123,7 +124,7 @@ def page(found: tuple[Found, ...], split: Folds, dataset: Dataset) -> str:
 
 def picture(path: Path, turn: tuple[bool, int] = (False, 0)) -> str:
     """An image, turned, as HTML."""
-    planes = duplicates.turned(np.moveaxis(reader.read(path), -1, 0), turn)
+    planes = near_duplicates.turned(np.moveaxis(reader.read(path), -1, 0), turn)
     uri = gallery.thumbnail(np.ascontiguousarray(np.moveaxis(planes, 0, -1)), side=320)
     return f'<img src="{uri}" alt="{html.escape(path.name)}" title="{html.escape(path.name)}">'
 

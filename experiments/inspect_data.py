@@ -18,8 +18,8 @@ would. Time on two cores: about 0.15 s for an image of 896 x 768, after some sec
 from absl import logging
 
 from experiments import flags
-from histojax import inspection
 from histojax.errors import InputError
+from histojax.inspection import inspection
 from histojax.report import inspected
 from histojax.utils.files import require_writable
 

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from histojax import duplicates, evaluation, metrics, operating
+from histojax import evaluation, metrics, operating
 from histojax.datasets import bach, leakage
 from histojax.evaluation import Evaluation
 from histojax.extraction import provenance
+from histojax.inspection import near_duplicates
 from histojax.intervals import DRAWS
 from histojax.learners import ensembles
 from histojax.report import again, content, figures, page, pictures, published, statistics, tables
@@ -69,8 +70,8 @@ def write(
     text = summary(evaluated, note, rows, with_published)
     found = numbers(evaluated, note)
     if shown.pairs is not None:
-        text += "\n".join(["", *duplicates.lines(shown.pairs, shown.split, pictures.PAIRS)]) + "\n"
-        found["duplicates"] = duplicates.numbers(shown.pairs)
+        text += "\n".join(["", *near_duplicates.lines(shown.pairs, shown.split, pictures.PAIRS)]) + "\n"
+        found["duplicates"] = near_duplicates.numbers(shown.pairs)
     drawn = draw(evaluated, stain)
     untrained = provenance.UNTRAINED if provenance.UNTRAINED in note else ""
     made = datetime.datetime.now()

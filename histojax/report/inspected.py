@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from histojax.findings import PROBLEM, Finding, count
-from histojax.inspection import Inspection
-from histojax.looks import Look
+from histojax.inspection.checks import PROBLEM, Finding, count
+from histojax.inspection.image_quality import Look
+from histojax.inspection.inspection import Inspection
+from histojax.inspection.recommend import shown
 from histojax.report.page import TEMPLATES, environment
-from histojax.suggestion import shown
 from histojax.utils import files
 
 PAGE, NUMBERS, TABLE = "inspection.html", "inspection.json", "images.csv"

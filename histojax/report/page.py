@@ -7,9 +7,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from histojax import duplicates
 from histojax.datasets import leakage
 from histojax.evaluation import Evaluation
+from histojax.inspection import near_duplicates
 from histojax.report import again, content, figures, formats, published, statistics
 from histojax.report.again import Command
 from histojax.report.content import Stain
@@ -78,7 +78,7 @@ def render(
         most_pairs=PAIRS,
         curves=CURVES,
         audit=leakage,
-        duplicates=duplicates,
+        duplicates=near_duplicates,
         stain=stain,
         common=common,
         own=own,

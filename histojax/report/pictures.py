@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from histojax import datasets, duplicates, gallery
+from histojax import datasets, gallery
 from histojax.cases import Cases
 from histojax.datasets.folds import Folds
-from histojax.duplicates import Found
 from histojax.errors import InputError
 from histojax.evaluation import Evaluation
 from histojax.gallery import Picture
+from histojax.inspection import near_duplicates
+from histojax.inspection.near_duplicates import Found
 
 MISTAKES = 24  # Shown at most.
 IN_A_CELL, IN_ALL_CELLS = 24, 360  # Thumbnails, at most.
@@ -85,7 +86,7 @@ def find(evaluation: Evaluation, data: Path | None) -> Pictures:
     cases = evaluation.judgement.cases
     cells = by_cell(cases)
     wanted = [i for chosen in cells.values() for i in chosen[: in_a_cell(len(cells))]] + mistakes(cases)[:MISTAKES]
-    twins = near_duplicates(evaluation.ensemble.folds, paths)
+    twins = find_pairs(evaluation.ensemble.folds, paths)
     names = dict.fromkeys([cases.names[i] for i in wanted] + [name for pair in twins.pair_names() for name in pair])
     thumbnails = gallery.thumbnails({name: paths[name] for name in names if name in paths})
     said = [*twins.said]
@@ -97,17 +98,17 @@ def find(evaluation: Evaluation, data: Path | None) -> Pictures:
     return dataclasses.replace(twins, said=(*said, *why), thumbnails=thumbnails, pipeline=strips)
 
 
-def near_duplicates(folds: Folds, paths: dict[str, Path]) -> Pictures:
+def find_pairs(folds: Folds, paths: dict[str, Path]) -> Pictures:
     """The pairs of images of a split that look the same, or why they were not looked for."""
     split = folds.take(np.flatnonzero([name in paths for name in folds.names]))
     if not 1 < len(split.names) <= COMPARED:
         many = f"{len(split.names)} images are too many to look for near-duplicates here: run experiments.audit."
         return Pictures((many,) if split.names[1:] else ())
     try:
-        prints = duplicates.read([paths[name] for name in split.names])
+        prints = near_duplicates.read([paths[name] for name in split.names])
     except InputError as error:
         return Pictures((f"No search for near-duplicates: {error}",))
-    return Pictures(pairs=duplicates.within(duplicates.find(prints), split), split=split)
+    return Pictures(pairs=near_duplicates.within(near_duplicates.find(prints), split), split=split)
 
 
 def some(names: list[str], most: int = 8) -> str:

@@ -11,8 +11,8 @@ import pytest
 from absl import logging
 from PIL import Image
 
-from histojax import inspection
 from histojax.config import Extraction, View
+from histojax.inspection import inspection
 from histojax.report import inspected
 from tests import running, samples
 from tests.test_browser import CONTRASTS, LEAST_CONTRAST, OVERFLOWING, browser  # noqa: F401

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from histojax import findings, looks, suggestion
 from histojax.config import Extraction
 from histojax.datasets import Dataset, groups
 from histojax.errors import InputError
-from histojax.findings import PROBLEM, Finding, Subject
 from histojax.images import reader
-from histojax.listing import Listing, class_names, list_images
-from histojax.suggestion import Suggestion
+from histojax.inspection import checks, image_quality, recommend
+from histojax.inspection.checks import PROBLEM, Finding, Subject
+from histojax.inspection.discovery import Listing, class_names, list_images
+from histojax.inspection.recommend import Suggestion
 from histojax.utils import files
 from histojax.utils.progress import Progress
 
@@ -84,11 +84,11 @@ def run(
         listing = with_groups(listing, classes, table, column)
     with ThreadPoolExecutor(WORKERS) as pool, Progress("inspect", len(listing.paths), "images") as bar:
         seen = []
-        for look in pool.map(lambda path: looks.look(path, mpp), listing.paths):
+        for look in pool.map(lambda path: image_quality.look(path, mpp), listing.paths):
             seen.append(look)
             bar.add(1)
     subject = Subject(listing.names, tuple(seen), listing.labels, listing.groups)
-    found = [*listing.found, *findings.find(subject, extraction.views, extraction.target_mpp)]
+    found = [*listing.found, *checks.find(subject, extraction.views, extraction.target_mpp)]
     suggested = suggest(subject, extraction.target_mpp, classes, most_folds, fold_seed)
     if suggested and suggested.folds is not None and suggested.folds < most_folds:
         found.append(Finding(PROBLEM, "folds", f"{most_folds} folds cannot be filled: {suggested.why[-1]}"))
@@ -97,7 +97,7 @@ def run(
         subject=subject,
         classes=class_names(listing.labels, classes),
         extraction=extraction,
-        findings=findings.ordered(found),
+        findings=checks.ordered(found),
         suggestion=suggested,
         commands=commands(place, suggested, extraction, mpp, classes, table, column) if suggested else (),
     )
@@ -140,9 +140,9 @@ def suggest(
         of_group = subject.groups and [subject.groups[i] for i in usable]
         labelled = as_dataset([look.path for look in seen], labels, of_group, classes)
     sizes, mpps = [look.size for look in seen], [look.mpp for look in seen]
-    suggested = suggestion.suggest(sizes, mpps, target_mpp, labelled, most_folds, fold_seed)
+    suggested = recommend.suggest(sizes, mpps, target_mpp, labelled, most_folds, fold_seed)
     if left_out := len(subject.looks) - len(usable):
-        first = f"Take out the {findings.count(left_out)} that cannot be used first: extraction refuses them."
+        first = f"Take out the {checks.count(left_out)} that cannot be used first: extraction refuses them."
         suggested = dataclasses.replace(suggested, why=(first, *suggested.why))
     return suggested
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import duplicates
 from histojax.datasets import synthetic
 from histojax.datasets.folds import Folds
-from histojax.duplicates import TURNS
 from histojax.images import reader
+from histojax.inspection import near_duplicates
+from histojax.inspection.near_duplicates import TURNS
 
 
 @pytest.fixture(scope="module")
@@ -41,29 +41,29 @@ CHANGES = {
 }
 
 
-def prints(pictures: list[np.ndarray]) -> duplicates.Prints:
-    small = np.stack([duplicates.thumbnail(picture) for picture in pictures])
-    return duplicates.Prints(tuple(str(i) for i in range(len(pictures))), small)
+def prints(pictures: list[np.ndarray]) -> near_duplicates.Prints:
+    small = np.stack([near_duplicates.thumbnail(picture) for picture in pictures])
+    return near_duplicates.Prints(tuple(str(i) for i in range(len(pictures))), small)
 
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("turn", TURNS)
 def test_a_copy_is_found_in_every_turn(fields, change, turn):
     copy = np.array(CHANGES[change](Image.fromarray(fields[4])))
-    moved = np.moveaxis(duplicates.turned(np.moveaxis(copy, -1, 0), turn), 0, -1)
-    (pair,) = duplicates.find(prints([*fields, np.ascontiguousarray(moved)]))
+    moved = np.moveaxis(near_duplicates.turned(np.moveaxis(copy, -1, 0), turn), 0, -1)
+    (pair,) = near_duplicates.find(prints([*fields, np.ascontiguousarray(moved)]))
     assert (pair.first, pair.second, pair.exact) == (4, len(fields), False)
     assert pair.correlation > 0.75
-    back = np.moveaxis(duplicates.turned(np.moveaxis(moved, -1, 0), pair.turn), 0, -1)
+    back = np.moveaxis(near_duplicates.turned(np.moveaxis(moved, -1, 0), pair.turn), 0, -1)
     np.testing.assert_array_equal(back, copy)
 
 
 def test_different_fields_are_no_copies(fields):
-    assert duplicates.find(prints(fields)) == ()
+    assert near_duplicates.find(prints(fields)) == ()
 
 
 def test_candidates_are_those_of_brute_force(monkeypatch):
-    monkeypatch.setattr(duplicates, "BLOCK", 7)
+    monkeypatch.setattr(near_duplicates, "BLOCK", 7)
     hashed = np.random.default_rng(0).integers(0, 2**63, (8, 40), dtype=np.uint64)
     expected = []
     for first, second in itertools.combinations(range(40), 2):
@@ -71,31 +71,31 @@ def test_candidates_are_those_of_brute_force(monkeypatch):
         if min(apart) <= 24:
             expected.append((first, second, min(apart), apart.index(min(apart))))
     assert 0 < len(expected) < 780
-    assert list(duplicates.candidates(hashed, 24)) == expected
+    assert list(near_duplicates.candidates(hashed, 24)) == expected
 
 
 def test_a_hash_does_not_see_brightness_and_contrast(fields):
-    small = np.stack([duplicates.thumbnail(field) for field in fields])
-    np.testing.assert_array_equal(duplicates.hashes(small), duplicates.hashes(0.5 * small + 40))
-    assert not (duplicates.hashes(small) & np.uint64(1)).any()
+    small = np.stack([near_duplicates.thumbnail(field) for field in fields])
+    np.testing.assert_array_equal(near_duplicates.hashes(small), near_duplicates.hashes(0.5 * small + 40))
+    assert not (near_duplicates.hashes(small) & np.uint64(1)).any()
 
 
 def test_the_hash_of_a_turn_is_the_turn_of_the_hash(fields):
-    small = np.stack([duplicates.thumbnail(field) for field in fields])
+    small = np.stack([near_duplicates.thumbnail(field) for field in fields])
     for place, turn in enumerate(TURNS):
         np.testing.assert_array_equal(
-            duplicates.hashes(small)[place], duplicates.hashes(duplicates.turned(small, turn))[0]
+            near_duplicates.hashes(small)[place], near_duplicates.hashes(near_duplicates.turned(small, turn))[0]
         )
 
 
 def test_bare_glass_is_compared_as_files_alone():
     glass = np.full((64, 64, 3), 240, np.uint8)
     noisy = [glass - np.random.default_rng(seed).integers(0, 2, glass.shape, np.uint8) for seed in range(3)]
-    assert duplicates.find(prints([glass, glass.copy(), *noisy])) == ()
+    assert near_duplicates.find(prints([glass, glass.copy(), *noisy])) == ()
     shaded = (glass - np.arange(64, dtype=np.uint8)[:, None, None] // 16).astype(np.uint8)
-    assert duplicates.find(prints([shaded, shaded.copy()])) == ()
-    same = duplicates.Prints(("a", "b", "a"), np.full((3, 32, 32), 240, np.float32))
-    (pair,) = duplicates.find(same)
+    assert near_duplicates.find(prints([shaded, shaded.copy()])) == ()
+    same = near_duplicates.Prints(("a", "b", "a"), np.full((3, 32, 32), 240, np.float32))
+    (pair,) = near_duplicates.find(same)
     assert (pair.first, pair.second, pair.exact) == (0, 2, True)
 
 
@@ -104,7 +104,7 @@ def test_same_files_come_first_and_once(fields, tmp_path):
     for path, field in zip(paths, (fields[0], fields[1], fields[0], fields[0]), strict=True):
         Image.fromarray(field).save(path)
     Image.fromarray(fields[1]).save(tmp_path / "e.tif")
-    found = duplicates.find(duplicates.read([*paths, tmp_path / "e.tif"]))
+    found = near_duplicates.find(near_duplicates.read([*paths, tmp_path / "e.tif"]))
     assert [(pair.first, pair.second, pair.exact) for pair in found] == [
         (0, 2, True), (0, 3, True), (2, 3, True), (1, 4, False),
     ]  # fmt: skip
@@ -113,24 +113,26 @@ def test_same_files_come_first_and_once(fields, tmp_path):
 
 
 def test_pairs_are_told_apart_by_what_they_do_to_a_split():
-    pairs = [duplicates.Pair(*places, False, 3, 0.9, TURNS[5]) for places in ((0, 1), (0, 2), (1, 2), (3, 4), (0, 3))]
+    pairs = [
+        near_duplicates.Pair(*places, False, 3, 0.9, TURNS[5]) for places in ((0, 1), (0, 2), (1, 2), (3, 4), (0, 3))
+    ]
     split = Folds(tuple("abcde"), np.array([0, 0, 1, 1, 1]), np.array([0, 0, 0, -1, -1]), ("x", "y"))
-    found = duplicates.within(pairs, split)
+    found = near_duplicates.within(pairs, split)
     assert [(each.pair.first, each.pair.second, each.leaks, each.conflict) for each in found] == [
         (0, 3, True, True), (0, 1, False, False), (0, 2, False, True), (1, 2, False, True), (3, 4, False, False),
     ]  # fmt: skip
-    text = duplicates.lines(found, split, 2)
+    text = near_duplicates.lines(found, split, 2)
     assert text[0].startswith("5 pairs of near-duplicate images, 0 of them the same file: 1 in two folds")
     assert text[1] == (
         "  a (x, fold 1) and d (y, only trained on): 3 of 63 bits differ, correlation 0.90, LEAK, LABEL CONFLICT"
     )
     assert text[2:] == ["  a (x, fold 1) and b (x, fold 1): 3 of 63 bits differ, correlation 0.90", "  and 3 more"]
-    assert duplicates.numbers(found) == {"pairs": 5, "same_file": 0, "in_two_folds": 1, "of_two_classes": 3}
-    assert duplicates.lines((), split, 2) == ["No near-duplicate images"]
+    assert near_duplicates.numbers(found) == {"pairs": 5, "same_file": 0, "in_two_folds": 1, "of_two_classes": 3}
+    assert near_duplicates.lines((), split, 2) == ["No near-duplicate images"]
 
 
 def test_real_fields_are_told_apart_and_their_copies_found(shared_data):
     fields = [reader.read(path) for path in sorted((shared_data / "ucsb_breast").rglob("*.png"))[::3]]
     copies = [np.rot90(np.array(jpeg(Image.fromarray(field)))) for field in fields[:5]]
-    found = duplicates.find(prints([*fields, *copies]))
+    found = near_duplicates.find(prints([*fields, *copies]))
     assert sorted((pair.first, pair.second) for pair in found) == [(i, len(fields) + i) for i in range(5)]

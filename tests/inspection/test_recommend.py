@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from histojax import suggestion
 from histojax.config import PAPER_VIEWS, View
 from histojax.datasets import Dataset, folds
+from histojax.inspection import recommend
 
 BACH = (1536, 2048)
 
 
 def suggest(sizes, mpps=None, target_mpp=0.0, dataset=None, most_folds=10):
-    return suggestion.suggest(sizes, mpps or [None] * len(sizes), target_mpp, dataset, most_folds, 0)
+    return recommend.suggest(sizes, mpps or [None] * len(sizes), target_mpp, dataset, most_folds, 0)
 
 
 def labelled(*labels, groups=None) -> Dataset:

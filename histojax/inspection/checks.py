@@ -9,13 +9,13 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from histojax import duplicates
 from histojax.config import View
 from histojax.images import reader
 from histojax.images.padding import scaled
 from histojax.images.resampling import SCALE_OF_TARGET, resampled
-from histojax.looks import Look
-from histojax.suggestion import PAPER_MPP, mixed, shown
+from histojax.inspection import near_duplicates
+from histojax.inspection.image_quality import Look
+from histojax.inspection.recommend import PAPER_MPP, mixed, shown
 
 PROBLEM, NOTE = "problem", "note"
 FORMATS = {".tif": "TIFF", ".tiff": "TIFF", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
@@ -129,9 +129,11 @@ def same(subject: Subject) -> list[Finding]:
     if len(seen) < 2:
         return []
     measured = [subject.looks[i].measures for i in seen]
-    prints = duplicates.Prints(tuple(each.sha256 for each in measured), np.stack([each.small for each in measured]))
+    prints = near_duplicates.Prints(
+        tuple(each.sha256 for each in measured), np.stack([each.small for each in measured])
+    )
     conflicts, apart, together = [], [], []
-    for pair in duplicates.find(prints):
+    for pair in near_duplicates.find(prints):
         one, other = seen[pair.first], seen[pair.second]
         how = "the same file" if pair.exact else f"correlation {pair.correlation:.2f} of their thumbnails"
         if subject.labels[one] != subject.labels[other]:

@@ -8,11 +8,12 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from histojax import datasets, findings
+from histojax import datasets
 from histojax.datasets import bach, dataset, tables, unlabelled
 from histojax.errors import InputError
-from histojax.findings import NOTE, PROBLEM, Finding
 from histojax.images import reader
+from histojax.inspection import checks
+from histojax.inspection.checks import NOTE, PROBLEM, Finding
 from histojax.utils import files
 
 
@@ -78,7 +79,7 @@ def of_folder(root: Path) -> Listing:
     found = []
     if stray := sorted("/".join(names) for path, names in parts.items() if path not in chosen):
         where = "directly in a class folder" if depth == 2 else "directly in the folder"
-        says = f"{findings.count(len(stray))} not {where}: training does not see them."
+        says = f"{checks.count(len(stray))} not {where}: training does not see them."
         found.append(Finding(PROBLEM, "elsewhere", says, tuple(stray)))
     return Listing(root, tuple(chosen), tuple(chosen.values()), None, (*found, *tables_beside(root, list(chosen))))
 
@@ -99,7 +100,7 @@ def of_table(table: Path) -> Listing:
         if len(there) == 1:
             chosen[there[0]] = row
     unnamed = sorted({path for each in by_name.values() for path in each} - set(chosen))
-    says = f"{findings.count(len(unnamed))} below {table.parent} that the table does not name."
+    says = f"{checks.count(len(unnamed))} below {table.parent} that the table does not name."
     found = (Finding(NOTE, "elsewhere", says, tuple(map(str, unnamed))),) if unnamed else ()
     labels = tuple(row["label"] for row in chosen.values())
     of_group = tuple(row.get("group", "") for row in chosen.values()) if "group" in rows[0] else None
@@ -147,4 +148,4 @@ def other_files(root: Path) -> list[Finding]:
     if not endings:
         return []
     counts = ", ".join(f"{number} {ending}" for ending, number in endings.most_common(8))
-    return [Finding(NOTE, "other files", f"{findings.count(endings.total(), 'file')} not read as images: {counts}.")]
+    return [Finding(NOTE, "other files", f"{checks.count(endings.total(), 'file')} not read as images: {counts}.")]

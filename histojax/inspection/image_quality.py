@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from skimage.measure import blur_effect
 
-from histojax import duplicates, gallery
+from histojax import gallery
 from histojax.errors import InputError
 from histojax.extraction import store
 from histojax.images import reader, slide
+from histojax.inspection import near_duplicates
 
 SIDE = 512  # Longest side of the small copy, px.
 CENTRE = 512  # Side of the window at the centre, px.
@@ -108,7 +109,7 @@ def measures(small: np.ndarray, window: np.ndarray, sha256: str) -> Measures:
     tissue, status, angle = stained(small)
     return Measures(
         sha256=sha256,
-        small=duplicates.thumbnail(small),
+        small=near_duplicates.thumbnail(small),
         picture=gallery.thumbnail(small),
         tissue=tissue,
         stain=status,

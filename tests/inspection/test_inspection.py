@@ -9,12 +9,12 @@ import pytest
 import tifffile
 from PIL import Image, ImageFilter
 
-from histojax import findings, inspection, looks
 from histojax.config import Extraction, View
 from histojax.datasets import synthetic
 from histojax.errors import InputError
-from histojax.findings import NOTE, PROBLEM, Subject
-from histojax.looks import Look, Measures
+from histojax.inspection import checks, image_quality, inspection
+from histojax.inspection.checks import NOTE, PROBLEM, Subject
+from histojax.inspection.image_quality import Look, Measures
 from histojax.ops import stain
 from tests import samples
 
@@ -254,33 +254,33 @@ def test_a_large_image_is_read_by_region_and_measures_the_same(tissue, tmp_path,
     path = tmp_path / "field.tif"
     big = np.tile(tissue[0], (4, 4, 1))
     tifffile.imwrite(path, big, photometric="rgb", tile=(128, 128), compression="deflate")
-    whole = looks.look(path)
-    monkeypatch.setattr(looks, "WHOLE", 1000)
-    monkeypatch.setattr(looks.images, "read", None)  # Reading it whole would fail.
-    by_region = looks.look(path)
+    whole = image_quality.look(path)
+    monkeypatch.setattr(image_quality, "WHOLE", 1000)
+    monkeypatch.setattr(image_quality.images, "read", None)  # Reading it whole would fail.
+    by_region = image_quality.look(path)
     np.testing.assert_array_equal(by_region.measures.small, whole.measures.small)
     assert by_region.size == (4 * HEIGHT, 4 * WIDTH)
     assert by_region.measures.clipped == whole.measures.clipped
 
 
 def test_tissue_and_status_are_those_of_the_stain_step(tissue):
-    share, status, angle = looks.stained(tissue[3])
+    share, status, angle = image_quality.stained(tissue[3])
     quality = stain.normalize_with_quality(tissue[3])[1]
     assert share == pytest.approx(float(quality.tissue_fraction), abs=1e-6)
     assert (status, angle) == (int(quality.status), pytest.approx(float(quality.stain_angle), abs=0.01))
-    assert looks.stained(np.full((40, 50, 3), 250, np.uint8)) == (0.0, 1, None)
+    assert image_quality.stained(np.full((40, 50, 3), 250, np.uint8)) == (0.0, 1, None)
 
 
 def test_colours_by_hand():
     picture = np.full((20, 20, 3), 255, np.uint8)
     picture[:10] = [120, 60, 200]
     picture[10, :3] = [240, 60, 60]  # No tissue: red is hardly absorbed.
-    assert looks.white(picture) == (255, 255, 255)
+    assert image_quality.white(picture) == (255, 255, 255)
     density = np.log(240 / np.array([121, 61, 201]))
-    assert looks.absorbed(picture) == pytest.approx(density / density.sum(), abs=1e-6)
-    assert looks.absorbed(picture[10:]) is None
+    assert image_quality.absorbed(picture) == pytest.approx(density / density.sum(), abs=1e-6)
+    assert image_quality.absorbed(picture[10:]) is None
     picture[0, :5, 0], picture[1, :3, 1] = 255, 0
-    assert looks.clipped(picture) == 8 / 400
+    assert image_quality.clipped(picture) == 8 / 400
 
 
 def made(**of_image) -> Look:
@@ -297,7 +297,7 @@ def made(**of_image) -> Look:
 
 def kinds(*given: Look, labels=None, groups=None, target_mpp=0.0) -> list[tuple[str, str, tuple[int, ...]]]:
     subject = Subject(tuple(f"{i}.png" for i in range(len(given))), given, labels or ("",) * len(given), groups)
-    return [(each.severity, each.kind, each.images) for each in findings.find(subject, (View(0.5, 400),), target_mpp)]
+    return [(each.severity, each.kind, each.images) for each in checks.find(subject, (View(0.5, 400),), target_mpp)]
 
 
 @pytest.mark.parametrize(
@@ -377,7 +377,7 @@ def test_pixel_sizes(mpps, target, expected):
 def test_blur_tells_sharp_fields_from_blurred_ones():
     sharp = samples.tissue(0, 512, 512)
     soft = np.array(Image.fromarray(sharp).filter(ImageFilter.GaussianBlur(4)))
-    assert looks.measures(soft, soft, "").blur > looks.measures(sharp, sharp, "").blur + 0.1
+    assert image_quality.measures(soft, soft, "").blur > image_quality.measures(sharp, sharp, "").blur + 0.1
 
 
 def test_real_fields_have_no_fault_of_their_own(shared_data):
