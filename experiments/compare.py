@@ -14,9 +14,9 @@ import dataclasses
 from pathlib import Path
 
 from experiments import flags
-from histojax import cases, comparison, evaluation, metrics
-from histojax.cases import Cases
 from histojax.errors import InputError
+from histojax.evaluation import comparison, evaluate, labelled_predictions, metrics
+from histojax.evaluation.labelled_predictions import Cases
 from histojax.learners import ensembles
 from histojax.report import compared
 from histojax.utils.files import as_path, require_writable
@@ -58,8 +58,8 @@ def load(place: Path) -> Cases:
     """A run's scores: of a folder of models, or of a table."""
     positive = flags.FLAGS.positive_classes
     if place.is_dir():
-        return evaluation.cases(place, positive)
-    found = cases.read(place, flags.classes())
+        return evaluate.cases(place, positive)
+    found = labelled_predictions.read(place, flags.classes())
     return dataclasses.replace(found, positive=metrics.positive_classes(found.classes, positive))
 
 

@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from experiments import flags
-from histojax import datasets, evaluation, metrics
-from histojax.cases import Cases
+from histojax import datasets
 from histojax.config import CROP_MODES, Boosting, Extraction
 from histojax.datasets import folds
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
+from histojax.evaluation import evaluate, metrics
+from histojax.evaluation.labelled_predictions import Cases
 from histojax.extraction import provenance, store
 from histojax.learners import boost, ensembles
 from histojax.report import crop_modes
@@ -94,7 +95,7 @@ def cases(
     boost.train(root / "descriptors", root / "models", split, names, boosting, boost.default_workers())
     ensemble = ensembles.load(root / "models")
     blended = metrics.blend([ensembles.out_of_fold(ensemble, name) for name in names])
-    return evaluation.cases_of(dataclasses.replace(split, groups=groups).judged(), blended, positive)
+    return evaluate.cases_of(dataclasses.replace(split, groups=groups).judged(), blended, positive)
 
 
 def agreements(out: Path, names: Sequence[str], exact: Extraction, shared: Extraction) -> list[crop_modes.Agreement]:

@@ -17,8 +17,9 @@ is chosen for. Takes seconds, and what reading at most 388 images takes.
 """
 
 from experiments import flags
-from histojax import datasets, report, testset
+from histojax import datasets, report
 from histojax.errors import InputError
+from histojax.evaluation import test_set
 from histojax.learners import ensembles
 
 flags.define_path("models", "Folder of models, as experiments.train writes it.")
@@ -58,7 +59,7 @@ def keep_test_scores() -> None:
     if data is not None:
         ensemble = ensembles.load(flags.path("models"))
         dataset = datasets.load(data, ensemble.folds.classes)
-        testset.keep(ensemble, descriptors, testset.of_dataset(dataset))
+        test_set.keep(ensemble, descriptors, test_set.of_dataset(dataset))
 
 
 if __name__ == "__main__":

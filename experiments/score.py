@@ -15,8 +15,8 @@ summary and writes it to OUT, with every number as CSV and JSON and the figures 
 import dataclasses
 
 from experiments import flags
-from histojax import cases, judgement, metrics
-from histojax.report import statistics
+from histojax.evaluation import labelled_predictions, metrics, statistics
+from histojax.report import statistics as pages
 from histojax.utils.files import require_writable
 
 flags.define_path("scores", "CSV table of predictions, a row an image.")
@@ -27,12 +27,12 @@ flags.define_sensitivity()
 
 
 def main() -> None:
-    table = cases.read(flags.path("scores"), flags.classes())
+    table = labelled_predictions.read(flags.path("scores"), flags.classes())
     positive = metrics.positive_classes(table.classes, flags.FLAGS.positive_classes)
     out = flags.path("out")
     require_writable(out)
-    judged = judgement.judge(dataclasses.replace(table, positive=positive), flags.FLAGS.sensitivity)
-    print(statistics.write(out, judged), end="")
+    judged = statistics.judge(dataclasses.replace(table, positive=positive), flags.FLAGS.sensitivity)
+    print(pages.write(out, judged), end="")
 
 
 if __name__ == "__main__":

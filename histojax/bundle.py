@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from histojax import __version__, calibration, doubt, metrics, operating
+from histojax import __version__, doubt
 from histojax.config import Extraction, View
 from histojax.doubt import Doubt
 from histojax.errors import InputError
+from histojax.evaluation import calibration, metrics, operating_point
 from histojax.extraction import store
 from histojax.learners import ensembles, scoring
 from histojax.learners.ensembles import Ensemble
@@ -128,7 +129,7 @@ def extraction_of(made_with: Mapping[str, store.Manifest | None], name: str) -> 
 
 
 def of_models(
-    models: Path, positive_classes: Sequence[str] = (), sensitivity: float = operating.SENSITIVITY,
+    models: Path, positive_classes: Sequence[str] = (), sensitivity: float = operating_point.SENSITIVITY,
     descriptors: Path | None = None, about: Mapping[str, Any] | None = None,
 ) -> Bundle:  # fmt: skip
     """The ensemble in a folder, ready to predict.

@@ -23,8 +23,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from histojax.cases import Cases
 from histojax.errors import InputError
+from histojax.evaluation.labelled_predictions import Cases
 
 ROUNDING = 1e-9  # By which a sum of masses may miss the bound that it equals.
 ARRAYS = ("nonconformity", "folds", "masses", "classes")

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from histojax import calibration, conformal, evaluation, metrics, operating, typicality
-from histojax.cases import Cases
+from histojax import conformal, typicality
 from histojax.errors import InputError
+from histojax.evaluation import calibration, evaluate, metrics, operating_point
+from histojax.evaluation.labelled_predictions import Cases
 from histojax.extraction import store
 from histojax.learners import ensembles
 from histojax.learners.ensembles import Ensemble
@@ -47,7 +48,7 @@ class Doubt:
     cases: Cases
     temperature: float
     sets: conformal.Calibration
-    sensitivity: float = operating.SENSITIVITY
+    sensitivity: float = operating_point.SENSITIVITY
     typical: Typical | None = None
 
     def threshold(self, sensitivity: float | None = None) -> float | None:
@@ -55,7 +56,7 @@ class Doubt:
         if not self.cases.positive:
             return None
         scores = calibration.tempered(self.cases.scores, self.temperature)
-        return operating.threshold(
+        return operating_point.threshold(
             metrics.positive_score(scores, self.cases.positive), self.cases.truly, sensitivity or self.sensitivity
         )
 
@@ -87,7 +88,7 @@ def of_ensemble(
       InputError: the ensemble's scores are damaged, or the descriptors are missing or others.
     """
     scores = [ensembles.out_of_fold(ensemble, name) for name in ensemble.configurations]
-    cases = evaluation.cases_of(ensemble.folds.judged(), metrics.blend(scores), positive)
+    cases = evaluate.cases_of(ensemble.folds.judged(), metrics.blend(scores), positive)
     if descriptors_root is None:
         return learn(cases, sensitivity)
     return learn(cases, sensitivity, typicality.learn(ensemble.folds, ensemble.configurations, descriptors_root))

@@ -17,9 +17,10 @@ from absl import logging
 from PIL import Image
 from scipy import ndimage
 
-from histojax import calibration, mosaic, overlay, predict, survey
+from histojax import mosaic, overlay, predict, survey
 from histojax.bundle import Bundle
 from histojax.errors import InputError
+from histojax.evaluation import calibration
 from histojax.extraction import store
 from histojax.extraction.loaded_encoders import Opened
 from histojax.images import slide

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 from skimage import measure
 
-from histojax import metrics
+from histojax.evaluation import metrics
 
 FINER = 8  # Parts that a place's side is cut into where regions and areas are drawn.
 # Of classes, in turn, Okabe and Ito's, which the colour-blind tell apart: warm ones for those that count as positive.

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from histojax import __version__, conformal, judgement, operating, typicality
+from histojax import __version__, conformal, typicality
 from histojax.bundle import Bundle
+from histojax.evaluation import operating_point, statistics
+from histojax.evaluation.statistics import Judgement
 from histojax.extraction import provenance
-from histojax.judgement import Judgement
 
 DRAWS = 1000  # Of the bootstrap behind each interval.
 SENSITIVITIES = (0.9, 0.95, 0.99)
@@ -36,7 +37,7 @@ def card(bundle: Bundle, weights_included: Iterable[str] = ()) -> str:
       bundle: it.
       weights_included: encoders whose weights are in the file.
     """
-    judged = judgement.judge(bundle.doubt.cases, bundle.doubt.sensitivity, DRAWS)
+    judged = statistics.judge(bundle.doubt.cases, bundle.doubt.sensitivity, DRAWS)
     parts = [
         [f"# Model card: {', '.join(bundle.classes)} in H&E histology", "", NOT_FOR_DIAGNOSIS],
         what(bundle),
@@ -101,12 +102,12 @@ def results(bundle: Bundle, judged: Judgement) -> list[str]:
         "",
         *table(["", "", "95 %"], rows),
     ]
-    if bundle.positive and operating.possible(bundle.doubt.cases):
+    if bundle.positive and operating_point.possible(bundle.doubt.cases):
         named = " + ".join(bundle.classes[k] for k in bundle.positive)
         rows = []
         for wished in sorted({*SENSITIVITIES, bundle.doubt.sensitivity}):
-            point = operating.nested(bundle.doubt.cases, wished)
-            figures = operating.figures(point, bundle.doubt.cases, np.ones((1, len(bundle.doubt.cases.truth))))
+            point = operating_point.nested(bundle.doubt.cases, wished)
+            figures = operating_point.figures(point, bundle.doubt.cases, np.ones((1, len(bundle.doubt.cases.truth))))
             reached = [f"{float(value[0]):.3f}" for value in figures.values()]
             rows.append([f"{wished:g}", f"{bundle.doubt.threshold(wished):.4f}", *reached])
         lines += [

@@ -15,14 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from histojax import bundle, calibration, conformal, doubt, intervals, metrics
-from histojax.cases import Cases
+from histojax import bundle, conformal, doubt
 from histojax.config import Boosting
 from histojax.datasets import Dataset, folds
 from histojax.doubt import Prediction, Wishes
 from histojax.errors import InputError
+from histojax.evaluation import bootstrap, calibration, metrics
+from histojax.evaluation.bootstrap import DRAWS, Interval
+from histojax.evaluation.labelled_predictions import Cases
 from histojax.extraction import store
-from histojax.intervals import DRAWS, Interval
 from histojax.learners import boost, ensembles
 
 COVERAGES = (0.8, 0.9)
@@ -195,12 +196,12 @@ def figures(transferred: Transferred, draws: int = DRAWS) -> dict[Key, Figure]:
     """Every figure with its interval, groups resampled."""
     groups, classes = transferred.cases.groups, len(transferred.cases.classes)
     value = statistic(transferred, np.ones((1, len(groups))))
-    drawn = intervals.resample(lambda weights: statistic(transferred, weights), groups, draws)
+    drawn = bootstrap.resample(lambda weights: statistic(transferred, weights), groups, draws)
     bounds = {"set_size": (1.0, float(classes)), "log_loss": (0.0, np.inf), "log_loss_calibrated": (0.0, np.inf)}
     found = {}
     for key in value:
-        units = intervals.count(groups, witnesses(transferred, key))
-        sure = intervals.interval(float(value[key][0]), drawn[key], units, bounds.get(key[0], (0.0, 1.0)))
+        units = bootstrap.count(groups, witnesses(transferred, key))
+        sure = bootstrap.interval(float(value[key][0]), drawn[key], units, bounds.get(key[0], (0.0, 1.0)))
         found[key] = Figure(*key, float(value[key][0]), sure)
     return found
 

@@ -15,8 +15,8 @@ import numpy as np
 from histojax import answers, transfer
 from histojax.config import Boosting
 from histojax.doubt import Prediction
+from histojax.evaluation.bootstrap import DRAWS
 from histojax.extraction import provenance
-from histojax.intervals import DRAWS
 from histojax.transfer import Figure, Key, Transferred
 from histojax.utils import files
 

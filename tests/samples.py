@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from histojax import datasets
-from histojax.cases import Cases
 from histojax.config import BACH_CLASSES, Boosting, Extraction, View
 from histojax.datasets import folds
+from histojax.evaluation.labelled_predictions import Cases
 from histojax.extraction import extract, store
 from histojax.learners import boost, ensembles
 from histojax.ops import stain

@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from histojax import conformal
-from histojax.cases import Cases
 from histojax.errors import InputError
+from histojax.evaluation.labelled_predictions import Cases
 from histojax.utils import files
 
 SURE = 1e-4  # Chance by which a simulation may miss its bound.

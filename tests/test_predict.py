@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import answers, bundle, calibration, datasets, doubt, metrics, predict
+from histojax import answers, bundle, datasets, doubt, predict
 from histojax.datasets import unlabelled
 from histojax.doubt import Wishes
 from histojax.errors import InputError
+from histojax.evaluation import calibration, metrics
 from histojax.extraction import store
 from histojax.ledger import Ledger
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from scipy import special
 
-from histojax import bundle, datasets, intervals, metrics, predict, transfer, transfer_report
-from histojax.cases import Cases
+from histojax import bundle, datasets, predict, transfer, transfer_report
 from histojax.config import Boosting
 from histojax.datasets import Dataset
 from histojax.doubt import Prediction, Wishes
 from histojax.errors import InputError
+from histojax.evaluation import bootstrap, metrics
+from histojax.evaluation.labelled_predictions import Cases
 from histojax.extraction import store
 from histojax.learners import boost
 from histojax.utils import files
@@ -174,7 +175,7 @@ def test_intervals_resample_groups(by_hand):
     for name, part, whole, units in (("abstained", left, images, 25 / 11), ("accuracy_abstained", right, left, 2)):
         draws = np.array(list(itertools.product(range(3), repeat=3)))
         drawn = metrics.ratio(part[draws].sum(axis=1), whole[draws].sum(axis=1))
-        expected = intervals.interval(part.sum() / whole.sum(), drawn, units, (0.0, 1.0))
+        expected = bootstrap.interval(part.sum() / whole.sum(), drawn, units, (0.0, 1.0))
         sure = found[name, 0.7].interval
         reach = [
             special.logit([each.low, each.high]) for each in (sure, expected)

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from histojax import evaluation, metrics, operating
 from histojax.datasets import bach, leakage
-from histojax.evaluation import Evaluation
+from histojax.evaluation import evaluate as evaluation
+from histojax.evaluation import metrics, operating_point
+from histojax.evaluation.bootstrap import DRAWS
+from histojax.evaluation.evaluate import Evaluation
 from histojax.extraction import provenance
 from histojax.inspection import near_duplicates
-from histojax.intervals import DRAWS
 from histojax.learners import ensembles
 from histojax.report import again, content, figures, page, pictures, published, statistics, tables
 from histojax.report.pictures import Pictures
@@ -29,7 +30,7 @@ def evaluate(
     models: Path,
     folder: Path,
     positive_classes: Sequence[str] = (),
-    wished_sensitivity: float = operating.SENSITIVITY,
+    wished_sensitivity: float = operating_point.SENSITIVITY,
     data: Path | None = None,
     descriptors: Path | None = None,
     draws: int = DRAWS,

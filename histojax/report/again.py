@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from histojax import operating
 from histojax.config import View
+from histojax.evaluation import operating_point
 from histojax.learners import ensembles
 from histojax.learners.ensembles import Ensemble
 
@@ -50,7 +50,7 @@ def commands(
     judged |= {"data": str(data)} if data else {}
     judged |= {"descriptors": str(descriptors)} if descriptors else {}
     judged |= {"positive_classes": ",".join(positive_classes)} if positive_classes else {}
-    judged |= {"sensitivity": wished_sensitivity} if wished_sensitivity != operating.SENSITIVITY else {}
+    judged |= {"sensitivity": wished_sensitivity} if wished_sensitivity != operating_point.SENSITIVITY else {}
     lines.append(Command("judge (of new models, NEW in place of the folder)", script("evaluate", judged)))
     return lines
 

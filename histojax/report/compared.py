@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from histojax import comparison, metrics
-from histojax.cases import Cases
-from histojax.comparison import Comparison, Difference
-from histojax.intervals import DRAWS
-from histojax.metrics import Key
+from histojax.evaluation import comparison, metrics
+from histojax.evaluation.bootstrap import DRAWS
+from histojax.evaluation.comparison import Comparison, Difference
+from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.metrics import Key
 from histojax.utils import files
 
 SHOWN: tuple[Key, ...] = (("accuracy", ""), ("carcinoma_auc", ""), ("log_loss", ""))

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from histojax import metrics
-from histojax.cases import Cases
 from histojax.errors import InputError
+from histojax.evaluation import metrics
+from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.statistics import Figure, Judgement
 from histojax.extraction import store
-from histojax.judgement import Figure, Judgement
 from histojax.learners.ensembles import Ensemble
 from histojax.report import pictures, published
 from histojax.utils import files

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from histojax.cases import Cases
-from histojax.comparison import Difference, compare
-from histojax.intervals import DRAWS, SEED
+from histojax.evaluation.bootstrap import DRAWS, SEED
+from histojax.evaluation.comparison import Difference, compare
+from histojax.evaluation.labelled_predictions import Cases
 from histojax.utils import files
 
 FIGURES = (("accuracy", ""), ("carcinoma_auc", ""))

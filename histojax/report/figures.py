@@ -16,9 +16,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from histojax.ablation import Point, Without
-from histojax.calibration import Bin
-from histojax.judgement import GRID, Judgement
+from histojax.evaluation.ablation import Point, Without
+from histojax.evaluation.calibration import Bin
+from histojax.evaluation.statistics import GRID, Judgement
 from histojax.report import formats
 from histojax.utils import files
 

@@ -2,7 +2,7 @@
 
 import math
 
-from histojax.intervals import Interval
+from histojax.evaluation.bootstrap import Interval
 
 NONE = "–"
 PERCENT = (

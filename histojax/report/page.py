@@ -8,7 +8,7 @@ import jinja2
 from markupsafe import Markup
 
 from histojax.datasets import leakage
-from histojax.evaluation import Evaluation
+from histojax.evaluation.evaluate import Evaluation
 from histojax.inspection import near_duplicates
 from histojax.report import again, content, figures, formats, published, statistics
 from histojax.report.again import Command

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from histojax import datasets, gallery
-from histojax.cases import Cases
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
-from histojax.evaluation import Evaluation
+from histojax.evaluation.evaluate import Evaluation
+from histojax.evaluation.labelled_predictions import Cases
 from histojax.gallery import Picture
 from histojax.inspection import near_duplicates
 from histojax.inspection.near_duplicates import Found

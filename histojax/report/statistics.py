@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from histojax.judgement import Figure, Judgement
+from histojax.evaluation.statistics import Figure, Judgement
 from histojax.report import figures, formats, tables
 from histojax.utils import files
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from histojax import testset
 from histojax.config import BACH_CLASSES, Boosting, Extraction, View
 from histojax.datasets import folds
 from histojax.datasets.folds import Folds
+from histojax.evaluation import test_set
 from histojax.learners import ensembles
 from histojax.utils import files
 
@@ -78,9 +78,9 @@ def ensemble(
                 ensembles.save(model, "a model", scores[split.folds == fold])
                 if test:
                     own = rng.dirichlet(np.ones(k), (test, 3)) + np.eye(k)[np.arange(test) % k][:, None]
-                    files.write_array(testset.path_of(model), own / own.sum(axis=-1, keepdims=True))
+                    files.write_array(test_set.path_of(model), own / own.sum(axis=-1, keepdims=True))
     if test:
         labels = tuple(classes[i % k] for i in range(test))
-        testset.write(root / testset.TABLE, testset.TestSet(tuple(f"test{i}" for i in range(test)), labels))
+        test_set.write(root / test_set.TABLE, test_set.TestSet(tuple(f"test{i}" for i in range(test)), labels))
     ensembles.record_time(root, ("2026-01-01", 40, 12.5, 2, "a machine"))
     return root

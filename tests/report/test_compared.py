@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from histojax import comparison
-from histojax.cases import Cases
 from histojax.errors import InputError
+from histojax.evaluation import comparison
+from histojax.evaluation.labelled_predictions import Cases
 from histojax.report import compared
 from histojax.utils import files
 from tests.running import run

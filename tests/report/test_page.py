@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import evaluation, report
-from histojax.cases import Cases
+from histojax import report
 from histojax.config import Boosting, Extraction
-from histojax.judgement import judge
+from histojax.evaluation import evaluate
+from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.statistics import judge
 from histojax.learners import ensembles
 from histojax.report import again, content, figures, pictures
 from tests import samples
@@ -251,7 +252,7 @@ def test_the_script_takes_the_flags_that_the_page_names():
 def test_an_evaluation_without_jax_says_why_it_has_no_pipeline(images, tmp_path, monkeypatch):
     models = made.ensemble(tmp_path, [f"i{i:02d}" for i in range(14)], ("a", "b"), 2, configurations=("VGG-0.5-48",))
     monkeypatch.setitem(sys.modules, "jax.numpy", None)
-    found = pictures.find(evaluation.evaluate(models, draws=2), images)
+    found = pictures.find(evaluate.evaluate(models, draws=2), images)
     assert not found.pipeline
     assert any("jax" in line for line in found.said)
     assert found.thumbnails

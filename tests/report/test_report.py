@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import evaluation, report
+from histojax import report
+from histojax.evaluation import evaluate
 from histojax.extraction import provenance
 from histojax.learners import ensembles
 from histojax.report import figures
@@ -62,7 +63,7 @@ def test_every_number_is_in_metrics_json(bach):
         raise ValueError(f"{name} is no JSON")
 
     numbers = json.loads((out / "metrics.json").read_text(), parse_constant=refuse)
-    judged = evaluation.evaluate(models, draws=DRAWS)
+    judged = evaluate.evaluate(models, draws=DRAWS)
     assert numbers["accuracy"] == judged.judgement.value("accuracy")
     found = {(row["metric"], row["of"]): row for row in numbers["figures"]}
     assert set(judged.judgement.figures) <= set(found)
@@ -112,7 +113,7 @@ def test_every_figure_is_there_as_png_and_pdf(bach):
 
 def test_a_figure_of_the_page_takes_its_colours_and_has_ids_of_its_own(bach):
     models, _, _ = bach
-    judged = evaluation.evaluate(models, draws=DRAWS).judgement
+    judged = evaluate.evaluate(models, draws=DRAWS).judgement
     text = figures.svg(figures.of_judgement(judged)["roc"], "figure-roc", 'a "curve" & <more>')
     root = ElementTree.fromstring(text.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1))
     ids = [each.get("id") for each in root.iter() if each.get("id")]

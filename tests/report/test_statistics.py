@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from histojax.cases import Cases
-from histojax.intervals import Interval
-from histojax.judgement import judge
+from histojax.evaluation.bootstrap import Interval
+from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.statistics import judge
 from histojax.report import formats, statistics
 
 TRUTH = np.arange(60) % 3

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from histojax.cases import Cases
 from histojax.config import BACH_CARCINOMA, SET_POINTS
 from histojax.errors import InputError
+from histojax.evaluation.labelled_predictions import Cases
 
 # What a figure is of: its name, and a class, a set-point, or nothing.
 Key = tuple[str, str]

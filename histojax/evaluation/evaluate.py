@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from histojax import ablation, judgement, metrics, operating, testset
-from histojax.ablation import Point, Without
-from histojax.cases import Cases
 from histojax.datasets import leakage
 from histojax.datasets.folds import Folds
 from histojax.datasets.leakage import Audit
-from histojax.intervals import DRAWS
-from histojax.judgement import Judgement
+from histojax.evaluation import ablation, metrics, operating_point, statistics, test_set
+from histojax.evaluation.ablation import Point, Without
+from histojax.evaluation.bootstrap import DRAWS
+from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.statistics import Judgement
 from histojax.learners import ensembles
 from histojax.learners.ensembles import Ensemble
 
@@ -50,7 +50,7 @@ class Evaluation:
 def evaluate(
     models: Path,
     positive_classes: Sequence[str] = (),
-    wished_sensitivity: float = operating.SENSITIVITY,
+    wished_sensitivity: float = operating_point.SENSITIVITY,
     draws: int = DRAWS,
 ) -> Evaluation:
     """Judges the ensemble in a folder.
@@ -70,16 +70,16 @@ def evaluate(
         "configurations": ablation.of_configurations(scores, cases, by_group),
     }
     test = None
-    if (found := testset.load(ensemble)) and found.labels is not None:
-        of_models = {name: testset.scores(ensemble, name) for name in ensemble.configurations}
+    if (found := test_set.load(ensemble)) and found.labels is not None:
+        of_models = {name: test_set.scores(ensemble, name) for name in ensemble.configurations}
         blended = np.mean([each.mean(axis=(0, 1, 3)) for each in of_models.values()], axis=0)
-        test_cases = testset.cases_of(found, folds.classes, blended, positive)
-        test = judgement.judge(test_cases, wished_sensitivity, draws)
+        test_cases = test_set.cases_of(found, folds.classes, blended, positive)
+        test = statistics.judge(test_cases, wished_sensitivity, draws)
         curves["folds"] = ablation.of_folds(of_models, test_cases, test_cases.units is not None)
     return Evaluation(
         ensemble=ensemble,
         folds=folds,
-        judgement=judgement.judge(cases, wished_sensitivity, draws),
+        judgement=statistics.judge(cases, wished_sensitivity, draws),
         by_configuration={name: accuracies(each, folds) for name, each in scores.items()},
         curves=curves,
         without=ablation.without_each(scores, cases, by_group),

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from histojax import calibration, judgement
-from histojax.cases import Cases
 from histojax.config import BACH_CLASSES
+from histojax.evaluation import calibration, statistics
+from histojax.evaluation.labelled_predictions import Cases
 from histojax.report import published
 from tests import samples
 
@@ -37,7 +37,7 @@ def cases_of(n: int = 120, k: int = 4, seed: int = 0) -> Cases:
 
 def test_figures_have_values_by_fold_and_both_intervals():
     cases = cases_of()
-    judged = judgement.judge(cases, draws=DRAWS)
+    judged = statistics.judge(cases, draws=DRAWS)
     accuracy = judged.figures["accuracy", ""]
     right = cases.predicted == cases.truth
     assert accuracy.value == right.mean()
@@ -46,7 +46,7 @@ def test_figures_have_values_by_fold_and_both_intervals():
     assert accuracy.deviation == pytest.approx(np.std(accuracy.by_fold))
     assert accuracy.interval == accuracy.groups != accuracy.images
     np.testing.assert_array_equal(judged.confusion, reference.confusion_matrix(cases.truth, cases.predicted))
-    alone = judgement.judge(dataclasses.replace(cases, groups=None), draws=DRAWS).figures["accuracy", ""]
+    alone = statistics.judge(dataclasses.replace(cases, groups=None), draws=DRAWS).figures["accuracy", ""]
     assert (alone.groups, alone.interval) == (None, accuracy.images)
     assert judged.value("accuracy") == accuracy.value
     assert np.isnan(judged.value("accuracy", "nonsense"))
@@ -54,12 +54,12 @@ def test_figures_have_values_by_fold_and_both_intervals():
 
 def test_the_roc_curve_is_scikit_learns_inside_its_band():
     cases = cases_of(400)
-    roc = judgement.roc(cases, draws=200)
+    roc = statistics.roc(cases, draws=200)
     assert (roc.false_positive_rate[0], roc.true_positive_rate[-1]) == (0, 1)
     score = cases.scores[:, 2:].max(axis=1) / (cases.scores[:, 2:].max(axis=1) + cases.scores[:, :2].max(axis=1))
     area = np.trapezoid(roc.true_positive_rate, roc.false_positive_rate)
     assert area == pytest.approx(reference.roc_auc_score(cases.truth >= 2, score), abs=1e-12)
-    at_grid = np.interp(judgement.GRID[5:-5], roc.false_positive_rate, roc.true_positive_rate)
+    at_grid = np.interp(statistics.GRID[5:-5], roc.false_positive_rate, roc.true_positive_rate)
     assert np.mean((roc.low[5:-5] <= at_grid) & (at_grid <= roc.high[5:-5])) > 0.95
     assert (np.diff(roc.low) >= -1e-12).all()
 
@@ -70,30 +70,30 @@ def test_a_sampled_curve_is_that_of_copies():
     counts = np.random.default_rng(0).integers(0, 3, 60)
     order = np.argsort(-score, kind="stable")
     ends = np.flatnonzero(np.diff(score[order], append=-np.inf) < 0)
-    found = judgement.sampled_curves(counts[None, order].astype(float), truly[order], ends)[0]
+    found = statistics.sampled_curves(counts[None, order].astype(float), truly[order], ends)[0]
     copies = np.repeat(np.arange(60), counts)
     false, true, _ = reference.roc_curve(truly[copies], score[copies], drop_intermediate=False)
-    np.testing.assert_allclose(np.trapezoid(found, judgement.GRID), np.trapezoid(true, false), atol=0.02)
-    assert judgement.sampled_curves((truly[order] * 1.0)[None], truly[order], ends) == []
+    np.testing.assert_allclose(np.trapezoid(found, statistics.GRID), np.trapezoid(true, false), atol=0.02)
+    assert statistics.sampled_curves((truly[order] * 1.0)[None], truly[order], ends) == []
 
 
 def test_a_judgement_holds_what_its_cases_allow():
     cases = cases_of()
-    whole = judgement.judge(cases, 0.9, draws=DRAWS)
+    whole = statistics.judge(cases, 0.9, draws=DRAWS)
     assert whole.operating.wished == 0.9
     assert ("carcinoma_sensitivity", "nested") in whole.figures
     expected = calibration.cross_fitted(cases)
     assert whole.temperature.by_fold == expected.by_fold
     assert set(whole.calibrated) == {("log_loss", ""), ("brier", ""), ("calibration_error", "")}
-    no_folds = judgement.judge(dataclasses.replace(cases, folds=None), draws=DRAWS)
+    no_folds = statistics.judge(dataclasses.replace(cases, folds=None), draws=DRAWS)
     assert (no_folds.temperature, no_folds.operating, no_folds.calibrated) == (None, None, {})
     assert no_folds.figures["accuracy", ""].by_fold == ()
     assert np.isnan(no_folds.figures["accuracy", ""].mean)
-    one_fold = judgement.judge(dataclasses.replace(cases, folds=np.zeros(120, int)), draws=DRAWS)
+    one_fold = statistics.judge(dataclasses.replace(cases, folds=np.zeros(120, int)), draws=DRAWS)
     assert one_fold.operating is None
-    labels = judgement.judge(dataclasses.replace(cases, scores=None), draws=DRAWS)
+    labels = statistics.judge(dataclasses.replace(cases, scores=None), draws=DRAWS)
     assert (labels.roc, labels.reliability) == (None, None)
-    nobody = judgement.judge(dataclasses.replace(cases, positive=()), draws=DRAWS)
+    nobody = statistics.judge(dataclasses.replace(cases, positive=()), draws=DRAWS)
     assert (nobody.roc, nobody.operating) == (None, None)
     assert nobody.temperature is not None
 
@@ -101,7 +101,7 @@ def test_a_judgement_holds_what_its_cases_allow():
 def test_an_undefined_fold_is_left_out_of_the_mean():
     cases = cases_of(40, 2)
     sorted_folds = dataclasses.replace(cases, folds=(cases.truth == 1).astype(int), positive=(1,))
-    found = judgement.judge(sorted_folds, draws=DRAWS)
+    found = statistics.judge(sorted_folds, draws=DRAWS)
     assert np.isnan(found.figures["carcinoma_auc", ""].by_fold).all()
     sensitivity = found.figures["sensitivity", "class1"]
     assert np.isnan(sensitivity.by_fold[0])
@@ -110,13 +110,13 @@ def test_an_undefined_fold_is_left_out_of_the_mean():
 
 @pytest.mark.parametrize(("n", "k"), [(40, 2), (90, 9), (12, 3)])
 def test_any_number_of_classes(n, k):
-    found = judgement.judge(cases_of(n, k), draws=DRAWS)
+    found = statistics.judge(cases_of(n, k), draws=DRAWS)
     assert found.confusion.shape == (k, k)
     assert np.isfinite(found.value("accuracy"))
 
 
 def test_the_published_figures_come_from_predictions_like_the_papers():
-    judged = judgement.judge(samples.published_predictions(), draws=20)
+    judged = statistics.judge(samples.published_predictions(), draws=20)
     by_fold = 100 * np.array(judged.figures["accuracy", ""].by_fold)
     np.testing.assert_allclose(by_fold, published.ACCURACY["Model fusion"], atol=1e-9)
     accuracy, two = judged.figures["accuracy", ""], judged.figures["carcinoma_accuracy", ""]

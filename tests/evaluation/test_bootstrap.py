@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from histojax import intervals, judgement, metrics
-from histojax.cases import Cases
+from histojax.evaluation import bootstrap, metrics, statistics
+from histojax.evaluation.labelled_predictions import Cases
 
 
 def all_draws(groups, count, seed=0):
-    return np.concatenate(list(intervals.draws(groups, count, seed)))
+    return np.concatenate(list(bootstrap.draws(groups, count, seed)))
 
 
 def test_each_draw_takes_as_many_images_as_there_are():
@@ -32,14 +32,14 @@ def test_groups_are_drawn_whole():
 
 def test_draws_do_not_depend_on_how_many_are_held_at_once(monkeypatch):
     whole = all_draws(25, 40, seed=3)
-    monkeypatch.setattr(intervals, "AT_ONCE", 60)
+    monkeypatch.setattr(bootstrap, "AT_ONCE", 60)
     np.testing.assert_array_equal(all_draws(25, 40, seed=3), whole)
     assert not np.array_equal(all_draws(25, 40, seed=4), whole)
 
 
 def test_the_standard_error_is_the_textbooks():
     right = np.arange(200) < 150
-    found = intervals.resample(lambda w: {("x", ""): w @ right / w.sum(axis=1)}, 200, 4000)["x", ""]
+    found = bootstrap.resample(lambda w: {("x", ""): w @ right / w.sum(axis=1)}, 200, 4000)["x", ""]
     assert found.std() == pytest.approx(np.sqrt(0.75 * 0.25 / 200), rel=0.05)
 
 
@@ -47,7 +47,7 @@ def test_the_standard_error_is_the_textbooks():
 @settings(max_examples=60, deadline=None)
 def test_a_share_s_interval_is_students_on_the_logit(value, spread, units):
     drawn = value + spread * np.array([-1.0, 1.0])
-    found = intervals.interval(value, drawn, units, (0.0, 1.0))
+    found = bootstrap.interval(value, drawn, units, (0.0, 1.0))
     reach = stats.t.ppf(0.975, units - 1) * spread * np.sqrt(units / (units - 1)) / (value * (1 - value))
     expected = 1 / (1 + np.exp(-(np.log(value / (1 - value)) + reach * np.array([-1, 1]))))
     np.testing.assert_allclose([found.low, found.high], expected, rtol=1e-9, atol=1e-300)
@@ -57,11 +57,11 @@ def test_a_share_s_interval_is_students_on_the_logit(value, spread, units):
 def test_intervals_on_other_scales():
     drawn = np.array([0.9, 1.1])
     reach = stats.t.ppf(0.975, 49) * 0.1 * np.sqrt(50 / 49)
-    plain = intervals.interval(1.0, drawn, 50)
+    plain = bootstrap.interval(1.0, drawn, 50)
     assert (plain.low, plain.high) == pytest.approx((1 - reach, 1 + reach))
-    loss = intervals.interval(1.0, drawn, 50, (0.0, np.inf))
+    loss = bootstrap.interval(1.0, drawn, 50, (0.0, np.inf))
     assert (loss.low, loss.high) == pytest.approx((np.exp(-reach), np.exp(reach)))
-    kappa = intervals.interval(0.5, drawn - 0.5, 50, (-1.0, 1.0))
+    kappa = bootstrap.interval(0.5, drawn - 0.5, 50, (-1.0, 1.0))
     spread = reach / (1 - 0.5**2)
     assert (kappa.low, kappa.high) == pytest.approx(
         (np.tanh(np.arctanh(0.5) - spread), np.tanh(np.arctanh(0.5) + spread))
@@ -70,40 +70,40 @@ def test_intervals_on_other_scales():
 
 @pytest.mark.parametrize("bounds", [(0.0, 1.0), (0.0, np.inf), (-1.0, 1.0)])
 def test_a_figure_next_to_its_bound_has_an_interval_within_it(bounds):
-    found = intervals.interval(bounds[0] + 2.6e-9, np.array([0.0, 0.04]), 30, bounds)
+    found = bootstrap.interval(bounds[0] + 2.6e-9, np.array([0.0, 0.04]), 30, bounds)
     assert bounds[0] <= found.low <= bounds[0] + 2.6e-9 <= found.high <= bounds[1]
 
 
 def test_all_or_nothing_has_the_exact_interval():
-    full = intervals.interval(1.0, np.ones(10), 50, (0.0, 1.0))
+    full = bootstrap.interval(1.0, np.ones(10), 50, (0.0, 1.0))
     expected = stats.binomtest(50, 50).proportion_ci(0.95)
     assert (full.low, full.high) == pytest.approx((expected.low, 1))
-    none = intervals.interval(0.0, np.zeros(10), 20, (0.0, 1.0))
+    none = bootstrap.interval(0.0, np.zeros(10), 20, (0.0, 1.0))
     expected = stats.binomtest(0, 20).proportion_ci(0.95)
     assert (none.low, none.high) == pytest.approx((0, expected.high))
 
 
 def test_undefined_draws_are_counted_and_left_out():
-    found = intervals.interval(0.5, np.array([0.4, 0.6, np.nan]), 30, (0.0, 1.0))
-    same = intervals.interval(0.5, np.array([0.4, 0.6]), 30, (0.0, 1.0))
+    found = bootstrap.interval(0.5, np.array([0.4, 0.6, np.nan]), 30, (0.0, 1.0))
+    same = bootstrap.interval(0.5, np.array([0.4, 0.6]), 30, (0.0, 1.0))
     assert (found.low, found.high, found.left_out) == (same.low, same.high, 1)
-    nothing = intervals.interval(0.5, np.full(3, np.nan), 30, (0.0, 1.0))
+    nothing = bootstrap.interval(0.5, np.full(3, np.nan), 30, (0.0, 1.0))
     assert np.isnan([nothing.low, nothing.high]).all()
     assert nothing.left_out == 3
-    assert np.isnan(intervals.interval(0.5, np.array([0.4, 0.6]), 1, (0.0, 1.0)).low)
+    assert np.isnan(bootstrap.interval(0.5, np.array([0.4, 0.6]), 1, (0.0, 1.0)).low)
 
 
 def test_units_are_counted_among_the_images_a_figure_rests_on():
     groups = ["a", "b", "a", "c"]
-    assert intervals.count(groups) == pytest.approx(16 / 6)
-    assert intervals.count(["a", "b", "c"]) == 3
-    assert intervals.count(groups, np.array([True, False, True, False])) == 1
-    assert intervals.count(4, np.array([True, False, True, False])) == 2
+    assert bootstrap.count(groups) == pytest.approx(16 / 6)
+    assert bootstrap.count(["a", "b", "c"]) == 3
+    assert bootstrap.count(groups, np.array([True, False, True, False])) == 1
+    assert bootstrap.count(4, np.array([True, False, True, False])) == 2
 
 
 def test_percentiles_are_widened_for_few_units():
     drawn = np.random.default_rng(0).normal(size=20_000)
-    many, few = intervals.percentiles(drawn, 10_000), intervals.percentiles(drawn, 8)
+    many, few = bootstrap.percentiles(drawn, 10_000), bootstrap.percentiles(drawn, 8)
     assert many == pytest.approx((-1.96, 1.96), abs=0.06)
     assert few[1] == pytest.approx(stats.t.ppf(0.975, 7) * np.sqrt(8 / 7), rel=0.05)
 
@@ -142,7 +142,7 @@ def test_the_95_percent_interval_holds_the_truth_in_93_to_97_percent_of_1000_dra
     rng, held = np.random.default_rng(7), dict.fromkeys(KEYS, 0)
     for _ in range(1000):
         cases = simulated(rng, images, groups)
-        found = judgement.sure(lambda w, c=cases: metrics.figures(c, w), cases, cases.units or images, 500)
+        found = statistics.sure(lambda w, c=cases: metrics.figures(c, w), cases, cases.units or images, 500)
         for key in KEYS:
             held[key] += found[key].low <= truth[key] <= found[key].high
     print(images, groups, {" ".join(key): count / 10 for key, count in held.items()})

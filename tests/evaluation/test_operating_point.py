@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histojax import operating
-from histojax.cases import Cases
+from histojax.evaluation import operating_point
+from histojax.evaluation.labelled_predictions import Cases
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from histojax.cases import Cases
 def test_the_threshold_is_the_highest_that_finds_enough(wished, expected):
     score = np.array([0.1, 0.3, 0.4, 0.7, 0.9, 0.95, 0.2])
     truly = np.array([True] * 5 + [False] * 2)
-    assert operating.threshold(score, truly, wished) == expected
+    assert operating_point.threshold(score, truly, wished) == expected
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 1.0), st.integers(1, 60))
@@ -26,7 +26,7 @@ def test_the_wished_sensitivity_is_reached_and_no_higher_score_would_reach_it(se
     rng = np.random.default_rng(seed)
     score = rng.integers(0, 30, carcinomas + 20) / 30
     truly = np.arange(len(score)) < carcinomas
-    chosen = operating.threshold(score, truly, wished)
+    chosen = operating_point.threshold(score, truly, wished)
     assert np.mean(score[truly] >= chosen) >= wished - 1e-9
     for higher in score[truly & (score > chosen)]:
         assert np.mean(score[truly] >= higher) < wished
@@ -44,18 +44,18 @@ def cases_of(seed: int = 0) -> Cases:
 def test_a_fold_does_not_choose_its_own_threshold():
     cases = cases_of()
     there = cases.folds == 2
-    before = operating.nested(cases, 0.9)
-    assert before.thresholds[2] == operating.threshold(cases.scores[~there, 1], cases.truly[~there], 0.9)
+    before = operating_point.nested(cases, 0.9)
+    assert before.thresholds[2] == operating_point.threshold(cases.scores[~there, 1], cases.truly[~there], 0.9)
     np.testing.assert_array_equal(before.called[there], cases.scores[there, 1] >= before.thresholds[2])
-    after = operating.nested(dataclasses.replace(cases, truth=np.where(there, 1 - cases.truth, cases.truth)), 0.9)
+    after = operating_point.nested(dataclasses.replace(cases, truth=np.where(there, 1 - cases.truth, cases.truth)), 0.9)
     assert after.thresholds[2] == before.thresholds[2]
     np.testing.assert_array_equal(after.called[there], before.called[there])
 
 
 def test_the_nested_figures_are_counted_and_fall_short_of_the_choice_on_all_images_only_a_little():
     cases = cases_of()
-    point = operating.nested(cases, 0.9)
-    found = operating.figures(point, cases, np.ones((1, 120)))
+    point = operating_point.nested(cases, 0.9)
+    found = operating_point.figures(point, cases, np.ones((1, 120)))
     assert found["carcinoma_sensitivity", "nested"][0] == np.mean(point.called[cases.truly])
     assert found["carcinoma_specificity", "nested"][0] == np.mean(~point.called[~cases.truly])
     assert found["carcinoma_sensitivity", "nested"][0] == pytest.approx(0.9, abs=0.06)
@@ -66,17 +66,17 @@ def test_a_score_at_the_threshold_is_called():
     truth, folds = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
     scores = np.stack([1 - score, score], axis=1)
     cases = Cases(("a", "b", "c", "d"), ("n", "p"), truth, scores.argmax(axis=1), scores, folds, None, (1,))
-    point = operating.nested(cases, 1.0)
+    point = operating_point.nested(cases, 1.0)
     assert point.thresholds == (0.8, 0.8)
     assert point.called.tolist() == [False, True, False, True]
 
 
 def test_where_one_fold_has_all_carcinomas_there_is_nothing_to_choose_by():
     cases = cases_of()
-    assert operating.possible(cases)
+    assert operating_point.possible(cases)
     apart = dataclasses.replace(cases, folds=cases.truth)
-    assert not operating.possible(apart)
+    assert not operating_point.possible(apart)
 
 
 def test_without_carcinomas_to_choose_by_everything_is_called():
-    assert operating.threshold(np.array([0.2, 0.6]), np.array([False, False]), 0.95) == 0
+    assert operating_point.threshold(np.array([0.2, 0.6]), np.array([False, False]), 0.95) == 0

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from histojax import ablation, metrics
-from histojax.cases import Cases
 from histojax.config import BACH_CLASSES
+from histojax.evaluation import ablation, metrics
+from histojax.evaluation.labelled_predictions import Cases
 
 N = 48
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.stats import binomtest
 
-from histojax import intervals, metrics
-from histojax.cases import Cases
 from histojax.errors import InputError
-from histojax.intervals import DRAWS, Interval
-from histojax.metrics import Key
+from histojax.evaluation import bootstrap, metrics
+from histojax.evaluation.bootstrap import DRAWS, Interval
+from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.metrics import Key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,12 +97,12 @@ def sure(
     """The interval of each change, images or groups resampled."""
     value = both(np.ones((1, len(pair[0].truth))))
     return {
-        key: intervals.interval(
+        key: bootstrap.interval(
             float(value["change", key][0]),
             drawn,
-            min(intervals.count(groups, metrics.witnesses(cases, key)) for cases in pair),
+            min(bootstrap.count(groups, metrics.witnesses(cases, key)) for cases in pair),
         )
-        for (kind, key), drawn in intervals.resample(both, groups, draws).items()
+        for (kind, key), drawn in bootstrap.resample(both, groups, draws).items()
         if kind == "change"
     }
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from histojax.cases import Cases
 from histojax.datasets import Dataset
 from histojax.errors import InputError
+from histojax.evaluation.labelled_predictions import Cases
 from histojax.extraction import store
 from histojax.learners import ensembles, scoring
 from histojax.learners.ensembles import Ensemble

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from histojax import calibration, intervals, metrics, operating
-from histojax.calibration import Bin, Temperature
-from histojax.cases import Cases
-from histojax.intervals import DRAWS, Interval
-from histojax.metrics import Key
-from histojax.operating import OperatingPoint
+from histojax.evaluation import bootstrap, calibration, metrics, operating_point
+from histojax.evaluation.bootstrap import DRAWS, Interval
+from histojax.evaluation.calibration import Bin, Temperature
+from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.metrics import Key
+from histojax.evaluation.operating_point import OperatingPoint
 
 GRID = np.linspace(0, 1, 101)  # False positive rates at which the band of the ROC curve is given.
 
@@ -101,7 +101,7 @@ class Judgement:
         return np.nan if figure is None else figure.value
 
 
-def judge(cases: Cases, wished_sensitivity: float = operating.SENSITIVITY, draws: int = DRAWS) -> Judgement:
+def judge(cases: Cases, wished_sensitivity: float = operating_point.SENSITIVITY, draws: int = DRAWS) -> Judgement:
     """Judges predictions by everything that they allow."""
     found = measure(lambda weights: metrics.figures(cases, weights), cases, draws)
     matrix = metrics.confusion(cases, np.ones((1, len(cases.truth))))[0].astype(int)
@@ -114,9 +114,9 @@ def judge(cases: Cases, wished_sensitivity: float = operating.SENSITIVITY, draws
         judgement = dataclasses.replace(judgement, roc=roc(cases, draws))
     if cases.folds is None or cases.folds.max() < 1:
         return judgement
-    if operating.possible(cases):
-        point = operating.nested(cases, wished_sensitivity)
-        chosen = measure(lambda weights: operating.figures(point, cases, weights), cases, draws)
+    if operating_point.possible(cases):
+        point = operating_point.nested(cases, wished_sensitivity)
+        chosen = measure(lambda weights: operating_point.figures(point, cases, weights), cases, draws)
         judgement = dataclasses.replace(judgement, operating=point, figures=found | chosen)
     tempered = calibration.cross_fitted(cases)
     return dataclasses.replace(
@@ -160,12 +160,12 @@ def sure(
 ) -> dict[Key, Interval]:
     """The interval of each figure of a statistic, images or groups resampled."""
     value = statistic(np.ones((1, len(cases.truth))))
-    found = intervals.resample(statistic, groups, draws)
+    found = bootstrap.resample(statistic, groups, draws)
     return {
-        key: intervals.interval(
+        key: bootstrap.interval(
             float(value[key][0]),
             drawn,
-            intervals.count(groups, metrics.witnesses(cases, key)),
+            bootstrap.count(groups, metrics.witnesses(cases, key)),
             metrics.BOUNDS.get(key[0], (0.0, 1.0)),
         )
         for key, drawn in found.items()
@@ -180,11 +180,11 @@ def roc(cases: Cases, draws: int = DRAWS) -> Roc:
     ends = np.flatnonzero(np.diff(score[order], append=-np.inf) < 0)  # Of each run of equal scores.
     drawn = [
         curve
-        for weights in intervals.draws(groups, draws)
+        for weights in bootstrap.draws(groups, draws)
         for curve in sampled_curves(weights[:, order], truly[order], ends)
     ]
-    units = intervals.count(groups)
-    band = np.array([intervals.percentiles(column, units) for column in np.array(drawn).T])
+    units = bootstrap.count(groups)
+    band = np.array([bootstrap.percentiles(column, units) for column in np.array(drawn).T])
     false_positive_rate, true_positive_rate, _ = roc_curve(truly, score, drop_intermediate=False)
     return Roc(false_positive_rate, true_positive_rate, band[:, 0], band[:, 1])
 

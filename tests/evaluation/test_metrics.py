@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as reference
 
-from histojax import metrics
-from histojax.cases import Cases
 from histojax.config import BACH_CLASSES
 from histojax.errors import InputError
+from histojax.evaluation import metrics
+from histojax.evaluation.labelled_predictions import Cases
 
 
 def cases_of(truth, scores=None, predicted=None, classes=BACH_CLASSES, positive=(2, 3)) -> Cases:

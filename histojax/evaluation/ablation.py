@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from histojax import intervals
-from histojax.cases import Cases
-from histojax.intervals import Interval
+from histojax.evaluation import bootstrap
+from histojax.evaluation.bootstrap import Interval
+from histojax.evaluation.labelled_predictions import Cases
 
 SUBSETS = 40  # Averaged over, or all of them where there are fewer.
 POINTS = 12  # Of a curve at most.
@@ -79,8 +79,8 @@ def sure(
         total = weights.sum(axis=1)
         return {key: weights @ each / total for key, each in values.items()}
 
-    found, units = intervals.resample(statistic, groups), intervals.count(groups)
-    return {key: intervals.interval(float(values[key].mean()), found[key], units, bounds) for key in values}
+    found, units = bootstrap.resample(statistic, groups), bootstrap.count(groups)
+    return {key: bootstrap.interval(float(values[key].mean()), found[key], units, bounds) for key in values}
 
 
 def of_augmentations(scores: dict[str, np.ndarray], cases: Cases, by_group: bool) -> list[Point]:

@@ -7,9 +7,9 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import binomtest
 
-from histojax import metrics
-from histojax.cases import Cases
-from histojax.intervals import LEVEL
+from histojax.evaluation import metrics
+from histojax.evaluation.bootstrap import LEVEL
+from histojax.evaluation.labelled_predictions import Cases
 
 RANGE = (0.02, 50.0)  # In which a temperature is looked for.
 

@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 from scipy.special import softmax
 
-from histojax import calibration
-from histojax.cases import Cases
+from histojax.evaluation import calibration
+from histojax.evaluation.labelled_predictions import Cases
 
 
 def over_confident(n: int, factor: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

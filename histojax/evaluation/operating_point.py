@@ -9,9 +9,9 @@ import dataclasses
 
 import numpy as np
 
-from histojax import metrics
-from histojax.cases import Cases
-from histojax.metrics import Key
+from histojax.evaluation import metrics
+from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.metrics import Key
 
 SENSITIVITY = 0.95  # Wished, unless told otherwise.
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from histojax import comparison, intervals, metrics
-from histojax.cases import Cases
 from histojax.errors import InputError
+from histojax.evaluation import bootstrap, comparison, metrics
+from histojax.evaluation.labelled_predictions import Cases
 
 
 def two_methods(n: int = 90, seed: int = 1) -> tuple[Cases, Cases]:
@@ -31,14 +31,14 @@ def test_the_paired_interval_is_that_of_a_plain_loop(grouped):
         one = dataclasses.replace(one, groups=None)
     found = comparison.compare(one, other, draws=300).differences["accuracy", ""]
     drawn = []
-    for weights in intervals.draws(one.units if grouped else 90, 300):
+    for weights in bootstrap.draws(one.units if grouped else 90, 300):
         for row in weights.astype(int):
             images = np.repeat(np.arange(90), row)
             right = [np.mean(each.predicted[images] == each.truth[images]) for each in (one, other)]
             drawn.append(right[1] - right[0])
-    units = intervals.count(one.groups) if grouped else 90
+    units = bootstrap.count(one.groups) if grouped else 90
     value = np.mean(other.predicted == other.truth) - np.mean(one.predicted == one.truth)
-    expected = intervals.interval(value, np.array(drawn), units)
+    expected = bootstrap.interval(value, np.array(drawn), units)
     assert (found.one, found.other) == pytest.approx((np.mean(one.predicted == one.truth), found.one + found.value))
     assert (found.interval.low, found.interval.high) == pytest.approx((expected.low, expected.high))
     assert 0 < found.interval.low < found.value < found.interval.high

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from scipy import special, stats
 
-from histojax.metrics import Key
+from histojax.evaluation.metrics import Key
 
 DRAWS = 2000
 SEED = 0

@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from histojax import evaluation, testset
 from histojax.config import Boosting
 from histojax.datasets import folds
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
+from histojax.evaluation import evaluate, test_set
+from histojax.evaluation.test_set import TestSet
 from histojax.extraction import store
 from histojax.learners import boost, ensembles, scoring
-from histojax.testset import TestSet
 from histojax.utils import files
 from tests import samples
 
@@ -34,26 +34,26 @@ def place(tmp_path_factory):
 
 def test_every_model_scores_the_test_set_once(place):
     ensemble = ensembles.load(place / "models")
-    assert testset.load(ensemble) is None
-    assert testset.keep(ensemble, place / "descriptors", TEST) == 12
-    assert testset.load(ensemble) == TEST
+    assert test_set.load(ensemble) is None
+    assert test_set.keep(ensemble, place / "descriptors", TEST) == 12
+    assert test_set.load(ensemble) == TEST
     for configuration in WIDTHS:
-        found = testset.scores(ensemble, configuration)
+        found = test_set.scores(ensemble, configuration)
         assert found.shape == (2, 3, 9, A, 3)
         x = store.read(place / "descriptors", configuration, TEST.names)
         np.testing.assert_array_equal(found[1, 2], scoring.score("trees", ensemble.model(configuration, 1, 2), x))
-    lost = testset.path_of(ensemble.model("VGG-0.5-400", 0, 1))
+    lost = test_set.path_of(ensemble.model("VGG-0.5-400", 0, 1))
     lost.unlink()
     with pytest.raises(InputError, match="seed0-fold02.test.npy is not there"):
-        testset.scores(ensemble, "VGG-0.5-400")
-    assert testset.keep(ensemble, place / "descriptors", TEST) == 1
+        test_set.scores(ensemble, "VGG-0.5-400")
+    assert test_set.keep(ensemble, place / "descriptors", TEST) == 1
 
 
 def test_an_evaluation_has_the_test_set_s_figures_and_the_curve_over_folds(place):
     ensemble = ensembles.load(place / "models")
-    testset.keep(ensemble, place / "descriptors", TEST)
-    found = evaluation.evaluate(place / "models", draws=50)
-    blended = np.mean([testset.scores(ensemble, name).mean(axis=(0, 1, 3)) for name in WIDTHS], axis=0)
+    test_set.keep(ensemble, place / "descriptors", TEST)
+    found = evaluate.evaluate(place / "models", draws=50)
+    blended = np.mean([test_set.scores(ensemble, name).mean(axis=(0, 1, 3)) for name in WIDTHS], axis=0)
     assert found.test.value("accuracy") == np.mean(blended.argmax(axis=1) == np.arange(9) % 3)
     assert [point.count for point in found.curves["folds"]] == [1, 2, 3]
     assert found.curves["folds"][-1].accuracy == pytest.approx(found.test.value("accuracy"))
@@ -63,11 +63,11 @@ def test_an_evaluation_has_the_test_set_s_figures_and_the_curve_over_folds(place
 
 def test_an_evaluation_blends_out_of_fold_scores_and_judges_each_seed_of_a_configuration_by_itself(place):
     ensemble = ensembles.load(place / "models")
-    found = evaluation.evaluate(place / "models", draws=50)
+    found = evaluate.evaluate(place / "models", draws=50)
     scores = {name: ensembles.out_of_fold(ensemble, name) for name in WIDTHS}
     blended = np.mean([each.mean(axis=(0, 2)) for each in scores.values()], axis=0)
     np.testing.assert_allclose(found.judgement.cases.scores, blended, rtol=1e-12)
-    np.testing.assert_array_equal(evaluation.cases(place / "models").scores, found.judgement.cases.scores)
+    np.testing.assert_array_equal(evaluate.cases(place / "models").scores, found.judgement.cases.scores)
     split = ensemble.folds
     for name, each in scores.items():
         for seed in range(2):
@@ -78,16 +78,16 @@ def test_an_evaluation_blends_out_of_fold_scores_and_judges_each_seed_of_a_confi
 
 def test_what_makes_no_sense_is_refused(place):
     ensemble = ensembles.load(place / "models")
-    testset.keep(ensemble, place / "descriptors", TEST)
+    test_set.keep(ensemble, place / "descriptors", TEST)
     with pytest.raises(InputError, match="1 test images were trained on: i3"):
-        testset.keep(ensemble, place / "descriptors", TestSet(("i3",)))
+        test_set.keep(ensemble, place / "descriptors", TestSet(("i3",)))
     with pytest.raises(InputError, match="the test set has classes z"):
-        testset.keep(ensemble, place / "descriptors", dataclasses.replace(TEST, labels=("z",) * 9))
+        test_set.keep(ensemble, place / "descriptors", dataclasses.replace(TEST, labels=("z",) * 9))
     with pytest.raises(InputError, match="names another test set"):
-        testset.keep(ensemble, place / "descriptors", TestSet(TEST.names[:4]))
-    path = testset.path_of(ensemble.model("VGG-0.5-400", 0, 0))
+        test_set.keep(ensemble, place / "descriptors", TestSet(TEST.names[:4]))
+    path = test_set.path_of(ensemble.model("VGG-0.5-400", 0, 0))
     kept = np.load(path)
     files.write_array(path, kept[:5])
     with pytest.raises(InputError, match="differ in shape"):
-        testset.scores(ensemble, "VGG-0.5-400")
+        test_set.scores(ensemble, "VGG-0.5-400")
     files.write_array(path, kept)
