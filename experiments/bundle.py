@@ -10,7 +10,7 @@ from their seed. No image and no name is in it. FILE.md, beside it, is the model
 """
 
 from experiments import flags
-from histojax import bundle, model_card
+from histojax.prediction import bundle, model_card
 from histojax.utils import files
 
 flags.define_path("models", "Folder of models, as experiments.train or experiments.probe writes it.")
@@ -38,7 +38,7 @@ def main() -> None:
 
 def encoders(made: bundle.Bundle) -> dict[str, bundle.Flat]:
     """The variables that cannot be drawn from a seed."""
-    from histojax import predict
+    from histojax.prediction import predict
 
     return predict.variables(made, flags.path("weights_cache"), flags.path("weights_dir"))
 

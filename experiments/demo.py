@@ -10,11 +10,12 @@ about 3 minutes on two cores.
 """
 
 from experiments import flags
-from histojax import bundle, datasets, model_card, predict, report
+from histojax import datasets, report
 from histojax.config import PRESETS
 from histojax.datasets import folds, synthetic, unlabelled
 from histojax.extraction import devices, extract
 from histojax.learners import boost, ensembles
+from histojax.prediction import bundle, model_card, predict
 
 PER_CLASS, UNLABELLED = 12, 4
 

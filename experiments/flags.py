@@ -15,10 +15,10 @@ from histojax.errors import InputError
 from histojax.utils.files import as_path, is_local
 
 if TYPE_CHECKING:
-    from histojax.bundle import Bundle
     from histojax.datasets import Dataset
     from histojax.datasets.folds import Folds
-    from histojax.doubt import Wishes
+    from histojax.prediction.bundle import Bundle
+    from histojax.prediction.uncertainty import Wishes
 
 FLAGS = flags.FLAGS
 STOPPED = "stopped; run the same command again to go on from here"
@@ -271,7 +271,7 @@ def model() -> "Bundle":
     Raises:
       InputError: they are unusable, or a flag does not go with --bundle.
     """
-    from histojax import bundle
+    from histojax.prediction import bundle
 
     if not FLAGS.bundle:
         return bundle.of_models(path("models"), FLAGS.positive_classes, descriptors=path("trained_on"))
@@ -292,7 +292,7 @@ def define_wishes() -> None:
 
 def wishes() -> "Wishes":
     """The values of those flags."""
-    from histojax.doubt import Wishes
+    from histojax.prediction.uncertainty import Wishes
 
     return Wishes(FLAGS.coverage, FLAGS.sensitivity, FLAGS.largest_set)
 

@@ -15,9 +15,10 @@ Time: as experiments.train, as many times as there are parts.
 """
 
 from experiments import flags
-from histojax import transfer, transfer_report
+from histojax import transfer_report
 from histojax.errors import InputError
 from histojax.learners import boost
+from histojax.prediction import leave_groups_out
 from histojax.utils.files import require_writable
 
 flags.define_data()
@@ -35,9 +36,10 @@ def main() -> None:
     boosting, out = flags.protocol("boosting").boosting, flags.path("out")
     flags.refuse_inside_data("out")
     require_writable(out)
-    transferred = transfer.run(
+    coverages = [number(text) for text in flags.FLAGS.coverages or ()]
+    transferred = leave_groups_out.run(
         flags.dataset(), flags.path("descriptors"), out, flags.configurations(), boosting,
-        parts=flags.FLAGS.parts, coverages=[number(text) for text in flags.FLAGS.coverages or ()] or transfer.COVERAGES,
+        parts=flags.FLAGS.parts, coverages=coverages or leave_groups_out.COVERAGES,
         positive_classes=flags.FLAGS.positive_classes, workers=flags.FLAGS.workers,
     )  # fmt: skip
     print(transfer_report.write(out, transferred, boosting), end="")

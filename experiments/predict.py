@@ -20,8 +20,9 @@ Time: as experiments.extract per image; the models score beside it, as many imag
 """
 
 from experiments import flags
-from histojax import datasets, predict
+from histojax import datasets
 from histojax.errors import InputError
+from histojax.prediction import predict
 
 flags.define_model()
 flags.define_images()

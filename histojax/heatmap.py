@@ -17,14 +17,15 @@ from absl import logging
 from PIL import Image
 from scipy import ndimage
 
-from histojax import mosaic, overlay, predict, survey
-from histojax.bundle import Bundle
+from histojax import mosaic, overlay, survey
 from histojax.errors import InputError
 from histojax.evaluation import calibration
 from histojax.extraction import store
 from histojax.extraction.loaded_encoders import Opened
 from histojax.images import slide
 from histojax.maps import Map, regions_of
+from histojax.prediction import predict
+from histojax.prediction.bundle import Bundle
 from histojax.survey import Grid
 from histojax.utils import files
 from histojax.windows import OFFSETS

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from histojax import bundle, predict
-from histojax.bundle import Bundle
 from histojax.datasets import unlabelled
-from histojax.doubt import Prediction, Wishes
 from histojax.errors import InputError
+from histojax.prediction import bundle, predict
+from histojax.prediction.bundle import Bundle
+from histojax.prediction.uncertainty import Prediction, Wishes
 from histojax.utils import files
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Model:
     """A bundle that is ready to predict.
 
     Attributes:
-      bundle: classes, protocol, models, calibration; see `histojax.bundle.Bundle`.
+      bundle: classes, protocol, models, calibration; see `histojax.prediction.bundle.Bundle`.
     """
 
     def __init__(self, bundle: Bundle, **computing: Any):
@@ -70,7 +70,7 @@ class Model:
           largest_set: classes that a set may have before the answer is abstained from; by default half of all.
 
         Returns:
-          What is said of each; see `histojax.doubt.Prediction`.
+          What is said of each; see `histojax.prediction.uncertainty.Prediction`.
 
         Raises:
           InputError: an image that cannot be predicted, or wishes that make no sense.

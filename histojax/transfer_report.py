@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from histojax import answers, transfer
 from histojax.config import Boosting
-from histojax.doubt import Prediction
 from histojax.evaluation.bootstrap import DRAWS
 from histojax.extraction import provenance
-from histojax.transfer import Figure, Key, Transferred
+from histojax.prediction import leave_groups_out, outputs
+from histojax.prediction.leave_groups_out import Figure, Key, Transferred
+from histojax.prediction.uncertainty import Prediction
 from histojax.utils import files
 
 PREDICTIONS, SUMMARY = "predictions.csv", "summary"
@@ -47,7 +47,7 @@ def write(folder: Path, transferred: Transferred, boosting: Boosting, draws: int
       boosting: that its ensembles were trained by.
       draws: of the bootstrap.
     """
-    found = transfer.figures(transferred, draws)
+    found = leave_groups_out.figures(transferred, draws)
     files.write_csv(folder / PREDICTIONS, rows(transferred), header(transferred))
     files.write_json(folder / f"{SUMMARY}.json", numbers(transferred, found, boosting))
     heading, note, lines = heading_of(transferred, boosting), note_of(transferred), table(transferred, found)
@@ -116,7 +116,7 @@ def causes(predictions: Sequence[Prediction]) -> dict[str, int]:
 def header(transferred: Transferred) -> list[str]:
     """The columns of predictions.csv: those of `predict`, and the scores before calibration."""
     classes = transferred.cases.classes
-    return ["coverage", "part", *answers.header(classes, labelled=True), *(f"score_{name}" for name in classes)]
+    return ["coverage", "part", *outputs.header(classes, labelled=True), *(f"score_{name}" for name in classes)]
 
 
 def rows(transferred: Transferred) -> list[list[Any]]:
@@ -124,7 +124,7 @@ def rows(transferred: Transferred) -> list[list[Any]]:
     cases, weights = transferred.cases, provenance.weights(transferred.made_with.values())
     truth = [(cases.classes[k], group) for k, group in zip(cases.truth, cases.groups, strict=True)]
     return [
-        [coverage, cases.folds[i] + 1, *answers.row(each, weights, truth[i]), *map(answers.decimals, cases.scores[i])]
+        [coverage, cases.folds[i] + 1, *outputs.row(each, weights, truth[i]), *map(outputs.decimals, cases.scores[i])]
         for coverage, predictions in transferred.predictions.items()
         for i, each in enumerate(predictions)
     ]
@@ -158,7 +158,7 @@ def numbers(transferred: Transferred, found: dict[Key, Figure], boosting: Boosti
         "counts": [
             {
                 "stated_coverage": coverage,
-                "covered": int(transfer.covered(cases, predictions).sum()),
+                "covered": int(leave_groups_out.covered(cases, predictions).sum()),
                 "abstained": sum(bool(each.abstain) for each in predictions),
                 "causes": causes(predictions),
             }

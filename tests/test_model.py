@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 import histojax
-from histojax import bundle, model_card
 from histojax.errors import InputError
 from histojax.extraction import loaded_encoders
+from histojax.prediction import bundle, model_card
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
 

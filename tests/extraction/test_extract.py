@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import bundle, encoders
+from histojax import encoders
 from histojax.config import Extraction, View
 from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.extraction import extract, loaded_encoders, programs, store
 from histojax.images.padding import bucket
 from histojax.ops import crops, pooling, resize, stain
+from histojax.prediction import bundle
 from tests.running import run
 from tests.samples import SMALL, tissue
 

@@ -13,13 +13,13 @@ import lightgbm as lgb
 import numpy as np
 import pytest
 
-from histojax import bundle
 from histojax.config import Boosting
 from histojax.datasets import folds
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.extraction import store
 from histojax.learners import boost, ensembles, scoring
+from histojax.prediction import bundle
 from histojax.utils import files
 from tests import samples
 from tests.running import run

@@ -13,13 +13,13 @@ from jax.sharding import Mesh
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from histojax import bundle, predict
 from histojax.config import Probe, Protocol, check
 from histojax.datasets import folds
 from histojax.datasets.folds import TRAIN_ONLY, Folds
 from histojax.errors import InputError
 from histojax.extraction import store
 from histojax.learners import ensembles, heads, probe, probe_fit, scoring
+from histojax.prediction import bundle, predict
 from histojax.utils import files
 from tests.running import run
 

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from histojax import __version__, conformal, typicality
-from histojax.bundle import Bundle
+from histojax import __version__
 from histojax.evaluation import operating_point, statistics
 from histojax.evaluation.statistics import Judgement
 from histojax.extraction import provenance
+from histojax.prediction import conformal, out_of_distribution
+from histojax.prediction.bundle import Bundle
 
 DRAWS = 1000  # Of the bootstrap behind each interval.
 SENSITIVITIES = (0.9, 0.95, 0.99)
@@ -141,7 +142,7 @@ def doubt_of(bundle: Bundle) -> list[str]:
         *table(["coverage wished", "reached", "classes in a set"], rows),
         "",
         f"- It abstains from images with too little tissue, from too large sets, and compares {compared} "
-        f"(far: p at most {typicality.FAR}, or further than all).",
+        f"(far: p at most {out_of_distribution.FAR}, or further than all).",
     ]
 
 

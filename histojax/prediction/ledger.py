@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 
-from histojax import answers
-from histojax.answers import Truth
-from histojax.bundle import Bundle
-from histojax.doubt import Prediction, Wishes
 from histojax.errors import InputError
 from histojax.extraction import provenance
+from histojax.prediction import outputs
+from histojax.prediction.bundle import Bundle
+from histojax.prediction.outputs import Truth
+from histojax.prediction.uncertainty import Prediction, Wishes
 from histojax.utils import files
 
 FAILURES, RUN = "failures.csv", "run.json"
@@ -61,14 +61,14 @@ class Ledger:
         self.weights = provenance.weights(bundle.made_with.values())
         made_with = {"models": bundle.identity, "wishes": dataclasses.asdict(wishes)}
         same = (out / RUN).exists() and files.read_json(out / RUN, ()) == made_with
-        earlier = answers.read_lines(out / answers.LINES) if same else []
+        earlier = outputs.read_lines(out / outputs.LINES) if same else []
         self.found = {prediction.image: (prediction, digest) for prediction, digest in earlier}
         files.write_json(out / RUN, made_with)
 
     def __enter__(self) -> "Ledger":
         self.rewrite(self.found.values())
-        self.lines = (self.out / answers.LINES).open("a", encoding="utf-8")
-        self.table = (self.out / answers.TABLE).open("a", encoding="utf-8", newline="")
+        self.lines = (self.out / outputs.LINES).open("a", encoding="utf-8")
+        self.table = (self.out / outputs.TABLE).open("a", encoding="utf-8", newline="")
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -79,13 +79,13 @@ class Ledger:
         """Writes both files anew."""
         found = list(found)
         rows = [self.row(prediction) for prediction, _ in found]
-        files.write_text(self.out / answers.LINES, "".join(answers.line(*each) for each in found))
-        files.write_csv(self.out / answers.TABLE, rows, answers.header(self.bundle.classes, bool(self.truth)))
+        files.write_text(self.out / outputs.LINES, "".join(outputs.line(*each) for each in found))
+        files.write_csv(self.out / outputs.TABLE, rows, outputs.header(self.bundle.classes, bool(self.truth)))
 
     def row(self, prediction: Prediction) -> list[str]:
         """As it stands in predictions.csv."""
         truth = self.truth.get(prediction.image, ("", "")) if self.truth else None
-        return answers.row(prediction, self.weights, truth)
+        return outputs.row(prediction, self.weights, truth)
 
     def knows(self, image: str, digest: str) -> bool:
         """Whether an image was predicted already, from the very same file."""
@@ -94,8 +94,8 @@ class Ledger:
     def add(self, prediction: Prediction, digest: str) -> None:
         """Adds a prediction to both files, at once, in place of one of another file of that name."""
         self.found[prediction.image] = prediction, digest
-        self.lines.write(answers.line(prediction, digest))
-        self.table.write(answers.as_csv([self.row(prediction)]))
+        self.lines.write(outputs.line(prediction, digest))
+        self.table.write(outputs.as_csv([self.row(prediction)]))
         self.lines.flush()
         self.table.flush()
 
@@ -112,6 +112,6 @@ class Ledger:
             raise InputError(f"none of {len(failed)} images could be predicted; the first: {first}")
         self.rewrite(ordered)
         predictions = tuple(prediction for prediction, _ in ordered)
-        answers.write_submissions(self.out, predictions, self.bundle.classes)
-        compared = answers.compared(predictions, self.truth, self.wishes.coverage) if self.truth else ()
+        outputs.write_submissions(self.out, predictions, self.bundle.classes)
+        compared = outputs.compared(predictions, self.truth, self.wishes.coverage) if self.truth else ()
         return Outcome(predictions, failed, tuple(compared))

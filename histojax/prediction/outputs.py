@@ -15,8 +15,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from histojax.doubt import Prediction
 from histojax.errors import InputError
+from histojax.prediction.uncertainty import Prediction
 from histojax.utils import files
 
 TABLE, LINES = "predictions.csv", "predictions.jsonl"

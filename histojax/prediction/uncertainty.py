@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from histojax import conformal, typicality
 from histojax.errors import InputError
 from histojax.evaluation import calibration, evaluate, metrics, operating_point
 from histojax.evaluation.labelled_predictions import Cases
@@ -23,7 +22,8 @@ from histojax.extraction import store
 from histojax.learners import ensembles
 from histojax.learners.ensembles import Ensemble
 from histojax.learners.scoring import Scores
-from histojax.typicality import Typical
+from histojax.prediction import conformal, out_of_distribution
+from histojax.prediction.out_of_distribution import Typical
 
 COVERAGE = 0.9  # Of the sets, unless told otherwise.
 TOO_LITTLE_TISSUE = "too little tissue"
@@ -91,7 +91,9 @@ def of_ensemble(
     cases = evaluate.cases_of(ensemble.folds.judged(), metrics.blend(scores), positive)
     if descriptors_root is None:
         return learn(cases, sensitivity)
-    return learn(cases, sensitivity, typicality.learn(ensemble.folds, ensemble.configurations, descriptors_root))
+    return learn(
+        cases, sensitivity, out_of_distribution.learn(ensemble.folds, ensemble.configurations, descriptors_root)
+    )
 
 
 def of_arrays(
@@ -239,18 +241,18 @@ def unusual(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """p-values by stain and by descriptors, [N], NaN where unknown; which have too little tissue; which are far."""
     count = len(names)
-    little = np.array([typicality.too_little_tissue(stain, name) for name in names], bool)
+    little = np.array([out_of_distribution.too_little_tissue(stain, name) for name in names], bool)
     stain_p, descriptors_p = np.full(count, np.nan), np.full(count, np.nan)
     far = {"stain": np.zeros(count, bool), "descriptors": np.zeros(count, bool)}
     if typical is None:
         return stain_p, descriptors_p, little, far
-    descriptors_p = typicality.descriptor_p(typical, means)
-    far["descriptors"] = typicality.far(descriptors_p, typical.masses)
+    descriptors_p = out_of_distribution.descriptor_p(typical, means)
+    far["descriptors"] = out_of_distribution.far(descriptors_p, typical.masses)
     measured = [i for i, name in enumerate(names) if all((name, scale) in stain for scale in typical.scales)]
     if measured and typical.scales:
-        features = typicality.stain_features(stain, [names[i] for i in measured], typical.scales)
-        found = typicality.stain_p(typical, features)
+        features = out_of_distribution.stain_features(stain, [names[i] for i in measured], typical.scales)
+        found = out_of_distribution.stain_p(typical, features)
         if found is not None:
             stain_p[measured] = found
-            far["stain"] = typicality.far(stain_p, typical.stain_masses)
+            far["stain"] = out_of_distribution.far(stain_p, typical.stain_masses)
     return stain_p, descriptors_p, little, far

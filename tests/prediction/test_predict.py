@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import answers, bundle, datasets, doubt, predict
+from histojax import datasets
 from histojax.datasets import unlabelled
-from histojax.doubt import Wishes
 from histojax.errors import InputError
 from histojax.evaluation import calibration, metrics
 from histojax.extraction import store
-from histojax.ledger import Ledger
+from histojax.prediction import bundle, outputs, predict, uncertainty
+from histojax.prediction.ledger import Ledger
+from histojax.prediction.uncertainty import Wishes
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
@@ -56,7 +57,7 @@ def table(out):
 
 
 def lines(out):
-    return {each.image: each for each, _ in answers.read_lines(out / "predictions.jsonl")}
+    return {each.image: each for each, _ in outputs.read_lines(out / "predictions.jsonl")}
 
 
 def test_probabilities_decision_and_spread_are_what_all_models_say(made, out):
@@ -91,8 +92,8 @@ def test_probabilities_decision_and_spread_are_what_all_models_say(made, out):
 
 
 def test_a_blank_image_is_abstained_from_and_a_damaged_one_is_listed(out):
-    assert doubt.TOO_LITTLE_TISSUE in lines(out)["blank"].abstain
-    assert doubt.TOO_LITTLE_TISSUE in table(out)["blank"]["causes"]
+    assert uncertainty.TOO_LITTLE_TISSUE in lines(out)["blank"].abstain
+    assert uncertainty.TOO_LITTLE_TISSUE in table(out)["blank"]["causes"]
     assert lines(out)["blank"].stain_p is None
     with (out / "failures.csv").open() as file:
         (failure,) = csv.DictReader(file)
@@ -108,7 +109,7 @@ def test_both_submission_forms(out, tmp_path):
                             probabilities={"Normal": 0.1, "Benign": 0.2, "InSitu": 0.3, "Invasive": 0.4})
         for i, name in ((10, "Invasive"), (9, "InSitu"))
     ]  # fmt: skip
-    answers.write_submissions(tmp_path, shown, ("Normal", "Benign", "InSitu", "Invasive"))
+    outputs.write_submissions(tmp_path, shown, ("Normal", "Benign", "InSitu", "Invasive"))
     assert (tmp_path / "submission.csv").read_text().split() == ["test10.tif,Invasive", "test9.tif,InSitu"]
     assert (tmp_path / "submission_probabilities.csv").read_text().splitlines() == [
         "case,class,P(Normal),P(Benign),P(In Situ),P(Invasive)",
@@ -122,8 +123,8 @@ def test_a_run_that_was_broken_off_goes_on_and_ends_the_same(made, opened, new, 
     with (tmp_path / "predictions.jsonl").open("a") as file:
         file.write('{"image": "test1", "predic')  # As a kill may leave it.
     asked = []
-    judge = doubt.judge
-    monkeypatch.setattr(doubt, "judge", lambda d, names, *rest: asked.extend(names) or judge(d, names, *rest))
+    judge = uncertainty.judge
+    monkeypatch.setattr(uncertainty, "judge", lambda d, names, *rest: asked.extend(names) or judge(d, names, *rest))
     predict.run(made, new, tmp_path, wishes=WISHES, opened=opened)
     assert sorted(asked) == ["test1", "test2"]
     for name, prediction in lines(tmp_path).items():
@@ -245,25 +246,25 @@ def test_the_largest_set_decides_what_is_abstained_from(made, out):
     scores, means = made.committee.scores(x), {name: each.mean(axis=1) for name, each in x.items()}
     all_classes = Wishes(coverage=0.99)  # More than 18 images can promise: every set has both.
     for largest, abstains in ((1, True), (2, False)):
-        found = doubt.judge(
+        found = uncertainty.judge(
             made.doubt, ["test0", "blank"], ["test0", "blank"], scores, means, {},
             dataclasses.replace(all_classes, largest_set=largest),
         )  # fmt: skip
         assert all(len(each.prediction_set) == 2 for each in found)
-        assert all((doubt.LARGE_SET in each.abstain) == abstains for each in found)
+        assert all((uncertainty.LARGE_SET in each.abstain) == abstains for each in found)
 
 
 def test_a_damaged_line_in_the_middle_is_refused(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({"image": 1}) + "\n" + "{}\n")
     with pytest.raises(InputError, match="line 1, is damaged"):
-        answers.read_lines(tmp_path / "a.jsonl")
+        outputs.read_lines(tmp_path / "a.jsonl")
 
 
 def test_an_error_of_scoring_is_raised_and_not_taken_for_an_images(made, opened, new, tmp_path, monkeypatch):
     def broken(*_):
         raise InputError("the models are broken")
 
-    monkeypatch.setattr(doubt, "judge", broken)
+    monkeypatch.setattr(uncertainty, "judge", broken)
     for number in (3, 1):  # Before the last image is described, and after it.
         with pytest.raises(InputError, match="the models are broken"):
             predict.run(made, new[:number], tmp_path, opened=opened)

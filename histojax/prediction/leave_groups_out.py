@@ -15,16 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from histojax import bundle, conformal, doubt
 from histojax.config import Boosting
 from histojax.datasets import Dataset, folds
-from histojax.doubt import Prediction, Wishes
 from histojax.errors import InputError
 from histojax.evaluation import bootstrap, calibration, metrics
 from histojax.evaluation.bootstrap import DRAWS, Interval
 from histojax.evaluation.labelled_predictions import Cases
 from histojax.extraction import store
 from histojax.learners import boost, ensembles
+from histojax.prediction import bundle, conformal, uncertainty
+from histojax.prediction.uncertainty import Prediction, Wishes
 
 COVERAGES = (0.8, 0.9)
 Key = tuple[str, float | None]  # A figure's name, and the stated coverage that it depends on.
@@ -131,7 +131,9 @@ def predicted(
     scores, stain = trained.committee.scores(descriptors), store.read_stain_qc(root)
     file_names = [path.name for path in here.paths]
     predictions = {
-        coverage: tuple(doubt.judge(trained.doubt, here.names, file_names, scores, means, stain, Wishes(coverage)))
+        coverage: tuple(
+            uncertainty.judge(trained.doubt, here.names, file_names, scores, means, stain, Wishes(coverage))
+        )
         for coverage in coverages
     }
     cases = Cases(

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from histojax import conformal
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.extraction import store
+from histojax.prediction import conformal
 
 FAR = 0.01  # A p-value at or below it is far; with fewer than 99 groups the least one there is.
 NEIGHBOURS = 5

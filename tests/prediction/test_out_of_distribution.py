@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from histojax import typicality
 from histojax.config import Extraction, View
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.extraction import extract, store
 from histojax.ops import stain
+from histojax.prediction import out_of_distribution
 from histojax.utils import files
 from tests import samples
 
@@ -58,7 +58,7 @@ def described(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def typical(described):
-    return typicality.learn(folds_of(TRAINED, 4), [VGG], described)
+    return out_of_distribution.learn(folds_of(TRAINED, 4), [VGG], described)
 
 
 def means(root, *names) -> dict[str, np.ndarray]:
@@ -66,21 +66,21 @@ def means(root, *names) -> dict[str, np.ndarray]:
 
 
 def far_by_descriptors(typical, root, *names) -> np.ndarray:
-    return typicality.far(typicality.descriptor_p(typical, means(root, *names)), typical.masses)
+    return out_of_distribution.far(out_of_distribution.descriptor_p(typical, means(root, *names)), typical.masses)
 
 
 def far_by_stain(typical, root, *names) -> np.ndarray:
-    features = typicality.stain_features(store.read_stain_qc(root), names, typical.scales)
-    return typicality.far(typicality.stain_p(typical, features), typical.stain_masses)
+    features = out_of_distribution.stain_features(store.read_stain_qc(root), names, typical.scales)
+    return out_of_distribution.far(out_of_distribution.stain_p(typical, features), typical.stain_masses)
 
 
 def test_noise_another_stain_and_empty_glass_are_far(described, typical):
     rows = store.read_stain_qc(described)
     assert far_by_descriptors(typical, described, "noise", "blank").all()
     assert far_by_stain(typical, described, "brown", "grey").all()  # Normalised, so descriptors need not show it.
-    assert typicality.too_little_tissue(rows, "blank")
+    assert out_of_distribution.too_little_tissue(rows, "blank")
     assert not far_by_stain(typical, described, "blank").any()  # Nothing is known of its stain.
-    assert np.isnan(typicality.stain_features(rows, ["blank"], typical.scales)).all()
+    assert np.isnan(out_of_distribution.stain_features(rows, ["blank"], typical.scales)).all()
 
 
 def test_images_like_those_trained_on_are_not(described, typical):
@@ -88,29 +88,29 @@ def test_images_like_those_trained_on_are_not(described, typical):
     rows = store.read_stain_qc(described)
     assert not far_by_descriptors(typical, described, *alike).any()
     assert not far_by_stain(typical, described, *alike).any()
-    assert not any(typicality.too_little_tissue(rows, name) for name in alike)
+    assert not any(out_of_distribution.too_little_tissue(rows, name) for name in alike)
 
 
 def test_the_words_for_too_little_tissue_are_those_of_the_stain_step():
-    assert typicality.TOO_LITTLE in stain.STATUS
+    assert out_of_distribution.TOO_LITTLE in stain.STATUS
 
 
 def test_without_a_record_of_stain_there_is_no_answer_about_it(tmp_path):
     samples.write_descriptors(tmp_path, [f"i{i}" for i in range(8)], [0] * 8, {"VGG-0.5-400": 12}, 2, 1.0)
-    found = typicality.learn(folds_of(8, 2), ["VGG-0.5-400"], tmp_path)
+    found = out_of_distribution.learn(folds_of(8, 2), ["VGG-0.5-400"], tmp_path)
     assert found.scales == ()
-    assert typicality.stain_p(found, np.empty((3, 0))) is None
-    again = typicality.Typical.from_arrays(found.to_arrays())
-    assert typicality.stain_p(again, np.empty((3, 0))) is None
+    assert out_of_distribution.stain_p(found, np.empty((3, 0))) is None
+    again = out_of_distribution.Typical.from_arrays(found.to_arrays())
+    assert out_of_distribution.stain_p(again, np.empty((3, 0))) is None
 
 
 def test_a_record_that_lacks_an_image_is_refused():
     rows = {("i0", "0.5"): stain_row([0.5, 30, 1, 1])}
     with pytest.raises(InputError, match="no row of i1 at scale 0.5"):
-        typicality.measured(folds_of(2, 2), {"A": np.ones((2, 3), np.float32)}, rows)
+        out_of_distribution.measured(folds_of(2, 2), {"A": np.ones((2, 3), np.float32)}, rows)
     rows["i1", "0.5"] = stain_row(["half", 30, 1, 1])
     with pytest.raises(InputError, match="i1 at scale 0.5: could not convert"):
-        typicality.measured(folds_of(2, 2), {"A": np.ones((2, 3), np.float32)}, rows)
+        out_of_distribution.measured(folds_of(2, 2), {"A": np.ones((2, 3), np.float32)}, rows)
 
 
 def distance_by_loops(known: list[dict], new: dict) -> float:
@@ -140,7 +140,7 @@ def test_descriptors_by_loops():
     values = {"A": rng.gamma(1, 1, (12, 7)).astype(np.float32), "B": rng.normal(5, 9, (12, 4)).astype(np.float32)}
     values["A"][3, 0] = 1000  # Cut at five deviations.
     new = {"A": rng.gamma(1, 1.3, (6, 7)), "B": rng.normal(5, 12, (6, 4))}
-    typical = typicality.measured(folds, values, {})
+    typical = out_of_distribution.measured(folds, values, {})
     images = [{name: value[i] for name, value in values.items()} for i in range(12)]
     own = [
         distance_by_loops([image for j, image in enumerate(images) if folds.folds[j] != folds.folds[i]], images[i])
@@ -158,16 +158,16 @@ def test_descriptors_by_loops():
                 unit[j]
             )
         expected.append(mass / (len(set(unit)) + 1))
-    np.testing.assert_allclose(typicality.descriptor_p(typical, new), expected, rtol=1e-9)
+    np.testing.assert_allclose(out_of_distribution.descriptor_p(typical, new), expected, rtol=1e-9)
 
 
 def test_stain_by_loops():
     rng = np.random.default_rng(4)
     count = 9
     rows = {(f"i{i}", scale): stain_row(rng.uniform(0.2, 2, 4)) for i in range(count) for scale in ("0.5", "1.0")}
-    rows["i4", "1.0"][store.QC_COLUMNS.index("status")] = typicality.TOO_LITTLE
+    rows["i4", "1.0"][store.QC_COLUMNS.index("status")] = out_of_distribution.TOO_LITTLE
     folds = folds_of(count, 3)
-    typical = typicality.measured(folds, {"A": np.ones((count, 2), np.float32)}, rows)
+    typical = out_of_distribution.measured(folds, {"A": np.ones((count, 2), np.float32)}, rows)
     values = {
         i: [np.log(float(rows[f"i{i}", s][c])) for s in ("0.5", "1.0") for c in range(2, 6)] for i in range(count)
     }
@@ -187,7 +187,7 @@ def test_stain_by_loops():
     assert typical.stain_masses.sum() == 8
     new = np.log(rng.uniform(0.15, 2.5, (5, 8)))
     expected = [(1 + sum(own[i] >= deviation(each, folds.folds[i]) for i in known)) / 9 for each in new]
-    np.testing.assert_allclose(typicality.stain_p(typical, new), expected)
+    np.testing.assert_allclose(out_of_distribution.stain_p(typical, new), expected)
 
 
 def test_torn_groups_do_not_measure_distances_to_themselves():
@@ -198,11 +198,13 @@ def test_torn_groups_do_not_measure_distances_to_themselves():
         tuple(f"g{i // 2}" for i in range(12)),
     )  # fmt: skip
     values = {"A": pairs.astype(np.float32)}
-    apart = typicality.measured(folds, values, {}).own
-    twins = typicality.measured(dataclasses.replace(folds, groups=None), values, {}).own
+    apart = out_of_distribution.measured(folds, values, {}).own
+    twins = out_of_distribution.measured(dataclasses.replace(folds, groups=None), values, {}).own
     assert (apart > 1.1 * twins).all()
     alone = dataclasses.replace(folds, groups=("g",) * 12)
-    assert not typicality.measured(alone, values, {}).masses.any()  # No image of another group: no distances at all.
+    assert not out_of_distribution.measured(
+        alone, values, {}
+    ).masses.any()  # No image of another group: no distances at all.
 
 
 @pytest.mark.parametrize("grouped", [False, True])
@@ -218,10 +220,10 @@ def test_as_many_alike_are_far_as_is_stated(grouped):
         folds = folds_of(count, 5, tuple(f"{each:02d}" for each in of[:count]))
         logs = values[:, :4].astype(float) / 4
         rows = {(f"i{i}", "0.5"): stain_row(np.exp(logs[i])) for i in range(count)}
-        typical = typicality.measured(folds, {"A": values[:count]}, rows)
-        p = typicality.descriptor_p(typical, {"A": values[-1:]})
-        far_descriptors += typicality.far(p, typical.masses)[0]
-        far_stain += typicality.far(typicality.stain_p(typical, logs[-1:]), typical.stain_masses)[0]
+        typical = out_of_distribution.measured(folds, {"A": values[:count]}, rows)
+        p = out_of_distribution.descriptor_p(typical, {"A": values[-1:]})
+        far_descriptors += out_of_distribution.far(p, typical.masses)[0]
+        far_stain += out_of_distribution.far(out_of_distribution.stain_p(typical, logs[-1:]), typical.stain_masses)[0]
     low, high = stats.binom.ppf([1e-3, 1 - 1e-3], draws, 1 / (units + 1))
     for found in (far_descriptors, far_stain):
         assert found <= high
@@ -231,38 +233,42 @@ def test_as_many_alike_are_far_as_is_stated(grouped):
 def test_a_level_of_one_in_a_hundred_where_there_are_enough_images():
     masses = np.ones(199)
     np.testing.assert_array_equal(
-        typicality.far(np.array([1 / 200, 2 / 200, 3 / 200, np.nan]), masses), [True, True, False, False]
+        out_of_distribution.far(np.array([1 / 200, 2 / 200, 3 / 200, np.nan]), masses), [True, True, False, False]
     )
-    np.testing.assert_array_equal(typicality.far(np.array([1 / 10, 2 / 10]), np.ones(9)), [True, False])
+    np.testing.assert_array_equal(out_of_distribution.far(np.array([1 / 10, 2 / 10]), np.ones(9)), [True, False])
 
 
 def test_what_is_typical_is_stored_without_pickle(tmp_path, described, typical):
     files.write_arrays(tmp_path / "t.npz", typical.to_arrays())
     with np.load(tmp_path / "t.npz", allow_pickle=False) as arrays:
-        again = typicality.Typical.from_arrays(dict(arrays))
+        again = out_of_distribution.Typical.from_arrays(dict(arrays))
     assert (again.configurations, again.scales) == ((VGG,), ("1.0",))
     new = means(described, "noise", "alike0", "alike1")
-    np.testing.assert_array_equal(typicality.descriptor_p(again, new), typicality.descriptor_p(typical, new))
-    features = typicality.stain_features(store.read_stain_qc(described), ["alike0", "grey"], again.scales)
-    np.testing.assert_array_equal(typicality.stain_p(again, features), typicality.stain_p(typical, features))
+    np.testing.assert_array_equal(
+        out_of_distribution.descriptor_p(again, new), out_of_distribution.descriptor_p(typical, new)
+    )
+    features = out_of_distribution.stain_features(store.read_stain_qc(described), ["alike0", "grey"], again.scales)
+    np.testing.assert_array_equal(
+        out_of_distribution.stain_p(again, features), out_of_distribution.stain_p(typical, features)
+    )
 
 
 def test_a_damaged_record_is_refused(typical):
     arrays = typical.to_arrays()
     for name in arrays:
         with pytest.raises(InputError, match="lacks|damaged"):
-            typicality.Typical.from_arrays({key: value for key, value in arrays.items() if key != name})
+            out_of_distribution.Typical.from_arrays({key: value for key, value in arrays.items() if key != name})
     broken = arrays["means.0"].copy()
     broken[0, 0] = np.nan
     for name, value in (("means.0", broken), ("own", arrays["own"][1:]), ("folds", arrays["own"]), ("stain", broken)):
         with pytest.raises(InputError, match="damaged"):
-            typicality.Typical.from_arrays(arrays | {name: value})
+            out_of_distribution.Typical.from_arrays(arrays | {name: value})
 
 
 def test_descriptors_and_features_of_another_form_are_refused(typical):
     with pytest.raises(InputError, match="channels by configuration"):
-        typicality.descriptor_p(typical, {VGG: np.ones((2, 5))})
+        out_of_distribution.descriptor_p(typical, {VGG: np.ones((2, 5))})
     with pytest.raises(InputError, match="channels by configuration"):
-        typicality.descriptor_p(typical, {"ResNet-0.5-400": np.ones((2, 1408))})
+        out_of_distribution.descriptor_p(typical, {"ResNet-0.5-400": np.ones((2, 1408))})
     with pytest.raises(InputError, match="4 measures at each of the scales 1.0"):
-        typicality.stain_p(typical, np.ones((2, 8)))
+        out_of_distribution.stain_p(typical, np.ones((2, 8)))

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import logging
 
-from histojax import conformal, doubt
-from histojax.answers import Truth
-from histojax.bundle import Bundle
 from histojax.datasets import Dataset
-from histojax.doubt import USUAL, Prediction, Wishes
 from histojax.errors import InputError
 from histojax.extraction import store
 from histojax.learners import scoring
-from histojax.ledger import Ledger, Outcome
+from histojax.prediction import conformal, uncertainty
+from histojax.prediction.bundle import Bundle
+from histojax.prediction.ledger import Ledger, Outcome
+from histojax.prediction.outputs import Truth
+from histojax.prediction.uncertainty import USUAL, Prediction, Wishes
 from histojax.utils import files
 
 if TYPE_CHECKING:
@@ -206,7 +206,9 @@ def predict(
     """Predictions of images that are described below `root`."""
     descriptors = {name: store.read(root, name, names) for name in bundle.configurations}
     means = {name: each.mean(axis=1) for name, each in descriptors.items()}
-    return doubt.judge(bundle.doubt, names, file_names, bundle.committee.scores(descriptors), means, stain, wishes)
+    return uncertainty.judge(
+        bundle.doubt, names, file_names, bundle.committee.scores(descriptors), means, stain, wishes
+    )
 
 
 class Scorer:

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from scipy import special
 
-from histojax import bundle, datasets, predict, transfer, transfer_report
+from histojax import datasets, transfer_report
 from histojax.config import Boosting
 from histojax.datasets import Dataset
-from histojax.doubt import Prediction, Wishes
 from histojax.errors import InputError
 from histojax.evaluation import bootstrap, metrics
 from histojax.evaluation.labelled_predictions import Cases
 from histojax.extraction import store
 from histojax.learners import boost
+from histojax.prediction import bundle, leave_groups_out, predict
+from histojax.prediction.uncertainty import Prediction, Wishes
 from histojax.utils import files
 from tests import samples
 from tests.running import run
@@ -66,7 +67,7 @@ def leave_out(folder, out, *more):
 def transferred(root):
     """The same from Python; the models are there already."""
     data = datasets.load(root / "groups.csv")
-    return transfer.run(data, root / "descriptors", root / "out", tuple(WIDTHS), BOOSTING, coverages=COVERAGES)
+    return leave_groups_out.run(data, root / "descriptors", root / "out", tuple(WIDTHS), BOOSTING, coverages=COVERAGES)
 
 
 def test_every_group_is_predicted_once_by_models_of_the_others(root):
@@ -137,7 +138,7 @@ def prediction(name, predicted, classes, abstain=()) -> Prediction:
 
 
 @pytest.fixture
-def by_hand() -> transfer.Transferred:
+def by_hand() -> leave_groups_out.Transferred:
     """Three images of group p, one of q, one of r; the truth is a, a, b, b, b."""
     names, groups = ("p0", "p1", "p2", "q0", "r0"), ("p", "p", "p", "q", "r")
     scores = np.array([[0.8, 0.2], [0.3, 0.7], [0.1, 0.9], [0.4, 0.6], [0.6, 0.4]])
@@ -150,11 +151,11 @@ def by_hand() -> transfer.Transferred:
         prediction("q0", "b", "ba", ["stain far from training", "prediction set too large"]),
         prediction("r0", "a", "a"),
     )
-    return transfer.Transferred(cases, scores[:, ::-1], {0.7: predictions}, 2 / 3, {"VGG-0.5-400": None})
+    return leave_groups_out.Transferred(cases, scores[:, ::-1], {0.7: predictions}, 2 / 3, {"VGG-0.5-400": None})
 
 
 def test_figures_by_hand(by_hand):
-    found = {key: figure.value for key, figure in transfer.figures(by_hand, draws=50).items()}
+    found = {key: figure.value for key, figure in leave_groups_out.figures(by_hand, draws=50).items()}
     assert found["accuracy", None] == pytest.approx(3 / 5)
     assert found["coverage", 0.7] == pytest.approx((2 / 3 + 1 + 0) / 3)  # Each group weighs one.
     assert found["set_size", 0.7] == pytest.approx(6 / 5)
@@ -169,7 +170,7 @@ def test_figures_by_hand(by_hand):
 
 
 def test_intervals_resample_groups(by_hand):
-    found = transfer.figures(by_hand, draws=20_000)
+    found = leave_groups_out.figures(by_hand, draws=20_000)
     # Of each group: images, those abstained from, those of them that are right.
     images, left, right = np.array([3, 1, 1]), np.array([1, 1, 0]), np.array([0, 1, 0])
     for name, part, whole, units in (("abstained", left, images, 25 / 11), ("accuracy_abstained", right, left, 2)):
@@ -184,7 +185,7 @@ def test_intervals_resample_groups(by_hand):
 
 
 def test_what_few_groups_allow_is_that_of_the_smallest_part(by_hand):
-    both = transfer.joined([dataclasses.replace(by_hand, attainable=0.9), by_hand])
+    both = leave_groups_out.joined([dataclasses.replace(by_hand, attainable=0.9), by_hand])
     assert both.attainable == 2 / 3
     assert both.cases.names == by_hand.cases.names * 2
     assert len(both.predictions[0.7]) == len(both.calibrated) == len(both.cases.scores) == 10
@@ -210,7 +211,7 @@ def test_what_is_written_agrees(by_hand, tmp_path):
         }
     ]  # fmt: skip
     assert {(each["figure"], each["stated_coverage"]): each["value"] for each in numbers["figures"]} == {
-        key: pytest.approx(figure.value) for key, figure in transfer.figures(by_hand, draws=50).items()
+        key: pytest.approx(figure.value) for key, figure in leave_groups_out.figures(by_hand, draws=50).items()
     }
     with (tmp_path / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -255,4 +256,4 @@ def test_groups_that_cannot_be_left_out_are_refused(root, tmp_path):
 def test_unknown_groups_are_refused_from_python():
     data = Dataset((), (), ("a", "b"))
     with pytest.raises(InputError, match="no group is known"):
-        transfer.parts_of(data, None, 0)
+        leave_groups_out.parts_of(data, None, 0)

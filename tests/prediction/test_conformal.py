@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from histojax import conformal
 from histojax.errors import InputError
 from histojax.evaluation.labelled_predictions import Cases
+from histojax.prediction import conformal
 from histojax.utils import files
 
 SURE = 1e-4  # Chance by which a simulation may miss its bound.

@@ -8,11 +8,11 @@ import shutil
 import numpy as np
 import pytest
 
-from histojax import bundle, doubt, model_card, predict
-from histojax.doubt import Wishes
 from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.extraction import loaded_encoders, store
+from histojax.prediction import bundle, model_card, predict, uncertainty
+from histojax.prediction.uncertainty import Wishes
 from histojax.utils import archive
 from tests import samples
 
@@ -60,7 +60,7 @@ def test_a_bundle_predicts_what_its_ensemble_does(made, packed, trained, tmp_pat
 
 def test_models_that_learned_nothing_are_told_of(trained, made, monkeypatch, caplog):
     cases = dataclasses.replace(made.doubt.cases, scores=np.full_like(made.doubt.cases.scores, 0.5))
-    monkeypatch.setattr(doubt, "of_ensemble", lambda *_: doubt.learn(cases, 0.95))
+    monkeypatch.setattr(uncertainty, "of_ensemble", lambda *_: uncertainty.learn(cases, 0.95))
     with caplog.at_level("WARNING", "absl"):
         bundle.of_models(trained / "models")
     assert "say nothing of the class" in caplog.text
@@ -163,4 +163,4 @@ def test_a_bundle_without_the_training_images_judges_less(made, trained):
     for full, less in zip(predictions(made, trained), predictions(bare, trained), strict=True):
         assert less.stain_p is less.descriptors_p is None
         assert dataclasses.replace(full, stain_p=None, descriptors_p=None, abstain=less.abstain) == less
-        assert set(less.abstain) <= {doubt.LARGE_SET, doubt.TOO_LITTLE_TISSUE}
+        assert set(less.abstain) <= {uncertainty.LARGE_SET, uncertainty.TOO_LITTLE_TISSUE}

@@ -23,16 +23,17 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from histojax import __version__, doubt
+from histojax import __version__
 from histojax.config import Extraction, View
-from histojax.doubt import Doubt
 from histojax.errors import InputError
 from histojax.evaluation import calibration, metrics, operating_point
 from histojax.extraction import store
 from histojax.learners import ensembles, scoring
 from histojax.learners.ensembles import Ensemble
 from histojax.learners.scoring import Committee
-from histojax.typicality import Typical
+from histojax.prediction import uncertainty
+from histojax.prediction.out_of_distribution import Typical
+from histojax.prediction.uncertainty import Doubt
 from histojax.utils import archive, files
 
 KIND = "histojax bundle"
@@ -149,7 +150,7 @@ def of_models(
     positive = metrics.positive_classes(ensemble.folds.classes, positive_classes)
     if descriptors is not None:
         scoring.check_made_with(ensemble.made_with, descriptors)
-    learned = doubt.of_ensemble(ensemble, positive, sensitivity, descriptors)
+    learned = uncertainty.of_ensemble(ensemble, positive, sensitivity, descriptors)
     if learned.temperature > 0.9 * calibration.RANGE[1]:
         logging.warning("out of fold, the scores of %s say nothing of the class: its answers are of no use", models)
     return Bundle(
@@ -276,7 +277,7 @@ def load(path: Path) -> Bundle:
         positive=positive,
         made_with=made_with,
         committee=committee,
-        doubt=doubt.of_arrays(kept, classes, positive, found["sensitivity"], typical),
+        doubt=uncertainty.of_arrays(kept, classes, positive, found["sensitivity"], typical),
         about=found["about"],
         weights=weights,
         identity=archive.sealed_with(path),
