@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 
 from experiments import flags
-from histojax import gallery
 from histojax.datasets import Dataset, folds, leakage
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
@@ -30,6 +29,7 @@ from histojax.images import reader
 from histojax.inspection import near_duplicates
 from histojax.inspection.near_duplicates import Found
 from histojax.learners import ensembles
+from histojax.report import gallery
 from histojax.utils import files
 from histojax.utils.files import require_writable
 

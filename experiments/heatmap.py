@@ -21,8 +21,8 @@ cores with VGG, several times that with the others.
 """
 
 from experiments import flags
-from histojax import heatmap
-from histojax.heatmap import Wishes
+from histojax.heatmap import heatmap
+from histojax.heatmap.heatmap import Wishes
 
 flags.define_model()
 flags.define_images()

@@ -15,10 +15,10 @@ Time: as experiments.train, as many times as there are parts.
 """
 
 from experiments import flags
-from histojax import transfer_report
 from histojax.errors import InputError
 from histojax.learners import boost
 from histojax.prediction import leave_groups_out
+from histojax.report import leave_groups_out as pages
 from histojax.utils.files import require_writable
 
 flags.define_data()
@@ -42,7 +42,7 @@ def main() -> None:
         parts=flags.FLAGS.parts, coverages=coverages or leave_groups_out.COVERAGES,
         positive_classes=flags.FLAGS.positive_classes, workers=flags.FLAGS.workers,
     )  # fmt: skip
-    print(transfer_report.write(out, transferred, boosting), end="")
+    print(pages.write(out, transferred, boosting), end="")
 
 
 def number(text: str) -> float:

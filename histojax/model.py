@@ -21,7 +21,7 @@ from histojax.utils import files
 
 if TYPE_CHECKING:
     from histojax.extraction.loaded_encoders import Opened
-    from histojax.maps import Map
+    from histojax.heatmap.probability_map import Map
 
 Source = str | Path | np.ndarray
 
@@ -90,12 +90,12 @@ class Model:
         Args:
           image: a path, or uint8 RGB [H, W, 3].
           name: of the image, which seeds the gains; by default the file's without its ending.
-          wishes: stride, augmentations, sigma and mpp, as for `histojax.heatmap.Wishes`.
+          wishes: stride, augmentations, sigma and mpp, as for `histojax.heatmap.heatmap.Wishes`.
 
         Raises:
           InputError: the image cannot be read, or is smaller than a crop.
         """
-        from histojax import heatmap
+        from histojax.heatmap import heatmap
 
         source = image if isinstance(image, np.ndarray) else files.as_path(str(image))
         return heatmap.of(self.bundle, source, heatmap.Wishes(**wishes), name=name, opened=self.opened)

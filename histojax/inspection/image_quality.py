@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from skimage.measure import blur_effect
 
-from histojax import gallery
 from histojax.errors import InputError
 from histojax.extraction import store
 from histojax.images import reader, slide
 from histojax.inspection import near_duplicates
+from histojax.report import gallery
 
 SIDE = 512  # Longest side of the small copy, px.
 CENTRE = 512  # Side of the window at the centre, px.

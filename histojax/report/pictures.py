@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from histojax import datasets, gallery
+from histojax import datasets
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.evaluation.evaluate import Evaluation
 from histojax.evaluation.labelled_predictions import Cases
-from histojax.gallery import Picture
 from histojax.inspection import near_duplicates
 from histojax.inspection.near_duplicates import Found
+from histojax.report import gallery
+from histojax.report.gallery import Picture
 
 MISTAKES = 24  # Shown at most.
 IN_A_CELL, IN_ALL_CELLS = 24, 360  # Thumbnails, at most.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from histojax import datasets, transfer_report
+from histojax import datasets
 from histojax.config import Boosting
 from histojax.datasets import Dataset
 from histojax.errors import InputError
@@ -20,6 +20,7 @@ from histojax.extraction import store
 from histojax.learners import boost
 from histojax.prediction import bundle, leave_groups_out, predict
 from histojax.prediction.uncertainty import Prediction, Wishes
+from histojax.report import leave_groups_out as pages
 from histojax.utils import files
 from tests import samples
 from tests.running import run
@@ -192,7 +193,7 @@ def test_what_few_groups_allow_is_that_of_the_smallest_part(by_hand):
 
 
 def test_what_is_written_agrees(by_hand, tmp_path):
-    text = transfer_report.write(tmp_path, by_hand, BOOSTING, draws=50)
+    text = pages.write(tmp_path, by_hand, BOOSTING, draws=50)
     assert text == (tmp_path / "summary.txt").read_text()
     assert "5 images of 3 groups, left out in 3 parts" in text
     assert "a coverage of 66.7 % at most; sets hold all classes at 70.0 %" in text
@@ -223,7 +224,7 @@ def test_what_is_written_agrees(by_hand, tmp_path):
 
 def test_a_figure_of_no_image_is_a_dash_and_null(by_hand, tmp_path):
     none = tuple(dataclasses.replace(each, abstain=()) for each in by_hand.predictions[0.7])
-    text = transfer_report.write(tmp_path, dataclasses.replace(by_hand, predictions={0.5: none}), BOOSTING, draws=20)
+    text = pages.write(tmp_path, dataclasses.replace(by_hand, predictions={0.5: none}), BOOSTING, draws=20)
     assert "- accuracy of those abstained from      -\n" in text
     assert "sets hold all" not in text
     numbers = json.loads((tmp_path / "summary.json").read_text())

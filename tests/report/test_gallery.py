@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import gallery
 from histojax.errors import InputError
 from histojax.ops import crops, resize, stain
+from histojax.report import gallery
 from tests import samples
 from tests.report import made
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from skimage.draw import polygon2mask
 
-from histojax import maps, overlay
-from histojax.maps import FINER, Map
+from histojax.heatmap import overlay, probability_map
+from histojax.heatmap.probability_map import FINER, Map
 
 
 def made(carcinoma: np.ndarray, stride: float = 40, size: tuple[int, int] | None = None, **others) -> Map:
@@ -34,21 +34,21 @@ def ring_area(ring: list[list[float]]) -> float:
 
 
 def rings_of(shown: Map) -> list[list[list[list[float]]]]:
-    return [each["geometry"]["coordinates"] for each in maps.regions_of(shown)["features"]]
+    return [each["geometry"]["coordinates"] for each in probability_map.regions_of(shown)["features"]]
 
 
 def test_between_places_it_is_bilinear_and_of_tissue_alone():
     grid = np.random.default_rng(0).uniform(size=(2, 4, 5))
     grid[:, 1, 2] = np.nan
-    at_places = maps.interpolated(grid, np.arange(4) + 0.5, np.arange(5) + 0.5)
+    at_places = probability_map.interpolated(grid, np.arange(4) + 0.5, np.arange(5) + 0.5)
     np.testing.assert_allclose(at_places, grid)
-    between = maps.interpolated(grid, np.array([0.75, 2.5]), np.array([0.5, 1.0, 4.9]))
+    between = probability_map.interpolated(grid, np.array([0.75, 2.5]), np.array([0.5, 1.0, 4.9]))
     np.testing.assert_allclose(between[:, 0, 0], 0.75 * grid[:, 0, 0] + 0.25 * grid[:, 1, 0])
     np.testing.assert_allclose(between[:, 1, 1], grid[:, 2, :2].mean(axis=1))
     np.testing.assert_allclose(between[:, 1, 2], grid[:, 2, 4])  # Beyond the last place's middle.
-    beside = maps.interpolated(grid, np.array([0.9]), np.array([2.5]))[:, 0, 0]
+    beside = probability_map.interpolated(grid, np.array([0.9]), np.array([2.5]))[:, 0, 0]
     np.testing.assert_allclose(beside, grid[:, 0, 2])  # What is known, in place of glass.
-    assert np.isnan(maps.interpolated(grid, np.array([1.2]), np.array([2.1]))).all()
+    assert np.isnan(probability_map.interpolated(grid, np.array([1.2]), np.array([2.1]))).all()
 
 
 def test_a_region_with_a_hole_that_touches_the_edge():
@@ -74,11 +74,11 @@ def test_regions_are_what_is_at_or_above_the_operating_point():
         score = rng.uniform(size=(8, 10))
         score[rng.uniform(size=score.shape) < 0.15] = np.nan
         shown = made(score, threshold=0.6, size=(311, 390))
-        probabilities, squares = maps.fine(shown)
+        probabilities, squares = probability_map.fine(shown)
         wanted = np.nan_to_num(probabilities[1], nan=-1) >= 0.6
         filled = np.zeros_like(wanted)
         step = 40 / FINER
-        for feature in maps.regions_of(shown)["features"]:
+        for feature in probability_map.regions_of(shown)["features"]:
             rings = [np.array(ring)[:, ::-1] / step - 0.5 for ring in feature["geometry"]["coordinates"]]
             inside = polygon2mask(wanted.shape, rings[0])
             for hole in rings[1:]:
@@ -98,7 +98,7 @@ def test_regions_are_what_is_at_or_above_the_operating_point():
 def test_regions_are_annotations_as_qupath_reads_them():
     score = np.zeros((6, 12))
     score[1:3, 1:3] = score[4:6, 8:11] = 0.9
-    found = maps.regions_of(made(score))
+    found = probability_map.regions_of(made(score))
     assert found["type"] == "FeatureCollection"
     assert len(found["features"]) == 2
     for feature in found["features"]:
@@ -108,8 +108,8 @@ def test_regions_are_annotations_as_qupath_reads_them():
         assert about["objectType"] == "annotation"
         assert about["classification"] == {"name": "malignant", "color": [213, 94, 0]}
         assert all(isinstance(value, float) for value in about["measurements"].values())
-    assert maps.regions_of(made(np.zeros((4, 4))))["features"] == []
-    assert maps.regions_of(made(np.full((4, 4), np.nan)))["features"] == []
+    assert probability_map.regions_of(made(np.zeros((4, 4))))["features"] == []
+    assert probability_map.regions_of(made(np.full((4, 4), np.nan)))["features"] == []
 
 
 def test_without_carcinoma_regions_are_those_of_the_classes():
@@ -117,10 +117,14 @@ def test_without_carcinoma_regions_are_those_of_the_classes():
     score[:, 4:] = 1
     score[:2, :2] = np.nan
     shown = made(score, positive=(), threshold=None)
-    features = maps.regions_of(shown)["features"]
+    features = probability_map.regions_of(shown)["features"]
     assert [each["properties"]["classification"]["name"] for each in features] == ["benign", "malignant"]
     assert sum(each["properties"]["measurements"]["Area px^2"] for each in features) == 40**2 * 44
-    assert [row["name"] for row in maps.areas(shown)] == ["benign", "malignant", "too little tissue, not scored"]
+    assert [row["name"] for row in probability_map.areas(shown)] == [
+        "benign",
+        "malignant",
+        "too little tissue, not scored",
+    ]
 
 
 def test_areas_are_shares_of_the_field():
@@ -128,13 +132,13 @@ def test_areas_are_shares_of_the_field():
     score[:, 4:] = 0.45
     score[:3, 4:] = 0.9
     score[:2, :2] = np.nan
-    rows = maps.areas(made(score, threshold=0.4, size=(220, 320)))
+    rows = probability_map.areas(made(score, threshold=0.4, size=(220, 320)))
     shares = {row["name"]: row["share"] for row in rows}
     assert shares["too little tissue, not scored"] == pytest.approx(4 * 1600 / (220 * 320))
     assert shares["benign"] + shares["malignant"] + shares["too little tissue, not scored"] == pytest.approx(1)
     assert shares["carcinoma score 0.40 and above"] == pytest.approx(0.5, abs=0.03)
     assert rows[0]["mm2"] == pytest.approx(rows[0]["share"] * 220 * 320 * 0.25e-6)
-    assert maps.areas(made(score, mpp=None))[0]["mm2"] is None
+    assert probability_map.areas(made(score, mpp=None))[0]["mm2"] is None
 
 
 def test_a_colour_means_its_probability_and_glass_keeps_the_image():

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from histojax import windows
 from histojax.config import Extraction
+from histojax.heatmap import tile_features
 from histojax.images import padding, slide
 from histojax.images.resampling import Sampling, resampled
 from histojax.ops import stain
@@ -113,11 +113,12 @@ def at_target(field: slide.Field, extraction: Extraction, mpp: float | None) -> 
 def tile(field: slide.Field, scale: float, corner: tuple[int, int], sides: tuple[int, int]) -> np.ndarray:
     """A piece of the field at a scale, reflected beyond its edges: uint8 [*sides, 3], corner px at that scale."""
     (top, height, rows), (left, width, columns) = (
-        windows.source(first, side, size, scale) for first, side, size in zip(corner, sides, field.size, strict=True)
+        tile_features.source(first, side, size, scale)
+        for first, side, size in zip(corner, sides, field.size, strict=True)
     )
-    rgb = np.zeros((*(windows.reach(side, scale) for side in sides), 3), np.uint8)  # Of one shape for all tiles.
+    rgb = np.zeros((*(tile_features.reach(side, scale) for side in sides), 3), np.uint8)  # Of one shape for all tiles.
     rgb[:height, :width] = field.read(top, left, height, width)
-    return np.asarray(windows.scaled(rgb, rows, columns))
+    return np.asarray(tile_features.scaled(rgb, rows, columns))
 
 
 def survey(field: slide.Field, scale: float) -> Survey:
@@ -153,7 +154,7 @@ def tissue_shares(found: Survey, grid: Grid, crop_size: int) -> np.ndarray:
     return weights[0] @ found.tissue @ weights[1].T
 
 
-def stains(found: Survey, grid: Grid, scored: np.ndarray) -> windows.Stains:
+def stains(found: Survey, grid: Grid, scored: np.ndarray) -> tile_features.Stains:
     """The field's stains, from what is scored of it: glass is left out, however much of it there is."""
     rows, columns = (
         np.minimum((np.arange(count) * found.step / found.scale).astype(int) // grid.stride, last - 1)
@@ -161,4 +162,4 @@ def stains(found: Survey, grid: Grid, scored: np.ndarray) -> windows.Stains:
     )
     valid = scored[rows][:, columns].reshape(-1)
     room = 4 ** max(8, math.ceil(math.log(len(valid), 4))) - len(valid)  # Few shapes for many fields.
-    return windows.fit(np.pad(found.sample.reshape(-1, 3), ((0, room), (0, 0))), np.pad(valid, (0, room)))
+    return tile_features.fit(np.pad(found.sample.reshape(-1, 3), ((0, room), (0, 0))), np.pad(valid, (0, room)))

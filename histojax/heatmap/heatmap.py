@@ -17,18 +17,18 @@ from absl import logging
 from PIL import Image
 from scipy import ndimage
 
-from histojax import mosaic, overlay, survey
 from histojax.errors import InputError
 from histojax.evaluation import calibration
 from histojax.extraction import store
 from histojax.extraction.loaded_encoders import Opened
+from histojax.heatmap import overlay, slide_scan, sliding_window
+from histojax.heatmap.probability_map import Map, regions_of
+from histojax.heatmap.slide_scan import Grid
+from histojax.heatmap.tile_features import OFFSETS
 from histojax.images import slide
-from histojax.maps import Map, regions_of
 from histojax.prediction import predict
 from histojax.prediction.bundle import Bundle
-from histojax.survey import Grid
 from histojax.utils import files
-from histojax.windows import OFFSETS
 
 THUMBNAIL = 1200  # Longest side of what the map is laid over, px.
 DONE, PAGE, FAILURES = "grid.json", "overview.html", "failures.csv"
@@ -82,7 +82,7 @@ def settings(bundle: Bundle, field: slide.Field, name: str, wishes: Wishes) -> d
     if not (wishes.stride is None or wishes.stride >= 1) or wishes.augmentations < 1 or not wishes.sigma >= 0:
         raise InputError(f"{wishes}: expected a stride and augmentations of at least 1, and a sigma of at least 0")
     extraction, mpp = bundle.extraction, wishes.mpp or field.mpp
-    seen, factor = survey.at_target(field, extraction, mpp)
+    seen, factor = slide_scan.at_target(field, extraction, mpp)
     smallest = min(view.crop_size / view.scale for view in extraction.views)
     grid = Grid(seen.size, max(1, round(wishes.stride * factor if wishes.stride else smallest / 4)))
     return {
@@ -96,7 +96,7 @@ def settings(bundle: Bundle, field: slide.Field, name: str, wishes: Wishes) -> d
         "first_place_px": [grid.stride / factor / 2] * 2,
         "window_px": smallest / factor,
         "neighbourhood_crops": 1 + OFFSETS[-1] - OFFSETS[0],
-        "least_tissue": mosaic.LEAST_TISSUE,
+        "least_tissue": sliding_window.LEAST_TISSUE,
         "smoothing_places": wishes.sigma,
         "augmentations": min(wishes.augmentations, extraction.augmentations),
         "configurations": list(bundle.configurations),
@@ -112,8 +112,8 @@ def settings(bundle: Bundle, field: slide.Field, name: str, wishes: Wishes) -> d
 def mapped(bundle: Bundle, field: slide.Field, opened: Opened, made_with: dict[str, Any]) -> Map:
     """The map of an open field, by the settings given."""
     name, stride, mpp = made_with["image"], made_with["stride_px"], made_with["mpp"]
-    seen, factor = survey.at_target(field, bundle.extraction, mpp)
-    scores = mosaic.mean_scores(
+    seen, factor = slide_scan.at_target(field, bundle.extraction, mpp)
+    scores = sliding_window.mean_scores(
         seen, name, opened, bundle.configurations, bundle.score, len(bundle.classes),
         Grid(seen.size, round(stride * factor)), made_with["augmentations"],
     )  # fmt: skip

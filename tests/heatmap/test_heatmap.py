@@ -13,18 +13,19 @@ import pytest
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
-from histojax import borders, encoders, heatmap, mosaic, survey, windows
+from histojax import encoders
 from histojax.config import Boosting, Extraction, View
 from histojax.datasets import synthetic
 from histojax.encoders import CAFFE, Encoder, Tap
 from histojax.errors import InputError
 from histojax.extraction import loaded_encoders
 from histojax.extraction.loaded_encoders import Loaded
-from histojax.heatmap import Wishes
+from histojax.heatmap import border_correction, heatmap, slide_scan, sliding_window, tile_features
+from histojax.heatmap.heatmap import Wishes
+from histojax.heatmap.slide_scan import Grid
 from histojax.images import slide
 from histojax.learners import boost
 from histojax.ops import resize, stain
-from histojax.survey import Grid
 from tests import samples
 
 # Two layers with the reach and the strides of a network, but in no time: 13 px to each side at most.
@@ -84,13 +85,13 @@ def descriptors(rgb, extraction, stride, augmentations=1, tiles=TILES):
     with slide.open_field(rgb) as field:
         grid = Grid(field.size, stride)
         arguments = machine, extraction.configurations, score, 2, grid, augmentations, tiles
-        where = np.isfinite(mosaic.mean_scores(field, "a", *arguments)[..., 0])
+        where = np.isfinite(sliding_window.mean_scores(field, "a", *arguments)[..., 0])
     return {name: np.concatenate(found) for name, found in seen.items()}, where
 
 
 def map_of(rgb, extraction, score, stride, tiles=TILES, classes=2, augmentations=1):
     with slide.open_field(rgb) as field:
-        return mosaic.mean_scores(
+        return sliding_window.mean_scores(
             field, "a", opened(extraction), extraction.configurations, score, classes, Grid(field.size, stride),
             augmentations, tiles,
         )  # fmt: skip
@@ -109,7 +110,7 @@ def test_tiles_are_pieces_of_the_field_scaled_whole(scale):
     around = np.pad(whole, ((200, 200), (200, 200), (0, 0)), "symmetric")
     with slide.open_field(rgb) as field:
         for top, left, height, width in ((0, 0, 64, 96), (-24, 17, 64, 96), (40, 30, 64, 96), (170, -90, 64, 96)):
-            found = survey.tile(field, scale, (top, left), (height, width))
+            found = slide_scan.tile(field, scale, (top, left), (height, width))
             wanted = around[200 + top : 200 + top + height, 200 + left : 200 + left + width]
             np.testing.assert_array_equal(found, wanted)
 
@@ -117,11 +118,11 @@ def test_tiles_are_pieces_of_the_field_scaled_whole(scale):
 def test_a_small_field_is_normalised_as_an_image_is():
     rgb = samples.tissue(1, 192, 256)
     with slide.open_field(rgb) as field:
-        found = survey.survey(field, 0.5)
+        found = slide_scan.survey(field, 0.5)
         grid = Grid(field.size, 50)
-        stains = survey.stains(found, grid, np.ones(grid.shape, bool))
+        stains = slide_scan.stains(found, grid, np.ones(grid.shape, bool))
     small = resize.downscale(rgb, 0.5)
-    here = np.asarray(windows.normalized(small, stains)).astype(int)
+    here = np.asarray(tile_features.normalized(small, stains)).astype(int)
     wanted = np.asarray(stain.normalize(small)).astype(int)
     assert found.sample.shape == (96, 128, 3)
     assert abs(here - wanted).max() <= 1
@@ -129,16 +130,16 @@ def test_a_small_field_is_normalised_as_an_image_is():
 
 
 def test_stains_of_a_large_field_come_from_a_sample_and_not_from_glass(monkeypatch):
-    monkeypatch.setattr(survey, "SAMPLE", 4000)
-    monkeypatch.setattr(survey, "TILE", 64)
+    monkeypatch.setattr(slide_scan, "SAMPLE", 4000)
+    monkeypatch.setattr(slide_scan, "TILE", 64)
     tissue = samples.tissue(2, 192, 160)
     with_glass = np.concatenate([tissue, np.full((192, 300, 3), 245, np.uint8)], axis=1)
     fits = []
     for rgb in (tissue, with_glass):
         with slide.open_field(rgb) as field:
-            found, grid = survey.survey(field, 1.0), Grid(field.size, 32)
+            found, grid = slide_scan.survey(field, 1.0), Grid(field.size, 32)
             np.testing.assert_array_equal(found.sample, rgb[:: found.step, :: found.step])
-            fits.append(survey.stains(found, grid, survey.tissue_shares(found, grid, 32) > 0.5))
+            fits.append(slide_scan.stains(found, grid, slide_scan.tissue_shares(found, grid, 32) > 0.5))
     assert found.step > 1
     cosine = np.sum(np.asarray(fits[0].vectors) * np.asarray(fits[1].vectors), axis=0)
     assert (cosine > 0.999).all()
@@ -153,7 +154,9 @@ def test_a_place_is_described_by_nine_windows_of_the_maps_of_the_whole_field():
 
     machine = opened(extraction).loaded["Tiny"]
     reflected = np.pad(stain.normalize(rgb), ((96, 96), (96, 96), (0, 0)), "symmetric")
-    gains = mosaic.crops.gains(mosaic.crops.image_key(0, "a"), 0, extraction.gain_low, extraction.gain_high)
+    gains = sliding_window.crops.gains(
+        sliding_window.crops.image_key(0, "a"), 0, extraction.gain_low, extraction.gain_high
+    )
     maps = jax.jit(machine.encoder.maps)(machine.variables, stain.augment(reflected, gains)[None])
     for place, (row, column) in ((0, (0, 0)), (6, (1, 2)), (11, (2, 3))):
         crops = []
@@ -185,7 +188,7 @@ def test_a_tiled_field_is_the_whole_one_and_a_halo_too_small_is_seen():
 def test_what_is_held_in_several_passes_is_the_same(monkeypatch):
     rgb, extraction = samples.tissue(5, 192, 256), protocol(View(1.0, 80), View(1.0, 100))
     at_once, _ = descriptors(rgb, extraction, 32, 2)
-    monkeypatch.setattr(mosaic, "HELD", 1)
+    monkeypatch.setattr(sliding_window, "HELD", 1)
     calls, _ = descriptors(rgb, extraction, 32, 2)
     for name in at_once:
         first, second = np.split(calls[name], 2)
@@ -244,7 +247,7 @@ def test_what_the_border_of_a_crop_adds_is_added_to_windows():
     as_they_are, _ = descriptors(rgb, protocol(View(1.0, 64)), 32)
     mended, _ = descriptors(rgb, protocol(View(1.0, 64), crop_mode="exact"), 32)
     machine = opened(protocol(View(1.0, 64))).loaded["Tiny"]
-    gains = mosaic.crops.gains(mosaic.crops.image_key(0, "a"), 0, 0.7, 1.3)
+    gains = sliding_window.crops.gains(sliding_window.crops.image_key(0, "a"), 0, 0.7, 1.3)
     seen = stain.augment(stain.normalize(rgb), gains)
     alone = [
         np.rot90(seen[top : top + 64, left : left + 64], turn)
@@ -262,11 +265,11 @@ def test_what_the_border_of_a_crop_adds_is_added_to_windows():
 def test_the_border_is_measured_where_most_is_scored():
     scored = np.zeros((10, 20), bool)
     scored[2:9, 12:16] = True
-    axes = survey.Axis(320, 128, 3), survey.Axis(640, 128, 5)
-    corners, sides = borders.pieces(axes, 64, Grid((320, 640), 32), 1.0, scored, 2)
+    axes = slide_scan.Axis(320, 128, 3), slide_scan.Axis(640, 128, 5)
+    corners, sides = border_correction.pieces(axes, 64, Grid((320, 640), 32), 1.0, scored, 2)
     assert sides == (128, 128)
     assert corners == [(128, 384), (192, 384)]
-    corners, sides = borders.pieces(axes, 200, Grid((320, 640), 32), 1.0, scored, 1)
+    corners, sides = border_correction.pieces(axes, 200, Grid((320, 640), 32), 1.0, scored, 1)
     assert sides == (224, 224)
     assert corners == [(96, 384)]
 
@@ -274,10 +277,10 @@ def test_the_border_is_measured_where_most_is_scored():
 def test_glass_is_not_scored_and_not_looked_at():
     rgb = np.full((192, 640, 3), 245, np.uint8)
     rgb[:, :200] = samples.tissue(8, 192, 200)
-    looked, found = [], windows.cells
+    looked, found = [], tile_features.cells
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(windows, "cells", lambda *a, **b: looked.append(len(a[1])) or found(*a, **b))
+        patch.setattr(tile_features, "cells", lambda *a, **b: looked.append(len(a[1])) or found(*a, **b))
         scores = map_of(rgb, protocol(View(1.0, 40)), darkness, 20)
         nothing = map_of(np.full_like(rgb, 245), protocol(View(1.0, 40)), pytest.fail, 20)
     assert np.isfinite(scores[:, :10]).all()
@@ -301,14 +304,14 @@ def test_a_field_of_another_pixel_size_is_resampled_piece_by_piece():
     rgb, extraction = samples.tissue(10, 120, 150), protocol(View(0.5, 48), target_mpp=1.0)
     with slide.open_field(rgb) as field:
         for mpp in (0.3, 0.8):
-            seen, factor = survey.at_target(field, extraction, mpp)
+            seen, factor = slide_scan.at_target(field, extraction, mpp)
             assert factor == pytest.approx(2 * mpp)
             whole = np.asarray(Image.fromarray(rgb).resize(seen.size[::-1], Image.Resampling.BICUBIC)).astype(int)
             for top, left, height, width in ((0, 0, *seen.size), (7, 11, 40, 30), (3, 0, 20, seen.size[1])):
                 piece = seen.read(top, left, height, width).astype(int)
                 assert abs(piece - whole[top : top + height, left : left + width]).max() <= 1
-        assert survey.at_target(field, extraction, 0.5) == (field, 1.0)
-        assert survey.at_target(field, protocol(View(0.5, 48)), 0.3) == (field, 1.0)
+        assert slide_scan.at_target(field, extraction, 0.5) == (field, 1.0)
+        assert slide_scan.at_target(field, protocol(View(0.5, 48)), 0.3) == (field, 1.0)
 
 
 def planted(seed: int, side: int, quadrant: int | None, back: str = "Normal", lesion: str = "Invasive") -> np.ndarray:
@@ -381,7 +384,7 @@ def test_forty_lesions_by_trees_and_vgg():
     hits = []
     for seed in range(40):
         with slide.open_field(planted(seed, 192, seed % 4)) as field:
-            scores = mosaic.mean_scores(
+            scores = sliding_window.mean_scores(
                 field, str(seed), machine, extraction.configurations,
                 lambda _, found: np.mean([boost.score(each, found).mean(axis=1) for each in forest], axis=0),
                 2, Grid(field.size, 24), 2,
@@ -410,7 +413,7 @@ def test_smoothing_knows_only_places_with_tissue():
 @pytest.fixture
 def models(monkeypatch):
     """What stands for a bundle: places are carcinoma as they are dark. Tiles are small."""
-    monkeypatch.setattr(mosaic.mean_scores, "__defaults__", (TILES,))
+    monkeypatch.setattr(sliding_window.mean_scores, "__defaults__", (TILES,))
     extraction = protocol(View(0.5, 32))
     made = types.SimpleNamespace(
         extraction=extraction, configurations=extraction.configurations, classes=("benign", "malignant"), positive=(1,),
@@ -490,7 +493,7 @@ def test_a_run_writes_maps_lists_failures_and_goes_on(models, tmp_path):
 
 
 def test_every_encoder_has_tiles_on_its_cells():
-    assert set(mosaic.TILES) == set(encoders.ENCODERS)
-    for side, halo in mosaic.TILES.values():
+    assert set(sliding_window.TILES) == set(encoders.ENCODERS)
+    for side, halo in sliding_window.TILES.values():
         assert side % 32 == halo % 32 == 0
         assert side > 4 * halo

@@ -12,8 +12,9 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
 
-from histojax import gallery, maps
-from histojax.maps import Map
+from histojax.heatmap import probability_map
+from histojax.heatmap.probability_map import Map
+from histojax.report import gallery
 from histojax.report.page import TEMPLATES, environment
 
 COLOURS = (np.asarray(matplotlib.colormaps["viridis"].colors) * 255).round().astype(np.uint8)  # Of 0 to 1, [256, 3].
@@ -32,12 +33,12 @@ def pictures(shown: Map) -> dict[str, np.ndarray]:
         (np.arange(small) + 0.5) * side / small / shown.stride
         for small, side in zip((height, width), shown.size, strict=True)
     )
-    here = maps.interpolated(shown.smoothed, rows, columns)
+    here = probability_map.interpolated(shown.smoothed, rows, columns)
     tissue = np.isfinite(here[0])
     found = {}
     scores = {f"{k + 1}-{plain(name)}": (name, here[k]) for k, name in enumerate(shown.classes)}
     if shown.positive:
-        scores["carcinoma"] = f"carcinoma score: {shown.positive_name}", maps.carcinoma(here, shown.positive)
+        scores["carcinoma"] = f"carcinoma score: {shown.positive_name}", probability_map.carcinoma(here, shown.positive)
     for file, (title, values) in scores.items():
         colours = COLOURS[(np.nan_to_num(values) * 255).round().astype(int)]
         picture = Image.fromarray(over(image, colours, tissue))
@@ -46,7 +47,7 @@ def pictures(shown: Map) -> dict[str, np.ndarray]:
         mark = shown.threshold if file == "carcinoma" else None
         found[file] = legend(picture, shown, title, [colour_bar(mark)])
     best = np.argmax(np.nan_to_num(here), axis=0)
-    palette = maps.colours(shown)
+    palette = probability_map.colours(shown)
     found["classes"] = legend(
         Image.fromarray(over(image, np.array(palette, np.uint8)[best], tissue)), shown, "most probable class",
         [chip(name, colour) for name, colour in zip(shown.classes, palette, strict=True)],
@@ -72,7 +73,9 @@ def outline(picture: Image.Image, shown: Map) -> None:
     """Draws the borders of the regions at the operating point, dark on light."""
     across, down = picture.width / shown.size[1], picture.height / shown.size[0]
     pen = ImageDraw.Draw(picture)
-    rings = [ring for feature in maps.regions_of(shown)["features"] for ring in feature["geometry"]["coordinates"]]
+    rings = [
+        ring for feature in probability_map.regions_of(shown)["features"] for ring in feature["geometry"]["coordinates"]
+    ]
     for width, colour in ((4, PAPER), (2, INK)):
         for ring in rings:
             pen.line([(x * across, y * down) for x, y in ring], fill=colour, width=width, joint="curve")
@@ -164,7 +167,7 @@ def page(shown: Map, drawn: dict[str, np.ndarray], untrained: bool, made: dateti
             shown=shown,
             image=gallery.thumbnail(shown.thumbnail, max(shown.thumbnail.shape)),
             pictures={name: gallery.thumbnail(picture, max(picture.shape)) for name, picture in drawn.items()},
-            areas=maps.areas(shown),
+            areas=probability_map.areas(shown),
             untrained=untrained,
             made=made.strftime("%Y-%m-%d %H:%M"),
             style=Markup((TEMPLATES / "style.css").read_text()),

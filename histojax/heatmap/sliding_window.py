@@ -16,16 +16,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from histojax import borders, survey, windows
 from histojax.config import Extraction, View
 from histojax.errors import InputError
 from histojax.extraction.loaded_encoders import Loaded, Opened
+from histojax.heatmap import border_correction, slide_scan, tile_features
+from histojax.heatmap.slide_scan import Axis, Grid, Survey
+from histojax.heatmap.tile_features import OFFSETS
 from histojax.images import padding, slide
 from histojax.ops import crops
-from histojax.survey import Axis, Grid, Survey
 from histojax.utils import prefetch
 from histojax.utils.progress import Progress
-from histojax.windows import OFFSETS
 
 # Side of the square that a network sees at a time, and how much of it on each side is seen and not kept, px at the
 # view's scale. Multiples of 32: so a tile's cells are the whole's. docs/performance.md has the seams that are left.
@@ -60,7 +60,7 @@ class Work:
     @property
     def cell(self) -> int:
         """The side of a cell, px."""
-        return windows.cell_size(self.each.encoder)
+        return tile_features.cell_size(self.each.encoder)
 
     @property
     def cells(self) -> tuple[int, int]:
@@ -115,9 +115,9 @@ def mean_scores(
     key = crops.image_key(extraction.seed, name)
     drawn = jax.vmap(lambda a: crops.gains(key, a, extraction.gain_low, extraction.gain_high))
     gains = np.asarray(drawn(jnp.arange(min(augmentations, extraction.augmentations))))
-    surveys = {scale: survey.survey(field, scale) for scale in padding.scales(extraction.views)}
+    surveys = {scale: slide_scan.survey(field, scale) for scale in padding.scales(extraction.views)}
     smallest = min(extraction.views, key=lambda view: view.crop_size / view.scale)
-    scored = survey.tissue_shares(surveys[smallest.scale], grid, smallest.crop_size) >= LEAST_TISSUE
+    scored = slide_scan.tissue_shares(surveys[smallest.scale], grid, smallest.crop_size) >= LEAST_TISSUE
     total = np.zeros((*grid.shape, classes))
     work = list(to_do(opened, configurations, surveys, grid, scored, tiles)) if scored.any() else []
     trunk_passes = sum(int(part.wanted.sum()) for part in work) * len(gains)
@@ -150,7 +150,7 @@ def to_do(
         views = tuple(view for view in views if opened.extraction.configuration(encoder, view) in configurations)
         if views:
             side, halo = tiles[encoder]
-            axes = tuple(survey.axis(size, side - 2 * halo) for size in found.size)
+            axes = tuple(slide_scan.axis(size, side - 2 * halo) for size in found.size)
             wanted = looked_at(axes, grid, scale, scored, max(view.crop_size for view in views))
             yield Work(found, each, views, halo, axes, wanted)
 
@@ -159,10 +159,10 @@ def looked_at(axes: Sequence[Axis], grid: Grid, scale: float, scored: np.ndarray
     """Which tiles have cells that a scored place looks at: bool [tiles down, tiles across]."""
     touched = []
     for centres, each in zip(grid.centres(scale), axes, strict=True):
-        starts = windows.corners(centres, crop_size, each.size)
+        starts = tile_features.corners(centres, crop_size, each.size)
         begins = np.arange(each.tiles)[:, None] * each.own
         # A square further on each side, since what a window covers of the maps is rounded to cells.
-        first, last = starts[:, 0] - survey.CELL, starts[:, -1] + crop_size + survey.CELL
+        first, last = starts[:, 0] - slide_scan.CELL, starts[:, -1] + crop_size + slide_scan.CELL
         touched.append((first[None] < begins + each.own) & (last[None] > begins))
     return touched[0].astype(int) @ scored @ touched[1].T.astype(int) > 0
 
@@ -172,7 +172,7 @@ def scores_of(
     score: Score, bar: Progress,
 ) -> Iterator[tuple[slice, np.ndarray]]:  # fmt: skip
     """Rows of places as they are ready, and scores of those with tissue there, summed over augmentations."""
-    stains = survey.stains(work.found, grid, scored)
+    stains = slide_scan.stains(work.found, grid, scored)
     added = borders_of(work, field, opened, grid, scored, stains, gains, key)
     bands = [band(view, work, grid, border) for view, border in zip(work.views, added, strict=True)]
     rows = work.axes[0].own // work.cell + max(each.height for each in bands)
@@ -190,7 +190,12 @@ def scores_of(
 
 
 def strips(
-    work: Work, field: slide.Field, mesh: jax.sharding.Mesh, stains: windows.Stains, gains: np.ndarray, bar: Progress
+    work: Work,
+    field: slide.Field,
+    mesh: jax.sharding.Mesh,
+    stains: tile_features.Stains,
+    gains: np.ndarray,
+    bar: Progress,
 ) -> Iterator[np.ndarray]:
     """The field's cells, tile row by tile row: float32 [own / cell, A, w, D], zeros where no tile is wanted."""
     rows, columns = (axis.own // work.cell for axis in work.axes)
@@ -198,7 +203,7 @@ def strips(
 
     def read(place: tuple[int, int]) -> np.ndarray:
         corner = tuple(axis.own * i - work.halo for axis, i in zip(work.axes, place, strict=True))
-        return survey.tile(field, work.found.scale, corner, sides)
+        return slide_scan.tile(field, work.found.scale, corner, sides)
 
     ahead = prefetch.ahead(read, map(tuple, np.argwhere(work.wanted).tolist()), depth=1, threads=1)
     for i in range(len(work.wanted)):
@@ -208,7 +213,7 @@ def strips(
         while batch := list(itertools.islice(passes, mesh.size)):
             filled = [*batch, *batch[-1:] * (mesh.size - len(batch))]  # One for each device.
             tiles, drawn = np.stack([rgb for _, _, rgb in filled]), gains[[a for _, a, _ in filled]]
-            cells = windows.cells(work.each.variables, tiles, stains, drawn, encoder=work.each.encoder, mesh=mesh)
+            cells = tile_features.cells(work.each.variables, tiles, stains, drawn, encoder=work.each.encoder, mesh=mesh)
             for (j, a, _), found in zip(batch, np.asarray(cells), strict=False):
                 kept = found[halo : halo + rows, halo : halo + columns]
                 strip[:, a, j * columns : (j + 1) * columns] = kept
@@ -217,17 +222,17 @@ def strips(
 
 
 def borders_of(
-    work: Work, field: slide.Field, opened: Opened, grid: Grid, scored: np.ndarray, stains: windows.Stains,
+    work: Work, field: slide.Field, opened: Opened, grid: Grid, scored: np.ndarray, stains: tile_features.Stains,
     gains: np.ndarray, key: jax.Array,
 ) -> list[np.ndarray]:  # fmt: skip
     """What the border of a crop adds, by view; nothing for models whose crops were windows themselves."""
     if opened.extraction.crop_mode == "shared":
         return [np.zeros(work.each.encoder.width, np.float32)] * len(work.views)
     mesh, largest = opened.machine.mesh, max(view.crop_size for view in work.views)
-    corners, sides = borders.pieces(work.axes, largest, grid, work.found.scale, scored, mesh.size)
+    corners, sides = border_correction.pieces(work.axes, largest, grid, work.found.scale, scored, mesh.size)
     around = tuple(side + 2 * work.halo for side in sides)
-    tiles = [survey.tile(field, work.found.scale, (y - work.halo, x - work.halo), around) for y, x in corners]
-    return borders.measured(
+    tiles = [slide_scan.tile(field, work.found.scale, (y - work.halo, x - work.halo), around) for y, x in corners]
+    return border_correction.measured(
         work.each.variables, np.stack(tiles), stains, np.resize(gains, (mesh.size, 2)), key, work.views,
         encoder=work.each.encoder, mesh=mesh, halo=work.halo,
     )  # fmt: skip
@@ -235,9 +240,9 @@ def borders_of(
 
 def band(view: View, work: Work, grid: Grid, border: np.ndarray) -> Band:
     """The band of a view."""
-    taps = windows.lengths(work.each.encoder, work.each.variables, view.crop_size)
+    taps = tile_features.lengths(work.each.encoder, work.each.variables, view.crop_size)
     tops, lefts = (
-        windows.corners(centres, view.crop_size, axis.size) / work.cell
+        tile_features.corners(centres, view.crop_size, axis.size) / work.cell
         for centres, axis in zip(grid.centres(view.scale), work.axes, strict=True)
     )
     total = work.cells[0]
@@ -278,4 +283,4 @@ def row_of_places(held: np.ndarray, first: int, each: Band, row: int, p: float) 
     begin = each.firsts[row] - first
     tops = each.tops[row] - each.firsts[row].astype(np.float32)
     rows = held[begin : begin + each.height]
-    return np.asarray(windows.places(rows, each.border, tops, each.lefts, taps=each.taps, p=p))
+    return np.asarray(tile_features.places(rows, each.border, tops, each.lefts, taps=each.taps, p=p))

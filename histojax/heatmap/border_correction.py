@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from histojax import windows
 from histojax.config import View
 from histojax.encoders import Encoder, Variables
 from histojax.extraction import programs
+from histojax.heatmap import tile_features
+from histojax.heatmap.slide_scan import CELL, Axis, Grid
+from histojax.heatmap.tile_features import Stains
 from histojax.ops import crops, pooling, stain
-from histojax.survey import CELL, Axis, Grid
-from histojax.windows import Stains
 
 CROPS = 16  # Crops that the border is measured on, at least.
 
@@ -58,7 +58,7 @@ def measured(
       key: of the image; crops are drawn from it.
       views: whose crops fit into the tiles.
     """
-    cells = windows.cells(variables, tiles, stains, gains, encoder=encoder, mesh=mesh)
+    cells = tile_features.cells(variables, tiles, stains, gains, encoder=encoder, mesh=mesh)
     count, size = -(-CROPS // len(tiles)), np.array(tiles.shape[1:3]) - 2 * halo
     found = []
     for view in views:
@@ -66,9 +66,9 @@ def measured(
             variables, tiles, stains, gains, key, size, encoder=encoder, mesh=mesh, halo=halo, crop_size=view.crop_size,
             count=count,
         )  # fmt: skip
-        side, taps = windows.cell_size(encoder), windows.lengths(encoder, variables, view.crop_size)
+        side, taps = tile_features.cell_size(encoder), tile_features.lengths(encoder, variables, view.crop_size)
         seen = [jax.vmap(functools.partial(pooling.window_averages, lengths=(length, length)))(part, corners / side)
-                for part, (_, length) in zip(windows.by_tap(cells, taps), taps, strict=True)]  # fmt: skip
+                for part, (_, length) in zip(tile_features.by_tap(cells, taps), taps, strict=True)]  # fmt: skip
         found.append(np.asarray(jnp.mean(own - jnp.concatenate(seen, axis=-1), axis=(0, 1))))
     return found
 
@@ -81,7 +81,7 @@ def alone(
     """Crops of tiles by themselves, turned at random: float32 [B, count, D]; and their corners, int32 [B, count, 2]."""
 
     def on_one_device(variables, tiles, stains, gains, numbers, key, size):
-        density = stain.density(windows.normalized(tiles[0], stains))
+        density = stain.density(tile_features.normalized(tiles[0], stains))
         planes = stain.augment_density(density, gains[0])
 
         def crop(number: jax.Array) -> tuple[jax.Array, jax.Array]:
