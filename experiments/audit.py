@@ -37,9 +37,20 @@ SHOWN = 200  # Most pairs in duplicates.html.
 LISTED = 10  # Most pairs in the printed text.
 
 COLUMNS = (
-    "first", "second", "first_fold", "second_fold", "first_class", "second_class", "leaks", "label_conflict",
-    "same_file", "distance", "correlation", "second_mirrored", "second_quarter_turns",
-)  # fmt: skip
+    "first",
+    "second",
+    "first_fold",
+    "second_fold",
+    "first_class",
+    "second_class",
+    "leaks",
+    "label_conflict",
+    "same_file",
+    "distance",
+    "correlation",
+    "second_mirrored",
+    "second_quarter_turns",
+)
 STYLE = (
     "body{font:15px sans-serif;margin:2em;max-width:60em}figure{margin:0 0 1.5em;page-break-inside:avoid}"
     "img{margin-right:.5em;vertical-align:top}.bad{color:#a00;font-weight:bold}"
@@ -50,7 +61,9 @@ flags.define_path("split", "A split to audit: CSV image,label,fold[,group].", re
 flags.define_path("models", "Folder of models, whose split is audited.", required=False)
 flags.define_folds()
 flags.define_fold_count()
-flags.define_path("out", "Folder to write to; without it everything is printed alone.", required=False)
+flags.define_path(
+    "out", "Folder to write to; without it everything is printed alone.", required=False
+)
 
 
 def main() -> None:
@@ -77,14 +90,20 @@ def chosen(dataset: Dataset) -> Folds:
     if models is not None:
         place = models / ensembles.FOLDS
     if place is not None and (maker or flags.FLAGS.paper_folds):
-        raise InputError("--fold_maker and --paper_folds make a split, --split and --models name one: pass either")
+        raise InputError(
+            "--fold_maker and --paper_folds make a split, --split and --models name one: pass either"
+        )
     if place is not None:
         return folds.fitted(folds.load(place, dataset.classes), dataset, place)
     made = flags.paper_split(dataset)
-    return made or folds.make(dataset, flags.FLAGS.folds, flags.FLAGS.fold_seed, maker, flags.FLAGS.unknown_groups)
+    return made or folds.make(
+        dataset, flags.FLAGS.folds, flags.FLAGS.fold_seed, maker, flags.FLAGS.unknown_groups
+    )
 
 
-def write(out: Path, audited: leakage.Audit, found: tuple[Found, ...], split: Folds, dataset: Dataset) -> None:
+def write(
+    out: Path, audited: leakage.Audit, found: tuple[Found, ...], split: Folds, dataset: Dataset
+) -> None:
     """Writes the four files."""
     numbers = leakage.numbers(audited) | {"duplicates": near_duplicates.numbers(found)}
     files.write_json(out / "audit.json", numbers)
@@ -116,7 +135,11 @@ def page(found: tuple[Found, ...], split: Folds, dataset: Dataset) -> str:
         for each in found[:SHOWN]
     ]
     told = "".join(f"<p>{html.escape(line)}</p>" for line in near_duplicates.lines(found, split, 0))
-    more = f"<p>The {len(shown)} surest of {len(found)} pairs; duplicates.csv has all.</p>" if found[SHOWN:] else ""
+    more = (
+        f"<p>The {len(shown)} surest of {len(found)} pairs; duplicates.csv has all.</p>"
+        if found[SHOWN:]
+        else ""
+    )
     body = f"<h1>Near-duplicate images</h1>{told}{more}{''.join(shown)}"
     head = f'<meta charset="utf-8"><title>Near-duplicate images</title><style>{STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'

@@ -37,8 +37,12 @@ absl_flags.DEFINE_integer("channels", 2048, "Channels of a descriptor.", lower_b
 absl_flags.DEFINE_integer("seeds", 2, "Models of each of the two folds.", lower_bound=1)
 absl_flags.DEFINE_integer("rounds", 5, "Boosting rounds, of 70.", lower_bound=2)
 absl_flags.DEFINE_integer("turns", 1, "Times each arm is run.", lower_bound=1)
-absl_flags.DEFINE_integer("workers", boost.default_workers(), "Processes of the arms with all workers.", lower_bound=1)
-flags.define_path("scratch", "Folder for descriptors and models while it runs; by default the system's.", False)
+absl_flags.DEFINE_integer(
+    "workers", boost.default_workers(), "Processes of the arms with all workers.", lower_bound=1
+)
+flags.define_path(
+    "scratch", "Folder for descriptors and models while it runs; by default the system's.", False
+)
 FLAGS = absl_flags.FLAGS
 
 CONFIGURATION = "ResNet-0.5-400"
@@ -67,7 +71,9 @@ def plain_loop(root: Path, models: Path, split: Folds, boosting: Boosting, worke
         for fold in range(SAMPLED):
             held_out = split.folds == fold
             rows = x[~held_out].reshape(-1, x.shape[-1])
-            chosen = boost.parameters(boosting, len(split.classes), seed, fold) | {"histogram_pool_size": -1}
+            chosen = boost.parameters(boosting, len(split.classes), seed, fold) | {
+                "histogram_pool_size": -1
+            }
             data = lgb.Dataset(rows, np.repeat(split.labels[~held_out], x.shape[1]))
             booster = lgb.train(chosen, data, num_boost_round=boosting.rounds)
             path = ensembles.model_path(models, CONFIGURATION, seed, fold)
@@ -79,7 +85,9 @@ def ours(root: Path, models: Path, split: Folds, boosting: Boosting, workers: in
     folds.save(split, models / ensembles.FOLDS)
     for seed in range(boosting.seeds):
         for fold in range(SAMPLED, split.count):
-            ensembles.save(ensembles.model_path(models, CONFIGURATION, seed, fold), "", np.zeros((1, 1, 1)))
+            ensembles.save(
+                ensembles.model_path(models, CONFIGURATION, seed, fold), "", np.zeros((1, 1, 1))
+            )
     ensembles.claim(models, split, "trees", vars(boosting), boosting.seeds)
     boost.train(root, models, split, [CONFIGURATION], boosting, workers)
 
@@ -110,7 +118,9 @@ def report(sender: Connection, train: Callable[..., None], *arguments: object) -
 def time_arm(arm: Arm, root: Path, split: Folds, rounds: int) -> np.ndarray:
     """Seconds and processor seconds a model, and GiB of the largest process, of one run with so many rounds."""
     kind, workers = arm
-    boosting = Boosting(seeds=FLAGS.seeds, rounds=rounds, boost="fast" if kind == "fast" else "paper")
+    boosting = Boosting(
+        seeds=FLAGS.seeds, rounds=rounds, boost="fast" if kind == "fast" else "paper"
+    )
     with tempfile.TemporaryDirectory(dir=FLAGS.scratch) as models:
         train = plain_loop if kind == "plain" else ours
         took = measured(train, root, Path(models), split, boosting, workers)
@@ -124,17 +134,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=FLAGS.scratch) as folder:
         root = Path(folder)
         split = make_descriptors(root, (FLAGS.images, FLAGS.augmentations, FLAGS.channels))
-        runs = [[[time_arm(arm, root, split, n) for n in (1, rounds)] for arm in arms] for _ in range(FLAGS.turns)]
+        runs = [
+            [[time_arm(arm, root, split, n) for n in (1, rounds)] for arm in arms]
+            for _ in range(FLAGS.turns)
+        ]
     once, often = np.median(runs, axis=0).transpose(1, 0, 2)  # Each [arms, 3].
     projected = once + (often - once) / (rounds - 1) * (full - 1)
     peaks = np.max(runs, axis=(0, 2))[:, 2]
     rows = FLAGS.images * FLAGS.augmentations * 9 // 10
-    print(f"{rows} x {FLAGS.channels} rows, {SAMPLED * FLAGS.seeds} models an arm, {rounds} rounds scaled to {full}")
-    print("trees   workers  s/model  processor s/model  x plain  300 models  600 models  largest process, GiB")
+    print(
+        f"{rows} x {FLAGS.channels} rows, {SAMPLED * FLAGS.seeds} models an arm, {rounds} rounds scaled to {full}"
+    )
+    print(
+        "trees   workers  s/model  processor s/model  x plain  300 models  600 models  largest process, GiB"
+    )
     for (kind, workers), (seconds, processor, _), peak in zip(arms, projected, peaks, strict=True):
         times = "".join(f"{duration(count * seconds):>12s}" for count in (300, 600))
         ratio = projected[0, 0] / seconds
-        print(f"{kind:8s}{workers:7d}{seconds:9.1f}{processor:19.1f}{ratio:9.2f}{times}{peak:22.2f}")
+        print(
+            f"{kind:8s}{workers:7d}{seconds:9.1f}{processor:19.1f}{ratio:9.2f}{times}{peak:22.2f}"
+        )
 
 
 if __name__ == "__main__":

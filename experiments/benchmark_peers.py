@@ -52,7 +52,11 @@ PEERS = {
     "torchvision": ("experiments.peers.torch_models", "torchvision"),
     "ours": (),
 }
-TOLERANCES = {"float32": 1e-4, "tf32": 2e-2, "bfloat16": 5e-2}  # Relative, of our descriptors in float32.
+TOLERANCES = {
+    "float32": 1e-4,
+    "tf32": 2e-2,
+    "bfloat16": 5e-2,
+}  # Relative, of our descriptors in float32.
 AUGMENTATIONS, LEAST_AGREEMENT = 50, 0.999
 Calls = dict[str, Callable[[], Any]]
 
@@ -61,12 +65,20 @@ absl_flags.DEFINE_integer("crop_size", 400, "Side of a crop, px.", lower_bound=7
 absl_flags.DEFINE_integer("crops", 4, "Crops a batch.", lower_bound=1)
 absl_flags.DEFINE_integer("rounds", 5, "Timed calls of each peer.", lower_bound=1)
 absl_flags.DEFINE_list(
-    "peers", None, f"Of {', '.join(PEERS)}; by default keras, torch, ours, on a GPU torch-compile too."
+    "peers",
+    None,
+    f"Of {', '.join(PEERS)}; by default keras, torch, ours, on a GPU torch-compile too.",
 )
-absl_flags.DEFINE_bool("torchvision", False, "Time torchvision's networks too, which are not quite the same.")
-absl_flags.DEFINE_list("precisions", None, f"Of {', '.join(TOLERANCES)}; by default float32, on a GPU bfloat16 too.")
+absl_flags.DEFINE_bool(
+    "torchvision", False, "Time torchvision's networks too, which are not quite the same."
+)
+absl_flags.DEFINE_list(
+    "precisions", None, f"Of {', '.join(TOLERANCES)}; by default float32, on a GPU bfloat16 too."
+)
 absl_flags.DEFINE_bool("preprocess", True, "Time stain normalisation and augmentation too.")
-flags.define_path("image", "Image for that; by default synthetic tissue, 1024 x 768 px.", required=False)
+flags.define_path(
+    "image", "Image for that; by default synthetic tissue, 1024 x 768 px.", required=False
+)
 flags.define_path("out", "JSON file for the figures.", required=False)
 FLAGS = flags.FLAGS
 
@@ -96,7 +108,9 @@ def machine() -> dict[str, Any]:
 def chosen(name: str, values: list[str], known: list[str]) -> list[str]:
     """The values of a list flag, checked, each once."""
     if unknown := [value for value in values if value not in known]:
-        raise InputError(f"--{name}: no {', '.join(map(repr, unknown))}; there are {', '.join(known)}")
+        raise InputError(
+            f"--{name}: no {', '.join(map(repr, unknown))}; there are {', '.join(known)}"
+        )
     if not values:
         raise InputError(f"--{name} names nothing; there are {', '.join(known)}")
     return list(dict.fromkeys(values))
@@ -108,17 +122,25 @@ def able(peers: list[str], gpu: bool) -> list[str]:
     for peer in peers:
         try:
             modules = [importlib.import_module(name) for name in PEERS[peer]]
-        except (ImportError, OSError, RuntimeError) as error:  # Also what a build for another release throws up.
+        except (
+            ImportError,
+            OSError,
+            RuntimeError,
+        ) as error:  # Also what a build for another release throws up.
             print(f"{peer} is left out: {error} (see requirements-bench.txt)")
             continue
-        if gpu and any(module.__name__.endswith("torch_models") and not module.sees_gpu() for module in modules):
+        if gpu and any(
+            module.__name__.endswith("torch_models") and not module.sees_gpu() for module in modules
+        ):
             print(f"{peer} is left out: JAX has a GPU here, but this build of PyTorch sees none")
             continue
         found.append(peer)
     return found
 
 
-def ours(name: str, variables: encoders.Variables, precision: str, crops: np.ndarray) -> Callable[[], np.ndarray]:
+def ours(
+    name: str, variables: encoders.Variables, precision: str, crops: np.ndarray
+) -> Callable[[], np.ndarray]:
     """The encoder as extraction runs it: in one program, as many crops at a time as suit the device."""
     encoder = encoders.get(name)
     fast, folded = encoder.folded(precision), encoder.fold(variables, precision)
@@ -134,7 +156,13 @@ def ours(name: str, variables: encoders.Variables, precision: str, crops: np.nda
     mesh = programs.mesh_of(jax.local_devices()[:count])
     spread = PartitionSpec(programs.AXIS)
     describe = jax.jit(
-        jax.shard_map(on_one_device, mesh=mesh, in_specs=(PartitionSpec(), spread), out_specs=spread, check_vma=False)
+        jax.shard_map(
+            on_one_device,
+            mesh=mesh,
+            in_specs=(PartitionSpec(), spread),
+            out_specs=spread,
+            check_vma=False,
+        )
     )
     folded = jax.device_put(folded, programs.replicated(mesh))
     batch = jax.device_put(crops, NamedSharding(mesh, spread))
@@ -142,7 +170,12 @@ def ours(name: str, variables: encoders.Variables, precision: str, crops: np.nda
 
 
 def descriptor(
-    peer: str, name: str, variables: encoders.Variables, precision: str, crops: np.ndarray, gpu: bool
+    peer: str,
+    name: str,
+    variables: encoders.Variables,
+    precision: str,
+    crops: np.ndarray,
+    gpu: bool,
 ) -> Callable[[], np.ndarray]:
     """What a peer runs; its packages are imported for it alone."""
     if peer == "ours":
@@ -152,7 +185,9 @@ def descriptor(
         return module.descriptor(name, variables, precision, crops)
     if peer == "torchvision":
         return module.torchvision_descriptor(name, precision, crops, gpu)
-    return module.descriptor(name, variables, precision, crops, gpu, compiled=peer == "torch-compile")
+    return module.descriptor(
+        name, variables, precision, crops, gpu, compiled=peer == "torch-compile"
+    )
 
 
 def assert_agree(peer: str, found: np.ndarray, expected: np.ndarray, precision: str) -> float:
@@ -186,7 +221,9 @@ def rows(times: dict[str, list[float]], work: int) -> list[dict[str, str | float
             "median_ms": round(medians[peer], 3),
             "min_ms": round(min(values), 3),
             "per_second": round(1e3 * work / medians[peer], 3),
-            "ours_is_times_as_fast": round(medians[peer] / medians["ours"], 3) if "ours" in medians else None,
+            "ours_is_times_as_fast": round(medians[peer] / medians["ours"], 3)
+            if "ours" in medians
+            else None,
         }
         for peer, values in times.items()
     ]
@@ -194,7 +231,11 @@ def rows(times: dict[str, list[float]], work: int) -> list[dict[str, str | float
 
 def show(row: dict[str, str | float | None], head: str, unit: str) -> None:
     ratio = row["ours_is_times_as_fast"]
-    verdict = "" if ratio is None or row["peer"] == "ours" else f"ours is {ratio:.2f} x as fast as {row['peer']}"
+    verdict = (
+        ""
+        if ratio is None or row["peer"] == "ours"
+        else f"ours is {ratio:.2f} x as fast as {row['peer']}"
+    )
     print(
         f"{head}  {row['peer']:<14}{row['median_ms']:>10.1f}{row['min_ms']:>10.1f}{row['per_second']:>10.2f} {unit}  "
         f"{verdict}".rstrip(),
@@ -229,7 +270,8 @@ def time_encoder(
     for row in table:
         show(row, f"{name:<10}{precision:<9}", "crops/s")
     return [
-        {"encoder": name, "precision": precision, **row, "difference": differences.get(row["peer"])} for row in table
+        {"encoder": name, "precision": precision, **row, "difference": differences.get(row["peer"])}
+        for row in table
     ]
 
 
@@ -251,10 +293,17 @@ def time_preprocessing(image: np.ndarray) -> list[dict[str, str | float | None]]
     # Step by step: of a normalised image one grey level off, augmentation makes two.
     normalized, quality = stain.normalize_with_quality(on_device)
     if quality.status:
-        raise InputError(f"--image has no two stains ({stain.STATUS[int(quality.status)]}): name one of stained tissue")
+        raise InputError(
+            f"--image has no two stains ({stain.STATUS[int(quality.status)]}): name one of stained tissue"
+        )
     shares = [share_within_one_level(np.asarray(normalized), preprocessing_numpy.normalize(image))]
-    pairs = zip(our_augmentations(normalized), their_augmentations(np.asarray(normalized)), strict=True)
-    shares += [share_within_one_level(np.moveaxis(np.asarray(ours), 0, -1), theirs) for ours, theirs in pairs]
+    pairs = zip(
+        our_augmentations(normalized), their_augmentations(np.asarray(normalized)), strict=True
+    )
+    shares += [
+        share_within_one_level(np.moveaxis(np.asarray(ours), 0, -1), theirs)
+        for ours, theirs in pairs
+    ]
     if min(shares) < LEAST_AGREEMENT:
         raise InputError(
             f"NumPy's pre-processing and ours agree within a grey level in {min(shares):.2%} of pixels, at least "
@@ -266,7 +315,9 @@ def time_preprocessing(image: np.ndarray) -> list[dict[str, str | float | None]]
     }
     table = rows(take_turns(calls, FLAGS.rounds), 1)
     height, width = image.shape[:2]
-    print(f"stain normalisation once and {AUGMENTATIONS} augmentations of {width} x {height} px; NumPy has one thread")
+    print(
+        f"stain normalisation once and {AUGMENTATIONS} augmentations of {width} x {height} px; NumPy has one thread"
+    )
     for row in table:
         show(row, f"{'stain':<19}", "images/s")
     return [{**row, "agreement": min(shares)} for row in table]
@@ -301,11 +352,17 @@ def main() -> None:
     found = machine()
     print(f"{found['cpu']}, {found['cores']} cores, JAX on {found['device']}; {found['versions']}")
     if (found["load"] or 0) > 0.5:
-        print(f"load {found['load']} a minute ago: if other work runs on, it slows the peers unequally")
+        print(
+            f"load {found['load']} a minute ago: if other work runs on, it slows the peers unequally"
+        )
     peers = able(peers, gpu)
     if "torchvision" in peers:
-        print("torchvision's networks have other strides and paddings: take its figures for speed alone")
-    print(f"{FLAGS.crops} crops of {FLAGS.crop_size} px a batch, {FLAGS.rounds} rounds; ms a batch: median, minimum")
+        print(
+            "torchvision's networks have other strides and paddings: take its figures for speed alone"
+        )
+    print(
+        f"{FLAGS.crops} crops of {FLAGS.crop_size} px a batch, {FLAGS.rounds} rounds; ms a batch: median, minimum"
+    )
     crops = random_crops(FLAGS.crops, FLAGS.crop_size)
     result = {
         "machine": found,
@@ -313,7 +370,10 @@ def main() -> None:
         "crop_size": FLAGS.crop_size,
         "rounds": FLAGS.rounds,
         "encoders": [
-            row for name in names for each in precisions for row in time_encoder(name, each, peers, crops, gpu)
+            row
+            for name in names
+            for each in precisions
+            for row in time_encoder(name, each, peers, crops, gpu)
         ],
         "preprocessing": time_preprocessing(image) if FLAGS.preprocess else [],
     }

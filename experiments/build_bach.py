@@ -17,12 +17,18 @@ Time: about 0.3 s a photo.
 from experiments import flags
 
 flags.define_path("manual_dir", "Folder of the zips, or of the folders in them.")
-flags.define_path("data_dir", "Folder of TFDS's data sets ($TFDS_DATA_DIR or ~/tensorflow_datasets).", required=False)
+flags.define_path(
+    "data_dir",
+    "Folder of TFDS's data sets ($TFDS_DATA_DIR or ~/tensorflow_datasets).",
+    required=False,
+)
 flags.define_size(2048, 1536)
 
 
 def main() -> None:
-    from histojax.datasets.bach import bach_dataset_builder  # Here alone: TFDS takes a while to import, and --help not.
+    from histojax.datasets.bach import (
+        bach_dataset_builder,  # Here alone: TFDS takes a while to import, and --help not.
+    )
 
     size = (flags.FLAGS.width, flags.FLAGS.height)
     print(bach_dataset_builder.build(flags.path("manual_dir"), flags.path("data_dir"), *size))

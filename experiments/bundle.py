@@ -13,12 +13,18 @@ from experiments import flags
 from histojax.prediction import bundle, model_card
 from histojax.utils import files
 
-flags.define_path("models", "Folder of models, as experiments.train or experiments.probe writes it.")
-flags.define_path("descriptors", "Folder of the training images' descriptors, which new images are compared with.")
+flags.define_path(
+    "models", "Folder of models, as experiments.train or experiments.probe writes it."
+)
+flags.define_path(
+    "descriptors", "Folder of the training images' descriptors, which new images are compared with."
+)
 flags.define_path("out", "File to write.")
 flags.define_positive()
 flags.define_sensitivity()
-flags.define_text("data_licence", "Source and licence of the training images, in a line, for the model card.")
+flags.define_text(
+    "data_licence", "Source and licence of the training images, in a line, for the model card."
+)
 flags.define_bool("checksums_only", "Leave the encoders' weights out, and keep their checksums.")
 flags.define_weights()
 
@@ -27,13 +33,19 @@ def main() -> None:
     models, out = flags.path("models"), flags.path("out")
     about = {"data_licence": flags.FLAGS.data_licence}
     made = bundle.of_models(
-        models, flags.FLAGS.positive_classes, flags.FLAGS.sensitivity, flags.path("descriptors"), about
+        models,
+        flags.FLAGS.positive_classes,
+        flags.FLAGS.sensitivity,
+        flags.path("descriptors"),
+        about,
     )
     weights = {} if flags.FLAGS.checksums_only else encoders(made)
     card = model_card.card(made, weights)
     seal = bundle.write(out, made, models, card, weights)
     files.write_text(out.with_suffix(".md"), card)
-    print(f"{out}: {out.stat().st_size / 2**20:.1f} MiB, SHA-256 seal {seal}; model card: {out.with_suffix('.md')}")
+    print(
+        f"{out}: {out.stat().st_size / 2**20:.1f} MiB, SHA-256 seal {seal}; model card: {out.with_suffix('.md')}"
+    )
 
 
 def encoders(made: bundle.Bundle) -> dict[str, bundle.Flat]:

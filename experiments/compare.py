@@ -21,7 +21,9 @@ from histojax.learners import ensembles
 from histojax.report import compared
 from histojax.utils.files import as_path, require_writable
 
-flags.define_list("runs", "NAME=PATH of each run, the first to compare the others with.", required=True)
+flags.define_list(
+    "runs", "NAME=PATH of each run, the first to compare the others with.", required=True
+)
 flags.define_path("out", "Folder to write to.")
 flags.define_bool("blend", "Adds the mean of all runs' scores as a run of its own.")
 flags.define_list("classes", "Class names in order, for tables that do not name them.")
@@ -39,7 +41,8 @@ def main() -> None:
             raise InputError("--blend adds a run of the name blend: call yours otherwise")
         runs["blend"] = comparison.blend(list(runs.values()))
     seconds = {
-        name: ensembles.seconds(ensembles.load(place)) if place.is_dir() else None for name, place in places.items()
+        name: ensembles.seconds(ensembles.load(place)) if place.is_dir() else None
+        for name, place in places.items()
     }
     print(compared.write(flags.path("out"), runs, seconds, judged), end="")
 
@@ -47,10 +50,16 @@ def main() -> None:
 def named(runs: list[str]) -> dict[str, Path]:
     """The places by name, in order."""
     pairs = [run.partition("=") for run in runs]
-    if wrong := [run for run, (name, _, place) in zip(runs, pairs, strict=True) if not name or not place]:
-        raise InputError(f"--runs has {wrong[0]!r}, expected NAME=PATH, such as trees=runs/mine/models")
+    if wrong := [
+        run for run, (name, _, place) in zip(runs, pairs, strict=True) if not name or not place
+    ]:
+        raise InputError(
+            f"--runs has {wrong[0]!r}, expected NAME=PATH, such as trees=runs/mine/models"
+        )
     if len(pairs) < 2 or len({name for name, _, _ in pairs}) < len(pairs):
-        raise InputError(f"--runs names {', '.join(name for name, _, _ in pairs)}; expected at least two, none twice")
+        raise InputError(
+            f"--runs names {', '.join(name for name, _, _ in pairs)}; expected at least two, none twice"
+        )
     return {name: as_path(place) for name, _, place in pairs}
 
 

@@ -52,19 +52,28 @@ def main() -> None:
     positive = metrics.positive_classes(dataset.classes, flags.FLAGS.positive_classes)
     require_writable(out)
     # Before the long work, for it may be refused.
-    split = folds.load_or_make(out / "exact" / "models" / ensembles.FOLDS, dataset, boosting.folds, boosting.fold_seed)
+    split = folds.load_or_make(
+        out / "exact" / "models" / ensembles.FOLDS, dataset, boosting.folds, boosting.fold_seed
+    )
     folds.save(split, out / "shared" / "models" / ensembles.FOLDS)
     how = flags.computing() | {"mpp": flags.FLAGS.mpp}
     for mode, own in zip(modes, ({}, {"crops_per_step": None, "pooling": "xla"}), strict=True):
         describe(dataset.paths, mode, out / mode.crop_mode / "descriptors", how | own)
-    judged = [cases(out / mode.crop_mode, split, mode, boosting, dataset.groups, positive) for mode in modes]
+    judged = [
+        cases(out / mode.crop_mode, split, mode, boosting, dataset.groups, positive)
+        for mode in modes
+    ]
 
-    made_with = [store.read_manifest(out / "exact" / "descriptors", name) for name in modes[0].configurations]
+    made_with = [
+        store.read_manifest(out / "exact" / "descriptors", name) for name in modes[0].configurations
+    ]
     images, classes, groups = len(split.names), split.classes, dataset.groups
     comparison = crop_modes.Comparison(
         data=f"{images} images of {len(classes)} classes ({', '.join(classes)}), {split.count} folds",
         weights=provenance.weights(made_with),
-        resampled=f"{len(set(groups))} whole groups" if groups else f"{images} images (no groups are known)",
+        resampled=f"{len(set(groups))} whole groups"
+        if groups
+        else f"{images} images (no groups are known)",
         positive=tuple(classes[i] for i in positive),
         agreements=agreements(out, split.names, *modes),
         effects=crop_modes.effects(*judged),
@@ -72,14 +81,29 @@ def main() -> None:
     print(crop_modes.write(out, comparison), end="")
 
 
-def describe(paths: Sequence[Path], extraction: Extraction, root: Path, how: dict[str, Any]) -> None:
+def describe(
+    paths: Sequence[Path], extraction: Extraction, root: Path, how: dict[str, Any]
+) -> None:
     """Describes the images in one mode and prints its pace."""
-    from histojax.extraction import extract  # Here alone: the processes that train import this file, and need no jax.
+    from histojax.extraction import (
+        extract,  # Here alone: the processes that train import this file, and need no jax.
+    )
 
     outcome = extract.run(paths, extraction, root, **how)
-    crops = outcome.described * extraction.augmentations * extraction.crops * len(extraction.configurations)
-    pace = f", {crops} crops in {outcome.seconds:.1f} s, {crops / outcome.seconds:.3g} crops/s" if crops else ""
-    print(f"{extraction.crop_mode}: {outcome.described} images described, {outcome.done_before} were before{pace}")
+    crops = (
+        outcome.described
+        * extraction.augmentations
+        * extraction.crops
+        * len(extraction.configurations)
+    )
+    pace = (
+        f", {crops} crops in {outcome.seconds:.1f} s, {crops / outcome.seconds:.3g} crops/s"
+        if crops
+        else ""
+    )
+    print(
+        f"{extraction.crop_mode}: {outcome.described} images described, {outcome.done_before} were before{pace}"
+    )
 
 
 def cases(
@@ -92,13 +116,17 @@ def cases(
 ) -> Cases:
     """Trains what is missing of one mode's ensemble; its blended out-of-fold scores."""
     names = extraction.configurations
-    boost.train(root / "descriptors", root / "models", split, names, boosting, boost.default_workers())
+    boost.train(
+        root / "descriptors", root / "models", split, names, boosting, boost.default_workers()
+    )
     ensemble = ensembles.load(root / "models")
     blended = metrics.blend([ensembles.out_of_fold(ensemble, name) for name in names])
     return evaluate.cases_of(dataclasses.replace(split, groups=groups).judged(), blended, positive)
 
 
-def agreements(out: Path, names: Sequence[str], exact: Extraction, shared: Extraction) -> list[crop_modes.Agreement]:
+def agreements(
+    out: Path, names: Sequence[str], exact: Extraction, shared: Extraction
+) -> list[crop_modes.Agreement]:
     """Of every configuration, tap by tap."""
     from histojax import encoders
 
@@ -107,7 +135,9 @@ def agreements(out: Path, names: Sequence[str], exact: Extraction, shared: Extra
         taps = {tap.layer: tap.channels for tap in encoders.get(name, exact.resnet_variant).outputs}
         for view in exact.views:
             pair = [
-                store.read(out / mode.crop_mode / "descriptors", mode.configuration(name, view), names)
+                store.read(
+                    out / mode.crop_mode / "descriptors", mode.configuration(name, view), names
+                )
                 for mode in (exact, shared)
             ]
             found += crop_modes.agreement(exact.configuration(name, view), *pair, taps)

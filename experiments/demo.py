@@ -27,21 +27,31 @@ def main() -> None:
     out, protocol = flags.path("out"), PRESETS["demo"]
     descriptors, models = out / "descriptors", out / "models"
     devices.split_cpu()
-    print(f"demo: synthetic tissue, UNTRAINED encoders (random weights), {protocol.models} models; all below {out}")
+    print(
+        f"demo: synthetic tissue, UNTRAINED encoders (random weights), {protocol.models} models; all below {out}"
+    )
     synthetic.write_folder(out / "images", PER_CLASS, UNLABELLED)
     dataset = datasets.load(out / "images" / "train")
     extract.run(dataset.paths, protocol.extraction, descriptors)
     boosting = protocol.boosting
-    split = folds.load_or_make(models / ensembles.FOLDS, dataset, boosting.folds, boosting.fold_seed)
+    split = folds.load_or_make(
+        models / ensembles.FOLDS, dataset, boosting.folds, boosting.fold_seed
+    )
     configurations = protocol.extraction.configurations
     boost.train(descriptors, models, split, configurations, boosting, boost.default_workers())
-    print(report.evaluate(models, out / "report", data=out / "images" / "train", descriptors=descriptors))
+    print(
+        report.evaluate(
+            models, out / "report", data=out / "images" / "train", descriptors=descriptors
+        )
+    )
     packed = out / "demo.histojax"
     made = bundle.of_models(models, descriptors=descriptors)
     bundle.write(packed, made, models, model_card.card(made), {})
     new = unlabelled.gather([out / "images" / "unlabelled"])
     outcome = predict.run(bundle.load(packed), new, out / "predictions")
-    print(f"unlabelled images, by {packed} alone: {outcome.text(made)}; {out / 'predictions' / 'predictions.csv'}")
+    print(
+        f"unlabelled images, by {packed} alone: {outcome.text(made)}; {out / 'predictions' / 'predictions.csv'}"
+    )
     print(f"the report, to open in a browser: {out / 'report' / 'report.html'}")
 
 

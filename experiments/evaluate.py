@@ -24,12 +24,22 @@ from histojax.learners import ensembles
 
 flags.define_path("models", "Folder of models, as experiments.train writes it.")
 flags.define_path("report", "Folder to write the evaluation to.")
-flags.define_path("data", "The labelled images, as for experiments.train, for pictures of them.", required=False)
+flags.define_path(
+    "data", "The labelled images, as for experiments.train, for pictures of them.", required=False
+)
 flags.define_tfds("data")
-flags.define_path("descriptors", "Folder of their descriptors, for how the stain normalisation went.", required=False)
+flags.define_path(
+    "descriptors",
+    "Folder of their descriptors, for how the stain normalisation went.",
+    required=False,
+)
 flags.define_sensitivity()
 flags.define_positive()
-flags.define_path("test_data", "Labelled images that no model was trained on, to judge the whole by.", required=False)
+flags.define_path(
+    "test_data",
+    "Labelled images that no model was trained on, to judge the whole by.",
+    required=False,
+)
 flags.define_path("test_descriptors", "Folder of their descriptors.", required=False)
 
 
@@ -55,7 +65,9 @@ def keep_test_scores() -> None:
     """Scores the test set, if there is one, by every model."""
     data, descriptors = flags.path("test_data"), flags.path("test_descriptors")
     if (data is None) != (descriptors is None):
-        raise InputError("--test_data and --test_descriptors go together: labelled images, and what describes them")
+        raise InputError(
+            "--test_data and --test_descriptors go together: labelled images, and what describes them"
+        )
     if data is not None:
         ensemble = ensembles.load(flags.path("models"))
         dataset = datasets.load(data, ensemble.folds.classes)

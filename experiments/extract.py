@@ -27,13 +27,17 @@ from histojax.extraction import dry_run, extract
 from histojax.utils.progress import duration
 
 flags.define_data(required=False)
-flags.define_path("images", "Folder of unlabelled images, to be described in place of --data.", required=False)
+flags.define_path(
+    "images", "Folder of unlabelled images, to be described in place of --data.", required=False
+)
 flags.define_path("descriptors", "Folder to write descriptors to.")
 flags.define_protocol("extraction")
 flags.define_mpp()
 flags.define_computing()
 flags.define_processes()
-flags.define_bool("dry_run", "Measure for a minute, tell what the run would take, and write no descriptors.")
+flags.define_bool(
+    "dry_run", "Measure for a minute, tell what the run would take, and write no descriptors."
+)
 
 
 def main() -> None:
@@ -46,7 +50,9 @@ def main() -> None:
         print(dry_run.run(*arguments, **computing).text())
         return
     outcome = extract.run(*arguments, **computing)
-    print(f"{outcome.described} images described, {outcome.done_before} were done before: {flags.path('descriptors')}")
+    print(
+        f"{outcome.described} images described, {outcome.done_before} were done before: {flags.path('descriptors')}"
+    )
     if outcome.described:
         share = outcome.waited / outcome.seconds
         print(f"{duration(outcome.seconds)}, of which the device waited for decoding {share:.1%}")
@@ -58,7 +64,10 @@ def main() -> None:
 
 def images() -> tuple[Path, ...]:
     """The images of the one flag that names some."""
-    if sum(value is not None for value in (flags.FLAGS.data, flags.FLAGS.images, flags.FLAGS.tfds)) != 1:
+    if (
+        sum(value is not None for value in (flags.FLAGS.data, flags.FLAGS.images, flags.FLAGS.tfds))
+        != 1
+    ):
         raise InputError(
             "pass one of --data (labelled images), --images (a folder of unlabelled ones) and --tfds (a data set that "
             "TFDS has prepared)"

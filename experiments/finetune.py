@@ -37,10 +37,16 @@ def main() -> None:
     require_writable(models)
     split = flags.split(models, dataset, chosen.folds, chosen.fold_seed)
     trained = finetune.train(
-        dataset, models, split, extraction, chosen,
-        cache=flags.path("weights_cache"), weights_dir=flags.path("weights_dir"), mpp=flags.FLAGS.mpp,
+        dataset,
+        models,
+        split,
+        extraction,
+        chosen,
+        cache=flags.path("weights_cache"),
+        weights_dir=flags.path("weights_dir"),
+        mpp=flags.FLAGS.mpp,
         keep_checkpoints=flags.FLAGS.keep_checkpoints,
-    )  # fmt: skip
+    )
     count = len(extraction.configurations) * chosen.seeds * split.count
     print(f"{trained} models trained, {count} are there: {models}")
 

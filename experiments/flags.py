@@ -53,13 +53,18 @@ def protocol(*parts: str) -> Protocol:
     """The preset with the given flags laid over it, checked."""
     chosen = PRESETS[FLAGS.protocol]
     for part in parts:
-        given = {field.name: FLAGS[field.name].value for field in dataclasses.fields(getattr(chosen, part))}
+        given = {
+            field.name: FLAGS[field.name].value
+            for field in dataclasses.fields(getattr(chosen, part))
+        }
         given = {name: value for name, value in given.items() if value is not None}
         if "views" in given:
             given["views"] = tuple(View.parse(name) for name in given["views"])
         if "encoders" in given:
             given["encoders"] = tuple(given["encoders"])
-        chosen = dataclasses.replace(chosen, **{part: dataclasses.replace(getattr(chosen, part), **given)})
+        chosen = dataclasses.replace(
+            chosen, **{part: dataclasses.replace(getattr(chosen, part), **given)}
+        )
     config.check(chosen)
     return chosen
 
@@ -89,14 +94,22 @@ def define_data(required: bool = True) -> None:
     text = "Labelled images: a folder of class folders, BACH's folder as unzipped, or a table image,label[,group]."
     define_path("data", text, required=False)
     define_tfds("data", required)
-    flags.DEFINE_list("classes", None, "Class names in the order wished; by default BACH's order, else alphabetical.")
+    flags.DEFINE_list(
+        "classes",
+        None,
+        "Class names in the order wished; by default BACH's order, else alphabetical.",
+    )
 
 
 def define_tfds(other: str, required: bool = False) -> None:
     """Images that TFDS has prepared, in place of those that another flag names."""
     text = f"A data set that TFDS has prepared as array_record, in place of --{other}: NAME[/CONFIG][:VERSION]."
     flags.DEFINE_string("tfds", None, text)
-    define_path("tfds_data_dir", "Where TFDS keeps it ($TFDS_DATA_DIR or ~/tensorflow_datasets).", required=False)
+    define_path(
+        "tfds_data_dir",
+        "Where TFDS keeps it ($TFDS_DATA_DIR or ~/tensorflow_datasets).",
+        required=False,
+    )
     flags.DEFINE_string("tfds_split", "train", "Its split.")
     flags.mark_flags_as_mutual_exclusive([other, "tfds"], required)
 
@@ -128,21 +141,29 @@ def define_folds() -> None:
     text = "stratified by class; grouped: whole patients or slides too (where they are known, the default); or paper."
     flags.DEFINE_enum("fold_maker", None, config.FOLD_MAKERS, text)
     define_groups()
-    text = "An image of unknown group is one of its own, or of one group together, or only trained on."
+    text = (
+        "An image of unknown group is one of its own, or of one group together, or only trained on."
+    )
     flags.DEFINE_enum("unknown_groups", "own", config.UNKNOWN_GROUPS, text)
     define_path("paper_folds", "The authors' folds-10.pkl, for --fold_maker=paper.", False)
 
 
 def define_groups() -> None:
     """What the groups of the labelled images are."""
-    define_path("groups", "Table of the patient or slide of each image: CSV, or BACH's patient spreadsheet.", False)
+    define_path(
+        "groups",
+        "Table of the patient or slide of each image: CSV, or BACH's patient spreadsheet.",
+        False,
+    )
     define_text("group_column", "Its column of groups, where the header does not tell.")
 
 
 def define_fold_count() -> None:
     """How many folds, and the seed of the split, where no protocol has flags for them."""
     flags.DEFINE_integer("folds", config.Boosting.folds, config.HELP["folds"], lower_bound=2)
-    flags.DEFINE_integer("fold_seed", config.Boosting.fold_seed, config.HELP["fold_seed"], lower_bound=0)
+    flags.DEFINE_integer(
+        "fold_seed", config.Boosting.fold_seed, config.HELP["fold_seed"], lower_bound=0
+    )
 
 
 def dataset() -> "Dataset":
@@ -169,7 +190,9 @@ def split(models: Path, data: "Dataset", count: int, seed: int) -> "Folds":
     from histojax.learners import ensembles
 
     maker = paper_split(data) or FLAGS.fold_maker
-    found = folds.load_or_make(models / ensembles.FOLDS, data, count, seed, maker, FLAGS.unknown_groups)
+    found = folds.load_or_make(
+        models / ensembles.FOLDS, data, count, seed, maker, FLAGS.unknown_groups
+    )
     print(f"split: {found.origin}")
     return found
 
@@ -178,8 +201,14 @@ def refuse_inside_data(*names: str) -> None:
     """Raises InputError where an output folder lies in the folder of --data, where it would become a class."""
     place = path("data")
     for name in names:
-        if place is not None and place.is_dir() and absolute(path(name)).is_relative_to(absolute(place)):
-            raise InputError(f"--{name}={path(name)} lies inside --data={place}: name a folder outside of the data")
+        if (
+            place is not None
+            and place.is_dir()
+            and absolute(path(name)).is_relative_to(absolute(place))
+        ):
+            raise InputError(
+                f"--{name}={path(name)} lies inside --data={place}: name a folder outside of the data"
+            )
 
 
 def absolute(place: Path) -> Path:
@@ -197,7 +226,9 @@ def define_ensemble(workers: int | None = None) -> None:
     text = "Configurations to train on, such as ResNet-0.5-400; by default all that are found."
     flags.DEFINE_list("configurations", None, text)
     if workers is not None:
-        flags.DEFINE_integer("workers", workers, "Training processes, of one thread each.", lower_bound=1)
+        flags.DEFINE_integer(
+            "workers", workers, "Training processes, of one thread each.", lower_bound=1
+        )
 
 
 def configurations() -> tuple[str, ...]:
@@ -213,7 +244,9 @@ def configurations() -> tuple[str, ...]:
     if not found:
         raise InputError(f"{descriptors} holds no descriptors: run experiments.extract first")
     if unknown := sorted(set(FLAGS.configurations or ()) - set(found)):
-        raise InputError(f"{descriptors} has no descriptors of {', '.join(unknown)}; it has {', '.join(found)}")
+        raise InputError(
+            f"{descriptors} has no descriptors of {', '.join(unknown)}; it has {', '.join(found)}"
+        )
     return tuple(FLAGS.configurations or found)
 
 
@@ -231,13 +264,21 @@ def define_mpp() -> None:
 
 def define_images() -> None:
     """Images without labels."""
-    define_path("images", "A folder of images, one image, or a list (.txt, or .csv with a column image).", False)
+    define_path(
+        "images",
+        "A folder of images, one image, or a list (.txt, or .csv with a column image).",
+        False,
+    )
     define_tfds("images")
 
 
 def define_labelled_images() -> None:
     """Labelled images in their place."""
-    define_path("data", "Labelled images in place of --images: class folders or a table; says how good it is.", False)
+    define_path(
+        "data",
+        "Labelled images in place of --images: class folders or a table; says how good it is.",
+        False,
+    )
 
 
 def no_images() -> bool:
@@ -259,8 +300,16 @@ def images() -> tuple[Path, ...]:
 def define_model() -> None:
     """What predicts."""
     define_path("bundle", "File of experiments.bundle, in place of --models.", required=False)
-    define_path("models", "Folder of models, as experiments.train or experiments.probe writes it.", required=False)
-    define_path("trained_on", "With --models: the folder of the training images' descriptors.", required=False)
+    define_path(
+        "models",
+        "Folder of models, as experiments.train or experiments.probe writes it.",
+        required=False,
+    )
+    define_path(
+        "trained_on",
+        "With --models: the folder of the training images' descriptors.",
+        required=False,
+    )
     flags.mark_flags_as_mutual_exclusive(["bundle", "models"], required=True)
     define_positive()
 
@@ -274,7 +323,9 @@ def model() -> "Bundle":
     from histojax.prediction import bundle
 
     if not FLAGS.bundle:
-        return bundle.of_models(path("models"), FLAGS.positive_classes, descriptors=path("trained_on"))
+        return bundle.of_models(
+            path("models"), FLAGS.positive_classes, descriptors=path("trained_on")
+        )
     if unfit := [name for name in ("trained_on", "positive_classes") if FLAGS[name].value]:
         raise InputError(f"--{unfit[0]} goes with --models: the bundle has its own")
     return bundle.load(path("bundle"))
@@ -309,15 +360,21 @@ def define_float(name: str, default: float | None, text: str) -> None:
 
 def define_weights() -> None:
     """Where ImageNet weights are."""
-    define_path("weights_dir", "Folder with the official weight files, for machines without network.", required=False)
-    define_path("weights_cache", "Folder for weight files ($HISTOJAX_CACHE or ~/.cache/histojax).", required=False)
+    define_path(
+        "weights_dir",
+        "Folder with the official weight files, for machines without network.",
+        required=False,
+    )
+    define_path(
+        "weights_cache",
+        "Folder for weight files ($HISTOJAX_CACHE or ~/.cache/histojax).",
+        required=False,
+    )
 
 
 def define_computing() -> None:
     """What changes how extraction runs but not what it gives."""
-    text = (
-        "Crops that go through an encoder at a time (whole images with --crop_mode=shared), on all devices together; "
-    )
+    text = "Crops that go through an encoder at a time (whole images with --crop_mode=shared), on all devices together; "
     text += "by default what memory allows, tried once and remembered in the cache."
     flags.DEFINE_integer("crops_per_step", None, text, lower_bound=1)
     define_weights()
@@ -329,7 +386,9 @@ def define_computing() -> None:
 
 def computing() -> dict[str, Any]:
     """The values of those flags, as the library's functions take them."""
-    from histojax.extraction import devices  # Here alone: trees are trained, and judged, where there is no jax.
+    from histojax.extraction import (
+        devices,  # Here alone: trees are trained, and judged, where there is no jax.
+    )
 
     devices.split_cpu()
     if FLAGS.compilation_cache:
@@ -344,7 +403,9 @@ def computing() -> dict[str, Any]:
 
 def define_processes() -> None:
     """Several processes, on one machine or many, that share one run."""
-    flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where the processes of one run meet.")
+    flags.DEFINE_string(
+        "coordinator", None, "HOST:PORT of process 0, where the processes of one run meet."
+    )
     flags.DEFINE_integer("num_processes", None, "How many processes share the run.", lower_bound=1)
     flags.DEFINE_integer("process_id", None, "Which of them this is, from 0 on.", lower_bound=0)
     text = "Meet the other processes by the cluster's environment (Slurm, MPI, TPU pods and others that JAX knows)."
@@ -357,9 +418,17 @@ def processes() -> dict[str, int]:
     if all(value is None for value in given) and not FLAGS.distributed:
         return {}
     if not FLAGS.distributed and any(value is None for value in given):
-        raise InputError("--coordinator, --num_processes and --process_id go together (or pass --distributed alone)")
-    if FLAGS.process_id is not None and FLAGS.num_processes is not None and FLAGS.process_id >= FLAGS.num_processes:
-        raise InputError(f"--process_id={FLAGS.process_id} of --num_processes={FLAGS.num_processes}: they count from 0")
+        raise InputError(
+            "--coordinator, --num_processes and --process_id go together (or pass --distributed alone)"
+        )
+    if (
+        FLAGS.process_id is not None
+        and FLAGS.num_processes is not None
+        and FLAGS.process_id >= FLAGS.num_processes
+    ):
+        raise InputError(
+            f"--process_id={FLAGS.process_id} of --num_processes={FLAGS.num_processes}: they count from 0"
+        )
     from histojax.extraction import devices
 
     process, count = devices.join(*given)
@@ -396,29 +465,41 @@ def run(main: Callable[[], None], doc: str, positional: str | None = None) -> No
     """
 
     def guarded(arguments: list[str]) -> None:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # So that workers and temporary files are cleared.
+        signal.signal(
+            signal.SIGTERM, signal.default_int_handler
+        )  # So that workers and temporary files are cleared.
         try:
             if positional and len(arguments) == 2 and FLAGS[positional].value is None:
                 take(positional, arguments.pop())
             if len(arguments) > 1:
-                raise InputError(f"unexpected argument {arguments[1]!r}: flags are written --name=value, see --help")
+                raise InputError(
+                    f"unexpected argument {arguments[1]!r}: flags are written --name=value, see --help"
+                )
             main()
         except InputError as error:
             sys.exit(f"error: {error}")
         except OSError as error:
-            sys.exit(f"error: {error.filename or 'a file'}: {error.strerror or error}. What was finished is kept")
+            sys.exit(
+                f"error: {error.filename or 'a file'}: {error.strerror or error}. What was finished is kept"
+            )
         except MemoryError:
-            sys.exit("error: out of memory. What was finished is kept: run again with fewer --workers or crops a step")
+            sys.exit(
+                "error: out of memory. What was finished is kept: run again with fewer --workers or crops a step"
+            )
         except KeyboardInterrupt:
             sys.exit(STOPPED)
         except RuntimeError as error:
             if not isinstance(error.__context__, KeyboardInterrupt):
                 raise
-            sys.exit(STOPPED)  # Stopped while a checkpoint was written: its threads cannot be had any more.
+            sys.exit(
+                STOPPED
+            )  # Stopped while a checkpoint was written: its threads cannot be had any more.
 
     sys.modules["__main__"].__doc__ = doc
     for flag in FLAGS.flags_by_module_dict()[__name__]:
-        FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # So that --help shows the script's flags.
+        FLAGS.register_key_flag_for_module(
+            sys.argv[0], flag
+        )  # So that --help shows the script's flags.
     logging.use_absl_handler()
     logging.set_verbosity(logging.WARNING)
     app.run(guarded)

@@ -29,8 +29,12 @@ flags.define_images()
 flags.define_path("out", "Folder to write maps to.")
 text = "Pixels of the file from one place to the next; by default a quarter of the smallest crop."
 flags.define_integer("stride", Wishes.stride, text)
-flags.define_integer("augmentations", Wishes.augmentations, "Stain augmentations that are averaged over.")
-flags.define_float("sigma", Wishes.sigma, "Deviation of the Gaussian that smooths pictures and regions, in places.")
+flags.define_integer(
+    "augmentations", Wishes.augmentations, "Stain augmentations that are averaged over."
+)
+flags.define_float(
+    "sigma", Wishes.sigma, "Deviation of the Gaussian that smooths pictures and regions, in places."
+)
 flags.define_mpp()
 flags.define_bool("strict", "Stop at the first image that cannot be mapped.")
 flags.define_computing()
@@ -40,7 +44,9 @@ def main() -> None:
     computing, out = flags.computing(), flags.path("out")
     given = flags.FLAGS
     wishes = Wishes(given.stride, given.augmentations, given.sigma, given.mpp)
-    outcome = heatmap.run(flags.model(), flags.images(), out, wishes, strict=given.strict, **computing)
+    outcome = heatmap.run(
+        flags.model(), flags.images(), out, wishes, strict=given.strict, **computing
+    )
     print(outcome.text(out))
 
 

@@ -28,13 +28,17 @@ flags.define_protocol("extraction")
 flags.define_fold_count()
 flags.define_groups()
 flags.define_mpp()
-flags.define_path("out", "Folder to write to; without it the findings are printed alone.", required=False)
+flags.define_path(
+    "out", "Folder to write to; without it the findings are printed alone.", required=False
+)
 
 
 def main() -> None:
     place, out = flags.data(), flags.path("out")
     if place is None:
-        raise InputError("name what to inspect: python -m experiments.inspect_data DIR (or --data=DIR, or --tfds=NAME)")
+        raise InputError(
+            "name what to inspect: python -m experiments.inspect_data DIR (or --data=DIR, or --tfds=NAME)"
+        )
     if out is not None:
         flags.refuse_inside_data("out")
         require_writable(out)

@@ -27,7 +27,9 @@ flags.define_path("descriptors", "Folder of descriptors, as experiments.extract 
 flags.define_path("out", "Folder to write models, predictions and summaries to.")
 flags.define_ensemble(boost.default_workers())
 flags.define_positive()
-flags.define_integer("parts", None, "Parts that the groups fall into; by default each is one.", lower_bound=2)
+flags.define_integer(
+    "parts", None, "Parts that the groups fall into; by default each is one.", lower_bound=2
+)
 flags.define_list("coverages", "Coverages of the prediction sets; 0.8,0.9 by default.")
 flags.define_protocol("boosting")
 
@@ -38,10 +40,16 @@ def main() -> None:
     require_writable(out)
     coverages = [number(text) for text in flags.FLAGS.coverages or ()]
     transferred = leave_groups_out.run(
-        flags.dataset(), flags.path("descriptors"), out, flags.configurations(), boosting,
-        parts=flags.FLAGS.parts, coverages=coverages or leave_groups_out.COVERAGES,
-        positive_classes=flags.FLAGS.positive_classes, workers=flags.FLAGS.workers,
-    )  # fmt: skip
+        flags.dataset(),
+        flags.path("descriptors"),
+        out,
+        flags.configurations(),
+        boosting,
+        parts=flags.FLAGS.parts,
+        coverages=coverages or leave_groups_out.COVERAGES,
+        positive_classes=flags.FLAGS.positive_classes,
+        workers=flags.FLAGS.workers,
+    )
     print(pages.write(out, transferred, boosting), end="")
 
 
@@ -49,7 +57,9 @@ def number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise InputError(f"--coverages has {text!r}, expected numbers between 0 and 1, such as 0.8,0.9") from None
+        raise InputError(
+            f"--coverages has {text!r}, expected numbers between 0 and 1, such as 0.8,0.9"
+        ) from None
 
 
 if __name__ == "__main__":

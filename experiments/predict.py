@@ -27,7 +27,9 @@ from histojax.prediction import predict
 flags.define_model()
 flags.define_images()
 flags.define_labelled_images()
-flags.define_path("descriptors", "Folder of their descriptors; by default OUT/descriptors.", required=False)
+flags.define_path(
+    "descriptors", "Folder of their descriptors; by default OUT/descriptors.", required=False
+)
 flags.define_path("out", "Folder to write predictions to.")
 flags.define_wishes()
 flags.define_mpp()
@@ -39,7 +41,9 @@ def main() -> None:
     computing, descriptors, out = flags.computing(), flags.path("descriptors"), flags.path("out")
     labelled, unlabelled = flags.path("data") is not None, not flags.no_images()
     if labelled + unlabelled + (descriptors is not None) == 0 or (labelled and unlabelled):
-        raise InputError("pass either --images (a folder, an image, or a list), --data (labelled), or --descriptors")
+        raise InputError(
+            "pass either --images (a folder, an image, or a list), --data (labelled), or --descriptors"
+        )
     flags.refuse_inside_data("out")
     bundle, wishes = flags.model(), flags.wishes()
     if not labelled and not unlabelled:
@@ -47,10 +51,16 @@ def main() -> None:
     else:
         dataset = datasets.load(flags.path("data"), complete=False) if labelled else None
         outcome = predict.run(
-            bundle, dataset.paths if labelled else flags.images(), out, descriptors=descriptors, wishes=wishes,
-            mpp=flags.FLAGS.mpp, strict=flags.FLAGS.strict,
-            truth=predict.truth_of(bundle, dataset) if labelled else None, **computing,
-        )  # fmt: skip
+            bundle,
+            dataset.paths if labelled else flags.images(),
+            out,
+            descriptors=descriptors,
+            wishes=wishes,
+            mpp=flags.FLAGS.mpp,
+            strict=flags.FLAGS.strict,
+            truth=predict.truth_of(bundle, dataset) if labelled else None,
+            **computing,
+        )
     print(f"{outcome.text(bundle)}\n{out / 'predictions.csv'}")
 
 

@@ -37,7 +37,9 @@ def main() -> None:
     devices.split_cpu()
     split = flags.split(models, dataset, chosen.folds, chosen.fold_seed)
     trained = probe.train(descriptors, models, split, configurations, chosen)
-    print(f"{trained} models trained, {len(configurations) * chosen.seeds * split.count} are there: {models}")
+    print(
+        f"{trained} models trained, {len(configurations) * chosen.seeds * split.count} are there: {models}"
+    )
 
 
 if __name__ == "__main__":

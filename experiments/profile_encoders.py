@@ -38,10 +38,15 @@ from histojax.utils import files
 FLAGS = absl_flags.FLAGS
 absl_flags.DEFINE_list("modes", list(CROP_MODES), "Crop modes to profile.")
 absl_flags.DEFINE_list(
-    "precisions", None, "Precisions to profile; by default float32, and all three on an accelerator."
+    "precisions",
+    None,
+    "Precisions to profile; by default float32, and all three on an accelerator.",
 )
 absl_flags.DEFINE_integer(
-    "height", 1536, "Height of the image, px (rounded up to the shape it is padded to).", lower_bound=64
+    "height",
+    1536,
+    "Height of the image, px (rounded up to the shape it is padded to).",
+    lower_bound=64,
 )
 absl_flags.DEFINE_integer("width", 2048, "Width of the image, px (likewise).", lower_bound=64)
 flags.define_path("out", "Folder to write the profile to.")
@@ -49,9 +54,7 @@ flags.define_path("trace", "Folder to write a profiler trace to.", required=Fals
 flags.define_protocol("extraction")
 flags.define_computing()
 
-HEADER = (
-    "encoder   crops                 mode   precision step compile  crops/s images/s  TFLOP/s  peak  roof  MiB error"
-)
+HEADER = "encoder   crops                 mode   precision step compile  crops/s images/s  TFLOP/s  peak  roof  MiB error"
 
 
 def main() -> None:
@@ -60,17 +63,23 @@ def main() -> None:
     extraction = dataclasses.replace(extraction, weights="random")
     for name in ("crop_mode", "precision", "weights"):
         if FLAGS[name].value is not None:
-            raise InputError(f"--{name} is not for the profile: it takes --modes and --precisions, and random weights")
+            raise InputError(
+                f"--{name} is not for the profile: it takes --modes and --precisions, and random weights"
+            )
     for folder in (out, flags.path("trace")):
         if folder is not None:
             files.require_writable(folder)
     cpu = jax.default_backend() == "cpu"
-    precisions = chosen("precisions", FLAGS.precisions or (["float32"] if cpu else list(PRECISIONS)), PRECISIONS)
+    precisions = chosen(
+        "precisions", FLAGS.precisions or (["float32"] if cpu else list(PRECISIONS)), PRECISIONS
+    )
     modes = chosen("modes", FLAGS.modes, CROP_MODES)
     size = bucket(FLAGS.height), bucket(FLAGS.width)
     for view in extraction.views:
         if min(scaled(size, view.scale)) < view.crop_size:
-            raise InputError(f"view {view.name} does not fit into {size[1]} x {size[0]} px: choose other --views")
+            raise InputError(
+                f"view {view.name} does not fit into {size[1]} x {size[0]} px: choose other --views"
+            )
     rgb = synthetic.render("Benign", 0, *size)
     image = Padded(files.Path("profile"), rgb, size, digest="")
     unfolded = {name: published(name, extraction) for name in extraction.encoders}
@@ -80,7 +89,9 @@ def main() -> None:
     for precision in precisions:
         machine = machine_for(modes[0], computing)
         peak = measured[precision] = profiling.peak(machine, precision)
-        print(f"{precision}: matrix product {peak.operations / 1e12:.3g} TFLOP/s, copy {peak.bytes / 1e9:.3g} GB/s")
+        print(
+            f"{precision}: matrix product {peak.operations / 1e12:.3g} TFLOP/s, copy {peak.bytes / 1e9:.3g} GB/s"
+        )
         print(HEADER)
         for mode in modes:
             asked = dataclasses.replace(extraction, crop_mode=mode, precision=precision)
@@ -89,7 +100,9 @@ def main() -> None:
                 rows.append(row)
                 print(line(row), flush=True)
             print_errors(rows, mode, precision)
-        stages[precision] = stage_table(machine, dataclasses.replace(extraction, precision=precision), rgb)
+        stages[precision] = stage_table(
+            machine, dataclasses.replace(extraction, precision=precision), rgb
+        )
     write(out, measured, rows, stages)
     if trace := flags.path("trace"):
         write_trace(machine, extraction, image, trace)
@@ -112,7 +125,9 @@ def chosen(flag: str, given: list[str], known: tuple[str, ...]) -> list[str]:
 
 def published(name: str, extraction: Extraction) -> tuple[encoders.Encoder, encoders.Variables]:
     """The encoder as published, in float32, for the errors."""
-    return encoders.get(name, extraction.resnet_variant), weights.random(name, extraction.weights_seed)
+    return encoders.get(name, extraction.resnet_variant), weights.random(
+        name, extraction.weights_seed
+    )
 
 
 def line(row: profiling.Row) -> str:
@@ -133,14 +148,19 @@ def print_errors(rows: list[profiling.Row], mode: str, precision: str) -> None:
             print(f"  error of {row.encoder} {row.views[0]} {mode} {precision} by tap: {errors}")
 
 
-def stage_table(machine: Engine, extraction: Extraction, image: np.ndarray) -> dict[str, dict[str, float]]:
+def stage_table(
+    machine: Engine, extraction: Extraction, image: np.ndarray
+) -> dict[str, dict[str, float]]:
     """Prints and returns the seconds of each stage by encoder, for the first view."""
     view, tables = extraction.views[0], {}
-    print(f"seconds an image by stage, each timed by itself, crop mode exact, {view.name}, {extraction.precision}:")
+    print(
+        f"seconds an image by stage, each timed by itself, crop mode exact, {view.name}, {extraction.precision}:"
+    )
     for each in loaded_encoders.load_encoders(extraction).values():
         table = tables[each.encoder.name] = profiling.stages(machine, each, extraction, view, image)
         print(
-            f"  {each.encoder.name:9} " + ", ".join(f"{stage} {value:.3g}" for stage, value in table.items()),
+            f"  {each.encoder.name:9} "
+            + ", ".join(f"{stage} {value:.3g}" for stage, value in table.items()),
             flush=True,
         )
     return tables
@@ -153,7 +173,12 @@ def write_trace(machine: Engine, extraction: Extraction, image: Padded, folder: 
     arguments = []
     for each in loaded_encoders.load_encoders(extraction).values():
         variables = machine.replicate(each.variables)
-        arguments.append((machine.program(each.encoder, variables, extraction, extraction.views[:1], size), variables))
+        arguments.append(
+            (
+                machine.program(each.encoder, variables, extraction, extraction.views[:1], size),
+                variables,
+            )
+        )
     key = machine.replicate(crops.image_key(0, "profile"))
     with jax.profiler.trace(str(folder)):
         density, _, _ = extract.prepare(machine, image, scale, size)
@@ -166,13 +191,14 @@ def write_trace(machine: Engine, extraction: Extraction, image: Padded, folder: 
 def machine_text() -> str:
     """What it ran on."""
     local = jax.local_devices()
-    return (
-        f"{datetime.date.today()}, {len(local)} x {local[0].device_kind}, jax {jax.__version__}, {platform.machine()}"
-    )
+    return f"{datetime.date.today()}, {len(local)} x {local[0].device_kind}, jax {jax.__version__}, {platform.machine()}"
 
 
 def write(
-    out: files.Path, measured: dict[str, profiling.Peak], rows: list[profiling.Row], stages: dict[str, dict]
+    out: files.Path,
+    measured: dict[str, profiling.Peak],
+    rows: list[profiling.Row],
+    stages: dict[str, dict],
 ) -> None:
     """Writes the JSON and the figure."""
     peaks = {precision: dataclasses.asdict(peak) for precision, peak in measured.items()}
@@ -183,10 +209,16 @@ def write(
         "stages": stages,
     }
     files.write_json(out / "profile.json", kept)
-    roofs = [roofline.Roof(precision, peak.operations, peak.bytes) for precision, peak in measured.items()]
+    roofs = [
+        roofline.Roof(precision, peak.operations, peak.bytes)
+        for precision, peak in measured.items()
+    ]
     points = [
         roofline.Point(
-            f"{row.encoder} {'+'.join(row.views)} {row.mode}", row.intensity, row.operations_per_second, row.precision
+            f"{row.encoder} {'+'.join(row.views)} {row.mode}",
+            row.intensity,
+            row.operations_per_second,
+            row.precision,
         )
         for row in rows
     ]

@@ -21,7 +21,9 @@ from histojax.utils.files import require_writable
 
 flags.define_path("scores", "CSV table of predictions, a row an image.")
 flags.define_path("out", "Folder to write to.")
-flags.define_list("classes", "Class names in the order of p0, p1, ...; by default BACH's, or those found.")
+flags.define_list(
+    "classes", "Class names in the order of p0, p1, ...; by default BACH's, or those found."
+)
 flags.define_positive()
 flags.define_sensitivity()
 
@@ -31,7 +33,9 @@ def main() -> None:
     positive = metrics.positive_classes(table.classes, flags.FLAGS.positive_classes)
     out = flags.path("out")
     require_writable(out)
-    judged = statistics.judge(dataclasses.replace(table, positive=positive), flags.FLAGS.sensitivity)
+    judged = statistics.judge(
+        dataclasses.replace(table, positive=positive), flags.FLAGS.sensitivity
+    )
     print(pages.write(out, judged), end="")
 
 

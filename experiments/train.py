@@ -27,7 +27,11 @@ flags.define_folds()
 flags.define_path("descriptors", "Folder of descriptors, as experiments.extract writes it.")
 flags.define_path("models", "Folder to write folds and models to.")
 flags.define_ensemble(boost.default_workers())
-flags.define_path("dask_scheduler", "Address of a Dask scheduler whose workers train; by default --workers.", False)
+flags.define_path(
+    "dask_scheduler",
+    "Address of a Dask scheduler whose workers train; by default --workers.",
+    False,
+)
 flags.define_protocol("boosting")
 
 
@@ -42,8 +46,12 @@ def main() -> None:
     if scheduler := flags.FLAGS.dask_scheduler:
         trained = boost_dask.train(descriptors, models, split, configurations, boosting, scheduler)
     else:
-        trained = boost.train(descriptors, models, split, configurations, boosting, flags.FLAGS.workers)
-    print(f"{trained} models trained, {len(configurations) * boosting.seeds * boosting.folds} are there: {models}")
+        trained = boost.train(
+            descriptors, models, split, configurations, boosting, flags.FLAGS.workers
+        )
+    print(
+        f"{trained} models trained, {len(configurations) * boosting.seeds * boosting.folds} are there: {models}"
+    )
 
 
 if __name__ == "__main__":

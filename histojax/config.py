@@ -1,6 +1,6 @@
 """Every number of a protocol and its default, as frozen dataclasses and one table of presets.
 
-A descriptor is decided by `Extraction` (with the constants of `stain.py`), a model by the folds and by `Boosting`,
+A descriptor is decided by `Extraction` (with the constants of `ops/stain.py`), a model by the folds and by `Boosting`,
 `Probe` for a head, or `Finetune` for a fine-tuned encoder.
 """
 
@@ -46,9 +46,13 @@ class View:
         try:
             view = cls(float(scale), int(crop_size))
         except ValueError:
-            raise InputError(f"view {name!r} is not of the form SCALE-CROPSIZE, such as 0.5-400") from None
+            raise InputError(
+                f"view {name!r} is not of the form SCALE-CROPSIZE, such as 0.5-400"
+            ) from None
         if not (0 < view.scale <= 1 and view.crop_size > 0):
-            raise InputError(f"view {name!r}: the scale must be above 0 and at most 1, the crop size above 0")
+            raise InputError(
+                f"view {name!r}: the scale must be above 0 and at most 1, the crop size above 0"
+            )
         return view
 
 
@@ -78,7 +82,9 @@ class Extraction:
     @property
     def configurations(self) -> tuple[str, ...]:
         """The names of all, encoder by encoder."""
-        return tuple(self.configuration(encoder, view) for encoder in self.encoders for view in self.views)
+        return tuple(
+            self.configuration(encoder, view) for encoder in self.encoders for view in self.views
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,10 +160,14 @@ PRESETS = {
     # What the paper's code and its Table 1 use: 300 models.
     "paper": Protocol(),
     # What the paper's text counts: 600 models.
-    "paper600": Protocol(extraction=Extraction(views=(*PAPER_VIEWS, View(1.0, 800), View(1.0, 1300)))),
+    "paper600": Protocol(
+        extraction=Extraction(views=(*PAPER_VIEWS, View(1.0, 800), View(1.0, 1300)))
+    ),
     # Small images and untrained encoders, for a few minutes on two cores.
     "demo": Protocol(
-        extraction=Extraction(views=(View(0.5, 96), View(0.5, 160)), augmentations=2, crops=5, weights="random"),
+        extraction=Extraction(
+            views=(View(0.5, 96), View(0.5, 160)), augmentations=2, crops=5, weights="random"
+        ),
         boosting=Boosting(folds=4, seeds=2, rounds=30),
         probe=Probe(folds=4, seeds=2, validation_parts=3),
         finetune=Finetune(folds=4, batch_crops=8, crops_per_epoch=2, epochs=3, validation_parts=3),
@@ -228,30 +238,78 @@ def check(protocol: Protocol) -> None:
     finetune = protocol.finetune
     rules = [
         ("encoders", extraction.encoders, "at least one, none twice", unique(extraction.encoders)),
-        ("encoders", extraction.encoders, "of ResNet, Inception, VGG", {*extraction.encoders} <= {*ENCODERS}),
-        ("views", [v.name for v in extraction.views], "at least one, none twice", unique(extraction.views)),
+        (
+            "encoders",
+            extraction.encoders,
+            "of ResNet, Inception, VGG",
+            {*extraction.encoders} <= {*ENCODERS},
+        ),
+        (
+            "views",
+            [v.name for v in extraction.views],
+            "at least one, none twice",
+            unique(extraction.views),
+        ),
         ("augmentations", extraction.augmentations, "at least 1", extraction.augmentations >= 1),
         ("crops", extraction.crops, "at least 1", extraction.crops >= 1),
-        ("gain_low", extraction.gain_low, "0 to gain_high", 0 <= extraction.gain_low <= extraction.gain_high),
+        (
+            "gain_low",
+            extraction.gain_low,
+            "0 to gain_high",
+            0 <= extraction.gain_low <= extraction.gain_high,
+        ),
         ("gain_high", extraction.gain_high, "a finite number", extraction.gain_high < float("inf")),
         ("p", extraction.p, "at least 1", extraction.p >= 1),
         ("seed", extraction.seed, "0 to 2^32 - 1", 0 <= extraction.seed < 2**32),
-        ("weights", extraction.weights, "imagenet or random", extraction.weights in ("imagenet", "random")),
+        (
+            "weights",
+            extraction.weights,
+            "imagenet or random",
+            extraction.weights in ("imagenet", "random"),
+        ),
         ("weights_seed", extraction.weights_seed, "at least 0", extraction.weights_seed >= 0),
-        ("resnet_variant", extraction.resnet_variant, "keras or keras2018",
-         extraction.resnet_variant in ("keras", "keras2018")),
+        (
+            "resnet_variant",
+            extraction.resnet_variant,
+            "keras or keras2018",
+            extraction.resnet_variant in ("keras", "keras2018"),
+        ),
         ("crop_mode", extraction.crop_mode, "exact or shared", extraction.crop_mode in CROP_MODES),
-        ("precision", extraction.precision, "float32, tf32 or bfloat16", extraction.precision in PRECISIONS),
-        ("target_mpp", extraction.target_mpp, "0, or 0.05 to 20 microns", extraction.target_mpp == 0
-         or 0.05 <= extraction.target_mpp <= 20),
+        (
+            "precision",
+            extraction.precision,
+            "float32, tf32 or bfloat16",
+            extraction.precision in PRECISIONS,
+        ),
+        (
+            "target_mpp",
+            extraction.target_mpp,
+            "0, or 0.05 to 20 microns",
+            extraction.target_mpp == 0 or 0.05 <= extraction.target_mpp <= 20,
+        ),
         ("folds", boosting.folds, "at least 2", boosting.folds >= 2),
         ("fold_seed", boosting.fold_seed, "0 to 2^32 - 1", 0 <= boosting.fold_seed < 2**32),
         ("seeds", boosting.seeds, "at least 1", boosting.seeds >= 1),
         ("rounds", boosting.rounds, "at least 1", boosting.rounds >= 1),
-        ("learning_rate", boosting.learning_rate, "above 0", 0 < boosting.learning_rate < float("inf")),
+        (
+            "learning_rate",
+            boosting.learning_rate,
+            "above 0",
+            0 < boosting.learning_rate < float("inf"),
+        ),
         ("num_leaves", boosting.num_leaves, "2 to 131072", 2 <= boosting.num_leaves <= 131072),
-        ("feature_fraction", boosting.feature_fraction, "above 0, at most 1", 0 < boosting.feature_fraction <= 1),
-        ("bagging_fraction", boosting.bagging_fraction, "above 0, at most 1", 0 < boosting.bagging_fraction <= 1),
+        (
+            "feature_fraction",
+            boosting.feature_fraction,
+            "above 0, at most 1",
+            0 < boosting.feature_fraction <= 1,
+        ),
+        (
+            "bagging_fraction",
+            boosting.bagging_fraction,
+            "above 0, at most 1",
+            0 < boosting.bagging_fraction <= 1,
+        ),
         ("boost", boosting.boost, "paper or fast", boosting.boost in BOOSTS),
         ("bagging_freq", boosting.bagging_freq, "at least 0", boosting.bagging_freq >= 0),
         ("folds", probe.folds, "at least 2", probe.folds >= 2),
@@ -269,15 +327,40 @@ def check(protocol: Protocol) -> None:
         ("fold_seed", finetune.fold_seed, "0 to 2^32 - 1", 0 <= finetune.fold_seed < 2**32),
         ("seeds", finetune.seeds, "at least 1", finetune.seeds >= 1),
         ("blocks", finetune.blocks, "last or all", finetune.blocks in BLOCKS),
-        ("head_learning_rate", finetune.head_learning_rate, "above 0", 0 < finetune.head_learning_rate < float("inf")),
-        ("body_learning_rate", finetune.body_learning_rate, "above 0", 0 < finetune.body_learning_rate < float("inf")),
-        ("weight_decay", finetune.weight_decay, "0 or more", 0 <= finetune.weight_decay < float("inf")),
+        (
+            "head_learning_rate",
+            finetune.head_learning_rate,
+            "above 0",
+            0 < finetune.head_learning_rate < float("inf"),
+        ),
+        (
+            "body_learning_rate",
+            finetune.body_learning_rate,
+            "above 0",
+            0 < finetune.body_learning_rate < float("inf"),
+        ),
+        (
+            "weight_decay",
+            finetune.weight_decay,
+            "0 or more",
+            0 <= finetune.weight_decay < float("inf"),
+        ),
         ("batch_crops", finetune.batch_crops, "at least 1", finetune.batch_crops >= 1),
         ("crops_per_epoch", finetune.crops_per_epoch, "at least 1", finetune.crops_per_epoch >= 1),
         ("warmup_epochs", finetune.warmup_epochs, "at least 0", finetune.warmup_epochs >= 0),
-        ("epochs", finetune.epochs, "above warmup_epochs", finetune.epochs > finetune.warmup_epochs),
-        ("validation_parts", finetune.validation_parts, "at least 2", finetune.validation_parts >= 2),
-    ]  # fmt: skip
+        (
+            "epochs",
+            finetune.epochs,
+            "above warmup_epochs",
+            finetune.epochs > finetune.warmup_epochs,
+        ),
+        (
+            "validation_parts",
+            finetune.validation_parts,
+            "at least 2",
+            finetune.validation_parts >= 2,
+        ),
+    ]
     for name, value, expected, holds in rules:
         if not holds:
             shown = ",".join(value) if isinstance(value, tuple | list) else str(value)

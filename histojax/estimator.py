@@ -14,7 +14,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import (
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
 
 from histojax import config
 from histojax.config import Boosting, Protocol
@@ -28,7 +33,9 @@ DTYPES = (np.float64, np.float32)
 SMALL = {"min_data_in_leaf": 1, "min_data_in_bin": 1, "bagging_freq": 0}
 
 
-@dataclasses.dataclass(eq=False, repr=False, kw_only=True)  # BaseEstimator's own __repr__ and identity stay.
+@dataclasses.dataclass(
+    eq=False, repr=False, kw_only=True
+)  # BaseEstimator's own __repr__ and identity stay.
 class FoldEnsembleClassifier(ClassifierMixin, BaseEstimator):
     """A LightGBM model for every fold and seed, each trained on all other folds; probabilities are the mean of all.
 
@@ -65,7 +72,9 @@ class FoldEnsembleClassifier(ClassifierMixin, BaseEstimator):
     random_state: int | np.random.RandomState | None = Boosting.fold_seed
     n_jobs: int | None = None
 
-    def fit(self, X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None) -> "FoldEnsembleClassifier":
+    def fit(
+        self, X: np.ndarray, y: np.ndarray, groups: np.ndarray | None = None
+    ) -> "FoldEnsembleClassifier":
         """Splits into folds and trains all models.
 
         Args:
@@ -80,17 +89,23 @@ class FoldEnsembleClassifier(ClassifierMixin, BaseEstimator):
         x, y = self._checked(X, y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"y has 1 class ({self.classes_[0]}), expected at least 2: add images of another")
+            raise ValueError(
+                f"y has 1 class ({self.classes_[0]}), expected at least 2: add images of another"
+            )
         if groups is not None:
             groups = column_or_1d(groups)
             if any(group is None or group != group for group in groups):
-                raise ValueError("groups holds None or NaN; give an image of unknown group a name of its own")
+                raise ValueError(
+                    "groups holds None or NaN; give an image of unknown group a name of its own"
+                )
             check_consistent_length(x, groups)
         self.folds_ = assign_folds(labels, groups, self.folds, self.random_state)
         count = max(1, int(self.folds_.max()) + 1)  # 1: no image is held out.
         tasks = [(seed, fold) for seed in range(self.seeds) for fold in range(count)]
         fitted = self._parallel(
-            delayed(fit_and_score)(x, labels, self.folds_ == fold, chosen, len(self.classes_), seed, fold)
+            delayed(fit_and_score)(
+                x, labels, self.folds_ == fold, chosen, len(self.classes_), seed, fold
+            )
             for seed, fold in tasks
         )
         self.models_ = [booster for booster, _ in fitted]
@@ -104,8 +119,12 @@ class FoldEnsembleClassifier(ClassifierMixin, BaseEstimator):
         """Class probabilities, mean of all models and augmentations: [N, D] or [N, A, D] -> float64 [N, K]."""
         check_is_fitted(self)
         rows, augmentations = rows_of(X)
-        x = validate_data(self, rows, reset=False, dtype=DTYPES).reshape(-1, augmentations, self.n_features_in_)
-        return sum(self._parallel(delayed(mean_score)(booster, x) for booster in self.models_)) / len(self.models_)
+        x = validate_data(self, rows, reset=False, dtype=DTYPES).reshape(
+            -1, augmentations, self.n_features_in_
+        )
+        return sum(
+            self._parallel(delayed(mean_score)(booster, x) for booster in self.models_)
+        ) / len(self.models_)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """The most probable class of each image: [N, D] or [N, A, D] -> [N]."""
@@ -158,7 +177,10 @@ def boosting_of(estimator: FoldEnsembleClassifier) -> Boosting:
 
 
 def assign_folds(
-    labels: np.ndarray, groups: np.ndarray | None, most: int, random_state: int | np.random.RandomState | None
+    labels: np.ndarray,
+    groups: np.ndarray | None,
+    most: int,
+    random_state: int | np.random.RandomState | None,
 ) -> np.ndarray:
     """The fold of each image, stratified by class, groups whole: int [N], or TRAIN_ONLY.
 
@@ -176,7 +198,9 @@ def assign_folds(
     most = min(most, *sizes[sizes > 1]) if (sizes > 1).any() else 1
     for count in range(most, 1, -1):
         folds = np.full(len(labels), TRAIN_ONLY)
-        folds[held_out] = split(labels[held_out], None if groups is None else units[held_out], count, random_state)
+        folds[held_out] = split(
+            labels[held_out], None if groups is None else units[held_out], count, random_state
+        )
         known = [len(np.unique(labels[folds != fold])) for fold in range(count)]
         if min(known) == len(there) and len(np.unique(folds[held_out])) == count:
             return folds
@@ -184,14 +208,22 @@ def assign_folds(
 
 
 def fit_and_score(
-    x: np.ndarray, labels: np.ndarray, held_out: np.ndarray, boosting: Boosting, classes: int, seed: int, fold: int
+    x: np.ndarray,
+    labels: np.ndarray,
+    held_out: np.ndarray,
+    boosting: Boosting,
+    classes: int,
+    seed: int,
+    fold: int,
 ) -> tuple[lgb.Booster, np.ndarray]:
     """A model trained on what is not held out, and its scores of what is: [N, A, D] -> float64 [held out, A, K]."""
     parameters = boost.parameters(boosting, classes, seed, fold)
     if (~held_out).sum() * x.shape[1] < ROWS_TO_GROW:
         parameters |= SMALL
     booster = boost.fit(x[~held_out], labels[~held_out], parameters, boosting.rounds)
-    scores = boost.score(booster, x[held_out]) if held_out.any() else np.empty((0, x.shape[1], classes))
+    scores = (
+        boost.score(booster, x[held_out]) if held_out.any() else np.empty((0, x.shape[1], classes))
+    )
     return booster, scores
 
 

@@ -78,9 +78,14 @@ class Model:
         with tempfile.TemporaryDirectory(prefix="histojax-") as folder:
             paths = self.paths(images, names, Path(folder) / "images")
             outcome = predict.run(
-                self.bundle, paths, Path(folder), wishes=Wishes(coverage, sensitivity, largest_set), mpp=mpp,
-                strict=True, opened=self.opened,
-            )  # fmt: skip
+                self.bundle,
+                paths,
+                Path(folder),
+                wishes=Wishes(coverage, sensitivity, largest_set),
+                mpp=mpp,
+                strict=True,
+                opened=self.opened,
+            )
         found = {prediction.image: prediction for prediction in outcome.predictions}
         return [found[path.stem] for path in paths]
 
@@ -98,11 +103,13 @@ class Model:
         from histojax.heatmap import heatmap
 
         source = image if isinstance(image, np.ndarray) else files.as_path(str(image))
-        return heatmap.of(self.bundle, source, heatmap.Wishes(**wishes), name=name, opened=self.opened)
+        return heatmap.of(
+            self.bundle, source, heatmap.Wishes(**wishes), name=name, opened=self.opened
+        )
 
     def paths(
         self, images: Source | Sequence[Source], names: Sequence[str] | None, folder: Path
-    ) -> tuple[Path, ...]:  # fmt: skip
+    ) -> tuple[Path, ...]:
         """The images as files: arrays are written into a folder, as PNG, which keeps every pixel."""
         several = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
         arrays = [image for image in several if isinstance(image, np.ndarray)]
@@ -123,7 +130,9 @@ class Model:
 def written(image: np.ndarray, path: Path) -> Path:
     """Writes uint8 RGB [H, W, 3] as PNG; InputError for another array."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise InputError(f"an image is {image.dtype} {image.shape}, expected uint8 RGB (height, width, 3)")
+        raise InputError(
+            f"an image is {image.dtype} {image.shape}, expected uint8 RGB (height, width, 3)"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(path)
     return path

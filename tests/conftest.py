@@ -7,11 +7,14 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["KERAS_BACKEND"] = "jax"
 # What tests run is small: to compile it takes longer than to run it, and a third less at level 1.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2 --xla_backend_optimization_level=1"
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=2 --xla_backend_optimization_level=1"
 )
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ["HISTOJAX_CACHE"] = tempfile.mkdtemp(prefix="histojax-test-cache-")
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # One for pytest-xdist's workers and for all that tests start.
+if (
+    "JAX_COMPILATION_CACHE_DIR" not in os.environ
+):  # One for pytest-xdist's workers and for all that tests start.
     COMPILED = tempfile.TemporaryDirectory(prefix="histojax-test-compiled-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
@@ -82,7 +85,9 @@ def fields():
 
     def make(height: int, width: int) -> np.ndarray:
         rng = np.random.default_rng(height * 10_000 + width)
-        coarse = np.kron(rng.uniform(0, 200, (height // 16 + 1, width // 16 + 1, 3)), np.ones((16, 16, 1)))
+        coarse = np.kron(
+            rng.uniform(0, 200, (height // 16 + 1, width // 16 + 1, 3)), np.ones((16, 16, 1))
+        )
         noisy = coarse[:height, :width] + rng.uniform(0, 55, (height, width, 3))
         return noisy.astype(np.uint8)[None]
 

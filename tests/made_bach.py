@@ -30,8 +30,12 @@ def noise(seed: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
 
 def training(image=noise) -> dict[str, bytes]:
     """The files of the training zip: 400 photos, image(number) each, the ground truth, a slide that nobody reads."""
-    names = [(label, f"{PREFIXES[label]}{i:03d}.tif") for label in BACH_CLASSES for i in range(1, 101)]
-    made = {f"{TRAINING}/Photos/{label}/{name}": tif(image(i)) for i, (label, name) in enumerate(names)}
+    names = [
+        (label, f"{PREFIXES[label]}{i:03d}.tif") for label in BACH_CLASSES for i in range(1, 101)
+    ]
+    made = {
+        f"{TRAINING}/Photos/{label}/{name}": tif(image(i)) for i, (label, name) in enumerate(names)
+    }
     made[TRUTH] = "".join(f"{name},{label}\n" for label, name in names).encode()
     made[f"{TRAINING}/WSI/A01.svs"] = b"a whole slide"
     return made
@@ -57,7 +61,9 @@ def junk(root: str) -> dict[str, bytes]:
 def write_zip(folder: Path, name: str, made: dict[str, bytes]) -> Path:
     """The zip, with entries of folders as most programs write them."""
     folder.mkdir(parents=True, exist_ok=True)
-    folders = sorted({f"{parent}/" for path in made for parent in Path(path).parents if parent.name})
+    folders = sorted(
+        {f"{parent}/" for path in made for parent in Path(path).parents if parent.name}
+    )
     with zipfile.ZipFile(folder / f"{name}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for entry in folders:
             archive.writestr(entry, b"")

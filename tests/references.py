@@ -15,7 +15,8 @@ def macenko(rgb: np.ndarray) -> np.ndarray:
     projected = tissue @ leading
     phi = np.arctan2(projected[:, 1], projected[:, 0])
     first, second = (
-        leading @ np.array([np.cos(angle), np.sin(angle)]) for angle in (np.percentile(phi, 1), np.percentile(phi, 99))
+        leading @ np.array([np.cos(angle), np.sin(angle)])
+        for angle in (np.percentile(phi, 1), np.percentile(phi, 99))
     )
     stains = np.column_stack([first, second] if first[0] > second[0] else [second, first])
     amounts = np.linalg.lstsq(stains, density.T, rcond=None)[0]

@@ -28,7 +28,12 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
         signal.signal(signal.SIGTERM, before[2])
         # The script's own flags; those of a library that it was the first to import stay, as the library does.
         by_module = flags.FLAGS.flags_by_module_dict()
-        ours = {flag.name for module, own in by_module.items() if "experiments" in str(module) for flag in own}
+        ours = {
+            flag.name
+            for module, own in by_module.items()
+            if "experiments" in str(module)
+            for flag in own
+        }
         for name in ours - known:
             delattr(flags.FLAGS, name)
     return subprocess.CompletedProcess(command, code, out.getvalue(), error.getvalue())

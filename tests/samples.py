@@ -16,21 +16,38 @@ from histojax.learners import boost, ensembles
 from histojax.ops import stain
 
 SMALL = Extraction(
-    encoders=("VGG",), views=(View(0.5, 48), View(1.0, 64)), augmentations=3, crops=3, weights="random", seed=4
+    encoders=("VGG",),
+    views=(View(0.5, 48), View(1.0, 64)),
+    augmentations=3,
+    crops=3,
+    weights="random",
+    seed=4,
 )
 # What `train_small` trains on.
 TRAINED = Extraction(
-    encoders=("VGG",), views=(View(0.5, 32), View(0.5, 40)), augmentations=5, crops=1, weights="random"
+    encoders=("VGG",),
+    views=(View(0.5, 32), View(0.5, 40)),
+    augmentations=5,
+    crops=1,
+    weights="random",
 )
 
 
 def tissue(seed: int, height: int, width: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    amounts = rng.gamma(2, 0.4, (height // 8 + 1, width // 8 + 1, 2)).repeat(8, 0).repeat(8, 1)[:height, :width]
-    return np.clip(240 * np.exp(-amounts @ np.array(stain.REFERENCE_STAINS).T), 0, 255).astype(np.uint8)
+    amounts = (
+        rng.gamma(2, 0.4, (height // 8 + 1, width // 8 + 1, 2))
+        .repeat(8, 0)
+        .repeat(8, 1)[:height, :width]
+    )
+    return np.clip(240 * np.exp(-amounts @ np.array(stain.REFERENCE_STAINS).T), 0, 255).astype(
+        np.uint8
+    )
 
 
-def write_descriptors(root: Path, names, labels, widths: dict[str, int], augmentations: int, spread: float) -> None:
+def write_descriptors(
+    root: Path, names, labels, widths: dict[str, int], augmentations: int, spread: float
+) -> None:
     """Descriptors without manifests, as the authors published theirs: normal about a mean of their class."""
     rng = np.random.default_rng(0)
     for configuration, width in widths.items():
@@ -50,7 +67,9 @@ def published_predictions() -> Cases:
     rng = np.random.default_rng(0)
     truth, folds = np.arange(400) // 100, np.arange(400) % 10
     predicted = truth.copy()
-    mistaken = rng.permutation([2] * 9 + [3] * 5 + [1] * 8 + [0] * 3)  # Classes of the images on the wrong side.
+    mistaken = rng.permutation(
+        [2] * 9 + [3] * 5 + [1] * 8 + [0] * 3
+    )  # Classes of the images on the wrong side.
     taken = np.zeros(400, bool)
     for fold in range(10):
         start = sum(across[:fold])
@@ -59,7 +78,10 @@ def published_predictions() -> Cases:
             predicted[image], taken[image] = (of_class + 2) % 4, True
         for i in range(wrong[fold] - across[fold]):
             image = np.flatnonzero((folds == fold) & (truth == i % 4) & ~taken)[0]
-            predicted[image], taken[image] = truth[image] ^ 1, True  # The other class of the same side.
+            predicted[image], taken[image] = (
+                truth[image] ^ 1,
+                True,
+            )  # The other class of the same side.
     truly, called = truth >= 2, predicted >= 2
     score = np.empty(400)
     low, high = truly & ~called, ~truly & called
@@ -94,7 +116,9 @@ def train_small(root: Path) -> Path:
     ensembles.claim(models, split, "trees", dataclasses.asdict(boosting), boosting.seeds)
     for name in names:
         (models / ".shared").mkdir()
-        for task in boost.prepare(root / "descriptors", models, split, name, boosting, models / ".shared"):
+        for task in boost.prepare(
+            root / "descriptors", models, split, name, boosting, models / ".shared"
+        ):
             boost.work(task)  # Here, not in a process of its own, whose start takes longer.
         shutil.rmtree(models / ".shared")
     return root
@@ -103,5 +127,9 @@ def train_small(root: Path) -> Path:
 def darker(seed: int, dark: float) -> np.ndarray:
     """Tissue with more or less hematoxylin, in coarser or finer grains."""
     rng, grain = np.random.default_rng(seed), 4 if dark > 0.5 else 8
-    amounts = rng.gamma(2, [dark, 0.4], (104 // grain, 120 // grain, 2)).repeat(grain, 0).repeat(grain, 1)
-    return np.clip(240 * np.exp(-amounts @ np.array(stain.REFERENCE_STAINS).T), 0, 255).astype(np.uint8)
+    amounts = (
+        rng.gamma(2, [dark, 0.4], (104 // grain, 120 // grain, 2)).repeat(grain, 0).repeat(grain, 1)
+    )
+    return np.clip(240 * np.exp(-amounts @ np.array(stain.REFERENCE_STAINS).T), 0, 255).astype(
+        np.uint8
+    )

@@ -12,9 +12,15 @@ from tests import samples
 from tests.report import made
 
 ARGUMENTS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 SCRIPT = "<script>alert(1)</script>"
 CLASSES = (SCRIPT, 'a "quoted" & class_name_that_is_long_and_has_no_blank_to_break_at', "c")
 LEAST_CONTRAST = 4.5  # WCAG 2.2, 1.4.3, for text.
@@ -65,7 +71,9 @@ OVERFLOWING = """() => {
 
 @pytest.fixture(scope="module")
 def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright for Python is not installed")
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="Playwright for Python is not installed"
+    )
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("Chromium is not installed: apt-get install chromium")
@@ -86,10 +94,17 @@ def address(tmp_path_factory) -> str:
         label = CLASSES[i // 10].replace('"', '""')
         lines.append(f'{name}.png,"{label}"')
     (root / "labels.csv").write_text("\n".join(lines) + "\n")
-    how = {"right": 0.7, "source": "random, seed 0", "configurations": ("VGG-0.5-32", "VGG-0.5-40"), "test": 9}
+    how = {
+        "right": 0.7,
+        "source": "random, seed 0",
+        "configurations": ("VGG-0.5-32", "VGG-0.5-40"),
+        "test": 9,
+    }
     models = made.ensemble(root / "models", names, CLASSES, 3, **how)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(figures, "save", lambda *_: None)  # PNG and PDF take long, and are not looked at here.
+        patched.setattr(
+            figures, "save", lambda *_: None
+        )  # PNG and PDF take long, and are not looked at here.
         report.evaluate(models, root / "report", ("c",), data=root / "labels.csv", draws=20)
     return (root / "report" / "report.html").as_uri()
 
@@ -124,7 +139,9 @@ def test_nothing_complains_runs_or_leaves_the_page(opened):
     assert [url for url in heard["asked"] if url.startswith("file:")] == [page.url]
     assert page.locator("script").count() == 1
     assert SCRIPT in page.locator("#confusion thead").inner_text()
-    assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+    assert page.evaluate(
+        "[...document.images].every((image) => image.complete && image.naturalWidth > 0)"
+    )
 
 
 def test_a_click_on_a_cell_opens_its_images_and_another_closes_them(opened):
@@ -183,7 +200,9 @@ def test_on_paper_there_is_no_menu_and_nothing_is_cut_off(opened):
     assert page.locator("details.printed[open]").count() == 1
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert [each for each in page.evaluate(CONTRASTS) if each[1] < LEAST_CONTRAST] == []
-    assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
+    assert (
+        page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
+    )
     assert page.pdf(format="A4").startswith(b"%PDF")
 
 

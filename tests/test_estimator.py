@@ -64,12 +64,21 @@ def trees(model: str) -> str:
 
 @pytest.mark.parametrize(("mode", "jobs"), [("paper", None), ("fast", 2)])
 def test_models_and_scores_are_those_on_disk_bit_for_bit(x, y, labels, tmp_path, mode, jobs):
-    dataset = Dataset(tuple(Path(f"image{i:02d}.png") for i in range(N)), tuple(labels.tolist()), CLASSES)
+    dataset = Dataset(
+        tuple(Path(f"image{i:02d}.png") for i in range(N)), tuple(labels.tolist()), CLASSES
+    )
     split = folds.make(dataset, SMALL["folds"], seed=7)
     for name, descriptors in zip(split.names, x, strict=True):
         store.write(tmp_path, "VGG-0.5-400", name, descriptors)
     folds.save(split, tmp_path / ensembles.FOLDS)
-    boost.train(tmp_path, tmp_path, split, ["VGG-0.5-400"], Boosting(**SMALL, fold_seed=7, boost=mode), workers=1)
+    boost.train(
+        tmp_path,
+        tmp_path,
+        split,
+        ["VGG-0.5-400"],
+        Boosting(**SMALL, fold_seed=7, boost=mode),
+        workers=1,
+    )
     ensemble = ensembles.load(tmp_path)
 
     estimator = FoldEnsembleClassifier(**SMALL, boost=mode, random_state=7, n_jobs=jobs).fit(x, y)
@@ -80,11 +89,15 @@ def test_models_and_scores_are_those_on_disk_bit_for_bit(x, y, labels, tmp_path,
     for booster, path in zip(estimator.models_, ensemble.models, strict=True):
         assert trees(booster.model_to_string()) == trees(path.read_text())
     expected = scoring.committee_of(ensemble).scores({"VGG-0.5-400": x + np.float32(0.1)}).mean
-    np.testing.assert_allclose(estimator.predict_proba(x + np.float32(0.1)), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        estimator.predict_proba(x + np.float32(0.1)), expected, rtol=0, atol=1e-12
+    )
 
 
 def test_an_image_is_never_scored_by_a_model_that_saw_it(x, y, labels):
-    shuffled = np.random.default_rng(1).permutation(y)  # Labels that can only be known by having been seen.
+    shuffled = np.random.default_rng(1).permutation(
+        y
+    )  # Labels that can only be known by having been seen.
     estimator = FoldEnsembleClassifier(**SMALL | {"rounds": 40}).fit(x, shuffled)
     assert estimator.score(x, shuffled) > 0.9
     assert (estimator.classes_[estimator.oof_scores_.argmax(axis=1)] == shuffled).mean() < 0.6
@@ -98,9 +111,13 @@ def test_augmentations_are_rows_and_their_mean_is_the_image(x, y):
     by_row = estimator.predict_proba(x.reshape(-1, D)).reshape(N, A, -1)
     np.testing.assert_allclose(estimator.predict_proba(x), by_row.mean(axis=1), rtol=1e-12)
     alone = FoldEnsembleClassifier(**SMALL).fit(x[:, 0], y)
-    np.testing.assert_array_equal(alone.oof_scores_, FoldEnsembleClassifier(**SMALL).fit(x[:, :1], y).oof_scores_)
+    np.testing.assert_array_equal(
+        alone.oof_scores_, FoldEnsembleClassifier(**SMALL).fit(x[:, :1], y).oof_scores_
+    )
     assert estimator.score(x, y) > 0.9
-    assert (estimator.predict(x) == estimator.classes_[estimator.predict_proba(x).argmax(axis=1)]).all()
+    assert (
+        estimator.predict(x) == estimator.classes_[estimator.predict_proba(x).argmax(axis=1)]
+    ).all()
     with pytest.raises(ValueError, match="13 features"):
         estimator.predict(np.zeros((2, A, 13)))
     with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[40, 39\]"):
@@ -110,7 +127,11 @@ def test_augmentations_are_rows_and_their_mean_is_the_image(x, y):
 def test_importances_are_shares_of_the_channels_that_decide(labels, y):
     noise = np.random.default_rng(2).normal(size=(N, D))
     noise[:, 4] = labels + 0.01 * noise[:, 4]
-    shares = FoldEnsembleClassifier(**SMALL | {"feature_fraction": 1.0}).fit(noise, y).feature_importances_
+    shares = (
+        FoldEnsembleClassifier(**SMALL | {"feature_fraction": 1.0})
+        .fit(noise, y)
+        .feature_importances_
+    )
     assert shares.shape == (D,)
     assert shares.argmax() == 4
     assert shares.sum() == pytest.approx(1)
@@ -120,7 +141,11 @@ def test_importances_are_shares_of_the_channels_that_decide(labels, y):
 
 def test_random_state_splits_anew_only_where_it_is_none(x, y):
     def found(random_state) -> list[int]:
-        return FoldEnsembleClassifier(**SMALL | {"rounds": 1}, random_state=random_state).fit(x, y).folds_.tolist()
+        return (
+            FoldEnsembleClassifier(**SMALL | {"rounds": 1}, random_state=random_state)
+            .fit(x, y)
+            .folds_.tolist()
+        )
 
     assert found(3) == found(3) == found(np.random.RandomState(3)) != found(4)
     assert len({tuple(found(None)) for _ in range(3)}) > 1
@@ -140,7 +165,9 @@ def test_parameters_without_sense_are_refused(x, y, parameters, message):
 
 
 def test_groups_stay_whole(x, y, labels):
-    groups = np.array([f"patient{i}" for i in np.arange(N) // 8 * 4 + labels])  # Two images a patient, of one class.
+    groups = np.array(
+        [f"patient{i}" for i in np.arange(N) // 8 * 4 + labels]
+    )  # Two images a patient, of one class.
     estimator = FoldEnsembleClassifier(**SMALL).fit(x, y, groups=groups)
     assert set(estimator.folds_) == {0, 1, 2}
     assert all(len(set(estimator.folds_[groups == group])) == 1 for group in set(groups))
@@ -214,7 +241,9 @@ def test_groups_reach_fit_by_metadata_routing(x, y):
     with sklearn.config_context(enable_metadata_routing=True):
         estimator = Spy(folds=2, seeds=1, rounds=4).set_fit_request(groups=True)
         scores = cross_val_score(estimator, x, y, cv=GroupKFold(2), params={"groups": groups})
-        search = GridSearchCV(estimator, {"rounds": [1, 4]}, cv=GroupKFold(2)).fit(x, y, groups=groups)
+        search = GridSearchCV(estimator, {"rounds": [1, 4]}, cv=GroupKFold(2)).fit(
+            x, y, groups=groups
+        )
     assert scores.mean() > 0.7
     assert search.best_estimator_.folds_.max() == 1
     assert [len(found) for found in seen] == [N // 2] * 6 + [N]

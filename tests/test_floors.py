@@ -179,7 +179,18 @@ SIDEWAYS = {
     ("model", "heatmap"),
     ("model", "predict"),
 }
-PURE = ("resize", "stain", "crops", "pooling", "pooling_kernel", "operations", "encoders", "core", "fitting", "tuning")
+PURE = (
+    "resize",
+    "stain",
+    "crops",
+    "pooling",
+    "pooling_kernel",
+    "operations",
+    "encoders",
+    "core",
+    "fitting",
+    "tuning",
+)
 OUTSIDE = (
     "feeding",
     "roofline",
@@ -235,7 +246,11 @@ IO = {"os", "pathlib", "io", "shutil", "time", "random", "absl", "PIL", "h5py"}
 
 def imports(part: str) -> set[str]:
     """Every module that a part of histojax imports, whole names."""
-    files = [ROOT / f"{part}.py"] if (ROOT / f"{part}.py").exists() else sorted((ROOT / part).rglob("*.py"))
+    files = (
+        [ROOT / f"{part}.py"]
+        if (ROOT / f"{part}.py").exists()
+        else sorted((ROOT / part).rglob("*.py"))
+    )
     found = set()
     for file in files:
         for node in ast.walk(ast.parse(file.read_text())):
@@ -253,20 +268,36 @@ def parts_of(part: str) -> set[str]:
 
 
 def test_every_part_has_its_floor():
-    found = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    found = {
+        path.stem
+        for path in ROOT.iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
     assert found - {"__init__"} == set(FLOORS) - {""}
 
 
 @pytest.mark.parametrize("part", [name for name in FLOORS if name])
 def test_imports_only_go_down(part):
-    up = {name for name in parts_of(part) if FLOORS[name] >= FLOORS[part] and (part, name) not in SIDEWAYS} - {""}
+    up = {
+        name
+        for name in parts_of(part)
+        if FLOORS[name] >= FLOORS[part] and (part, name) not in SIDEWAYS
+    } - {""}
     assert not up, f"{part} imports {up} from its own floor or above"
 
 
 @pytest.mark.parametrize("part", PURE)
 def test_pure_functions_do_no_io(part):
     assert not {name.split(".")[0] for name in imports(part)} & IO
-    assert not parts_of(part) & {"files", "progress", "images", "store", "download", "datasets", "weights"}
+    assert not parts_of(part) & {
+        "files",
+        "progress",
+        "images",
+        "store",
+        "download",
+        "datasets",
+        "weights",
+    }
 
 
 @pytest.mark.parametrize("part", OUTSIDE)
@@ -285,20 +316,30 @@ def run_without(blocked: str, code: str) -> subprocess.CompletedProcess:
         sys.meta_path.insert(0, Blocker())
     """
     program = textwrap.dedent(blocker) + textwrap.dedent(code)
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT.parent, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=ROOT.parent,
+        check=False,
+    )
 
 
 def test_extraction_runs_with_nothing_but_jax_flax_numpy_scikit_image_absl_and_h5py(tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "images").mkdir()
-    Image.fromarray(rng.integers(60, 255, (80, 90, 3), dtype=np.uint8)).save(tmp_path / "images" / "a.png")
+    Image.fromarray(rng.integers(60, 255, (80, 90, 3), dtype=np.uint8)).save(
+        tmp_path / "images" / "a.png"
+    )
     code = f"""
         sys.argv = ["extract", "--images={tmp_path}/images", "--descriptors={tmp_path}/out", "--weights=random",
                     "--encoders=VGG", "--views=1.0-64", "--augmentations=2", "--crops=2"]
         import runpy
         runpy.run_module("experiments.extract", run_name="__main__")
     """
-    blocked = "lightgbm tensorflow_datasets tensorflow sklearn matplotlib optax tqdm pandas keras cv2"
+    blocked = (
+        "lightgbm tensorflow_datasets tensorflow sklearn matplotlib optax tqdm pandas keras cv2"
+    )
     # flax itself imports optax, where it is installed, for its training state: blocked here with everything else.
     done = run_without(blocked.replace("optax ", ""), code)
     assert done.returncode == 0, done.stderr

@@ -19,7 +19,13 @@ GUIDE = Path(__file__).parents[1] / "docs" / "guide.md"
 SIDE = (36, 44)  # Of the stand-in's photos.
 # What stands in for the paper's protocol: the guide's own flags are all kept.
 SMALL = {
-    "extract": ["--weights=random", "--encoders=VGG", "--views=1.0-32", "--augmentations=1", "--crops=1"],
+    "extract": [
+        "--weights=random",
+        "--encoders=VGG",
+        "--views=1.0-32",
+        "--augmentations=1",
+        "--crops=1",
+    ],
     "train": ["--folds=3", "--seeds=1", "--rounds=4", "--workers=1"],
     "build_bach": [f"--width={SIDE[1]}", f"--height={SIDE[0]}"],
 }
@@ -27,7 +33,9 @@ SMALL = {
 
 def commands(section: str) -> list[list[str]]:
     """The commands of a section, script first."""
-    text = re.search(rf"^## {section}\..*?(?=^## |\Z)", GUIDE.read_text(), re.MULTILINE | re.DOTALL)[0]
+    text = re.search(
+        rf"^## {section}\..*?(?=^## |\Z)", GUIDE.read_text(), re.MULTILINE | re.DOTALL
+    )[0]
     blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     return [shlex.split(line)[2:] for block in blocks for line in block.strip().splitlines()]
 
@@ -59,7 +67,9 @@ def here(tmp_path_factory, narrow_vgg):
         for label, dark in (("benign", 0.3), ("malignant", 0.7)):
             (folder / name / label).mkdir(parents=True)
             for i in range(count):
-                Image.fromarray(samples.darker(count + i, dark)).save(folder / name / label / f"{name}-{label}{i}.png")
+                Image.fromarray(samples.darker(count + i, dark)).save(
+                    folder / name / label / f"{name}-{label}{i}.png"
+                )
     (folder / "new").mkdir()
     for i in range(2):
         Image.fromarray(samples.darker(50 + i, 0.5)).save(folder / "new" / f"slide{i}.png")
@@ -93,7 +103,9 @@ def test_own_images_to_a_bundle_predictions_and_maps(here):
     with (here / "runs/mine/new/predictions.csv").open() as file:
         header, *rows = csv.reader(file)
     assert [row[0] for row in rows] == ["slide0", "slide1"]
-    told = set(re.findall(r"`(\w+)`", re.search(r"\| column \|.*?\n\n", GUIDE.read_text(), re.DOTALL)[0]))
+    told = set(
+        re.findall(r"`(\w+)`", re.search(r"\| column \|.*?\n\n", GUIDE.read_text(), re.DOTALL)[0])
+    )
     assert told - {"p_", "sensitivity", "coverage", "largest_set"} <= set(header)
     assert "Not for diagnosis" in (here / "runs/mine/mine.md").read_text()
     assert (here / "runs/mine/maps/slide0/overview.html").exists()

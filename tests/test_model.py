@@ -16,7 +16,10 @@ pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
 @pytest.fixture(scope="module")
 def model(trained, narrow_vgg, tmp_path_factory):
-    made, path = bundle.of_models(trained / "models", descriptors=trained / "descriptors"), tmp_path_factory.mktemp("m")
+    made, path = (
+        bundle.of_models(trained / "models", descriptors=trained / "descriptors"),
+        tmp_path_factory.mktemp("m"),
+    )
     bundle.write(path / "a.histojax", made, trained / "models", model_card.card(made), {})
     return histojax.load_bundle(path / "a.histojax")
 
@@ -26,7 +29,9 @@ def test_paths_arrays_folders_and_lists_are_predicted_alike(model, trained, tmp_
     arrays = [np.array(Image.open(path)) for path in paths]
     by_folder = model.predict(trained / "new")
     assert [each.image for each in by_folder] == ["test0", "test1", "test2"]
-    monkeypatch.setattr(loaded_encoders, "open_encoders", lambda *_, **__: pytest.fail("encoders were loaded again"))
+    monkeypatch.setattr(
+        loaded_encoders, "open_encoders", lambda *_, **__: pytest.fail("encoders were loaded again")
+    )
     by_array = model.predict(arrays, names=[path.stem for path in paths])
     for one, other in zip(by_folder, by_array, strict=True):
         assert dataclasses.replace(one, file=other.file) == other
@@ -36,7 +41,9 @@ def test_paths_arrays_folders_and_lists_are_predicted_alike(model, trained, tmp_
     (tmp_path / "list.txt").write_text(str(paths[1]))
     assert model.predict(str(tmp_path / "list.txt")) == by_folder[1:2]
     assert (
-        set(model.predict(paths[0], coverage=0.99)[0].prediction_set) == set(model.classes) == {"benign", "malignant"}
+        set(model.predict(paths[0], coverage=0.99)[0].prediction_set)
+        == set(model.classes)
+        == {"benign", "malignant"}
     )
 
 
@@ -45,7 +52,9 @@ def test_bad_images_and_names_are_refused(model, tmp_path):
         model.predict(np.zeros((4, 4, 3)))
     with pytest.raises(InputError, match="smaller than the 32 px crop"):
         model.predict(np.zeros((40, 40, 3), np.uint8))
-    with pytest.raises(InputError, match="smaller than the 32 px crop"):  # One of several is not left out in silence.
+    with pytest.raises(
+        InputError, match="smaller than the 32 px crop"
+    ):  # One of several is not left out in silence.
         model.predict([np.full((104, 120, 3), 200, np.uint8), np.zeros((40, 40, 3), np.uint8)])
     with pytest.raises(InputError, match="2 names for 1 arrays"):
         model.predict([np.zeros((40, 40, 3), np.uint8)], names=["a", "b"])

@@ -15,7 +15,8 @@ from histojax.ops import stain
 from tests.running import run
 
 needs_torch = pytest.mark.skipif(
-    not importlib.util.find_spec("torch"), reason="torch is not installed: it is in requirements-bench.txt alone"
+    not importlib.util.find_spec("torch"),
+    reason="torch is not installed: it is in requirements-bench.txt alone",
 )
 
 
@@ -23,7 +24,10 @@ def described(name: str, fields) -> tuple[dict, np.ndarray, np.ndarray]:
     """Variables whose norms are not the identity, crops, and our descriptors."""
     rng = np.random.default_rng(0)
     variables = jax.tree.map(
-        lambda array: np.asarray(array) + rng.uniform(0, 0.3, array.shape).astype(np.float32) * (array.ndim == 1),
+        lambda array: (
+            np.asarray(array)
+            + rng.uniform(0, 0.3, array.shape).astype(np.float32) * (array.ndim == 1)
+        ),
         weights.random(name, 0),
     )
     crops = fields(96, 96)
@@ -48,7 +52,10 @@ def test_numpy_preprocessing_agrees_with_ours():
 
 def test_keras_describes_crops_as_ours_does(fields):
     variables, crops, expected = described("Inception", fields)
-    assert difference(keras_models.descriptor("Inception", variables, "float32", crops)(), expected) < 1e-4
+    assert (
+        difference(keras_models.descriptor("Inception", variables, "float32", crops)(), expected)
+        < 1e-4
+    )
 
 
 @needs_torch
@@ -57,7 +64,12 @@ def test_torch_describes_crops_as_ours_does(name, fields):
     from experiments.peers import torch_models
 
     variables, crops, expected = described(name, fields)
-    assert difference(torch_models.descriptor(name, variables, "float32", crops, gpu=False)(), expected) < 1e-4
+    assert (
+        difference(
+            torch_models.descriptor(name, variables, "float32", crops, gpu=False)(), expected
+        )
+        < 1e-4
+    )
 
 
 @needs_torch
@@ -86,7 +98,10 @@ def test_the_benchmark_prints_ratios_and_writes_its_figures(tmp_path):
 @pytest.mark.parametrize(
     ("argument", "told"),
     [
-        ("--peers=ours,caffe2", "--peers: no 'caffe2'; there are keras, torch, torch-compile, torchvision, ours"),
+        (
+            "--peers=ours,caffe2",
+            "--peers: no 'caffe2'; there are keras, torch, torch-compile, torchvision, ours",
+        ),
         ("--encoders=VGG19", "--encoders: no 'VGG19'; there are ResNet, Inception, VGG"),
         ("--precisions=float8", "--precisions: no 'float8'; there are float32, tf32, bfloat16"),
     ],

@@ -24,7 +24,9 @@ def test_the_ten_lines_of_python_run(tmp_path):
     synthetic.write_folder(tmp_path, per_class=2, unlabelled=2, height=96, width=128)
     (tmp_path / "train").rename(tmp_path / "images")
     (tmp_path / "unlabelled").rename(tmp_path / "new")
-    block = re.search(r"```python\n(from pathlib.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    block = re.search(
+        r"```python\n(from pathlib.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+    )[1]
     imports, steps = block.split("\n\n", 1)
     program = f"{imports}\n{SMALL}\nif __name__ == '__main__':\n{textwrap.indent(steps, '    ')}"
     (tmp_path / "program.py").write_text(program)

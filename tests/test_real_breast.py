@@ -18,7 +18,9 @@ def test_untrained_vgg_tells_benign_from_malignant_in_patients_it_never_saw(shar
     models = tmp_path / "models"
     split = folds.load_or_make(models / ensembles.FOLDS, data, boosting.folds, boosting.fold_seed)
     assert len(set(zip(data.groups, split.folds.tolist(), strict=True))) == len(set(data.groups))
-    boost.train(tmp_path / "descriptors", models, split, extraction.configurations, boosting, workers=2)
+    boost.train(
+        tmp_path / "descriptors", models, split, extraction.configurations, boosting, workers=2
+    )
     print(report.evaluate(models, tmp_path / "report"))
     ensemble = ensembles.load(models)
     scores = ensembles.out_of_fold(ensemble, "VGG-0.5-192").mean(axis=(0, 2))

@@ -23,9 +23,24 @@ from tests.running import run
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = (
-    "extract", "train", "evaluate", "predict", "demo", "audit", "score", "compare", "probe", "finetune",
-)  # fmt: skip
-SMALL = ["--weights=random", "--encoders=VGG", "--views=0.5-32,0.5-40", "--augmentations=2", "--crops=2"]
+    "extract",
+    "train",
+    "evaluate",
+    "predict",
+    "demo",
+    "audit",
+    "score",
+    "compare",
+    "probe",
+    "finetune",
+)
+SMALL = [
+    "--weights=random",
+    "--encoders=VGG",
+    "--views=0.5-32,0.5-40",
+    "--augmentations=2",
+    "--crops=2",
+]
 
 
 def refused(script: str, *arguments: object) -> str:
@@ -40,7 +55,9 @@ def refused(script: str, *arguments: object) -> str:
 def tissue(seed: int, dark: float = 0.5, size: tuple[int, int] = (100, 120)) -> np.ndarray:
     rng = np.random.default_rng(seed)
     amounts = rng.gamma(2, [dark, 0.4], (size[0] // 4, size[1] // 4, 2)).repeat(4, 0).repeat(4, 1)
-    return np.clip(240 * np.exp(-amounts @ np.array(stain.REFERENCE_STAINS).T), 0, 255).astype(np.uint8)
+    return np.clip(240 * np.exp(-amounts @ np.array(stain.REFERENCE_STAINS).T), 0, 255).astype(
+        np.uint8
+    )
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +70,9 @@ def data(tmp_path_factory) -> Path:
             Image.fromarray(tissue(i, dark)).save(root / "train" / label / f"{label}{i:02d}.png")
     (root / "new").mkdir()
     for i in range(3):
-        Image.fromarray(tissue(100 + i, 0.5)).save(root / "new" / f"test{i}.tif", compression="tiff_lzw")
+        Image.fromarray(tissue(100 + i, 0.5)).save(
+            root / "new" / f"test{i}.tif", compression="tiff_lzw"
+        )
     return root
 
 
@@ -64,7 +83,13 @@ def runs(data, tmp_path_factory) -> Path:
     small = ["--folds=3", "--seeds=1", "--rounds=10", "--workers=2"]
     for step in (
         ["extract", f"--data={data}/train", f"--descriptors={out}/descriptors", *SMALL],
-        ["train", f"--data={data}/train", f"--descriptors={out}/descriptors", f"--models={out}/models", *small],
+        [
+            "train",
+            f"--data={data}/train",
+            f"--descriptors={out}/descriptors",
+            f"--models={out}/models",
+            *small,
+        ],
         ["evaluate", f"--models={out}/models", f"--report={out}/report"],
         ["predict", f"--models={out}/models", f"--images={data}/new", f"--out={out}/predictions"],
     ):
@@ -92,31 +117,46 @@ def test_the_report_holds_the_table_the_figures_and_says_that_weights_are_random
     right = sum(row["label"] == row["predicted"] for row in rows)
     assert len(rows) == 12
     assert numbers["accuracy"] == pytest.approx(right / 12)
-    assert all(float(row["p_benign"]) + float(row["p_malignant"]) == pytest.approx(1, abs=1e-5) for row in rows)
+    assert all(
+        float(row["p_benign"]) + float(row["p_malignant"]) == pytest.approx(1, abs=1e-5)
+        for row in rows
+    )
 
 
 def test_a_table_of_scores_is_judged_as_the_ensemble_is(runs, tmp_path):
     done = run("score", f"--scores={runs}/report/tables/out_of_fold.csv", f"--out={tmp_path}")
     assert done.returncode == 0, done.stderr
-    ours, theirs = (json.loads((folder / "metrics.json").read_text()) for folder in (runs / "report", tmp_path))
+    ours, theirs = (
+        json.loads((folder / "metrics.json").read_text()) for folder in (runs / "report", tmp_path)
+    )
     assert theirs["accuracy"] == ours["accuracy"]
     assert theirs["confusion"] == ours["confusion"]
     for one, other in zip(ours["figures"], theirs["figures"], strict=True):
         assert (one["metric"], one["of"]) == (other["metric"], other["of"])
-        assert other["value"] == pytest.approx(one["value"], abs=1e-4, nan_ok=True)  # Six decimals are written.
+        assert other["value"] == pytest.approx(
+            one["value"], abs=1e-4, nan_ok=True
+        )  # Six decimals are written.
     assert "95 % interval" in done.stdout
 
 
 def test_heads_are_judged_compared_blended_and_predict(data, runs, tmp_path):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "folds.csv").write_bytes((runs / "models" / "folds.csv").read_bytes())
-    given = [f"--data={data}/train", f"--descriptors={runs}/descriptors", f"--models={tmp_path}/models"]
+    given = [
+        f"--data={data}/train",
+        f"--descriptors={runs}/descriptors",
+        f"--models={tmp_path}/models",
+    ]
     done = run("probe", *given, "--folds=3", "--seeds=1", "--epochs=3", "--validation_parts=3")
     assert "6 models trained, 6 are there" in done.stdout, done.stderr
     pair = f"--runs=trees={runs}/models,linear={tmp_path}/models"
     done = run("compare", pair, f"--out={tmp_path}/compared", "--blend")
     assert done.returncode == 0, done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()[2:]] == ["trees", "linear", "blend"]
+    assert [line.split()[0] for line in done.stdout.splitlines()[2:]] == [
+        "trees",
+        "linear",
+        "blend",
+    ]
     new = f"--descriptors={runs}/predictions/descriptors"
     done = run("predict", f"--models={tmp_path}/models", new, f"--out={tmp_path}/predictions")
     assert done.returncode == 0, done.stderr
@@ -136,7 +176,10 @@ def test_a_test_set_is_scored_kept_and_reported(data, runs, tmp_path):
         (data / "test" / label).mkdir(parents=True)
         for i in range(2):
             name = f"unseen-{label}{i}"
-            shutil.copy(data / "train" / label / f"{label}{i:02d}.png", data / "test" / label / f"{name}.png")
+            shutil.copy(
+                data / "train" / label / f"{label}{i:02d}.png",
+                data / "test" / label / f"{name}.png",
+            )
             for made in (runs / "descriptors").glob(f"*/{label}{i:02d}.npy"):
                 (tmp_path / "descriptors" / made.parent.name).mkdir(parents=True, exist_ok=True)
                 shutil.copy(made, tmp_path / "descriptors" / made.parent.name / f"{name}.npy")
@@ -154,28 +197,42 @@ def test_predictions_come_with_probabilities_and_in_the_authors_form(runs):
     with open(runs / "predictions" / "predictions.csv") as file:
         rows = list(csv.DictReader(file))
     assert [row["image"] for row in rows] == ["test0", "test1", "test2"]
-    submission = [line.split(",") for line in (runs / "predictions" / "submission.csv").read_text().splitlines()]
+    submission = [
+        line.split(",")
+        for line in (runs / "predictions" / "submission.csv").read_text().splitlines()
+    ]
     assert submission == [[f"test{i}.tif", row["predicted"]] for i, row in enumerate(rows)]
     assert all("UNTRAINED" in row["weights"] for row in rows)
 
 
 def test_images_described_before_are_predicted_the_same(runs, tmp_path):
     descriptors = runs / "predictions" / "descriptors"
-    done = run("predict", f"--models={runs}/models", f"--descriptors={descriptors}", f"--out={tmp_path}")
+    done = run(
+        "predict", f"--models={runs}/models", f"--descriptors={descriptors}", f"--out={tmp_path}"
+    )
     assert done.returncode == 0, done.stderr
-    before, after = ((folder / "predictions.csv").read_text() for folder in (runs / "predictions", tmp_path))
+    before, after = (
+        (folder / "predictions.csv").read_text() for folder in (runs / "predictions", tmp_path)
+    )
     assert before == after
 
 
 def test_a_second_run_of_every_step_changes_nothing(data, runs):
-    times = {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.suffix in (".npy", ".txt")}
+    times = {
+        path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.suffix in (".npy", ".txt")
+    }
     times = {path: time for path, time in times.items() if "report" not in path.parts}
     done = run("extract", f"--data={data}/train", f"--descriptors={runs}/descriptors", *SMALL)
     assert "0 images described, 12 were done before" in done.stdout
     done = run(
-        "train", f"--data={data}/train", f"--descriptors={runs}/descriptors", f"--models={runs}/models",
-        "--folds=3", "--seeds=1", "--rounds=10",
-    )  # fmt: skip
+        "train",
+        f"--data={data}/train",
+        f"--descriptors={runs}/descriptors",
+        f"--models={runs}/models",
+        "--folds=3",
+        "--seeds=1",
+        "--rounds=10",
+    )
     assert "0 models trained, 6 are there" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
@@ -188,26 +245,39 @@ def test_help_shows_the_command_and_the_flags(script):
 
 
 def test_reports_are_not_mixed_with_models_and_stain_is_not_looked_for_in_vain(runs, tmp_path):
-    assert "are the same folder" in refused("evaluate", f"--models={runs}/models", f"--report={runs}/models")
-    wrong = refused("evaluate", f"--models={runs}/models", f"--report={tmp_path}", f"--descriptors={tmp_path}")
+    assert "are the same folder" in refused(
+        "evaluate", f"--models={runs}/models", f"--report={runs}/models"
+    )
+    wrong = refused(
+        "evaluate", f"--models={runs}/models", f"--report={tmp_path}", f"--descriptors={tmp_path}"
+    )
     assert "has no stain_qc.csv" in wrong
-    assert "go together" in refused("evaluate", f"--models={runs}/models", f"--report={tmp_path}", "--test_data=x")
+    assert "go together" in refused(
+        "evaluate", f"--models={runs}/models", f"--report={tmp_path}", "--test_data=x"
+    )
 
 
 def test_networks_that_score_images_refuse_before_any_image_is_described(data, runs, tmp_path):
     shutil.copytree(runs / "models", tmp_path / "models")
     manifest = json.loads((tmp_path / "models" / "manifest.json").read_text())
-    (tmp_path / "models" / "manifest.json").write_text(json.dumps(manifest | {"learner": "finetuned"}))
+    (tmp_path / "models" / "manifest.json").write_text(
+        json.dumps(manifest | {"learner": "finetuned"})
+    )
     for model in (tmp_path / "models").rglob("seed*.txt"):
         model.rename(model.with_suffix(".npz"))
-    said = refused("predict", f"--models={tmp_path}/models", f"--images={data}/new", f"--out={tmp_path}/out")
+    said = refused(
+        "predict", f"--models={tmp_path}/models", f"--images={data}/new", f"--out={tmp_path}/out"
+    )
     assert "models that are finetuned" in said
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("error", "message"),
-    [("KeyboardInterrupt", "stopped; run the same command again"), ("ValueError", "RuntimeError: no more threads")],
+    [
+        ("KeyboardInterrupt", "stopped; run the same command again"),
+        ("ValueError", "RuntimeError: no more threads"),
+    ],
 )
 def test_only_a_stop_in_a_checkpoint_is_called_one(error, message):
     program = f"""
@@ -220,7 +290,9 @@ def main():
         raise RuntimeError("no more threads")
 flags.run(main, "A script.")
 """
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
     assert message in done.stderr
     assert ("Traceback" in done.stderr) == (error != "KeyboardInterrupt")
@@ -262,7 +334,11 @@ def unknown_class_folder(root: Path) -> list[str]:
 
 
 def missing_in_table(root: Path) -> list[str]:
-    write_csv(one_image(root / "a") / "labels.csv", [("image.png", "x"), ("gone.png", "y")], ["image", "label"])
+    write_csv(
+        one_image(root / "a") / "labels.csv",
+        [("image.png", "x"), ("gone.png", "y")],
+        ["image", "label"],
+    )
     return [f"--data={root / 'a' / 'labels.csv'}"]
 
 
@@ -299,12 +375,18 @@ def test_bad_images_and_tables_end_in_one_message_and_nothing_written(tmp_path, 
 
 def test_descriptors_of_another_protocol_are_refused(data, runs):
     arguments = [*SMALL[:-1], "--crops=3"]
-    message = refused("extract", f"--data={data}/train", f"--descriptors={runs}/descriptors", *arguments)
+    message = refused(
+        "extract", f"--data={data}/train", f"--descriptors={runs}/descriptors", *arguments
+    )
     assert "protocol.crops: there 2, wanted 3" in message
 
 
 def test_fewer_images_in_a_class_than_folds_are_refused(data, runs, tmp_path):
-    arguments = [f"--data={data}/train", f"--descriptors={runs}/descriptors", f"--models={tmp_path}/models"]
+    arguments = [
+        f"--data={data}/train",
+        f"--descriptors={runs}/descriptors",
+        f"--models={tmp_path}/models",
+    ]
     message = refused("train", *arguments, "--folds=7")
     assert "fewer images than the 7 folds" in message
 
@@ -319,8 +401,14 @@ def test_fewer_images_in_a_class_than_folds_are_refused(data, runs, tmp_path):
         ("--configurations=Nope", "it has VGG-0.5-32, VGG-0.5-40"),
     ],
 )
-def test_training_flags_that_make_no_sense_are_refused_and_bind_nothing(data, runs, tmp_path, flag, expected):
-    arguments = [f"--data={data}/train", f"--descriptors={runs}/descriptors", f"--models={tmp_path}/models"]
+def test_training_flags_that_make_no_sense_are_refused_and_bind_nothing(
+    data, runs, tmp_path, flag, expected
+):
+    arguments = [
+        f"--data={data}/train",
+        f"--descriptors={runs}/descriptors",
+        f"--models={tmp_path}/models",
+    ]
     assert expected in refused("train", *arguments, flag)
     assert not (tmp_path / "models").exists()
 
@@ -335,7 +423,11 @@ def test_ones_own_split_may_be_in_any_order(data, runs, tmp_path):
     header, *rows = (runs / "models" / "folds.csv").read_text().splitlines()
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "folds.csv").write_text("\n".join([header, *rows[::-1]]) + "\n")
-    arguments = [f"--data={data}/train", f"--descriptors={runs}/descriptors", f"--models={tmp_path}/models"]
+    arguments = [
+        f"--data={data}/train",
+        f"--descriptors={runs}/descriptors",
+        f"--models={tmp_path}/models",
+    ]
     assert run("train", *arguments, "--folds=3", "--seeds=1", "--rounds=10").returncode == 0
     done = run("evaluate", f"--models={tmp_path}/models", f"--report={tmp_path}/report")
     assert done.returncode == 0, done.stderr
@@ -344,9 +436,23 @@ def test_ones_own_split_may_be_in_any_order(data, runs, tmp_path):
 
 
 def test_workers_end_with_a_killed_training_and_the_next_run_goes_on(data, runs, tmp_path):
-    command = [sys.executable, "-m", "experiments.train", f"--data={data}/train", f"--descriptors={runs}/descriptors"]
-    command += [f"--models={tmp_path}/models", "--folds=3", "--seeds=20", "--rounds=40", "--workers=2"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.train",
+        f"--data={data}/train",
+        f"--descriptors={runs}/descriptors",
+    ]
+    command += [
+        f"--models={tmp_path}/models",
+        "--folds=3",
+        "--seeds=20",
+        "--rounds=40",
+        "--workers=2",
+    ]
+    with subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    ) as process:
         for _ in range(600):
             if any(tmp_path.glob("models/*/*.txt")) or process.poll() is not None:
                 break
@@ -381,7 +487,11 @@ def test_a_descriptor_file_with_nan_is_refused(data, runs, tmp_path):
     array = np.load(spoilt)
     array[1, 7] = np.nan
     np.save(spoilt, array)
-    arguments = [f"--data={data}/train", f"--descriptors={tmp_path}/descriptors", f"--models={tmp_path}/models"]
+    arguments = [
+        f"--data={data}/train",
+        f"--descriptors={tmp_path}/descriptors",
+        f"--models={tmp_path}/models",
+    ]
     message = refused("train", *arguments, "--folds=3", "--seeds=1", "--rounds=2")
     assert str(spoilt) in message
     assert "NaN" in message
@@ -406,9 +516,14 @@ def official_vgg(path: Path, leave_out: str = "") -> None:
 def test_a_weight_file_with_a_wrong_checksum_is_refused(tmp_path):
     official_vgg(tmp_path / encoders.ENCODERS["VGG"].weight_file.file)
     message = refused(
-        "extract", f"--images={one_image(tmp_path / 'a')}", f"--descriptors={tmp_path}/out", "--encoders=VGG",
-        "--views=0.5-40", f"--weights_dir={tmp_path}", f"--weights_cache={tmp_path}/cache",
-    )  # fmt: skip
+        "extract",
+        f"--images={one_image(tmp_path / 'a')}",
+        f"--descriptors={tmp_path}/out",
+        "--encoders=VGG",
+        "--views=0.5-40",
+        f"--weights_dir={tmp_path}",
+        f"--weights_cache={tmp_path}/cache",
+    )
     assert encoders.ENCODERS["VGG"].weight_file.md5 in message
     assert not (tmp_path / "cache").exists()
 
@@ -420,12 +535,18 @@ def test_a_weight_file_with_a_layer_missing_is_refused_listing_it(tmp_path):
 
 
 def test_models_and_folders_that_are_not_there_are_named(tmp_path):
-    assert "run experiments.train first" in refused("evaluate", f"--models={tmp_path}", f"--report={tmp_path}/r")
-    message = refused("train", f"--data={tmp_path}/no", f"--descriptors={tmp_path}", f"--models={tmp_path}/m")
+    assert "run experiments.train first" in refused(
+        "evaluate", f"--models={tmp_path}", f"--report={tmp_path}/r"
+    )
+    message = refused(
+        "train", f"--data={tmp_path}/no", f"--descriptors={tmp_path}", f"--models={tmp_path}/m"
+    )
     assert "run experiments.extract first" in message
     assert os.listdir(tmp_path) == []
 
 
 def test_a_prediction_folder_without_images_is_refused(runs, tmp_path):
-    message = refused("predict", f"--models={runs}/models", f"--images={tmp_path}", f"--out={tmp_path}/out")
+    message = refused(
+        "predict", f"--models={runs}/models", f"--images={tmp_path}", f"--out={tmp_path}/out"
+    )
     assert "holds no image" in message

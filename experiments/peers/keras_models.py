@@ -37,13 +37,20 @@ def load(name: str, model: keras.Model, variables: dict[str, Any]) -> None:
     layers = [layer for layer in model.layers if layer.weights]
     names = {layer.name: layer.name for layer in layers}
     if name == "Inception":
-        ours = [f"{block}_{part}" for block, parts in weights.INCEPTION_ORDER.items() for part in parts]
-        for kind, ending in ((keras.layers.Conv2D, "conv"), (keras.layers.BatchNormalization, "bn")):
+        ours = [
+            f"{block}_{part}" for block, parts in weights.INCEPTION_ORDER.items() for part in parts
+        ]
+        for kind, ending in (
+            (keras.layers.Conv2D, "conv"),
+            (keras.layers.BatchNormalization, "bn"),
+        ):
             theirs = [layer.name for layer in layers if isinstance(layer, kind)]
             names |= {layer: f"{mine}_{ending}" for layer, mine in zip(theirs, ours, strict=True)}
     for layer in layers:
         paths = [weights.LEAVES[weight.path.rsplit("/", 1)[-1]] for weight in layer.weights]
-        layer.set_weights([np.asarray(variables[group][names[layer.name]][leaf]) for group, leaf in paths])
+        layer.set_weights(
+            [np.asarray(variables[group][names[layer.name]][leaf]) for group, leaf in paths]
+        )
 
 
 def build(name: str, variables: dict[str, Any], policy: str) -> keras.Model:
@@ -58,7 +65,9 @@ def build(name: str, variables: dict[str, Any], policy: str) -> keras.Model:
     return keras.Model(model.input, [model.get_layer(tap).output for tap in TAPS[name]])
 
 
-def descriptor(name: str, variables: dict[str, Any], precision: str, crops: np.ndarray) -> Callable[[], np.ndarray]:
+def descriptor(
+    name: str, variables: dict[str, Any], precision: str, crops: np.ndarray
+) -> Callable[[], np.ndarray]:
     """One jitted stateless call, without the overhead of `predict`, input convention and averages in it."""
     policy, products = PRECISIONS[precision]
     model, preprocess = build(name, variables, policy), APPLICATIONS[name][1]
@@ -68,7 +77,9 @@ def descriptor(name: str, variables: dict[str, Any], precision: str, crops: np.n
     def describe(trainable, fixed, images):
         inputs = preprocess(images.astype(jnp.float32), data_format="channels_last")
         maps, _ = model.stateless_call(trainable, fixed, inputs, training=False)
-        averages = [jnp.mean(each.astype(jnp.float32), axis=(1, 2)) for each in jax.tree.leaves(maps)]
+        averages = [
+            jnp.mean(each.astype(jnp.float32), axis=(1, 2)) for each in jax.tree.leaves(maps)
+        ]
         return jnp.concatenate(averages, axis=-1)
 
     trainable = [variable.value for variable in model.trainable_variables]

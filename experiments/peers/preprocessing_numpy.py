@@ -6,7 +6,9 @@ What does not depend on the gains is computed once an image, and powers are expo
 import numpy as np
 
 WHITE = 240
-REFERENCE = np.array([[0.5626, 0.2159], [0.7201, 0.8012], [0.4062, 0.5581]])  # Rows R, G, B; columns H, E.
+REFERENCE = np.array(
+    [[0.5626, 0.2159], [0.7201, 0.8012], [0.4062, 0.5581]]
+)  # Rows R, G, B; columns H, E.
 REFERENCE_MAXIMA = np.array([1.9705, 1.0308])
 DECONVOLUTION = np.array([[1.88, -0.07, -0.60], [-1.02, 1.13, -0.48], [-0.55, -0.13, 1.57]])
 MIXING = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])

@@ -29,7 +29,17 @@ LEAVES = {
 class ConvNorm(nn.Module):
     """Convolution, batch norm and, unless `linear`, ReLU."""
 
-    def __init__(self, inputs, outputs, kernel, stride=1, padding=None, epsilon=1e-3, bias=False, linear=False):
+    def __init__(
+        self,
+        inputs,
+        outputs,
+        kernel,
+        stride=1,
+        padding=None,
+        epsilon=1e-3,
+        bias=False,
+        linear=False,
+    ):
         super().__init__()
         padding = tuple(side // 2 for side in kernel) if padding is None else padding
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=bias)
@@ -46,13 +56,17 @@ class Bottleneck(nn.ModuleDict):
 
     def __init__(self, inputs, channels, stride, project):
         layer = partial(ConvNorm, epsilon=1.001e-5, bias=True)
-        shortcut = {"0": layer(inputs, 4 * channels, (1, 1), stride, linear=True)} if project else {}
-        super().__init__({
-            **shortcut,
-            "1": layer(inputs, channels, (1, 1), stride),
-            "2": layer(channels, channels, (3, 3)),
-            "3": layer(channels, 4 * channels, (1, 1), linear=True),
-        })  # fmt: skip
+        shortcut = (
+            {"0": layer(inputs, 4 * channels, (1, 1), stride, linear=True)} if project else {}
+        )
+        super().__init__(
+            {
+                **shortcut,
+                "1": layer(inputs, channels, (1, 1), stride),
+                "2": layer(channels, channels, (3, 3)),
+                "3": layer(channels, 4 * channels, (1, 1), linear=True),
+            }
+        )
 
     def forward(self, x):
         shortcut = self["0"](x) if "0" in self else x
@@ -70,7 +84,9 @@ class ResNet50(nn.Module):
             for block in range(1, blocks + 1):
                 stride = 2 if block == 1 and stage > 2 else 1
                 self.blocks.append(f"conv{stage}_block{block}")
-                self.add_module(self.blocks[-1], Bottleneck(inputs, channels, stride, project=block == 1))
+                self.add_module(
+                    self.blocks[-1], Bottleneck(inputs, channels, stride, project=block == 1)
+                )
                 inputs = 4 * channels
 
     def forward(self, x):
@@ -84,7 +100,9 @@ def chain(inputs: int, shapes, **last) -> nn.Sequential:
     """Convolutions named 1, 2, ...; `last` is for the last of them alone."""
     layers = OrderedDict()
     for i, (channels, *kernel) in enumerate(shapes, start=1):
-        layers[f"{i}"] = ConvNorm(inputs, channels, tuple(kernel), **(last if i == len(shapes) else {}))
+        layers[f"{i}"] = ConvNorm(
+            inputs, channels, tuple(kernel), **(last if i == len(shapes) else {})
+        )
         inputs = channels
     return nn.Sequential(layers)
 
@@ -101,14 +119,18 @@ class Block(nn.ModuleDict):
         self.outputs = sum(branch[-1][0] for branch in branches.values())
 
     def forward(self, x):
-        return torch.cat([branch(average_pool(x) if name == "pool" else x) for name, branch in self.items()], 1)
+        return torch.cat(
+            [branch(average_pool(x) if name == "pool" else x) for name, branch in self.items()], 1
+        )
 
 
 class Reduction(nn.ModuleDict):
     """Branches that halve the grid, and its maxima."""
 
     def __init__(self, inputs, branches):
-        super().__init__({name: chain(inputs, branch, stride=2, padding=0) for name, branch in branches.items()})
+        super().__init__(
+            {name: chain(inputs, branch, stride=2, padding=0) for name, branch in branches.items()}
+        )
         self.outputs = inputs + sum(branch[-1][0] for branch in branches.values())
 
     def forward(self, x):
@@ -119,7 +141,9 @@ class Forked(Block):
     """The blocks whose 3 x 3 branches end in a 1 x 3 beside a 3 x 1."""
 
     def __init__(self, inputs):
-        super().__init__(inputs, {"1x1": ((320, 1, 1),), **inception_v3.FORKED8, "pool": ((192, 1, 1),)})
+        super().__init__(
+            inputs, {"1x1": ((320, 1, 1),), **inception_v3.FORKED8, "pool": ((192, 1, 1),)}
+        )
         for name in inception_v3.FORKED8:
             self[name] = Fork(self[name])
         self.outputs = 2048
@@ -130,7 +154,11 @@ class Fork(nn.Sequential):
 
     def __init__(self, trunk):
         super().__init__(
-            OrderedDict(trunk.named_children(), row=ConvNorm(384, 384, (1, 3)), column=ConvNorm(384, 384, (3, 1)))
+            OrderedDict(
+                trunk.named_children(),
+                row=ConvNorm(384, 384, (1, 3)),
+                column=ConvNorm(384, 384, (3, 1)),
+            )
         )
 
     def forward(self, x):
@@ -151,9 +179,15 @@ class InceptionV3(nn.Module):
         self.conv_4 = ConvNorm(64, 80, (1, 1))
         self.conv_5 = ConvNorm(80, 192, (3, 3), padding=0)
         blocks = {
-            **{name: partial(Block, branches=branches) for name, branches in inception_v3.BLOCKS35.items()},
+            **{
+                name: partial(Block, branches=branches)
+                for name, branches in inception_v3.BLOCKS35.items()
+            },
             "mixed3": partial(Reduction, branches=inception_v3.REDUCE35),
-            **{name: partial(Block, branches=branches) for name, branches in inception_v3.BLOCKS17.items()},
+            **{
+                name: partial(Block, branches=branches)
+                for name, branches in inception_v3.BLOCKS17.items()
+            },
             "mixed8": partial(Reduction, branches=inception_v3.REDUCE17),
             "mixed9": Forked,
             "mixed10": Forked,
@@ -200,11 +234,16 @@ NETWORKS = {"ResNet": ResNet50, "Inception": InceptionV3, "VGG": VGG16}
 
 def load(network: nn.Module, variables: dict[str, Any]) -> None:
     """Copies our variables into the network; KeyError or RuntimeError where they are not its own."""
-    ours = {"/".join(path): np.asarray(value) for path, value in flax.traverse_util.flatten_dict(variables).items()}
+    ours = {
+        "/".join(path): np.asarray(value)
+        for path, value in flax.traverse_util.flatten_dict(variables).items()
+    }
     state = {}
     for name, tensor in network.state_dict().items():
         layer, leaf = name.rsplit(".", 1)
-        collection, renamed = LEAVES.get(leaf, ("params", "kernel" if tensor.ndim == 4 else "scale"))
+        collection, renamed = LEAVES.get(
+            leaf, ("params", "kernel" if tensor.ndim == 4 else "scale")
+        )
         value = ours.pop(f"{collection}/{layer.replace('.', '_')}/{renamed}", None)
         if value is None:  # The count of batches seen, and InceptionV3's scales, which are ones.
             state[name] = tensor
@@ -235,11 +274,18 @@ def sees_gpu() -> bool:
 
 
 def call(
-    name: str, network: nn.Module, precision: str, crops: np.ndarray, gpu: bool, compiled: bool = False
+    name: str,
+    network: nn.Module,
+    precision: str,
+    crops: np.ndarray,
+    gpu: bool,
+    compiled: bool = False,
 ) -> Callable[[], np.ndarray]:
     """The network in eval mode on the device, channels last, as a function without arguments."""
     device, dtype = torch.device("cuda" if gpu else "cpu"), DTYPES[precision]
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    torch.set_num_threads(
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    )
     torch.backends.cudnn.benchmark = True
     network = network.eval().to(device, dtype, memory_format=torch.channels_last)
     describer = Describer(name, network, dtype).eval().to(device)
@@ -248,7 +294,9 @@ def call(
 
     def run() -> np.ndarray:
         # Set at each call: peers of another precision are timed in turns with this one.
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "float32"
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = (
+            precision != "float32"
+        )
         with torch.inference_mode():
             return describer(images).cpu().numpy()
 
@@ -256,7 +304,12 @@ def call(
 
 
 def descriptor(
-    name: str, variables: dict[str, Any], precision: str, crops: np.ndarray, gpu: bool, compiled: bool = False
+    name: str,
+    variables: dict[str, Any],
+    precision: str,
+    crops: np.ndarray,
+    gpu: bool,
+    compiled: bool = False,
 ) -> Callable[[], np.ndarray]:
     """Our variables in the network of that name."""
     network = NETWORKS[name]()
@@ -280,14 +333,20 @@ class Taps(nn.Module):
         import torchvision
         from torchvision.models import feature_extraction
 
-        extra = {"init_weights": False} if network == "inception_v3" else {}  # Its own takes a minute.
+        extra = (
+            {"init_weights": False} if network == "inception_v3" else {}
+        )  # Its own takes a minute.
         whole = torchvision.models.get_model(network, weights=None, **extra).eval()
-        self.extractor = feature_extraction.create_feature_extractor(whole, list(nodes), suppress_diff_warning=True)
+        self.extractor = feature_extraction.create_feature_extractor(
+            whole, list(nodes), suppress_diff_warning=True
+        )
 
     def forward(self, x):
         return list(self.extractor(x).values())
 
 
-def torchvision_descriptor(name: str, precision: str, crops: np.ndarray, gpu: bool) -> Callable[[], np.ndarray]:
+def torchvision_descriptor(
+    name: str, precision: str, crops: np.ndarray, gpu: bool
+) -> Callable[[], np.ndarray]:
     """torchvision's network: for its speed alone, since it has other strides, paddings and weights."""
     return call(name, Taps(*TORCHVISION[name]), precision, crops, gpu)

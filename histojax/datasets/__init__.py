@@ -25,7 +25,9 @@ def load(path: Path, classes: tuple[str, ...] | None = None, complete: bool = Tr
     if path.is_file():
         return tables.load(path, classes, complete)
     if not path.is_dir():
-        raise InputError(f"{path} is not there: expected a folder of class folders, BACH's folder, or a label table")
+        raise InputError(
+            f"{path} is not there: expected a folder of class folders, BACH's folder, or a label table"
+        )
     if photos := bach.find(path):
         return bach.load(photos, classes, complete)
     return folders.load(path, classes, complete)

@@ -33,9 +33,11 @@ class Dataset:
 
 
 def build(
-    labelled: dict[Path, str], classes: tuple[str, ...] | None = None, groups: dict[Path, str] | None = None,
+    labelled: dict[Path, str],
+    classes: tuple[str, ...] | None = None,
+    groups: dict[Path, str] | None = None,
     complete: bool = True,
-) -> Dataset:  # fmt: skip
+) -> Dataset:
     """A dataset from {file: class name}, in the order of the classes and then of the names.
 
     With `complete` off, as for images that nothing is to be learned from, classes may be without images.
@@ -52,7 +54,9 @@ def build(
         )
     absent = [name for name in classes if name not in labelled.values()]
     if complete and absent:
-        raise InputError(f"no image of class {', '.join(absent)}; expected images of each of {', '.join(classes)}")
+        raise InputError(
+            f"no image of class {', '.join(absent)}; expected images of each of {', '.join(classes)}"
+        )
     if complete and len(classes) < 2:
         raise InputError(f"only one class, {classes[0]}: at least two are needed to learn anything")
     refuse_duplicates(labelled)
@@ -67,7 +71,11 @@ def build(
 
 def order(names: set[str]) -> tuple[str, ...]:
     """BACH's order where the classes are BACH's, else alphabetical."""
-    return BACH_CLASSES if names <= set(BACH_CLASSES) and names & {"InSitu", "Invasive"} else tuple(sorted(names))
+    return (
+        BACH_CLASSES
+        if names <= set(BACH_CLASSES) and names & {"InSitu", "Invasive"}
+        else tuple(sorted(names))
+    )
 
 
 def refuse_duplicates(paths: collections.abc.Iterable[Path]) -> None:
@@ -76,8 +84,12 @@ def refuse_duplicates(paths: collections.abc.Iterable[Path]) -> None:
     for path in paths:
         by_name[path.stem].append(str(path))
     if twice := {name: found for name, found in by_name.items() if len(found) > 1}:
-        lists = "\n".join(f"  {name}: {', '.join(sorted(found))}" for name, found in sorted(twice.items()))
-        raise InputError(f"image names must be unique, whatever their folder and ending; rename these:\n{lists}")
+        lists = "\n".join(
+            f"  {name}: {', '.join(sorted(found))}" for name, found in sorted(twice.items())
+        )
+        raise InputError(
+            f"image names must be unique, whatever their folder and ending; rename these:\n{lists}"
+        )
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -88,6 +100,8 @@ def images_in(folder: Path) -> list[Path]:
 def images_below(folder: Path) -> list[Path]:
     """The image files anywhere below a folder, in the order of their paths."""
     if files.is_local(folder):
-        return sorted(path for path in folder.rglob("*") if reader.is_image_name(path) and path.is_file())
+        return sorted(
+            path for path in folder.rglob("*") if reader.is_image_name(path) and path.is_file()
+        )
     folders, _ = files.entries(folder)
     return sorted(images_in(folder) + [path for each in folders for path in images_below(each)])

@@ -26,7 +26,9 @@ def load(root: Path, classes: tuple[str, ...] | None = None, complete: bool = Tr
     """
     folders = class_folders(root)
     if not folders:
-        raise InputError(f"{root} holds no class folders: expected {root}/<class>/<image>, or a label table")
+        raise InputError(
+            f"{root} holds no class folders: expected {root}/<class>/<image>, or a label table"
+        )
     names = {folder.name for folder in folders}
     expected = classes or (BACH_CLASSES if names & {"InSitu", "Invasive"} else None)
     if expected and (unknown := sorted(names - set(expected))):
@@ -38,7 +40,9 @@ def load(root: Path, classes: tuple[str, ...] | None = None, complete: bool = Tr
     for folder in folders:
         found = dataset.images_in(folder)
         if not found:
-            raise InputError(f"class folder {folder} holds no TIFF, PNG or JPEG image: fill or remove it")
+            raise InputError(
+                f"class folder {folder} holds no TIFF, PNG or JPEG image: fill or remove it"
+            )
         if ignored := sum(1 for _ in folder.iterdir()) - len(found):
             logging.info("%s: %d files that are no images were left out", folder, ignored)
         labelled |= dict.fromkeys(found, folder.name)

@@ -73,10 +73,15 @@ class Folds:
 def rows_of(folds: Folds) -> list[tuple[str, str, int]]:
     """Rows image, label, fold; the fold is counted from 1, as in the paper's table."""
     labels = [folds.classes[label] for label in folds.labels]
-    return [(name, label, int(fold) + 1) for name, label, fold in zip(folds.names, labels, folds.folds, strict=True)]
+    return [
+        (name, label, int(fold) + 1)
+        for name, label, fold in zip(folds.names, labels, folds.folds, strict=True)
+    ]
 
 
-def make(dataset: Dataset, count: int, seed: int, maker: str | None = None, unknown_groups: str = "own") -> Folds:
+def make(
+    dataset: Dataset, count: int, seed: int, maker: str | None = None, unknown_groups: str = "own"
+) -> Folds:
     """Splits a data set into `count` folds, stratified by class.
 
     Args:
@@ -92,17 +97,29 @@ def make(dataset: Dataset, count: int, seed: int, maker: str | None = None, unkn
     """
     maker = maker or ("stratified" if dataset.groups is None else "grouped")
     if maker == "grouped" and dataset.groups is None:
-        raise InputError("to split by group, name groups: a column `group` in the table, or --groups=TABLE")
+        raise InputError(
+            "to split by group, name groups: a column `group` in the table, or --groups=TABLE"
+        )
     labels, folds = np.array(dataset.labels), np.full(len(dataset.labels), TRAIN_ONLY)
     groups = resolved(dataset, unknown_groups) if maker == "grouped" else None
     held_out = np.flatnonzero(groups != "") if groups is not None else np.arange(len(labels))
-    check_sizes(labels[held_out], dataset.classes, count, groups[held_out] if groups is not None else None)
-    folds[held_out] = split(labels[held_out], groups[held_out] if groups is not None else None, count, seed)
+    check_sizes(
+        labels[held_out], dataset.classes, count, groups[held_out] if groups is not None else None
+    )
+    folds[held_out] = split(
+        labels[held_out], groups[held_out] if groups is not None else None, count, seed
+    )
     if empty := set(range(count)) - set(folds.tolist()):
-        raise InputError(f"{len(empty)} of {count} folds stay empty, the groups are too uneven: lower --folds")
+        raise InputError(
+            f"{len(empty)} of {count} folds stay empty, the groups are too uneven: lower --folds"
+        )
     unknown = 0 if dataset.groups is None else dataset.groups.count("")
     origin = f"{maker}, {count} folds, seed {seed}"
-    origin += f"; {unknown} images of unknown group: {unknown_groups}" if maker == "grouped" and unknown else ""
+    origin += (
+        f"; {unknown} images of unknown group: {unknown_groups}"
+        if maker == "grouped" and unknown
+        else ""
+    )
     return Folds(dataset.names, labels, folds, dataset.classes, dataset.groups, origin)
 
 
@@ -113,22 +130,36 @@ def resolved(dataset: Dataset, unknown_groups: str) -> np.ndarray:
         "together": ["\0"] * len(dataset.names),
         "train_only": [""] * len(dataset.names),
     }[unknown_groups]
-    return np.array([group or own for group, own in zip(dataset.groups, stands_for, strict=True)], object)
+    return np.array(
+        [group or own for group, own in zip(dataset.groups, stands_for, strict=True)], object
+    )
 
 
-def check_sizes(labels: np.ndarray, classes: tuple[str, ...], count: int, groups: np.ndarray | None) -> None:
+def check_sizes(
+    labels: np.ndarray, classes: tuple[str, ...], count: int, groups: np.ndarray | None
+) -> None:
     """Raises InputError where there are too few images of a class, or groups, for so many folds."""
     sizes = collections.Counter(labels.tolist())
-    if few := [f"{name} ({sizes[label]})" for label, name in enumerate(classes) if sizes[label] < count]:
+    if few := [
+        f"{name} ({sizes[label]})" for label, name in enumerate(classes) if sizes[label] < count
+    ]:
         which = (
-            "images" if groups is None else "images that may be held out (of known group, unless --unknown_groups=own)"
+            "images"
+            if groups is None
+            else "images that may be held out (of known group, unless --unknown_groups=own)"
         )
-        raise InputError(f"fewer {which} than the {count} folds in class {', '.join(few)}: lower --folds or add images")
+        raise InputError(
+            f"fewer {which} than the {count} folds in class {', '.join(few)}: lower --folds or add images"
+        )
     if groups is not None and len(set(groups)) < count:
         there = len(set(groups))
         if there < 2:
-            raise InputError("all images are of one group: no fold can be held out without it; name smaller groups")
-        raise InputError(f"{there} groups cannot fill {count} folds: lower --folds to {there} or less")
+            raise InputError(
+                "all images are of one group: no fold can be held out without it; name smaller groups"
+            )
+        raise InputError(
+            f"{there} groups cannot fill {count} folds: lower --folds to {there} or less"
+        )
 
 
 def split(labels: np.ndarray, groups: np.ndarray | None, count: int, seed: int) -> np.ndarray:
@@ -136,7 +167,9 @@ def split(labels: np.ndarray, groups: np.ndarray | None, count: int, seed: int) 
     if groups is None:
         splits = StratifiedKFold(count, shuffle=True, random_state=seed).split(labels, labels)
     else:
-        splits = StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(labels, labels, groups)
+        splits = StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(
+            labels, labels, groups
+        )
     folds = np.empty(len(labels), np.int64)
     with warnings.catch_warnings():
         # Fewer groups of a class than folds: not every fold can have the class, and no split is better.
@@ -153,7 +186,9 @@ def save(folds: Folds, path: Path) -> None:
     else:
         rows = [(*row, group) for row, group in zip(rows_of(folds), folds.groups, strict=True)]
         files.write_csv(path, rows, (*COLUMNS, GROUP))
-    files.write_json(path.with_suffix(".json"), {"origin": folds.origin, "folds_sha256": folds.sha256})
+    files.write_json(
+        path.with_suffix(".json"), {"origin": folds.origin, "folds_sha256": folds.sha256}
+    )
 
 
 def load(path: Path, classes: tuple[str, ...]) -> Folds:
@@ -167,7 +202,9 @@ def load(path: Path, classes: tuple[str, ...]) -> Folds:
         raise InputError(f"{path} has classes {', '.join(unknown)}; expected {', '.join(classes)}")
     names = tuple(row["image"] for row in rows)
     if len(set(names)) < len(names):
-        raise InputError(f"{path} names an image twice: {collections.Counter(names).most_common(1)[0][0]}")
+        raise InputError(
+            f"{path} names an image twice: {collections.Counter(names).most_common(1)[0][0]}"
+        )
     numbers = [int(row["fold"]) if row["fold"].isdecimal() else None for row in rows]
     held_out = set(numbers) - {0}
     if None in held_out or len(held_out) < 2 or held_out != set(range(1, max(held_out) + 1)):
@@ -179,7 +216,11 @@ def load(path: Path, classes: tuple[str, ...]) -> Folds:
     groups = tuple(row[GROUP] for row in rows) if GROUP in rows[0] else None
     folds = Folds(names, labels, np.array(numbers) - 1, classes, groups)
     made = path.with_suffix(".json")
-    if made.exists() and (said := files.read_json(made, ("origin", "folds_sha256")))["folds_sha256"] == folds.sha256:
+    if (
+        made.exists()
+        and (said := files.read_json(made, ("origin", "folds_sha256")))["folds_sha256"]
+        == folds.sha256
+    ):
         return dataclasses.replace(folds, origin=said["origin"])
     return folds
 
@@ -213,7 +254,9 @@ def load_or_make(
         return folds
     found = adopt(path, dataset, count, "paper" if given else maker)
     if given and not np.array_equal(found.folds, given.folds):
-        raise InputError(f"{path} is another split than {given.origin}: remove it, or name another folder")
+        raise InputError(
+            f"{path} is another split than {given.origin}: remove it, or name another folder"
+        )
     return found
 
 
@@ -240,7 +283,9 @@ def fitted(folds: Folds, dataset: Dataset, path: Path) -> Folds:
         )
     place = {name: i for i, name in enumerate(folds.names)}
     ordered = folds.take(np.array([place[name] for name in dataset.names]))
-    return ordered if dataset.groups is None else dataclasses.replace(ordered, groups=dataset.groups)
+    return (
+        ordered if dataset.groups is None else dataclasses.replace(ordered, groups=dataset.groups)
+    )
 
 
 def adopt(path: Path, dataset: Dataset, count: int, maker: str | None) -> Folds:

@@ -58,8 +58,12 @@ def attach(dataset: Dataset, table: Path, column: str | None = None) -> Dataset:
         )
     if found.absent:
         some = ", ".join(found.absent[:5])
-        logging.warning("%s has %d images that are not in the data (%s)", table, len(found.absent), some)
-    return dataclasses.replace(dataset, groups=tuple(found.of.get(name, "") for name in dataset.names))
+        logging.warning(
+            "%s has %d images that are not in the data (%s)", table, len(found.absent), some
+        )
+    return dataclasses.replace(
+        dataset, groups=tuple(found.of.get(name, "") for name in dataset.names)
+    )
 
 
 def read(table: Path, names: tuple[str, ...], column: str | None = None) -> Groups:
@@ -78,9 +82,15 @@ def read(table: Path, names: tuple[str, ...], column: str | None = None) -> Grou
         gives one image two groups.
     """
     keys = keys_of(names)
-    sheets = spreadsheet(table) if table.suffix.lower() in (".xlsx", ".xlsm") else {"": comma_separated(table)}
+    sheets = (
+        spreadsheet(table)
+        if table.suffix.lower() in (".xlsx", ".xlsm")
+        else {"": comma_separated(table)}
+    )
     fitting = {
-        sheet: rows for sheet, rows in sheets.items() if any(name_of(cell, keys) for row in rows for cell in row)
+        sheet: rows
+        for sheet, rows in sheets.items()
+        if any(name_of(cell, keys) for row in rows for cell in row)
     }
     if not fitting:
         raise InputError(
@@ -88,17 +98,23 @@ def read(table: Path, names: tuple[str, ...], column: str | None = None) -> Grou
             "beside one of groups"
         )
     if len(fitting) > 1:
-        raise InputError(f"{table} names images in several sheets, {', '.join(fitting)}: save the one you mean as CSV")
+        raise InputError(
+            f"{table} names images in several sheets, {', '.join(fitting)}: save the one you mean as CSV"
+        )
     rows = next(iter(fitting.values()))
     place = image_column(table, rows, keys)
     first = next(i for i, row in enumerate(rows) if name_of(row[place], keys))
     start = data_row(rows[:first], place, column)
     header = rows[start - 1] if start else [f"column {i + 1}" for i in range(len(rows[0]))]
     chosen = group_column(table, header, place, column)
-    return collected(table, [(row[place], row[chosen]) for row in rows[start:]], keys, header[chosen])
+    return collected(
+        table, [(row[place], row[chosen]) for row in rows[start:]], keys, header[chosen]
+    )
 
 
-def collected(table: Path, pairs: list[tuple[str, str]], keys: dict[str, str], column: str) -> Groups:
+def collected(
+    table: Path, pairs: list[tuple[str, str]], keys: dict[str, str], column: str
+) -> Groups:
     """The groups from pairs of an image's and a group's cell."""
     of, absent = collections.defaultdict(set), []
     for image, group in pairs:
@@ -106,8 +122,14 @@ def collected(table: Path, pairs: list[tuple[str, str]], keys: dict[str, str], c
             absent += [image] if image else []
         elif known := group_name(group):
             of[name].add(known)
-    if twice := [f"{name} ({', '.join(sorted(found))})" for name, found in sorted(of.items()) if len(found) > 1]:
-        raise InputError(f"{table} gives images more than one {column}: {', '.join(twice[:10])}; correct it")
+    if twice := [
+        f"{name} ({', '.join(sorted(found))})"
+        for name, found in sorted(of.items())
+        if len(found) > 1
+    ]:
+        raise InputError(
+            f"{table} gives images more than one {column}: {', '.join(twice[:10])}; correct it"
+        )
     return Groups({name: found.pop() for name, found in of.items()}, column, tuple(absent))
 
 
@@ -120,7 +142,9 @@ def group_name(cell: str) -> str:
 def keys_of(names: tuple[str, ...]) -> dict[str, str]:
     """Names by what a cell may call them: as they are, or in small letters where only one is meant."""
     small = collections.Counter(name.casefold() for name in names)
-    return {name.casefold(): name for name in names if small[name.casefold()] == 1} | {name: name for name in names}
+    return {name.casefold(): name for name in names if small[name.casefold()] == 1} | {
+        name: name for name in names
+    }
 
 
 def name_of(cell: str, keys: dict[str, str]) -> str | None:
@@ -167,7 +191,9 @@ def group_column(table: Path, header: list[str], image: int, wanted: str | None)
     listed = ", ".join(header[place] for place in others) or "none"
     found = [place for place in others if says_group(header[place], wanted)]
     if len(found) != 1 and wanted is not None:
-        raise InputError(f"{table} has {len(found)} columns named {wanted}, expected one of: {listed}")
+        raise InputError(
+            f"{table} has {len(found)} columns named {wanted}, expected one of: {listed}"
+        )
     if len(found) != 1:
         what = "no column that says it is" if not found else "more than one column that may be"
         raise InputError(
@@ -200,7 +226,15 @@ def spreadsheet(table: Path) -> dict[str, Rows]:
             return {sheet.title: squared(cells_of(sheet)) for sheet in book.worksheets}
     except FileNotFoundError as error:
         raise InputError(f"{table} is not there") from error
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError, OSError, SyntaxError) as error:
+    except (
+        zipfile.BadZipFile,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        OSError,
+        SyntaxError,
+    ) as error:
         raise InputError(
             f"{table} cannot be read as a spreadsheet: {error}. Save it again as .xlsx, or as CSV"
         ) from error

@@ -97,7 +97,11 @@ class Audit:
                 "No groups are known: images of one patient may be in training and test, and figures then are too "
                 "good. Name them with --groups."
             )
-        unknown = f" Of {self.unknown} images the group is unknown; they may share one." if self.unknown else ""
+        unknown = (
+            f" Of {self.unknown} images the group is unknown; they may share one."
+            if self.unknown
+            else ""
+        )
         if not self.known:
             return f"No test image is of known group, so nothing is known of leakage.{unknown}"
         if not self.leaks:
@@ -123,7 +127,8 @@ def audit(folds: Folds) -> Audit:
         train_only=int((folds.folds == TRAIN_ONLY).sum()),
         unknown=None if folds.groups is None else groups.count(""),
         unknown_train_only=sum(
-            not group and fold == TRAIN_ONLY for group, fold in zip(groups, folds.folds.tolist(), strict=True)
+            not group and fold == TRAIN_ONLY
+            for group, fold in zip(groups, folds.folds.tolist(), strict=True)
         ),
         groups=len(members),
         mixed=sum(len(set(folds.labels[places].tolist())) > 1 for places in members.values()),
@@ -142,7 +147,9 @@ def row(folds: Folds, groups: tuple[str, ...], members: dict[str, list[int]], fo
         sharing_class += any(folds.labels[other] == folds.labels[place] for other in training)
     by_class = np.bincount(folds.labels[test], minlength=len(folds.classes))
     own = len({groups[place] for place in known})
-    return Row(fold + 1, len(test), tuple(by_class.tolist()), len(known), own, sharing, sharing_class)
+    return Row(
+        fold + 1, len(test), tuple(by_class.tolist()), len(known), own, sharing, sharing_class
+    )
 
 
 def lines(audit: Audit) -> list[str]:
@@ -156,7 +163,10 @@ def lines(audit: Audit) -> list[str]:
             "classes"
         )
     if audit.unknown:
-        held_out, places = audit.unknown - audit.unknown_train_only, sum(row.unknown > 0 for row in audit.rows)
+        held_out, places = (
+            audit.unknown - audit.unknown_train_only,
+            sum(row.unknown > 0 for row in audit.rows),
+        )
         found.append(
             f"of the {audit.unknown} images of unknown group {audit.unknown_train_only} are only trained on, "
             f"{held_out} are held out, in {places} of {len(audit.rows)} folds"
@@ -167,20 +177,55 @@ def lines(audit: Audit) -> list[str]:
     return found + ["  ".join(map(str.rjust, cells, widths)) for cells in table]
 
 
-HEADER = ("fold", "test images", "by class", "known group", "unknown", "groups", "share group", "and class")
+HEADER = (
+    "fold",
+    "test images",
+    "by class",
+    "known group",
+    "unknown",
+    "groups",
+    "share group",
+    "and class",
+)
 
 
 def values(row: Row) -> tuple[int | str, ...]:
     """The cells below HEADER."""
     by_class = "+".join(map(str, row.by_class))
-    return row.fold, row.images, by_class, row.known, row.unknown, row.groups, row.sharing, row.sharing_class
+    return (
+        row.fold,
+        row.images,
+        by_class,
+        row.known,
+        row.unknown,
+        row.groups,
+        row.sharing,
+        row.sharing_class,
+    )
 
 
 def table(audit: Audit) -> tuple[list[tuple[int, ...]], tuple[str, ...]]:
     """A row a fold, and the names of the columns, for programs."""
-    columns = ("fold", "images", "known_group", "unknown_group", "groups", "sharing_group", "sharing_group_and_class")
+    columns = (
+        "fold",
+        "images",
+        "known_group",
+        "unknown_group",
+        "groups",
+        "sharing_group",
+        "sharing_group_and_class",
+    )
     rows = [
-        (row.fold, row.images, row.known, row.unknown, row.groups, row.sharing, row.sharing_class, *row.by_class)
+        (
+            row.fold,
+            row.images,
+            row.known,
+            row.unknown,
+            row.groups,
+            row.sharing,
+            row.sharing_class,
+            *row.by_class,
+        )
         for row in audit.rows
     ]
     return rows, (*columns, *(f"class_{name}" for name in audit.classes))

@@ -114,7 +114,9 @@ class Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in NAMES:
-            raise Malformed(f"it wants to import {module}.{name}, which a list of folds does not need; it was not run")
+            raise Malformed(
+                f"it wants to import {module}.{name}, which a list of folds does not need; it was not run"
+            )
         return NAMES[module, name]
 
 
@@ -125,9 +127,13 @@ def decoded(dtype: Any, shape: Any, data: Any) -> list[Any]:
     code = dtype.code if isinstance(dtype, Dtype) else ""
     if not PLAIN.fullmatch(code):
         raise Malformed(f"an array of type {code[:20] or 'unknown'}")
-    data = data.encode("latin1") if isinstance(data, str) else data  # Python 2 wrote its bytes as text.
+    data = (
+        data.encode("latin1") if isinstance(data, str) else data
+    )  # Python 2 wrote its bytes as text.
     shape = shape if isinstance(shape, tuple) else (shape,)
-    if not isinstance(data, bytes | bytearray) or not all(isinstance(side, int) and side >= 0 for side in shape):
+    if not isinstance(data, bytes | bytearray) or not all(
+        isinstance(side, int) and side >= 0 for side in shape
+    ):
         raise Malformed("an array whose content is no bytes")
     try:
         values = np.frombuffer(data, np.dtype(code))
@@ -183,7 +189,10 @@ def parts_of(content: bytes) -> list[dict[str, dict[str, str | int]]]:
         raise Malformed(f"it is damaged ({type(error).__name__}: {error})") from error
     if not isinstance(found, list | tuple) or len(found) < 2:
         raise Malformed("it holds no list of folds")
-    if not all(isinstance(fold, dict) and all(isinstance(fold.get(part), dict) for part in PARTS) for fold in found):
+    if not all(
+        isinstance(fold, dict) and all(isinstance(fold.get(part), dict) for part in PARTS)
+        for fold in found
+    ):
         raise Malformed("its folds have no train and test")
     return [{part: labelled(fold[part]) for part in PARTS} for fold in found]
 
@@ -221,12 +230,16 @@ def split(parts: list[dict[str, dict[str, str | int]]], dataset: Dataset, source
             if name not in place:
                 raise Malformed(f"it holds out {name}, which the data lack{others(parts, place)}")
             if folds[place[name]] >= 0:
-                raise Malformed(f"it holds out {name} in fold {folds[place[name]] + 1} and in fold {fold + 1}")
+                raise Malformed(
+                    f"it holds out {name} in fold {folds[place[name]] + 1} and in fold {fold + 1}"
+                )
             folds[place[name]] = fold
         if not part["test"]:
             raise Malformed(f"its fold {fold + 1} holds out nothing")
     if missing := [name for name, i in place.items() if folds[i] < 0]:
-        raise Malformed(f"it never holds out {len(missing)} images of the data ({', '.join(missing[:5])})")
+        raise Malformed(
+            f"it never holds out {len(missing)} images of the data ({', '.join(missing[:5])})"
+        )
     for fold, part in enumerate(parts):
         rest = {name for name, i in place.items() if folds[i] != fold}
         if unlike := sorted(rest ^ set(part["train"])):
@@ -234,7 +247,10 @@ def split(parts: list[dict[str, dict[str, str | int]]], dataset: Dataset, source
                 f"fold {fold + 1} does not train on all that it does not hold out ({', '.join(unlike[:5])})"
             )
         refuse_other_labels(part, dataset, place)
-    labels, origin = np.array(dataset.labels), f"paper: the authors' own split, {len(parts)} folds, from {source}"
+    labels, origin = (
+        np.array(dataset.labels),
+        f"paper: the authors' own split, {len(parts)} folds, from {source}",
+    )
     return Folds(dataset.names, labels, folds, dataset.classes, dataset.groups, origin)
 
 
@@ -244,7 +260,9 @@ def others(parts: list[dict[str, dict[str, str | int]]], place: Iterable[str]) -
     return f", as {more} others" if more else ""
 
 
-def refuse_other_labels(part: dict[str, dict[str, str | int]], dataset: Dataset, place: dict[str, int]) -> None:
+def refuse_other_labels(
+    part: dict[str, dict[str, str | int]], dataset: Dataset, place: dict[str, int]
+) -> None:
     """Raises Malformed where a label, a name or its number in BACH's order, is not that of the data."""
     differing = []
     for name, label in (part["train"] | part["test"]).items():
@@ -252,14 +270,22 @@ def refuse_other_labels(part: dict[str, dict[str, str | int]], dataset: Dataset,
         if plain(there) != plain(here):
             differing.append(f"{name}: there {there}, here {here}")
     if differing:
-        raise Malformed(f"{len(differing)} labels differ from the data ({'; '.join(sorted(differing)[:5])})")
+        raise Malformed(
+            f"{len(differing)} labels differ from the data ({'; '.join(sorted(differing)[:5])})"
+        )
 
 
 def class_name(label: Any) -> str:
     """The class that a label means."""
     if isinstance(label, int | float) and label in range(len(BACH_CLASSES)):
         return BACH_CLASSES[int(label)]
-    return as_text(label) if isinstance(label, str | bytes) else f"{label}" if isinstance(label, int) else "no class"
+    return (
+        as_text(label)
+        if isinstance(label, str | bytes)
+        else f"{label}"
+        if isinstance(label, int)
+        else "no class"
+    )
 
 
 def plain(name: str) -> str:

@@ -63,26 +63,66 @@ class Layout:
 
 LAYOUTS = {
     "Normal": Layout(
-        ducts=(2, 7), radius=(18, 38), irregularity=(0.04, 0.12), lumen=(0.35, 0.6), filled=(0, 0.1), layers=(1, 2),
-        nucleus=(3.2, 4.4), pleomorphism=(0.08, 0.2), stain=(1.0, 1.5), fat=(0, 14), cords=(0, 1), loose=(0, 30),
+        ducts=(2, 7),
+        radius=(18, 38),
+        irregularity=(0.04, 0.12),
+        lumen=(0.35, 0.6),
+        filled=(0, 0.1),
+        layers=(1, 2),
+        nucleus=(3.2, 4.4),
+        pleomorphism=(0.08, 0.2),
+        stain=(1.0, 1.5),
+        fat=(0, 14),
+        cords=(0, 1),
+        loose=(0, 30),
         spindles=(50, 120),
     ),
     "Benign": Layout(
-        ducts=(5, 13), radius=(22, 55), irregularity=(0.08, 0.25), lumen=(0.35, 0.75), filled=(0, 0.3), layers=(1, 3),
-        nucleus=(3.2, 4.8), pleomorphism=(0.1, 0.28), stain=(1.0, 1.6), fat=(0, 6), cords=(0, 3), loose=(10, 70),
+        ducts=(5, 13),
+        radius=(22, 55),
+        irregularity=(0.08, 0.25),
+        lumen=(0.35, 0.75),
+        filled=(0, 0.3),
+        layers=(1, 3),
+        nucleus=(3.2, 4.8),
+        pleomorphism=(0.1, 0.28),
+        stain=(1.0, 1.6),
+        fat=(0, 6),
+        cords=(0, 3),
+        loose=(10, 70),
         spindles=(80, 180),
     ),
     "InSitu": Layout(
-        ducts=(3, 8), radius=(32, 68), irregularity=(0.04, 0.16), lumen=(0.2, 0.6), filled=(0.6, 1), layers=(2, 4),
-        nucleus=(3.6, 5.6), pleomorphism=(0.15, 0.4), stain=(1.1, 1.8), fat=(0, 6), cords=(0, 3), loose=(10, 80),
+        ducts=(3, 8),
+        radius=(32, 68),
+        irregularity=(0.04, 0.16),
+        lumen=(0.2, 0.6),
+        filled=(0.6, 1),
+        layers=(2, 4),
+        nucleus=(3.6, 5.6),
+        pleomorphism=(0.15, 0.4),
+        stain=(1.1, 1.8),
+        fat=(0, 6),
+        cords=(0, 3),
+        loose=(10, 80),
         spindles=(60, 150),
     ),
     "Invasive": Layout(
-        ducts=(0, 3), radius=(20, 50), irregularity=(0.1, 0.3), lumen=(0.2, 0.5), filled=(0.2, 0.7), layers=(1, 3),
-        nucleus=(3.6, 5.8), pleomorphism=(0.2, 0.45), stain=(1.1, 1.9), fat=(0, 6), cords=(14, 40), loose=(60, 220),
+        ducts=(0, 3),
+        radius=(20, 50),
+        irregularity=(0.1, 0.3),
+        lumen=(0.2, 0.5),
+        filled=(0.2, 0.7),
+        layers=(1, 3),
+        nucleus=(3.6, 5.8),
+        pleomorphism=(0.2, 0.45),
+        stain=(1.1, 1.9),
+        fat=(0, 6),
+        cords=(14, 40),
+        loose=(60, 220),
         spindles=(60, 150),
     ),
-}  # fmt: skip
+}
 
 
 @dataclasses.dataclass
@@ -110,9 +150,13 @@ class Field:
         return self.eosin[tuple(at.astype(int))] < 0.06
 
 
-def outline(rng: np.random.Generator, radius: float, irregularity: float, squash: float = 1) -> np.ndarray:
+def outline(
+    rng: np.random.Generator, radius: float, irregularity: float, squash: float = 1
+) -> np.ndarray:
     """A closed wavy curve around the origin: float [48, 2], row and column."""
-    waves = sum(rng.normal() / k * np.cos(k * ANGLES + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4, 5))
+    waves = sum(
+        rng.normal() / k * np.cos(k * ANGLES + rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4, 5)
+    )
     distance = radius * (1 + irregularity * waves)
     curve = np.stack([distance * np.sin(ANGLES) * squash, distance * np.cos(ANGLES)], axis=1)
     turn = rng.uniform(0, np.pi)
@@ -138,7 +182,12 @@ def cells(field: Field, places: list[np.ndarray], layout: Layout, cytoplasm: flo
     """Nuclei in their eosinophilic cytoplasm, which is painted first so that no neighbour's covers a nucleus."""
     rng = field.rng
     for at in places:
-        fill(field, at + outline(rng, cytoplasm * np.mean(layout.nucleus), 0.15), 0.15, rng.uniform(0.45, 0.7))
+        fill(
+            field,
+            at + outline(rng, cytoplasm * np.mean(layout.nucleus), 0.15),
+            0.15,
+            rng.uniform(0.45, 0.7),
+        )
     for at in places:
         nucleus(field, at, layout)
 
@@ -149,9 +198,13 @@ def stroma(field: Field, layout: Layout) -> None:
     side = int(1.5 * max(height, width))
     fibres = ndimage.gaussian_filter(rng.normal(size=(side, side)), (1.3, rng.uniform(10, 18)))
     coarse = ndimage.gaussian_filter(rng.normal(size=(-(-side // 8),) * 2), 45 / 8)
-    bend = ndimage.zoom(coarse, 8, order=1)[:side, :side]  # As smooth as at full size, in a tenth of the time.
+    bend = ndimage.zoom(coarse, 8, order=1)[
+        :side, :side
+    ]  # As smooth as at full size, in a tenth of the time.
     rows, columns = np.indices((side, side))
-    fibres = ndimage.map_coordinates(fibres, [rows + 14 * bend / bend.std(), columns], order=1, mode="wrap")
+    fibres = ndimage.map_coordinates(
+        fibres, [rows + 14 * bend / bend.std(), columns], order=1, mode="wrap"
+    )
     fibres = ndimage.rotate(fibres, rng.uniform(0, 180), reshape=False, order=1, mode="wrap")
     top, left = (side - height) // 2, (side - width) // 2
     fibres = fibres[top : top + height, left : left + width] / fibres.std()
@@ -175,9 +228,13 @@ def duct(field: Field, layout: Layout) -> None:
     rng, at = field.rng, field.place()
     radius = rng.uniform(*layout.radius)
     curve = outline(rng, radius, rng.uniform(*layout.irregularity))
-    fill(field, at + 1.12 * curve, 0.05, 0.75)  # The basement membrane and the cuff of collagen around it.
+    fill(
+        field, at + 1.12 * curve, 0.05, 0.75
+    )  # The basement membrane and the cuff of collagen around it.
     fill(field, at + curve, 0.18, 0.5)
-    step = 2.1 * np.mean(layout.nucleus) / radius  # A nucleus and its room, as a share of the radius.
+    step = (
+        2.1 * np.mean(layout.nucleus) / radius
+    )  # A nucleus and its room, as a share of the radius.
     if rng.uniform() < rng.uniform(*layout.filled):
         inner, hollow = rng.choice([0.0, 0.0, 0.35]), (0.1, 0.8)
     else:
@@ -188,8 +245,12 @@ def duct(field: Field, layout: Layout) -> None:
     for share in np.arange(1 - step / 2, inner, -step):
         ring = share * curve
         length = np.linalg.norm(np.diff(ring, axis=0, append=ring[:1]), axis=1).sum()
-        for place in rng.uniform(0, 1) + np.linspace(0, 1, max(1, int(length / (step * radius))), endpoint=False):
-            nucleus(field, at + ring[int(place * len(ring)) % len(ring)] + rng.normal(0, 0.8, 2), layout)
+        for place in rng.uniform(0, 1) + np.linspace(
+            0, 1, max(1, int(length / (step * radius))), endpoint=False
+        ):
+            nucleus(
+                field, at + ring[int(place * len(ring)) % len(ring)] + rng.normal(0, 0.8, 2), layout
+            )
     if hollow[1] > 0.5 and inner == 0:
         for _ in range(rng.integers(0, 6)):  # Cribriform holes.
             hole = outline(rng, rng.uniform(0.1, 0.2) * radius, 0.1)
@@ -212,7 +273,10 @@ def absorb(field: Field) -> np.ndarray:
     strength = rng.uniform(0.65, 1.45) * rng.uniform(0.85, 1.15, 2)
     stains = STAINS + rng.normal(0, 0.035, STAINS.shape)
     stains /= np.linalg.norm(stains, axis=0)
-    amounts = np.stack([field.hematoxylin * np.clip(chromatin, 0.4, 1.6), field.eosin], axis=-1) * strength
+    amounts = (
+        np.stack([field.hematoxylin * np.clip(chromatin, 0.4, 1.6), field.eosin], axis=-1)
+        * strength
+    )
     amounts = ndimage.gaussian_filter(amounts, (0.8, 0.8, 0))
     rgb = WHITE * np.exp(-amounts @ stains.T) + rng.normal(0, 2.0, (*field.shape, 3))
     return np.clip(rgb, 0, 255).astype(np.uint8)
@@ -267,9 +331,13 @@ def write_folder(
     files = list(plan(root, per_class, unlabelled, seed))
     drawn = {path.name: label for path, label, _ in files if path.parent.name == "unlabelled"}
     truth = root / "unlabelled_truth.csv"
-    known = {row["image"]: row["label"] for row in read_csv(truth, COLUMNS)} if truth.exists() else {}
+    known = (
+        {row["image"]: row["label"] for row in read_csv(truth, COLUMNS)} if truth.exists() else {}
+    )
     if any(known.get(name, label) != label for name, label in drawn.items()):
-        raise InputError(f"{truth} is not that of seed {seed}: name an empty folder, or the seed it was written with")
+        raise InputError(
+            f"{truth} is not that of seed {seed}: name an empty folder, or the seed it was written with"
+        )
     if drawn.keys() - known.keys() or not truth.exists():
         write_csv(truth, (known | drawn).items(), COLUMNS)
     for path, label, number in files:

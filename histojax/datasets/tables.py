@@ -42,7 +42,9 @@ def read_rows(table: Path) -> list[dict[str, str]]:
         if "group" in row:
             row["group"] = groups.group_name(row["group"])
         if empty := [name for name in ("image", "label") if not row[name]]:
-            raise InputError(f"{table}, row {number}: no {' and no '.join(empty)} in {','.join(line)!r}")
+            raise InputError(
+                f"{table}, row {number}: no {' and no '.join(empty)} in {','.join(line)!r}"
+            )
         rows.append(row)
     if not rows:
         raise InputError(f"{table} has no rows: expected image,label[,group]")
@@ -70,12 +72,18 @@ def load(table: Path, classes: tuple[str, ...] | None = None, complete: bool = T
     labelled, group_of, missing = {}, {}, []
     for row in rows:
         direct = without_dots(table.parent / row["image"])
-        found = [direct] if direct in below[direct.name] or direct.is_file() else below[row["image"]]
+        found = (
+            [direct] if direct in below[direct.name] or direct.is_file() else below[row["image"]]
+        )
         if len(found) != 1:
-            missing.append(f"{row['image']} ({'not found' if not found else ', '.join(map(str, found))})")
+            missing.append(
+                f"{row['image']} ({'not found' if not found else ', '.join(map(str, found))})"
+            )
             continue
         if found[0] in labelled:
-            raise InputError(f"{table} names {found[0]} more than once, the second time as {row['image']}")
+            raise InputError(
+                f"{table} names {found[0]} more than once, the second time as {row['image']}"
+            )
         labelled[found[0]] = row["label"]
         group_of[found[0]] = row.get("group", "")
     if missing:

@@ -31,15 +31,21 @@ def of_source(source: Path) -> list[Path]:
     if source.is_dir():
         found = images_in(source)
         if not found:
-            raise InputError(f"{source} holds no image: expected files ending in {', '.join(reader.SUFFIXES)}")
+            raise InputError(
+                f"{source} holds no image: expected files ending in {', '.join(reader.SUFFIXES)}"
+            )
         return found
     if not source.exists():
-        raise InputError(f"{source} is not there: expected a folder of images, an image, or a list of images")
+        raise InputError(
+            f"{source} is not there: expected a folder of images, an image, or a list of images"
+        )
     if source.suffix.lower() in LISTS:
         return listed(source)
     if not reader.is_image_name(source):
         known = ", ".join((*reader.SUFFIXES, *LISTS))
-        raise InputError(f"{source} is no folder, image or list of images: expected a name ending in {known}")
+        raise InputError(
+            f"{source} is no folder, image or list of images: expected a name ending in {known}"
+        )
     return [source]
 
 

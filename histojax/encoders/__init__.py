@@ -63,7 +63,9 @@ class Tap:
 
     def average(self, maps: jax.Array) -> jax.Array:
         """[N, H, W, C] to float32 [N, C]."""
-        return pooling.global_average(maps[:, : self.cells(maps.shape[1]), : self.cells(maps.shape[2])])
+        return pooling.global_average(
+            maps[:, : self.cells(maps.shape[1]), : self.cells(maps.shape[2])]
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,5 +230,7 @@ def get(name: str, resnet_variant: str = "keras") -> Encoder:
     if name not in ENCODERS:
         raise ValueError(f"no encoder {name!r}; there are {', '.join(ENCODERS)}")
     if resnet_variant not in RESNET_VARIANTS:
-        raise ValueError(f"no ResNet variant {resnet_variant!r}; there are {', '.join(RESNET_VARIANTS)}")
+        raise ValueError(
+            f"no ResNet variant {resnet_variant!r}; there are {', '.join(RESNET_VARIANTS)}"
+        )
     return RESNET_VARIANTS[resnet_variant] if name == "ResNet" else ENCODERS[name]

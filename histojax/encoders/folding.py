@@ -44,7 +44,9 @@ def fold_channel_order(layer: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {**layer, "kernel": np.asarray(layer["kernel"])[:, :, ::-1]}
 
 
-def fold_scale_and_shift(layer: Mapping[str, Any], scale: float, mean: Sequence[float]) -> dict[str, np.ndarray]:
+def fold_scale_and_shift(
+    layer: Mapping[str, Any], scale: float, mean: Sequence[float]
+) -> dict[str, np.ndarray]:
     """An unpadded first convolution on `scale * (x - mean)` as one on x; `mean` by input channel."""
     kernel = scale * as_float64(layer["kernel"])
     bias = as_float64(layer["bias"]) - np.einsum("hwio,i->o", kernel, as_float64(mean))

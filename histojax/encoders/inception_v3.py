@@ -36,9 +36,17 @@ def grid17(inner: int) -> dict[str, Chain]:
 
 # Blocks that keep the grid, in two runs, and those that halve it (last convolution of each branch at stride 2).
 BLOCKS35 = {"mixed0": grid35(32), "mixed1": grid35(64), "mixed2": grid35(64)}
-BLOCKS17 = {"mixed4": grid17(128), "mixed5": grid17(160), "mixed6": grid17(160), "mixed7": grid17(192)}
+BLOCKS17 = {
+    "mixed4": grid17(128),
+    "mixed5": grid17(160),
+    "mixed6": grid17(160),
+    "mixed7": grid17(192),
+}
 REDUCE35 = {"3x3": ((384, 3, 3),), "3x3dbl": ((64, 1, 1), (96, 3, 3), (96, 3, 3))}
-REDUCE17 = {"3x3": ((192, 1, 1), (320, 3, 3)), "7x7x3": ((192, 1, 1), (192, 1, 7), (192, 7, 1), (192, 3, 3))}
+REDUCE17 = {
+    "3x3": ((192, 1, 1), (320, 3, 3)),
+    "7x7x3": ((192, 1, 1), (192, 1, 7), (192, 7, 1), (192, 3, 3)),
+}
 # The last two blocks end two of their branches in a fork of 1 x 3 and 3 x 1.
 FORKED8 = {"3x3": ((384, 1, 1),), "3x3dbl": ((448, 1, 1), (384, 3, 3))}
 
@@ -69,11 +77,18 @@ class InceptionV3(layers.FrozenNetwork):
         return {LAST: x}
 
     def conv(
-        self, x: jax.Array, shape: tuple[int, int, int], name: str, strides: int = 1, padding: layers.Padding = "SAME"
+        self,
+        x: jax.Array,
+        shape: tuple[int, int, int],
+        name: str,
+        strides: int = 1,
+        padding: layers.Padding = "SAME",
     ) -> jax.Array:
         """Convolution without bias, batch normalisation without scale, ReLU."""
         channels, *kernel = shape
-        x = self.convolve(x, channels, tuple(kernel), f"{name}_conv", strides, padding, use_bias=False)
+        x = self.convolve(
+            x, channels, tuple(kernel), f"{name}_conv", strides, padding, use_bias=False
+        )
         return nn.relu(self.normalize(x, self.epsilon, f"{name}_bn", use_scale=False))
 
     def chain(self, x: jax.Array, convolutions: Chain, name: str, first: int) -> jax.Array:
@@ -84,7 +99,8 @@ class InceptionV3(layers.FrozenNetwork):
     def block(self, x: jax.Array, branches: dict[str, Chain], name: str) -> jax.Array:
         heads = self.heads(x, {b: branch[0][0] for b, branch in branches.items()}, name)
         return jnp.concatenate(
-            [self.chain(heads[b], branch[1:], f"{name}_{b}", 2) for b, branch in branches.items()], axis=-1
+            [self.chain(heads[b], branch[1:], f"{name}_{b}", 2) for b, branch in branches.items()],
+            axis=-1,
         )
 
     def heads(self, x: jax.Array, channels: dict[str, int], name: str) -> dict[str, jax.Array]:
@@ -95,22 +111,33 @@ class InceptionV3(layers.FrozenNetwork):
         """
         if not self.folded:
             inputs = {"pool": layers.average_pool_same(x)} if "pool" in channels else {}
-            return {b: self.conv(inputs.get(b, x), (width, 1, 1), f"{name}_{b}_1") for b, width in channels.items()}
+            return {
+                b: self.conv(inputs.get(b, x), (width, 1, 1), f"{name}_{b}_1")
+                for b, width in channels.items()
+            }
         shapes = {b: (1, 1, x.shape[-1], width) for b, width in channels.items()}
-        weights = [layers.Weights(shape, True, name=f"{name}_{b}_1_conv")() for b, shape in shapes.items()]
+        weights = [
+            layers.Weights(shape, True, name=f"{name}_{b}_1_conv")() for b, shape in shapes.items()
+        ]
         with jax.named_scope(f"{name}_heads"):
             kernel, bias = (jnp.concatenate(parts, axis=-1) for parts in zip(*weights, strict=True))
             together = layers.convolution(x, kernel, bias, self.precision)
         parts = jnp.split(together, np.cumsum(list(channels.values()))[:-1], axis=-1)
         heads = dict(zip(channels, parts, strict=True))
-        return {b: nn.relu(layers.average_pool_same(y) if b == "pool" else y) for b, y in heads.items()}
+        return {
+            b: nn.relu(layers.average_pool_same(y) if b == "pool" else y) for b, y in heads.items()
+        }
 
     def reduction(self, x: jax.Array, branches: dict[str, Chain], name: str) -> jax.Array:
         maps = []
-        heads = self.heads(x, {b: branch[0][0] for b, branch in branches.items() if len(branch) > 1}, name)
+        heads = self.heads(
+            x, {b: branch[0][0] for b, branch in branches.items() if len(branch) > 1}, name
+        )
         for b, (*before, last) in branches.items():
             y = self.chain(heads[b], tuple(before[1:]), f"{name}_{b}", 2) if before else x
-            maps.append(self.conv(y, last, f"{name}_{b}_{len(before) + 1}", strides=2, padding="VALID"))
+            maps.append(
+                self.conv(y, last, f"{name}_{b}_{len(before) + 1}", strides=2, padding="VALID")
+            )
         return jnp.concatenate([*maps, layers.max_pool(x, 3)], axis=-1)
 
     def forked(self, x: jax.Array, name: str) -> jax.Array:

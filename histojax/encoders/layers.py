@@ -26,11 +26,18 @@ class Weights(nn.Module):
     def __call__(self) -> tuple[jax.Array, jax.Array]:
         kernel = self.param("kernel", nn.initializers.he_normal(), self.shape)
         zeros = nn.initializers.zeros
-        return kernel, self.param("bias", zeros, self.shape[-1:]) if self.use_bias else jnp.zeros(self.shape[-1:])
+        return kernel, self.param("bias", zeros, self.shape[-1:]) if self.use_bias else jnp.zeros(
+            self.shape[-1:]
+        )
 
 
 def convolution(
-    x: jax.Array, kernel: jax.Array, bias: jax.Array, precision: Precision, strides: int = 1, padding: Padding = "SAME"
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array,
+    precision: Precision,
+    strides: int = 1,
+    padding: Padding = "SAME",
 ) -> jax.Array:
     """[N, H, W, in] -> [N, H', W', out], by the way that is fastest; see docs/performance.md for what was measured."""
     x, kernel, bias = (array.astype(precision.dtype) for array in (x, kernel, bias))
@@ -41,11 +48,19 @@ def convolution(
         # XLA's convolution for CPUs is several times slower unpadded: it is padded, and what that added is cut off.
         cut = padding == "VALID" and strides == 1
         y = jax.lax.conv_general_dilated(
-            x, kernel, (strides, strides), "SAME" if cut else padding, dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            x,
+            kernel,
+            (strides, strides),
+            "SAME" if cut else padding,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
             precision=precision.multiply,
-        )  # fmt: skip
+        )
         if cut:
-            y = y[:, rows // 2 : y.shape[1] - (rows - 1) // 2, columns // 2 : y.shape[2] - (columns - 1) // 2]
+            y = y[
+                :,
+                rows // 2 : y.shape[1] - (rows - 1) // 2,
+                columns // 2 : y.shape[2] - (columns - 1) // 2,
+            ]
     return y + bias[None, None, None]
 
 
@@ -66,32 +81,48 @@ class FrozenNetwork(nn.Module):
     folded: bool = False
 
     def convolve(
-        self, x: jax.Array, features: int, kernel: tuple[int, int], name: str, strides: int = 1,
-        padding: Padding = "SAME", use_bias: bool = True,
-    ) -> jax.Array:  # fmt: skip
+        self,
+        x: jax.Array,
+        features: int,
+        kernel: tuple[int, int],
+        name: str,
+        strides: int = 1,
+        padding: Padding = "SAME",
+        use_bias: bool = True,
+    ) -> jax.Array:
         """A convolution [N, H, W, C] -> [N, H', W', features]."""
         weights = Weights((*kernel, x.shape[-1], features), use_bias or self.folded, name=name)()
         with jax.named_scope(name):
             return convolution(x, *weights, self.precision, strides, padding)
 
-    def normalize(self, x: jax.Array, epsilon: float, name: str, use_scale: bool = True) -> jax.Array:
+    def normalize(
+        self, x: jax.Array, epsilon: float, name: str, use_scale: bool = True
+    ) -> jax.Array:
         """Batch normalisation with the stored statistics, whatever the batch; nothing where it is folded."""
         if self.folded:
             return x
-        return nn.BatchNorm(use_running_average=True, epsilon=epsilon, use_scale=use_scale, name=name)(x)
+        return nn.BatchNorm(
+            use_running_average=True, epsilon=epsilon, use_scale=use_scale, name=name
+        )(x)
 
 
 def require_size(images: jax.Array, smallest: int, network: str) -> None:
     """Raises ValueError where an image is too small for the network's last feature map to exist."""
     height, width = images.shape[1:3]
     if min(height, width) < smallest:
-        raise ValueError(f"{network} needs images of at least {smallest} x {smallest} px, got {height} x {width}")
+        raise ValueError(
+            f"{network} needs images of at least {smallest} x {smallest} px, got {height} x {width}"
+        )
 
 
 def windows(maps: jax.Array, window: int, stride: int) -> list[jax.Array]:
     """Entry i, j of every window x window square, unpadded: window^2 arrays [N, H', W', C]."""
     rows, columns = ((side - window) // stride * stride + 1 for side in maps.shape[1:3])
-    return [maps[:, i : i + rows : stride, j : j + columns : stride] for i in range(window) for j in range(window)]
+    return [
+        maps[:, i : i + rows : stride, j : j + columns : stride]
+        for i in range(window)
+        for j in range(window)
+    ]
 
 
 def average_pool_same(maps: jax.Array) -> jax.Array:
@@ -99,7 +130,9 @@ def average_pool_same(maps: jax.Array) -> jax.Array:
     height, width = maps.shape[1:3]
     counts = [1 + (np.arange(side) > 0) + (np.arange(side) < side - 1) for side in (height, width)]
     padded = jnp.pad(maps.astype(jnp.float32), ((0, 0), (1, 1), (1, 1), (0, 0)))
-    mean = sum(windows(padded, 3, 1)) / jnp.asarray(np.outer(*counts)[None, :, :, None], jnp.float32)
+    mean = sum(windows(padded, 3, 1)) / jnp.asarray(
+        np.outer(*counts)[None, :, :, None], jnp.float32
+    )
     return mean.astype(maps.dtype)
 
 

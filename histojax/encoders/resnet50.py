@@ -34,7 +34,9 @@ class ResNet50(layers.FrozenNetwork):
         for stage, blocks, channels in STAGES:
             for block in range(1, blocks + 1):
                 stride = 2 if block == 1 and stage > 2 else 1
-                x = self.bottleneck(x, channels, stride, shortcut=block == 1, name=f"conv{stage}_block{block}")
+                x = self.bottleneck(
+                    x, channels, stride, shortcut=block == 1, name=f"conv{stage}_block{block}"
+                )
         return {LAST: x}
 
     @property
@@ -45,11 +47,15 @@ class ResNet50(layers.FrozenNetwork):
     def norm(self, x: jax.Array, name: str) -> jax.Array:
         return self.normalize(x, self.epsilon, name)
 
-    def bottleneck(self, x: jax.Array, channels: int, stride: int, shortcut: bool, name: str) -> jax.Array:
+    def bottleneck(
+        self, x: jax.Array, channels: int, stride: int, shortcut: bool, name: str
+    ) -> jax.Array:
         """1 x 1, 3 x 3, 1 x 1 convolutions beside a shortcut, projected where the shape changes."""
         residual = x
         if shortcut:
-            residual = self.convolve(x, 4 * channels, (1, 1), f"{name}_0_conv", strides=stride, padding="VALID")
+            residual = self.convolve(
+                x, 4 * channels, (1, 1), f"{name}_0_conv", strides=stride, padding="VALID"
+            )
             residual = self.norm(residual, f"{name}_0_bn")
         x = self.convolve(x, channels, (1, 1), f"{name}_1_conv", strides=stride, padding="VALID")
         x = nn.relu(self.norm(x, f"{name}_1_bn"))

@@ -45,10 +45,29 @@ RESNET_2018_BRANCHES = {0: "branch1", 1: "branch2a", 2: "branch2b", 3: "branch2c
 # InceptionV3's layers are numbered, not named, in the file: they are matched in the file's order, which is Keras's
 # order of a graph by depth, so that a block's branches are interleaved. The same for convolutions and batch norms.
 ORDER_35 = ("3x3dbl_1", "5x5_1", "3x3dbl_2", "1x1_1", "5x5_2", "3x3dbl_3", "pool_1")
-ORDER_17 = ("7x7dbl_1", "7x7dbl_2", "7x7_1", "7x7dbl_3", "7x7_2", "7x7dbl_4", "1x1_1", "7x7_3", "7x7dbl_5", "pool_1")
+ORDER_17 = (
+    "7x7dbl_1",
+    "7x7dbl_2",
+    "7x7_1",
+    "7x7dbl_3",
+    "7x7_2",
+    "7x7dbl_4",
+    "1x1_1",
+    "7x7_3",
+    "7x7dbl_5",
+    "pool_1",
+)
 ORDER_8 = (
-    "3x3dbl_1", "3x3_1", "3x3dbl_2", "3x3_row", "3x3_column", "3x3dbl_row", "3x3dbl_column", "1x1_1", "pool_1",
-)  # fmt: skip
+    "3x3dbl_1",
+    "3x3_1",
+    "3x3dbl_2",
+    "3x3_row",
+    "3x3_column",
+    "3x3dbl_row",
+    "3x3dbl_column",
+    "1x1_1",
+    "pool_1",
+)
 INCEPTION_ORDER = {
     "conv": ("1", "2", "3", "4", "5"),
     "mixed0": ORDER_35,
@@ -74,7 +93,9 @@ def resnet_table(found: KerasFile, layers: list[str]) -> dict[str, str]:
         if match := re.fullmatch(r"conv(\d)_block(\d)_(\d)_(conv|bn)", layer):
             stage, block, place, kind = match.groups()
             letter = "abcdef"[int(block) - 1]
-            table[f"{'res' if kind == 'conv' else 'bn'}{stage}{letter}_{RESNET_2018_BRANCHES[int(place)]}"] = layer
+            table[
+                f"{'res' if kind == 'conv' else 'bn'}{stage}{letter}_{RESNET_2018_BRANCHES[int(place)]}"
+            ] = layer
     return table
 
 
@@ -84,13 +105,17 @@ def inception_table(found: KerasFile, layers: list[str]) -> dict[str, str]:
     table = {}
     for kind, ending, leaf in (("conv2d", "conv", "kernel"), ("batch_normalization", "bn", "bias")):
         theirs = [name for name in found if re.fullmatch(rf"{kind}(_\d+)?", name)]
-        ours = [f"{block}_{part}_{ending}" for block, parts in INCEPTION_ORDER.items() for part in parts]
+        ours = [
+            f"{block}_{part}_{ending}" for block, parts in INCEPTION_ORDER.items() for part in parts
+        ]
         if len(theirs) == len(ours):
             table |= dict(zip(theirs, ours, strict=True))
             continue
         their_shapes = [next(iter(found[name].values())).shape for name in theirs]
         our_shapes = [expected[f"params/{name}/{leaf}"] for name in ours]
-        steps = difflib.SequenceMatcher(None, their_shapes, our_shapes, autojunk=False).get_opcodes()
+        steps = difflib.SequenceMatcher(
+            None, their_shapes, our_shapes, autojunk=False
+        ).get_opcodes()
         for _, start, end, our_start, our_end in steps:
             table |= dict(zip(theirs[start:end], ours[our_start:our_end], strict=False))
     return table
@@ -108,7 +133,9 @@ def shapes(encoder: Encoder) -> dict[str, tuple[int, ...]]:
     """The shape of every variable of an encoder by flat name; nothing is computed."""
     image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
     tree = jax.eval_shape(encoder.module.init, jax.random.key(0), image)
-    return {name: leaf.shape for name, leaf in flax.traverse_util.flatten_dict(tree, sep="/").items()}
+    return {
+        name: leaf.shape for name, leaf in flax.traverse_util.flatten_dict(tree, sep="/").items()
+    }
 
 
 def to_variables(flat: Flat) -> Variables:
@@ -119,7 +146,10 @@ def to_variables(flat: Flat) -> Variables:
 
 def to_flat(variables: Variables) -> Flat:
     """Nested variables by flat name, in the host's memory."""
-    return {name: np.asarray(value) for name, value in flax.traverse_util.flatten_dict(variables, sep="/").items()}
+    return {
+        name: np.asarray(value)
+        for name, value in flax.traverse_util.flatten_dict(variables, sep="/").items()
+    }
 
 
 def checksum(variables: Variables) -> str:
@@ -140,7 +170,9 @@ def random(name: str, seed: int) -> Variables:
     flat = {}
     for path, shape in shapes(encoders.get(name)).items():
         if path.endswith("kernel"):
-            draw = np.random.default_rng([seed, zlib.crc32(path.encode())]).standard_normal(shape, np.float32)
+            draw = np.random.default_rng([seed, zlib.crc32(path.encode())]).standard_normal(
+                shape, np.float32
+            )
             flat[path] = draw * np.float32(np.sqrt(2 / np.prod(shape[:-1])))
         else:
             flat[path] = np.full(shape, float(path.endswith(("scale", "var"))), np.float32)
@@ -159,7 +191,9 @@ def read_h5(path: Path) -> KerasFile:
             for layer in (text(name) for name in file.attrs["layer_names"]):
                 datasets = [text(name) for name in file[layer].attrs["weight_names"]]
                 if datasets:
-                    found[layer] = {name: np.asarray(file[layer][name], np.float32) for name in datasets}
+                    found[layer] = {
+                        name: np.asarray(file[layer][name], np.float32) for name in datasets
+                    }
             return found
     except (OSError, KeyError) as error:
         raise InputError(
@@ -230,10 +264,14 @@ def official_file(encoder: Encoder, cache: Path, weights_dir: Path | None) -> tu
     else:
         path = weights_dir / wanted.file
         if not path.exists():
-            raise InputError(f"{path} is not there: put the file of {wanted.url} (md5 {wanted.md5}) into --weights_dir")
+            raise InputError(
+                f"{path} is not there: put the file of {wanted.url} (md5 {wanted.md5}) into --weights_dir"
+            )
         accepted = {wanted.md5}
         if encoder.name == "ResNet":
-            accepted = {variant.weight_file.md5 for variant in encoders.RESNET_VARIANTS.values()} | accepted
+            accepted = {
+                variant.weight_file.md5 for variant in encoders.RESNET_VARIANTS.values()
+            } | accepted
     found = download.md5(path)
     if found not in accepted:
         raise InputError(
@@ -242,7 +280,9 @@ def official_file(encoder: Encoder, cache: Path, weights_dir: Path | None) -> tu
     return path, found
 
 
-def imagenet(encoder: Encoder, cache: Path | None = None, weights_dir: Path | None = None) -> Variables:
+def imagenet(
+    encoder: Encoder, cache: Path | None = None, weights_dir: Path | None = None
+) -> Variables:
     """ImageNet variables of an encoder; the converted arrays are kept in one .npz, so that the HDF5 is read once.
 
     Raises:
@@ -263,7 +303,9 @@ def load_npz(path: Path) -> Flat | None:
     try:
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except Exception:  # NumPy's reader raises whatever a damaged archive throws up; the file is then made anew.
+    except (
+        Exception
+    ):  # NumPy's reader raises whatever a damaged archive throws up; the file is then made anew.
         return None
 
 

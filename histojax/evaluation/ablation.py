@@ -51,7 +51,9 @@ def subsets(whole: int, size: int, rng: np.random.Generator) -> list[Sequence[in
     return [rng.choice(whole, size, replace=False) for _ in range(SUBSETS)]
 
 
-def curve(whole: int, score: Callable[[Sequence[int]], np.ndarray], cases: Cases, by_group: bool) -> list[Point]:
+def curve(
+    whole: int, score: Callable[[Sequence[int]], np.ndarray], cases: Cases, by_group: bool
+) -> list[Point]:
     """Accuracy against how many of `whole` are blended.
 
     Args:
@@ -62,7 +64,10 @@ def curve(whole: int, score: Callable[[Sequence[int]], np.ndarray], cases: Cases
     """
     rng = np.random.default_rng(0)
     right = {
-        size: np.mean([score(subset).argmax(axis=1) == cases.truth for subset in subsets(whole, size, rng)], axis=0)
+        size: np.mean(
+            [score(subset).argmax(axis=1) == cases.truth for subset in subsets(whole, size, rng)],
+            axis=0,
+        )
         for size in sizes(whole)
     }
     found = sure(right, cases, by_group, (0.0, 1.0))
@@ -70,7 +75,10 @@ def curve(whole: int, score: Callable[[Sequence[int]], np.ndarray], cases: Cases
 
 
 def sure(
-    values: dict[int | str, np.ndarray], cases: Cases, by_group: bool, bounds: tuple[float, float] | None
+    values: dict[int | str, np.ndarray],
+    cases: Cases,
+    by_group: bool,
+    bounds: tuple[float, float] | None,
 ) -> dict[int | str, Interval]:
     """Intervals of means over images of values [N] each."""
     groups = cases.units if by_group else len(cases.truth)
@@ -80,7 +88,10 @@ def sure(
         return {key: weights @ each / total for key, each in values.items()}
 
     found, units = bootstrap.resample(statistic, groups), bootstrap.count(groups)
-    return {key: bootstrap.interval(float(values[key].mean()), found[key], units, bounds) for key in values}
+    return {
+        key: bootstrap.interval(float(values[key].mean()), found[key], units, bounds)
+        for key in values
+    }
 
 
 def of_augmentations(scores: dict[str, np.ndarray], cases: Cases, by_group: bool) -> list[Point]:
@@ -129,4 +140,6 @@ def without_each(scores: dict[str, np.ndarray], cases: Cases, by_group: bool) ->
     whole = right(list(alone))
     lacking = {name: right([other for other in alone if other != name]) for name in alone}
     found = sure({name: each - whole for name, each in lacking.items()}, cases, by_group, None)
-    return [Without(n, float(e.mean()), float((e - whole).mean()), found[n]) for n, e in lacking.items()]
+    return [
+        Without(n, float(e.mean()), float((e - whole).mean()), found[n]) for n, e in lacking.items()
+    ]

@@ -34,7 +34,9 @@ class Interval:
     left_out: int = 0
 
 
-def draws(groups: Sequence[str] | int, count: int = DRAWS, seed: int = SEED) -> Iterator[np.ndarray]:
+def draws(
+    groups: Sequence[str] | int, count: int = DRAWS, seed: int = SEED
+) -> Iterator[np.ndarray]:
     """How often each image is drawn, float64 [at most count, N] at a time.
 
     Args:
@@ -43,25 +45,37 @@ def draws(groups: Sequence[str] | int, count: int = DRAWS, seed: int = SEED) -> 
       seed: of numpy's default generator.
     """
     rng = np.random.default_rng(seed)
-    group = np.arange(groups) if isinstance(groups, int) else np.unique(list(groups), return_inverse=True)[1]
+    group = (
+        np.arange(groups)
+        if isinstance(groups, int)
+        else np.unique(list(groups), return_inverse=True)[1]
+    )
     units = int(group.max()) + 1
     step = max(1, AT_ONCE // len(group))
     for start in range(0, count, step):
         drawn = rng.integers(units, size=(min(step, count - start), units))
         rows = np.arange(len(drawn))[:, None] * units
-        yield np.bincount((drawn + rows).ravel(), minlength=drawn.size).reshape(drawn.shape)[:, group].astype(float)
+        yield (
+            np.bincount((drawn + rows).ravel(), minlength=drawn.size)
+            .reshape(drawn.shape)[:, group]
+            .astype(float)
+        )
 
 
 def resample(
-    statistic: Callable[[np.ndarray], dict[Key, np.ndarray]], groups: Sequence[str] | int,
-    count: int = DRAWS, seed: int = SEED,
-) -> dict[Key, np.ndarray]:  # fmt: skip
+    statistic: Callable[[np.ndarray], dict[Key, np.ndarray]],
+    groups: Sequence[str] | int,
+    count: int = DRAWS,
+    seed: int = SEED,
+) -> dict[Key, np.ndarray]:
     """A statistic of weights [B, N] in every draw: float64 [count] by key."""
     parts = [statistic(weights) for weights in draws(groups, count, seed)]
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-def interval(value: float, drawn: np.ndarray, units: float, bounds: tuple[float, float] | None = None) -> Interval:
+def interval(
+    value: float, drawn: np.ndarray, units: float, bounds: tuple[float, float] | None = None
+) -> Interval:
     """The interval of a figure.
 
     Args:
@@ -95,9 +109,15 @@ def at_a_bound(value: float, units: float, bounds: tuple[float, float], left_out
     """The exact interval of a share that is all or nothing, stretched to the figure's bounds."""
     low, high = bounds
     if np.isinf(high):
-        return Interval(float(value), np.nan, left_out)  # A loss of exactly zero says nothing of the next image.
+        return Interval(
+            float(value), np.nan, left_out
+        )  # A loss of exactly zero says nothing of the next image.
     width = (high - low) * (1 - ((1 - LEVEL) / 2) ** (1 / units))
-    return Interval(low, low + width, left_out) if value - low <= ROUNDING else Interval(high - width, high, left_out)
+    return (
+        Interval(low, low + width, left_out)
+        if value - low <= ROUNDING
+        else Interval(high - width, high, left_out)
+    )
 
 
 def percentiles(drawn: np.ndarray, units: float) -> tuple[float, float]:

@@ -53,10 +53,16 @@ def temperature(scores: np.ndarray, truth: np.ndarray) -> float:
     logits = np.log(np.clip(scores, np.finfo(np.float64).eps, 1))
 
     def loss(log_temperature: float) -> float:
-        return -log_softmax(logits / np.exp(log_temperature), axis=1)[np.arange(len(truth)), truth].mean()
+        return -log_softmax(logits / np.exp(log_temperature), axis=1)[
+            np.arange(len(truth)), truth
+        ].mean()
 
     low, high = np.log(RANGE)
-    return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x))
+    return float(
+        np.exp(
+            minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x
+        )
+    )
 
 
 def tempered(scores: np.ndarray, temperature: float | np.ndarray) -> np.ndarray:

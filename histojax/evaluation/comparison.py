@@ -80,7 +80,9 @@ def compare(one: Cases, other: Cases, draws: int = DRAWS) -> Comparison:
     differences = {}
     for key in of_images:
         first, change = float(value["one", key][0]), float(value["change", key][0])
-        differences[key] = Difference(*key, first, first + change, change, of_images[key], of_groups and of_groups[key])
+        differences[key] = Difference(
+            *key, first, first + change, change, of_images[key], of_groups and of_groups[key]
+        )
     right, also = one.predicted == one.truth, other.predicted == other.truth
     only_one, only_other = int((right & ~also).sum()), int((~right & also).sum())
     discordant = only_one + only_other
@@ -119,8 +121,12 @@ def paired(one: Cases, other: Cases) -> tuple[Cases, Cases]:
         raise InputError("no image is in both")
     first = take(one, both)
     second = take(other, [place[name] for name in first.names])
-    if differing := [name for name, a, b in zip(first.names, first.truth, second.truth, strict=True) if a != b]:
-        raise InputError(f"they have other labels for {len(differing)} images: {', '.join(differing[:5])}")
+    if differing := [
+        name for name, a, b in zip(first.names, first.truth, second.truth, strict=True) if a != b
+    ]:
+        raise InputError(
+            f"they have other labels for {len(differing)} images: {', '.join(differing[:5])}"
+        )
     return first, dataclasses.replace(second, groups=first.groups, positive=first.positive)
 
 

@@ -114,9 +114,15 @@ def cases(models: Path, positive_classes: Sequence[str] = ()) -> Cases:
 def accuracies(scores: np.ndarray, folds: Folds) -> np.ndarray:
     """Accuracy of each seed's models by themselves in each fold: [S, N, A, K] -> float64 [S, F]."""
     right = scores.mean(axis=2).argmax(axis=-1) == folds.labels
-    return np.stack([right[:, folds.folds == fold].mean(axis=1) for fold in range(folds.count)], axis=1)
+    return np.stack(
+        [right[:, folds.folds == fold].mean(axis=1) for fold in range(folds.count)], axis=1
+    )
 
 
 def settings(ensemble: Ensemble) -> dict[str, Any]:
     """What the ensemble was made with, for a report: learner, parameters, and each configuration's extraction."""
-    return {"learner": ensemble.learner, "parameters": ensemble.parameters, "extraction": ensemble.made_with}
+    return {
+        "learner": ensemble.learner,
+        "parameters": ensemble.parameters,
+        "extraction": ensemble.made_with,
+    }

@@ -49,7 +49,9 @@ class Cases:
         """Groups to resample whole; an image of unknown group is one of its own."""
         if self.groups is None or not any(self.groups):
             return None
-        return tuple(group or f"\0{name}" for group, name in zip(self.groups, self.names, strict=True))
+        return tuple(
+            group or f"\0{name}" for group, name in zip(self.groups, self.names, strict=True)
+        )
 
     @property
     def truly(self) -> np.ndarray:
@@ -77,10 +79,14 @@ def read(path: Path, classes: Sequence[str] | None = None) -> Cases:
     rows = read_rows(path)
     header = list(rows[0])
     if "label" not in header:
-        raise InputError(f"{path} has columns {', '.join(header)}; expected `label`, and p0,p1,... or `predicted`")
+        raise InputError(
+            f"{path} has columns {', '.join(header)}; expected `label`, and p0,p1,... or `predicted`"
+        )
     columns, classes = probability_columns(path, rows, classes)
     number = {name: i for i, name in enumerate(classes)} | {str(i): i for i in range(len(classes))}
-    number |= {name: i for i, name in enumerate(classes)}  # A class named by a digit is meant before its place.
+    number |= {
+        name: i for i, name in enumerate(classes)
+    }  # A class named by a digit is meant before its place.
 
     def indices(column: str) -> np.ndarray:
         if unknown := sorted({row[column] for row in rows} - set(number)):
@@ -92,7 +98,9 @@ def read(path: Path, classes: Sequence[str] | None = None) -> Cases:
 
     scores = probabilities(path, rows, columns) if columns else None
     if scores is None and "predicted" not in header:
-        raise InputError(f"{path} has columns {', '.join(header)}; expected p0,p1,..., p_<class>, or `predicted`")
+        raise InputError(
+            f"{path} has columns {', '.join(header)}; expected p0,p1,..., p_<class>, or `predicted`"
+        )
     predicted = scores.argmax(axis=1) if scores is not None else indices("predicted")
     return Cases(
         names=tuple(row.get("image") or f"row {i}" for i, row in enumerate(rows, start=1)),
@@ -108,7 +116,9 @@ def read(path: Path, classes: Sequence[str] | None = None) -> Cases:
 def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a table, cells without surrounding blanks."""
     try:
-        lines = [[cell.strip() for cell in row] for row in csv.reader(files.open_csv(path)) if any(row)]
+        lines = [
+            [cell.strip() for cell in row] for row in csv.reader(files.open_csv(path)) if any(row)
+        ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as CSV: {error}") from error
     if len(lines) < 2:
@@ -118,7 +128,9 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         raise InputError(f"{path} names a column twice: {', '.join(header)}")
     for number, line in enumerate(body, start=2):
         if len(line) != len(header):
-            raise InputError(f"{path}, line {number}: {len(line)} cells under {len(header)} columns")
+            raise InputError(
+                f"{path}, line {number}: {len(line)} cells under {len(header)} columns"
+            )
     rows = [dict(zip(header, line, strict=True)) for line in body]
     counts = collections.Counter(row["image"] for row in rows if row.get("image"))
     if twice := sorted(name for name, count in counts.items() if count > 1):
@@ -136,7 +148,9 @@ def probability_columns(
     if named:
         classes = tuple(classes or (name[2:] for name in named))
         if {f"p_{name}" for name in classes} != set(named):
-            raise InputError(f"{path} has columns {', '.join(named)}, expected p_ and each of {', '.join(classes)}")
+            raise InputError(
+                f"{path} has columns {', '.join(named)}, expected p_ and each of {', '.join(classes)}"
+            )
         return [f"p_{name}" for name in classes], classes
     labels = {row["label"] for row in rows} | {row.get("predicted", row["label"]) for row in rows}
     if not numbered:
@@ -144,7 +158,9 @@ def probability_columns(
             classes = BACH_CLASSES if labels <= set(BACH_CLASSES) else tuple(sorted(labels))
         return [], at_least_two(path, classes)
     if numbered != [f"p{i}" for i in range(len(numbered))]:
-        raise InputError(f"{path} has columns {', '.join(numbered)}: expected p0, p1 and so on without a gap")
+        raise InputError(
+            f"{path} has columns {', '.join(numbered)}: expected p0, p1 and so on without a gap"
+        )
     if classes is None:
         count = len(numbered)
         digits = {str(i) for i in range(count)}
@@ -158,24 +174,32 @@ def probability_columns(
                 "pass --classes to say which is which"
             )
     if len(classes) != len(numbered):
-        raise InputError(f"{path} has {len(numbered)} columns of probabilities for {len(classes)} classes")
+        raise InputError(
+            f"{path} has {len(numbered)} columns of probabilities for {len(classes)} classes"
+        )
     return numbered, at_least_two(path, classes)
 
 
 def at_least_two(path: Path, classes: Sequence[str]) -> tuple[str, ...]:
     if len(set(classes)) < 2 or len(set(classes)) < len(classes):
-        raise InputError(f"{path}: classes are {', '.join(classes)}; expected at least two, none twice")
+        raise InputError(
+            f"{path}: classes are {', '.join(classes)}; expected at least two, none twice"
+        )
     return tuple(classes)
 
 
 def probabilities(path: Path, rows: list[dict[str, str]], columns: list[str]) -> np.ndarray:
     """float64 [N, K], renormalised to sum to 1 exactly."""
-    scores = np.array([[number_in(path, i, name, row[name]) for name in columns] for i, row in enumerate(rows, 2)])
+    scores = np.array(
+        [[number_in(path, i, name, row[name]) for name in columns] for i, row in enumerate(rows, 2)]
+    )
     sums = scores.sum(axis=1)
     wrong = (scores < 0).any(axis=1) | (np.abs(sums - 1) > TOLERANCE)
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
-        found = ", ".join(f"{name} {value:g}" for name, value in zip(columns, scores[first], strict=True))
+        found = ", ".join(
+            f"{name} {value:g}" for name, value in zip(columns, scores[first], strict=True)
+        )
         raise InputError(
             f"{path}, line {first + 2}: {found}; expected probabilities that sum to 1 "
             f"({int(wrong.sum())} of {len(rows)} rows do not)"
@@ -197,6 +221,11 @@ def fold_column(path: Path, rows: list[dict[str, str]]) -> np.ndarray:
     """int [N] from 0 on, whatever the folds are called."""
     named = [row["fold"] for row in rows]
     if "" in named:
-        raise InputError(f"{path}, line {named.index('') + 2}: no fold; expected one in each row, or no such column")
-    order = sorted(set(named), key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
+        raise InputError(
+            f"{path}, line {named.index('') + 2}: no fold; expected one in each row, or no such column"
+        )
+    order = sorted(
+        set(named),
+        key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name),
+    )
     return np.array([order.index(name) for name in named])

@@ -64,14 +64,18 @@ def positive_classes(classes: Sequence[str], named: Sequence[str] = ()) -> tuple
       InputError: a named class does not exist, or all classes are named.
     """
     if unknown := [name for name in named if name not in classes]:
-        raise InputError(f"no class {', '.join(unknown)} to count as positive; there are {', '.join(classes)}")
+        raise InputError(
+            f"no class {', '.join(unknown)} to count as positive; there are {', '.join(classes)}"
+        )
     chosen = set(named) or (set(BACH_CARCINOMA) if set(BACH_CARCINOMA) <= set(classes) else set())
     if not chosen and len(classes) == 2:
         chosen = {classes[1]}
     if len(chosen) == len(classes) and not named:
         return ()
     if len(chosen) == len(classes):
-        raise InputError(f"all of {', '.join(classes)} are named as positive; leave at least one out")
+        raise InputError(
+            f"all of {', '.join(classes)} are named as positive; leave at least one out"
+        )
     return tuple(i for i, name in enumerate(classes) if name in chosen)
 
 
@@ -103,7 +107,9 @@ def of_labels(matrix: np.ndarray, classes: Sequence[str]) -> dict[Key, np.ndarra
         ("balanced_accuracy", ""): mean_of_defined(sensitivity),
         ("macro_f1", ""): mean_of_defined(ratio(2 * right, truth + said)),
         ("kappa", ""): kappa(matrix, 1 - np.eye(len(classes))),
-        ("quadratic_kappa", ""): kappa(matrix, np.subtract.outer(range(len(classes)), range(len(classes))) ** 2),
+        ("quadratic_kappa", ""): kappa(
+            matrix, np.subtract.outer(range(len(classes)), range(len(classes))) ** 2
+        ),
     }
     specificity = ratio(total[:, None] - truth - said + right, total[:, None] - truth)
     precision = ratio(right, said)
@@ -125,7 +131,9 @@ def of_two_classes(cases: Cases, weights: np.ndarray) -> dict[Key, np.ndarray]:
         decisions |= {f"{point:.2f}": score >= point for point in SET_POINTS}
     for name, decision in decisions.items():
         found["carcinoma_sensitivity", name] = ratio(weights @ (decision & truly), weights @ truly)
-        found["carcinoma_specificity", name] = ratio(weights @ (~decision & ~truly), weights @ ~truly)
+        found["carcinoma_specificity", name] = ratio(
+            weights @ (~decision & ~truly), weights @ ~truly
+        )
     return found
 
 
@@ -151,7 +159,10 @@ def witnesses(cases: Cases, key: Key) -> np.ndarray:
     if name.startswith("carcinoma"):
         kind, called = cases.truly, np.isin(cases.predicted, cases.positive)
     elif of in cases.classes:
-        kind, called = cases.truth == cases.classes.index(of), cases.predicted == cases.classes.index(of)
+        kind, called = (
+            cases.truth == cases.classes.index(of),
+            cases.predicted == cases.classes.index(of),
+        )
     else:
         return every
     rarer = kind if kind.sum() <= len(kind) / 2 else ~kind
@@ -174,14 +185,22 @@ def sums(weights: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
 
 def kappa(matrix: np.ndarray, disagreement: np.ndarray) -> np.ndarray:
     """Cohen's (1968) kappa, weighted by disagreement [K, K]; NaN where chance alone would never disagree: -> [B]."""
-    expected = matrix.sum(axis=2)[:, :, None] * matrix.sum(axis=1)[:, None, :] / matrix.sum(axis=(1, 2))[:, None, None]
-    return 1 - ratio((matrix * disagreement).sum(axis=(1, 2)), (expected * disagreement).sum(axis=(1, 2)))
+    expected = (
+        matrix.sum(axis=2)[:, :, None]
+        * matrix.sum(axis=1)[:, None, :]
+        / matrix.sum(axis=(1, 2))[:, None, None]
+    )
+    return 1 - ratio(
+        (matrix * disagreement).sum(axis=(1, 2)), (expected * disagreement).sum(axis=(1, 2))
+    )
 
 
 def area(score: np.ndarray, truly: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Area under the ROC curve, ties counted half: float [N], bool [N], [B, N] -> float64 [B]."""
     order = np.argsort(score, kind="stable")
-    starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf) > 0)  # Of each run of equal scores.
+    starts = np.flatnonzero(
+        np.diff(score[order], prepend=-np.inf) > 0
+    )  # Of each run of equal scores.
     weights, truly = weights[:, order], truly[order]
     positive = np.add.reduceat(weights * truly, starts, axis=1)
     negative = np.add.reduceat(weights * ~truly, starts, axis=1)
@@ -204,7 +223,9 @@ def calibration_error(scores: np.ndarray, truth: np.ndarray, weights: np.ndarray
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """part / whole, NaN where the whole is 0."""
-    return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole != 0)
+    return np.divide(
+        part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole != 0
+    )
 
 
 def mean_of_defined(values: np.ndarray) -> np.ndarray:

@@ -68,5 +68,7 @@ def figures(point: OperatingPoint, cases: Cases, weights: np.ndarray) -> dict[Ke
     called, truly, name = point.called, cases.truly, "nested"
     return {
         ("carcinoma_sensitivity", name): metrics.ratio(weights @ (called & truly), weights @ truly),
-        ("carcinoma_specificity", name): metrics.ratio(weights @ (~called & ~truly), weights @ ~truly),
+        ("carcinoma_specificity", name): metrics.ratio(
+            weights @ (~called & ~truly), weights @ ~truly
+        ),
     }

@@ -101,7 +101,9 @@ class Judgement:
         return np.nan if figure is None else figure.value
 
 
-def judge(cases: Cases, wished_sensitivity: float = operating_point.SENSITIVITY, draws: int = DRAWS) -> Judgement:
+def judge(
+    cases: Cases, wished_sensitivity: float = operating_point.SENSITIVITY, draws: int = DRAWS
+) -> Judgement:
     """Judges predictions by everything that they allow."""
     found = measure(lambda weights: metrics.figures(cases, weights), cases, draws)
     matrix = metrics.confusion(cases, np.ones((1, len(cases.truth))))[0].astype(int)
@@ -116,13 +118,17 @@ def judge(cases: Cases, wished_sensitivity: float = operating_point.SENSITIVITY,
         return judgement
     if operating_point.possible(cases):
         point = operating_point.nested(cases, wished_sensitivity)
-        chosen = measure(lambda weights: operating_point.figures(point, cases, weights), cases, draws)
+        chosen = measure(
+            lambda weights: operating_point.figures(point, cases, weights), cases, draws
+        )
         judgement = dataclasses.replace(judgement, operating=point, figures=found | chosen)
     tempered = calibration.cross_fitted(cases)
     return dataclasses.replace(
         judgement,
         temperature=tempered,
-        calibrated=measure(lambda weights: calibrated_figures(tempered.cases, weights), cases, draws),
+        calibrated=measure(
+            lambda weights: calibrated_figures(tempered.cases, weights), cases, draws
+        ),
         calibrated_reliability=calibration.reliability(tempered.cases),
     )
 
@@ -142,7 +148,9 @@ def measure(
     of_groups = sure(statistic, cases, cases.units, draws) if cases.units else None
     by_fold = None
     if cases.folds is not None:
-        by_fold = statistic((np.arange(cases.folds.max() + 1)[:, None] == cases.folds).astype(np.float64))
+        by_fold = statistic(
+            (np.arange(cases.folds.max() + 1)[:, None] == cases.folds).astype(np.float64)
+        )
     return {
         key: Figure(
             *key,
@@ -156,7 +164,10 @@ def measure(
 
 
 def sure(
-    statistic: Callable[[np.ndarray], dict[Key, np.ndarray]], cases: Cases, groups: Sequence[str] | int, draws: int
+    statistic: Callable[[np.ndarray], dict[Key, np.ndarray]],
+    cases: Cases,
+    groups: Sequence[str] | int,
+    draws: int,
 ) -> dict[Key, Interval]:
     """The interval of each figure of a statistic, images or groups resampled."""
     value = statistic(np.ones((1, len(cases.truth))))

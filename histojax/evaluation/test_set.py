@@ -35,7 +35,9 @@ class TestSet:
 
 def of_dataset(dataset: Dataset) -> TestSet:
     """A labelled data set as a test set."""
-    return TestSet(dataset.names, tuple(dataset.classes[label] for label in dataset.labels), dataset.groups)
+    return TestSet(
+        dataset.names, tuple(dataset.classes[label] for label in dataset.labels), dataset.groups
+    )
 
 
 def path_of(model: Path) -> Path:
@@ -51,11 +53,17 @@ def keep(ensemble: Ensemble, descriptors_root: Path, test: TestSet) -> int:
         folder keeps scores of another test set.
     """
     if common := sorted(set(test.names) & set(ensemble.folds.names)):
-        raise InputError(f"{len(common)} test images were trained on: {', '.join(common[:5])}; leave them out")
+        raise InputError(
+            f"{len(common)} test images were trained on: {', '.join(common[:5])}; leave them out"
+        )
     if unknown := sorted(set(test.labels or ()) - set(ensemble.folds.classes)):
-        raise InputError(f"the test set has classes {', '.join(unknown)}; expected {', '.join(ensemble.folds.classes)}")
+        raise InputError(
+            f"the test set has classes {', '.join(unknown)}; expected {', '.join(ensemble.folds.classes)}"
+        )
     if (there := load(ensemble)) and there.names != test.names:
-        raise InputError(f"{ensemble.root / TABLE} names another test set: remove it and the *.test.npy beside models")
+        raise InputError(
+            f"{ensemble.root / TABLE} names another test set: remove it and the *.test.npy beside models"
+        )
     write(ensemble.root / TABLE, test)
     scoring.check_made_with(ensemble.made_with, descriptors_root)
     missing = [path for path in ensemble.models if not path_of(path).exists()]
@@ -64,7 +72,9 @@ def keep(ensemble: Ensemble, descriptors_root: Path, test: TestSet) -> int:
             if wanted := [path for path in missing if path.parent.name == configuration]:
                 descriptors = store.read(descriptors_root, configuration, test.names)
                 for model in wanted:
-                    files.write_array(path_of(model), scoring.score(ensemble.learner, model, descriptors))
+                    files.write_array(
+                        path_of(model), scoring.score(ensemble.learner, model, descriptors)
+                    )
                     bar.add(1)
     return len(missing)
 
@@ -96,14 +106,20 @@ def scores(ensemble: Ensemble, configuration: str) -> np.ndarray:
         for seed in range(ensemble.seeds)
     ]
     if missing := [path for row in paths for path in row if not path.exists()]:
-        raise InputError(f"{missing[0]} is not there: score the test set again, it goes on from there")
+        raise InputError(
+            f"{missing[0]} is not there: score the test set again, it goes on from there"
+        )
     found = [[ensembles.read_scores(path) for path in row] for row in paths]
     if len({each.shape for row in found for each in row}) > 1:
-        raise InputError(f"scores of the test set beside the models of {configuration} differ in shape: remove them")
+        raise InputError(
+            f"scores of the test set beside the models of {configuration} differ in shape: remove them"
+        )
     return np.array(found)
 
 
-def cases_of(test: TestSet, classes: tuple[str, ...], scores: np.ndarray, positive: Sequence[int]) -> Cases:
+def cases_of(
+    test: TestSet, classes: tuple[str, ...], scores: np.ndarray, positive: Sequence[int]
+) -> Cases:
     """Scores of a labelled test set as cases: float64 [T, K]."""
     return Cases(
         names=test.names,

@@ -32,7 +32,9 @@ def split_cpu() -> None:
     Two cores with a crop each are faster than both on one crop, where each waits for the other in every layer.
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", min(len(os.sched_getaffinity(0)), MOST_CPU_DEVICES))
+        jax.config.update(
+            "jax_num_cpu_devices", min(len(os.sched_getaffinity(0)), MOST_CPU_DEVICES)
+        )
 
 
 def memory(devices: Sequence[jax.Device]) -> int:
@@ -59,9 +61,15 @@ def remember(cache: Path, key: str, value: int) -> None:
     except (OSError, ValueError):
         known = {}
     try:
-        files.write_json(cache / REMEMBERED, (known if isinstance(known, dict) else {}) | {key: value})
+        files.write_json(
+            cache / REMEMBERED, (known if isinstance(known, dict) else {}) | {key: value}
+        )
     except OSError as error:
-        logging.warning("%s cannot be written (%s): the next run tries again", cache / REMEMBERED, error.strerror)
+        logging.warning(
+            "%s cannot be written (%s): the next run tries again",
+            cache / REMEMBERED,
+            error.strerror,
+        )
 
 
 def keep_compiled(folder: str) -> None:
@@ -75,7 +83,9 @@ def keep_compiled(folder: str) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> tuple[int, int]:
+def join(
+    coordinator: str | None, num_processes: int | None, process_id: int | None
+) -> tuple[int, int]:
     """Meets the other processes of a run: (this process's number, how many there are).
 
     A child process meets them, by `jax.distributed`, and ends. This one stays alone: it waits for none of the others,
@@ -93,9 +103,12 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     logging.warning("waiting for the other processes of this run, %d s at most", MEETING_SECONDS)
     arguments = json.dumps([coordinator, num_processes, process_id, MEETING_SECONDS])
     met = subprocess.run(
-        [sys.executable, "-c", MEET, arguments], env=os.environ | {"JAX_PLATFORMS": "cpu"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", MEET, arguments],
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if met.returncode != 0:
         reason = re.search(r"\w+Error: .*|DEADLINE_EXCEEDED.*|UNAVAILABLE.*", met.stderr)
         raise InputError(

@@ -38,8 +38,10 @@ class Estimate:
 
     def text(self) -> str:
         """Lines for a person."""
-        rows = [f"  {name}: {duration(seconds) if seconds >= 60 else f'{seconds:.3g} s'} an image"
-                for name, seconds in self.by_configuration.items()]  # fmt: skip
+        rows = [
+            f"  {name}: {duration(seconds) if seconds >= 60 else f'{seconds:.3g} s'} an image"
+            for name, seconds in self.by_configuration.items()
+        ]
         return "\n".join(
             [
                 f"{self.images} images to describe, about {duration(self.seconds)} ({duration(self.compiling)} of it "
@@ -50,9 +52,15 @@ class Estimate:
 
 
 def run(
-    paths: Sequence[Path], extraction: Extraction, root: Path, *, mpp: float | None = None, process: int = 0,
-    processes: int = 1, **computing: Any,
-) -> Estimate:  # fmt: skip
+    paths: Sequence[Path],
+    extraction: Extraction,
+    root: Path,
+    *,
+    mpp: float | None = None,
+    process: int = 0,
+    processes: int = 1,
+    **computing: Any,
+) -> Estimate:
     """Measures one call of every program on one image that is not described; arguments as for `extract.run`.
 
     Writes nothing below `root`. Time and memory of whole images (crop mode shared) are taken to grow with their area,
@@ -69,12 +77,15 @@ def run(
     for each in loaded.values():
         for view in extraction.views:
             configuration = extraction.configuration(each.encoder.name, view)
-            store.refuse_mixing(root, configuration, loaded_encoders.manifest(extraction, each, view))
+            store.refuse_mixing(
+                root, configuration, loaded_encoders.manifest(extraction, each, view)
+            )
     rows = store.read_stain_qc(root) if root.exists() else {}
     mine = sorted(paths, key=lambda path: path.stem)[process::processes]
     to_do = [path for path in mine if extract.unfinished(path, opened, sampling, root, rows)]
     disk = len(to_do) * sum(
-        len(extraction.views) * (extraction.augmentations * each.encoder.width * 4 + 128) for each in loaded.values()
+        len(extraction.views) * (extraction.augmentations * each.encoder.width * 4 + 128)
+        for each in loaded.values()
     )
     if not to_do:
         return Estimate(0, 0.0, 0.0, 0, 0, {})
@@ -94,7 +105,9 @@ def run(
         start = time.monotonic()
         density, _, size = jax.block_until_ready(extract.prepare(machine, image, scale, canvas))
         compiling += time.monotonic() - start
-        pairs = [(name, view) for name in loaded for view in extraction.views if view.scale == scale]
+        pairs = [
+            (name, view) for name in loaded for view in extraction.views if view.scale == scale
+        ]
         for name, views in extract.passes(pairs, extraction):
             encoder, variables = loaded[name].encoder, loaded[name].variables
             program = machine.program(encoder, variables, extraction, views, canvas)

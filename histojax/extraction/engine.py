@@ -66,9 +66,13 @@ class Engine:
         return jax.device_put(tree, programs.replicated(self.mesh))
 
     def program(
-        self, encoder: Encoder, variables: Variables, extraction: Extraction, views: tuple[View, ...],
+        self,
+        encoder: Encoder,
+        variables: Variables,
+        extraction: Extraction,
+        views: tuple[View, ...],
         canvas: tuple[int, int],
-    ) -> Program:  # fmt: skip
+    ) -> Program:
         """A configuration's program, compiled at the first asking; with less work per step where memory is short.
 
         Args:
@@ -86,7 +90,9 @@ class Engine:
         start = time.monotonic()
         key = self.key(encoder, extraction, views, canvas)
         recalled = devices.recall(self.cache, key)
-        plan = self.plan(encoder, variables, extraction, views, canvas, self.crops_per_step or recalled)
+        plan = self.plan(
+            encoder, variables, extraction, views, canvas, self.crops_per_step or recalled
+        )
         while (program := self.try_out(plan, variables, canvas, tried=bool(recalled))) is None:
             smaller = plan.per_step // 2 // self.mesh.size * self.mesh.size
             if self.crops_per_step or self.kernel or smaller == 0:
@@ -101,22 +107,42 @@ class Engine:
         self.programs[known] = dataclasses.replace(program, seconds=time.monotonic() - start)
         return self.programs[known]
 
-    def key(self, encoder: Encoder, extraction: Extraction, views: tuple[View, ...], canvas: tuple[int, int]) -> str:
+    def key(
+        self,
+        encoder: Encoder,
+        extraction: Extraction,
+        views: tuple[View, ...],
+        canvas: tuple[int, int],
+    ) -> str:
         """What the work per step depends on."""
         shape = canvas if extraction.crop_mode == "shared" else views[0].crop_size
         device = f"{self.mesh.size} x {self.mesh.devices.flat[0].device_kind}"
-        parts = (device, jax.__version__, encoder.name, extraction.precision, extraction.crop_mode, shape)
+        parts = (
+            device,
+            jax.__version__,
+            encoder.name,
+            extraction.precision,
+            extraction.crop_mode,
+            shape,
+        )
         return ", ".join(map(str, (*parts, "kernel" if self.kernel else "xla")))
 
     def plan(
-        self, encoder: Encoder, variables: Variables, extraction: Extraction, views: tuple[View, ...],
-        canvas: tuple[int, int], per_step: int | None = None,
-    ) -> Plan:  # fmt: skip
+        self,
+        encoder: Encoder,
+        variables: Variables,
+        extraction: Extraction,
+        views: tuple[View, ...],
+        canvas: tuple[int, int],
+        per_step: int | None = None,
+    ) -> Plan:
         """How the work of a configuration is cut up; `per_step`, where not given, by the size of the feature maps."""
         count, mode = self.mesh.size, extraction.crop_mode
         of_an_augmentation = extraction.crops if mode == "exact" else 1
         # A CPU's user wants to see progress; an accelerator wants no gaps.
-        per_call = -(-extraction.augmentations // count) * count if self.platform == "accelerator" else 1
+        per_call = (
+            -(-extraction.augmentations // count) * count if self.platform == "accelerator" else 1
+        )
         per_call = max(per_call, count if mode == "shared" or self.kernel else 1)
         if per_step is None:
             each = flops.most_held(layers(encoder, variables, extraction, views, canvas))
@@ -125,9 +151,19 @@ class Engine:
             per_step = count * max(1, min(MOST[mode][self.platform], fitting))
         unit = count * (of_an_augmentation if self.kernel else 1)
         per_step = min(per_step, per_call * of_an_augmentation)
-        return Plan(encoder, views, extraction, self.mesh, -(-per_step // unit) * unit, per_call, self.kernel)
+        return Plan(
+            encoder,
+            views,
+            extraction,
+            self.mesh,
+            -(-per_step // unit) * unit,
+            per_call,
+            self.kernel,
+        )
 
-    def try_out(self, plan: Plan, variables: Variables, canvas: tuple[int, int], tried: bool) -> Program | None:
+    def try_out(
+        self, plan: Plan, variables: Variables, canvas: tuple[int, int], tried: bool
+    ) -> Program | None:
         """Compiles a plan, and runs it once where it was not `tried` before; None where memory does not suffice."""
         density = self.replicate(np.zeros((3, *canvas), np.float32))
         key = self.replicate(crops.image_key(0, ""))
@@ -148,7 +184,11 @@ class Engine:
 
 
 def layers(
-    encoder: Encoder, variables: Variables, extraction: Extraction, views: tuple[View, ...], canvas: tuple[int, int]
+    encoder: Encoder,
+    variables: Variables,
+    extraction: Extraction,
+    views: tuple[View, ...],
+    canvas: tuple[int, int],
 ) -> tuple[flops.Layer, ...]:
     """The encoder's layers on one crop, or on one whole image in crop mode shared."""
     shape = canvas if extraction.crop_mode == "shared" else (views[0].crop_size,) * 2
@@ -156,9 +196,13 @@ def layers(
 
 
 def describe(
-    program: Program, variables: Variables, density: jax.Array, size: tuple[int, int], key: jax.Array,
+    program: Program,
+    variables: Variables,
+    density: jax.Array,
+    size: tuple[int, int],
+    key: jax.Array,
     bar: Progress | None = None,
-) -> Pooled:  # fmt: skip
+) -> Pooled:
     """Starts the description of one image: descriptors on the device, float32 [rows, D] by view name."""
     plan = program.plan
     pooled, own_size = plan.empty(), np.array(size, np.int32)
@@ -173,7 +217,13 @@ def describe(
 
 
 def first_call(
-    program: Program, variables: Variables, density: jax.Array, size: tuple[int, int], key: jax.Array
+    program: Program,
+    variables: Variables,
+    density: jax.Array,
+    size: tuple[int, int],
+    key: jax.Array,
 ) -> Pooled:
     """Starts the description of the first `per_call` augmentations, for measuring."""
-    return program.compiled(program.plan.empty(), variables, density, np.array(size, np.int32), key, np.int32(0))
+    return program.compiled(
+        program.plan.empty(), variables, density, np.array(size, np.int32), key, np.int32(0)
+    )

@@ -1,6 +1,6 @@
 """Images to descriptor files on the accelerator: what is compiled, for which images, and the order of the work.
 
-host threads decode ahead -> the device prepares and describes (core.py) -> a host thread writes behind
+host threads decode ahead -> the device prepares and describes (programs.py) -> a host thread writes behind
 """
 
 import collections
@@ -38,14 +38,20 @@ def problems(path: Path, extraction: Extraction, sampling: Sampling) -> list[str
         path.stem.encode()
         height, width = sampling.size(path)
     except UnicodeEncodeError:
-        return [f"{ascii(str(path))} has a name that is no UTF-8, by which its crops could not be drawn: rename it"]
+        return [
+            f"{ascii(str(path))} has a name that is no UTF-8, by which its crops could not be drawn: rename it"
+        ]
     except InputError as error:
         return [str(error)]
     found = []
     for view in extraction.views:
         small = scaled((height, width), view.scale)
         if min(small) < view.crop_size:
-            brought = f" ({sampling.factor(path):.3g} of its size, by --target_mpp)" if sampling.target_mpp else ""
+            brought = (
+                f" ({sampling.factor(path):.3g} of its size, by --target_mpp)"
+                if sampling.target_mpp
+                else ""
+            )
             found.append(
                 f"{path} is {width} x {height} px{brought}, {small[1]} x {small[0]} at scale {view.scale}: smaller "
                 f"than the {view.crop_size} px crop. Leave it out or choose other --views"
@@ -58,15 +64,29 @@ def check_images(paths: Sequence[Path], extraction: Extraction, sampling: Sampli
     found = [problem for path in paths for problem in problems(path, extraction, sampling)]
     if found:
         more = f"\n  ... and {len(found) - 20} more" if len(found) > 20 else ""
-        raise InputError(found[0] if len(found) == 1 else "\n  ".join(["images:", *found[:20]]) + more)
+        raise InputError(
+            found[0] if len(found) == 1 else "\n  ".join(["images:", *found[:20]]) + more
+        )
 
 
 def quality_row(name: str, scale: float, quality: stain.StainQuality, digest: str) -> list[str]:
     """A row of stain_qc.csv; the angle is left empty where no stain vectors were sought."""
     status = int(quality.status)
-    angle = "" if stain.STATUS[status].endswith("too little tissue") else f"{float(quality.stain_angle):.2f}"
+    angle = (
+        ""
+        if stain.STATUS[status].endswith("too little tissue")
+        else f"{float(quality.stain_angle):.2f}"
+    )
     maxima = [f"{float(value):.4f}" for value in quality.maxima]
-    return [name, str(scale), f"{float(quality.tissue_fraction):.4f}", angle, *maxima, stain.STATUS[status], digest]
+    return [
+        name,
+        str(scale),
+        f"{float(quality.tissue_fraction):.4f}",
+        angle,
+        *maxima,
+        stain.STATUS[status],
+        digest,
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +147,9 @@ def run(
     loaded_encoders.check(extraction, computing.get("pooling", "xla"))
     check_images(paths, extraction, Sampling(extraction.target_mpp, mpp))
     require_writable(root)
-    return describe(paths, loaded_encoders.open_encoders(extraction, **computing), root, mpp, process, processes)
+    return describe(
+        paths, loaded_encoders.open_encoders(extraction, **computing), root, mpp, process, processes
+    )
 
 
 def describe(
@@ -181,18 +203,26 @@ def claim(opened: Opened, root: Path) -> None:
 def describe_all(work: "Work", sampling: Sampling) -> tuple[int, float]:
     """Describes the images that lack something; how many, and seconds that the device waited for decoding."""
     extraction, described, waited = work.opened.extraction, 0, 0.0
-    views = sum(len(views) for pairs in work.lacking.values() for _, views in passes(pairs, extraction))
-    decoded = prefetch.ahead(functools.partial(decode, sampling), work.lacking, DECODED_AHEAD, DECODERS)
+    views = sum(
+        len(views) for pairs in work.lacking.values() for _, views in passes(pairs, extraction)
+    )
+    decoded = prefetch.ahead(
+        functools.partial(decode, sampling), work.lacking, DECODED_AHEAD, DECODERS
+    )
     try:
         with (
             contextlib.closing(decoded),
-            Progress("extract", views * extraction.augmentations * extraction.crops, "crops") as bar,
+            Progress(
+                "extract", views * extraction.augmentations * extraction.crops, "crops"
+            ) as bar,
             prefetch.Behind(WRITTEN_BEHIND) as behind,
         ):
             for i, path in enumerate(work.lacking):
                 asked = time.monotonic()
                 image = next(decoded)
-                waited += (time.monotonic() - asked) * (i > 0)  # For the first there is nothing to wait beside.
+                waited += (time.monotonic() - asked) * (
+                    i > 0
+                )  # For the first there is nothing to wait beside.
                 if isinstance(image, InputError):
                     fail(work.listener, path, image)
                 else:
@@ -201,7 +231,9 @@ def describe_all(work: "Work", sampling: Sampling) -> tuple[int, float]:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise InputError("out of memory on the device: lower --crops_per_step. What was finished is kept") from error
+        raise InputError(
+            "out of memory on the device: lower --crops_per_step. What was finished is kept"
+        ) from error
     return described, waited
 
 
@@ -227,10 +259,16 @@ def notices(rows: store.StainQC) -> tuple[str, ...]:
         same[row[-1]].add(name)
     for names in same.values():
         if len(names) > 1:
-            logging.warning("%s are one file under several names: folds may leak", ", ".join(sorted(names)))
+            logging.warning(
+                "%s are one file under several names: folds may leak", ", ".join(sorted(names))
+            )
     fallbacks = sorted({name for (name, _), row in rows.items() if row[6] != stain.STATUS[0]})
     for name in fallbacks:
-        logging.warning("stain normalisation of %s fell back on the reference stains, see %s", name, store.STAIN_QC)
+        logging.warning(
+            "stain normalisation of %s fell back on the reference stains, see %s",
+            name,
+            store.STAIN_QC,
+        )
     return tuple(fallbacks)
 
 
@@ -242,7 +280,10 @@ def lacking_of(path: Path, opened: Opened, root: Path) -> list[tuple[str, View]]
         for view in extraction.views
         for name, each in opened.loaded.items()
         if not store.is_done(
-            root, extraction.configuration(name, view), path.stem, (extraction.augmentations, each.encoder.width)
+            root,
+            extraction.configuration(name, view),
+            path.stem,
+            (extraction.augmentations, each.encoder.width),
         )
     ]
 
@@ -280,14 +321,19 @@ class Work(NamedTuple):
     listener: Listener | None = None
 
 
-def passes(pairs: Iterable[tuple[str, View]], extraction: Extraction) -> list[tuple[str, tuple[View, ...]]]:
+def passes(
+    pairs: Iterable[tuple[str, View]], extraction: Extraction
+) -> list[tuple[str, tuple[View, ...]]]:
     """What has to run for (encoder, view) pairs: an encoder with the views, of one scale, that one program describes.
 
     In crop mode exact each view by itself; in crop mode shared all views of a scale, which come from one pass.
     """
     if extraction.crop_mode == "exact":
         return [(name, (view,)) for name, view in pairs]
-    at_scale = {scale: tuple(v for v in extraction.views if v.scale == scale) for scale in scales(extraction.views)}
+    at_scale = {
+        scale: tuple(v for v in extraction.views if v.scale == scale)
+        for scale in scales(extraction.views)
+    }
     return list(dict.fromkeys((name, at_scale[view.scale]) for name, view in pairs))
 
 
@@ -297,16 +343,26 @@ def prepare(
     """`core.prepare` of an image on every device: its density, its quality, and its own size after scaling."""
     small = scaled(image.size, scale)
     sizes = (np.array(size, np.int32) for size in (image.size, small))
-    return *programs.prepare(machine.replicate(image.rgb), *sizes, scale=scale, canvas=canvas), small
+    return *programs.prepare(
+        machine.replicate(image.rgb), *sizes, scale=scale, canvas=canvas
+    ), small
 
 
 def describe_image(work: Work, image: Padded, behind: prefetch.Behind, bar: Progress) -> None:
     """Describes one image for the (encoder, view) pairs it lacks; its results are fetched and written behind."""
-    extraction, machine, lacking = work.opened.extraction, work.opened.machine, work.lacking[image.path]
+    extraction, machine, lacking = (
+        work.opened.extraction,
+        work.opened.machine,
+        work.lacking[image.path],
+    )
     key = machine.replicate(crops.image_key(extraction.seed, image.path.stem))
     for scale in scales(view for _, view in lacking):
         # Exact crops do not see the canvas, so one serves all images. A whole image is described on its own.
-        canvas = scaled(image.rgb.shape, scale) if extraction.crop_mode == "shared" else work.canvas[scale]
+        canvas = (
+            scaled(image.rgb.shape, scale)
+            if extraction.crop_mode == "shared"
+            else work.canvas[scale]
+        )
         density, quality, size = prepare(machine, image, scale, canvas)
         behind.do(write_quality, work, image, scale, quality)
         for name, views in passes([pair for pair in lacking if pair[1].scale == scale], extraction):
@@ -342,4 +398,6 @@ def write_descriptors(work: Work, image: Padded, name: str, pooled: programs.Poo
             extraction = work.opened.extraction
             descriptors = np.asarray(pooled[view.name])[: extraction.augmentations]
             configuration = extraction.configuration(name, view)
-            store.write(work.root, configuration, image.path.stem, np.ascontiguousarray(descriptors))
+            store.write(
+                work.root, configuration, image.path.stem, np.ascontiguousarray(descriptors)
+            )

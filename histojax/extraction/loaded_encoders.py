@@ -39,11 +39,16 @@ def load_encoders(
         if name in (given or {}):
             variables, source = weights.to_variables(given[name]), extraction.weights
         elif extraction.weights == "random":
-            variables, source = weights.random(name, extraction.weights_seed), f"random, seed {extraction.weights_seed}"
+            variables, source = (
+                weights.random(name, extraction.weights_seed),
+                f"random, seed {extraction.weights_seed}",
+            )
         else:
             variables, source = weights.imagenet(encoder, cache, weights_dir), "imagenet"
         folded = encoder.fold(variables, extraction.precision)
-        loaded[name] = Loaded(encoder.folded(extraction.precision), folded, source, weights.checksum(variables))
+        loaded[name] = Loaded(
+            encoder.folded(extraction.precision), folded, source, weights.checksum(variables)
+        )
     return loaded
 
 
@@ -55,7 +60,15 @@ def manifest(extraction: Extraction, loaded: Loaded, view: View) -> store.Manife
         "crop_size": view.crop_size,
         **{
             name: getattr(extraction, name)
-            for name in ("crop_mode", "augmentations", "crops", "gain_low", "gain_high", "p", "seed")
+            for name in (
+                "crop_mode",
+                "augmentations",
+                "crops",
+                "gain_low",
+                "gain_high",
+                "p",
+                "seed",
+            )
         },
     }
     if loaded.encoder.name == "ResNet":
@@ -71,7 +84,9 @@ def check(extraction: Extraction, pooling: str) -> None:
     """Raises InputError where protocol and flags do not fit."""
     config.check(config.Protocol(extraction=extraction))
     if pooling == "pallas" and extraction.crop_mode == "shared":
-        raise InputError("--pooling=pallas is for --crop_mode=exact: shared crops are windows, which XLA pools")
+        raise InputError(
+            "--pooling=pallas is for --crop_mode=exact: shared crops are windows, which XLA pools"
+        )
 
 
 def check_encoders(loaded: dict[str, Loaded], extraction: Extraction) -> None:
@@ -82,7 +97,9 @@ def check_encoders(loaded: dict[str, Loaded], extraction: Extraction) -> None:
             try:
                 jax.eval_shape(each.encoder.descriptors, each.variables, image)
             except ValueError as error:
-                raise InputError(f"view {view.name} does not fit: {error}. Choose other --views") from error
+                raise InputError(
+                    f"view {view.name} does not fit: {error}. Choose other --views"
+                ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,9 +143,16 @@ def open_encoders(
     """
     check(extraction, pooling)
     cache = cache or files.default_cache()
-    machine = Engine(programs.mesh_of(use or jax.local_devices()), crops_per_step, pooling == "pallas", cache)
+    machine = Engine(
+        programs.mesh_of(use or jax.local_devices()), crops_per_step, pooling == "pallas", cache
+    )
     loaded = load_encoders(extraction, cache, weights_dir, given)
     check_encoders(loaded, extraction)
-    return Opened(extraction, machine, {
-        name: dataclasses.replace(each, variables=machine.replicate(each.variables)) for name, each in loaded.items()
-    })  # fmt: skip
+    return Opened(
+        extraction,
+        machine,
+        {
+            name: dataclasses.replace(each, variables=machine.replicate(each.variables))
+            for name, each in loaded.items()
+        },
+    )

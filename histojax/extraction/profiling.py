@@ -117,19 +117,27 @@ def peak(machine: Engine, precision: str) -> Peak:
     vector = jax.random.normal(jax.random.key(1), (length,))
     # The devices of a CPU share its cores, so that one of them has the whole machine here.
     devices = 1 if cpu else machine.mesh.size
-    return Peak(devices * 2 * side**3 / best(product, matrix), devices * 2 * vector.nbytes / copying(vector))
+    return Peak(
+        devices * 2 * side**3 / best(product, matrix), devices * 2 * vector.nbytes / copying(vector)
+    )
 
 
 def rows(
-    machine: Engine, loaded: dict[str, Loaded], unfolded: dict[str, tuple[Encoder, Variables]], extraction: Extraction,
-    image: Padded, peaks: Peak,
-) -> Iterator[Row]:  # fmt: skip
+    machine: Engine,
+    loaded: dict[str, Loaded],
+    unfolded: dict[str, tuple[Encoder, Variables]],
+    extraction: Extraction,
+    image: Padded,
+    peaks: Peak,
+) -> Iterator[Row]:
     """Profiles every program of a protocol on one image, which fills its buckets."""
     key = machine.replicate(crops.image_key(extraction.seed, "profile"))
     for scale in scales(extraction.views):
         size = scaled(image.rgb.shape, scale)
         density, _, _ = extract.prepare(machine, image, scale, size)
-        pairs = [(name, view) for name in loaded for view in extraction.views if view.scale == scale]
+        pairs = [
+            (name, view) for name in loaded for view in extraction.views if view.scale == scale
+        ]
         for name, views in extract.passes(pairs, extraction):
             each, variables = loaded[name], machine.replicate(loaded[name].variables)
             program = machine.program(each.encoder, variables, extraction, views, size)
@@ -141,26 +149,41 @@ def rows(
             least = sum(layer.seconds(peaks.operations, peaks.bytes) for layer in layers) * passes
             rate = crops_done / taken
             yield Row(
-                each.encoder.name, tuple(view.name for view in views), extraction.crop_mode, extraction.precision,
-                program.plan.per_step, program.seconds, rate,
-                rate / (extraction.augmentations * extraction.crops * len(views)), done / taken,
-                done / taken / peaks.operations, least / taken,
-                flops.total(layers) / sum(layer.bytes for layer in layers), program.bytes,
+                each.encoder.name,
+                tuple(view.name for view in views),
+                extraction.crop_mode,
+                extraction.precision,
+                program.plan.per_step,
+                program.seconds,
+                rate,
+                rate / (extraction.augmentations * extraction.crops * len(views)),
+                done / taken,
+                done / taken / peaks.operations,
+                least / taken,
+                flops.total(layers) / sum(layer.bytes for layer in layers),
+                program.bytes,
                 errors(each, unfolded[each.encoder.name], density, views[0], key, extraction),
-            )  # fmt: skip
+            )
 
 
 def errors(
-    loaded: Loaded, unfolded: tuple[Encoder, Variables], density: jax.Array, view: View, key: jax.Array,
+    loaded: Loaded,
+    unfolded: tuple[Encoder, Variables],
+    density: jax.Array,
+    view: View,
+    key: jax.Array,
     extraction: Extraction,
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, float]:
     """Of each tap against the published network in float32, on two crops of the image."""
     sides = jnp.array(density.shape[1:])
-    images = jnp.stack([programs.crop(density, sides, key, jnp.int32(i), view, extraction) for i in range(2)])
+    images = jnp.stack(
+        [programs.crop(density, sides, key, jnp.int32(i), view, extraction) for i in range(2)]
+    )
     encoder, variables = unfolded
     expected, found = encoder.taps(variables, images), loaded.encoder.taps(loaded.variables, images)
     return {
-        tap: float(jnp.linalg.norm(found[tap] - expected[tap]) / jnp.linalg.norm(expected[tap])) for tap in expected
+        tap: float(jnp.linalg.norm(found[tap] - expected[tap]) / jnp.linalg.norm(expected[tap]))
+        for tap in expected
     }
 
 
@@ -175,7 +198,9 @@ def cut(density: jax.Array, key: jax.Array, size: int, count: int) -> jax.Array:
     return jax.vmap(one)(jnp.arange(count))
 
 
-def stages(machine: Engine, loaded: Loaded, extraction: Extraction, view: View, image: np.ndarray) -> dict[str, float]:
+def stages(
+    machine: Engine, loaded: Loaded, extraction: Extraction, view: View, image: np.ndarray
+) -> dict[str, float]:
     """Seconds an image spends in each stage, each timed by itself (together they overlap and fuse): crop mode exact."""
     key = crops.image_key(0, "profile")
     total = extraction.augmentations * extraction.crops
@@ -185,7 +210,9 @@ def stages(machine: Engine, loaded: Loaded, extraction: Extraction, view: View, 
     density = stain.density(stain.normalize(small))
     cut_step = jax.jit(lambda density: cut(density, key, view.crop_size, step))
     squares = cut_step(density)
-    augment = jax.jit(lambda squares: jax.vmap(stain.augment_density, (0, None))(squares, jnp.array([1.1, 0.9])))
+    augment = jax.jit(
+        lambda squares: jax.vmap(stain.augment_density, (0, None))(squares, jnp.array([1.1, 0.9]))
+    )
     images = jnp.moveaxis(augment(squares), 1, -1)
     trunk = jax.jit(loaded.encoder.maps)
     maps = trunk(loaded.variables, images)
@@ -203,6 +230,8 @@ def stages(machine: Engine, loaded: Loaded, extraction: Extraction, view: View, 
             "augment": steps * seconds(augment, squares),
             "trunk": steps * seconds(trunk, loaded.variables, images),
             "taps and pooling": steps * seconds(taps, maps) + seconds(norm, by_crop),
-            "write": seconds(lambda: store.write(Path(folder), "stage", "image", np.asarray(by_crop[:, 0]))),
+            "write": seconds(
+                lambda: store.write(Path(folder), "stage", "image", np.asarray(by_crop[:, 0]))
+            ),
         }
     return timed

@@ -60,7 +60,10 @@ class Plan:
     def empty(self) -> Pooled:
         """The descriptors that calls fill in: zeros [rows, D] by view name."""
         shape = (self.rows, self.encoder.width)
-        return {view.name: jax.device_put(jnp.zeros(shape), replicated(self.mesh)) for view in self.views}
+        return {
+            view.name: jax.device_put(jnp.zeros(shape), replicated(self.mesh))
+            for view in self.views
+        }
 
 
 def mesh_of(devices: Sequence[jax.Device]) -> Mesh:
@@ -75,7 +78,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 @functools.partial(jax.jit, static_argnames=("scale", "canvas"))
 def prepare(
-    rgb: jax.Array, size: jax.Array, scaled_size: jax.Array, *, scale: float, canvas: tuple[int, int]
+    rgb: jax.Array,
+    size: jax.Array,
+    scaled_size: jax.Array,
+    *,
+    scale: float,
+    canvas: tuple[int, int],
 ) -> tuple[jax.Array, stain.StainQuality]:
     """Downscales and normalises an image, once for all its augmentations.
 
@@ -116,9 +124,15 @@ def own_pixels(size: jax.Array, shape: tuple[int, int]) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames="plan", donate_argnames="pooled")
 def describe(
-    pooled: Pooled, variables: Variables, density: jax.Array, size: jax.Array, key: jax.Array, first: jax.Array, *,
+    pooled: Pooled,
+    variables: Variables,
+    density: jax.Array,
+    size: jax.Array,
+    key: jax.Array,
+    first: jax.Array,
+    *,
     plan: Plan,
-) -> Pooled:  # fmt: skip
+) -> Pooled:
     """The descriptors of `plan.per_call` augmentations, written into `pooled` (which is donated).
 
     Args:
@@ -138,13 +152,20 @@ def describe(
 
 
 def exact(
-    variables: Variables, density: jax.Array, size: jax.Array, key: jax.Array, first: jax.Array, plan: Plan
+    variables: Variables,
+    density: jax.Array,
+    size: jax.Array,
+    key: jax.Array,
+    first: jax.Array,
+    plan: Plan,
 ) -> Pooled:
     """Every crop through the encoder by itself: float32 [per_call, D] by view name."""
     (view,), draws = plan.views, plan.extraction
     total = plan.per_call * draws.crops
     # The last step is filled up with repetitions of the last crop, so that every step has one shape.
-    numbers = np.minimum(np.arange(-(-total // plan.per_step) * plan.per_step, dtype=np.int32), total - 1)
+    numbers = np.minimum(
+        np.arange(-(-total // plan.per_step) * plan.per_step, dtype=np.int32), total - 1
+    )
     numbers = first * draws.crops + numbers.reshape(-1, plan.per_step)
 
     def on_one_device(variables, density, size, key, numbers):
@@ -156,7 +177,9 @@ def exact(
 
         return jax.lax.map(step, numbers)
 
-    described = over_devices(plan, on_one_device, PartitionSpec(None, AXIS))(variables, density, size, key, numbers)
+    described = over_devices(plan, on_one_device, PartitionSpec(None, AXIS))(
+        variables, density, size, key, numbers
+    )
     described = described.reshape(-1, plan.encoder.width)
     if plan.kernel:
         return {view.name: described[: plan.per_call]}
@@ -166,7 +189,12 @@ def exact(
 
 
 def crop(
-    density: jax.Array, size: jax.Array, key: jax.Array, number: jax.Array, view: View, draws: Extraction
+    density: jax.Array,
+    size: jax.Array,
+    key: jax.Array,
+    number: jax.Array,
+    view: View,
+    draws: Extraction,
 ) -> jax.Array:
     """Crop `number` of an image, counted augmentation by augmentation: float32 [S, S, 3], whole grey levels.
 
@@ -174,7 +202,9 @@ def crop(
     """
     augmentation = number // draws.crops
     with jax.named_scope("crop"):
-        corner, turn = crops.corner_and_turn(key, augmentation, number % draws.crops, size, view.crop_size)
+        corner, turn = crops.corner_and_turn(
+            key, augmentation, number % draws.crops, size, view.crop_size
+        )
         square = crops.cut(density, corner, turn, view.crop_size)
     with jax.named_scope("augment"):
         gains = crops.gains(key, augmentation, draws.gain_low, draws.gain_high)
@@ -197,7 +227,12 @@ def pooled_by_kernel(plan: Plan, variables: Variables, images: jax.Array) -> jax
 
 
 def shared(
-    variables: Variables, density: jax.Array, size: jax.Array, key: jax.Array, first: jax.Array, plan: Plan
+    variables: Variables,
+    density: jax.Array,
+    size: jax.Array,
+    key: jax.Array,
+    first: jax.Array,
+    plan: Plan,
 ) -> Pooled:
     """One pass over the whole image per augmentation: float32 [per_call, D] by view name."""
     devices = plan.mesh.size
@@ -218,7 +253,9 @@ def shared(
         return described.reshape(-1, described.shape[-1])[places]
 
     numbers = first + np.arange(plan.per_call, dtype=np.int32)
-    described = over_devices(plan, on_one_device, PartitionSpec(AXIS))(variables, density, size, key, numbers)
+    described = over_devices(plan, on_one_device, PartitionSpec(AXIS))(
+        variables, density, size, key, numbers
+    )
     parts = jnp.split(described, len(plan.views), axis=-1)
     return {view.name: part for view, part in zip(plan.views, parts, strict=True)}
 
@@ -250,12 +287,19 @@ def by_turn(turned: jax.Array, size: int) -> tuple[jax.Array, jax.Array, jax.Arr
 
 
 def whole_images(
-    plan: Plan, variables: Variables, density: jax.Array, size: jax.Array, key: jax.Array, transposed: bool,
+    plan: Plan,
+    variables: Variables,
+    density: jax.Array,
+    size: jax.Array,
+    key: jax.Array,
+    transposed: bool,
     augmentations: jax.Array,
-) -> jax.Array:  # fmt: skip
+) -> jax.Array:
     """Augmentations that are all transposed, or none: int32 [B] -> pooled descriptors of every view [B, views x D]."""
     draws, encoder = plan.extraction, plan.encoder
-    outside = jnp.array(encoder.convention.mean)[:, None, None]  # What the network pads with: nothing, after its mean.
+    outside = jnp.array(encoder.convention.mean)[
+        :, None, None
+    ]  # What the network pads with: nothing, after its mean.
 
     def image(augmentation: jax.Array) -> jax.Array:
         turn = crops.image_turn(key, augmentation)
@@ -286,9 +330,9 @@ def whole_images(
         with jax.named_scope("windows"):
             places = jax.vmap(lambda a, s=view.crop_size: corners(a, s))(augmentations)
             by_crop = [
-                jax.vmap(functools.partial(pooling.window_averages, lengths=(cells[tap], cells[tap])))(
-                    maps[tap.layer], places / tap.stride
-                )
+                jax.vmap(
+                    functools.partial(pooling.window_averages, lengths=(cells[tap], cells[tap]))
+                )(maps[tap.layer], places / tap.stride)
                 for tap in encoder.outputs
             ]
         with jax.named_scope("p-norm"):
@@ -307,5 +351,9 @@ def over_devices(plan: Plan, function, spread: PartitionSpec):
     """`function` on each device for its share of the last argument; the others are the same everywhere."""
     same = PartitionSpec()
     return jax.shard_map(
-        function, mesh=plan.mesh, in_specs=(same, same, same, same, spread), out_specs=spread, check_vma=False
+        function,
+        mesh=plan.mesh,
+        in_specs=(same, same, same, same, spread),
+        out_specs=spread,
+        check_vma=False,
     )

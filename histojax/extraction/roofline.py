@@ -36,8 +36,14 @@ def draw(roofs: Sequence[Roof], points: Sequence[Point], title: str) -> Image.Im
     """Both axes logarithmic: operations per second over operations per byte."""
     xs = [point.intensity for point in points] + [roof.operations / roof.bytes for roof in roofs]
     ys = [point.operations for point in points] + [roof.operations for roof in roofs]
-    low_x, high_x = 10 ** math.floor(math.log10(min(xs) / 2)), 10 ** math.ceil(math.log10(max(xs) * 2))
-    low_y, high_y = 10 ** math.floor(math.log10(min(ys) / 2)), 10 ** math.ceil(math.log10(max(ys) * 1.1))
+    low_x, high_x = (
+        10 ** math.floor(math.log10(min(xs) / 2)),
+        10 ** math.ceil(math.log10(max(xs) * 2)),
+    )
+    low_y, high_y = (
+        10 ** math.floor(math.log10(min(ys) / 2)),
+        10 ** math.ceil(math.log10(max(ys) * 1.1)),
+    )
 
     def place(x: float, y: float) -> tuple[float, float]:
         along = math.log(x / low_x) / math.log(high_x / low_x)
@@ -62,7 +68,9 @@ def draw(roofs: Sequence[Roof], points: Sequence[Point], title: str) -> Image.Im
         ridge = roof.operations / roof.bytes
         start = max(low_x, low_y / roof.bytes)
         corners = [(start, start * roof.bytes), (ridge, roof.operations), (high_x, roof.operations)]
-        pen.line([place(*corner) for corner in corners if corner[0] >= start], colours[roof.name], 3)
+        pen.line(
+            [place(*corner) for corner in corners if corner[0] >= start], colours[roof.name], 3
+        )
     x = WIDTH - RIGHT + 24
     for i, point in enumerate(points):
         here, colour = place(point.intensity, point.operations), colours[point.roof]

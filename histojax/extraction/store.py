@@ -26,15 +26,26 @@ MANIFEST = "manifest.json"
 STAIN_QC = "stain_qc.csv"
 STAIN_QC_PARTS = "stain_qc-*of*.csv"
 QC_COLUMNS = (
-    "image", "scale", "tissue_fraction", "stain_angle_degrees", "max_hematoxylin", "max_eosin", "status", "file_sha256",
-)  # fmt: skip
+    "image",
+    "scale",
+    "tissue_fraction",
+    "stain_angle_degrees",
+    "max_hematoxylin",
+    "max_eosin",
+    "status",
+    "file_sha256",
+)
 VERSIONS_OF = ("jax", "flax", "numpy", "pillow")
 
 # What decides a descriptor; `versions` is recorded beside it.
 DECISIVE = ("protocol", "weights")
 OF_A_CONFIGURATION = (
-    "protocol.encoder", "protocol.resnet_variant", "protocol.scale", "protocol.crop_size", "weights.sha256",
-)  # fmt: skip
+    "protocol.encoder",
+    "protocol.resnet_variant",
+    "protocol.scale",
+    "protocol.crop_size",
+    "weights.sha256",
+)
 
 Manifest = dict[str, Any]
 # The rows of stain_qc.csv by image and scale.
@@ -58,9 +69,13 @@ def open_array(path: Path) -> np.ndarray:
         else:
             array = np.lib.format.read_array(io.BytesIO(path.read_bytes()), allow_pickle=False)
     except Exception as error:  # NumPy's reader raises whatever a damaged header throws up.
-        raise InputError(f"{path} cannot be read as an array of numbers (.npy): remove it and extract again") from error
+        raise InputError(
+            f"{path} cannot be read as an array of numbers (.npy): remove it and extract again"
+        ) from error
     if array.ndim != 2 or array.dtype != np.float32:
-        raise InputError(f"{path} holds {array.dtype} {array.shape}, expected float32 (augmentations, channels)")
+        raise InputError(
+            f"{path} holds {array.dtype} {array.shape}, expected float32 (augmentations, channels)"
+        )
     return array
 
 
@@ -71,7 +86,9 @@ def is_done(root: Path, configuration: str, name: str, shape: tuple[int, int]) -
         return False
     found = open_array(path).shape
     if found != shape:
-        raise InputError(f"{path} has shape {found}, expected {shape}: it is of another protocol; name another folder")
+        raise InputError(
+            f"{path} has shape {found}, expected {shape}: it is of another protocol; name another folder"
+        )
     return True
 
 
@@ -81,7 +98,9 @@ def write(root: Path, configuration: str, name: str, descriptors: np.ndarray) ->
         form = f"{descriptors.dtype} {descriptors.shape}"
         raise ValueError(f"descriptors must be float32 (augmentations, channels), got {form}")
     if not np.isfinite(descriptors).all():
-        raise InputError(f"{configuration} gave descriptors of {name} that are not finite: the weights are unusable")
+        raise InputError(
+            f"{configuration} gave descriptors of {name} that are not finite: the weights are unusable"
+        )
     files.write_array(file_of(root, configuration, name), descriptors)
 
 
@@ -109,7 +128,9 @@ def read(root: Path, configuration: str, names: Iterable[str]) -> np.ndarray:
             )
         descriptors[i] = array
         if not np.isfinite(descriptors[i]).all():
-            raise InputError(f"{path} holds NaN or infinity: remove it and extract that image again")
+            raise InputError(
+                f"{path} holds NaN or infinity: remove it and extract that image again"
+            )
     return descriptors
 
 
@@ -125,7 +146,9 @@ def image_names(root: Path, configuration: str) -> tuple[str, ...]:
 
 def versions() -> dict[str, str]:
     """Of this library and of those whose numerics show in a descriptor."""
-    return {"histojax": __version__} | {name: importlib.metadata.version(name) for name in VERSIONS_OF}
+    return {"histojax": __version__} | {
+        name: importlib.metadata.version(name) for name in VERSIONS_OF
+    }
 
 
 def read_manifest(root: Path, configuration: str) -> Manifest | None:
@@ -169,7 +192,9 @@ def refuse_mixing(root: Path, configuration: str, manifest: Manifest) -> bool:
                 "anew:\n" + "\n".join(f"  {line}" for line in lines)
             )
     if described and not (folder / MANIFEST).exists():
-        raise InputError(f"{folder} holds descriptors without {MANIFEST}, so of unknown protocol: name another folder")
+        raise InputError(
+            f"{folder} holds descriptors without {MANIFEST}, so of unknown protocol: name another folder"
+        )
     return described
 
 

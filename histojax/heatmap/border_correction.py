@@ -43,13 +43,23 @@ def pieces(
     number = inside[0].astype(int) @ scored @ inside[1].T.astype(int)
     best = np.resize(np.argsort(-number, axis=None, kind="stable"), count)
     rows, columns = np.unravel_index(best, number.shape)
-    return [(int(starts[0][i]), int(starts[1][j])) for i, j in zip(rows, columns, strict=True)], sides
+    return [
+        (int(starts[0][i]), int(starts[1][j])) for i, j in zip(rows, columns, strict=True)
+    ], sides
 
 
 def measured(
-    variables: Variables, tiles: np.ndarray, stains: Stains, gains: np.ndarray, key: jax.Array, views: Sequence[View],
-    *, encoder: Encoder, mesh: Mesh, halo: int,
-) -> list[np.ndarray]:  # fmt: skip
+    variables: Variables,
+    tiles: np.ndarray,
+    stains: Stains,
+    gains: np.ndarray,
+    key: jax.Array,
+    views: Sequence[View],
+    *,
+    encoder: Encoder,
+    mesh: Mesh,
+    halo: int,
+) -> list[np.ndarray]:
     """The mean difference of a crop's descriptor to its window's, by view: float32 [D] each.
 
     Args:
@@ -63,21 +73,47 @@ def measured(
     found = []
     for view in views:
         own, corners = alone(
-            variables, tiles, stains, gains, key, size, encoder=encoder, mesh=mesh, halo=halo, crop_size=view.crop_size,
+            variables,
+            tiles,
+            stains,
+            gains,
+            key,
+            size,
+            encoder=encoder,
+            mesh=mesh,
+            halo=halo,
+            crop_size=view.crop_size,
             count=count,
-        )  # fmt: skip
-        side, taps = tile_features.cell_size(encoder), tile_features.lengths(encoder, variables, view.crop_size)
-        seen = [jax.vmap(functools.partial(pooling.window_averages, lengths=(length, length)))(part, corners / side)
-                for part, (_, length) in zip(tile_features.by_tap(cells, taps), taps, strict=True)]  # fmt: skip
+        )
+        side, taps = (
+            tile_features.cell_size(encoder),
+            tile_features.lengths(encoder, variables, view.crop_size),
+        )
+        seen = [
+            jax.vmap(functools.partial(pooling.window_averages, lengths=(length, length)))(
+                part, corners / side
+            )
+            for part, (_, length) in zip(tile_features.by_tap(cells, taps), taps, strict=True)
+        ]
         found.append(np.asarray(jnp.mean(own - jnp.concatenate(seen, axis=-1), axis=(0, 1))))
     return found
 
 
 @functools.partial(jax.jit, static_argnames=("encoder", "mesh", "halo", "crop_size", "count"))
 def alone(
-    variables: Variables, tiles: jax.Array, stains: Stains, gains: jax.Array, key: jax.Array, size: jax.Array, *,
-    encoder: Encoder, mesh: Mesh, halo: int, crop_size: int, count: int,
-) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+    variables: Variables,
+    tiles: jax.Array,
+    stains: Stains,
+    gains: jax.Array,
+    key: jax.Array,
+    size: jax.Array,
+    *,
+    encoder: Encoder,
+    mesh: Mesh,
+    halo: int,
+    crop_size: int,
+    count: int,
+) -> tuple[jax.Array, jax.Array]:
     """Crops of tiles by themselves, turned at random: float32 [B, count, D]; and their corners, int32 [B, count, 2]."""
 
     def on_one_device(variables, tiles, stains, gains, numbers, key, size):
@@ -87,7 +123,9 @@ def alone(
         def crop(number: jax.Array) -> tuple[jax.Array, jax.Array]:
             corner, turn = crops.corner_and_turn(key, jnp.int32(0), number, size, crop_size)
             square = crops.cut(planes, corner + halo, turn, crop_size)
-            return encoder.descriptors(variables, jnp.moveaxis(square, 0, -1)[None])[0], corner + halo
+            return encoder.descriptors(variables, jnp.moveaxis(square, 0, -1)[None])[
+                0
+            ], corner + halo
 
         own, corners = jax.lax.map(crop, numbers[0])
         return own[None], corners[None]
@@ -95,6 +133,9 @@ def alone(
     numbers = jnp.arange(len(tiles) * count, dtype=jnp.int32).reshape(len(tiles), count)
     same, spread = PartitionSpec(), PartitionSpec(programs.AXIS)
     return jax.shard_map(
-        on_one_device, mesh=mesh, in_specs=(same, spread, same, spread, spread, same, same), out_specs=spread,
+        on_one_device,
+        mesh=mesh,
+        in_specs=(same, spread, same, spread, spread, same, same),
+        out_specs=spread,
         check_vma=False,
-    )(variables, tiles, stains, gains, numbers, key, size)  # fmt: skip
+    )(variables, tiles, stains, gains, numbers, key, size)

@@ -55,9 +55,14 @@ USUAL = Wishes()
 
 
 def of(
-    bundle: Bundle, source: Path | np.ndarray, wishes: Wishes = USUAL, *, name: str | None = None,
-    opened: Opened | None = None, **computing: Any,
-) -> Map:  # fmt: skip
+    bundle: Bundle,
+    source: Path | np.ndarray,
+    wishes: Wishes = USUAL,
+    *,
+    name: str | None = None,
+    opened: Opened | None = None,
+    **computing: Any,
+) -> Map:
     """The heat map of one image.
 
     Args:
@@ -79,8 +84,14 @@ def of(
 
 def settings(bundle: Bundle, field: slide.Field, name: str, wishes: Wishes) -> dict[str, Any]:
     """All that decides a map beside the image's pixels: what grid.json says."""
-    if not (wishes.stride is None or wishes.stride >= 1) or wishes.augmentations < 1 or not wishes.sigma >= 0:
-        raise InputError(f"{wishes}: expected a stride and augmentations of at least 1, and a sigma of at least 0")
+    if (
+        not (wishes.stride is None or wishes.stride >= 1)
+        or wishes.augmentations < 1
+        or not wishes.sigma >= 0
+    ):
+        raise InputError(
+            f"{wishes}: expected a stride and augmentations of at least 1, and a sigma of at least 0"
+        )
     extraction, mpp = bundle.extraction, wishes.mpp or field.mpp
     seen, factor = slide_scan.at_target(field, extraction, mpp)
     smallest = min(view.crop_size / view.scale for view in extraction.views)
@@ -114,9 +125,15 @@ def mapped(bundle: Bundle, field: slide.Field, opened: Opened, made_with: dict[s
     name, stride, mpp = made_with["image"], made_with["stride_px"], made_with["mpp"]
     seen, factor = slide_scan.at_target(field, bundle.extraction, mpp)
     scores = sliding_window.mean_scores(
-        seen, name, opened, bundle.configurations, bundle.score, len(bundle.classes),
-        Grid(seen.size, round(stride * factor)), made_with["augmentations"],
-    )  # fmt: skip
+        seen,
+        name,
+        opened,
+        bundle.configurations,
+        bundle.score,
+        len(bundle.classes),
+        Grid(seen.size, round(stride * factor)),
+        made_with["augmentations"],
+    )
     known = np.isfinite(scores[..., 0])
     grid = np.full((len(bundle.classes), *known.shape), np.nan, np.float32)
     grid[:, known] = calibration.tempered(scores[known], bundle.temperature).T
@@ -142,7 +159,9 @@ def smoothed(grid: np.ndarray, sigma: float) -> np.ndarray:
         return grid
     known = np.isfinite(grid[0])
     weight = ndimage.gaussian_filter(known.astype(float), sigma, mode="constant")
-    spread = [ndimage.gaussian_filter(np.where(known, each, 0.0), sigma, mode="constant") for each in grid]
+    spread = [
+        ndimage.gaussian_filter(np.where(known, each, 0.0), sigma, mode="constant") for each in grid
+    ]
     return np.where(known, np.stack(spread) / np.where(known, weight, 1), np.nan).astype(np.float32)
 
 
@@ -154,7 +173,9 @@ def write(folder: Path, shown: Map) -> None:
         with files.replacing(folder / f"{name}.png") as temporary:
             Image.fromarray(picture).save(temporary, format="PNG")
     files.write_json(folder / "regions.geojson", regions_of(shown))
-    page = overlay.page(shown, drawn, shown.made_with["weights"] == "random", datetime.datetime.now())
+    page = overlay.page(
+        shown, drawn, shown.made_with["weights"] == "random", datetime.datetime.now()
+    )
     files.write_text(folder / PAGE, page)
     files.write_json(folder / DONE, shown.made_with)
 
@@ -175,9 +196,15 @@ class Outcome:
 
 
 def run(
-    bundle: Bundle, paths: Sequence[Path], out: Path, wishes: Wishes = USUAL, *, strict: bool = False,
-    opened: Opened | None = None, **computing: Any,
-) -> Outcome:  # fmt: skip
+    bundle: Bundle,
+    paths: Sequence[Path],
+    out: Path,
+    wishes: Wishes = USUAL,
+    *,
+    strict: bool = False,
+    opened: Opened | None = None,
+    **computing: Any,
+) -> Outcome:
     """Heat maps of images, each in a folder of its name below `out`; what is there already is not made again.
 
     Args:
@@ -196,7 +223,9 @@ def run(
         folder = out / path.stem
         try:
             with slide.open_field(path) as field:
-                wanted = settings(bundle, field, path.stem, wishes) | {"file_sha256": store.sha256(path)}
+                wanted = settings(bundle, field, path.stem, wishes) | {
+                    "file_sha256": store.sha256(path)
+                }
                 if is_done(folder, wanted):
                     before.append(path.name)
                     continue

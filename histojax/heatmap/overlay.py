@@ -17,10 +17,17 @@ from histojax.heatmap.probability_map import Map
 from histojax.report import gallery
 from histojax.report.page import TEMPLATES, environment
 
-COLOURS = (np.asarray(matplotlib.colormaps["viridis"].colors) * 255).round().astype(np.uint8)  # Of 0 to 1, [256, 3].
-FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # Knows most alphabets, and microns.
+COLOURS = (
+    (np.asarray(matplotlib.colormaps["viridis"].colors) * 255).round().astype(np.uint8)
+)  # Of 0 to 1, [256, 3].
+FONT = (
+    Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+)  # Knows most alphabets, and microns.
 SHARE = 0.6  # Of the colour in what is laid over the image.
-SMALLEST, NARROWEST = 600, 440  # Longest side of a picture, and width with its legend, px, at least.
+SMALLEST, NARROWEST = (
+    600,
+    440,
+)  # Longest side of a picture, and width with its legend, px, at least.
 MARGIN, TEXT = 12, 16  # Of a legend, px.
 INK, PAPER = (28, 32, 36), (255, 255, 255)
 
@@ -38,7 +45,10 @@ def pictures(shown: Map) -> dict[str, np.ndarray]:
     found = {}
     scores = {f"{k + 1}-{plain(name)}": (name, here[k]) for k, name in enumerate(shown.classes)}
     if shown.positive:
-        scores["carcinoma"] = f"carcinoma score: {shown.positive_name}", probability_map.carcinoma(here, shown.positive)
+        scores["carcinoma"] = (
+            f"carcinoma score: {shown.positive_name}",
+            probability_map.carcinoma(here, shown.positive),
+        )
     for file, (title, values) in scores.items():
         colours = COLOURS[(np.nan_to_num(values) * 255).round().astype(int)]
         picture = Image.fromarray(over(image, colours, tissue))
@@ -49,9 +59,11 @@ def pictures(shown: Map) -> dict[str, np.ndarray]:
     best = np.argmax(np.nan_to_num(here), axis=0)
     palette = probability_map.colours(shown)
     found["classes"] = legend(
-        Image.fromarray(over(image, np.array(palette, np.uint8)[best], tissue)), shown, "most probable class",
+        Image.fromarray(over(image, np.array(palette, np.uint8)[best], tissue)),
+        shown,
+        "most probable class",
         [chip(name, colour) for name, colour in zip(shown.classes, palette, strict=True)],
-    )  # fmt: skip
+    )
     return found
 
 
@@ -74,11 +86,15 @@ def outline(picture: Image.Image, shown: Map) -> None:
     across, down = picture.width / shown.size[1], picture.height / shown.size[0]
     pen = ImageDraw.Draw(picture)
     rings = [
-        ring for feature in probability_map.regions_of(shown)["features"] for ring in feature["geometry"]["coordinates"]
+        ring
+        for feature in probability_map.regions_of(shown)["features"]
+        for ring in feature["geometry"]["coordinates"]
     ]
     for width, colour in ((4, PAPER), (2, INK)):
         for ring in rings:
-            pen.line([(x * across, y * down) for x, y in ring], fill=colour, width=width, joint="curve")
+            pen.line(
+                [(x * across, y * down) for x, y in ring], fill=colour, width=width, joint="curve"
+            )
 
 
 def plain(name: str) -> str:
@@ -97,7 +113,11 @@ def text(words: str, colour: tuple[int, int, int] = INK) -> Image.Image:
 
 def beside(parts: list[Image.Image], gap: int = 6) -> Image.Image:
     """Pictures in a row, on paper."""
-    row = Image.new("RGB", (sum(p.width for p in parts) + gap * (len(parts) - 1), max(p.height for p in parts)), PAPER)
+    row = Image.new(
+        "RGB",
+        (sum(p.width for p in parts) + gap * (len(parts) - 1), max(p.height for p in parts)),
+        PAPER,
+    )
     x = 0
     for part in parts:
         row.paste(part, (x, (row.height - part.height) // 2))
@@ -143,7 +163,11 @@ def legend(picture: Image.Image, shown: Map, title: str, parts: list[Image.Image
             lines.append([])
         lines[-1].append(part)
     rows = [beside(line, gap=2 * MARGIN) for line in lines if line]
-    whole = Image.new("RGB", (width, picture.height + MARGIN + sum(row.height + MARGIN // 2 for row in rows)), PAPER)
+    whole = Image.new(
+        "RGB",
+        (width, picture.height + MARGIN + sum(row.height + MARGIN // 2 for row in rows)),
+        PAPER,
+    )
     whole.paste(picture, (0, 0))
     y = picture.height + MARGIN
     for row in rows:
@@ -166,7 +190,10 @@ def page(shown: Map, drawn: dict[str, np.ndarray], untrained: bool, made: dateti
         .render(
             shown=shown,
             image=gallery.thumbnail(shown.thumbnail, max(shown.thumbnail.shape)),
-            pictures={name: gallery.thumbnail(picture, max(picture.shape)) for name, picture in drawn.items()},
+            pictures={
+                name: gallery.thumbnail(picture, max(picture.shape))
+                for name, picture in drawn.items()
+            },
             areas=probability_map.areas(shown),
             untrained=untrained,
             made=made.strftime("%Y-%m-%d %H:%M"),

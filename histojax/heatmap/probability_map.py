@@ -76,8 +76,14 @@ def interpolated(probabilities: np.ndarray, rows: np.ndarray, columns: np.ndarra
       rows, columns: positions in places from the field's corner, so that 0.5 is the middle of the first: [h], [w].
     """
     known = np.isfinite(probabilities[0])
-    inside = known[np.ix_(*(np.clip(along.astype(int), 0, size - 1)
-                            for along, size in zip((rows, columns), known.shape, strict=True)))]  # fmt: skip
+    inside = known[
+        np.ix_(
+            *(
+                np.clip(along.astype(int), 0, size - 1)
+                for along, size in zip((rows, columns), known.shape, strict=True)
+            )
+        )
+    ]
     at = np.meshgrid(rows - 0.5, columns - 0.5, indexing="ij")
     weight = ndimage.map_coordinates(known.astype(float), at, order=1, mode="nearest")
     found = [
@@ -92,7 +98,10 @@ def fine(shown: Map) -> tuple[np.ndarray, np.ndarray]:
     step = shown.stride / FINER
     counts = [int(np.ceil(side / step)) for side in shown.size]
     rows, columns = ((np.arange(count) + 0.5) / FINER for count in counts)
-    sides = [np.minimum(step, side - step * np.arange(count)) for count, side in zip(counts, shown.size, strict=True)]
+    sides = [
+        np.minimum(step, side - step * np.arange(count))
+        for count, side in zip(counts, shown.size, strict=True)
+    ]
     return interpolated(shown.smoothed, rows, columns), np.outer(*sides)
 
 
@@ -114,46 +123,67 @@ def regions_of(shown: Map) -> dict[str, Any]:
     probabilities, areas = fine(shown)
     if shown.positive:
         score = carcinoma(probabilities, shown.positive)
-        kinds = [(shown.positive_name, POSITIVE_COLOUR, np.nan_to_num(score, nan=-1) >= shown.threshold)]
+        kinds = [
+            (shown.positive_name, POSITIVE_COLOUR, np.nan_to_num(score, nan=-1) >= shown.threshold)
+        ]
     else:
-        score, best = None, np.where(np.isfinite(probabilities[0]), np.argmax(probabilities, axis=0), -1)
-        kinds = [(*of, best == k) for k, of in enumerate(zip(shown.classes, colours(shown), strict=True))]
+        score, best = (
+            None,
+            np.where(np.isfinite(probabilities[0]), np.argmax(probabilities, axis=0), -1),
+        )
+        kinds = [
+            (*of, best == k) for k, of in enumerate(zip(shown.classes, colours(shown), strict=True))
+        ]
     features = []
     for name, colour, inside in kinds:
         labels, _ = ndimage.label(inside)
         for i, where in enumerate(ndimage.find_objects(labels), start=1):
             mine = labels[where] == i
             taken = {
-                f"Mean probability of {c}": probabilities[k][where][mine].mean() for k, c in enumerate(shown.classes)
+                f"Mean probability of {c}": probabilities[k][where][mine].mean()
+                for k, c in enumerate(shown.classes)
             }
             if score is not None:
                 taken["Mean carcinoma score"] = score[where][mine].mean()
                 taken["Largest carcinoma score"] = score[where][mine].max()
             area = areas[where][mine].sum()
             taken |= {"Area px^2": area} | ({"Area um^2": area * shown.mpp**2} if shown.mpp else {})
-            features.append({
-                "type": "Feature",
-                "geometry": {"type": "Polygon", "coordinates": polygon(mine, [s.start for s in where], shown)},
-                "properties": {
-                    "objectType": "annotation",
-                    "name": f"{name} {i}",
-                    "classification": {"name": name, "color": list(colour)},
-                    "measurements": {key: round(float(value), 4) for key, value in taken.items()},
-                },
-            })  # fmt: skip
+            features.append(
+                {
+                    "type": "Feature",
+                    "geometry": {
+                        "type": "Polygon",
+                        "coordinates": polygon(mine, [s.start for s in where], shown),
+                    },
+                    "properties": {
+                        "objectType": "annotation",
+                        "name": f"{name} {i}",
+                        "classification": {"name": name, "color": list(colour)},
+                        "measurements": {
+                            key: round(float(value), 4) for key, value in taken.items()
+                        },
+                    },
+                }
+            )
     return {"type": "FeatureCollection", "features": features}
 
 
 def polygon(inside: np.ndarray, corner: list[int], shown: Map) -> list[list[list[float]]]:
     """The rings of one region of fine squares, the outer one first, closed, [x, y] in px of the file."""
     contours = measure.find_contours(np.pad(inside.astype(float), 1), 0.5)
-    contours = [measure.approximate_polygon(each, 0.01) for each in contours]  # Without points on straight lines.
+    contours = [
+        measure.approximate_polygon(each, 0.01) for each in contours
+    ]  # Without points on straight lines.
     contours.sort(key=lambda ring: -abs(ring_area(ring)))
     rings = []
     for i, contour in enumerate(contours):
         # Of padded indices, whose squares have their middle half a square further.
-        edge = np.clip((contour - 0.5 + np.array([corner])) * shown.stride / FINER, 0, np.array([shown.size]))
-        if (ring_area(edge) > 0) != (i == 0):  # GeoJSON asks for the outer one counter-clockwise, holes clockwise.
+        edge = np.clip(
+            (contour - 0.5 + np.array([corner])) * shown.stride / FINER, 0, np.array([shown.size])
+        )
+        if (ring_area(edge) > 0) != (
+            i == 0
+        ):  # GeoJSON asks for the outer one counter-clockwise, holes clockwise.
             edge = edge[::-1]
         rings.append([[round(float(x), 2), round(float(y), 2)] for y, x in edge])
     return rings

@@ -83,7 +83,9 @@ def axis(size: int, own: int) -> Axis:
     return Axis(size, own, -(-size // own))
 
 
-def at_target(field: slide.Field, extraction: Extraction, mpp: float | None) -> tuple[slide.Field, float]:
+def at_target(
+    field: slide.Field, extraction: Extraction, mpp: float | None
+) -> tuple[slide.Field, float]:
     """The field at the pixel size that the models were trained at, and by how much it is resampled: as `sampling` does.
 
     Raises:
@@ -97,11 +99,15 @@ def at_target(field: slide.Field, extraction: Extraction, mpp: float | None) -> 
 
     def window(top: int, left: int, height: int, width: int) -> np.ndarray:
         spans = []
-        for first, length, step, own in zip((top, left), (height, width), steps, field.size, strict=True):
+        for first, length, step, own in zip(
+            (top, left), (height, width), steps, field.size, strict=True
+        ):
             margin = 2 * max(1.0, step) + 1  # What a bicubic filter sees.
             begin = max(0, math.floor(first * step - margin))
             end = min(own, math.ceil((first + length) * step + margin))
-            spans.append((begin, end - begin, first * step - begin, (first + length) * step - begin))
+            spans.append(
+                (begin, end - begin, first * step - begin, (first + length) * step - begin)
+            )
         (y, down, above, below), (x, across, before, after) = spans
         rgb = Image.fromarray(field.read(y, x, down, across))
         box = (before, above, after, below)
@@ -110,13 +116,17 @@ def at_target(field: slide.Field, extraction: Extraction, mpp: float | None) -> 
     return dataclasses.replace(field, size=size, window=window), factor
 
 
-def tile(field: slide.Field, scale: float, corner: tuple[int, int], sides: tuple[int, int]) -> np.ndarray:
+def tile(
+    field: slide.Field, scale: float, corner: tuple[int, int], sides: tuple[int, int]
+) -> np.ndarray:
     """A piece of the field at a scale, reflected beyond its edges: uint8 [*sides, 3], corner px at that scale."""
     (top, height, rows), (left, width, columns) = (
         tile_features.source(first, side, size, scale)
         for first, side, size in zip(corner, sides, field.size, strict=True)
     )
-    rgb = np.zeros((*(tile_features.reach(side, scale) for side in sides), 3), np.uint8)  # Of one shape for all tiles.
+    rgb = np.zeros(
+        (*(tile_features.reach(side, scale) for side in sides), 3), np.uint8
+    )  # Of one shape for all tiles.
     rgb[:height, :width] = field.read(top, left, height, width)
     return np.asarray(tile_features.scaled(rgb, rows, columns))
 
@@ -134,11 +144,18 @@ def survey(field: slide.Field, scale: float) -> Survey:
     for place in np.ndindex(counts):
         corner = tuple(i * side for i, side in zip(place, sides, strict=True))
         rgb = tile(field, scale, corner, sides)
-        squares = (rgb.mean(axis=-1) <= lightest).reshape(sides[0] // CELL, CELL, sides[1] // CELL, CELL)
-        here = tuple(slice(first // CELL, (first + side) // CELL) for first, side in zip(corner, sides, strict=True))
+        squares = (rgb.mean(axis=-1) <= lightest).reshape(
+            sides[0] // CELL, CELL, sides[1] // CELL, CELL
+        )
+        here = tuple(
+            slice(first // CELL, (first + side) // CELL)
+            for first, side in zip(corner, sides, strict=True)
+        )
         tissue[here] = squares.mean(axis=(1, 3))
         rest = sample[-(-corner[0] // step) :, -(-corner[1] // step) :]
-        taken = rgb[-corner[0] % step :: step, -corner[1] % step :: step][: len(rest), : rest.shape[1]]
+        taken = rgb[-corner[0] % step :: step, -corner[1] % step :: step][
+            : len(rest), : rest.shape[1]
+        ]
         rest[: len(taken), : taken.shape[1]] = taken
     return Survey(scale, size, tissue, sample, step)
 
@@ -146,7 +163,9 @@ def survey(field: slide.Field, scale: float) -> Survey:
 def tissue_shares(found: Survey, grid: Grid, crop_size: int) -> np.ndarray:
     """The share of tissue in a crop about each place: float64 [rows, columns]."""
     weights = []
-    for centres, side, squares in zip(grid.centres(found.scale), found.size, found.tissue.shape, strict=True):
+    for centres, side, squares in zip(
+        grid.centres(found.scale), found.size, found.tissue.shape, strict=True
+    ):
         starts = np.clip(centres - crop_size / 2, 0, side - crop_size)[:, None] / CELL
         ends, first = starts + crop_size / CELL, np.arange(squares)[None]
         overlap = np.clip(np.minimum(first + 1, ends) - np.maximum(first, starts), 0, 1)
@@ -157,9 +176,15 @@ def tissue_shares(found: Survey, grid: Grid, crop_size: int) -> np.ndarray:
 def stains(found: Survey, grid: Grid, scored: np.ndarray) -> tile_features.Stains:
     """The field's stains, from what is scored of it: glass is left out, however much of it there is."""
     rows, columns = (
-        np.minimum((np.arange(count) * found.step / found.scale).astype(int) // grid.stride, last - 1)
+        np.minimum(
+            (np.arange(count) * found.step / found.scale).astype(int) // grid.stride, last - 1
+        )
         for count, last in zip(found.sample.shape[:2], grid.shape, strict=True)
     )
     valid = scored[rows][:, columns].reshape(-1)
-    room = 4 ** max(8, math.ceil(math.log(len(valid), 4))) - len(valid)  # Few shapes for many fields.
-    return tile_features.fit(np.pad(found.sample.reshape(-1, 3), ((0, room), (0, 0))), np.pad(valid, (0, room)))
+    room = 4 ** max(8, math.ceil(math.log(len(valid), 4))) - len(
+        valid
+    )  # Few shapes for many fields.
+    return tile_features.fit(
+        np.pad(found.sample.reshape(-1, 3), ((0, room), (0, 0))), np.pad(valid, (0, room))
+    )

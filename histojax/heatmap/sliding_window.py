@@ -30,8 +30,12 @@ from histojax.utils.progress import Progress
 # Side of the square that a network sees at a time, and how much of it on each side is seen and not kept, px at the
 # view's scale. Multiples of 32: so a tile's cells are the whole's. docs/performance.md has the seams that are left.
 TILES = {"ResNet": (1280, 192), "Inception": (1280, 256), "VGG": (1024, 96)}
-LEAST_TISSUE = 0.05  # A place is scored where at least this share of the smallest crop about it is tissue.
-HELD = 2**29  # Bytes of cells, and of descriptors, held at a time, about; what is more goes in several passes.
+LEAST_TISSUE = (
+    0.05  # A place is scored where at least this share of the smallest crop about it is tissue.
+)
+HELD = (
+    2**29
+)  # Bytes of cells, and of descriptors, held at a time, about; what is more goes in several passes.
 
 # The mean scores by a configuration's models of descriptors [N, A, D]: float64 [N, K].
 Score = Callable[[str, np.ndarray], np.ndarray]
@@ -88,9 +92,16 @@ class Band(NamedTuple):
 
 
 def mean_scores(
-    field: slide.Field, name: str, opened: Opened, configurations: Sequence[str], score: Score, classes: int,
-    grid: Grid, augmentations: int, tiles: Mapping[str, tuple[int, int]] = TILES,
-) -> np.ndarray:  # fmt: skip
+    field: slide.Field,
+    name: str,
+    opened: Opened,
+    configurations: Sequence[str],
+    score: Score,
+    classes: int,
+    grid: Grid,
+    augmentations: int,
+    tiles: Mapping[str, tuple[int, int]] = TILES,
+) -> np.ndarray:
     """Scores of each place, the mean over configurations, augmentations and models: float64 [rows, columns, K].
 
     Args:
@@ -117,13 +128,17 @@ def mean_scores(
     gains = np.asarray(drawn(jnp.arange(min(augmentations, extraction.augmentations))))
     surveys = {scale: slide_scan.survey(field, scale) for scale in padding.scales(extraction.views)}
     smallest = min(extraction.views, key=lambda view: view.crop_size / view.scale)
-    scored = slide_scan.tissue_shares(surveys[smallest.scale], grid, smallest.crop_size) >= LEAST_TISSUE
+    scored = (
+        slide_scan.tissue_shares(surveys[smallest.scale], grid, smallest.crop_size) >= LEAST_TISSUE
+    )
     total = np.zeros((*grid.shape, classes))
     work = list(to_do(opened, configurations, surveys, grid, scored, tiles)) if scored.any() else []
     trunk_passes = sum(int(part.wanted.sum()) for part in work) * len(gains)
     with Progress(f"heat map of {name}", trunk_passes, "tiles") as bar:
         for part in work:
-            for rows, scores in scores_of(part, field, opened, grid, scored, gains, key, score, bar):
+            for rows, scores in scores_of(
+                part, field, opened, grid, scored, gains, key, score, bar
+            ):
                 total[rows][scored[rows]] += scores
     total /= len(configurations) * len(gains)
     return np.where(scored[..., None], total, np.nan)
@@ -141,13 +156,23 @@ def check(field: slide.Field, extraction: Extraction) -> None:
 
 
 def to_do(
-    opened: Opened, configurations: Sequence[str], surveys: Mapping[float, Survey], grid: Grid, scored: np.ndarray,
+    opened: Opened,
+    configurations: Sequence[str],
+    surveys: Mapping[float, Survey],
+    grid: Grid,
+    scored: np.ndarray,
     tiles: Mapping[str, tuple[int, int]],
-) -> Iterator[Work]:  # fmt: skip
+) -> Iterator[Work]:
     """The work, encoder by encoder and scale by scale."""
-    for (encoder, each), (scale, found) in itertools.product(opened.loaded.items(), surveys.items()):
+    for (encoder, each), (scale, found) in itertools.product(
+        opened.loaded.items(), surveys.items()
+    ):
         views = [view for view in opened.extraction.views if view.scale == scale]
-        views = tuple(view for view in views if opened.extraction.configuration(encoder, view) in configurations)
+        views = tuple(
+            view
+            for view in views
+            if opened.extraction.configuration(encoder, view) in configurations
+        )
         if views:
             side, halo = tiles[encoder]
             axes = tuple(slide_scan.axis(size, side - 2 * halo) for size in found.size)
@@ -155,7 +180,9 @@ def to_do(
             yield Work(found, each, views, halo, axes, wanted)
 
 
-def looked_at(axes: Sequence[Axis], grid: Grid, scale: float, scored: np.ndarray, crop_size: int) -> np.ndarray:
+def looked_at(
+    axes: Sequence[Axis], grid: Grid, scale: float, scored: np.ndarray, crop_size: int
+) -> np.ndarray:
     """Which tiles have cells that a scored place looks at: bool [tiles down, tiles across]."""
     touched = []
     for centres, each in zip(grid.centres(scale), axes, strict=True):
@@ -168,16 +195,25 @@ def looked_at(axes: Sequence[Axis], grid: Grid, scale: float, scored: np.ndarray
 
 
 def scores_of(
-    work: Work, field: slide.Field, opened: Opened, grid: Grid, scored: np.ndarray, gains: np.ndarray, key: jax.Array,
-    score: Score, bar: Progress,
-) -> Iterator[tuple[slice, np.ndarray]]:  # fmt: skip
+    work: Work,
+    field: slide.Field,
+    opened: Opened,
+    grid: Grid,
+    scored: np.ndarray,
+    gains: np.ndarray,
+    key: jax.Array,
+    score: Score,
+    bar: Progress,
+) -> Iterator[tuple[slice, np.ndarray]]:
     """Rows of places as they are ready, and scores of those with tissue there, summed over augmentations."""
     stains = slide_scan.stains(work.found, grid, scored)
     added = borders_of(work, field, opened, grid, scored, stains, gains, key)
     bands = [band(view, work, grid, border) for view, border in zip(work.views, added, strict=True)]
     rows = work.axes[0].own // work.cell + max(each.height for each in bands)
     width = work.each.encoder.width
-    step = max(1, HELD // (4 * width * rows * work.cells[1]))  # Augmentations in one pass over the field.
+    step = max(
+        1, HELD // (4 * width * rows * work.cells[1])
+    )  # Augmentations in one pass over the field.
     together = max(1, HELD // (4 * width * step * grid.shape[1] * len(bands)))
     for first in range(0, len(gains), step):
         parts = strips(work, field, opened.machine.mesh, stains, gains[first : first + step], bar)
@@ -209,11 +245,15 @@ def strips(
     for i in range(len(work.wanted)):
         strip = np.zeros((rows, len(gains), work.cells[1], work.each.encoder.width), np.float32)
         columns_wanted = np.flatnonzero(work.wanted[i])
-        passes = ((j, a, rgb) for j in columns_wanted for rgb in [next(ahead)] for a in range(len(gains)))
+        passes = (
+            (j, a, rgb) for j in columns_wanted for rgb in [next(ahead)] for a in range(len(gains))
+        )
         while batch := list(itertools.islice(passes, mesh.size)):
             filled = [*batch, *batch[-1:] * (mesh.size - len(batch))]  # One for each device.
             tiles, drawn = np.stack([rgb for _, _, rgb in filled]), gains[[a for _, a, _ in filled]]
-            cells = tile_features.cells(work.each.variables, tiles, stains, drawn, encoder=work.each.encoder, mesh=mesh)
+            cells = tile_features.cells(
+                work.each.variables, tiles, stains, drawn, encoder=work.each.encoder, mesh=mesh
+            )
             for (j, a, _), found in zip(batch, np.asarray(cells), strict=False):
                 kept = found[halo : halo + rows, halo : halo + columns]
                 strip[:, a, j * columns : (j + 1) * columns] = kept
@@ -222,20 +262,38 @@ def strips(
 
 
 def borders_of(
-    work: Work, field: slide.Field, opened: Opened, grid: Grid, scored: np.ndarray, stains: tile_features.Stains,
-    gains: np.ndarray, key: jax.Array,
-) -> list[np.ndarray]:  # fmt: skip
+    work: Work,
+    field: slide.Field,
+    opened: Opened,
+    grid: Grid,
+    scored: np.ndarray,
+    stains: tile_features.Stains,
+    gains: np.ndarray,
+    key: jax.Array,
+) -> list[np.ndarray]:
     """What the border of a crop adds, by view; nothing for models whose crops were windows themselves."""
     if opened.extraction.crop_mode == "shared":
         return [np.zeros(work.each.encoder.width, np.float32)] * len(work.views)
     mesh, largest = opened.machine.mesh, max(view.crop_size for view in work.views)
-    corners, sides = border_correction.pieces(work.axes, largest, grid, work.found.scale, scored, mesh.size)
+    corners, sides = border_correction.pieces(
+        work.axes, largest, grid, work.found.scale, scored, mesh.size
+    )
     around = tuple(side + 2 * work.halo for side in sides)
-    tiles = [slide_scan.tile(field, work.found.scale, (y - work.halo, x - work.halo), around) for y, x in corners]
+    tiles = [
+        slide_scan.tile(field, work.found.scale, (y - work.halo, x - work.halo), around)
+        for y, x in corners
+    ]
     return border_correction.measured(
-        work.each.variables, np.stack(tiles), stains, np.resize(gains, (mesh.size, 2)), key, work.views,
-        encoder=work.each.encoder, mesh=mesh, halo=work.halo,
-    )  # fmt: skip
+        work.each.variables,
+        np.stack(tiles),
+        stains,
+        np.resize(gains, (mesh.size, 2)),
+        key,
+        work.views,
+        encoder=work.each.encoder,
+        mesh=mesh,
+        halo=work.halo,
+    )
 
 
 def band(view: View, work: Work, grid: Grid, border: np.ndarray) -> Band:
@@ -247,7 +305,9 @@ def band(view: View, work: Work, grid: Grid, border: np.ndarray) -> Band:
     )
     total = work.cells[0]
     height = min(total, math.ceil((1 + OFFSETS[-1] - OFFSETS[0]) * view.crop_size / work.cell) + 1)
-    return Band(taps, tops, lefts, np.clip(tops[:, 0].astype(int), 0, total - height), height, border)
+    return Band(
+        taps, tops, lefts, np.clip(tops[:, 0].astype(int), 0, total - height), height, border
+    )
 
 
 def described(
@@ -272,7 +332,13 @@ def described(
         until = int(np.searchsorted(ends, first + len(held), side="right"))
         for begin in range(row, until, together):
             rows = range(begin, min(begin + together, until))
-            yield begin, [np.stack([row_of_places(held, first, each, r, p) for r in rows]) for each in bands]
+            yield (
+                begin,
+                [
+                    np.stack([row_of_places(held, first, each, r, p) for r in rows])
+                    for each in bands
+                ],
+            )
         row = until
         keep = begins[row] - first if row < len(begins) else len(held)
         held, first = held[keep:], first + keep
@@ -283,4 +349,6 @@ def row_of_places(held: np.ndarray, first: int, each: Band, row: int, p: float) 
     begin = each.firsts[row] - first
     tops = each.tops[row] - each.firsts[row].astype(np.float32)
     rows = held[begin : begin + each.height]
-    return np.asarray(tile_features.places(rows, each.border, tops, each.lefts, taps=each.taps, p=p))
+    return np.asarray(
+        tile_features.places(rows, each.border, tops, each.lefts, taps=each.taps, p=p)
+    )

@@ -99,7 +99,8 @@ def fit(pixels: jax.Array, valid: jax.Array) -> Stains:
     highest = jnp.concatenate([stain.masked_percentile(each, valid, percent) for each in amounts])
     usable = enough & spread & jnp.all(highest >= stain.LEAST_MAXIMUM)
     return Stains(
-        jnp.where(usable, found, reference), jnp.where(usable, maxima / jnp.where(usable, highest, 1), jnp.ones(2))
+        jnp.where(usable, found, reference),
+        jnp.where(usable, maxima / jnp.where(usable, highest, 1), jnp.ones(2)),
     )
 
 
@@ -118,7 +119,13 @@ def cell_size(encoder: Encoder) -> int:
 
 @functools.partial(jax.jit, static_argnames=("encoder", "mesh"))
 def cells(
-    variables: Variables, tiles: jax.Array, stains: Stains, gains: jax.Array, *, encoder: Encoder, mesh: Mesh
+    variables: Variables,
+    tiles: jax.Array,
+    stains: Stains,
+    gains: jax.Array,
+    *,
+    encoder: Encoder,
+    mesh: Mesh,
 ) -> jax.Array:
     """One trunk pass on each device over an augmented tile, every tap averaged to cells.
 
@@ -132,17 +139,26 @@ def cells(
       float32 [B, t, t', D]; fewer cells than T / cell_size where the network pads nothing.
     """
 
-    def on_one_device(variables: Variables, tiles: jax.Array, stains: Stains, gains: jax.Array) -> jax.Array:
+    def on_one_device(
+        variables: Variables, tiles: jax.Array, stains: Stains, gains: jax.Array
+    ) -> jax.Array:
         density = stain.density(normalized(tiles[0], stains))
         image = jnp.moveaxis(stain.augment_density(density, gains[0]), 0, -1)[None]
         maps = encoder.maps(variables, image)
         with jax.named_scope("cells"):
-            coarse = [average(maps[tap.layer][0], cell_size(encoder) // tap.stride) for tap in encoder.outputs]
+            coarse = [
+                average(maps[tap.layer][0], cell_size(encoder) // tap.stride)
+                for tap in encoder.outputs
+            ]
             return jnp.concatenate(coarse, axis=-1)[None]
 
     same, spread = PartitionSpec(), PartitionSpec(programs.AXIS)
     return jax.shard_map(
-        on_one_device, mesh=mesh, in_specs=(same, spread, same, spread), out_specs=spread, check_vma=False
+        on_one_device,
+        mesh=mesh,
+        in_specs=(same, spread, same, spread),
+        out_specs=spread,
+        check_vma=False,
     )(variables, tiles, stains, gains)
 
 
@@ -164,10 +180,14 @@ def corners(centres: np.ndarray, crop_size: int, size: int) -> np.ndarray:
     return np.clip(starts, 0, size - crop_size).astype(np.float32)
 
 
-def lengths(encoder: Encoder, variables: Variables, crop_size: int) -> tuple[tuple[int, float], ...]:
+def lengths(
+    encoder: Encoder, variables: Variables, crop_size: int
+) -> tuple[tuple[int, float], ...]:
     """The channels of each tap, and the side of its windows in cells: as much of the map as a crop's own would have."""
     cells = programs.crop_cells(encoder, variables, crop_size)
-    return tuple((tap.channels, cells[tap] * tap.stride / cell_size(encoder)) for tap in encoder.outputs)
+    return tuple(
+        (tap.channels, cells[tap] * tap.stride / cell_size(encoder)) for tap in encoder.outputs
+    )
 
 
 def by_tap(cells: jax.Array, taps: tuple[tuple[int, float], ...]) -> list[jax.Array]:
@@ -177,9 +197,14 @@ def by_tap(cells: jax.Array, taps: tuple[tuple[int, float], ...]) -> list[jax.Ar
 
 @functools.partial(jax.jit, static_argnames=("taps", "p"))
 def places(
-    band: jax.Array, border: jax.Array, tops: jax.Array, lefts: jax.Array, *, taps: tuple[tuple[int, float], ...],
+    band: jax.Array,
+    border: jax.Array,
+    tops: jax.Array,
+    lefts: jax.Array,
+    *,
+    taps: tuple[tuple[int, float], ...],
     p: float,
-) -> jax.Array:  # fmt: skip
+) -> jax.Array:
     """Descriptors of a row of places: the p-norm over each one's windows, as a model's are over crops.
 
     Args:

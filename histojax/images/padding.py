@@ -49,8 +49,15 @@ def digest(path: Path, sampling: Sampling) -> str:
     return store.sha256(path) + sampling.note(path)
 
 
-def common_canvas(sizes: Iterable[Sequence[int]], views: Iterable[View]) -> dict[float, tuple[int, int]]:
+def common_canvas(
+    sizes: Iterable[Sequence[int]], views: Iterable[View]
+) -> dict[float, tuple[int, int]]:
     """Height and width by scale that images of these sizes all fit into, padded and downscaled: one shape for all."""
     padded = [tuple(map(bucket, size)) for size in sizes]
-    return {scale: tuple(max(axis) for axis in zip(*(scaled(size, scale) for size in padded), strict=True))
-            for scale in scales(views) if padded}  # fmt: skip
+    return {
+        scale: tuple(
+            max(axis) for axis in zip(*(scaled(size, scale) for size in padded), strict=True)
+        )
+        for scale in scales(views)
+        if padded
+    }

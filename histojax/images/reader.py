@@ -44,7 +44,9 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     with contextlib.ExitStack() as stack:
         try:
             file = path if files.is_local(path) else stack.enter_context(path.open("rb"))
-            with warnings.catch_warnings():  # Pillow warns at half of what it refuses, which is no news to anyone.
+            with (
+                warnings.catch_warnings()
+            ):  # Pillow warns at half of what it refuses, which is no news to anyone.
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
                 image = stack.enter_context(contextlib.closing(Image.open(file, formats=FORMATS)))
         except FileNotFoundError as error:
@@ -64,7 +66,9 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         except InputError:
             raise
         except Exception as error:
-            raise InputError(f"{path} is damaged: {error}. Copy it again from its source") from error
+            raise InputError(
+                f"{path} is damaged: {error}. Copy it again from its source"
+            ) from error
         yield image
 
 
@@ -72,7 +76,9 @@ def refuse_unfit(image: Image.Image, path: Path) -> None:
     """Raises InputError unless the image is one page of 8-bit RGB, RGBA, grey or palette."""
     pages = getattr(image, "n_frames", 1)
     if pages > 1:
-        raise InputError(f"{path} has {pages} pages, expected one: save the page you mean as a file of its own")
+        raise InputError(
+            f"{path} has {pages} pages, expected one: save the page you mean as a file of its own"
+        )
     bits = bits_per_sample(image)
     if bits != 8 or image.mode not in ("RGB", *CONVERTED):
         raise InputError(
@@ -98,13 +104,17 @@ def read(path: Path) -> np.ndarray:
     with open_image(path) as image:
         try:
             image.load()
-        except (
-            Exception
-        ) as error:  # Pillow's decoders raise whatever their format throws up: OSError, struct.error, ...
-            raise InputError(f"{path} is damaged or cut short: {error}. Copy it again from its source") from error
+        except Exception as error:  # Pillow's decoders raise whatever their format throws up: OSError, struct.error, ...
+            raise InputError(
+                f"{path} is damaged or cut short: {error}. Copy it again from its source"
+            ) from error
         if image.mode == "RGB" and not image.has_transparency_data:
             return np.array(image)
-        logging.warning("%s is %s: converted to RGB", path, CONVERTED.get(image.mode, "RGB with a transparent colour"))
+        logging.warning(
+            "%s is %s: converted to RGB",
+            path,
+            CONVERTED.get(image.mode, "RGB with a transparent colour"),
+        )
         return to_rgb(image)
 
 

@@ -37,7 +37,9 @@ class Sampling:
         """
         found = self.mpp or slide.pixel_size(path)
         if not found:
-            raise InputError(f"{path} does not say its pixel size, which --target_mpp needs: pass --mpp, in microns")
+            raise InputError(
+                f"{path} does not say its pixel size, which --target_mpp needs: pass --mpp, in microns"
+            )
         return found
 
     def factor(self, path: Path) -> float:

@@ -26,9 +26,20 @@ THUMBNAIL_BLOCK = 1024  # Pixels a side that are read at a time for a thumbnail.
 BELIEVED = (0.05, 5.0)
 SQUARE = 1.02  # The most that a pixel's sides may differ by.
 MICRONS = {
-    "nm": 1e-3, "um": 1.0, "µm": 1.0, "μm": 1.0, "\\u00b5m": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0,
-    "mm": 1e3, "cm": 1e4, "inch": 25400.0, "in": 25400.0, "m": 1e6,
-}  # fmt: skip
+    "nm": 1e-3,
+    "um": 1.0,
+    "µm": 1.0,
+    "μm": 1.0,
+    "\\u00b5m": 1.0,
+    "micron": 1.0,
+    "microns": 1.0,
+    "micrometer": 1.0,
+    "mm": 1e3,
+    "cm": 1e4,
+    "inch": 25400.0,
+    "in": 25400.0,
+    "m": 1e6,
+}
 RESOLUTION_UNITS = {2: 25400.0, 3: 10000.0}  # TIFF's inch and centimetre, in microns.
 
 
@@ -73,7 +84,9 @@ class Field:
                 block = self.read(top, left, min(side, height - top), min(side, width - left))
                 averages.paste(Image.fromarray(block).reduce(step), (left // step, top // step))
         size = max(1, round(width / shrink)), max(1, round(height / shrink))
-        return np.array(averages.resize(size, Image.Resampling.BICUBIC, box=(0, 0, width / step, height / step)))
+        return np.array(
+            averages.resize(size, Image.Resampling.BICUBIC, box=(0, 0, width / step, height / step))
+        )
 
 
 @contextlib.contextmanager
@@ -134,7 +147,10 @@ def tiff_statements(page: tifffile.TiffPage) -> Iterator[tuple[float, float]]:
         ome = dict(re.findall(r'\b(\w+)="([^"]*)"', html.unescape(element)))
         if (ome.get("SizeY"), ome.get("SizeX")) == (str(page.imagelength), str(page.imagewidth)):
             yield tuple(
-                microns(ome.get(f"PhysicalSize{axis}", ""), ome.get(f"PhysicalSize{axis}Unit", "um")) for axis in "XY"
+                microns(
+                    ome.get(f"PhysicalSize{axis}", ""), ome.get(f"PhysicalSize{axis}Unit", "um")
+                )
+                for axis in "XY"
             )
     if aperio := re.search(r"\bMPP\s*=\s*([\d.]+)", page.description):
         yield (microns(aperio[1], "um"),) * 2
@@ -166,7 +182,9 @@ def believed(statements: Iterable[tuple[float, float]], path: Path) -> float | N
     for x, y in statements:
         if low <= min(x, y) and max(x, y) <= high:
             if max(x, y) > SQUARE * min(x, y):
-                logging.warning("%s has pixels of %g x %g um: not square, so their size is not used", path, x, y)
+                logging.warning(
+                    "%s has pixels of %g x %g um: not square, so their size is not used", path, x, y
+                )
                 return None
             return (x + y) / 2
     return None

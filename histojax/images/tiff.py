@@ -24,7 +24,12 @@ from histojax.utils import files
 # Top, left, height and width, which must lie within, to uint8 RGB [height, width, 3].
 Window = Callable[[int, int, int, int], np.ndarray]
 
-STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # Classic and BigTIFF, little-endian and big-endian.
+STARTS = (
+    b"II*\0",
+    b"MM\0*",
+    b"II+\0",
+    b"MM\0+",
+)  # Classic and BigTIFF, little-endian and big-endian.
 # Decoded by tifffile and imagecodecs without ever allocating more than a tile's size: by TIFF's number.
 COMPRESSIONS = {1: "none", 5: "LZW", 7: "JPEG", 8: "deflate", 32773: "PackBits", 32946: "deflate"}
 JPEG = 7
@@ -95,7 +100,11 @@ def refuse_unfit(page: tifffile.TiffPage, path: Path) -> None:
     """Raises InputError unless a page is 8-bit RGB, RGBA, grey or palette, upright, and compressed as is read here."""
     bits = np.max(page.bitspersample)
     name = getattr(page.photometric, "name", page.photometric)
-    if bits != 8 or page.dtype != np.uint8 or (name, page.samplesperpixel, tuple(page.extrasamples)) not in MODES:
+    if (
+        bits != 8
+        or page.dtype != np.uint8
+        or (name, page.samplesperpixel, tuple(page.extrasamples)) not in MODES
+    ):
         kind = "" if page.dtype == np.uint8 or bits != 8 else ", signed"
         raise InputError(
             f"{path} has {bits} bits per sample in mode {name} with {page.samplesperpixel} samples a pixel{kind}, "
@@ -110,11 +119,17 @@ def refuse_unfit(page: tifffile.TiffPage, path: Path) -> None:
             "it as one of those"
         )
     if (orientation := page.tags.valueof(274, default=1)) != 1:
-        raise InputError(f"{path} is stored turned (Orientation {orientation}), expected upright (1): save it upright")
+        raise InputError(
+            f"{path} is stored turned (Orientation {orientation}), expected upright (1): save it upright"
+        )
     if page.imagedepth != 1 or page.tiledepth != 1:
-        raise InputError(f"{path} is a volume of {page.imagedepth} sections, expected one: save one as its own file")
+        raise InputError(
+            f"{path} is a volume of {page.imagedepth} sections, expected one: save one as its own file"
+        )
     if not (page.imagelength and page.imagewidth):
-        raise InputError(f"{path} has {page.imagelength} x {page.imagewidth} pixels: copy it again from its source")
+        raise InputError(
+            f"{path} has {page.imagelength} x {page.imagewidth} pixels: copy it again from its source"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +156,9 @@ def layout(page: tifffile.TiffPage, end: int, path: Path) -> Segments:
     planes = page.samplesperpixel if page.planarconfig == 2 else 1
     grid = (planes, math.ceil(page.imagelength / shape[0]), math.ceil(page.imagewidth / shape[1]))
     expected = math.prod(grid)
-    offsets, counts = (np.array(given[:expected], np.uint64) for given in (page.dataoffsets, page.databytecounts))
+    offsets, counts = (
+        np.array(given[:expected], np.uint64) for given in (page.dataoffsets, page.databytecounts)
+    )
     if (found := min(len(offsets), len(counts))) < expected:
         raise InputError(
             f"{path} claims {page.imagelength} x {page.imagewidth} pixels, which would be {expected} {kind}s, but has "
@@ -169,7 +186,9 @@ def rows_of(strips: Segments, height: int, path: Path) -> Segments:
     """Uncompressed strips, of which one is often the whole image, as strips of one row; InputError where bytes lack."""
     (rows, width), (planes, down, _) = strips.shape, strips.grid
     row_bytes = width * strips.depth
-    needed = np.tile(np.minimum(rows, height - rows * np.arange(down, dtype=float)), planes) * row_bytes
+    needed = (
+        np.tile(np.minimum(rows, height - rows * np.arange(down, dtype=float)), planes) * row_bytes
+    )
     if (strips.counts < needed).any():
         raise InputError(
             f"{path} claims {height} x {width} pixels, {needed.sum():.0f} bytes, but has {strips.counts.sum()}: it is "
@@ -196,7 +215,9 @@ def segment_reader(page: tifffile.TiffPage, at: Segments, path: Path) -> Callabl
         index = (plane * down + i) * across + j
         where = f"{at.kind} {index + 1} of {len(at.offsets)}"
         if not (at.offsets[index] and at.counts[index]):
-            raise InputError(f"{path} has no pixels in {where}: it was left out, or the file is damaged. Save it whole")
+            raise InputError(
+                f"{path} has no pixels in {where}: it was left out, or the file is damaged. Save it whole"
+            )
         try:
             with lock:
                 file.seek(int(at.offsets[index]))
@@ -220,7 +241,9 @@ def check_jpeg(jpeg: bytes, shape: tuple[int, int]) -> None:
         raise ValueError("it is cut short")
     with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as header:
         if header.height > shape[0] or header.width > shape[1]:
-            raise ValueError(f"it claims {header.height} x {header.width} pixels, expected {shape[0]} x {shape[1]}")
+            raise ValueError(
+                f"it claims {header.height} x {header.width} pixels, expected {shape[0]} x {shape[1]}"
+            )
 
 
 def window_reader(page: tifffile.TiffPage, path: Path) -> Window:
@@ -251,8 +274,12 @@ def window_reader(page: tifffile.TiffPage, path: Path) -> Window:
                     # Rows and columns of the field that the window and this segment share.
                     y, bottom = max(top, i * tall), min(top + height, (i + 1) * tall)
                     x, right = max(left, j * wide), min(left + width, (j + 1) * wide)
-                    part = segment(plane, i, j)[y - i * tall : bottom - i * tall, x - j * wide : right - j * wide]
-                    samples[y - top : bottom - top, x - left : right - left, plane : plane + at.depth] = part
+                    part = segment(plane, i, j)[
+                        y - i * tall : bottom - i * tall, x - j * wide : right - j * wide
+                    ]
+                    samples[
+                        y - top : bottom - top, x - left : right - left, plane : plane + at.depth
+                    ] = part
         return to_rgb(samples)
 
     return window

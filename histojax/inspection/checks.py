@@ -24,7 +24,10 @@ FORMATS = {".tif": "TIFF", ".tiff": "TIFF", ".png": "PNG", ".jpg": "JPEG", ".jpe
 # breast fields have green shares of 0.42 to 0.60 and blue ones of 0.12 to 0.18, three other fields blue ones of 0.27 to
 # 0.32; grey has 0.33 of each, DAB 0.35 and 0.48.
 LEAST_GREEN, MOST_BLUE = 0.38, 0.42
-FAR, LEAST_SPREAD = 5.0, 0.02  # Robust deviations from the set's median share, and the least such deviation.
+FAR, LEAST_SPREAD = (
+    5.0,
+    0.02,
+)  # Robust deviations from the set's median share, and the least such deviation.
 FEW = 8  # Images of fewer are not compared with each other.
 # The brightest pixels are glass, and white, but in a field full of pale tissue, which is pink: there green is lowest.
 TINT, PINK_TINT = 20.0, 50.0
@@ -105,22 +108,38 @@ def count(number: int, of: str = "image") -> str:
     return f"{number} {of}{'' if number == 1 else 's'}"
 
 
-def told(severity: str, kind: str, says: str, subject: Subject, why: dict[int, str]) -> list[Finding]:
+def told(
+    severity: str, kind: str, says: str, subject: Subject, why: dict[int, str]
+) -> list[Finding]:
     """A finding about the images of `why`, {place: reason}, or none; `{}` in `says` is their number."""
     details = tuple(f"{subject.names[i]}: {reason}" for i, reason in why.items())
-    return [Finding(severity, kind, says.format(count(len(why))), details, tuple(why))] if why else []
+    return (
+        [Finding(severity, kind, says.format(count(len(why))), details, tuple(why))] if why else []
+    )
 
 
 def unreadable(subject: Subject) -> list[Finding]:
     """Images that cannot be used, each with its cause; those that are read by region all the same apart."""
-    why = {i: look.cause.removeprefix(f"{look.path} ") for i, look in enumerate(subject.looks) if look.cause}
+    why = {
+        i: look.cause.removeprefix(f"{look.path} ")
+        for i, look in enumerate(subject.looks)
+        if look.cause
+    }
     lost = {i: cause for i, cause in why.items() if not subject.looks[i].measures}
     fields = {i: cause for i, cause in why.items() if i not in lost}
     return [
-        *told(PROBLEM, "unreadable", "{} cannot be used: repair, convert or remove.", subject, lost),
-        *told(PROBLEM, "field", "{} too large or of several pages, to be read by region alone, as experiments.heatmap "
-              "does: to train on, cut them into tiles.", subject, fields),
-    ]  # fmt: skip
+        *told(
+            PROBLEM, "unreadable", "{} cannot be used: repair, convert or remove.", subject, lost
+        ),
+        *told(
+            PROBLEM,
+            "field",
+            "{} too large or of several pages, to be read by region alone, as experiments.heatmap "
+            "does: to train on, cut them into tiles.",
+            subject,
+            fields,
+        ),
+    ]
 
 
 def same(subject: Subject) -> list[Finding]:
@@ -135,23 +154,48 @@ def same(subject: Subject) -> list[Finding]:
     conflicts, apart, together = [], [], []
     for pair in near_duplicates.find(prints):
         one, other = seen[pair.first], seen[pair.second]
-        how = "the same file" if pair.exact else f"correlation {pair.correlation:.2f} of their thumbnails"
+        how = (
+            "the same file"
+            if pair.exact
+            else f"correlation {pair.correlation:.2f} of their thumbnails"
+        )
         if subject.labels[one] != subject.labels[other]:
             conflicts.append((one, other, how))
-        elif subject.groups and subject.groups[one] and subject.groups[one] == subject.groups[other]:
+        elif (
+            subject.groups and subject.groups[one] and subject.groups[one] == subject.groups[other]
+        ):
             together.append((one, other, how))
         else:
             apart.append((one, other, how))
     return [
-        *pairs(PROBLEM, "conflict", "{} of (nearly) the same image in two classes: one label is wrong.", subject,
-               conflicts),
-        *pairs(PROBLEM, "duplicate", "{} of (nearly) the same image: in two folds one is trained on while the other is "
-               "judged. Remove one of each, or give both one group.", subject, apart),
-        *pairs(NOTE, "duplicate", "{} of (nearly) the same image, each within a group.", subject, together),
-    ]  # fmt: skip
+        *pairs(
+            PROBLEM,
+            "conflict",
+            "{} of (nearly) the same image in two classes: one label is wrong.",
+            subject,
+            conflicts,
+        ),
+        *pairs(
+            PROBLEM,
+            "duplicate",
+            "{} of (nearly) the same image: in two folds one is trained on while the other is "
+            "judged. Remove one of each, or give both one group.",
+            subject,
+            apart,
+        ),
+        *pairs(
+            NOTE,
+            "duplicate",
+            "{} of (nearly) the same image, each within a group.",
+            subject,
+            together,
+        ),
+    ]
 
 
-def pairs(severity: str, kind: str, says: str, subject: Subject, found: list[tuple[int, int, str]]) -> list[Finding]:
+def pairs(
+    severity: str, kind: str, says: str, subject: Subject, found: list[tuple[int, int, str]]
+) -> list[Finding]:
     """A finding about pairs of images, or none."""
 
     def called(place: int) -> str:
@@ -160,7 +204,11 @@ def pairs(severity: str, kind: str, says: str, subject: Subject, found: list[tup
 
     details = tuple(f"{called(one)} and {called(other)}: {how}" for one, other, how in found)
     places = tuple(place for one, other, _ in found for place in (one, other))
-    return [Finding(severity, kind, says.format(count(len(found), "pair")), details, places)] if found else []
+    return (
+        [Finding(severity, kind, says.format(count(len(found), "pair")), details, places)]
+        if found
+        else []
+    )
 
 
 def crops(subject: Subject, views: Sequence[View], target_mpp: float) -> list[Finding]:
@@ -193,14 +241,30 @@ def pixel_sizes(subject: Subject, target_mpp: float) -> list[Finding]:
     unknown = {i: "no pixel size" for i in usable if i not in known}
     found = []
     if target_mpp:
-        found += told(PROBLEM, "pixel size", "{} without a pixel size, which --target_mpp needs: pass --mpp.", subject,
-                      unknown)  # fmt: skip
+        found += told(
+            PROBLEM,
+            "pixel size",
+            "{} without a pixel size, which --target_mpp needs: pass --mpp.",
+            subject,
+            unknown,
+        )
     elif len(known) < len(unknown):
         why = {i: f"{mpp:.3g} µm" for i, mpp in known.items()}
-        found += told(NOTE, "pixel size", "{} with a pixel size, all others without: none is used.", subject, why)
+        found += told(
+            NOTE,
+            "pixel size",
+            "{} with a pixel size, all others without: none is used.",
+            subject,
+            why,
+        )
     elif unknown:
-        found += told(NOTE, "pixel size", "{} without a pixel size, all others have one: pass --mpp if it is the same.",
-                      subject, unknown)  # fmt: skip
+        found += told(
+            NOTE,
+            "pixel size",
+            "{} without a pixel size, all others have one: pass --mpp if it is the same.",
+            subject,
+            unknown,
+        )
     if known and not target_mpp and mixed(list(known.values())):
         low, high = min(known.values()), max(known.values())
         says = f"Pixel sizes go from {low:.3g} to {high:.3g} µm, so tissue is shown at different magnifications: pass "
@@ -223,11 +287,23 @@ def tissue(subject: Subject) -> list[Finding]:
             plain[i] = f"{measured.angle:.1f} degrees between the stains"
     least = f"{stain.LEAST_TISSUE:.0%}"
     return [
-        *told(PROBLEM, "blank", f"{{}} with hardly any tissue (below {least}): stain normalisation takes the reference "
-              "stains there.", subject, blank),
-        *told(PROBLEM, "stain", "{} in which two stains cannot be told apart: normalisation takes the reference stains "
-              "there. Are they H&E?", subject, plain),
-    ]  # fmt: skip
+        *told(
+            PROBLEM,
+            "blank",
+            f"{{}} with hardly any tissue (below {least}): stain normalisation takes the reference "
+            "stains there.",
+            subject,
+            blank,
+        ),
+        *told(
+            PROBLEM,
+            "stain",
+            "{} in which two stains cannot be told apart: normalisation takes the reference stains "
+            "there. Are they H&E?",
+            subject,
+            plain,
+        ),
+    ]
 
 
 def colours(subject: Subject) -> list[Finding]:
@@ -236,19 +312,36 @@ def colours(subject: Subject) -> list[Finding]:
     foreign, unlike = {}, {}
     shares = np.array(list(absorbed.values())).reshape(-1, 3)
     middle = np.median(shares, axis=0) if len(shares) else np.zeros(3)
-    spread = np.maximum(1.4826 * np.median(np.abs(shares - middle), axis=0), LEAST_SPREAD) if len(shares) else middle
+    spread = (
+        np.maximum(1.4826 * np.median(np.abs(shares - middle), axis=0), LEAST_SPREAD)
+        if len(shares)
+        else middle
+    )
     for i, (red, green, blue) in absorbed.items():
         says = f"red, green, blue absorb {red:.0%}, {green:.0%}, {blue:.0%}"
         if green < LEAST_GREEN or blue > MOST_BLUE:
             foreign[i] = says
         elif len(shares) >= FEW and (np.abs(np.array(absorbed[i]) - middle) > FAR * spread).any():
-            unlike[i] = f"{says}; the median image {middle[0]:.0%}, {middle[1]:.0%}, {middle[2]:.0%}"
+            unlike[i] = (
+                f"{says}; the median image {middle[0]:.0%}, {middle[1]:.0%}, {middle[2]:.0%}"
+            )
     return [
-        *told(PROBLEM, "colour", "{} with colours that are not those of H&E, whose stains absorb green most: grey, "
-              "another stain, a colour cast, or swapped channels?", subject, foreign),
-        *told(NOTE, "colour", "{} with colours far from the rest of the set: another scanner, stain or white balance?",
-              subject, unlike),
-    ]  # fmt: skip
+        *told(
+            PROBLEM,
+            "colour",
+            "{} with colours that are not those of H&E, whose stains absorb green most: grey, "
+            "another stain, a colour cast, or swapped channels?",
+            subject,
+            foreign,
+        ),
+        *told(
+            NOTE,
+            "colour",
+            "{} with colours far from the rest of the set: another scanner, stain or white balance?",
+            subject,
+            unlike,
+        ),
+    ]
 
 
 def judged(subject: Subject) -> list[int]:
@@ -270,7 +363,9 @@ def glass(subject: Subject) -> list[Finding]:
         elif tint > (PINK_TINT if white[1] == min(white) else TINT):
             tinted[i] = f"red, green, blue of the brightest pixels: {rgb}"
     return [
-        *told(NOTE, "cast", "{} with a background that is not white: white balance?", subject, tinted),
+        *told(
+            NOTE, "cast", "{} with a background that is not white: white balance?", subject, tinted
+        ),
         *told(NOTE, "dark", "{} without any bright background: underexposed?", subject, dark),
     ]
 
@@ -279,7 +374,13 @@ def exposure(subject: Subject) -> list[Finding]:
     """Tissue that has run into an end of the range."""
     shares = {i: subject.looks[i].measures.clipped for i in subject.seen()}
     why = {i: f"{share:.0%} of pixels" for i, share in shares.items() if share > MOST_CLIPPED}
-    return told(NOTE, "clipped", "{} with channels at 0 or 255 in tissue: over- or underexposed.", subject, why)
+    return told(
+        NOTE,
+        "clipped",
+        "{} with channels at 0 or 255 in tissue: over- or underexposed.",
+        subject,
+        why,
+    )
 
 
 def focus(subject: Subject) -> list[Finding]:
@@ -292,7 +393,11 @@ def focus(subject: Subject) -> list[Finding]:
         says = f"All images are soft (median blur {middle:.2f}; sharp ones: 0.3 to 0.45): out of focus, or enlarged?"
         return [Finding(NOTE, "blurred", says)]
     least = max(BLURRED, middle + BLURRED_MORE)
-    why = {i: f"blur {value:.2f}, the median image {middle:.2f}" for i, value in blur.items() if value > least}
+    why = {
+        i: f"blur {value:.2f}, the median image {middle:.2f}"
+        for i, value in blur.items()
+        if value > least
+    }
     return told(NOTE, "blurred", "{} out of focus.", subject, why)
 
 
@@ -306,7 +411,13 @@ def forms(subject: Subject) -> list[Finding]:
         if mode in reader.CONVERTED:
             converted[i] = reader.CONVERTED[mode]
     return [
-        *told(NOTE, "ending", "{} with an ending of another format; they are read all the same.", subject, named),
+        *told(
+            NOTE,
+            "ending",
+            "{} with an ending of another format; they are read all the same.",
+            subject,
+            named,
+        ),
         *told(NOTE, "converted", "{} not plain RGB: converted when read.", subject, converted),
     ]
 
@@ -315,7 +426,11 @@ def groups_of(subject: Subject) -> list[Finding]:
     """Groups in several classes, classes in one group, images of unknown group."""
     if subject.groups is None:
         return []
-    found, classes, of_class = [], collections.defaultdict(collections.Counter), collections.defaultdict(set)
+    found, classes, of_class = (
+        [],
+        collections.defaultdict(collections.Counter),
+        collections.defaultdict(set),
+    )
     for label, group in zip(subject.labels, subject.groups, strict=True):
         if group and label:
             classes[group][label] += 1
@@ -329,7 +444,13 @@ def groups_of(subject: Subject) -> list[Finding]:
         says = f"{count(len(several), 'group')} of {len(classes)} in several classes; no fold splits a group."
         found.append(Finding(NOTE, "group", says, details))
     unknown = {i: "no group" for i, group in enumerate(subject.groups) if not group}
-    found += told(NOTE, "group", "{} of unknown group: see --unknown_groups of experiments.train.", subject, unknown)
+    found += told(
+        NOTE,
+        "group",
+        "{} of unknown group: see --unknown_groups of experiments.train.",
+        subject,
+        unknown,
+    )
     for label, there in sorted(of_class.items()):
         if len(there) == 1 and (label, "") not in zip(subject.labels, subject.groups, strict=True):
             says = f"All images of class {label} are of one group: where that is held out, training lacks the class."

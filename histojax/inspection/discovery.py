@@ -39,7 +39,9 @@ class Listing:
     def names(self) -> tuple[str, ...]:
         """The images' paths as text, relative to the root where they lie below it."""
         return tuple(
-            "/".join(path.relative_to(self.root).parts) if path.is_relative_to(self.root) else str(path)
+            "/".join(path.relative_to(self.root).parts)
+            if path.is_relative_to(self.root)
+            else str(path)
             for path in self.paths
         )
 
@@ -53,7 +55,10 @@ def list_images(place: Path, classes: tuple[str, ...] | None = None) -> Listing:
     else:
         raise InputError(f"{place} is not there: expected a folder of images, or a label table")
     order = (*class_names(listing.labels, classes), "")
-    places = sorted(range(len(listing.paths)), key=lambda i: (order.index(listing.labels[i]), str(listing.paths[i])))
+    places = sorted(
+        range(len(listing.paths)),
+        key=lambda i: (order.index(listing.labels[i]), str(listing.paths[i])),
+    )
     return Listing(
         listing.root,
         tuple(listing.paths[i] for i in places),
@@ -73,15 +78,27 @@ def class_names(labels: Sequence[str], classes: tuple[str, ...] | None) -> tuple
 def of_folder(root: Path) -> Listing:
     """Class folders where some folder directly below holds images; else the images directly in the folder."""
     parts = {path: path.relative_to(root).parts for path in dataset.images_below(root)}
-    parts = {path: names for path, names in parts.items() if not any(name.startswith(".") for name in names)}
+    parts = {
+        path: names
+        for path, names in parts.items()
+        if not any(name.startswith(".") for name in names)
+    }
     depth = 2 if any(len(names) == 2 for names in parts.values()) else 1
-    chosen = {path: names[0] if depth == 2 else "" for path, names in parts.items() if len(names) == depth}
+    chosen = {
+        path: names[0] if depth == 2 else "" for path, names in parts.items() if len(names) == depth
+    }
     found = []
     if stray := sorted("/".join(names) for path, names in parts.items() if path not in chosen):
         where = "directly in a class folder" if depth == 2 else "directly in the folder"
         says = f"{checks.count(len(stray))} not {where}: training does not see them."
         found.append(Finding(PROBLEM, "elsewhere", says, tuple(stray)))
-    return Listing(root, tuple(chosen), tuple(chosen.values()), None, (*found, *tables_beside(root, list(chosen))))
+    return Listing(
+        root,
+        tuple(chosen),
+        tuple(chosen.values()),
+        None,
+        (*found, *tables_beside(root, list(chosen))),
+    )
 
 
 def of_table(table: Path) -> Listing:
@@ -103,7 +120,9 @@ def of_table(table: Path) -> Listing:
     says = f"{checks.count(len(unnamed))} below {table.parent} that the table does not name."
     found = (Finding(NOTE, "elsewhere", says, tuple(map(str, unnamed))),) if unnamed else ()
     labels = tuple(row["label"] for row in chosen.values())
-    of_group = tuple(row.get("group", "") for row in chosen.values()) if "group" in rows[0] else None
+    of_group = (
+        tuple(row.get("group", "") for row in chosen.values()) if "group" in rows[0] else None
+    )
     return Listing(table.parent, tuple(chosen), labels, of_group, found)
 
 
@@ -114,7 +133,14 @@ def refusal(place: Path, classes: tuple[str, ...] | None, labelled: bool) -> lis
     except InputError as error:
         first, *more = str(error).split("\n")
         what = "Training" if labelled else "Prediction"
-        return [Finding(PROBLEM, "refused", f"{what} refuses this folder: {first}", tuple(map(str.strip, more)))]
+        return [
+            Finding(
+                PROBLEM,
+                "refused",
+                f"{what} refuses this folder: {first}",
+                tuple(map(str.strip, more)),
+            )
+        ]
     return []
 
 
@@ -142,10 +168,17 @@ def other_files(root: Path) -> list[Finding]:
         return []
     there = [path for path in root.rglob("*") if path.is_file() and not path.name.startswith(".")]
     endings = collections.Counter(
-        path.suffix.lower() or "no ending" for path in there if not reader.is_image_name(path)
-        and path.suffix.lower() not in (".csv", ".xlsx")
-    )  # fmt: skip
+        path.suffix.lower() or "no ending"
+        for path in there
+        if not reader.is_image_name(path) and path.suffix.lower() not in (".csv", ".xlsx")
+    )
     if not endings:
         return []
     counts = ", ".join(f"{number} {ending}" for ending, number in endings.most_common(8))
-    return [Finding(NOTE, "other files", f"{checks.count(endings.total(), 'file')} not read as images: {counts}.")]
+    return [
+        Finding(
+            NOTE,
+            "other files",
+            f"{checks.count(endings.total(), 'file')} not read as images: {counts}.",
+        )
+    ]

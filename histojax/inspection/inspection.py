@@ -78,11 +78,16 @@ def run(
     listing = list_images(place, classes)
     if not listing.paths:
         endings = ", ".join(reader.SUFFIXES)
-        other = "".join(f". {finding.says}" for finding in listing.found if finding.kind == "other files")
+        other = "".join(
+            f". {finding.says}" for finding in listing.found if finding.kind == "other files"
+        )
         raise InputError(f"{place} holds no image: expected files ending in {endings}{other}")
     if table is not None:
         listing = with_groups(listing, classes, table, column)
-    with ThreadPoolExecutor(WORKERS) as pool, Progress("inspect", len(listing.paths), "images") as bar:
+    with (
+        ThreadPoolExecutor(WORKERS) as pool,
+        Progress("inspect", len(listing.paths), "images") as bar,
+    ):
         seen = []
         for look in pool.map(lambda path: image_quality.look(path, mpp), listing.paths):
             seen.append(look)
@@ -91,7 +96,9 @@ def run(
     found = [*listing.found, *checks.find(subject, extraction.views, extraction.target_mpp)]
     suggested = suggest(subject, extraction.target_mpp, classes, most_folds, fold_seed)
     if suggested and suggested.folds is not None and suggested.folds < most_folds:
-        found.append(Finding(PROBLEM, "folds", f"{most_folds} folds cannot be filled: {suggested.why[-1]}"))
+        found.append(
+            Finding(PROBLEM, "folds", f"{most_folds} folds cannot be filled: {suggested.why[-1]}")
+        )
     return Inspection(
         place=place,
         subject=subject,
@@ -99,7 +106,9 @@ def run(
         extraction=extraction,
         findings=checks.ordered(found),
         suggestion=suggested,
-        commands=commands(place, suggested, extraction, mpp, classes, table, column) if suggested else (),
+        commands=commands(place, suggested, extraction, mpp, classes, table, column)
+        if suggested
+        else (),
     )
 
 
@@ -109,17 +118,26 @@ def folder_name(place: Path) -> str:
     return (folder.resolve() if files.is_local(folder) else folder).name
 
 
-def with_groups(listing: Listing, classes: tuple[str, ...] | None, table: Path, column: str | None) -> Listing:
+def with_groups(
+    listing: Listing, classes: tuple[str, ...] | None, table: Path, column: str | None
+) -> Listing:
     """The listing with the groups of a table, or with the reason why it has none."""
     try:
-        attached = groups.attach(as_dataset(listing.paths, listing.labels, None, classes), table, column)
+        attached = groups.attach(
+            as_dataset(listing.paths, listing.labels, None, classes), table, column
+        )
     except InputError as error:
-        return dataclasses.replace(listing, found=(*listing.found, Finding(PROBLEM, "group", str(error))))
+        return dataclasses.replace(
+            listing, found=(*listing.found, Finding(PROBLEM, "group", str(error)))
+        )
     return dataclasses.replace(listing, groups=attached.groups)
 
 
 def as_dataset(
-    paths: Sequence[Path], labels: Sequence[str], of_group: Sequence[str] | None, classes: tuple[str, ...] | None
+    paths: Sequence[Path],
+    labels: Sequence[str],
+    of_group: Sequence[str] | None,
+    classes: tuple[str, ...] | None,
 ) -> Dataset:
     """A data set that nobody checked."""
     order = class_names(labels, classes) or ("",)
@@ -128,7 +146,11 @@ def as_dataset(
 
 
 def suggest(
-    subject: Subject, target_mpp: float, classes: tuple[str, ...] | None, most_folds: int, fold_seed: int
+    subject: Subject,
+    target_mpp: float,
+    classes: tuple[str, ...] | None,
+    most_folds: int,
+    fold_seed: int,
 ) -> Suggestion | None:
     """What suits the images that can be used; None where there are none."""
     usable = subject.usable()
@@ -148,9 +170,14 @@ def suggest(
 
 
 def commands(
-    place: Path, suggested: Suggestion, extraction: Extraction, mpp: float | None, classes: tuple[str, ...] | None,
-    table: Path | None, column: str | None,
-) -> tuple[str, ...]:  # fmt: skip
+    place: Path,
+    suggested: Suggestion,
+    extraction: Extraction,
+    mpp: float | None,
+    classes: tuple[str, ...] | None,
+    table: Path | None,
+    column: str | None,
+) -> tuple[str, ...]:
     """The command lines that follow the suggestion; none where no view fits."""
     if not suggested.views:
         return ()
@@ -160,15 +187,23 @@ def commands(
     source += [f"--classes={','.join(classes)}"] if classes and labelled else []
     views = ",".join(view.name for view in suggested.views)
     described = [
-        "extract", *source, f"--descriptors={root / 'descriptors'}",
+        "extract",
+        *source,
+        f"--descriptors={root / 'descriptors'}",
         *([f"--views={views}"] if suggested.views != Extraction().views else []),
         *([f"--target_mpp={suggested.target_mpp}"] if suggested.target_mpp else []),
         *([f"--mpp={mpp}"] if mpp and suggested.target_mpp else []),
-    ]  # fmt: skip
+    ]
     trained = [
-        "train", *source, f"--descriptors={root / 'descriptors'}", f"--models={root / 'models'}",
-        f"--folds={suggested.folds}", *([f"--groups={table}"] if table else []),
+        "train",
+        *source,
+        f"--descriptors={root / 'descriptors'}",
+        f"--models={root / 'models'}",
+        f"--folds={suggested.folds}",
+        *([f"--groups={table}"] if table else []),
         *([f"--group_column={column}"] if column else []),
-    ]  # fmt: skip
-    return tuple(shlex.join(["python", "-m", f"experiments.{name}", *more])
-                 for name, *more in ([described, trained] if labelled else [described]))  # fmt: skip
+    ]
+    return tuple(
+        shlex.join(["python", "-m", f"experiments.{name}", *more])
+        for name, *more in ([described, trained] if labelled else [described])
+    )

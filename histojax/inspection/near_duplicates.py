@@ -101,7 +101,9 @@ def of_file(path: Path) -> tuple[str, np.ndarray]:
 
 def thumbnail(rgb: np.ndarray) -> np.ndarray:
     """Grey averages of 32 x 32 equal parts: uint8 [H, W, 3] -> float32 [SIDE, SIDE]."""
-    small = Image.fromarray(rgb).convert("L").convert("F").resize((SIDE, SIDE), Image.Resampling.BOX)
+    small = (
+        Image.fromarray(rgb).convert("L").convert("F").resize((SIDE, SIDE), Image.Resampling.BOX)
+    )
     return np.asarray(small)
 
 
@@ -132,7 +134,9 @@ def candidates(hashed: np.ndarray, near: int = NEAR) -> Iterable[tuple[int, int,
     count = hashed.shape[1]
     for start in range(0, count, BLOCK):
         rows = hashed[0, start : start + BLOCK]
-        apart = np.stack([np.bitwise_count(rows[:, None] ^ turn[None, start:]) for turn in hashed])  # [8, B, rest]
+        apart = np.stack(
+            [np.bitwise_count(rows[:, None] ^ turn[None, start:]) for turn in hashed]
+        )  # [8, B, rest]
         least, best = apart.min(axis=0), apart.argmin(axis=0)
         for first, second in np.argwhere(np.triu(least <= near, k=1)).tolist():
             yield start + first, start + second, int(least[first, second]), int(best[first, second])
@@ -162,7 +166,12 @@ def find(prints: Prints) -> tuple[Pair, ...]:
         one, other = prints.thumbnails[places[0]], turned(prints.thumbnails[places[1]], TURNS[turn])
         if places not in pairs and (alike := correlation(one, other)) >= ALIKE:
             pairs[places] = Pair(*places, False, distance, alike, TURNS[turn])
-    return tuple(sorted(pairs.values(), key=lambda pair: (not pair.exact, -pair.correlation, pair.first, pair.second)))
+    return tuple(
+        sorted(
+            pairs.values(),
+            key=lambda pair: (not pair.exact, -pair.correlation, pair.first, pair.second),
+        )
+    )
 
 
 def within(pairs: Iterable[Pair], folds: Folds) -> tuple[Found, ...]:
@@ -170,13 +179,17 @@ def within(pairs: Iterable[Pair], folds: Folds) -> tuple[Found, ...]:
     found = []
     for pair in pairs:
         both = [pair.first, pair.second]
-        found.append(Found(pair, *(len(set(of[both].tolist())) > 1 for of in (folds.folds, folds.labels))))
+        found.append(
+            Found(pair, *(len(set(of[both].tolist())) > 1 for of in (folds.folds, folds.labels)))
+        )
     return tuple(sorted(found, key=lambda each: not each.leaks))
 
 
 def lines(found: Sequence[Found], folds: Folds, most: int) -> list[str]:
     """What was found, as text, with the surest pairs."""
-    leaking, conflicts = (sum(getattr(each, name) for each in found) for name in ("leaks", "conflict"))
+    leaking, conflicts = (
+        sum(getattr(each, name) for each in found) for name in ("leaks", "conflict")
+    )
     exact = sum(each.pair.exact for each in found)
     told = (
         f"{len(found)} pairs of near-duplicate images, {exact} of them the same file: {leaking} in two folds (one is "
@@ -190,9 +203,18 @@ def lines(found: Sequence[Found], folds: Folds, most: int) -> list[str]:
 
 def line(found: Found, folds: Folds) -> str:
     """A pair in words."""
-    pair, (one, other) = found.pair, (described(place, folds) for place in (found.pair.first, found.pair.second))
-    how = "the same file" if pair.exact else f"{pair.distance} of 63 bits differ, correlation {pair.correlation:.2f}"
-    said = [text for text, holds in (("LEAK", found.leaks), ("LABEL CONFLICT", found.conflict)) if holds]
+    pair, (one, other) = (
+        found.pair,
+        (described(place, folds) for place in (found.pair.first, found.pair.second)),
+    )
+    how = (
+        "the same file"
+        if pair.exact
+        else f"{pair.distance} of 63 bits differ, correlation {pair.correlation:.2f}"
+    )
+    said = [
+        text for text, holds in (("LEAK", found.leaks), ("LABEL CONFLICT", found.conflict)) if holds
+    ]
     return f"{one} and {other}: {', '.join([how, *said])}"
 
 

@@ -41,9 +41,13 @@ class Suggestion:
 
 
 def suggest(
-    sizes: Sequence[Size], mpps: Sequence[float | None], target_mpp: float, dataset: Dataset | None, most_folds: int,
+    sizes: Sequence[Size],
+    mpps: Sequence[float | None],
+    target_mpp: float,
+    dataset: Dataset | None,
+    most_folds: int,
     fold_seed: int,
-) -> Suggestion:  # fmt: skip
+) -> Suggestion:
     """What suits images of these sizes.
 
     Args:
@@ -58,7 +62,9 @@ def suggest(
     factors = [mpp / (target * SCALE_OF_TARGET) if target else 1.0 for mpp in mpps]
     full = [resampled(size, factor) for size, factor in zip(sizes, factors, strict=True)]
     views, why_views = views_for(full)
-    small = sum(any(min(scaled(size, view.scale)) < view.crop_size for view in views) for size in full)
+    small = sum(
+        any(min(scaled(size, view.scale)) < view.crop_size for view in views) for size in full
+    )
     if small:
         why_views += (
             f"Leave out {small} smaller image{'' if small == 1 else 's'}, which these crops do not fit into.",
@@ -101,7 +107,9 @@ def views_for(sizes: Sequence[Size]) -> tuple[tuple[View, ...], tuple[str, ...]]
     smallest = min((size for size in sizes if min(size) >= ODD * middle), key=min)
     at_half = scaled(smallest, PAPER_VIEWS[0].scale)
     if min(at_half) >= max(view.crop_size for view in PAPER_VIEWS):
-        return PAPER_VIEWS, (f"The paper's crops fit: the smallest image has {shown(at_half)} px at scale 0.5.",)
+        return PAPER_VIEWS, (
+            f"The paper's crops fit: the smallest image has {shown(at_half)} px at scale 0.5.",
+        )
     for scale in (0.5, 1.0):
         side = min(scaled(smallest, scale))
         shares = [view.crop_size / PAPER_SIDE for view in PAPER_VIEWS]
@@ -113,8 +121,12 @@ def views_for(sizes: Sequence[Size]) -> tuple[tuple[View, ...], tuple[str, ...]]
                 f"px at scale {scale} take about the same share of the smallest image, {shown(smallest)} px.",
             )
     if min(smallest) < LEAST_CROP:
-        return (), (f"No view fits: the smallest image has {shown(smallest)} px, a crop at least {LEAST_CROP} px.",)
-    largest = max(LEAST_CROP, int(PAPER_VIEWS[-1].crop_size / PAPER_SIDE * min(smallest)) // STEP * STEP)
+        return (), (
+            f"No view fits: the smallest image has {shown(smallest)} px, a crop at least {LEAST_CROP} px.",
+        )
+    largest = max(
+        LEAST_CROP, int(PAPER_VIEWS[-1].crop_size / PAPER_SIDE * min(smallest)) // STEP * STEP
+    )
     return tuple(View(1.0, crop) for crop in sorted({LEAST_CROP, largest})), (
         f"The smallest image has {shown(smallest)} px: the least crop, {LEAST_CROP} px at scale 1, is most of it.",
     )

@@ -84,13 +84,17 @@ class Task:
         return self.descriptors.with_name(f"{self.descriptors.stem}-fold{self.fold + 1:02d}.bin")
 
 
-def binned(images: Sequence[np.ndarray], labels: np.ndarray, parameters: dict[str, Any]) -> lgb.Dataset:
+def binned(
+    images: Sequence[np.ndarray], labels: np.ndarray, parameters: dict[str, Any]
+) -> lgb.Dataset:
     """Every augmentation of every image as a row of its own, none copied: N times [A, D], int [N]."""
     rows = np.repeat(labels, [len(image) for image in images])
     return lgb.Dataset(list(images), rows, params=parameters).construct()
 
 
-def fit(descriptors: np.ndarray, labels: np.ndarray, parameters: dict[str, Any], rounds: int) -> lgb.Booster:
+def fit(
+    descriptors: np.ndarray, labels: np.ndarray, parameters: dict[str, Any], rounds: int
+) -> lgb.Booster:
     """Trains on every augmentation of every image: [N, A, D], int [N]."""
     return lgb.train(parameters, binned(descriptors, labels, parameters), num_boost_round=rounds)
 
@@ -102,7 +106,11 @@ def score(booster: lgb.Booster, descriptors: np.ndarray) -> np.ndarray:
 
 
 def write_bins(
-    path: Path, descriptors: np.ndarray, chosen: np.ndarray, labels: np.ndarray, parameters: dict[str, Any]
+    path: Path,
+    descriptors: np.ndarray,
+    chosen: np.ndarray,
+    labels: np.ndarray,
+    parameters: dict[str, Any],
 ) -> None:
     """Puts the rows of the chosen images, of [N, A, D], into bins: a file of a byte a value or less."""
     images = [descriptors[i] for i in np.flatnonzero(chosen)]
@@ -113,12 +121,14 @@ def write_bins(
 
 def fit_bins(
     path: Path, unseen: np.ndarray, parameters: dict[str, Any], boosting: Boosting
-) -> tuple[str, np.ndarray]:  # fmt: skip
+) -> tuple[str, np.ndarray]:
     """A model of rows in bins, as text, and its scores of the images it never saw: float64 [N in fold, A, K].
 
     The text is what LightGBM writes where its histograms have no bound, the trees being the same.
     """
-    booster = lgb.train(parameters, lgb.Dataset(path, params=parameters), num_boost_round=boosting.rounds)
+    booster = lgb.train(
+        parameters, lgb.Dataset(path, params=parameters), num_boost_round=boosting.rounds
+    )
     bounded, free = (f"[histogram_pool_size: {size}]" for size in (HISTOGRAMS, -1))
     return booster.model_to_string().replace(bounded, free), score(booster, unseen)
 
@@ -128,13 +138,20 @@ def work(task: Task) -> None:
     descriptors = np.load(task.descriptors, mmap_mode="r", allow_pickle=False)
     held_out = task.folds == task.fold
     chosen = parameters(task.boosting, task.classes, task.seed, task.fold)
-    if not task.bins.exists():  # Two workers at once do it twice, to the same end; the tasks' order makes that rare.
+    if (
+        not task.bins.exists()
+    ):  # Two workers at once do it twice, to the same end; the tasks' order makes that rare.
         write_bins(task.bins, descriptors, ~held_out, task.labels, chosen)
     ensembles.save(task.model, *fit_bins(task.bins, descriptors[held_out], chosen, task.boosting))
 
 
 def train(
-    descriptors_root: Path, models: Path, folds: Folds, configurations: Iterable[str], boosting: Boosting, workers: int
+    descriptors_root: Path,
+    models: Path,
+    folds: Folds,
+    configurations: Iterable[str],
+    boosting: Boosting,
+    workers: int,
 ) -> int:
     """Trains what is still missing of the ensemble; returns the number of models trained now.
 
@@ -162,7 +179,9 @@ def train(
     return len(tasks)
 
 
-def missing(models: Path, folds: Folds, configuration: str, boosting: Boosting) -> dict[tuple[int, int], Path]:
+def missing(
+    models: Path, folds: Folds, configuration: str, boosting: Boosting
+) -> dict[tuple[int, int], Path]:
     """Where the models of a configuration still to be trained go, by (seed, fold).
 
     All folds come before the next seed: by then their bins are there.
@@ -177,7 +196,7 @@ def missing(models: Path, folds: Folds, configuration: str, boosting: Boosting) 
 
 def prepare(
     root: Path, models: Path, folds: Folds, configuration: str, boosting: Boosting, shared: Path
-) -> list[Task]:  # fmt: skip
+) -> list[Task]:
     """The models of a configuration still to be trained; its descriptors are put into one array for all workers."""
     descriptors = ensembles.claim_descriptors(models, configuration, root, folds)
     array = shared / f"{configuration}.npy"
@@ -222,7 +241,9 @@ def record(models: Path, wanted: list[Path], start: float, workers: int, machine
     if trained := sum(map(ensembles.is_done, wanted)):
         seconds = f"{time.monotonic() - start:.1f}"
         today = datetime.date.today().isoformat()
-        ensembles.record_time(models, (today, trained, seconds, workers, f"{machine}, {platform.machine()}"))
+        ensembles.record_time(
+            models, (today, trained, seconds, workers, f"{machine}, {platform.machine()}")
+        )
 
 
 def die_with(parent: int) -> None:

@@ -88,7 +88,9 @@ def connected(scheduler: str) -> Iterator["Client"]:
         try:
             client.wait_for_workers(1, timeout=PATIENCE)
         except TimeoutError as error:
-            raise InputError(f"the scheduler at {scheduler} has no workers: start some with `dask worker`") from error
+            raise InputError(
+                f"the scheduler at {scheduler} has no workers: start some with `dask worker`"
+            ) from error
         yield client
 
 
@@ -120,7 +122,11 @@ def run_all(
 
 
 def submit(
-    client: "Client", descriptors: np.ndarray, folds: Folds, boosting: Boosting, missing: dict[tuple[int, int], Path]
+    client: "Client",
+    descriptors: np.ndarray,
+    folds: Folds,
+    boosting: Boosting,
+    missing: dict[tuple[int, int], Path],
 ) -> dict["Future", Path]:
     """A task for each missing model of a configuration, and where the model goes."""
     chosen = {place: boost.parameters(boosting, len(folds.classes), *place) for place in missing}
@@ -129,7 +135,9 @@ def submit(
         warnings.filterwarnings("ignore", message="Sending large graph", category=UserWarning)
         sent = client.submit(keep, descriptors, pure=False)
     binned = {
-        fold: client.submit(bin_fold, sent, folds.labels, folds.folds == fold, parameters, pure=False)
+        fold: client.submit(
+            bin_fold, sent, folds.labels, folds.folds == fold, parameters, pure=False
+        )
         for (_, fold), parameters in chosen.items()
     }
     return {
@@ -153,7 +161,9 @@ def bin_fold(
         return path.read_bytes(), descriptors[held_out]
 
 
-def fit(shared: tuple[bytes, np.ndarray], parameters: dict[str, Any], boosting: Boosting) -> tuple[str, np.ndarray]:
+def fit(
+    shared: tuple[bytes, np.ndarray], parameters: dict[str, Any], boosting: Boosting
+) -> tuple[str, np.ndarray]:
     """A model as text, and its scores of the images it never saw: float64 [N in fold, A, K]."""
     bins, unseen = shared
     with tempfile.TemporaryDirectory() as folder:
@@ -176,6 +186,6 @@ def result(future: "Future") -> tuple[str, np.ndarray]:
     except CancelledError as error:
         raise InputError(f"the Dask scheduler was lost; {KEPT} when it is back") from error
     except ImportError as error:
-        raise InputError(f"a Dask worker lacks a package ({error}): install histojax and its requirements there") from (
-            error
-        )
+        raise InputError(
+            f"a Dask worker lacks a package ({error}): install histojax and its requirements there"
+        ) from (error)

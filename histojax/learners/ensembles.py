@@ -80,7 +80,9 @@ def names(configuration: str, seeds: int, folds: int, learner: str) -> list[str]
     ]
 
 
-def model_path(models: Path, configuration: str, seed: int, fold: int, learner: str = "trees") -> Path:
+def model_path(
+    models: Path, configuration: str, seed: int, fold: int, learner: str = "trees"
+) -> Path:
     """Where a model is; its folds are counted from 1 on disk and from 0 in arrays."""
     return models / configuration / f"seed{seed}-fold{fold + 1:02d}{SUFFIXES[learner]}"
 
@@ -120,7 +122,9 @@ def claim(models: Path, folds: Folds, learner: str, parameters: dict[str, Any], 
     claim_file(models / MANIFEST, wanted)
 
 
-def claim_descriptors(models: Path, configuration: str, descriptors_root: Path, folds: Folds) -> np.ndarray:
+def claim_descriptors(
+    models: Path, configuration: str, descriptors_root: Path, folds: Folds
+) -> np.ndarray:
     """The descriptors to train on, float32 [N, A, D]; records what they are, or refuses where models are of others.
 
     Raises:
@@ -142,7 +146,9 @@ def claim_file(path: Path, wanted: dict[str, Any]) -> None:
         files.write_json(path, wanted)
         return
     lines = files.differences(upgraded(files.read_json(path, ())), wanted)
-    lines = [line for line in lines if line.startswith("learner")] or lines  # The rest follows from it.
+    lines = [
+        line for line in lines if line.startswith("learner")
+    ] or lines  # The rest follows from it.
     if lines and not any(path.parent.rglob("seed*-fold*")):  # Without models it binds nobody.
         files.write_json(path, wanted)
     elif lines:
@@ -168,20 +174,35 @@ def load(models: Path) -> Ensemble:
       InputError: not such a folder, or the ensemble is not complete.
     """
     if not (models / MANIFEST).exists():
-        raise InputError(f"{models} holds no trained models (no {MANIFEST}): run experiments.train first")
+        raise InputError(
+            f"{models} holds no trained models (no {MANIFEST}): run experiments.train first"
+        )
     found = upgraded(files.read_json(models / MANIFEST, ("classes", "folds_sha256")))
     if found.get("learner") not in SUFFIXES or not isinstance(found.get("seeds"), int):
-        raise InputError(f"{models / MANIFEST} is damaged, or of a later version: train into another folder")
+        raise InputError(
+            f"{models / MANIFEST} is damaged, or of a later version: train into another folder"
+        )
     folds = splits.load(models / FOLDS, tuple(found["classes"]))
     if folds.sha256 != found["folds_sha256"]:
-        raise InputError(f"{models / FOLDS} is not the split the models were trained with: it was changed since")
+        raise InputError(
+            f"{models / FOLDS} is not the split the models were trained with: it was changed since"
+        )
     # By what was claimed too, not only by what is there: a run may have stopped before a configuration's first model.
     there = [*models.glob(f"*/{MANIFEST}"), *models.glob(f"*/seed*{SUFFIXES[found['learner']]}")]
     configurations = in_order({path.parent.name for path in there})
     made_with = {
-        name: files.read_json(models / name / MANIFEST, ["extraction"])["extraction"] for name in configurations
+        name: files.read_json(models / name / MANIFEST, ["extraction"])["extraction"]
+        for name in configurations
     }
-    ensemble = Ensemble(models, folds, found["learner"], found["parameters"], found["seeds"], configurations, made_with)
+    ensemble = Ensemble(
+        models,
+        folds,
+        found["learner"],
+        found["parameters"],
+        found["seeds"],
+        configurations,
+        made_with,
+    )
     paths = ensemble.models
     missing = [path for path in paths if not is_done(path)]
     if not paths:
@@ -221,18 +242,28 @@ def read_scores(path: Path) -> np.ndarray:
     try:
         scores = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} cannot be read as an array of numbers: remove it and train again") from error
+        raise InputError(
+            f"{path} cannot be read as an array of numbers: remove it and train again"
+        ) from error
     if scores.ndim != 3 or not np.isfinite(scores).all():
-        raise InputError(f"{path} does not hold finite scores (images, augmentations, classes): remove it, train again")
+        raise InputError(
+            f"{path} does not hold finite scores (images, augmentations, classes): remove it, train again"
+        )
     if (np.abs(scores.sum(axis=-1) - 1) > 1e-6).any():
-        raise InputError(f"{path} holds scores that do not sum to 1 over the classes: remove it and train again")
+        raise InputError(
+            f"{path} holds scores that do not sum to 1 over the classes: remove it and train again"
+        )
     return scores
 
 
 def record_time(models: Path, row: Iterable[Any]) -> None:
     """Adds what a run took to times.csv: date, models trained, seconds, workers, machine."""
     path = models / TIMES
-    earlier = [list(found.values()) for found in files.read_csv(path, TIMES_COLUMNS)] if path.exists() else []
+    earlier = (
+        [list(found.values()) for found in files.read_csv(path, TIMES_COLUMNS)]
+        if path.exists()
+        else []
+    )
     files.write_csv(path, [*earlier, list(row)], TIMES_COLUMNS)
 
 

@@ -40,7 +40,9 @@ from histojax.utils.progress import Progress
 LEARNER = "finetuned"
 CHECKPOINTS = ".checkpoints"
 
-Parts = dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]  # By seed and fold: training, validation, bool [N] each.
+Parts = dict[
+    tuple[int, int], tuple[np.ndarray, np.ndarray]
+]  # By seed and fold: training, validation, bool [N] each.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,12 +100,17 @@ def train(
     ensembles.claim(models, folds, LEARNER, dataclasses.asdict(finetune), finetune.seeds)
     loaded = {name: load(name, extraction, cache, weights_dir) for name in extraction.encoders}
     loaded_encoders.check_encoders(loaded, extraction)
-    digest = hashlib.sha256("".join(store.sha256(path) for path in dataset.paths).encode()).hexdigest()
+    digest = hashlib.sha256(
+        "".join(store.sha256(path) for path in dataset.paths).encode()
+    ).hexdigest()
     missing = {}
     for each in loaded.values():
         for view in extraction.views:
             name = extraction.configuration(each.encoder.name, view)
-            wanted = {"images_sha256": digest, "extraction": loaded_encoders.manifest(extraction, each, view)}
+            wanted = {
+                "images_sha256": digest,
+                "extraction": loaded_encoders.manifest(extraction, each, view),
+            }
             ensembles.claim_file(models / name / ensembles.MANIFEST, wanted)
             missing[each.encoder.name, view] = [
                 place for place in parts if not ensembles.is_done(model_path(models, name, *place))
@@ -112,7 +119,9 @@ def train(
     with Progress("fine-tune", count * finetune.epochs, "epochs") as bar:
         for (name, view), places in missing.items():
             if places:
-                work = prepare(dataset.paths, folds, parts, loaded[name], view, extraction, finetune, mpp)
+                work = prepare(
+                    dataset.paths, folds, parts, loaded[name], view, extraction, finetune, mpp
+                )
                 for place in places:
                     fit_and_save(work, models, *place, keep_checkpoints, bar)
             if not keep_checkpoints:
@@ -132,7 +141,9 @@ def model_path(models: Path, configuration: str, seed: int, fold: int) -> Path:
 def check(paths: Sequence[Path], extraction: Extraction, mpp: float | None = None) -> None:
     """Raises InputError where protocol or images cannot be fine-tuned on."""
     if extraction.crop_mode != "exact":
-        raise InputError(f"--crop_mode={extraction.crop_mode}: fine-tuning trains on crops, expected exact")
+        raise InputError(
+            f"--crop_mode={extraction.crop_mode}: fine-tuning trains on crops, expected exact"
+        )
     loaded_encoders.check(extraction, "xla")
     extract.check_images(paths, extraction, Sampling(extraction.target_mpp, mpp))
 
@@ -141,7 +152,10 @@ def load(name: str, extraction: Extraction, cache: Path | None, weights_dir: Pat
     """An encoder to train, with its parameters, where they came from, and their checksum."""
     encoder = encoders.get(name, extraction.resnet_variant)
     if extraction.weights == "random":
-        variables, source = weights.random(name, extraction.weights_seed), f"random, seed {extraction.weights_seed}"
+        variables, source = (
+            weights.random(name, extraction.weights_seed),
+            f"random, seed {extraction.weights_seed}",
+        )
     else:
         variables, source = weights.imagenet(encoder, cache, weights_dir), "imagenet"
     foldable, params = finetune_step.foldable(encoder, variables, extraction.precision)
@@ -149,9 +163,15 @@ def load(name: str, extraction: Extraction, cache: Path | None, weights_dir: Pat
 
 
 def prepare(
-    paths: Sequence[Path], folds: Folds, parts: Parts, loaded: Loaded, view: View, extraction: Extraction,
-    finetune: Finetune, mpp: float | None = None,
-) -> Work:  # fmt: skip
+    paths: Sequence[Path],
+    folds: Folds,
+    parts: Parts,
+    loaded: Loaded,
+    view: View,
+    extraction: Extraction,
+    finetune: Finetune,
+    mpp: float | None = None,
+) -> Work:
     """Reads the images of a configuration, and says what its programs are compiled for."""
     most = max(training.sum() for training, _ in parts.values()) * finetune.crops_per_epoch
     steps = int(-(-most // finetune.batch_crops))
@@ -160,7 +180,9 @@ def prepare(
     return Work(chosen, loaded.variables["params"], images, folds, parts)
 
 
-def fit_and_save(work: Work, models: Path, seed: int, fold: int, keep_checkpoints: bool, bar: Progress) -> None:
+def fit_and_save(
+    work: Work, models: Path, seed: int, fold: int, keep_checkpoints: bool, bar: Progress
+) -> None:
     """Trains one model, and writes it with its scores of the images it never saw."""
     chosen = work.tuning
     configuration = chosen.extraction.configuration(chosen.encoder.name, chosen.view)
@@ -172,25 +194,35 @@ def fit_and_save(work: Work, models: Path, seed: int, fold: int, keep_checkpoint
             f"{path} would not be finite, training diverged: remove {checkpoints} and lower --head_learning_rate or "
             "--body_learning_rate"
         )
-    logging.info("%s: validation loss by epoch %s", path, ", ".join(f"{value:.4f}" for value in losses))
+    logging.info(
+        "%s: validation loss by epoch %s", path, ", ".join(f"{value:.4f}" for value in losses)
+    )
     model = finetuned.flat(best)
     held_out = np.flatnonzero(work.folds.folds == fold)
     ensembles.save(
-        path, model, finetuned.score_images(chosen, work.params, model, finetuned.taken(work.images, held_out))
+        path,
+        model,
+        finetuned.score_images(chosen, work.params, model, finetuned.taken(work.images, held_out)),
     )
     if not keep_checkpoints:
         epath.Path(checkpoints).rmtree(missing_ok=True)
 
 
-def fit(work: Work, seed: int, fold: int, checkpoints: Path, bar: Progress) -> tuple[Tree, np.ndarray]:
+def fit(
+    work: Work, seed: int, fold: int, checkpoints: Path, bar: Progress
+) -> tuple[Tree, np.ndarray]:
     """Trains one model, from its last checkpoint where there is one.
 
     Returns:
       The model of the best epoch, nested; and the validation loss of each epoch, float32, infinite where it diverged.
     """
     chosen, (training, validation) = work.tuning, map(np.flatnonzero, work.parts[seed, fold])
-    body, frozen_body = finetune_step.split_layers(work.params, chosen.encoder, chosen.finetune.blocks)
-    keys = jax.vmap(lambda key: jax.random.fold_in(key, fold))(finetuned.image_keys(seed, work.images.names))
+    body, frozen_body = finetune_step.split_layers(
+        work.params, chosen.encoder, chosen.finetune.blocks
+    )
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, fold))(
+        finetuned.image_keys(seed, work.images.names)
+    )
     options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
     with ocp.CheckpointManager(epath.Path(checkpoints).absolute(), options=options) as manager:
         progress, done = blank(chosen, body), manager.latest_step() or 0
@@ -200,7 +232,9 @@ def fit(work: Work, seed: int, fold: int, checkpoints: Path, bar: Progress) -> t
             progress["best"]["input"] = standardise(work, keys, training)
         bar.add(done)
         for epoch in range(done, chosen.finetune.epochs):
-            batches = (batch_of(work, keys, *drawn) for drawn in order(chosen, training, seed, fold, epoch))
+            batches = (
+                batch_of(work, keys, *drawn) for drawn in order(chosen, training, seed, fold, epoch)
+            )
             progress = after_epoch(work, progress, frozen_body, batches, validation, epoch)
             manager.save(epoch + 1, args=ocp.args.StandardSave(progress))
             bar.add(1)
@@ -221,10 +255,17 @@ def blank(chosen: Tuning, body: Variables) -> Tree:
 
 
 def after_epoch(
-    work: Work, progress: Tree, frozen_body: Variables, batches: Iterable[Batch], validation: np.ndarray, epoch: int
+    work: Work,
+    progress: Tree,
+    frozen_body: Variables,
+    batches: Iterable[Batch],
+    validation: np.ndarray,
+    epoch: int,
 ) -> Tree:
     """Trains on an epoch's crops, and keeps the result as the best where its validation loss is the lowest so far."""
-    best, trained, state, losses = (progress[name] for name in ("best", "trained", "optimizer", "losses"))
+    best, trained, state, losses = (
+        progress[name] for name in ("best", "trained", "optimizer", "losses")
+    )
     frozen = {"body": frozen_body, "input": best["input"]}
     for batch in batches:
         trained, state, _ = finetune_step.step(trained, state, frozen, batch, work.tuning)
@@ -251,7 +292,9 @@ def standardise(work: Work, keys: jax.Array, training: np.ndarray) -> Tree:
     size = work.tuning.finetune.batch_crops
     filled = np.resize(training, -(-len(training) // size) * size)
     found = [
-        finetune_step.descriptors(work.params, batch_of(work, keys, places, np.zeros(size, np.int32)), work.tuning)
+        finetune_step.descriptors(
+            work.params, batch_of(work, keys, places, np.zeros(size, np.int32)), work.tuning
+        )
         for places in filled.reshape(-1, size)
     ]
     return finetune_step.standardisation(np.concatenate(found)[: len(training)])
@@ -265,19 +308,27 @@ def order(
     All models have as many steps; one of fewer training images begins again where they end early.
     """
     draws, size = chosen.finetune.crops_per_epoch, (chosen.steps, chosen.finetune.batch_crops)
-    rows = np.resize(np.random.default_rng((seed, fold, epoch)).permutation(len(training) * draws), size)
-    return list(zip(training[rows // draws], (epoch * draws + rows % draws).astype(np.int32), strict=True))
+    rows = np.resize(
+        np.random.default_rng((seed, fold, epoch)).permutation(len(training) * draws), size
+    )
+    return list(
+        zip(training[rows // draws], (epoch * draws + rows % draws).astype(np.int32), strict=True)
+    )
 
 
 def batch_of(work: Work, keys: jax.Array, places: np.ndarray, augmentations: np.ndarray) -> Batch:
     """A crop of each of these images."""
     labels = work.folds.labels[places].astype(np.int32)
-    return Batch(work.images.pixels[places], work.images.sizes[places], keys[places], augmentations, labels)
+    return Batch(
+        work.images.pixels[places], work.images.sizes[places], keys[places], augmentations, labels
+    )
 
 
 def validation_loss(work: Work, trained: Tree, frozen: Tree, validation: np.ndarray) -> np.float32:
     """Mean negative logarithm of the true class's probability, an image's crops averaged; inf where it diverged."""
-    found = finetuned.scores(work.tuning, trained, frozen, finetuned.taken(work.images, validation), 1)[:, 0]
+    found = finetuned.scores(
+        work.tuning, trained, frozen, finetuned.taken(work.images, validation), 1
+    )[:, 0]
     own = found[np.arange(len(validation)), work.folds.labels[validation]]
     loss = np.float32(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean())
     return loss if np.isfinite(loss) else np.float32(np.inf)

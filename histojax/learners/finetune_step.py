@@ -87,7 +87,12 @@ def split_layers(params: Variables, encoder: Encoder, blocks: str) -> tuple[Vari
 
 @partial(jax.jit, static_argnames=("scale", "canvas"))
 def normalized(
-    rgb: jax.Array, size: jax.Array, scaled_size: jax.Array, *, scale: float, canvas: tuple[int, int]
+    rgb: jax.Array,
+    size: jax.Array,
+    scaled_size: jax.Array,
+    *,
+    scale: float,
+    canvas: tuple[int, int],
 ) -> jax.Array:
     """An image as extraction prepares it (`core.prepare`), in grey levels: uint8 [H, W, 3] -> uint8 [3, *canvas]."""
     image, _ = programs.normalized(rgb, size, scaled_size, scale)
@@ -95,7 +100,12 @@ def normalized(
 
 
 def crop(
-    image: jax.Array, size: jax.Array, key: jax.Array, augmentation: jax.Array, number: jax.Array, tuning: Tuning
+    image: jax.Array,
+    size: jax.Array,
+    key: jax.Array,
+    augmentation: jax.Array,
+    number: jax.Array,
+    tuning: Tuning,
 ) -> jax.Array:
     """Crop `number` of an augmentation, as extraction draws it: float32 [S, S, 3], whole grey levels."""
     side, draws = tuning.view.crop_size, tuning.extraction
@@ -120,7 +130,10 @@ def descriptors(params: Variables, batch: Batch, tuning: Tuning) -> jax.Array:
 def standardisation(found: np.ndarray) -> dict[str, jax.Array]:
     """Mean and 1 / deviation of descriptors [N, D], which the head's input is standardised by: float32 [D] each."""
     mean, deviation = found.mean(axis=0, dtype=np.float64), found.std(axis=0, dtype=np.float64)
-    return {"mean": jnp.asarray(mean, jnp.float32), "scale": jnp.asarray(heads.scale_of(mean, deviation))}
+    return {
+        "mean": jnp.asarray(mean, jnp.float32),
+        "scale": jnp.asarray(heads.scale_of(mean, deviation)),
+    }
 
 
 def logits(trained: Tree, frozen: Tree, images: jax.Array, tuning: Tuning) -> jax.Array:
@@ -132,7 +145,10 @@ def logits(trained: Tree, frozen: Tree, images: jax.Array, tuning: Tuning) -> ja
     """
     described = tuning.encoder.descriptors({"params": frozen["body"] | trained["body"]}, images)
     x = (described - frozen["input"]["mean"][None]) * frozen["input"]["scale"][None]
-    return jnp.matmul(x, trained["head"]["kernel"], precision=lax.Precision.HIGHEST) + trained["head"]["bias"][None]
+    return (
+        jnp.matmul(x, trained["head"]["kernel"], precision=lax.Precision.HIGHEST)
+        + trained["head"]["bias"][None]
+    )
 
 
 def beginning(tuning: Tuning, body: Variables) -> Tree:
@@ -186,16 +202,26 @@ def step(
 
 @partial(jax.jit, static_argnames="tuning")
 def score(
-    trained: Tree, frozen: Tree, image: jax.Array, size: jax.Array, key: jax.Array, augmentation: jax.Array,
+    trained: Tree,
+    frozen: Tree,
+    image: jax.Array,
+    size: jax.Array,
+    key: jax.Array,
+    augmentation: jax.Array,
     tuning: Tuning,
-) -> jax.Array:  # fmt: skip
+) -> jax.Array:
     """Class probabilities of an augmentation of an image, averaged over its P crops: float32 [K]."""
-    count, at_a_time = tuning.extraction.crops, min(tuning.extraction.crops, tuning.finetune.batch_crops)
+    count, at_a_time = (
+        tuning.extraction.crops,
+        min(tuning.extraction.crops, tuning.finetune.batch_crops),
+    )
     # The last group is filled up with repetitions of the last crop, so that every group has one shape.
     numbers = np.minimum(np.arange(-(-count // at_a_time) * at_a_time, dtype=np.int32), count - 1)
 
     def some(numbers: jax.Array) -> jax.Array:
-        images = jax.vmap(lambda number: crop(image, size, key, augmentation, number, tuning))(numbers)
+        images = jax.vmap(lambda number: crop(image, size, key, augmentation, number, tuning))(
+            numbers
+        )
         return jax.nn.softmax(logits(trained, frozen, images, tuning))
 
     found = lax.map(some, numbers.reshape(-1, at_a_time))

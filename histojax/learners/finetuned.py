@@ -39,9 +39,15 @@ def read_images(paths: Sequence[Path], view: View, sampling: Sampling = AS_THEY_
     """Images resampled, downscaled and normalised as for extraction."""
     scale = view.scale
     canvas = common_canvas([sampling.size(path) for path in paths], [view])[scale]
-    pixels, sizes = np.empty((len(paths), 3, *canvas), np.uint8), np.empty((len(paths), 2), np.int32)
+    pixels, sizes = (
+        np.empty((len(paths), 3, *canvas), np.uint8),
+        np.empty((len(paths), 2), np.int32),
+    )
     decoded = prefetch.ahead(
-        functools.partial(read_padded, sampling=sampling), paths, extract.DECODED_AHEAD, extract.DECODERS
+        functools.partial(read_padded, sampling=sampling),
+        paths,
+        extract.DECODED_AHEAD,
+        extract.DECODERS,
     )
     for i, image in enumerate(decoded):
         sizes[i] = scaled(image.size, scale)
@@ -60,7 +66,9 @@ def image_keys(seed: int, names: Sequence[str]) -> jax.Array:
     return jnp.stack([crops.image_key(seed, name) for name in names])
 
 
-def scores(chosen: Tuning, trained: Tree, frozen: Tree, found: Images, augmentations: int) -> np.ndarray:
+def scores(
+    chosen: Tuning, trained: Tree, frozen: Tree, found: Images, augmentations: int
+) -> np.ndarray:
     """Class probabilities of images, by the crops that extraction would draw: float64 [N, A, K]."""
     keys = image_keys(chosen.extraction.seed, found.names)
     by_image = [
@@ -76,10 +84,15 @@ def scores(chosen: Tuning, trained: Tree, frozen: Tree, found: Images, augmentat
 
 def flat(model: Tree) -> dict[str, np.ndarray]:
     """A nested model as its file holds it."""
-    return {name: np.asarray(array) for name, array in traverse_util.flatten_dict(model, sep="/").items()}
+    return {
+        name: np.asarray(array)
+        for name, array in traverse_util.flatten_dict(model, sep="/").items()
+    }
 
 
-def score_images(chosen: Tuning, params: Variables, model: dict[str, np.ndarray], found: Images) -> np.ndarray:
+def score_images(
+    chosen: Tuning, params: Variables, model: dict[str, np.ndarray], found: Images
+) -> np.ndarray:
     """Class probabilities of images by a fine-tuned model: float64 [N, A, K].
 
     Args:
@@ -91,7 +104,13 @@ def score_images(chosen: Tuning, params: Variables, model: dict[str, np.ndarray]
     nested = traverse_util.unflatten_dict(model, sep="/")
     trained = {"body": nested["body"], "head": nested["head"]}
     _, frozen = finetune_step.split_layers(params, chosen.encoder, chosen.finetune.blocks)
-    return scores(chosen, trained, {"body": frozen, "input": nested["input"]}, found, chosen.extraction.augmentations)
+    return scores(
+        chosen,
+        trained,
+        {"body": frozen, "input": nested["input"]},
+        found,
+        chosen.extraction.augmentations,
+    )
 
 
 def read(path: Path, chosen: Tuning, params: Variables) -> dict[str, np.ndarray]:
@@ -101,12 +120,18 @@ def read(path: Path, chosen: Tuning, params: Variables) -> dict[str, np.ndarray]
       InputError: the file is damaged, or of another encoder, other classes or blocks.
     """
     body, _ = finetune_step.split_layers(params, chosen.encoder, chosen.finetune.blocks)
-    wanted = {name: array.shape for name, array in flat(finetune_step.beginning(chosen, body)).items()}
+    wanted = {
+        name: array.shape for name, array in flat(finetune_step.beginning(chosen, body)).items()
+    }
     model = weights.load_npz(path)
     if model is None:
-        raise InputError(f"{path} cannot be read as a fine-tuned model (.npz): remove it and train again")
+        raise InputError(
+            f"{path} cannot be read as a fine-tuned model (.npz): remove it and train again"
+        )
     shapes = {name: array.shape for name, array in model.items()}
-    if shapes != wanted or not all(a.dtype == np.float32 and np.isfinite(a).all() for a in model.values()):
+    if shapes != wanted or not all(
+        a.dtype == np.float32 and np.isfinite(a).all() for a in model.values()
+    ):
         differing = sorted(name for name in shapes | wanted if shapes.get(name) != wanted.get(name))
         reason = f"differ in {', '.join(differing[:5])}" if differing else "are not finite float32"
         raise InputError(

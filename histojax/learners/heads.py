@@ -28,7 +28,9 @@ def scale_of(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     return np.where(varies, 1 / np.where(varies, deviation, 1), 0).astype(np.float32)
 
 
-def folded(learner: str, layers: Layers, mean: np.ndarray, scale: np.ndarray) -> dict[str, np.ndarray]:
+def folded(
+    learner: str, layers: Layers, mean: np.ndarray, scale: np.ndarray
+) -> dict[str, np.ndarray]:
     """A head that takes descriptors as they are, of layers that take (descriptors - mean) * scale: float32 [D] each.
 
     The bias is made for the kernel as it is after rounding, which would else shift channels that are far from zero.
@@ -37,8 +39,13 @@ def folded(learner: str, layers: Layers, mean: np.ndarray, scale: np.ndarray) ->
     scaled = (scale[:, None].astype(np.float64) * kernel).astype(np.float32)
     shifted = bias - mean.astype(np.float64) @ scaled
     arrays = {}
-    for (kernel_name, bias_name), (kernel, bias) in zip(LAYERS[learner], [(scaled, shifted), *rest], strict=True):
-        arrays |= {kernel_name: np.asarray(kernel, np.float32), bias_name: np.asarray(bias, np.float32)}
+    for (kernel_name, bias_name), (kernel, bias) in zip(
+        LAYERS[learner], [(scaled, shifted), *rest], strict=True
+    ):
+        arrays |= {
+            kernel_name: np.asarray(kernel, np.float32),
+            bias_name: np.asarray(bias, np.float32),
+        }
     return arrays
 
 
@@ -68,9 +75,14 @@ def parse(content: bytes, name: str | Path, learner: str) -> dict[str, np.ndarra
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             found = {key: arrays[key] for key in arrays.files}
     except Exception as error:  # A damaged archive raises whatever zip, its decompression or NumPy's header throws up.
-        raise InputError(f"{name} cannot be read as a head (.npz): remove it and train again") from error
+        raise InputError(
+            f"{name} cannot be read as a head (.npz): remove it and train again"
+        ) from error
     if not (found.keys() == set(names) and fits_together([found[key] for key in names])):
-        shown = ", ".join(f"{key} {array.dtype} {array.shape}" for key, array in found.items()) or "nothing"
+        shown = (
+            ", ".join(f"{key} {array.dtype} {array.shape}" for key, array in found.items())
+            or "nothing"
+        )
         raise InputError(
             f"{name} holds {shown}; expected {', '.join(names)} of a {learner} head, finite and float32, each layer as "
             "wide as the one before: remove it and train again"
@@ -84,7 +96,11 @@ def fits_together(arrays: list[np.ndarray]) -> bool:
     return (
         all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays)
         and all(
-            kernel.ndim == 2 and kernel.shape[1:] == bias.shape for kernel, bias in zip(kernels, biases, strict=True)
+            kernel.ndim == 2 and kernel.shape[1:] == bias.shape
+            for kernel, bias in zip(kernels, biases, strict=True)
         )
-        and all(first.shape[1] == second.shape[0] for first, second in zip(kernels, kernels[1:], strict=False))
+        and all(
+            first.shape[1] == second.shape[0]
+            for first, second in zip(kernels, kernels[1:], strict=False)
+        )
     )

@@ -69,7 +69,10 @@ def train(
     begun = time.monotonic()
     devices = devices or jax.devices()
     ensembles.claim(models, folds, probe.head, dataclasses.asdict(probe), probe.seeds)
-    found = {name: ensembles.claim_descriptors(models, name, descriptors_root, folds) for name in configurations}
+    found = {
+        name: ensembles.claim_descriptors(models, name, descriptors_root, folds)
+        for name in configurations
+    }
     missing = [
         (name, seed, fold)
         for name in found
@@ -94,7 +97,9 @@ def record(models: Path, trained: int, begun: float, devices: Sequence[jax.Devic
     """Adds a row to times.csv if any model was trained, also where the run was stopped."""
     if trained:
         today, seconds = datetime.date.today().isoformat(), f"{time.monotonic() - begun:.1f}"
-        ensembles.record_time(models, (today, trained, seconds, len(devices), devices[0].device_kind))
+        ensembles.record_time(
+            models, (today, trained, seconds, len(devices), devices[0].device_kind)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +130,10 @@ class Work:
     def batches(self) -> tuple[int, int]:
         """Minibatches that hold the training rows of any model, and the validation rows; a model comes out the same
         whichever others are trained with it."""
-        rows = np.array([[part.sum() for part in parts] for parts in self.parts.values()]) * self.augmentations
+        rows = (
+            np.array([[part.sum() for part in parts] for parts in self.parts.values()])
+            * self.augmentations
+        )
         steps, checks = -(-rows.max(axis=0) // self.probe.batch_rows)
         return int(steps), int(checks)
 
@@ -162,7 +170,14 @@ def prepare(folds: Folds, found: dict[str, np.ndarray], probe: Probe) -> Work:
     descriptors = np.zeros((len(found), rows, max(channels.values())), np.float32)
     for place, each in enumerate(found.values()):
         descriptors[place, :, : each.shape[-1]] = each.reshape(rows, -1)
-    return Work(folds, probe, parts, descriptors, channels, {name: moments(each) for name, each in found.items()})
+    return Work(
+        folds,
+        probe,
+        parts,
+        descriptors,
+        channels,
+        {name: moments(each) for name, each in found.items()},
+    )
 
 
 def split(folds: Folds, fold: int, seed: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
@@ -180,7 +195,9 @@ def split(folds: Folds, fold: int, seed: int, parts: int) -> tuple[np.ndarray, n
     rng = np.random.default_rng((seed, fold))
     if np.bincount(labels).max() >= parts:
         part = splits.split(labels, groups, parts, int(rng.integers(2**32)))
-        for chosen in rng.permutation(parts):  # scikit-learn puts the largest group into the first part, always.
+        for chosen in rng.permutation(
+            parts
+        ):  # scikit-learn puts the largest group into the first part, always.
             if (part == chosen).any() and set(labels[part != chosen]) == set(labels):
                 masks = np.zeros((2, len(folds.names)), bool)
                 masks[0, there[part != chosen]], masks[1, there[part == chosen]] = True, True
@@ -193,7 +210,10 @@ def split(folds: Folds, fold: int, seed: int, parts: int) -> tuple[np.ndarray, n
 
 def moments(descriptors: np.ndarray) -> Moments:
     """Of descriptors [N, A, D]; image by image, so that no copy of all in float64 is made."""
-    each = [(image.mean(axis=0, dtype=np.float64), image.var(axis=0, dtype=np.float64)) for image in descriptors]
+    each = [
+        (image.mean(axis=0, dtype=np.float64), image.var(axis=0, dtype=np.float64))
+        for image in descriptors
+    ]
     return Moments(*map(np.stack, zip(*each, strict=True)))
 
 
@@ -220,21 +240,35 @@ def together(work: Work, missing: int, devices: Sequence[jax.Device]) -> int:
     return math.ceil(missing / (shares * len(devices))) * len(devices)
 
 
-def fit_all(work: Work, models: Path, missing: Sequence[Name], devices: Sequence[jax.Device], bar: Progress) -> None:
+def fit_all(
+    work: Work, models: Path, missing: Sequence[Name], devices: Sequence[jax.Device], bar: Progress
+) -> None:
     """Fits the missing models, as many at a time as fit, and saves those before the next."""
     mesh = Mesh(np.array(devices), ("models",))
     steps, checks = work.batches
     program = probe_fit.compiled(
-        partial(probe_fit.fit, probe=work.probe, classes=len(work.folds.classes), steps=steps, checks=checks), mesh
+        partial(
+            probe_fit.fit,
+            probe=work.probe,
+            classes=len(work.folds.classes),
+            steps=steps,
+            checks=checks,
+        ),
+        mesh,
     )
     labels = np.repeat(work.folds.labels, work.augmentations).astype(np.int32)
     data = jax.device_put((work.descriptors, labels), NamedSharding(mesh, P()))
     width, still_improving = together(work, len(missing), devices), 0
     for begin in range(0, len(missing), width):
         names = missing[begin : begin + width]
-        filled = [*names, *[names[-1]] * (width - len(names))]  # The last share is smaller: one shape, one program.
+        filled = [
+            *names,
+            *[names[-1]] * (width - len(names)),
+        ]  # The last share is smaller: one shape, one program.
         lanes = jax.tree.map(lambda *each: np.stack(each), *map(work.model, filled))
-        fitted = jax.device_get(program(jax.device_put(lanes, NamedSharding(mesh, P("models"))), *data))
+        fitted = jax.device_get(
+            program(jax.device_put(lanes, NamedSharding(mesh, P("models"))), *data)
+        )
         for i, name in enumerate(names):
             model, one = jax.tree.map(lambda each, i=i: each[i], (lanes, fitted))
             save(work, models, name, model, one)
@@ -243,8 +277,10 @@ def fit_all(work: Work, models: Path, missing: Sequence[Name], devices: Sequence
     if still_improving:
         logging.warning(
             "%d of %d heads were best in the last of %d epochs: with more --epochs they would go on improving",
-            still_improving, len(missing), work.probe.epochs,
-        )  # fmt: skip
+            still_improving,
+            len(missing),
+            work.probe.epochs,
+        )
 
 
 def save(work: Work, models: Path, name: Name, model: Model, fitted: Fitted) -> None:
@@ -261,7 +297,12 @@ def save(work: Work, models: Path, name: Name, model: Model, fitted: Fitted) -> 
     (kernel, bias), *rest = fitted.layers
     mean, scale = model.mean[:channels], model.scale[:channels]
     head = heads.folded(
-        work.probe.head, ((kernel[:, :channels].T, bias), *((kernel.T, bias) for kernel, bias in rest)), mean, scale
+        work.probe.head,
+        ((kernel[:, :channels].T, bias), *((kernel.T, bias) for kernel, bias in rest)),
+        mean,
+        scale,
     )
-    held_out = work.descriptors[model.configuration].reshape(len(work.folds.names), work.augmentations, -1)
+    held_out = work.descriptors[model.configuration].reshape(
+        len(work.folds.names), work.augmentations, -1
+    )
     ensembles.save(path, head, heads.score(head, held_out[work.folds.folds == fold, :, :channels]))

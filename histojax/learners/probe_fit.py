@@ -79,19 +79,29 @@ def initial(key: jax.Array, model: Model, probe: Probe, width: int, classes: int
     if probe.head == "linear":
         return ((jnp.zeros((classes, width)), jnp.zeros(classes)),)
     units = probe.hidden_units
-    draws = jax.vmap(lambda channel: jax.random.normal(jax.random.fold_in(key, channel), (units,)))(jnp.arange(width)).T
+    draws = jax.vmap(lambda channel: jax.random.normal(jax.random.fold_in(key, channel), (units,)))(
+        jnp.arange(width)
+    ).T
     hidden = (draws * jnp.sqrt(2 / model.channels), jnp.zeros(units))
     return hidden, (jnp.zeros((classes, units)), jnp.zeros(classes))
 
 
 def adam(probe: Probe) -> optax.GradientTransformation:
     """Adam (Kingma and Ba, 2015) on the loss with its L2 penalty of the kernels, not of the biases."""
-    penalty = optax.add_decayed_weights(probe.weight_decay, mask=partial(jax.tree.map, lambda leaf: leaf.ndim == 2))
+    penalty = optax.add_decayed_weights(
+        probe.weight_decay, mask=partial(jax.tree.map, lambda leaf: leaf.ndim == 2)
+    )
     return optax.chain(penalty, optax.adam(probe.learning_rate))
 
 
 def fit(
-    model: Model, descriptors: jax.Array, labels: jax.Array, probe: Probe, classes: int, steps: int, checks: int
+    model: Model,
+    descriptors: jax.Array,
+    labels: jax.Array,
+    probe: Probe,
+    classes: int,
+    steps: int,
+    checks: int,
 ) -> Fitted:
     """Trains one model; pure, made for `jax.vmap` over `model`. All that is random comes from its seed and fold.
 
@@ -106,7 +116,9 @@ def fit(
       checks: minibatches that hold the validation rows of any model.
     """
     augmentations = len(labels) // len(model.training)
-    in_training, in_validation = (jnp.repeat(images, augmentations) for images in (model.training, model.validation))
+    in_training, in_validation = (
+        jnp.repeat(images, augmentations) for images in (model.training, model.validation)
+    )
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), model.seed), model.fold)
     start_key, order_key = jax.random.split(key)
     optimizer = adam(probe)
@@ -154,7 +166,9 @@ def fit(
 
     layers = initial(start_key, model, probe, descriptors.shape[-1], classes)
     best = Fitted(layers, jnp.int32(0), jnp.full(probe.epochs, jnp.inf))
-    return lax.while_loop(goes_on, epoch, State(jnp.int32(0), layers, optimizer.init(layers), best)).best
+    return lax.while_loop(
+        goes_on, epoch, State(jnp.int32(0), layers, optimizer.init(layers), best)
+    ).best
 
 
 def compiled(fitting: Callable, mesh: Mesh) -> Callable[[Model, jax.Array, jax.Array], Fitted]:
@@ -162,6 +176,9 @@ def compiled(fitting: Callable, mesh: Mesh) -> Callable[[Model, jax.Array, jax.A
     return jax.jit(
         jax.shard_map(
             jax.vmap(fitting, in_axes=(0, None, None)),
-            mesh=mesh, in_specs=(P("models"), P(), P()), out_specs=P("models"), check_vma=False,
+            mesh=mesh,
+            in_specs=(P("models"), P(), P()),
+            out_specs=P("models"),
+            check_vma=False,
         )
-    )  # fmt: skip
+    )

@@ -30,7 +30,9 @@ def parse(learner: str, content: bytes, name: str | Path) -> Model:
         return boost.parse_model(content, name)
     if learner in heads.LAYERS:
         return heads.parse(content, name, learner)
-    raise InputError(f"{name} scores images, not descriptors: models that are {learner} cannot predict from these")
+    raise InputError(
+        f"{name} scores images, not descriptors: models that are {learner} cannot predict from these"
+    )
 
 
 def score_by(learner: str, model: Model, descriptors: np.ndarray, name: str | Path) -> np.ndarray:
@@ -44,7 +46,9 @@ def score_by(learner: str, model: Model, descriptors: np.ndarray, name: str | Pa
         raise InputError(
             f"{name} takes {width} channels, the descriptors have {descriptors.shape[-1]}: they are of another encoder"
         )
-    return boost.score(model, descriptors) if learner == "trees" else heads.score(model, descriptors)
+    return (
+        boost.score(model, descriptors) if learner == "trees" else heads.score(model, descriptors)
+    )
 
 
 def score(learner: str, model: Path, descriptors: np.ndarray) -> np.ndarray:
@@ -105,10 +109,14 @@ class Committee:
           InputError: as for `score_by`.
         """
         tasks = [
-            (name, number % self.folds, model) for name in descriptors for number, model in enumerate(self.models[name])
+            (name, number % self.folds, model)
+            for name in descriptors
+            for number, model in enumerate(self.models[name])
         ]
         with concurrent.futures.ThreadPoolExecutor(boost.default_workers()) as pool:
-            scores = pool.map(lambda task: score_by(self.learner, task[2], descriptors[task[0]], task[0]), tasks)
+            scores = pool.map(
+                lambda task: score_by(self.learner, task[2], descriptors[task[0]], task[0]), tasks
+            )
             for (name, fold, _), found in zip(tasks, scores, strict=True):
                 yield name, fold, found
 
@@ -125,7 +133,11 @@ class Committee:
 
 
 def committee(
-    learner: str, seeds: int, folds: int, configurations: tuple[str, ...], content: Callable[[str], bytes]
+    learner: str,
+    seeds: int,
+    folds: int,
+    configurations: tuple[str, ...],
+    content: Callable[[str], bytes],
 ) -> Committee:
     """Reads every model of an ensemble, by what gives the content of `<configuration>/<model's file>`.
 
@@ -133,29 +145,43 @@ def committee(
       InputError: the learner takes no descriptors, or a model is damaged.
     """
     if learner not in LEARNERS:
-        raise InputError(f"models that are {learner} score images: they cannot predict from descriptors")
-    return Committee(learner, seeds, folds, {
-        configuration: tuple(
-            parse(learner, content(name), name)
-            for name in ensembles.names(configuration, seeds, folds, learner)
+        raise InputError(
+            f"models that are {learner} score images: they cannot predict from descriptors"
         )
-        for configuration in configurations
-    })  # fmt: skip
+    return Committee(
+        learner,
+        seeds,
+        folds,
+        {
+            configuration: tuple(
+                parse(learner, content(name), name)
+                for name in ensembles.names(configuration, seeds, folds, learner)
+            )
+            for configuration in configurations
+        },
+    )
 
 
 def committee_of(ensemble: Ensemble) -> Committee:
     """Every model of an ensemble on disk."""
     return committee(
-        ensemble.learner, ensemble.seeds, ensemble.folds.count, ensemble.configurations,
+        ensemble.learner,
+        ensemble.seeds,
+        ensemble.folds.count,
+        ensemble.configurations,
         lambda name: (ensemble.root / name).read_bytes(),
-    )  # fmt: skip
+    )
 
 
 def check_made_with(made_with: Mapping[str, store.Manifest | None], descriptors_root: Path) -> None:
     """Raises InputError where descriptors are not of the protocol and weights that the models were trained on."""
     for configuration, trained_on in made_with.items():
         here = store.read_manifest(descriptors_root, configuration)
-        if trained_on is not None and here is not None and (lines := store.differences(here, trained_on)):
+        if (
+            trained_on is not None
+            and here is not None
+            and (lines := store.differences(here, trained_on))
+        ):
             raise InputError(
                 f"{descriptors_root / configuration} is not of the protocol the models were trained on:\n"
                 + "\n".join(f"  {line}" for line in lines)

@@ -86,7 +86,9 @@ def cut(planes: jax.Array, corner: jax.Array, turn: Turn, size: int) -> jax.Arra
     return planes.at[:, corner[0] + rows, corner[1] + columns].get(mode="promise_in_bounds")
 
 
-def random_crop(image: jax.Array, key: jax.Array, augmentation: jax.Array, crop: jax.Array, size: int) -> jax.Array:
+def random_crop(
+    image: jax.Array, key: jax.Array, augmentation: jax.Array, crop: jax.Array, size: int
+) -> jax.Array:
     """One random square of an image, turned and flipped: [H, W, 3] -> [size, size, 3] of the image's dtype."""
     corner, turn = corner_and_turn(key, augmentation, crop, jnp.array(image.shape[:2]), size)
     return jnp.moveaxis(cut(jnp.moveaxis(image, -1, 0), corner, turn, size), 0, -1)

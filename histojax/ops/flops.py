@@ -39,7 +39,9 @@ def convolutions(jaxpr: core.Jaxpr) -> Iterator[Layer]:
     for equation in jaxpr.eqns:
         if equation.primitive.name in ("conv_general_dilated", "dot_general"):
             inputs, kernel, output = (each.aval for each in (*equation.invars, *equation.outvars))
-            *window, _ = kernel.shape  # Rows, columns, input channels; the output channels come last.
+            *window, _ = (
+                kernel.shape
+            )  # Rows, columns, input channels; the output channels come last.
             sizes = [array.size * array.dtype.itemsize for array in (inputs, kernel, output)]
             name = str(equation.source_info.name_stack).rpartition("/")[2]
             yield Layer(name, 2 * output.size * math.prod(window), sum(sizes), sizes[0] + sizes[2])

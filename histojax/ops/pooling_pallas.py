@@ -32,7 +32,9 @@ def blocks(augmentations: int, pixels: int, channels: int, itemsize: int) -> tup
     return rows, columns, min(max(rows * columns // (32 * VALUES_PER_THREAD), 1), MOST_WARPS)
 
 
-def include(largest: jax.Array, total: jax.Array, average: jax.Array, p: float) -> tuple[jax.Array, jax.Array]:
+def include(
+    largest: jax.Array, total: jax.Array, average: jax.Array, p: float
+) -> tuple[jax.Array, jax.Array]:
     """One more crop, as in online softmax; all are float32 [channels].
 
     Args:
@@ -91,7 +93,9 @@ def pool(maps: jax.Array, p: float, *, interpret: bool = False) -> jax.Array:
                 tile = plgpu.load(maps_ref.at[crop, pl.ds(start, rows), :], mask=mask, other=0.0)
                 return sums + tile.astype(jnp.float32)
 
-            sums = jax.lax.fori_loop(0, pl.cdiv(pixels, rows), add, jnp.zeros((rows, columns), jnp.float32))
+            sums = jax.lax.fori_loop(
+                0, pl.cdiv(pixels, rows), add, jnp.zeros((rows, columns), jnp.float32)
+            )
             return jnp.sum(sums, axis=0) / pixels
 
         nothing = jnp.zeros(columns, jnp.float32)

@@ -18,17 +18,28 @@ WHITE = 240.0  # Io, the intensity of no tissue.
 ALPHA = 1.0  # Percentile of the angle at which the extreme stain vectors are taken.
 BETA = 0.15  # Least optical density, in every channel, of a pixel of tissue.
 
-REFERENCE_STAINS = ((0.5626, 0.2159), (0.7201, 0.8012), (0.4062, 0.5581))  # Rows R, G, B; columns H, E.
+REFERENCE_STAINS = (
+    (0.5626, 0.2159),
+    (0.7201, 0.8012),
+    (0.4062, 0.5581),
+)  # Rows R, G, B; columns H, E.
 REFERENCE_MAXIMA = (1.9705, 1.0308)  # 99th percentiles of concentration: H, E.
 
 # Below these an image has no stain plane of its own and takes the reference vectors, unscaled. A share of tissue
 # below 2 % leaves the 99th percentile of concentration, taken over all pixels, to the background.
 LEAST_TISSUE = 0.02
-LEAST_ANGLE, LARGEST_ANGLE = 2.0, 90.0  # Degrees between stain vectors; two that absorb are at most 90 apart.
+LEAST_ANGLE, LARGEST_ANGLE = (
+    2.0,
+    90.0,
+)  # Degrees between stain vectors; two that absorb are at most 90 apart.
 LEAST_MAXIMUM = 0.05  # Natural optical density.
 
 DECONVOLUTION = ((1.88, -0.07, -0.60), (-1.02, 1.13, -0.48), (-0.55, -0.13, 1.57))
-STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))  # Rows H, E, residual; columns R, G, B.
+STAINS = (
+    (0.65, 0.70, 0.29),
+    (0.07, 0.99, 0.11),
+    (0.27, 0.57, 0.78),
+)  # Rows H, E, residual; columns R, G, B.
 
 STATUS = ("ok", "fallback: too little tissue", "fallback: degenerate stain plane")
 
@@ -81,7 +92,9 @@ def masked_percentile(values: jax.Array, mask: jax.Array, percent: jax.Array) ->
     last = jnp.maximum(jnp.sum(mask) - 1, 0)
     position = percent / 100 * last
     below = jnp.floor(position).astype(jnp.int32)
-    low, high = order_statistics(values, mask, jnp.concatenate([below, jnp.minimum(below + 1, last)])).reshape(2, -1)
+    low, high = order_statistics(
+        values, mask, jnp.concatenate([below, jnp.minimum(below + 1, last)])
+    ).reshape(2, -1)
     return low + (high - low) * (position - below)
 
 
@@ -99,7 +112,9 @@ def plane(density: jax.Array, tissue: jax.Array) -> jax.Array:
     weight = tissue.astype(jnp.float32)[None]
     count = jnp.maximum(jnp.sum(weight), 2)
     centred = (density - jnp.sum(density * weight, axis=1, keepdims=True) / count) * weight
-    covariance = jnp.stack([jnp.sum(centred * each[None], axis=1) for each in centred]) / (count - 1)
+    covariance = jnp.stack([jnp.sum(centred * each[None], axis=1) for each in centred]) / (
+        count - 1
+    )
     _, vectors = jnp.linalg.eigh(covariance)
     leading = vectors[:, :0:-1]
     return leading * jnp.where(jnp.sum(leading, axis=0, keepdims=True) < 0, -1, 1)
@@ -109,7 +124,9 @@ def stain_vectors(density: jax.Array, tissue: jax.Array) -> jax.Array:
     """Macenko's extreme directions of tissue in its stain plane: [3, N], [N] -> [3, 2], columns hematoxylin, eosin."""
     axes = plane(density, tissue)
     first, second = combine(axes, density)
-    extremes = masked_percentile(jnp.arctan2(second, first), tissue, jnp.array([ALPHA, 100 - ALPHA]))
+    extremes = masked_percentile(
+        jnp.arctan2(second, first), tissue, jnp.array([ALPHA, 100 - ALPHA])
+    )
     vectors = matmul(axes, jnp.stack([jnp.cos(extremes), jnp.sin(extremes)]))
     return jnp.where(vectors[0, 0] > vectors[0, 1], vectors, vectors[:, ::-1])
 
@@ -123,7 +140,9 @@ def concentrations(density: jax.Array, stains: jax.Array) -> jax.Array:
 
 
 @jax.jit
-def normalize_with_quality(rgb: jax.Array, valid: jax.Array | None = None) -> tuple[jax.Array, StainQuality]:
+def normalize_with_quality(
+    rgb: jax.Array, valid: jax.Array | None = None
+) -> tuple[jax.Array, StainQuality]:
     """`normalize`, and how it went.
 
     Too little tissue (below LEAST_TISSUE), vectors that span no plane (closer than LEAST_ANGLE, or further than
@@ -156,7 +175,9 @@ def normalize_with_quality(rgb: jax.Array, valid: jax.Array | None = None) -> tu
 
     stains = jnp.where(usable, found, reference)
     amounts = concentrations(density, stains)
-    amounts = amounts * jnp.where(usable, reference_maxima / jnp.where(usable, maxima, 1), 1)[:, None]
+    amounts = (
+        amounts * jnp.where(usable, reference_maxima / jnp.where(usable, maxima, 1), 1)[:, None]
+    )
     rebuilt = WHITE * jnp.exp(-combine(reference.T, amounts))
     status = jnp.where(enough, jnp.where(usable, 0, 2), 1)
     quality = StainQuality(fraction, angle, maxima, status)

@@ -43,9 +43,20 @@ KEYS = ("classes", "positive", "learner", "seeds", "folds", "sensitivity", "made
 
 # Values that all configurations must have in common for one run to describe new images.
 COMMON = (
-    "augmentations", "crops", "gain_low", "gain_high", "p", "seed", "crop_mode", "precision", "target_mpp",
-)  # fmt: skip
-DEFAULTS = {"precision": "float32", "target_mpp": 0.0}  # Of values that are recorded only where they are others.
+    "augmentations",
+    "crops",
+    "gain_low",
+    "gain_high",
+    "p",
+    "seed",
+    "crop_mode",
+    "precision",
+    "target_mpp",
+)
+DEFAULTS = {
+    "precision": "float32",
+    "target_mpp": 0.0,
+}  # Of values that are recorded only where they are others.
 
 Flat = dict[str, np.ndarray]
 
@@ -98,7 +109,10 @@ class Bundle:
 
     def score(self, configuration: str, descriptors: np.ndarray) -> np.ndarray:
         """Mean scores by a configuration's models, not calibrated: float32 [N, A, D] -> float64 [N, K]."""
-        return np.mean([each.mean(axis=1) for _, _, each in self.committee.each({configuration: descriptors})], axis=0)
+        return np.mean(
+            [each.mean(axis=1) for _, _, each in self.committee.each({configuration: descriptors})],
+            axis=0,
+        )
 
 
 def extraction_of(made_with: Mapping[str, store.Manifest | None], name: str) -> Extraction:
@@ -116,7 +130,9 @@ def extraction_of(made_with: Mapping[str, store.Manifest | None], name: str) -> 
     sources = {made["weights"]["source"] for made in made_with.values()}
     common = {key: {each[key] for each in protocols} for key in COMMON}
     if mixed := [key for key, values in (common | {"weights": sources}).items() if len(values) > 1]:
-        raise InputError(f"the configurations of {name} differ in {', '.join(mixed)}: predict with each alone")
+        raise InputError(
+            f"the configurations of {name} differ in {', '.join(mixed)}: predict with each alone"
+        )
     source = sources.pop()
     random = source.removeprefix("random, seed ")
     return Extraction(
@@ -124,15 +140,20 @@ def extraction_of(made_with: Mapping[str, store.Manifest | None], name: str) -> 
         views=tuple(dict.fromkeys(View(each["scale"], each["crop_size"]) for each in protocols)),
         weights="imagenet" if random == source else "random",
         weights_seed=0 if random == source else int(random),
-        resnet_variant=next((each["resnet_variant"] for each in protocols if "resnet_variant" in each), "keras"),
+        resnet_variant=next(
+            (each["resnet_variant"] for each in protocols if "resnet_variant" in each), "keras"
+        ),
         **{key: values.pop() for key, values in common.items()},
     )
 
 
 def of_models(
-    models: Path, positive_classes: Sequence[str] = (), sensitivity: float = operating_point.SENSITIVITY,
-    descriptors: Path | None = None, about: Mapping[str, Any] | None = None,
-) -> Bundle:  # fmt: skip
+    models: Path,
+    positive_classes: Sequence[str] = (),
+    sensitivity: float = operating_point.SENSITIVITY,
+    descriptors: Path | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> Bundle:
     """The ensemble in a folder, ready to predict.
 
     Args:
@@ -152,7 +173,10 @@ def of_models(
         scoring.check_made_with(ensemble.made_with, descriptors)
     learned = uncertainty.of_ensemble(ensemble, positive, sensitivity, descriptors)
     if learned.temperature > 0.9 * calibration.RANGE[1]:
-        logging.warning("out of fold, the scores of %s say nothing of the class: its answers are of no use", models)
+        logging.warning(
+            "out of fold, the scores of %s say nothing of the class: its answers are of no use",
+            models,
+        )
     return Bundle(
         name=str(models),
         classes=ensemble.folds.classes,
@@ -168,11 +192,22 @@ def of_models(
 
 def identity_of(ensemble: Ensemble, learned: Doubt) -> str:
     """SHA-256 of all that decides what an ensemble says of an image."""
-    typical = () if learned.typical is None else (learned.typical.own.tobytes(), learned.typical.stain_own.tobytes())
+    typical = (
+        ()
+        if learned.typical is None
+        else (learned.typical.own.tobytes(), learned.typical.stain_own.tobytes())
+    )
     decisive = (
-        ensemble.folds.sha256, ensemble.learner, ensemble.parameters, ensemble.seeds, ensemble.made_with,
-        learned.cases.scores.tobytes(), learned.cases.positive, learned.sensitivity, *typical,
-    )  # fmt: skip
+        ensemble.folds.sha256,
+        ensemble.learner,
+        ensemble.parameters,
+        ensemble.seeds,
+        ensemble.made_with,
+        learned.cases.scores.tobytes(),
+        learned.cases.positive,
+        learned.sensitivity,
+        *typical,
+    )
     return hashlib.sha256(repr(decisive).encode()).hexdigest()
 
 
@@ -187,7 +222,9 @@ def facts(ensemble: Ensemble) -> dict[str, Any]:
         "split": folds.origin,
         "parameters": ensemble.parameters,
         "versions": {
-            name: each["versions"] for name, each in ensemble.made_with.items() if each and "versions" in each
+            name: each["versions"]
+            for name, each in ensemble.made_with.items()
+            if each and "versions" in each
         },
     }
 
@@ -239,7 +276,9 @@ def write(path: Path, bundle: Bundle, models: Path, card: str, weights: Mapping[
 def encoder_sha256(bundle: Bundle, encoder: str) -> str:
     """The checksum of an encoder's weights."""
     return next(
-        made["weights"]["sha256"] for made in bundle.made_with.values() if made["protocol"]["encoder"] == encoder
+        made["weights"]["sha256"]
+        for made in bundle.made_with.values()
+        if made["protocol"]["encoder"] == encoder
     )
 
 
@@ -261,7 +300,9 @@ def load(path: Path) -> Bundle:
         classes, positive = tuple(found["classes"]), tuple(found["positive"])
         made_with = found["made_with"]
         names = archive.names(path)
-        typical = Typical.from_arrays(arrays(part(TYPICAL), path, TYPICAL)) if TYPICAL in names else None
+        typical = (
+            Typical.from_arrays(arrays(part(TYPICAL), path, TYPICAL)) if TYPICAL in names else None
+        )
         kept = arrays(part(OUT_OF_FOLD), path, OUT_OF_FOLD)
         weights = {
             match[1]: arrays(part(name), path, name)
@@ -269,7 +310,11 @@ def load(path: Path) -> Bundle:
             if (match := re.fullmatch(r"weights/(\w+)\.npz", name))
         }
         committee = scoring.committee(
-            found["learner"], found["seeds"], found["folds"], tuple(made_with), lambda name: part(f"models/{name}")
+            found["learner"],
+            found["seeds"],
+            found["folds"],
+            tuple(made_with),
+            lambda name: part(f"models/{name}"),
         )
     return Bundle(
         name=str(path),

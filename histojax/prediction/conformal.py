@@ -54,18 +54,29 @@ class Calibration:
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Calibration":
         """What `to_arrays` gave; InputError where it is no such thing."""
         if missing := [name for name in ARRAYS if name not in arrays]:
-            raise InputError(f"the calibration of prediction sets lacks {', '.join(missing)}: make it anew")
+            raise InputError(
+                f"the calibration of prediction sets lacks {', '.join(missing)}: make it anew"
+            )
         nonconformity, folds, masses, classes = (np.asarray(arrays[name]) for name in ARRAYS)
         shape = (len(folds),)
         sound = (
-            nonconformity.dtype == np.float64 and masses.dtype == np.float64 and folds.dtype.kind == "i"
-            and classes.dtype.kind == "U" and classes.ndim == 1 and len(folds) > 0
+            nonconformity.dtype == np.float64
+            and masses.dtype == np.float64
+            and folds.dtype.kind == "i"
+            and classes.dtype.kind == "U"
+            and classes.ndim == 1
+            and len(folds) > 0
             and nonconformity.shape == masses.shape == folds.shape == shape
-            and np.isfinite(nonconformity).all() and np.isfinite(masses).all() and (masses > 0).all()
+            and np.isfinite(nonconformity).all()
+            and np.isfinite(masses).all()
+            and (masses > 0).all()
             and (folds >= 0).all()
-        )  # fmt: skip
+        )
         if not sound:
-            found = ", ".join(f"{name} {np.asarray(arrays[name]).dtype}{np.shape(arrays[name])}" for name in ARRAYS)
+            found = ", ".join(
+                f"{name} {np.asarray(arrays[name]).dtype}{np.shape(arrays[name])}"
+                for name in ARRAYS
+            )
             raise InputError(
                 f"the calibration of prediction sets is damaged: {found}; expected finite float64, whole numbers from "
                 "0 and positive float64 of one length, and class names. Make it anew"
@@ -85,7 +96,9 @@ def masses(units: Sequence[str]) -> np.ndarray:
     return 1 / sizes[group]
 
 
-def share_below(known: np.ndarray, folds: np.ndarray, masses: np.ndarray, values: np.ndarray) -> np.ndarray:
+def share_below(
+    known: np.ndarray, folds: np.ndarray, masses: np.ndarray, values: np.ndarray
+) -> np.ndarray:
     """The share of mass, the new group's included, of known values that are below a new one's for their own fold.
 
     Args:
@@ -160,7 +173,11 @@ def out_of_fold(cases: Cases, coverage: float) -> np.ndarray:
     """
     require_coverage(coverage)
     require_folds(cases)
-    scores, folds, units = nonconformity(cases.scores), np.asarray(cases.folds), np.array(units_of(cases), object)
+    scores, folds, units = (
+        nonconformity(cases.scores),
+        np.asarray(cases.folds),
+        np.array(units_of(cases), object),
+    )
     true_class = scores[np.arange(len(cases.truth)), cases.truth]
     found = np.empty(scores.shape, bool)
     for fold in np.unique(folds):
@@ -184,7 +201,9 @@ def units_of(cases: Cases) -> Sequence[str]:
 
 def require_coverage(coverage: float) -> None:
     if not 0 < coverage < 1:
-        raise InputError(f"coverage {coverage} is no share of new images: expected a number between 0 and 1, as 0.9")
+        raise InputError(
+            f"coverage {coverage} is no share of new images: expected a number between 0 and 1, as 0.9"
+        )
 
 
 def require_folds(cases: Cases) -> None:
@@ -194,7 +213,9 @@ def require_folds(cases: Cases) -> None:
             f"prediction sets are calibrated by out-of-fold scores, but {' and '.join(lacking)} are not known: name "
             "a trained ensemble, or a table with probabilities and a column `fold`"
         )
-    if len(np.unique(cases.folds)) < 2 or set(np.unique(cases.folds)) != set(range(int(np.max(cases.folds)) + 1)):
+    if len(np.unique(cases.folds)) < 2 or set(np.unique(cases.folds)) != set(
+        range(int(np.max(cases.folds)) + 1)
+    ):
         raise InputError(
             f"prediction sets need at least two folds, none empty; found {np.unique(cases.folds).tolist()}"
         )

@@ -93,8 +93,12 @@ def run(
     found = []
     for number in range(part.max() + 1):
         models = out / f"part{number + 1:02d}" / "models"
-        others, here = (take(dataset, np.flatnonzero(chosen)) for chosen in (part != number, part == number))
-        split = folds.load_or_make(models / ensembles.FOLDS, others, boosting.folds, boosting.fold_seed, "grouped")
+        others, here = (
+            take(dataset, np.flatnonzero(chosen)) for chosen in (part != number, part == number)
+        )
+        split = folds.load_or_make(
+            models / ensembles.FOLDS, others, boosting.folds, boosting.fold_seed, "grouped"
+        )
         boost.train(descriptors, models, split, configurations, boosting, workers)
         trained = bundle.of_models(models, positive_classes, descriptors=descriptors)
         found.append(predicted(trained, here, descriptors, coverages, number))
@@ -103,22 +107,32 @@ def run(
 
 def parts_of(dataset: Dataset, parts: int | None, seed: int) -> np.ndarray:
     """The part of each image, int [N], no group in two; InputError where a group is unknown or there are too few."""
-    unknown = [name for name, group in zip(dataset.names, dataset.groups or dataset.names, strict=True) if not group]
+    unknown = [
+        name
+        for name, group in zip(dataset.names, dataset.groups or dataset.names, strict=True)
+        if not group
+    ]
     if dataset.groups is None or unknown:
         count = f"{len(unknown)} of {len(dataset.names)} images are of unknown group ({', '.join(unknown[:5])})"
         which = "no group is known" if dataset.groups is None else count
-        raise InputError(f"{which}: give each image its group, in a column `group` of the table or with --groups=TABLE")
+        raise InputError(
+            f"{which}: give each image its group, in a column `group` of the table or with --groups=TABLE"
+        )
     if parts is not None:
         return folds.make(dataset, parts, seed, "grouped").folds
     names, part = np.unique(dataset.groups, return_inverse=True)
     if len(names) < 3:
-        raise InputError(f"{len(names)} groups: at least three are needed, one to leave out and two to train on")
+        raise InputError(
+            f"{len(names)} groups: at least three are needed, one to leave out and two to train on"
+        )
     return part
 
 
 def take(dataset: Dataset, chosen: np.ndarray) -> Dataset:
     """The images at these places; the classes stay, whether they have images or not."""
-    paths, labels, groups = ([each[i] for i in chosen] for each in (dataset.paths, dataset.labels, dataset.groups))
+    paths, labels, groups = (
+        [each[i] for i in chosen] for each in (dataset.paths, dataset.labels, dataset.groups)
+    )
     return Dataset(tuple(paths), tuple(labels), dataset.classes, tuple(groups))
 
 
@@ -132,14 +146,22 @@ def predicted(
     file_names = [path.name for path in here.paths]
     predictions = {
         coverage: tuple(
-            uncertainty.judge(trained.doubt, here.names, file_names, scores, means, stain, Wishes(coverage))
+            uncertainty.judge(
+                trained.doubt, here.names, file_names, scores, means, stain, Wishes(coverage)
+            )
         )
         for coverage in coverages
     }
     cases = Cases(
-        here.names, here.classes, np.array(here.labels), scores.mean.argmax(axis=1), scores.mean,
-        np.full(len(here.names), number), here.groups, trained.positive,
-    )  # fmt: skip
+        here.names,
+        here.classes,
+        np.array(here.labels),
+        scores.mean.argmax(axis=1),
+        scores.mean,
+        np.full(len(here.names), number),
+        here.groups,
+        trained.positive,
+    )
     calibrated = calibration.tempered(scores.mean, trained.temperature)
     attainable = conformal.attainable(trained.doubt.sets)
     return Transferred(cases, calibrated, predictions, attainable, trained.made_with)
@@ -160,7 +182,10 @@ def joined(found: Sequence[Transferred]) -> Transferred:
     return Transferred(
         cases,
         np.concatenate([each.calibrated for each in found]),
-        {coverage: sum((each.predictions[coverage] for each in found), ()) for coverage in found[0].predictions},
+        {
+            coverage: sum((each.predictions[coverage] for each in found), ())
+            for coverage in found[0].predictions
+        },
         min(each.attainable for each in found),
         found[0].made_with,
     )
@@ -173,7 +198,10 @@ def statistic(transferred: Transferred, weights: np.ndarray) -> dict[Key, np.nda
     found: dict[Key, np.ndarray] = {("accuracy", None): weights @ right / total}
     for ending, scores in (("", cases.scores), ("_calibrated", transferred.calibrated)):
         judged = metrics.of_scores(dataclasses.replace(cases, scores=scores), weights)
-        found |= {(f"{name}{ending}", None): judged[name, ""] for name in ("calibration_error", "log_loss")}
+        found |= {
+            (f"{name}{ending}", None): judged[name, ""]
+            for name in ("calibration_error", "log_loss")
+        }
     by_group = weights * conformal.masses(cases.groups)
     for coverage, predictions in transferred.predictions.items():
         sizes = np.array([len(each.prediction_set) for each in predictions])
@@ -183,7 +211,9 @@ def statistic(transferred: Transferred, weights: np.ndarray) -> dict[Key, np.nda
             ("set_size", coverage): weights @ sizes / total,
             ("abstained", coverage): weights @ left / total,
             ("accuracy_used", coverage): metrics.ratio(weights @ (right & ~left), weights @ ~left),
-            ("accuracy_abstained", coverage): metrics.ratio(weights @ (right & left), weights @ left),
+            ("accuracy_abstained", coverage): metrics.ratio(
+                weights @ (right & left), weights @ left
+            ),
         }
     return found
 
@@ -191,7 +221,9 @@ def statistic(transferred: Transferred, weights: np.ndarray) -> dict[Key, np.nda
 def covered(cases: Cases, predictions: Sequence[Prediction]) -> np.ndarray:
     """Whether each set has the true class, bool [N]."""
     truth = [cases.classes[k] for k in cases.truth]
-    return np.array([label in each.prediction_set for label, each in zip(truth, predictions, strict=True)])
+    return np.array(
+        [label in each.prediction_set for label, each in zip(truth, predictions, strict=True)]
+    )
 
 
 def figures(transferred: Transferred, draws: int = DRAWS) -> dict[Key, Figure]:
@@ -199,11 +231,17 @@ def figures(transferred: Transferred, draws: int = DRAWS) -> dict[Key, Figure]:
     groups, classes = transferred.cases.groups, len(transferred.cases.classes)
     value = statistic(transferred, np.ones((1, len(groups))))
     drawn = bootstrap.resample(lambda weights: statistic(transferred, weights), groups, draws)
-    bounds = {"set_size": (1.0, float(classes)), "log_loss": (0.0, np.inf), "log_loss_calibrated": (0.0, np.inf)}
+    bounds = {
+        "set_size": (1.0, float(classes)),
+        "log_loss": (0.0, np.inf),
+        "log_loss_calibrated": (0.0, np.inf),
+    }
     found = {}
     for key in value:
         units = bootstrap.count(groups, witnesses(transferred, key))
-        sure = bootstrap.interval(float(value[key][0]), drawn[key], units, bounds.get(key[0], (0.0, 1.0)))
+        sure = bootstrap.interval(
+            float(value[key][0]), drawn[key], units, bounds.get(key[0], (0.0, 1.0))
+        )
         found[key] = Figure(*key, float(value[key][0]), sure)
     return found
 

@@ -42,8 +42,11 @@ class Outcome:
         lines = [", ".join(f"{name} {found[name]}" for name in bundle.classes)]
         if abstained := [each for each in self.predictions if each.abstain]:
             causes = collections.Counter(cause for each in abstained for cause in each.abstain)
-            lines.append(f"abstain: {len(abstained)} of {len(self.predictions)} images ("
-                         + ", ".join(f"{cause} {count}" for cause, count in causes.most_common()) + ")")  # fmt: skip
+            lines.append(
+                f"abstain: {len(abstained)} of {len(self.predictions)} images ("
+                + ", ".join(f"{cause} {count}" for cause, count in causes.most_common())
+                + ")"
+            )
         lines += self.compared
         if self.failed:
             lines.append(f"{len(self.failed)} images could not be predicted: {FAILURES}")
@@ -56,7 +59,9 @@ class Ledger:
     What an earlier run with the same models and wishes left is kept; what another left is made anew.
     """
 
-    def __init__(self, bundle: Bundle, out: Path, wishes: Wishes, truth: Mapping[str, Truth] | None = None):
+    def __init__(
+        self, bundle: Bundle, out: Path, wishes: Wishes, truth: Mapping[str, Truth] | None = None
+    ):
         self.bundle, self.out, self.wishes, self.truth = bundle, out, wishes, truth or {}
         self.weights = provenance.weights(bundle.made_with.values())
         made_with = {"models": bundle.identity, "wishes": dataclasses.asdict(wishes)}
@@ -71,7 +76,9 @@ class Ledger:
         self.table = (self.out / outputs.TABLE).open("a", encoding="utf-8", newline="")
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.lines.close()
         self.table.close()
 
@@ -80,7 +87,9 @@ class Ledger:
         found = list(found)
         rows = [self.row(prediction) for prediction, _ in found]
         files.write_text(self.out / outputs.LINES, "".join(outputs.line(*each) for each in found))
-        files.write_csv(self.out / outputs.TABLE, rows, outputs.header(self.bundle.classes, bool(self.truth)))
+        files.write_csv(
+            self.out / outputs.TABLE, rows, outputs.header(self.bundle.classes, bool(self.truth))
+        )
 
     def row(self, prediction: Prediction) -> list[str]:
         """As it stands in predictions.csv."""
@@ -113,5 +122,7 @@ class Ledger:
         self.rewrite(ordered)
         predictions = tuple(prediction for prediction, _ in ordered)
         outputs.write_submissions(self.out, predictions, self.bundle.classes)
-        compared = outputs.compared(predictions, self.truth, self.wishes.coverage) if self.truth else ()
+        compared = (
+            outputs.compared(predictions, self.truth, self.wishes.coverage) if self.truth else ()
+        )
         return Outcome(predictions, failed, tuple(compared))

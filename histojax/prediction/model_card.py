@@ -17,12 +17,15 @@ DRAWS = 1000  # Of the bootstrap behind each interval.
 SENSITIVITIES = (0.9, 0.95, 0.99)
 COVERAGES = (0.8, 0.9, 0.95)
 SHOWN = (
-    "accuracy", "balanced_accuracy", "macro_auc", "log_loss", "calibration_error", "carcinoma_accuracy",
+    "accuracy",
+    "balanced_accuracy",
+    "macro_auc",
+    "log_loss",
+    "calibration_error",
+    "carcinoma_accuracy",
     "carcinoma_auc",
-)  # fmt: skip
-NOT_FOR_DIAGNOSIS = (
-    "**Not for diagnosis.** For research only. Not a medical device; not validated on any patients but those below."
 )
+NOT_FOR_DIAGNOSIS = "**Not for diagnosis.** For research only. Not a medical device; not validated on any patients but those below."
 # Of the files that ImageNet weights come from; third_party/README.md has more.
 WEIGHTS_LICENCES = {
     "ResNet": "ResNet-50: ported from Kaiming He's release, MIT",
@@ -56,7 +59,11 @@ def what(bundle: Bundle) -> list[str]:
     committee, extraction = bundle.committee, bundle.extraction
     views = ", ".join(view.name for view in extraction.views)
     count = len(committee.configurations) * committee.seeds * committee.folds
-    mpp = f", images resampled to {extraction.target_mpp} um/px at scale 0.5" if extraction.target_mpp else ""
+    mpp = (
+        f", images resampled to {extraction.target_mpp} um/px at scale 0.5"
+        if extraction.target_mpp
+        else ""
+    )
     return [
         "## What it is",
         "",
@@ -87,12 +94,20 @@ def results(bundle: Bundle, judged: Judgement) -> list[str]:
     """How good it was on images that its models had not seen."""
     whole = "groups" if bundle.about["groups"] else "images"
     rows = [
-        [figure.label, f"{figure.value:.3f}", f"{figure.interval.low:.3f} to {figure.interval.high:.3f}"]
+        [
+            figure.label,
+            f"{figure.value:.3f}",
+            f"{figure.interval.low:.3f} to {figure.interval.high:.3f}",
+        ]
         for (name, of), figure in judged.figures.items()
         if name in SHOWN and not of
     ]
     rows += [
-        [figure.label, f"{figure.value:.3f}", f"{figure.interval.low:.3f} to {figure.interval.high:.3f}"]
+        [
+            figure.label,
+            f"{figure.value:.3f}",
+            f"{figure.interval.low:.3f} to {figure.interval.high:.3f}",
+        ]
         for (name, _), figure in judged.figures.items()
         if name == "sensitivity"
     ]
@@ -108,7 +123,9 @@ def results(bundle: Bundle, judged: Judgement) -> list[str]:
         rows = []
         for wished in sorted({*SENSITIVITIES, bundle.doubt.sensitivity}):
             point = operating_point.nested(bundle.doubt.cases, wished)
-            figures = operating_point.figures(point, bundle.doubt.cases, np.ones((1, len(bundle.doubt.cases.truth))))
+            figures = operating_point.figures(
+                point, bundle.doubt.cases, np.ones((1, len(bundle.doubt.cases.truth)))
+            )
             reached = [f"{float(value[0]):.3f}" for value in figures.values()]
             rows.append([f"{wished:g}", f"{bundle.doubt.threshold(wished):.4f}", *reached])
         lines += [
@@ -116,7 +133,10 @@ def results(bundle: Bundle, judged: Judgement) -> list[str]:
             f"Operating points for {named}, on the calibrated score; reached: chosen on other folds than judged on. "
             f"Decisions are made for {bundle.doubt.sensitivity:g} unless wished otherwise.",
             "",
-            *table(["sensitivity wished", "threshold", "sensitivity reached", "specificity reached"], rows),
+            *table(
+                ["sensitivity wished", "threshold", "sensitivity reached", "specificity reached"],
+                rows,
+            ),
         ]
     return lines
 
@@ -130,8 +150,16 @@ def doubt_of(bundle: Bundle) -> list[str]:
         reached = sets[np.arange(len(cases.truth)), cases.truth].mean()
         rows.append([f"{coverage:g}", f"{reached:.3f}", f"{sets.sum(axis=1).mean():.2f}"])
     typical = bundle.doubt.typical
-    known = [] if typical is None else ["descriptors", *(["stain"] if typical.stain_masses.any() else [])]
-    compared = f"{' and '.join(known)} with the training images'" if known else "nothing with the training images'"
+    known = (
+        []
+        if typical is None
+        else ["descriptors", *(["stain"] if typical.stain_masses.any() else [])]
+    )
+    compared = (
+        f"{' and '.join(known)} with the training images'"
+        if known
+        else "nothing with the training images'"
+    )
     return [
         "## Doubt",
         "",
@@ -156,7 +184,9 @@ def limits(bundle: Bundle) -> list[str]:
         "- Coverage is of new groups like those trained on, on average; not of one patient, nor of one class.",
     ]
     if provenance.UNTRAINED in provenance.weights(bundle.made_with.values()):
-        lines.append("- **The encoders are untrained** (random weights): a trial of the pipeline, of no other use.")
+        lines.append(
+            "- **The encoders are untrained** (random weights): a trial of the pipeline, of no other use."
+        )
     return lines
 
 
@@ -169,10 +199,14 @@ def licences(bundle: Bundle, included: Sequence[str]) -> list[str]:
     for name in bundle.extraction.encoders:
         where = "in the file" if name in included else "not in the file"
         sha256 = next(
-            made["weights"]["sha256"] for made in bundle.made_with.values() if made["protocol"]["encoder"] == name
+            made["weights"]["sha256"]
+            for made in bundle.made_with.values()
+            if made["protocol"]["encoder"] == name
         )
         lines.append(f"- {name}: {where}, SHA-256 of its arrays `{sha256}`.")
-    lines.append("- The bundle keeps no image and no name, but out-of-fold scores and mean descriptors, by number.")
+    lines.append(
+        "- The bundle keeps no image and no name, but out-of-fold scores and mean descriptors, by number."
+    )
     return lines
 
 

@@ -28,7 +28,9 @@ from histojax.prediction import conformal
 FAR = 0.01  # A p-value at or below it is far; with fewer than 99 groups the least one there is.
 NEIGHBOURS = 5
 LIMIT = 5.0  # Standard deviations at which a channel's deviation is cut.
-FLOOR = 0.01  # A standard deviation's least value, of a channel's mean or, for stain, on the log scale.
+FLOOR = (
+    0.01  # A standard deviation's least value, of a channel's mean or, for stain, on the log scale.
+)
 TOO_LITTLE = "fallback: too little tissue"  # As `stain.STATUS` has it, which is not imported, for it needs jax.
 MEASURES = ("tissue_fraction", "stain_angle_degrees", "max_hematoxylin", "max_eosin")
 LEAST = 1e-2  # Below it a measure's logarithm says nothing.
@@ -79,18 +81,34 @@ class Typical:
             plain = {name: np.asarray(arrays[name]) for name in PLAIN}
             scales = tuple(str(scale) for scale in arrays["scales"])
         except KeyError as error:
-            raise InputError(f"the record of the training images lacks {error}: make it anew") from error
+            raise InputError(
+                f"the record of the training images lacks {error}: make it anew"
+            ) from error
         count = len(plain["folds"])
-        forms = {(plain[name].dtype.kind, plain[name].shape) for name in PLAIN if name not in ("folds", "stain")}
+        forms = {
+            (plain[name].dtype.kind, plain[name].shape)
+            for name in PLAIN
+            if name not in ("folds", "stain")
+        }
         sound = (
-            means and plain["folds"].dtype.kind == "i" and forms == {("f", (count,))}
-            and plain["stain"].shape == (count, len(MEASURES) * len(scales)) and plain["stain"].dtype.kind == "f"
-            and all(mean.ndim == 2 and len(mean) == count and mean.dtype == np.float32 for mean in means.values())
+            means
+            and plain["folds"].dtype.kind == "i"
+            and forms == {("f", (count,))}
+            and plain["stain"].shape == (count, len(MEASURES) * len(scales))
+            and plain["stain"].dtype.kind == "f"
+            and all(
+                mean.ndim == 2 and len(mean) == count and mean.dtype == np.float32
+                for mean in means.values()
+            )
             and all(np.isfinite(mean).all() for mean in means.values())
-        )  # fmt: skip
+        )
         if not sound:
-            found = ", ".join(f"{name} {np.asarray(each).dtype}{np.shape(each)}" for name, each in arrays.items())
-            raise InputError(f"the record of the training images is damaged ({found}): make it anew")
+            found = ", ".join(
+                f"{name} {np.asarray(each).dtype}{np.shape(each)}" for name, each in arrays.items()
+            )
+            raise InputError(
+                f"the record of the training images is damaged ({found}): make it anew"
+            )
         return cls(means, scales=scales, **plain)
 
 
@@ -105,7 +123,10 @@ def learn(folds: Folds, configurations: Sequence[str], descriptors_root: Path) -
     Raises:
       InputError: descriptors are missing or damaged, or stain_qc.csv is, or does not know an image.
     """
-    means = {name: store.read(descriptors_root, name, folds.names).mean(axis=1) for name in configurations}
+    means = {
+        name: store.read(descriptors_root, name, folds.names).mean(axis=1)
+        for name in configurations
+    }
     return measured(folds, means, store.read_stain_qc(descriptors_root))
 
 
@@ -115,7 +136,9 @@ def measured(folds: Folds, means: dict[str, np.ndarray], rows: store.StainQC) ->
     scales = tuple(sorted({scale for image, scale in rows if image in trained_on}, key=float))
     stain = stain_features(rows, folds.names, scales)
     groups = folds.groups or ("",) * len(folds.names)
-    units = np.array([group or f"\0{name}" for group, name in zip(groups, folds.names, strict=True)], object)
+    units = np.array(
+        [group or f"\0{name}" for group, name in zip(groups, folds.names, strict=True)], object
+    )
     own, stain_own = np.full((2, len(units)), np.nan)
     for fold in range(folds.count):
         here, others = folds.folds == fold, folds.folds != fold
@@ -149,7 +172,9 @@ def nearest(
     ordered = np.sort(distances, axis=1)[:, :NEIGHBOURS]
     there = np.isfinite(ordered)
     return np.where(
-        there.any(axis=1), np.where(there, ordered, 0).sum(axis=1) / np.maximum(there.sum(axis=1), 1), np.nan
+        there.any(axis=1),
+        np.where(there, ordered, 0).sum(axis=1) / np.maximum(there.sum(axis=1), 1),
+        np.nan,
     )
 
 
@@ -160,7 +185,9 @@ def channel_squares(known: np.ndarray, new: np.ndarray) -> np.ndarray:
     scale = known.std(axis=0) + FLOOR * np.abs(mean) + np.finfo(np.float32).tiny
     a, b = (np.clip((each - mean) / scale, -LIMIT, LIMIT) for each in (new, known))
     squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None] - 2 * a @ b.T
-    return np.maximum(squares, 0) / known.shape[1]  # Rounding may leave an image at less than nothing from itself.
+    return (
+        np.maximum(squares, 0) / known.shape[1]
+    )  # Rounding may leave an image at less than nothing from itself.
 
 
 def deviation(known: np.ndarray, new: np.ndarray) -> np.ndarray:
@@ -227,7 +254,9 @@ def descriptor_p(typical: Typical, means: Mapping[str, np.ndarray]) -> np.ndarra
     there = {name: mean.shape[1] for name, mean in typical.means.items()}
     here = {name: np.shape(mean)[-1] for name, mean in means.items()}
     if there != here:
-        raise InputError(f"descriptors are {here}, those of the training images {there} (channels by configuration)")
+        raise InputError(
+            f"descriptors are {here}, those of the training images {there} (channels by configuration)"
+        )
     distances = [
         nearest({name: mean[typical.folds != fold] for name, mean in typical.means.items()}, means)
         for fold in range(typical.folds.max() + 1)
@@ -255,12 +284,17 @@ def stain_p(typical: Typical, features: np.ndarray) -> np.ndarray | None:
             f"stain features have shape {features.shape}, those of the training images {typical.stain.shape}: expected "
             f"{len(MEASURES)} measures at each of the scales {', '.join(typical.scales)}"
         )
-    distances = [deviation(typical.stain[typical.folds != fold], features) for fold in range(typical.folds.max() + 1)]
+    distances = [
+        deviation(typical.stain[typical.folds != fold], features)
+        for fold in range(typical.folds.max() + 1)
+    ]
     p = p_values(typical.stain_own, typical.folds, typical.stain_masses, np.stack(distances))
     return np.where(np.isnan(features).any(axis=1), np.nan, p)
 
 
-def p_values(own: np.ndarray, folds: np.ndarray, masses: np.ndarray, distances: np.ndarray) -> np.ndarray:
+def p_values(
+    own: np.ndarray, folds: np.ndarray, masses: np.ndarray, distances: np.ndarray
+) -> np.ndarray:
     """The conformal p-value of distances [F, N] among the training images' own: float64 [N]."""
     return 1 - conformal.share_below(own, folds, masses, distances)  # NaN has no mass.
 

@@ -30,9 +30,26 @@ SPELLED = {"InSitu": "In Situ"}  # As the challenge spells its classes in P(...)
 def header(classes: Sequence[str], labelled: bool = False) -> list[str]:
     """The columns of predictions.csv; `label` is the truth, where it is known."""
     probabilities = [f"p_{name}" for name in classes]
-    doubt = ["spread_augmentations", "spread_models", "prediction_set", "stain_p", "descriptors_p", "abstain", "causes"]
+    doubt = [
+        "spread_augmentations",
+        "spread_models",
+        "prediction_set",
+        "stain_p",
+        "descriptors_p",
+        "abstain",
+        "causes",
+    ]
     truth = ["label", "group"] if labelled else []
-    return ["image", *truth, "predicted", *probabilities, "carcinoma_score", "decision", *doubt, "weights"]
+    return [
+        "image",
+        *truth,
+        "predicted",
+        *probabilities,
+        "carcinoma_score",
+        "decision",
+        *doubt,
+        "weights",
+    ]
 
 
 def row(prediction: Prediction, provenance: str, truth: Truth | None = None) -> list[str]:
@@ -91,13 +108,17 @@ def read_lines(path: Path) -> list[tuple[Prediction, str]]:
     return found
 
 
-def compared(predictions: Sequence[Prediction], truth: Mapping[str, Truth], coverage: float) -> list[str]:
+def compared(
+    predictions: Sequence[Prediction], truth: Mapping[str, Truth], coverage: float
+) -> list[str]:
     """What known labels say of predictions, in lines."""
     known = [(each, truth[each.image][0]) for each in predictions if each.image in truth]
     used = [(each, label) for each, label in known if not each.abstain]
     lines = [f"labels known: {share([each.predicted == label for each, label in known])} right"]
     if len(used) < len(known):
-        lines[0] += f"; of those not abstained from {share([each.predicted == label for each, label in used])}"
+        lines[0] += (
+            f"; of those not abstained from {share([each.predicted == label for each, label in used])}"
+        )
     held = share([label in each.prediction_set for each, label in known])
     return [*lines, f"in the prediction set: {held} (wished {coverage:.1%})"]
 
@@ -107,7 +128,9 @@ def share(holds: Sequence[bool]) -> str:
     return f"{sum(holds)} of {len(holds)}" + (f" ({sum(holds) / len(holds):.1%})" if holds else "")
 
 
-def write_submissions(folder: Path, predictions: Sequence[Prediction], classes: Sequence[str]) -> None:
+def write_submissions(
+    folder: Path, predictions: Sequence[Prediction], classes: Sequence[str]
+) -> None:
     """Both forms, sorted by file name and by case.
 
     Images called test0, test1 and so on are BACH's test set, whatever they were stored as: their files are test0.tif,
@@ -119,9 +142,15 @@ def write_submissions(folder: Path, predictions: Sequence[Prediction], classes: 
     else:
         named = {each.image: (each.file, each.image) for each in predictions}
     labels = {each.image: each.predicted for each in predictions}
-    files.write_csv(folder / SUBMISSION, sorted((named[image][0], label) for image, label in labels.items()))
+    files.write_csv(
+        folder / SUBMISSION, sorted((named[image][0], label) for image, label in labels.items())
+    )
     rows = [
-        (named[each.image][1], 1 + classes.index(each.predicted), *map(decimals, each.probabilities.values()))
+        (
+            named[each.image][1],
+            1 + classes.index(each.predicted),
+            *map(decimals, each.probabilities.values()),
+        )
         for each in sorted(predictions, key=lambda each: named[each.image][1])
     ]
     spelled = [f"P({SPELLED.get(name, name)})" for name in classes]

@@ -99,7 +99,9 @@ def of_descriptors(bundle: Bundle, descriptors: Path, out: Path, wishes: Wishes 
     check(bundle, wishes)
     names = store.image_names(descriptors, bundle.configurations[0])
     if not names:
-        raise InputError(f"{descriptors} holds no descriptors of {bundle.configurations[0]}: pass --images")
+        raise InputError(
+            f"{descriptors} holds no descriptors of {bundle.configurations[0]}: pass --images"
+        )
     scoring.check_made_with(bundle.made_with, descriptors)
     files.require_writable(out)
     rows = collections.defaultdict(dict)  # Of stain_qc.csv, by image.
@@ -136,14 +138,17 @@ def check(bundle: Bundle, wishes: Wishes) -> None:
     if wishes.sensitivity is not None and not 0 < wishes.sensitivity <= 1:
         raise InputError(f"--sensitivity is {wishes.sensitivity}, expected above 0, at most 1")
     if wishes.largest_set is not None and not 1 <= wishes.largest_set <= len(bundle.classes):
-        raise InputError(f"--largest_set is {wishes.largest_set}, expected 1 to {len(bundle.classes)} classes")
+        raise InputError(
+            f"--largest_set is {wishes.largest_set}, expected 1 to {len(bundle.classes)} classes"
+        )
     conformal.require_coverage(wishes.coverage)
     attainable = conformal.attainable(bundle.doubt.sets)
     if wishes.coverage > attainable:
         logging.warning(
             "coverage %g cannot be promised from so few groups: every set holds all classes. At most %.2f can",
-            wishes.coverage, np.floor(100 * attainable) / 100,
-        )  # fmt: skip
+            wishes.coverage,
+            np.floor(100 * attainable) / 100,
+        )
 
 
 def open_encoders(bundle: Bundle, **computing: Any) -> "Opened":
@@ -160,7 +165,9 @@ def open_encoders(bundle: Bundle, **computing: Any) -> "Opened":
     return opened
 
 
-def variables(bundle: Bundle, cache: Path | None = None, weights_dir: Path | None = None) -> dict[str, Any]:
+def variables(
+    bundle: Bundle, cache: Path | None = None, weights_dir: Path | None = None
+) -> dict[str, Any]:
     """The variables of a bundle's encoders by flat name, to be put into its file; none of those drawn from a seed.
 
     Raises:
@@ -173,7 +180,9 @@ def variables(bundle: Bundle, cache: Path | None = None, weights_dir: Path | Non
         return {}
     found = {}
     for name in bundle.extraction.encoders:
-        here = weights.imagenet(encoders.get(name, bundle.extraction.resnet_variant), cache, weights_dir)
+        here = weights.imagenet(
+            encoders.get(name, bundle.extraction.resnet_variant), cache, weights_dir
+        )
         check_weights(bundle, name, weights.checksum(here))
         found[name] = weights.to_flat(here)
     return found
@@ -201,7 +210,12 @@ def digest_of(stain: store.StainQC, name: str) -> str:
 
 
 def predict(
-    bundle: Bundle, root: Path, names: Sequence[str], file_names: Sequence[str], stain: store.StainQC, wishes: Wishes
+    bundle: Bundle,
+    root: Path,
+    names: Sequence[str],
+    file_names: Sequence[str],
+    stain: store.StainQC,
+    wishes: Wishes,
 ) -> list[Prediction]:
     """Predictions of images that are described below `root`."""
     descriptors = {name: store.read(root, name, names) for name in bundle.configurations}
@@ -238,7 +252,9 @@ class Scorer:
             paths = [path for path, _ in batch]
             stain = {key: row for _, rows in batch for key, row in rows.items()}
             names = [path.stem for path in paths]
-            found = predict(self.bundle, self.root, names, [path.name for path in paths], stain, self.wishes)
+            found = predict(
+                self.bundle, self.root, names, [path.name for path in paths], stain, self.wishes
+            )
             for path, prediction in zip(paths, found, strict=True):
                 self.ledger.add(prediction, digest_of(stain, path.stem))
 
@@ -251,8 +267,12 @@ class Scorer:
             self.waiting.put(None)
         return [each for each in batch if each is not None]
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.waiting.put(None)  # What is described is predicted still, also after an error elsewhere.
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.waiting.put(
+            None
+        )  # What is described is predicted still, also after an error elsewhere.
         self.pool.shutdown(wait=True)
         if error is None:
             self.work.result()

@@ -57,7 +57,9 @@ class Doubt:
             return None
         scores = calibration.tempered(self.cases.scores, self.temperature)
         return operating_point.threshold(
-            metrics.positive_score(scores, self.cases.positive), self.cases.truly, sensitivity or self.sensitivity
+            metrics.positive_score(scores, self.cases.positive),
+            self.cases.truly,
+            sensitivity or self.sensitivity,
         )
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -80,7 +82,10 @@ def learn(cases: Cases, sensitivity: float, typical: Typical | None = None) -> D
 
 
 def of_ensemble(
-    ensemble: Ensemble, positive: Sequence[int], sensitivity: float, descriptors_root: Path | None = None
+    ensemble: Ensemble,
+    positive: Sequence[int],
+    sensitivity: float,
+    descriptors_root: Path | None = None,
 ) -> Doubt:
     """What an ensemble on disk tells, and, where the folder of the training descriptors is named, its images.
 
@@ -92,27 +97,39 @@ def of_ensemble(
     if descriptors_root is None:
         return learn(cases, sensitivity)
     return learn(
-        cases, sensitivity, out_of_distribution.learn(ensemble.folds, ensemble.configurations, descriptors_root)
+        cases,
+        sensitivity,
+        out_of_distribution.learn(ensemble.folds, ensemble.configurations, descriptors_root),
     )
 
 
 def of_arrays(
-    arrays: Mapping[str, np.ndarray], classes: tuple[str, ...], positive: tuple[int, ...], sensitivity: float,
+    arrays: Mapping[str, np.ndarray],
+    classes: tuple[str, ...],
+    positive: tuple[int, ...],
+    sensitivity: float,
     typical: Typical | None,
-) -> Doubt:  # fmt: skip
+) -> Doubt:
     """What `Doubt.arrays` gave; InputError where it is no such thing."""
     if missing := [name for name in ARRAYS if name not in arrays]:
         raise InputError(f"the out-of-fold scores lack {', '.join(missing)}: make the bundle anew")
     scores, truth, folds, groups = (np.asarray(arrays[name]) for name in ARRAYS)
     count = len(truth)
-    sound = scores.shape == (count, len(classes)) and folds.shape == groups.shape == truth.shape == (count,)
-    sound = sound and np.isfinite(scores).all() and set(np.unique(truth)) <= set(range(len(classes)))
+    sound = scores.shape == (
+        count,
+        len(classes),
+    ) and folds.shape == groups.shape == truth.shape == (count,)
+    sound = (
+        sound and np.isfinite(scores).all() and set(np.unique(truth)) <= set(range(len(classes)))
+    )
     if not sound:
         raise InputError("the out-of-fold scores do not fit together: make the bundle anew")
     names = tuple(str(i) for i in range(count))
     units = tuple(str(group) for group in groups)
     return learn(
-        Cases(names, classes, truth, scores.argmax(axis=1), scores, folds, units, positive), sensitivity, typical
+        Cases(names, classes, truth, scores.argmax(axis=1), scores, folds, units, positive),
+        sensitivity,
+        typical,
     )
 
 
@@ -202,8 +219,12 @@ def judge(
     answers, every = scores.mean.argmax(axis=1), np.arange(len(names))
     in_set = conformal.sets(doubt.sets, scores.by_fold, wishes.coverage)
     threshold = doubt.threshold(wishes.sensitivity or doubt.sensitivity)
-    positive = None if threshold is None else metrics.positive_score(probabilities, doubt.cases.positive)
-    spreads = [each[every, :, answers].std(axis=1) for each in (scores.by_augmentation, scores.by_model)]
+    positive = (
+        None if threshold is None else metrics.positive_score(probabilities, doubt.cases.positive)
+    )
+    spreads = [
+        each[every, :, answers].std(axis=1) for each in (scores.by_augmentation, scores.by_model)
+    ]
     stain_p, descriptors_p, little, far = unusual(doubt.typical, names, means, stain)
     largest = max(1, len(classes) // 2) if wishes.largest_set is None else wishes.largest_set
     found = []
@@ -215,20 +236,22 @@ def judge(
             FAR_DESCRIPTORS: far["descriptors"][i],
             LARGE_SET: len(likeliest) > largest,
         }
-        found.append(Prediction(
-            image=name,
-            file=files[i],
-            predicted=classes[answers[i]],
-            probabilities=dict(zip(classes, probabilities[i].tolist(), strict=True)),
-            carcinoma_score=None if positive is None else float(positive[i]),
-            carcinoma=None if positive is None else bool(positive[i] >= threshold),
-            spread_augmentations=float(spreads[0][i]),
-            spread_models=float(spreads[1][i]),
-            prediction_set=tuple(classes[k] for k in likeliest),
-            stain_p=known(stain_p[i]),
-            descriptors_p=known(descriptors_p[i]),
-            abstain=tuple(cause for cause, holds in causes.items() if holds),
-        ))  # fmt: skip
+        found.append(
+            Prediction(
+                image=name,
+                file=files[i],
+                predicted=classes[answers[i]],
+                probabilities=dict(zip(classes, probabilities[i].tolist(), strict=True)),
+                carcinoma_score=None if positive is None else float(positive[i]),
+                carcinoma=None if positive is None else bool(positive[i] >= threshold),
+                spread_augmentations=float(spreads[0][i]),
+                spread_models=float(spreads[1][i]),
+                prediction_set=tuple(classes[k] for k in likeliest),
+                stain_p=known(stain_p[i]),
+                descriptors_p=known(descriptors_p[i]),
+                abstain=tuple(cause for cause, holds in causes.items() if holds),
+            )
+        )
     return found
 
 
@@ -237,7 +260,10 @@ def known(value: float) -> float | None:
 
 
 def unusual(
-    typical: Typical | None, names: Sequence[str], means: Mapping[str, np.ndarray], stain: store.StainQC
+    typical: Typical | None,
+    names: Sequence[str],
+    means: Mapping[str, np.ndarray],
+    stain: store.StainQC,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """p-values by stain and by descriptors, [N], NaN where unknown; which have too little tissue; which are far."""
     count = len(names)
@@ -248,9 +274,13 @@ def unusual(
         return stain_p, descriptors_p, little, far
     descriptors_p = out_of_distribution.descriptor_p(typical, means)
     far["descriptors"] = out_of_distribution.far(descriptors_p, typical.masses)
-    measured = [i for i, name in enumerate(names) if all((name, scale) in stain for scale in typical.scales)]
+    measured = [
+        i for i, name in enumerate(names) if all((name, scale) in stain for scale in typical.scales)
+    ]
     if measured and typical.scales:
-        features = out_of_distribution.stain_features(stain, [names[i] for i in measured], typical.scales)
+        features = out_of_distribution.stain_features(
+            stain, [names[i] for i in measured], typical.scales
+        )
         found = out_of_distribution.stain_p(typical, features)
         if found is not None:
             stain_p[measured] = found

@@ -61,22 +61,32 @@ def evaluate(
 
 
 def write(
-    folder: Path, evaluated: Evaluation, shown: Pictures, stain: content.Stain | None, commands: list[again.Command]
+    folder: Path,
+    evaluated: Evaluation,
+    shown: Pictures,
+    stain: content.Stain | None,
+    commands: list[again.Command],
 ) -> str:
     """Writes everything below `folder` and returns the summary."""
     note = provenance.weights(evaluated.ensemble.made_with.values())
-    with_published = bach.is_bach(evaluated.folds.names, evaluated.folds.classes) and evaluated.folds.count == 10
+    with_published = (
+        bach.is_bach(evaluated.folds.names, evaluated.folds.classes) and evaluated.folds.count == 10
+    )
     blend = evaluated.judgement.figures["accuracy", ""].by_fold
     rows = tables.accuracy_rows(evaluated.by_configuration, blend, with_published)
     text = summary(evaluated, note, rows, with_published)
     found = numbers(evaluated, note)
     if shown.pairs is not None:
-        text += "\n".join(["", *near_duplicates.lines(shown.pairs, shown.split, pictures.PAIRS)]) + "\n"
+        text += (
+            "\n".join(["", *near_duplicates.lines(shown.pairs, shown.split, pictures.PAIRS)]) + "\n"
+        )
         found["duplicates"] = near_duplicates.numbers(shown.pairs)
     drawn = draw(evaluated, stain)
     untrained = provenance.UNTRAINED if provenance.UNTRAINED in note else ""
     made = datetime.datetime.now()
-    html = page.render(evaluated, note, untrained, rows, drawn, shown, stain, commands, with_published, made)
+    html = page.render(
+        evaluated, note, untrained, rows, drawn, shown, stain, commands, with_published, made
+    )
     files.write_text(folder / "report.html", html)
     files.write_text(folder / "summary.txt", text)
     files.write_json(folder / "metrics.json", found)
@@ -89,12 +99,23 @@ def write(
 def summary(evaluated: Evaluation, note: str, rows: list[tables.Row], with_published: bool) -> str:
     """The main figures as text, beginning with what the descriptors were made with."""
     head, rest = statistics.summary(evaluated.judgement).split("\n", 1)
-    lines = [head, note, "", "accuracy (%) of out-of-fold predictions by fold:", tables.table1(rows), rest]
+    lines = [
+        head,
+        note,
+        "",
+        "accuracy (%) of out-of-fold predictions by fold:",
+        tables.table1(rows),
+        rest,
+    ]
     if with_published and evaluated.judgement.cases.positive:
         mean, deviation = published.TWO_CLASS_ACCURACY
-        lines.append(f"published, two classes: accuracy {mean} ± {deviation} %, ROC AUC {published.TWO_CLASS_AUC}")
+        lines.append(
+            f"published, two classes: accuracy {mean} ± {deviation} %, ROC AUC {published.TWO_CLASS_AUC}"
+        )
         for threshold, (sensitivity, specificity) in published.SET_POINTS.items():
-            lines.append(f"published at {threshold:.2f}: sensitivity {sensitivity} %, specificity {specificity} %")
+            lines.append(
+                f"published at {threshold:.2f}: sensitivity {sensitivity} %, specificity {specificity} %"
+            )
     lines += leakage.lines(evaluated.audit)
     if evaluated.test is not None:
         lines += ["", "test set:", statistics.summary(evaluated.test)]
@@ -104,13 +125,18 @@ def summary(evaluated: Evaluation, note: str, rows: list[tables.Row], with_publi
 def draw(evaluated: Evaluation, stain: content.Stain | None) -> dict[str, Any]:
     """Every figure by name."""
     drawn = figures.of_judgement(evaluated.judgement)
-    drawn |= {f"accuracy_by_{name}": figures.curve(name, points) for name, points in evaluated.curves.items()}
+    drawn |= {
+        f"accuracy_by_{name}": figures.curve(name, points)
+        for name, points in evaluated.curves.items()
+    }
     if evaluated.without:
         drawn["without_each"] = figures.without(evaluated.without)
     if stain is not None:
         drawn["stain"] = figures.stain(stain.measures, stain.flagged)
     if evaluated.test is not None:
-        drawn |= {f"test_{name}": figure for name, figure in figures.of_judgement(evaluated.test).items()}
+        drawn |= {
+            f"test_{name}": figure for name, figure in figures.of_judgement(evaluated.test).items()
+        }
     return drawn
 
 
@@ -122,7 +148,10 @@ def numbers(evaluated: Evaluation, note: str) -> dict[str, Any]:
         | statistics.plain(
             {
                 "accuracy_by_fold_of_configuration": evaluated.by_configuration,
-                "curves": {name: list(map(dataclasses.asdict, points)) for name, points in evaluated.curves.items()},
+                "curves": {
+                    name: list(map(dataclasses.asdict, points))
+                    for name, points in evaluated.curves.items()
+                },
                 "without": list(map(dataclasses.asdict, evaluated.without)),
                 "split": evaluated.folds.origin,
                 "audit": leakage.numbers(evaluated.audit),
@@ -136,7 +165,11 @@ def numbers(evaluated: Evaluation, note: str) -> dict[str, Any]:
 
 
 def write_tables(
-    folder: Path, evaluated: Evaluation, rows: list[tables.Row], stain: content.Stain | None, note: str
+    folder: Path,
+    evaluated: Evaluation,
+    rows: list[tables.Row],
+    stain: content.Stain | None,
+    note: str,
 ) -> None:
     """Every table as CSV."""
     judgement, folds = evaluated.judgement, evaluated.folds
@@ -150,9 +183,14 @@ def write_tables(
     if evaluated.test is not None:
         statistics.write_table(folder / "test_statistics.csv", evaluated.test)
     header = ("truth", *cases.classes)
-    confusion = ((name, *row) for name, row in zip(cases.classes, judgement.confusion.tolist(), strict=True))
+    confusion = (
+        (name, *row) for name, row in zip(cases.classes, judgement.confusion.tolist(), strict=True)
+    )
     files.write_csv(folder / "confusion.csv", confusion, header)
-    mistakes = [(e.image, e.truth, e.predicted, e.confidence, e.of_truth, e.fold) for e in content.mistakes(cases)]
+    mistakes = [
+        (e.image, e.truth, e.predicted, e.confidence, e.of_truth, e.fold)
+        for e in content.mistakes(cases)
+    ]
     header = ("image", "truth", "predicted", "confidence", "score_of_truth", "fold")
     files.write_csv(folder / "mistakes.csv", mistakes, header)
     curves = [
@@ -161,14 +199,26 @@ def write_tables(
         for e in es
     ]
     files.write_csv(folder / "curves.csv", curves, ("blended", "count", "accuracy", "low", "high"))
-    without = [(e.configuration, e.accuracy, e.change, e.interval.low, e.interval.high) for e in evaluated.without]
-    files.write_csv(folder / "without_each.csv", without, ("configuration", "accuracy", "change", "low", "high"))
+    without = [
+        (e.configuration, e.accuracy, e.change, e.interval.low, e.interval.high)
+        for e in evaluated.without
+    ]
+    files.write_csv(
+        folder / "without_each.csv", without, ("configuration", "accuracy", "change", "low", "high")
+    )
     bins = [
         (when, *dataclasses.astuple(each))
-        for when, found in (("before", judgement.reliability), ("after", judgement.calibrated_reliability))
+        for when, found in (
+            ("before", judgement.reliability),
+            ("after", judgement.calibrated_reliability),
+        )
         for each in found or ()
     ]
-    files.write_csv(folder / "reliability.csv", bins, ("temperature", "images", "confidence", "right", "low", "high"))
+    files.write_csv(
+        folder / "reliability.csv",
+        bins,
+        ("temperature", "images", "confidence", "right", "low", "high"),
+    )
     files.write_csv(folder / "leakage.csv", *leakage.table(evaluated.audit))
     if stain is not None:
         files.write_csv(folder / "stain_fallbacks.csv", stain.rows, ("image", "scale", "status"))

@@ -16,8 +16,17 @@ from histojax.learners.ensembles import Ensemble
 # The script that trains each learner on descriptors.
 SCRIPTS = {"trees": "train", "linear": "probe", "hidden": "probe"}
 PACKAGES = (
-    "histojax", "numpy", "scipy", "scikit-learn", "lightgbm", "matplotlib", "jinja2", "pillow", "jax", "flax",
-)  # fmt: skip
+    "histojax",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "lightgbm",
+    "matplotlib",
+    "jinja2",
+    "pillow",
+    "jax",
+    "flax",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,29 +38,54 @@ class Command:
 
 
 def commands(
-    ensemble: Ensemble, report: Path, data: Path | None, descriptors: Path | None, positive_classes: Sequence[str],
+    ensemble: Ensemble,
+    report: Path,
+    data: Path | None,
+    descriptors: Path | None,
+    positive_classes: Sequence[str],
     wished_sensitivity: float,
-) -> list[Command]:  # fmt: skip
+) -> list[Command]:
     """The command lines from images to this report; DATA and DESCRIPTORS stand for folders that were not named."""
     here, made = str(data or "DATA"), str(descriptors or "DESCRIPTORS")
-    models, split = str(ensemble.root), [ensembles.FOLDS, str(Path(ensembles.FOLDS).with_suffix(".json"))]
+    models, split = (
+        str(ensemble.root),
+        [ensembles.FOLDS, str(Path(ensembles.FOLDS).with_suffix(".json"))],
+    )
     copied = [str(ensemble.root / name) for name in split if (ensemble.root / name).exists()]
     copy = Command("take the same split", f"mkdir -p NEW && {shlex.join(['cp', *copied])} NEW/")
     if ensemble.learner == "finetuned":
         own = {"data": here, "models": "NEW"}
         found = extractions(ensemble)
-        lines = [copy, *(Command("fine-tune", script("finetune", own | each | ensemble.parameters)) for each in found)]
+        lines = [
+            copy,
+            *(
+                Command("fine-tune", script("finetune", own | each | ensemble.parameters))
+                for each in found
+            ),
+        ]
     else:
         own = {"data": here, "descriptors": made}
-        lines = [Command("describe the images", script("extract", own | each)) for each in extractions(ensemble)]
+        lines = [
+            Command("describe the images", script("extract", own | each))
+            for each in extractions(ensemble)
+        ]
         own |= {"models": "NEW", "configurations": ",".join(ensemble.configurations)}
-        lines += [copy, Command("train", script(SCRIPTS[ensemble.learner], own | ensemble.parameters))]
+        lines += [
+            copy,
+            Command("train", script(SCRIPTS[ensemble.learner], own | ensemble.parameters)),
+        ]
     judged = {"models": models, "report": str(report)}
     judged |= {"data": str(data)} if data else {}
     judged |= {"descriptors": str(descriptors)} if descriptors else {}
     judged |= {"positive_classes": ",".join(positive_classes)} if positive_classes else {}
-    judged |= {"sensitivity": wished_sensitivity} if wished_sensitivity != operating_point.SENSITIVITY else {}
-    lines.append(Command("judge (of new models, NEW in place of the folder)", script("evaluate", judged)))
+    judged |= (
+        {"sensitivity": wished_sensitivity}
+        if wished_sensitivity != operating_point.SENSITIVITY
+        else {}
+    )
+    lines.append(
+        Command("judge (of new models, NEW in place of the folder)", script("evaluate", judged))
+    )
     return lines
 
 
@@ -66,18 +100,30 @@ def extractions(ensemble: Ensemble) -> list[dict[str, Any]]:
         view = View(own.pop("scale"), own.pop("crop_size")).name
         source = made_with["weights"]["source"]
         seed = source.removeprefix("random, seed ")
-        own |= {"weights": "imagenet"} if seed == source else {"weights": "random", "weights_seed": seed}
+        own |= (
+            {"weights": "imagenet"}
+            if seed == source
+            else {"weights": "random", "weights_seed": seed}
+        )
         views.setdefault(tuple(own.items()), {}).setdefault(encoder, []).append(view)
     encoders: dict[tuple, list[str]] = {}
     for own, by_encoder in views.items():
         for encoder, names in by_encoder.items():
             encoders.setdefault((own, tuple(names)), []).append(encoder)
-    return [{"encoders": ",".join(e), "views": ",".join(v)} | dict(own) for (own, v), e in encoders.items()]
+    return [
+        {"encoders": ",".join(e), "views": ",".join(v)} | dict(own)
+        for (own, v), e in encoders.items()
+    ]
 
 
 def script(name: str, flags: dict[str, Any]) -> str:
     """python -m experiments.NAME with its flags."""
-    return " ".join([f"python -m experiments.{name}", *(f"--{key}={shlex.quote(str(v))}" for key, v in flags.items())])
+    return " ".join(
+        [
+            f"python -m experiments.{name}",
+            *(f"--{key}={shlex.quote(str(v))}" for key, v in flags.items()),
+        ]
+    )
 
 
 def versions() -> dict[str, str]:

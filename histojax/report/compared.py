@@ -37,29 +37,56 @@ def write(
     found = {name: comparison.compare(runs[first], runs[name], draws) for name in others}
     files.write_csv(folder / "comparison.csv", rows(first, found, seconds), HEADER)
     files.write_json(folder / "comparison.json", numbers(first, found, seconds))
-    return text(first, runs, found, seconds) + "".join(f"{line}\n" for line in notes(runs, judged or {}))
+    return text(first, runs, found, seconds) + "".join(
+        f"{line}\n" for line in notes(runs, judged or {})
+    )
 
 
 HEADER = (
-    "run", "compared_with", "metric", "of", "value", "value_of_first", "difference", "low_images", "high_images",
-    "low_groups", "high_groups", "mcnemar_p", "seconds",
-)  # fmt: skip
+    "run",
+    "compared_with",
+    "metric",
+    "of",
+    "value",
+    "value_of_first",
+    "difference",
+    "low_images",
+    "high_images",
+    "low_groups",
+    "high_groups",
+    "mcnemar_p",
+    "seconds",
+)
 
 
-def rows(first: str, found: dict[str, Comparison], seconds: dict[str, float | None]) -> list[list[Any]]:
+def rows(
+    first: str, found: dict[str, Comparison], seconds: dict[str, float | None]
+) -> list[list[Any]]:
     """A row for each run and metric."""
     return [
         [
-            name, first, each.name, each.of, each.other, each.one, each.value, each.images.low, each.images.high,
-            each.groups.low if each.groups else "", each.groups.high if each.groups else "", compared.p_value,
+            name,
+            first,
+            each.name,
+            each.of,
+            each.other,
+            each.one,
+            each.value,
+            each.images.low,
+            each.images.high,
+            each.groups.low if each.groups else "",
+            each.groups.high if each.groups else "",
+            compared.p_value,
             "" if seconds.get(name) is None else seconds[name],
         ]
         for name, compared in found.items()
         for each in compared.differences.values()
-    ]  # fmt: skip
+    ]
 
 
-def numbers(first: str, found: dict[str, Comparison], seconds: dict[str, float | None]) -> dict[str, Any]:
+def numbers(
+    first: str, found: dict[str, Comparison], seconds: dict[str, float | None]
+) -> dict[str, Any]:
     """Every number, for programs; NaN as null."""
     return {
         "compared_with": first,
@@ -87,15 +114,24 @@ def plain(difference: Difference) -> dict[str, Any]:
     return without_nan(dataclasses.asdict(difference))
 
 
-def text(first: str, runs: dict[str, Cases], found: dict[str, Comparison], seconds: dict[str, float | None]) -> str:
+def text(
+    first: str,
+    runs: dict[str, Cases],
+    found: dict[str, Comparison],
+    seconds: dict[str, float | None],
+) -> str:
     """The table a person reads."""
     cases = runs[first]
     keys = [key for key in SHOWN if all(key in compared.differences for compared in found.values())]
     width = max(len(name) for name in runs) + 2
     units = f"{len(set(cases.units))} groups" if cases.units else f"{len(cases.truth)} images"
-    lines = [f"{len(cases.truth)} images; differences to {first}, 95 % intervals of the paired bootstrap of {units}"]
+    lines = [
+        f"{len(cases.truth)} images; differences to {first}, 95 % intervals of the paired bootstrap of {units}"
+    ]
     lines.append(
-        f"{'':{width}}" + "".join(f"{metrics.LABELS[name]:<44}" for name, _ in keys) + f"{'McNemar':>8}{'seconds':>10}"
+        f"{'':{width}}"
+        + "".join(f"{metrics.LABELS[name]:<44}" for name, _ in keys)
+        + f"{'McNemar':>8}{'seconds':>10}"
     )
     value = metrics.figures(cases, np.ones((1, len(cases.truth))))
     cells = "".join(f"{value[key][0]:<44.4f}" for key in keys)
@@ -111,9 +147,15 @@ def notes(runs: dict[str, Cases], judged: dict[str, int]) -> list[str]:
     first, *others = runs
     shared = len(runs[first].names)
     more = [f"{name} {count}" for name, count in judged.items() if count > shared]
-    said = [f"note: only the {shared} images that all runs judged are compared ({', '.join(more)})"] if more else []
+    said = (
+        [f"note: only the {shared} images that all runs judged are compared ({', '.join(more)})"]
+        if more
+        else []
+    )
     apart = [name for name in others if not comparison.same_folds(runs[first], runs[name])]
-    return said + ([f"note: {', '.join(apart)} and {first} were judged in different folds"] if apart else [])
+    return said + (
+        [f"note: {', '.join(apart)} and {first} were judged in different folds"] if apart else []
+    )
 
 
 def cell(difference: Difference) -> str:

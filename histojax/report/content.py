@@ -83,7 +83,11 @@ def headline(judgement: Judgement) -> list[Figure]:
     """The four figures that a reader looks for first."""
     wanted = [("accuracy", "")]
     if judgement.cases.positive:
-        wanted += [("carcinoma_auc", ""), ("carcinoma_sensitivity", ""), ("carcinoma_specificity", "")]
+        wanted += [
+            ("carcinoma_auc", ""),
+            ("carcinoma_sensitivity", ""),
+            ("carcinoma_specificity", ""),
+        ]
     wanted += [("balanced_accuracy", ""), ("macro_auc", ""), ("kappa", ""), ("macro_f1", "")]
     return [judgement.figures[key] for key in wanted if key in judgement.figures][:4]
 
@@ -101,7 +105,9 @@ def by_class(judgement: Judgement) -> list[ClassRow]:
     cases = judgement.cases
     return [
         ClassRow(
-            name, int((cases.truth == k).sum()), tuple(judgement.figures.get((metric, name)) for metric in columns)
+            name,
+            int((cases.truth == k).sum()),
+            tuple(judgement.figures.get((metric, name)) for metric in columns),
         )
         for columns in [class_columns(judgement)]
         for k, name in enumerate(cases.classes)
@@ -193,7 +199,10 @@ def stain(descriptors: Path | None, ensemble: Ensemble) -> Stain | None:
             f"{descriptors} has no {store.STAIN_QC}: name the folder that experiments.extract wrote, or none"
         )
     names = set(ensemble.folds.names)
-    rows = [dict(zip(store.QC_COLUMNS, row, strict=True)) for row in store.read_stain_qc(descriptors).values()]
+    rows = [
+        dict(zip(store.QC_COLUMNS, row, strict=True))
+        for row in store.read_stain_qc(descriptors).values()
+    ]
     rows = [row for row in rows if row["image"] in names]
     if not rows:
         return None
@@ -202,7 +211,9 @@ def stain(descriptors: Path | None, ensemble: Ensemble) -> Stain | None:
         for column, (label, factor) in STAIN.items()
     }
     flagged = np.array([row["status"] != "ok" for row in rows])
-    listed = tuple((row["image"], row["scale"], row["status"]) for row in rows if row["status"] != "ok")
+    listed = tuple(
+        (row["image"], row["scale"], row["status"]) for row in rows if row["status"] != "ok"
+    )
     return Stain(measures, flagged, listed)
 
 
@@ -211,8 +222,15 @@ def protocols(ensemble: Ensemble) -> tuple[dict[str, Any], dict[str, dict[str, A
     flat = {name: files.flatten(made_with or {}) for name, made_with in ensemble.made_with.items()}
     keys = dict.fromkeys(key for each in flat.values() for key in each)
     first = next(iter(flat.values()))
-    common = {key: first[key] for key in keys if all(key in e and e[key] == first.get(key) for e in flat.values())}
-    own = {name: {key: each.get(key) for key in keys if key not in common} for name, each in flat.items()}
+    common = {
+        key: first[key]
+        for key in keys
+        if all(key in e and e[key] == first.get(key) for e in flat.values())
+    }
+    own = {
+        name: {key: each.get(key) for key in keys if key not in common}
+        for name, each in flat.items()
+    }
     return common, own
 
 

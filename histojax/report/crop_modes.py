@@ -43,7 +43,9 @@ class Agreement:
     correlation_of_images: float | None
 
 
-def agreement(configuration: str, exact: np.ndarray, shared: np.ndarray, taps: dict[str, int]) -> list[Agreement]:
+def agreement(
+    configuration: str, exact: np.ndarray, shared: np.ndarray, taps: dict[str, int]
+) -> list[Agreement]:
     """Agreement in the whole descriptor, where it has several taps, and in each tap.
 
     Args:
@@ -56,12 +58,20 @@ def agreement(configuration: str, exact: np.ndarray, shared: np.ndarray, taps: d
     """
     width = sum(taps.values())
     if exact.shape != shared.shape or exact.shape[-1] != width:
-        raise ValueError(f"descriptors {exact.shape} and {shared.shape}, expected both (N, A, {width})")
+        raise ValueError(
+            f"descriptors {exact.shape} and {shared.shape}, expected both (N, A, {width})"
+        )
     ends = np.cumsum(list(taps.values()))
-    parts = {layer: slice(end - channels, end) for (layer, channels), end in zip(taps.items(), ends, strict=True)}
+    parts = {
+        layer: slice(end - channels, end)
+        for (layer, channels), end in zip(taps.items(), ends, strict=True)
+    }
     if len(taps) > 1:
         parts = {WHOLE: slice(None)} | parts
-    return [of_tap(configuration, tap, exact[..., part], shared[..., part]) for tap, part in parts.items()]
+    return [
+        of_tap(configuration, tap, exact[..., part], shared[..., part])
+        for tap, part in parts.items()
+    ]
 
 
 def of_tap(configuration: str, tap: str, exact: np.ndarray, shared: np.ndarray) -> Agreement:
@@ -126,17 +136,25 @@ def summary(comparison: Comparison) -> str:
         f"{number(row.correlation):>13}{number(row.correlation_of_images):>11}"
         for row in comparison.agreements
     ]
-    lines += ["", "out-of-fold figures of the blend:", f"{'':<18}{'exact':>8}{'shared':>8}{'change':>9}  95 % interval"]
+    lines += [
+        "",
+        "out-of-fold figures of the blend:",
+        f"{'':<18}{'exact':>8}{'shared':>8}{'change':>9}  95 % interval",
+    ]
     lines += [
         f"{each.label:<18}{each.one:8.4f}{each.other:8.4f}{each.value:+9.4f}  "
         f"{each.interval.low:+.4f} to {each.interval.high:+.4f}"
         for each in comparison.effects
     ]
-    lines.append(f"paired bootstrap of {comparison.resampled}, {DRAWS} draws, the same for both modes")
+    lines.append(
+        f"paired bootstrap of {comparison.resampled}, {DRAWS} draws, the same for both modes"
+    )
     if comparison.positive:
         left_out = comparison.effects[-1].interval.left_out
         lines.append(f"ROC AUC of {' + '.join(comparison.positive)} against the rest")
-        lines.append(f"{left_out} draws of one class only have no ROC AUC and are left out of its interval")
+        lines.append(
+            f"{left_out} draws of one class only have no ROC AUC and are left out of its interval"
+        )
     else:
         lines.append("no ROC AUC: no class counts as positive, name them with --positive_classes")
     return "\n".join(lines) + "\n"
@@ -150,7 +168,9 @@ def write(folder: Path, comparison: Comparison) -> str:
     """Writes crop_modes.json and crop_modes.csv, the agreement a row a tap, and returns the summary."""
     files.write_json(folder / "crop_modes.json", numbers(comparison))
     header = [field.name for field in dataclasses.fields(Agreement)]
-    files.write_csv(folder / "crop_modes.csv", map(dataclasses.astuple, comparison.agreements), header)
+    files.write_csv(
+        folder / "crop_modes.csv", map(dataclasses.astuple, comparison.agreements), header
+    )
     return summary(comparison)
 
 

@@ -25,9 +25,14 @@ from histojax.utils import files
 INK, MUTED, LINE = "#1c2024", "#5c6670", "#c8ced4"
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#00795c", "#9c4f85"
 VARIABLES = {
-    INK: "--ink", MUTED: "--muted", LINE: "--line", BLUE: "--blue", ORANGE: "--orange", GREEN: "--green",
+    INK: "--ink",
+    MUTED: "--muted",
+    LINE: "--line",
+    BLUE: "--blue",
+    ORANGE: "--orange",
+    GREEN: "--green",
     PURPLE: "--purple",
-}  # fmt: skip
+}
 MARKERS = (("o", GREEN), ("s", BLUE), ("D", PURPLE))
 STYLE = {
     "font.family": ["sans-serif"],
@@ -55,7 +60,9 @@ STYLE = {
 def drawing() -> Iterator[None]:
     """Our style, and no complaint about letters that the font lacks (a PNG shows a box for them)."""
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="(Glyph .* missing|Matplotlib currently does not support)")
+        warnings.filterwarnings(
+            "ignore", message="(Glyph .* missing|Matplotlib currently does not support)"
+        )
         yield
 
 
@@ -63,7 +70,9 @@ def save(folder: Path, name: str, figure: Figure, note: str = "") -> None:
     """Writes NAME.png and NAME.pdf, with a note at the foot."""
     with drawing():
         if note:
-            figure.supxlabel(shortened(note, int(figure.get_figwidth() * 20)), fontsize=7, color=MUTED)
+            figure.supxlabel(
+                shortened(note, int(figure.get_figwidth() * 20)), fontsize=7, color=MUTED
+            )
         for kind, how in (("png", {"dpi": 160}), ("pdf", {"metadata": {"CreationDate": None}})):
             with files.replacing(folder / f"{name}.{kind}") as temporary:
                 figure.savefig(temporary, format=kind, **how)
@@ -83,7 +92,9 @@ def svg(figure: Figure, name: str, says: str) -> str:
     """
     out = io.StringIO()
     with drawing():
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(
+            out, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+        )
     text = out.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -104,7 +115,9 @@ def of_judgement(judgement: Judgement) -> dict[str, Figure]:
         if judgement.roc is not None:
             found["roc"] = roc(judgement)
         if judgement.reliability is not None:
-            found["reliability"] = reliability(judgement.reliability, judgement.calibrated_reliability)
+            found["reliability"] = reliability(
+                judgement.reliability, judgement.calibrated_reliability
+            )
     return found
 
 
@@ -121,7 +134,9 @@ def roc(judgement: Judgement) -> Figure:
     axes = figure.add_subplot()
     from_0_to_1(axes)
     if not np.isnan(curve.low).all():
-        axes.fill_between(GRID, curve.low, curve.high, color=BLUE, alpha=0.18, lw=0, label="95 % band")
+        axes.fill_between(
+            GRID, curve.low, curve.high, color=BLUE, alpha=0.18, lw=0, label="95 % band"
+        )
     axes.plot(curve.false_positive_rate, curve.true_positive_rate, color=BLUE, lw=1.6)
     points = [of for name, of in judgement.figures if name == "carcinoma_sensitivity" and of]
     for of, (marker, color) in zip(points, MARKERS, strict=False):
@@ -170,9 +185,19 @@ def reliability(before: Sequence[Bin], after: Sequence[Bin] | None) -> Figure:
         curves.append(("after temperature", after, "s", ORANGE, 0.006))
     for label, bins, marker, color, aside in curves:
         x = np.array([each.confidence for each in bins]) + aside
-        y, low, high = (np.array([getattr(each, end) for each in bins]) for end in ("right", "low", "high"))
+        y, low, high = (
+            np.array([getattr(each, end) for each in bins]) for end in ("right", "low", "high")
+        )
         axes.errorbar(
-            x, y, (y - low, high - y), fmt=f"{marker}-", color=color, lw=1.4, elinewidth=0.9, ms=5, label=label
+            x,
+            y,
+            (y - low, high - y),
+            fmt=f"{marker}-",
+            color=color,
+            lw=1.4,
+            elinewidth=0.9,
+            ms=5,
+            label=label,
         )
         below.plot(x, [each.count for each in bins], f"{marker}-", color=color, lw=1, ms=4)
     axes.set(ylabel="share of answers that are right")
@@ -187,7 +212,9 @@ def curve(name: str, points: Sequence[Point]) -> Figure:
         figure = Figure(figsize=(3.8, 3), layout="constrained")
         axes = figure.add_subplot()
         count = [point.count for point in points]
-        low, high = ([100 * getattr(point.interval, end) for point in points] for end in ("low", "high"))
+        low, high = (
+            [100 * getattr(point.interval, end) for point in points] for end in ("low", "high")
+        )
         if len(points) > 1:
             axes.fill_between(count, low, high, color=BLUE, alpha=0.18, lw=0)
         else:
@@ -224,9 +251,12 @@ def stain(columns: dict[str, np.ndarray], flagged: np.ndarray) -> Figure:
         for axes, (name, values) in zip(figure.subplots(2, 2).flat, columns.items(), strict=True):
             known = ~np.isnan(values)
             axes.hist(
-                [values[known & ~flagged], values[known & flagged]], bins=20, stacked=True, color=[BLUE, ORANGE],
+                [values[known & ~flagged], values[known & flagged]],
+                bins=20,
+                stacked=True,
+                color=[BLUE, ORANGE],
                 label=["as measured", "fallback"],
-            )  # fmt: skip
+            )
             axes.set(xlabel=name)
             axes.yaxis.get_major_locator().set_params(integer=True, nbins=4)
         figure.axes[0].set(ylabel="images")

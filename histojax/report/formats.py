@@ -6,9 +6,16 @@ from histojax.evaluation.bootstrap import Interval
 
 NONE = "–"
 PERCENT = (
-    "accuracy", "balanced_accuracy", "macro_f1", "sensitivity", "specificity", "precision", "carcinoma_accuracy",
-    "carcinoma_sensitivity", "carcinoma_specificity",
-)  # fmt: skip
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "sensitivity",
+    "specificity",
+    "precision",
+    "carcinoma_accuracy",
+    "carcinoma_sensitivity",
+    "carcinoma_specificity",
+)
 
 
 def bare(metric: str, value: float) -> str:

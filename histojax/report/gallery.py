@@ -84,15 +84,27 @@ def pipeline(path: Path, protocols: list[dict[str, Any]]) -> list[Picture]:
     for augmentation in range(min(AUGMENTATIONS, first["augmentations"])):
         gains = crops.gains(key, augmentation, first["gain_low"], first["gain_high"])
         augmented.append(stain.augment_density(density, gains))
-        caption = f"augmentation {augmentation + 1}: hematoxylin × {gains[0]:.2f}, eosin × {gains[1]:.2f}"
+        caption = (
+            f"augmentation {augmentation + 1}: hematoxylin × {gains[0]:.2f}, eosin × {gains[1]:.2f}"
+        )
         shown.append(Picture(caption, thumbnail(as_rgb(augmented[-1]), WIDE), 3 + augmentation))
-    for size in sorted({each["crop_size"] for each in protocols if each["crop_size"] <= min(density.shape[1:])}):
+    for size in sorted(
+        {each["crop_size"] for each in protocols if each["crop_size"] <= min(density.shape[1:])}
+    ):
         for augmentation, planes in enumerate(augmented):
-            corner, turn = crops.corner_and_turn(key, augmentation, 0, jnp.array(planes.shape[1:]), size)
+            corner, turn = crops.corner_and_turn(
+                key, augmentation, 0, jnp.array(planes.shape[1:]), size
+            )
             if first["crop_mode"] == "shared":
                 turn = crops.image_turn(key, augmentation)
             crop = thumbnail(as_rgb(crops.cut(planes, corner, turn, size)), SIDE)
-            shown.append(Picture(f"a crop of {size} px of augmentation {augmentation + 1}", crop, 3 + augmentation))
+            shown.append(
+                Picture(
+                    f"a crop of {size} px of augmentation {augmentation + 1}",
+                    crop,
+                    3 + augmentation,
+                )
+            )
     return shown
 
 
@@ -104,6 +116,9 @@ def as_rgb(planes: Any) -> np.ndarray:
 def protocol(made_with: dict[str, Any] | None) -> dict[str, Any]:
     """The protocol of a configuration's manifest; the paper's where it was not recorded."""
     default = Extraction()
-    paper = {name: getattr(default, name) for name in ("seed", "augmentations", "gain_low", "gain_high", "crop_mode")}
+    paper = {
+        name: getattr(default, name)
+        for name in ("seed", "augmentations", "gain_low", "gain_high", "crop_mode")
+    }
     view = {"scale": default.views[0].scale, "crop_size": default.views[0].crop_size}
     return paper | view | (made_with["protocol"] if made_with else {})

@@ -17,19 +17,50 @@ from histojax.report.page import TEMPLATES, environment
 from histojax.utils import files
 
 PAGE, NUMBERS, TABLE = "inspection.html", "inspection.json", "images.csv"
-LISTED = 10  # Details of a finding in the text, at most; of files that cannot be used all are listed.
+LISTED = (
+    10  # Details of a finding in the text, at most; of files that cannot be used all are listed.
+)
 DETAILED = 500  # Details of a finding on the page, at most.
 SHEET = 480  # Pictures on the contact sheet at most, problem images first; about 6 MB.
 BESIDE = 24  # Pictures beside a finding, at most.
 PAIRED = ("conflict", "duplicate")
-PICTURED = (*PAIRED, "blank", "stain", "colour", "cast", "dark", "clipped", "blurred")  # What one sees in a picture.
+PICTURED = (
+    *PAIRED,
+    "blank",
+    "stain",
+    "colour",
+    "cast",
+    "dark",
+    "clipped",
+    "blurred",
+)  # What one sees in a picture.
 UNLABELLED = "unlabelled"
 
 COLUMNS = (
-    "image", "class", "group", "usable", "findings", "cause", "width", "height", "format", "mode", "um_per_px",
-    "tissue_fraction", "stain_status", "stain_angle_degrees", "white_r", "white_g", "white_b", "absorbed_r",
-    "absorbed_g", "absorbed_b", "clipped_fraction", "blur", "file_sha256",
-)  # fmt: skip
+    "image",
+    "class",
+    "group",
+    "usable",
+    "findings",
+    "cause",
+    "width",
+    "height",
+    "format",
+    "mode",
+    "um_per_px",
+    "tissue_fraction",
+    "stain_status",
+    "stain_angle_degrees",
+    "white_r",
+    "white_g",
+    "white_b",
+    "absorbed_r",
+    "absorbed_g",
+    "absorbed_b",
+    "clipped_fraction",
+    "blur",
+    "file_sha256",
+)
 
 
 class Shown(NamedTuple):
@@ -65,10 +96,14 @@ def text(inspection: Inspection) -> str:
     """What a person reads first: what is there, findings, what is suggested."""
     lines = [f"{inspection.place}: {summary(inspection)}", *facts(inspection), ""]
     for finding in inspection.findings:
-        lines.append(f"{finding.severity.upper() if finding.severity == PROBLEM else finding.severity}: {finding.says}")
+        lines.append(
+            f"{finding.severity.upper() if finding.severity == PROBLEM else finding.severity}: {finding.says}"
+        )
         most = len(finding.details) if finding.kind == "unreadable" else LISTED
         lines += [f"    {detail}" for detail in finding.details[:most]]
-        lines += [f"    and {len(finding.details) - most} more"] if len(finding.details) > most else []
+        lines += (
+            [f"    and {len(finding.details) - most} more"] if len(finding.details) > most else []
+        )
     if not inspection.findings:
         lines.append("nothing odd was found")
     if inspection.suggestion:
@@ -92,8 +127,15 @@ def summary(inspection: Inspection) -> str:
 def facts(inspection: Inspection) -> list[str]:
     """Images by class, sizes and pixel sizes, a line each."""
     subject = inspection.subject
-    lines = [f"sizes: {listed(size_counts(subject.looks))}", f"pixel sizes: {listed(mpp_counts(subject.looks))}"]
-    return [f"classes: {listed(class_counts(inspection), 20)}", *lines] if inspection.classes else lines
+    lines = [
+        f"sizes: {listed(size_counts(subject.looks))}",
+        f"pixel sizes: {listed(mpp_counts(subject.looks))}",
+    ]
+    return (
+        [f"classes: {listed(class_counts(inspection), 20)}", *lines]
+        if inspection.classes
+        else lines
+    )
 
 
 def listed(counts: dict[str, int], most: int = 6) -> str:
@@ -105,19 +147,27 @@ def listed(counts: dict[str, int], most: int = 6) -> str:
 def size_counts(looks: tuple[Look, ...]) -> dict[str, int]:
     """Images by size, the most frequent first."""
     return dict(
-        collections.Counter(f"{shown(look.size)} px" if look.size else "unknown" for look in looks).most_common()
+        collections.Counter(
+            f"{shown(look.size)} px" if look.size else "unknown" for look in looks
+        ).most_common()
     )
 
 
 def mpp_counts(looks: tuple[Look, ...]) -> dict[str, int]:
     """Images by pixel size, the most frequent first."""
-    return dict(collections.Counter(f"{look.mpp:.3g} µm" if look.mpp else "unknown" for look in looks).most_common())
+    return dict(
+        collections.Counter(
+            f"{look.mpp:.3g} µm" if look.mpp else "unknown" for look in looks
+        ).most_common()
+    )
 
 
 def class_counts(inspection: Inspection) -> dict[str, int]:
     """Images by class, in the order of the classes; those without one last."""
     counts = collections.Counter(inspection.subject.labels)
-    return {name: counts[name] for name in inspection.classes} | ({UNLABELLED: counts[""]} if counts[""] else {})
+    return {name: counts[name] for name in inspection.classes} | (
+        {UNLABELLED: counts[""]} if counts[""] else {}
+    )
 
 
 def marks(inspection: Inspection) -> list[list[Finding]]:
@@ -143,14 +193,19 @@ def numbers(inspection: Inspection) -> dict[str, Any]:
         "views": [view.name for view in inspection.extraction.views],
         "target_mpp": inspection.extraction.target_mpp,
         "findings": [
-            dataclasses.asdict(finding) | {"images": [subject.names[i] for i in dict.fromkeys(finding.images)]}
+            dataclasses.asdict(finding)
+            | {"images": [subject.names[i] for i in dict.fromkeys(finding.images)]}
             for finding in inspection.findings
         ],
-        "suggestion": suggested and {
-            "views": [view.name for view in suggested.views], "target_mpp": suggested.target_mpp,
-            "folds": suggested.folds, "why": suggested.why, "commands": inspection.commands,
+        "suggestion": suggested
+        and {
+            "views": [view.name for view in suggested.views],
+            "target_mpp": suggested.target_mpp,
+            "folds": suggested.folds,
+            "why": suggested.why,
+            "commands": inspection.commands,
         },
-    }  # fmt: skip
+    }
 
 
 def groups_table(inspection: Inspection) -> dict[str, dict[str, int]]:
@@ -171,7 +226,9 @@ def rows(inspection: Inspection) -> list[list[Any]]:
         kinds = ";".join(dict.fromkeys(finding.kind for finding in about))
         height, width = look.size or ("", "")
         of_file = [width, height, *look.form, look.mpp or ""]
-        found.append([name, label, group, int(not look.cause), kinds, look.cause, *of_file, *measured(look)])
+        found.append(
+            [name, label, group, int(not look.cause), kinds, look.cause, *of_file, *measured(look)]
+        )
     return found
 
 
@@ -183,16 +240,24 @@ def measured(look: Look) -> list[Any]:
     if each is None:
         return [""] * 12
     return [
-        f"{each.tissue:.4f}", stain.STATUS[each.stain], "" if each.angle is None else f"{each.angle:.2f}",
-        *(f"{value:.0f}" for value in each.white), *(f"{value:.3f}" for value in each.absorbed or ()),
-        *([] if each.absorbed else [""] * 3), f"{each.clipped:.4f}", f"{each.blur:.3f}", each.sha256,
-    ]  # fmt: skip
+        f"{each.tissue:.4f}",
+        stain.STATUS[each.stain],
+        "" if each.angle is None else f"{each.angle:.2f}",
+        *(f"{value:.0f}" for value in each.white),
+        *(f"{value:.3f}" for value in each.absorbed or ()),
+        *([] if each.absorbed else [""] * 3),
+        f"{each.clipped:.4f}",
+        f"{each.blur:.3f}",
+        each.sha256,
+    ]
 
 
 def sheet(inspection: Inspection) -> dict[str, tuple[list[Shown], int]]:
     """Pictures by class, problem images first, and how many more images each class has."""
     subject, by_class = inspection.subject, {name: [] for name in class_counts(inspection)}
-    for name, look, label, about in zip(subject.names, subject.looks, subject.labels, marks(inspection), strict=True):
+    for name, look, label, about in zip(
+        subject.names, subject.looks, subject.labels, marks(inspection), strict=True
+    ):
         kinds = tuple(dict.fromkeys(finding.kind for finding in about))
         severity = about[0].severity if about else ""
         uri = look.measures.picture if look.measures else ""

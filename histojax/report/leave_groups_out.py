@@ -35,7 +35,13 @@ AT_A_COVERAGE = {
     "accuracy_used": "accuracy of the others",
     "accuracy_abstained": "accuracy of those abstained from",
 }
-SHARES = ("accuracy", "coverage", "abstained", "accuracy_used", "accuracy_abstained")  # The others have no unit.
+SHARES = (
+    "accuracy",
+    "coverage",
+    "abstained",
+    "accuracy_used",
+    "accuracy_abstained",
+)  # The others have no unit.
 
 
 def write(folder: Path, transferred: Transferred, boosting: Boosting, draws: int = DRAWS) -> str:
@@ -50,12 +56,26 @@ def write(folder: Path, transferred: Transferred, boosting: Boosting, draws: int
     found = leave_groups_out.figures(transferred, draws)
     files.write_csv(folder / PREDICTIONS, rows(transferred), header(transferred))
     files.write_json(folder / f"{SUMMARY}.json", numbers(transferred, found, boosting))
-    heading, note, lines = heading_of(transferred, boosting), note_of(transferred), table(transferred, found)
+    heading, note, lines = (
+        heading_of(transferred, boosting),
+        note_of(transferred),
+        table(transferred, found),
+    )
     marked = [f"| {what} | {value} | {interval} |" for what, value, interval in lines]
-    markdown = [f"{heading} {note}", "", "| | value | 95 % interval |", "|---|---|---|", *marked, ""]
+    markdown = [
+        f"{heading} {note}",
+        "",
+        "| | value | 95 % interval |",
+        "|---|---|---|",
+        *marked,
+        "",
+    ]
     files.write_text(folder / f"{SUMMARY}.md", "\n".join(markdown))
     widths = [max(len(line[column]) for line in lines) + 2 for column in range(2)]
-    plain = [f"{what:{widths[0]}}{value:{widths[1]}}{interval}".rstrip() for what, value, interval in lines]
+    plain = [
+        f"{what:{widths[0]}}{value:{widths[1]}}{interval}".rstrip()
+        for what, value, interval in lines
+    ]
     text = "\n".join([heading, note, "", *plain, ""])
     files.write_text(folder / f"{SUMMARY}.txt", text)
     return text
@@ -88,7 +108,9 @@ def table(transferred: Transferred, found: dict[Key, Figure]) -> list[tuple[str,
     lines = [(text, *cells(found[name, None])) for name, text in OVERALL.items()]
     for coverage, predictions in transferred.predictions.items():
         lines.append((f"sets at a stated coverage of {percent(coverage)}", "", ""))
-        lines += [(f"- {text}", *cells(found[name, coverage])) for name, text in AT_A_COVERAGE.items()]
+        lines += [
+            (f"- {text}", *cells(found[name, coverage])) for name, text in AT_A_COVERAGE.items()
+        ]
         lines += [
             (f"- abstained: {cause}", f"{count} image" + "s" * (count > 1), "")
             for cause, count in causes(predictions).items()
@@ -110,13 +132,20 @@ def percent(value: float) -> str:
 
 def causes(predictions: Sequence[Prediction]) -> dict[str, int]:
     """How many images have each cause to abstain, the commonest first; an image may have several."""
-    return dict(collections.Counter(cause for each in predictions for cause in each.abstain).most_common())
+    return dict(
+        collections.Counter(cause for each in predictions for cause in each.abstain).most_common()
+    )
 
 
 def header(transferred: Transferred) -> list[str]:
     """The columns of predictions.csv: those of `predict`, and the scores before calibration."""
     classes = transferred.cases.classes
-    return ["coverage", "part", *outputs.header(classes, labelled=True), *(f"score_{name}" for name in classes)]
+    return [
+        "coverage",
+        "part",
+        *outputs.header(classes, labelled=True),
+        *(f"score_{name}" for name in classes),
+    ]
 
 
 def rows(transferred: Transferred) -> list[list[Any]]:
@@ -124,13 +153,20 @@ def rows(transferred: Transferred) -> list[list[Any]]:
     cases, weights = transferred.cases, provenance.weights(transferred.made_with.values())
     truth = [(cases.classes[k], group) for k, group in zip(cases.truth, cases.groups, strict=True)]
     return [
-        [coverage, cases.folds[i] + 1, *outputs.row(each, weights, truth[i]), *map(outputs.decimals, cases.scores[i])]
+        [
+            coverage,
+            cases.folds[i] + 1,
+            *outputs.row(each, weights, truth[i]),
+            *map(outputs.decimals, cases.scores[i]),
+        ]
         for coverage, predictions in transferred.predictions.items()
         for i, each in enumerate(predictions)
     ]
 
 
-def numbers(transferred: Transferred, found: dict[Key, Figure], boosting: Boosting) -> dict[str, Any]:
+def numbers(
+    transferred: Transferred, found: dict[Key, Figure], boosting: Boosting
+) -> dict[str, Any]:
     """Every number, for programs; NaN as null."""
 
     def plain(value: float) -> float | None:

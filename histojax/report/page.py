@@ -38,9 +38,17 @@ def environment() -> jinja2.Environment:
 
 
 def render(
-    evaluation: Evaluation, note: str, untrained: str, rows: list[Row], drawn: dict[str, Any], shown: Pictures,
-    stain: Stain | None, commands: list[Command], with_published: bool, made: datetime.datetime,
-) -> str:  # fmt: skip
+    evaluation: Evaluation,
+    note: str,
+    untrained: str,
+    rows: list[Row],
+    drawn: dict[str, Any],
+    shown: Pictures,
+    stain: Stain | None,
+    commands: list[Command],
+    with_published: bool,
+    made: datetime.datetime,
+) -> str:
     """The page as text.
 
     Args:

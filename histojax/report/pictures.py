@@ -86,9 +86,13 @@ def find(evaluation: Evaluation, data: Path | None) -> Pictures:
     paths = dict(zip(dataset.names, dataset.paths, strict=True))
     cases = evaluation.judgement.cases
     cells = by_cell(cases)
-    wanted = [i for chosen in cells.values() for i in chosen[: in_a_cell(len(cells))]] + mistakes(cases)[:MISTAKES]
+    wanted = [i for chosen in cells.values() for i in chosen[: in_a_cell(len(cells))]] + mistakes(
+        cases
+    )[:MISTAKES]
     twins = find_pairs(evaluation.ensemble.folds, paths)
-    names = dict.fromkeys([cases.names[i] for i in wanted] + [name for pair in twins.pair_names() for name in pair])
+    names = dict.fromkeys(
+        [cases.names[i] for i in wanted] + [name for pair in twins.pair_names() for name in pair]
+    )
     thumbnails = gallery.thumbnails({name: paths[name] for name in names if name in paths})
     said = [*twins.said]
     if absent := [name for name in cases.names if name not in paths]:
@@ -116,13 +120,19 @@ def some(names: list[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
-def pipelines(evaluation: Evaluation, paths: dict[str, Path]) -> tuple[dict[str, list[Picture]], list[str]]:
+def pipelines(
+    evaluation: Evaluation, paths: dict[str, Path]
+) -> tuple[dict[str, list[Picture]], list[str]]:
     """The first image of each class on its way, and why there is none where there is none."""
-    protocols = [gallery.protocol(made_with) for made_with in evaluation.ensemble.made_with.values()]
+    protocols = [
+        gallery.protocol(made_with) for made_with in evaluation.ensemble.made_with.values()
+    ]
     protocols = [each for each in protocols if each["scale"] == protocols[0]["scale"]]
     cases, strips = evaluation.judgement.cases, {}
     for k in range(len(cases.classes)):
-        there = [cases.names[i] for i in np.flatnonzero(cases.truth == k) if cases.names[i] in paths]
+        there = [
+            cases.names[i] for i in np.flatnonzero(cases.truth == k) if cases.names[i] in paths
+        ]
         if not there or len(strips) == STRIPS:
             continue
         try:

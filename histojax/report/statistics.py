@@ -19,9 +19,19 @@ from histojax.utils import files
 
 TEMPERED = "after temperature"
 COLUMNS = (
-    "metric", "of", "label", "value", "low", "high", "resampled", "left_out", "low_of_images", "high_of_images", "mean",
+    "metric",
+    "of",
+    "label",
+    "value",
+    "low",
+    "high",
+    "resampled",
+    "left_out",
+    "low_of_images",
+    "high_of_images",
+    "mean",
     "deviation",
-)  # fmt: skip
+)
 
 
 def all_figures(judgement: Judgement) -> list[Figure]:
@@ -65,13 +75,21 @@ def numbers(judgement: Judgement) -> dict[str, Any]:
             "confusion": judgement.confusion,
             "figures": figure_rows(judgement),
             "roc": judgement.roc and dataclasses.asdict(judgement.roc),
-            "reliability": judgement.reliability and [dataclasses.asdict(each) for each in judgement.reliability],
+            "reliability": judgement.reliability
+            and [dataclasses.asdict(each) for each in judgement.reliability],
             "calibrated_reliability": judgement.calibrated_reliability
             and [dataclasses.asdict(each) for each in judgement.calibrated_reliability],
             "temperature": judgement.temperature
-            and {"by_fold": judgement.temperature.by_fold, "overall": judgement.temperature.overall},
+            and {
+                "by_fold": judgement.temperature.by_fold,
+                "overall": judgement.temperature.overall,
+            },
             "operating": point
-            and {"wished": point.wished, "thresholds": point.thresholds, "threshold": point.threshold},
+            and {
+                "wished": point.wished,
+                "thresholds": point.thresholds,
+                "threshold": point.threshold,
+            },
         }
     )
 
@@ -110,7 +128,9 @@ def figure_lines(judgement: Judgement) -> list[str]:
     found = all_figures(judgement)
     width = max(len(each.label) for each in found)
     folds = fold_count(judgement) > 1
-    lines = [f"{'':<{width}}{'value':>10}  {'95 % interval':<18}{'mean ± deviation by fold' if folds else ''}".rstrip()]
+    lines = [
+        f"{'':<{width}}{'value':>10}  {'95 % interval':<18}{'mean ± deviation by fold' if folds else ''}".rstrip()
+    ]
     lines += [
         (
             f"{each.label:<{width}}{formats.number(each.name, each.value):>10}  "
@@ -133,7 +153,9 @@ def point_lines(judgement: Judgement) -> list[str]:
         )
     if temperature := judgement.temperature:
         low, high = min(temperature.by_fold), max(temperature.by_fold)
-        lines.append(f"temperature {temperature.overall:.3f} (cross-fitted: {low:.3f} to {high:.3f} by fold)")
+        lines.append(
+            f"temperature {temperature.overall:.3f} (cross-fitted: {low:.3f} to {high:.3f} by fold)"
+        )
     return lines
 
 
@@ -169,4 +191,6 @@ def write_table(path: Path, judgement: Judgement) -> None:
     """Every metric as CSV; what is not defined is an empty cell."""
     rows = plain(figure_rows(judgement))
     header = [*COLUMNS, *(f"f{fold}" for fold in range(1, fold_count(judgement) + 1))]
-    files.write_csv(path, ([*(row[name] for name in COLUMNS), *row["by_fold"]] for row in rows), header)
+    files.write_csv(
+        path, ([*(row[name] for name in COLUMNS), *row["by_fold"]] for row in rows), header
+    )

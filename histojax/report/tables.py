@@ -23,7 +23,9 @@ class Row:
     deviation: float
 
 
-def accuracy_rows(by_configuration: dict[str, np.ndarray], blend: Sequence[float], with_published: bool) -> list[Row]:
+def accuracy_rows(
+    by_configuration: dict[str, np.ndarray], blend: Sequence[float], with_published: bool
+) -> list[Row]:
     """Rows of Table 1, the published row below ours where it is asked for.
 
     A configuration's row averages its seeds, its deviation is over seeds and folds; the blend's is over folds.
@@ -37,9 +39,17 @@ def accuracy_rows(by_configuration: dict[str, np.ndarray], blend: Sequence[float
     ours = {published.row_name(name): each for name, each in by_configuration.items()}
     for name, accuracies in (ours | {FUSION: np.array(blend)[None]}).items():
         percent = 100 * accuracies
-        rows.append(Row(name, tuple(percent.mean(axis=0)), float(percent.mean()), float(percent.std())))
+        rows.append(
+            Row(name, tuple(percent.mean(axis=0)), float(percent.mean()), float(percent.std()))
+        )
         if with_published and name in published.ACCURACY:
-            rows.append(Row(f"  published {name}", published.ACCURACY[name], *published.MEAN_AND_DEVIATION[name]))
+            rows.append(
+                Row(
+                    f"  published {name}",
+                    published.ACCURACY[name],
+                    *published.MEAN_AND_DEVIATION[name],
+                )
+            )
     return rows
 
 
@@ -59,7 +69,10 @@ def write_table1(path: Path, rows: Sequence[Row]) -> None:
     """The same rows as CSV."""
     folds = len(rows[0].by_fold)
     header = ["model", *(f"f{fold}" for fold in range(1, folds + 1)), "mean", "std"]
-    cells = [[row.name.strip(), *(f"{value:.1f}" for value in (*row.by_fold, row.mean, row.deviation))] for row in rows]
+    cells = [
+        [row.name.strip(), *(f"{value:.1f}" for value in (*row.by_fold, row.mean, row.deviation))]
+        for row in rows
+    ]
     files.write_csv(path, cells, header)
 
 
@@ -76,9 +89,14 @@ def confusion_lines(confusion: np.ndarray, classes: Sequence[str]) -> list[str]:
 
 
 def write_predictions(
-    path: Path, names: Sequence[str], scores: np.ndarray, classes: Sequence[str], provenance: str,
-    positive: np.ndarray | None, folds: Folds | None = None,
-) -> None:  # fmt: skip
+    path: Path,
+    names: Sequence[str],
+    scores: np.ndarray,
+    classes: Sequence[str],
+    provenance: str,
+    positive: np.ndarray | None,
+    folds: Folds | None = None,
+) -> None:
     """One row per image: label, probabilities, positive score, and what made them; truth and fold where known."""
     header = ["image", "predicted", *(f"p_{name}" for name in classes)]
     columns = [
@@ -91,7 +109,10 @@ def write_predictions(
         columns.append(decimals(positive))
     if folds is not None:
         header[1:1] = ["label", "fold"]
-        columns[1:1] = [[folds.classes[i] for i in folds.labels], [fold + 1 for fold in folds.folds]]
+        columns[1:1] = [
+            [folds.classes[i] for i in folds.labels],
+            [fold + 1 for fold in folds.folds],
+        ]
         if folds.groups is not None:
             header.insert(3, "group")
             columns.insert(3, folds.groups)

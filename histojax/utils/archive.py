@@ -26,15 +26,23 @@ Contents = dict[str, Any]
 
 def write(path: Path, kind: str, version: int, parts: Mapping[str, bytes | Path]) -> str:
     """Writes parts, bytes or files, into one file, whole or not at all; returns the seal."""
-    described = {name: {"bytes": size_of(part), "sha256": sha256_of(part)} for name, part in parts.items()}
+    described = {
+        name: {"bytes": size_of(part), "sha256": sha256_of(part)} for name, part in parts.items()
+    }
     contents = {"kind": kind, "version": version, "parts": described}
     with files.replacing(path) as temporary:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
-            archive.writestr(zipfile.ZipInfo(CONTENTS, EPOCH), json.dumps(contents, indent=2) + "\n")
+        with zipfile.ZipFile(
+            temporary, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False
+        ) as archive:
+            archive.writestr(
+                zipfile.ZipInfo(CONTENTS, EPOCH), json.dumps(contents, indent=2) + "\n"
+            )
             for name, part in parts.items():
                 entry = zipfile.ZipInfo(name, EPOCH)
                 # Arrays hardly shrink; text does, to a third.
-                entry.compress_type = zipfile.ZIP_STORED if name.endswith((".npz", ".npy")) else zipfile.ZIP_DEFLATED
+                entry.compress_type = (
+                    zipfile.ZIP_STORED if name.endswith((".npz", ".npy")) else zipfile.ZIP_DEFLATED
+                )
                 with archive.open(entry, "w", force_zip64=True) as out:
                     out.write(part if isinstance(part, bytes) else part.read_bytes())
             archive.comment = bytes(SEAL)
@@ -94,19 +102,27 @@ def opened(path: Path, kind: str, version: int) -> Iterator[Callable[[str], byte
             raise InputError(f"{path} is not there: expected a {kind}") from error
         except IsADirectoryError as error:
             raise InputError(f"{path} is a folder: expected a {kind}, which is one file") from error
-        except Exception as error:  # zipfile raises more than BadZipFile where sizes and places make no sense.
+        except (
+            Exception
+        ) as error:  # zipfile raises more than BadZipFile where sizes and places make no sense.
             how = "is cut short or damaged" if begins_as_zip(path) else "is something else"
-            raise InputError(f"{path} {how}: expected a {kind}. Copy it again from its source") from error
+            raise InputError(
+                f"{path} {how}: expected a {kind}. Copy it again from its source"
+            ) from error
         contents = contents_of(archive, path, kind, version)
         refuse_other_parts(archive, contents, path)
         if seal(path) != sealed_with(path):
             name = first_altered(archive, contents)
             where = f"in {name}" if name else "outside of its parts"
-            raise InputError(f"{path} was altered after it was written ({where}): copy it again from its source")
+            raise InputError(
+                f"{path} was altered after it was written ({where}): copy it again from its source"
+            )
 
         def part(name: str) -> bytes:
             if name not in contents["parts"]:
-                raise InputError(f"{path} has no part {name}: it was made by another program, make it anew")
+                raise InputError(
+                    f"{path} has no part {name}: it was made by another program, make it anew"
+                )
             return archive.read(name)
 
         yield part
@@ -124,7 +140,9 @@ def contents_of(archive: zipfile.ZipFile, path: Path, kind: str, version: int) -
             raise ValueError
         contents = json.loads(archive.read(CONTENTS))
         found_kind, found = contents["kind"], contents["version"]
-        if not all(isinstance(each["bytes"], int) and each["sha256"] for each in contents["parts"].values()):
+        if not all(
+            isinstance(each["bytes"], int) and each["sha256"] for each in contents["parts"].values()
+        ):
             raise ValueError
     except Exception as error:  # zipfile, zlib and json raise whatever damage throws up.
         raise InputError(
@@ -142,14 +160,24 @@ def contents_of(archive: zipfile.ZipFile, path: Path, kind: str, version: int) -
 
 def refuse_other_parts(archive: zipfile.ZipFile, contents: Contents, path: Path) -> None:
     """Raises InputError where parts are missing, unknown, or of other sizes; nothing is unpacked."""
-    there = {entry.filename: entry.file_size for entry in archive.infolist() if entry.filename != CONTENTS}
+    there = {
+        entry.filename: entry.file_size
+        for entry in archive.infolist()
+        if entry.filename != CONTENTS
+    }
     wanted = {name: each["bytes"] for name, each in contents["parts"].items()}
     if missing := sorted(wanted.keys() - there.keys()):
-        raise InputError(f"{path} lacks {', '.join(missing[:5])} of its {len(wanted)} parts: make it anew")
+        raise InputError(
+            f"{path} lacks {', '.join(missing[:5])} of its {len(wanted)} parts: make it anew"
+        )
     if extra := sorted(there.keys() - wanted.keys()):
-        raise InputError(f"{path} was altered: it holds {', '.join(extra[:5])}, of which its {CONTENTS} says nothing")
+        raise InputError(
+            f"{path} was altered: it holds {', '.join(extra[:5])}, of which its {CONTENTS} says nothing"
+        )
     if other := sorted(name for name in wanted if there[name] != wanted[name]):
-        raise InputError(f"{path} was altered in {', '.join(other[:5])}: copy it again from its source")
+        raise InputError(
+            f"{path} was altered in {', '.join(other[:5])}: copy it again from its source"
+        )
 
 
 def first_altered(archive: zipfile.ZipFile, contents: Contents) -> str | None:

@@ -40,7 +40,9 @@ def fetch(url: str, path: Path, expected_md5: str) -> None:
     found = md5(part)
     if found != expected_md5:
         part.unlink()
-        raise InputError(f"{url} has md5 {found}, expected {expected_md5}: not used, and removed. Run again")
+        raise InputError(
+            f"{url} has md5 {found}, expected {expected_md5}: not used, and removed. Run again"
+        )
     os.replace(part, path)
 
 
@@ -51,17 +53,24 @@ def transfer(url: str, part: Path) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and have:  # Nothing is left to send: the checksum decides whether it is the file.
+        if (
+            error.code == 416 and have
+        ):  # Nothing is left to send: the checksum decides whether it is the file.
             return
         raise
     with response:
         resumed = response.status == 206
         have = have if resumed else 0
         total = have + int(response.headers.get("Content-Length", 0))
-        with open(part, "ab" if resumed else "wb") as out, Progress(f"download {part.stem}", total, "bytes") as bar:
+        with (
+            open(part, "ab" if resumed else "wb") as out,
+            Progress(f"download {part.stem}", total, "bytes") as bar,
+        ):
             bar.add(have)
             while chunk := response.read(CHUNK):
                 out.write(chunk)
                 bar.add(len(chunk))
     if total and part.stat().st_size < total:
-        raise ConnectionError(f"the connection closed after {part.stat().st_size:,} of {total:,} bytes")
+        raise ConnectionError(
+            f"the connection closed after {part.stat().st_size:,} of {total:,} bytes"
+        )

@@ -19,7 +19,12 @@ import numpy as np
 from histojax.errors import InputError
 
 # The file systems that a URI may name: what fsspec calls each, and the package that serves it.
-REMOTE = {"gs": ("gcs", "gcsfs"), "s3": ("s3", "s3fs"), "az": ("az", "adlfs"), "hf": ("hf", "huggingface_hub")}
+REMOTE = {
+    "gs": ("gcs", "gcsfs"),
+    "s3": ("s3", "s3fs"),
+    "az": ("az", "adlfs"),
+    "hf": ("hf", "huggingface_hub"),
+}
 
 
 def as_path(text: str) -> Path:
@@ -33,7 +38,9 @@ def as_path(text: str) -> Path:
     scheme = text.split("://", maxsplit=1)[0]
     if scheme not in REMOTE:
         known = ", ".join(f"{name}://" for name in REMOTE)
-        raise InputError(f"{text} is of an unknown file system: expected a local path, or one that starts with {known}")
+        raise InputError(
+            f"{text} is of an unknown file system: expected a local path, or one that starts with {known}"
+        )
     system, package = REMOTE[scheme]
     try:
         import fsspec
@@ -41,7 +48,9 @@ def as_path(text: str) -> Path:
 
         fsspec.get_filesystem_class(system)
     except ImportError as error:
-        raise InputError(f"{text} needs packages that are missing: pip install 'etils[epath]' {package}") from error
+        raise InputError(
+            f"{text} needs packages that are missing: pip install 'etils[epath]' {package}"
+        ) from error
     # Listings are else remembered for good, and what other processes write would not be seen.
     fsspec.config.conf.setdefault(system, {}).setdefault("use_listings_cache", False)
     return epath.Path(text)
@@ -65,7 +74,9 @@ def entries(folder: Path) -> tuple[list[Path], list[Path]]:
         found = sorted(folder.iterdir())
         return [path for path in found if path.is_dir()], [path for path in found if path.is_file()]
     _, folders, names = next(folder.walk(), (folder, [], []))
-    return [folder / name for name in sorted(folders)], [folder / name for name in sorted(names) if name]
+    return [folder / name for name in sorted(folders)], [
+        folder / name for name in sorted(names) if name
+    ]
 
 
 def scratch_name() -> str:
@@ -114,7 +125,9 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
         np.savez(out, allow_pickle=False, **arrays)
 
 
-def write_csv(path: Path, rows: Iterable[Iterable[Any]], header: Iterable[str] | None = None) -> None:
+def write_csv(
+    path: Path, rows: Iterable[Iterable[Any]], header: Iterable[str] | None = None
+) -> None:
     """Rows as CSV, with a header or without."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
@@ -141,9 +154,13 @@ def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as CSV: {error}") from error
     if missing := [name for name in columns if name not in found]:
-        raise InputError(f"{path} has columns {', '.join(found)}; expected also {', '.join(missing)}")
+        raise InputError(
+            f"{path} has columns {', '.join(found)}; expected also {', '.join(missing)}"
+        )
     if any(None in row or None in row.values() for row in rows):
-        raise InputError(f"{path} has rows of another length than its header: it is damaged, or was edited by hand")
+        raise InputError(
+            f"{path} has rows of another length than its header: it is damaged, or was edited by hand"
+        )
     return rows
 
 
@@ -182,7 +199,11 @@ def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"a": {"b": 1}} as {"a.b": 1}."""
     flat = {}
     for name, item in value.items():
-        flat |= flatten(item, f"{prefix}{name}.") if isinstance(item, dict) else {f"{prefix}{name}": item}
+        flat |= (
+            flatten(item, f"{prefix}{name}.")
+            if isinstance(item, dict)
+            else {f"{prefix}{name}": item}
+        )
     return flat
 
 
@@ -199,4 +220,6 @@ def require_writable(folder: Path) -> None:
         probe.unlink()
     except Exception as error:  # A bucket's client raises errors of its own, beside OSError.
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"output folder {folder} cannot be written to: {reason}. Name another one") from error
+        raise InputError(
+            f"output folder {folder} cannot be written to: {reason}. Name another one"
+        ) from error

@@ -10,7 +10,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ahead(function: Callable[[Item], Result], items: Iterable[Item], depth: int, threads: int) -> Iterator[Result]:
+def ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], depth: int, threads: int
+) -> Iterator[Result]:
     """Yields `function` of each item in order, up to `depth` of them worked on before they are asked for.
 
     An error of `function` is raised in its item's turn.
@@ -47,7 +49,9 @@ class Behind:
         while len(self.waiting) > self.depth:
             self.waiting.popleft().result()
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         # After an error elsewhere, what was handed over is still put away: it is finished work.
         self.pool.shutdown(wait=True)
         if error is None:

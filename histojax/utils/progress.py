@@ -54,7 +54,9 @@ class Progress:
         self.stream.write(("\x1b[2K" if self.moving else "") + text.rstrip() + end)
         self.stream.flush()
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         now = time.monotonic()
         rate = self.done / max(now - self.start, 1e-9)
         if self.total == 0:

@@ -34,7 +34,11 @@ def examples(place: Path, split: str) -> dict[str, tuple[bytes, int, str]]:
     """{name: (pixels, label, patient)} as TFDS reads them."""
     source = tfds.builder_from_directory(place).as_data_source(split)
     return {
-        each["name"].decode(): (each["image"].tobytes(), int(each["label"]), each["patient"].decode())
+        each["name"].decode(): (
+            each["image"].tobytes(),
+            int(each["label"]),
+            each["patient"].decode(),
+        )
         for each in source
     }
 
@@ -44,7 +48,9 @@ def manual(tmp_path_factory) -> Path:
     """Both zips, with what a Mac leaves in them, and the patients of three photos."""
     folder = tmp_path_factory.mktemp("manual")
     made_bach.write_zip(folder, made_bach.TRAINING, TRAINING | made_bach.junk(made_bach.TRAINING))
-    made_bach.write_zip(folder, made_bach.TEST, made_bach.unlabelled() | made_bach.junk(made_bach.TEST))
+    made_bach.write_zip(
+        folder, made_bach.TEST, made_bach.unlabelled() | made_bach.junk(made_bach.TEST)
+    )
     made_bach.write_patients(folder, {"n001.tif": "7", "b003.tif": "7", "iv100.tif": "P12"})
     return folder
 
@@ -62,8 +68,10 @@ def test_the_zips_become_splits_with_the_same_pixels(built):
         assert pixels == made_bach.noise(i).tobytes()
         assert label == i // 100
     assert {name: patient for name, (*_, patient) in train.items() if patient} == {
-        "n001": "7", "b003": "7", "iv100": "P12"
-    }  # fmt: skip
+        "n001": "7",
+        "b003": "7",
+        "iv100": "P12",
+    }
     assert tested == {f"test{i}": (made_bach.noise(1000 + i).tobytes(), -1, "") for i in range(100)}
 
 
@@ -82,12 +90,16 @@ def test_tfds_finds_it_by_name_and_its_info_says_what_it_is(built):
 def test_unpacked_folders_give_the_same(built, tmp_path):
     made_bach.write_folder(tmp_path / "manual", TRAINING | made_bach.junk(made_bach.TRAINING))
     place = build(tmp_path / "manual", tmp_path / "data")
-    without = {name: (pixels, label, "") for name, (pixels, label, _) in examples(built, "train").items()}
+    without = {
+        name: (pixels, label, "") for name, (pixels, label, _) in examples(built, "train").items()
+    }
     assert examples(place, "train") == without
     assert list(tfds.builder_from_directory(place).info.splits) == ["train"]
 
 
-def test_the_script_builds_checks_the_published_size_and_leaves_nothing_of_what_it_refuses(manual, tmp_path):
+def test_the_script_builds_checks_the_published_size_and_leaves_nothing_of_what_it_refuses(
+    manual, tmp_path
+):
     done = run("build_bach", f"--manual_dir={manual}", f"--data_dir={tmp_path}")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"error: 400 photos in {manual}")
@@ -108,9 +120,18 @@ cli_utils.make_flags_parser(build.Args, description="")(sys.argv).execute()
 assert "tensorflow" not in sys.modules
 """
     config = f'{{"name": "small", "width": {WIDTH}, "height": {HEIGHT}}}'
-    given = ["histojax/datasets/bach", f"--manual_dir={manual}", f"--data_dir={tmp_path}", f"--config={config}"]
+    given = [
+        "histojax/datasets/bach",
+        f"--manual_dir={manual}",
+        f"--data_dir={tmp_path}",
+        f"--config={config}",
+    ]
     done = subprocess.run(
-        [sys.executable, "-c", program, *given], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, *given],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert len(examples(tmp_path / "bach" / "small" / "1.0.0", "train")) == 400
@@ -162,23 +183,53 @@ def claiming(side: int) -> bytes:
 
 SET = [
     ({"readme.txt": b""}, "holds neither ICIAR2018_BACH_Challenge.zip nor a folder"),
-    (without(f"{PHOTOS}/Normal/n003.tif"), "Normal/? holds 99 images, .*missing: n003.tif; not expected: none"),
-    (TRAINING | {f"{PHOTOS}/Normal/n101.tif": b""}, "holds 101 images, .*missing: none; not expected: n101.tif"),
-    (without(FIRST) | {f"{PHOTOS}/Normal/n1.tif": TRAINING[FIRST]}, "missing: n001.tif; not expected: n1.tif"),
-    ({k: v for k, v in TRAINING.items() if "/InSitu/" not in k}, "holds the folders Benign, Invasive, Normal"),
-    (TRAINING | {f"{PHOTOS}/Unsure/u001.tif": b"x"}, "Unsure; expected Normal, Benign, InSitu, Invasive"),
-    ({k.replace("Photos", "Pictures"): v for k, v in TRAINING.items()}, "holds no ICIAR2018_BACH_Challenge/Photos"),
+    (
+        without(f"{PHOTOS}/Normal/n003.tif"),
+        "Normal/? holds 99 images, .*missing: n003.tif; not expected: none",
+    ),
+    (
+        TRAINING | {f"{PHOTOS}/Normal/n101.tif": b""},
+        "holds 101 images, .*missing: none; not expected: n101.tif",
+    ),
+    (
+        without(FIRST) | {f"{PHOTOS}/Normal/n1.tif": TRAINING[FIRST]},
+        "missing: n001.tif; not expected: n1.tif",
+    ),
+    (
+        {k: v for k, v in TRAINING.items() if "/InSitu/" not in k},
+        "holds the folders Benign, Invasive, Normal",
+    ),
+    (
+        TRAINING | {f"{PHOTOS}/Unsure/u001.tif": b"x"},
+        "Unsure; expected Normal, Benign, InSitu, Invasive",
+    ),
+    (
+        {k.replace("Photos", "Pictures"): v for k, v in TRAINING.items()},
+        "holds no ICIAR2018_BACH_Challenge/Photos",
+    ),
     (without(made_bach.TRUTH), "lacks microscopy_ground_truth.csv"),
-    (truth("b001.tif,Benign", "b001.tif,InSitu"), "differ for 1 images(.|\n)*b001.tif: table InSitu, folder Benign"),
-    (truth("b001.tif,Benign\n", ""), "differ for 1 images(.|\n)*b001.tif: table None, folder Benign"),
-    (replaced(FIRST, encoded(WIDTH, HEIGHT)), r"1 photos in .*Photos/? are not 8 x 6 pixels: n001.tif \(6 x 8\)"),
+    (
+        truth("b001.tif,Benign", "b001.tif,InSitu"),
+        "differ for 1 images(.|\n)*b001.tif: table InSitu, folder Benign",
+    ),
+    (
+        truth("b001.tif,Benign\n", ""),
+        "differ for 1 images(.|\n)*b001.tif: table None, folder Benign",
+    ),
+    (
+        replaced(FIRST, encoded(WIDTH, HEIGHT)),
+        r"1 photos in .*Photos/? are not 8 x 6 pixels: n001.tif \(6 x 8\)",
+    ),
     (replaced(FIRST, b"no image"), "n001.tif is no TIFF"),
     (replaced(FIRST, b""), "n001.tif is no TIFF"),
     (replaced(FIRST, claiming(100_000)), "n001.tif has too many pixels"),
     (replaced(FIRST, claiming(9_000)), r"not 8 x 6 pixels: n001.tif \(9000 x 9000\)"),
     (replaced(FIRST, bytes(2_000_000)), "n001.tif has 2000000 bytes, expected 1048768 at most"),
-    (replaced(made_bach.TRUTH, bytes(2_000_000)), "ground_truth.csv has 2000000 bytes, expected 1048576 at most"),
-]  # fmt: skip
+    (
+        replaced(made_bach.TRUTH, bytes(2_000_000)),
+        "ground_truth.csv has 2000000 bytes, expected 1048576 at most",
+    ),
+]
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -193,7 +244,9 @@ def test_what_is_wrong_with_the_photos_is_told_zipped_or_not(tmp_path, zipped, m
     assert str(told.value).count("\n") <= 1
 
 
-@pytest.mark.parametrize("name", ["../evil.txt", "a/../../evil.txt", "/etc/evil", "C:/evil", "a\\..\\..\\evil"])
+@pytest.mark.parametrize(
+    "name", ["../evil.txt", "a/../../evil.txt", "/etc/evil", "C:/evil", "a\\..\\..\\evil"]
+)
 def test_a_zip_with_names_that_lead_out_of_it_is_refused(tmp_path, name):
     made_bach.write_zip(tmp_path, made_bach.TRAINING, TRAINING)
     with zipfile.ZipFile(tmp_path / f"{made_bach.TRAINING}.zip", "a") as archive:
@@ -236,7 +289,9 @@ def understated(content: bytearray) -> bytes:
     ],
 )
 def test_a_damaged_zip_is_told_from_a_whole_one(tmp_path, change, message):
-    with zipfile.ZipFile(tmp_path / f"{made_bach.TRAINING}.zip", "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(
+        tmp_path / f"{made_bach.TRAINING}.zip", "w", zipfile.ZIP_STORED
+    ) as archive:
         for name, content in TRAINING.items():
             archive.writestr(name, content)
     check(tmp_path)

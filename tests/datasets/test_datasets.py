@@ -80,9 +80,17 @@ def test_bachs_ground_truth_is_a_label_table_as_it_comes(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("b001.tif,Benign", "b001.tif,InSitu", "1 images(.|\n)*b001.tif: table InSitu, folder Benign"),
+        (
+            "b001.tif,Benign",
+            "b001.tif,InSitu",
+            "1 images(.|\n)*b001.tif: table InSitu, folder Benign",
+        ),
         ("b001.tif,Benign\n", "", "1 images(.|\n)*b001.tif: table None, folder Benign"),
-        ("b001.tif,Benign", "b001.tif,Benign\nb009.tif,Benign", "1 images(.|\n)*b009.tif: table Benign, folder None"),
+        (
+            "b001.tif,Benign",
+            "b001.tif,Benign\nb009.tif,Benign",
+            "1 images(.|\n)*b009.tif: table Benign, folder None",
+        ),
         ("b001.tif,Benign", "iv001.tif,Benign", "more than once: iv001.tif"),
         ("b001.tif,Benign", "b001.tif", "row 3: no label"),
     ],
@@ -97,23 +105,33 @@ def test_a_ground_truth_that_differs_from_the_folders_is_refused(tmp_path, old, 
 
 def test_a_ground_truth_may_have_a_byte_order_mark_spaces_and_blank_lines(tmp_path):
     table = challenge(tmp_path) / "microscopy_ground_truth.csv"
-    table.write_text("\ufeff" + table.read_text().replace(",", ", ").replace("\n", "\n\n"), encoding="utf-8")
+    table.write_text(
+        "\ufeff" + table.read_text().replace(",", ", ").replace("\n", "\n\n"), encoding="utf-8"
+    )
     assert len(datasets.load(tmp_path).names) == 8
     assert len(datasets.load(table).names) == 8
 
 
 def test_an_unknown_class_folder_beside_bachs_is_named(tmp_path):
     image(challenge(tmp_path) / "Unsure" / "u001.tif")
-    with pytest.raises(InputError, match="not expected: Unsure; expected Normal, Benign, InSitu, Invasive"):
+    with pytest.raises(
+        InputError, match="not expected: Unsure; expected Normal, Benign, InSitu, Invasive"
+    ):
         datasets.load(tmp_path)
 
 
 def test_a_table_gives_labels_and_groups_to_images_beside_and_below_it(tmp_path):
     image(tmp_path / "x.png")
     image(tmp_path / "deep" / "er" / "y.png")
-    (tmp_path / "labels.csv").write_text("\ufeffimage,label,group,note\nx.png,b,p1,-\ny.png,a,p2,-\n", encoding="utf-8")
+    (tmp_path / "labels.csv").write_text(
+        "\ufeffimage,label,group,note\nx.png,b,p1,-\ny.png,a,p2,-\n", encoding="utf-8"
+    )
     dataset = datasets.load(tmp_path / "labels.csv")
-    assert (dataset.names, dataset.classes, dataset.groups) == (("y", "x"), ("a", "b"), ("p2", "p1"))
+    assert (dataset.names, dataset.classes, dataset.groups) == (
+        ("y", "x"),
+        ("a", "b"),
+        ("p2", "p1"),
+    )
 
 
 def test_the_order_of_classes_can_be_chosen(tmp_path):
@@ -156,7 +174,11 @@ def test_an_image_beside_the_table_goes_before_one_below_it(tmp_path):
 
 def test_the_real_table_is_read(shared_data):
     dataset = datasets.load(shared_data / "ucsb_breast" / "groups.csv")
-    assert (len(dataset.names), dataset.classes, len(set(dataset.groups))) == (58, ("benign", "malignant"), 10)
+    assert (len(dataset.names), dataset.classes, len(set(dataset.groups))) == (
+        58,
+        ("benign", "malignant"),
+        10,
+    )
     assert dataset.labels.count(1) == 26
 
 
@@ -188,7 +210,12 @@ def table(text: str):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (folder_with("Normal/1.png", "Benign/2.png", "InSitu/3.png", "Invasive/4.png", "Other/5.png"), "Other"),
+        (
+            folder_with(
+                "Normal/1.png", "Benign/2.png", "InSitu/3.png", "Invasive/4.png", "Other/5.png"
+            ),
+            "Other",
+        ),
         (folder_with("Normal/1.png", "InSitu/3.png", "Invasiv/4.png"), "Invasiv"),
         (folder_with("a/1.png"), "only one class"),
         (folder_with("1.png"), "no class folders"),

@@ -21,10 +21,16 @@ def dataset(labels: list[int], groups: list[str] | None = None) -> Dataset:
 PLAIN = dataset([0] * 10 + [1] * 12 + [2] * 7)
 
 
-@given(st.lists(st.integers(5, 25), min_size=2, max_size=5), st.integers(2, 5), st.integers(0, 2**32 - 1))
+@given(
+    st.lists(st.integers(5, 25), min_size=2, max_size=5),
+    st.integers(2, 5),
+    st.integers(0, 2**32 - 1),
+)
 @settings(max_examples=40, deadline=None)
 def test_every_class_is_spread_evenly_over_the_folds(sizes, count, seed):
-    made = folds.make(dataset([label for label, size in enumerate(sizes) for _ in range(size)]), count, seed)
+    made = folds.make(
+        dataset([label for label, size in enumerate(sizes) for _ in range(size)]), count, seed
+    )
     assert made.count == count
     assert set(made.folds.tolist()) == set(range(count))
     assert made.labels.tolist() == [label for label, size in enumerate(sizes) for _ in range(size)]
@@ -61,7 +67,12 @@ def test_saved_folds_are_loaded_as_they_were(tmp_path_factory, seed, count):
     path = tmp_path_factory.mktemp("folds") / "folds.csv"
     folds.save(made, path)
     read = folds.load(path, made.classes)
-    assert (read.names, read.classes, read.count, read.sha256) == (made.names, made.classes, count, made.sha256)
+    assert (read.names, read.classes, read.count, read.sha256) == (
+        made.names,
+        made.classes,
+        count,
+        made.sha256,
+    )
     np.testing.assert_array_equal(read.folds, made.folds)
     np.testing.assert_array_equal(read.labels, made.labels)
 
@@ -125,7 +136,10 @@ def test_refused_folds_are_not_saved(tmp_path):
         (lambda text: text.replace("image,label,fold", "image,label"), "expected also fold"),
         (lambda text: text[: text.index("image010") + len("image010")], "rows of another length"),
         (lambda text: text[: text.index("image010")], "differ in 19 images"),
-        (lambda text: text.replace("image010,class1,", "image010,class1,,"), "rows of another length"),
+        (
+            lambda text: text.replace("image010,class1,", "image010,class1,,"),
+            "rows of another length",
+        ),
         (lambda text: text.replace(",3\n", ",-1\n"), "whole numbers from 1"),
         (lambda text: text.replace(",3\n", ",1.5\n"), "whole numbers from 1"),
         (lambda text: text.replace(",1\n", ",2\n").replace(",3\n", ",2\n"), "whole numbers from 1"),

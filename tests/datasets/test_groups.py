@@ -62,18 +62,41 @@ def test_a_csv_gives_its_groups_whatever_separates_its_cells(tmp_path, separator
 
 
 def test_columns_are_found_wherever_they_are(tmp_path):
-    rows = [[None, None, None, None], ["BACH, part A"], [], ["Diagnosis", "Patient no.", "Remark", "Image"]]
-    rows += [["x", 4, "n001 again", "Photos/Normal/n001.tif"], ["y", None, None, "Photos\\Benign\\B001.tif"]]
-    assert of(sheet(tmp_path / "t.xlsx", [["Legend"], ["nothing here"]], rows)) == ("4", "", "", "", "", "")
+    rows = [
+        [None, None, None, None],
+        ["BACH, part A"],
+        [],
+        ["Diagnosis", "Patient no.", "Remark", "Image"],
+    ]
+    rows += [
+        ["x", 4, "n001 again", "Photos/Normal/n001.tif"],
+        ["y", None, None, "Photos\\Benign\\B001.tif"],
+    ]
+    assert of(sheet(tmp_path / "t.xlsx", [["Legend"], ["nothing here"]], rows)) == (
+        "4",
+        "",
+        "",
+        "",
+        "",
+        "",
+    )
 
 
 @pytest.mark.parametrize("cell", ["", " ", "-", "?", "NA", "n/a", "#N/A", "NaN", "None", "Unknown"])
 def test_what_says_that_it_is_unknown_is_no_group(tmp_path, cell):
-    assert of(table(tmp_path / "t.csv", f"image,patient\nn001,{cell}\nn002,7\n")) == ("", "7", "", "", "", "")
+    assert of(table(tmp_path / "t.csv", f"image,patient\nn001,{cell}\nn002,7\n")) == (
+        "",
+        "7",
+        "",
+        "",
+        "",
+        "",
+    )
 
 
 @pytest.mark.parametrize(
-    ("cell", "group"), [("12.0", "12"), ("12.50", "12.50"), ("-3.00", "-3"), ("P1.0", "P1.0"), ("012", "012")]
+    ("cell", "group"),
+    [("12.0", "12"), ("12.50", "12.50"), ("-3.00", "-3"), ("P1.0", "P1.0"), ("012", "012")],
 )
 def test_a_whole_number_has_no_decimals(cell, group):
     assert groups.group_name(f" {cell} ") == group
@@ -90,21 +113,26 @@ def test_the_column_can_be_named(tmp_path):
     assert of(path, "Slide")[:2] == ("s", "t")
     assert of(path, "patient")[:2] == ("p", "p")
     with pytest.raises(
-        InputError, match="more than one column that may be of patients.*--group_column: patient, slide"
+        InputError,
+        match="more than one column that may be of patients.*--group_column: patient, slide",
     ):
         of(path)
     with pytest.raises(InputError, match="0 columns named block, expected one of: patient, slide"):
         of(path, "block")
 
 
-@pytest.mark.parametrize("header", ["Patient", "patient_id", "SLIDE", "Case No", "Group", "subject", "ID", "block id"])
+@pytest.mark.parametrize(
+    "header", ["Patient", "patient_id", "SLIDE", "Case No", "Group", "subject", "ID", "block id"]
+)
 def test_a_header_says_what_is_a_group(tmp_path, header):
     assert of(table(tmp_path / "t.csv", f"image,label,{header}\nn001,Normal,1\n"))[0] == "1"
 
 
 @pytest.mark.parametrize("header", ["label", "identity", "width", "block"])
 def test_any_other_header_does_not(tmp_path, header):
-    with pytest.raises(InputError, match=f"no column that says it is of patients.*--group_column: {header}"):
+    with pytest.raises(
+        InputError, match=f"no column that says it is of patients.*--group_column: {header}"
+    ):
         of(table(tmp_path / "t.csv", f"image,{header}\nn001,1\n"))
 
 
@@ -122,7 +150,11 @@ def test_names_that_differ_in_case_alone_are_kept_apart(tmp_path):
 
 def test_a_cell_that_may_mean_two_names_means_neither(tmp_path):
     data = Dataset((Path("aB.png"), Path("Ab.png"), Path("c.png")), (0, 1, 1), ("x", "y"))
-    assert of(table(tmp_path / "t.csv", "image,group\nAB.png,1\nC.png,2\n"), data=data) == ("", "", "2")
+    assert of(table(tmp_path / "t.csv", "image,group\nAB.png,1\nC.png,2\n"), data=data) == (
+        "",
+        "",
+        "2",
+    )
 
 
 def test_a_title_above_the_header_is_no_header(tmp_path):
@@ -145,7 +177,9 @@ def test_images_that_are_not_in_the_data_are_told(tmp_path, caplog):
 
 
 def test_a_table_may_start_with_images_that_are_not_in_the_data(tmp_path):
-    path = table(tmp_path / "t.csv", "Patients of BACH\nimage,patient\nn999,patient 9\nn001,patient 1\n")
+    path = table(
+        tmp_path / "t.csv", "Patients of BACH\nimage,patient\nn999,patient 9\nn001,patient 1\n"
+    )
     assert of(path)[0] == "patient 1"
     assert groups.read(path, NAMES).absent == ("n999",)
     assert groups.read(path, NAMES, "patient").column == "patient"
@@ -166,12 +200,24 @@ def damaged(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda root: table(root / "t.csv", "image,group\nx,1\n"), "names no image of the data, such as n001"),
+        (
+            lambda root: table(root / "t.csv", "image,group\nx,1\n"),
+            "names no image of the data, such as n001",
+        ),
         (lambda root: table(root / "t.csv", ""), "names no image"),
         (lambda root: sheet(root / "t.xlsx", []), "names no image"),
-        (lambda root: sheet(root / "t.xlsx", ROWS, ROWS), "names images in several sheets, Sheet1, Sheet2"),
-        (lambda root: table(root / "t.csv", "n001,1\nn002,2\n"), "no column that says .*--group_column: column 2"),
-        (lambda root: table(root / "t.xlsx", "image,group\nn001,1\n"), "cannot be read as a spreadsheet"),
+        (
+            lambda root: sheet(root / "t.xlsx", ROWS, ROWS),
+            "names images in several sheets, Sheet1, Sheet2",
+        ),
+        (
+            lambda root: table(root / "t.csv", "n001,1\nn002,2\n"),
+            "no column that says .*--group_column: column 2",
+        ),
+        (
+            lambda root: table(root / "t.xlsx", "image,group\nn001,1\n"),
+            "cannot be read as a spreadsheet",
+        ),
         (lambda root: damaged(root / "t.xlsx"), "cannot be read as a spreadsheet"),
         (lambda root: sheet(root / "t.xlsx", ROWS).rename(root / "t.csv"), "cannot be read as CSV"),
         (lambda root: root / "absent.xlsx", "is not there"),

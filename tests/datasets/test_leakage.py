@@ -22,7 +22,14 @@ from tests.running import run
 
 def split_of(labels, folds, groups, classes=("a", "b")) -> Folds:
     names = tuple(f"i{i}" for i in range(len(labels)))
-    return Folds(names, np.array(labels), np.array(folds), classes, groups and tuple(groups), "stratified, seed 0")
+    return Folds(
+        names,
+        np.array(labels),
+        np.array(folds),
+        classes,
+        groups and tuple(groups),
+        "stratified, seed 0",
+    )
 
 
 def brute_force(split: Folds, fold: int) -> tuple[int, int, int]:
@@ -32,7 +39,9 @@ def brute_force(split: Folds, fold: int) -> tuple[int, int, int]:
         if split.folds[i] != fold or not group:
             continue
         known += 1
-        others = [j for j, other in enumerate(split.groups) if other == group and split.folds[j] != fold]
+        others = [
+            j for j, other in enumerate(split.groups) if other == group and split.folds[j] != fold
+        ]
         sharing += len(others) > 0
         both += any(split.labels[j] == split.labels[i] for j in others)
     return known, sharing, both
@@ -63,11 +72,15 @@ def test_bach_s_published_structure():
     places = rng.permutation(400)[: sum(sizes)]
     for patient, part in enumerate(np.split(places, np.cumsum(sizes)[:-1])):
         groups[part] = f"patient{patient}"
-    split = split_of(np.arange(400) // 100, rng.permutation(np.arange(400) % 10), groups.tolist(), BACH_CLASSES)
+    split = split_of(
+        np.arange(400) // 100, rng.permutation(np.arange(400) % 10), groups.tolist(), BACH_CLASSES
+    )
     found = leakage.audit(split)
     assert (found.known, found.unknown, found.groups, found.largest) == (145, 255, 29, 36)
     assert found.sharing == sum(brute_force(split, fold)[1] for fold in range(10)) > 100
-    assert f"{found.sharing} of 145 test images of known group share it with training" in found.verdict
+    assert (
+        f"{found.sharing} of 145 test images of known group share it with training" in found.verdict
+    )
     assert "Of 255 images the group is unknown" in found.verdict
 
 
@@ -109,11 +122,15 @@ def test_where_images_of_unknown_group_went_is_counted():
     assert [row.unknown for row in found.rows] == [0, 2]
     assert (found.unknown, found.unknown_train_only) == (3, 1)
     text = "\n".join(leakage.lines(found))
-    assert "of the 3 images of unknown group 1 are only trained on, 2 are held out, in 1 of 2 folds" in text
+    assert (
+        "of the 3 images of unknown group 1 are only trained on, 2 are held out, in 1 of 2 folds"
+        in text
+    )
 
 
 @pytest.mark.parametrize(
-    ("policy", "only_trained", "places"), [("own", 0, 10), ("together", 0, 1), ("train_only", 255, 0)]
+    ("policy", "only_trained", "places"),
+    [("own", 0, 10), ("together", 0, 1), ("train_only", 255, 0)],
 )
 def test_each_policy_on_bach_s_structure_leaks_nothing_known(policy, only_trained, places):
     dataset = bach()
@@ -153,13 +170,18 @@ def bach() -> Dataset:
         for i in range(size):
             groups[100 * (patient % 4) + 45 + 5 * (patient // 4 - 2) + i] = f"patient {patient}"
     return Dataset(
-        tuple(Path(f"{name}.tif") for name in names), tuple(i // 100 for i in range(400)), BACH_CLASSES, tuple(groups)
+        tuple(Path(f"{name}.tif") for name in names),
+        tuple(i // 100 for i in range(400)),
+        BACH_CLASSES,
+        tuple(groups),
     )
 
 
 def test_nothing_is_claimed_where_no_test_image_is_of_known_group():
     found = leakage.audit(split_of([0, 1, 0, 1], [0, 1, -1, -1], ["", "", "p", "p"]))
-    assert found.verdict.startswith("No test image is of known group, so nothing is known of leakage.")
+    assert found.verdict.startswith(
+        "No test image is of known group, so nothing is known of leakage."
+    )
 
 
 ROOT = Path(__file__).parents[1]
@@ -172,14 +194,20 @@ sys.modules |= dict.fromkeys(("jax", "jaxlib", "flax", "optax"))
 sys.argv = {[script, *map(str, arguments)]!r}
 runpy.run_module("experiments.{script}", run_name="__main__")
 """
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     """Two classes of six images, one field in both, one twice in its own; patients of eight; random descriptors."""
     root = tmp_path_factory.mktemp("data")
-    fields = [synthetic.render(label, seed, 64, 96) for label in ("Normal", "Invasive") for seed in range(6)]
+    fields = [
+        synthetic.render(label, seed, 64, 96)
+        for label in ("Normal", "Invasive")
+        for seed in range(6)
+    ]
     fields[7], fields[5] = fields[1], np.rot90(fields[4])
     (root / "descriptors" / "VGG-0.5-40").mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -187,8 +215,14 @@ def data(tmp_path_factory) -> Path:
         folder = root / "images" / ("benign" if i < 6 else "malignant")
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.ascontiguousarray(field)).save(folder / f"i{i:02d}.png")
-        np.save(root / "descriptors" / "VGG-0.5-40" / f"i{i:02d}.npy", rng.normal(size=(2, 1408)).astype(np.float32))
-    rows = [f"i{i:02d}.png,{patient}" for i, patient in zip((0, 1, 2, 3, 6, 7, 8, 9), "ppqrsstq", strict=True)]
+        np.save(
+            root / "descriptors" / "VGG-0.5-40" / f"i{i:02d}.npy",
+            rng.normal(size=(2, 1408)).astype(np.float32),
+        )
+    rows = [
+        f"i{i:02d}.png,{patient}"
+        for i, patient in zip((0, 1, 2, 3, 6, 7, 8, 9), "ppqrsstq", strict=True)
+    ]
     (root / "patients.csv").write_text("\n".join(["file,patient", *rows, "gone.png,u"]) + "\n")
     return root
 
@@ -197,29 +231,45 @@ def test_the_script_audits_a_split_and_shows_copies_side_by_side(data, tmp_path)
     by_hand = [f"i{i:02d},{'benign' if i < 6 else 'malignant'},{i % 3 + 1}" for i in range(12)]
     (tmp_path / "folds.csv").write_text("\n".join(["image,label,fold", *by_hand]) + "\n")
     before = (tmp_path / "folds.csv").read_bytes()
-    arguments = [f"--data={data}/images", f"--split={tmp_path}/folds.csv", f"--groups={data}/patients.csv"]
+    arguments = [
+        f"--data={data}/images",
+        f"--split={tmp_path}/folds.csv",
+        f"--groups={data}/patients.csv",
+    ]
     done = run_without_jax("audit", *arguments, f"--out={tmp_path}/out")
     assert done.returncode == 0, done.stderr
     assert "split: given (folds.csv was there)" in done.stdout
-    assert "6 of 8 test images of known group share it with training, 4 their class too" in done.stdout
+    assert (
+        "6 of 8 test images of known group share it with training, 4 their class too" in done.stdout
+    )
     assert "Of 4 images the group is unknown" in done.stdout
     assert "patients.csv has 1 images that are not in the data (gone.png)" in done.stderr
-    assert "i01 (benign, fold 2) and i07 (malignant, fold 2): the same file, LABEL CONFLICT" in done.stdout
+    assert (
+        "i01 (benign, fold 2) and i07 (malignant, fold 2): the same file, LABEL CONFLICT"
+        in done.stdout
+    )
     assert re.search(
-        r"i04 \(benign, fold 2\) and i05 \(benign, fold 3\): [0-3] of 63 bits .* 1.00, LEAK\n", done.stdout
+        r"i04 \(benign, fold 2\) and i05 \(benign, fold 3\): [0-3] of 63 bits .* 1.00, LEAK\n",
+        done.stdout,
     )
     numbers = json.loads((tmp_path / "out" / "audit.json").read_text())
     assert (numbers["sharing"], numbers["sharing_class"], numbers["unknown"]) == (6, 4, 4)
-    assert numbers["duplicates"] == {"pairs": 2, "same_file": 1, "in_two_folds": 1, "of_two_classes": 1}
+    assert numbers["duplicates"] == {
+        "pairs": 2,
+        "same_file": 1,
+        "in_two_folds": 1,
+        "of_two_classes": 1,
+    }
     with open(tmp_path / "out" / "audit.csv") as file:
         rows = list(csv.DictReader(file))
     assert sum(int(row["sharing_group"]) for row in rows) == 6
     assert [row["class_malignant"] for row in rows] == ["2", "2", "2"]
     with open(tmp_path / "out" / "duplicates.csv") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["first"], row["second"], row["leaks"], row["label_conflict"], row["same_file"]) for row in rows] == [
-        ("i04", "i05", "1", "0", "0"), ("i01", "i07", "0", "1", "1"),
-    ]  # fmt: skip
+    assert [
+        (row["first"], row["second"], row["leaks"], row["label_conflict"], row["same_file"])
+        for row in rows
+    ] == [("i04", "i05", "1", "0", "0"), ("i01", "i07", "0", "1", "1")]
     page = (tmp_path / "out" / "duplicates.html").read_text()
     assert page.count('<img src="data:image/jpeg;base64,') == 4
     assert "http" not in page
@@ -233,9 +283,13 @@ def test_training_splits_by_the_flags_and_the_audit_finds_that_split(data, tmp_p
     done = run_without_jax("train", *given, *place, *small, "--unknown_groups=train_only")
     assert done.returncode == 0, done.stderr
     audited = run("audit", *given, f"--models={tmp_path}/models")
-    assert "split: grouped, 2 folds, seed 0; 4 images of unknown group: train_only" in audited.stdout
+    assert (
+        "split: grouped, 2 folds, seed 0; 4 images of unknown group: train_only" in audited.stdout
+    )
     assert "No known group is both in training and in test." in audited.stdout
-    assert "of the 4 images of unknown group 4 are only trained on, 0 are held out" in audited.stdout
+    assert (
+        "of the 4 images of unknown group 4 are only trained on, 0 are held out" in audited.stdout
+    )
 
 
 def test_the_authors_split_is_used_by_training(data, tmp_path):
@@ -250,7 +304,11 @@ def test_the_authors_split_is_used_by_training(data, tmp_path):
         for fold in range(3)
     ]
     (tmp_path / "folds-10.pkl").write_bytes(pickle.dumps(made, 2))
-    given = ["--fold_maker=paper", f"--paper_folds={tmp_path}/folds-10.pkl", f"--data={data}/images"]
+    given = [
+        "--fold_maker=paper",
+        f"--paper_folds={tmp_path}/folds-10.pkl",
+        f"--data={data}/images",
+    ]
     place = [
         f"--descriptors={data}/descriptors",
         f"--models={tmp_path}/models",
@@ -267,7 +325,10 @@ def test_the_authors_split_is_used_by_training(data, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--split=a.csv", "--models=b"], "both name a split"), (["--fold_maker=paper"], "go together")],
+    [
+        (["--split=a.csv", "--models=b"], "both name a split"),
+        (["--fold_maker=paper"], "go together"),
+    ],
 )
 def test_flags_that_contradict_each_other_are_refused(data, arguments, message):
     done = run("audit", f"--data={data}/images", *arguments)

@@ -28,13 +28,28 @@ OBJECTS = (lambda names: np.array(names, object), lambda labels: np.array(labels
 FORMS = {
     "objects and int64": OBJECTS,
     "lists": (list, list),
-    "text arrays and class names": (np.array, lambda labels: np.array([BACH_CLASSES[k] for k in labels])),
-    "bytes and int8": (lambda names: [name.encode() for name in names], lambda labels: np.array(labels, np.int8)),
+    "text arrays and class names": (
+        np.array,
+        lambda labels: np.array([BACH_CLASSES[k] for k in labels]),
+    ),
+    "bytes and int8": (
+        lambda names: [name.encode() for name in names],
+        lambda labels: np.array(labels, np.int8),
+    ),
     "scalars": (lambda names: list(np.array(names)), lambda labels: list(np.array(labels))),
-    "objects of scalars": (OBJECTS[0], lambda labels: np.array(list(np.array(labels, np.int32)), object)),
+    "objects of scalars": (
+        OBJECTS[0],
+        lambda labels: np.array(list(np.array(labels, np.int32)), object),
+    ),
     "big-endian and other spelling": (tuple, lambda labels: np.array(labels, ">i4")),
-    "names as written elsewhere": (list, lambda labels: [BACH_CLASSES[k].replace("S", " s") for k in labels]),
-    "floats in columns": (lambda names: np.array(names)[::-1][::-1], lambda labels: np.array(labels, float)),
+    "names as written elsewhere": (
+        list,
+        lambda labels: [BACH_CLASSES[k].replace("S", " s") for k in labels],
+    ),
+    "floats in columns": (
+        lambda names: np.array(names)[::-1][::-1],
+        lambda labels: np.array(labels, float),
+    ),
 }
 
 
@@ -45,7 +60,10 @@ def content(form: str = "objects and int64") -> list[dict]:
         chosen = {"train": np.flatnonzero(fold != FOLDS), "test": np.flatnonzero(fold == FOLDS)}
         parts.append(
             {
-                part: {"x": names_as([f"{NAMES[i]}.npy" for i in of]), "y": labels_as([LABELS[i] for i in of])}
+                part: {
+                    "x": names_as([f"{NAMES[i]}.npy" for i in of]),
+                    "y": labels_as([LABELS[i] for i in of]),
+                }
                 for part, of in chosen.items()
             }
         )
@@ -82,7 +100,11 @@ def test_every_form_and_protocol_gives_the_split(tmp_path, form, protocol, age):
         assert b"numpy._core" not in made
     found = paper_folds.read(write(tmp_path / "folds-10.pkl", made), BACH)
     np.testing.assert_array_equal(found.folds, FOLDS)
-    assert (found.names, found.labels.tolist(), found.classes) == (NAMES, list(LABELS), BACH_CLASSES)
+    assert (found.names, found.labels.tolist(), found.classes) == (
+        NAMES,
+        list(LABELS),
+        BACH_CLASSES,
+    )
     assert found.origin == "paper: the authors' own split, 5 folds, from folds-10.pkl"
 
 
@@ -90,7 +112,11 @@ def python2(names: list[str], labels: list[int]) -> bytes:
     """{"x": array of objects, "y": int64 array} as Python 2 wrote it by protocol 2: its str are bytes of Latin-1."""
 
     def text(value: bytes) -> bytes:
-        return b"U" + bytes([len(value)]) + value if len(value) < 256 else b"T" + struct.pack("<I", len(value)) + value
+        return (
+            b"U" + bytes([len(value)]) + value
+            if len(value) < 256
+            else b"T" + struct.pack("<I", len(value)) + value
+        )
 
     def array(code: bytes, order: bytes, length: int, data: bytes) -> bytes:
         dtype = (
@@ -100,7 +126,11 @@ def python2(names: list[str], labels: list[int]) -> bytes:
             + text(order)
             + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
         )
-        start = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + text(b"b") + b"\x87R"
+        start = (
+            b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85"
+            + text(b"b")
+            + b"\x87R"
+        )
         return start + b"(K\x01K" + bytes([length]) + b"\x85" + dtype + b"\x89" + data + b"tb"
 
     objects = b"](" + b"".join(text(f"{name}.npy".encode()) for name in names) + b"e"
@@ -113,8 +143,16 @@ def test_a_file_of_python_2_gives_the_split(tmp_path):
     body = b"]("
     for fold in range(5):
         body += b"}("
-        for part, of in ((b"train", np.flatnonzero(fold != FOLDS)), (b"test", np.flatnonzero(fold == FOLDS))):
-            body += b"U" + bytes([len(part)]) + part + python2([NAMES[i] for i in of], [LABELS[i] for i in of])
+        for part, of in (
+            (b"train", np.flatnonzero(fold != FOLDS)),
+            (b"test", np.flatnonzero(fold == FOLDS)),
+        ):
+            body += (
+                b"U"
+                + bytes([len(part)])
+                + part
+                + python2([NAMES[i] for i in of], [LABELS[i] for i in of])
+            )
         body += b"u"
     found = paper_folds.read(write(tmp_path / "f.pkl", b"\x80\x02" + body + b"e."), BACH)
     np.testing.assert_array_equal(found.folds, FOLDS)
@@ -165,9 +203,14 @@ def test_what_a_pickle_wants_to_run_is_named_and_not_run(tmp_path, protocol, pla
         (datetime.date, 2018, 2, 1),
     ]
     for number, (function, *arguments) in enumerate(attempts):
-        evil = Evil(function, *[a for a in arguments if a is not os] or ["x"] if function is not getattr else "ab")
+        evil = Evil(
+            function,
+            *[a for a in arguments if a is not os] or ["x"] if function is not getattr else "ab",
+        )
         made = pickle.dumps(evil if place == "alone" else in_array(evil), protocol)
-        with pytest.raises(InputError, match=r"it wants to import \S+\.\w+, which .* it was not run"):
+        with pytest.raises(
+            InputError, match=r"it wants to import \S+\.\w+, which .* it was not run"
+        ):
             paper_folds.read(write(tmp_path / f"{number}.pkl", made), BACH)
     assert not mark.exists()
 
@@ -184,7 +227,10 @@ def test_what_a_pickle_wants_to_run_is_named_and_not_run(tmp_path, protocol, pla
         (as_global("copyreg", "_reconstructor"), "copyreg._reconstructor"),
         (as_global("copy_reg", "_reconstructor"), "copy_reg._reconstructor"),
         (as_global("__builtin__", "eval"), "__builtin__.eval"),
-        (as_global("histojax.datasets.paper_folds", "Record"), "histojax.datasets.paper_folds.Record"),
+        (
+            as_global("histojax.datasets.paper_folds", "Record"),
+            "histojax.datasets.paper_folds.Record",
+        ),
         (b"(iposix\nsystem\n.", "posix.system"),
         (b"(S'true'\nios\nsystem\n.", "os.system"),
     ],
@@ -210,7 +256,9 @@ def test_other_roads_to_a_name_are_closed(tmp_path, made, named):
     ],
 )
 def test_tricks_with_the_allowed_names_give_nothing(tmp_path, made):
-    with pytest.raises(InputError, match="is not used: it (is damaged|holds no list)|encoding other"):
+    with pytest.raises(
+        InputError, match="is not used: it (is damaged|holds no list)|encoding other"
+    ):
         paper_folds.read(write(tmp_path / "f.pkl", made), BACH)
     assert paper_folds.Encoded.__name__ == "Encoded"
     assert not hasattr(paper_folds.Encoded, "a")
@@ -220,7 +268,9 @@ def lying(code: bytes, shape: bytes, data: bytes) -> bytes:
     """A list of one fold whose test x is an array of that type, shape and content."""
     text = b"X" + struct.pack("<I", len(code)) + code
     dtype = b"cnumpy\ndtype\n" + text + b"\x85R(K\x03X\x01\x00\x00\x00|tb"
-    array = b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01" + shape + dtype + b"\x89" + data + b"tb"
+    array = (
+        b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01" + shape + dtype + b"\x89" + data + b"tb"
+    )
     part = b"}X\x01\x00\x00\x00x" + array + b"sX\x01\x00\x00\x00y]s"
     fold = b"}X\x05\x00\x00\x00train" + part + b"sX\x04\x00\x00\x00test" + part + b"s"
     return b"\x80\x03](" + fold + fold + b"e."
@@ -262,7 +312,9 @@ def test_a_file_cut_short_anywhere_or_not_there_is_told(tmp_path):
 WHOLE = pickle.dumps(content(), 2)
 
 
-@given(st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), min_size=1, max_size=6))
+@given(
+    st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), min_size=1, max_size=6)
+)
 @settings(max_examples=300, deadline=None)
 def test_a_damaged_file_is_read_or_refused_and_nothing_else(tmp_path_factory, flips):
     made = bytearray(WHOLE)
@@ -321,7 +373,9 @@ def without_test(made):
 
 
 def empty_fold(made):
-    made.append({"train": {"x": [f"{n}.npy" for n in NAMES], "y": list(LABELS)}, "test": {"x": [], "y": []}})
+    made.append(
+        {"train": {"x": [f"{n}.npy" for n in NAMES], "y": list(LABELS)}, "test": {"x": [], "y": []}}
+    )
 
 
 def names_are_numbers(made):

@@ -52,15 +52,21 @@ USUAL = {
 }
 
 
-def prepare(data_dir: Path, features: dict, splits: dict[str, list[dict]], name: str = "slides", **own) -> Path:
+def prepare(
+    data_dir: Path, features: dict, splits: dict[str, list[dict]], name: str = "slides", **own
+) -> Path:
     """A data set prepared by TFDS alone, as anybody's."""
 
     class Slides(tensorflow_datasets.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tensorflow_datasets.core.Version(own.get("version", "1.2.3"))
-        BUILDER_CONFIGS = [tensorflow_datasets.core.BuilderConfig(name=config) for config in own.get("configs", ())]
+        BUILDER_CONFIGS = [
+            tensorflow_datasets.core.BuilderConfig(name=config) for config in own.get("configs", ())
+        ]
 
         def _info(self):
-            return tensorflow_datasets.core.DatasetInfo(builder=self, features=FEATURES.FeaturesDict(features))
+            return tensorflow_datasets.core.DatasetInfo(
+                builder=self, features=FEATURES.FeaturesDict(features)
+            )
 
         def _split_generators(self, _):
             return {split: enumerate(made) for split, made in splits.items()}
@@ -113,9 +119,9 @@ def test_bach_is_the_same_data_set_from_its_folder_and_from_tfds(challenge, tmp_
     found = tfds.load("bach", challenge, cache=tmp_path / "cache")
     assert (found.names, found.labels, found.classes) == (folder.names, folder.labels, BACH_CLASSES)
     assert bach.is_bach(found.names, found.classes)
-    assert {name: group for name, group in zip(found.names, found.groups, strict=True) if group} == {
-        "n001": "7", "iv100": "12"
-    }  # fmt: skip
+    assert {
+        name: group for name, group in zip(found.names, found.groups, strict=True) if group
+    } == {"n001": "7", "iv100": "12"}
     for ours, theirs in list(zip(found.paths, folder.paths, strict=True))[::37]:
         np.testing.assert_array_equal(reader.read(ours), reader.read(theirs))
 
@@ -154,15 +160,28 @@ def test_a_name_is_taken_where_a_file_can_have_it(told, stems):
 
 
 def test_numbers_are_names_and_groups_too_and_unlabelled_sets_need_no_label(tmp_path):
-    features = {"photo": FEATURES.Image(), "id": FEATURES.Scalar(np.int64), "case": FEATURES.Scalar(np.int32)}
+    features = {
+        "photo": FEATURES.Image(),
+        "id": FEATURES.Scalar(np.int64),
+        "case": FEATURES.Scalar(np.int32),
+    }
     made = [{"photo": encoded(i), "id": 100 + i, "case": 7} for i in range(2)]
     prepare(tmp_path, features, {"whole": made})
     found = tfds.folder("slides", tmp_path, "whole", tmp_path / "cache")
     assert [path.stem for path in unlabelled.gather([found])] == ["100", "101"]
     features["tissue"] = FEATURES.ClassLabel(num_classes=2)
-    prepare(tmp_path, features, {"whole": [each | {"tissue": i} for i, each in enumerate(made)]}, "labelled")
+    prepare(
+        tmp_path,
+        features,
+        {"whole": [each | {"tissue": i} for i, each in enumerate(made)]},
+        "labelled",
+    )
     dataset = tfds.load("labelled", tmp_path, "whole", cache=tmp_path / "cache")
-    assert (dataset.names, dataset.classes, dataset.groups) == (("100", "101"), ("0", "1"), ("7", "7"))
+    assert (dataset.names, dataset.classes, dataset.groups) == (
+        ("100", "101"),
+        ("0", "1"),
+        ("7", "7"),
+    )
 
 
 def test_unpacked_once_and_anew_when_it_was_built_again(slides, tmp_path, monkeypatch):
@@ -175,7 +194,9 @@ def test_unpacked_once_and_anew_when_it_was_built_again(slides, tmp_path, monkey
     shutil.rmtree(data_dir)
     swapped = [example(i) | {"tissue": (i + 1) % 3} for i in range(9)]
     prepare(data_dir, USUAL, {"train": swapped, "test": NAMELESS})
-    assert sizes(data_dir) == sizes(slides)  # To the byte: only the time of building tells them apart.
+    assert sizes(data_dir) == sizes(
+        slides
+    )  # To the byte: only the time of building tells them apart.
     assert tfds.table("slides", data_dir, cache=tmp_path) != first
     assert "s0.v2.png,fat" in tfds.table("slides", data_dir, cache=tmp_path).read_text()
 
@@ -193,7 +214,9 @@ def test_what_was_unpacked_and_then_altered_is_refused(slides, tmp_path, change)
         image.write_bytes(image.read_bytes()[:-1])
     else:
         shutil.copy(image, image.with_name("another.png"))
-    with pytest.raises(InputError, match=r"is not as it was unpacked \(.*remove it, it is made anew"):
+    with pytest.raises(
+        InputError, match=r"is not as it was unpacked \(.*remove it, it is made anew"
+    ):
         tfds.table("slides", slides, cache=tmp_path)
 
 
@@ -234,15 +257,30 @@ def test_the_newest_version_is_taken_and_between_configs_nothing_is_guessed(tmp_
         prepare(tmp_path, USUAL, made, version=version, configs=("small", "large"))
     assert tfds.find("slides/small", tmp_path) == tmp_path / "slides" / "small" / "1.10.0"
     assert tfds.find("slides/large:1.9.0", tmp_path) == tmp_path / "slides" / "large" / "1.9.0"
-    with pytest.raises(InputError, match="names 4 of what .* holds; name one of slides/large:1.9.0, slides/large:1.10"):
+    with pytest.raises(
+        InputError,
+        match="names 4 of what .* holds; name one of slides/large:1.9.0, slides/large:1.10",
+    ):
         tfds.find("slides", tmp_path)
 
 
 WRONG = {
-    "two images": (USUAL | {"mask": FEATURES.Image()}, {"mask": encoded(0)}, "2 images .* and 1 labels"),
+    "two images": (
+        USUAL | {"mask": FEATURES.Image()},
+        {"mask": encoded(0)},
+        "2 images .* and 1 labels",
+    ),
     "no image": ({"tissue": USUAL["tissue"]}, {}, "0 images"),
-    "two labels": (USUAL | {"site": FEATURES.ClassLabel(num_classes=5)}, {"site": 1}, "2 labels .*tissue"),
-    "another format": (USUAL, {"photo": encoded(0, "GIF")}, "image 1 of split train is no PNG, JPEG or TIFF"),
+    "two labels": (
+        USUAL | {"site": FEATURES.ClassLabel(num_classes=5)},
+        {"site": 1},
+        "2 labels .*tissue",
+    ),
+    "another format": (
+        USUAL,
+        {"photo": encoded(0, "GIF")},
+        "image 1 of split train is no PNG, JPEG or TIFF",
+    ),
 }
 
 
@@ -265,9 +303,12 @@ def test_only_array_record_and_only_features_of_tfds_are_read(slides, tmp_path):
     shutil.copytree(slides, tmp_path / "data")
     place = tfds.find("slides", tmp_path / "data")
     altered(
-        place / "features.json", lambda f: f["featuresDict"]["features"]["boxes"].update(pythonClassName="evil.Run")
+        place / "features.json",
+        lambda f: f["featuresDict"]["features"]["boxes"].update(pythonClassName="evil.Run"),
     )
-    with pytest.raises(InputError, match="features of other packages than tensorflow_datasets: evil.Run"):
+    with pytest.raises(
+        InputError, match="features of other packages than tensorflow_datasets: evil.Run"
+    ):
         tfds.folder("slides", tmp_path / "data", "train", tmp_path)
     altered(place / "dataset_info.json", lambda info: info.pop("fileFormat"))
     with pytest.raises(InputError, match="is stored as tfrecord"):
@@ -288,7 +329,11 @@ def test_damaged_files_are_told(slides, tmp_path, change):
     else:
         content[1000:3000] = bytes(2000)
         shard.write_bytes(content)
-    message = "1.2.3 cannot be read: example . of split train is empty" if change == "cut" else "1.2.3 cannot be read"
+    message = (
+        "1.2.3 cannot be read: example . of split train is empty"
+        if change == "cut"
+        else "1.2.3 cannot be read"
+    )
     with pytest.raises(InputError, match=message):
         tfds.folder("slides", tmp_path / "data", "train", tmp_path)
     assert not list(tmp_path.rglob("unpacked.json"))
@@ -299,7 +344,14 @@ def test_scripts_take_it_where_they_take_data(slides):
     done = run("audit", *given, "--folds=2")
     assert done.returncode == 0, done.stderr
     assert "grouped, 2 folds" in done.stdout
-    done = run("extract", *given, "--tfds_split=test", "--descriptors=unused", "--views=1.0-999", "--weights=random")
+    done = run(
+        "extract",
+        *given,
+        "--tfds_split=test",
+        "--descriptors=unused",
+        "--views=1.0-999",
+        "--weights=random",
+    )
     assert done.returncode == 1
     assert "test-1." in done.stderr  # Read, and found too small.
     for flags in ([*given, "--data=x"], []):

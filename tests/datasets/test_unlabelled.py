@@ -21,7 +21,10 @@ def test_folders_images_and_lists(folder):
     assert gather([folder]) == (folder / "a.tif", folder / "b.png")
     assert gather([folder / "b.png"]) == (folder / "b.png",)
     assert gather([folder / "list.txt"]) == (folder / "in" / "c.jpg", folder / "b.png")
-    assert gather([folder / "list.csv"]) == (folder / "a.tif", folder / "gone.png")  # Told of when it is to be read.
+    assert gather([folder / "list.csv"]) == (
+        folder / "a.tif",
+        folder / "gone.png",
+    )  # Told of when it is to be read.
     assert gather([folder / "in", folder / "b.png"]) == (folder / "in" / "c.jpg", folder / "b.png")
 
 

@@ -46,13 +46,17 @@ def test_taps_are_the_means_of_the_maps_and_not_negative(name):
     # Each image by itself: the other in the batch does not matter.
     swapped = encoder.taps(variables, images[::-1])
     for tap, values in taps.items():
-        np.testing.assert_allclose(swapped[tap][::-1], values, rtol=1e-4, atol=1e-5 * float(values.max()))
+        np.testing.assert_allclose(
+            swapped[tap][::-1], values, rtol=1e-4, atol=1e-5 * float(values.max())
+        )
         assert not np.allclose(values[0], values[1], rtol=1e-3)
 
 
 @pytest.mark.parametrize(("name", "side"), [("ResNet", 31), ("Inception", 74), ("VGG", 15)])
 def test_images_too_small_are_refused_with_the_size_needed(name, side):
-    with pytest.raises(ValueError, match=f"at least {side + 1} x {side + 1} px, got {side} x {side}"):
+    with pytest.raises(
+        ValueError, match=f"at least {side + 1} x {side + 1} px, got {side} x {side}"
+    ):
         encoders.ENCODERS[name].taps(random(name, 0), np.zeros((1, side, side, 3), np.uint8))
 
 
@@ -130,7 +134,11 @@ def test_the_manifest_of_weight_files_agrees_with_the_table():
     assert set(rows) == set(ours)
     for key, encoder in ours.items():
         file = encoder.weight_file
-        assert (rows[key]["file"], rows[key]["url"], rows[key]["md5"]) == (file.file, file.url, file.md5)
+        assert (rows[key]["file"], rows[key]["url"], rows[key]["md5"]) == (
+            file.file,
+            file.url,
+            file.md5,
+        )
 
 
 def test_the_published_table_is_the_same_in_both_places_and_agrees_with_its_means():

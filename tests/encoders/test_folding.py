@@ -11,7 +11,9 @@ from histojax import config, encoders
 from histojax.encoders import folding, weights
 
 ENCODERS = (*encoders.ENCODERS.values(), encoders.RESNET_2018)
-BY_NAME = pytest.mark.parametrize("encoder", ENCODERS, ids=lambda e: f"{e.name} {getattr(e.module, 'variant', '')}")
+BY_NAME = pytest.mark.parametrize(
+    "encoder", ENCODERS, ids=lambda e: f"{e.name} {getattr(e.module, 'variant', '')}"
+)
 
 
 @functools.cache
@@ -23,14 +25,22 @@ def trained(name: str) -> encoders.Variables:
         leaf = path[-1].key
         if leaf == "kernel":
             return np.asarray(array)
-        low, high = {"scale": (0.7, 1.4), "var": (0.5, 2.0), "mean": (-0.5, 0.5), "bias": (-0.3, 0.3)}[leaf]
+        low, high = {
+            "scale": (0.7, 1.4),
+            "var": (0.5, 2.0),
+            "mean": (-0.5, 0.5),
+            "bias": (-0.3, 0.3),
+        }[leaf]
         return rng.uniform(low, high, array.shape).astype(np.float32)
 
     return jax.tree_util.tree_map_with_path(draw, weights.random(name, 0))
 
 
 def error(found: jax.Array, expected: jax.Array) -> float:
-    return float(np.linalg.norm(np.asarray(found) - np.asarray(expected)) / np.linalg.norm(np.asarray(expected)))
+    return float(
+        np.linalg.norm(np.asarray(found) - np.asarray(expected))
+        / np.linalg.norm(np.asarray(expected))
+    )
 
 
 @BY_NAME
@@ -48,7 +58,9 @@ def test_nothing_of_batch_norms_is_left_and_every_convolution_has_a_bias(encoder
     folded = encoder.fold(trained(encoder.name))
     assert set(folded) == {"params"}
     assert all(set(layer) == {"kernel", "bias"} for layer in folded["params"].values())
-    text = str(jax.make_jaxpr(encoder.folded().descriptors)(folded, np.zeros((1, 200, 200, 3), np.float32)))
+    text = str(
+        jax.make_jaxpr(encoder.folded().descriptors)(folded, np.zeros((1, 200, 200, 3), np.float32))
+    )
     assert "rsqrt" not in text
 
 
@@ -71,7 +83,9 @@ def test_the_convention_is_folded_where_the_first_convolution_does_not_pad():
 @pytest.mark.parametrize(
     ("precision", "most"), [pytest.param("tf32", 3e-6, marks=pytest.mark.slow), ("bfloat16", 3e-2)]
 )
-def test_lower_precision_errs_little_and_still_averages_in_float32(encoder, precision, most, fields):
+def test_lower_precision_errs_little_and_still_averages_in_float32(
+    encoder, precision, most, fields
+):
     variables = trained(encoder.name)
     exact = encoder.taps(variables, fields(205, 230))
     short, folded = encoder.folded(precision), encoder.fold(variables, precision)
@@ -110,13 +124,22 @@ def test_an_unknown_precision_is_answered_with_the_known_ones():
 
 def test_scale_and_shift_are_folded_by_input_channel():
     rng = np.random.default_rng(0)
-    layer = {"kernel": rng.normal(size=(3, 3, 3, 5)).astype("f"), "bias": rng.normal(size=5).astype("f")}
+    layer = {
+        "kernel": rng.normal(size=(3, 3, 3, 5)).astype("f"),
+        "bias": rng.normal(size=5).astype("f"),
+    }
     x, mean = rng.uniform(0, 255, (1, 9, 9, 3)).astype("f"), (10.0, 20.0, 30.0)
     apply = functools.partial(
-        jax.lax.conv_general_dilated, window_strides=(2, 2), padding="VALID",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"), precision="highest",
-    )  # fmt: skip
-    expected = apply(((x - np.array(mean)) / 50).astype("f"), layer["kernel"]) + layer["bias"][None, None, None]
+        jax.lax.conv_general_dilated,
+        window_strides=(2, 2),
+        padding="VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision="highest",
+    )
+    expected = (
+        apply(((x - np.array(mean)) / 50).astype("f"), layer["kernel"])
+        + layer["bias"][None, None, None]
+    )
     folded = folding.fold_scale_and_shift(layer, 1 / 50, mean)
     found = apply(x, folded["kernel"]) + folded["bias"][None, None, None]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)

@@ -30,7 +30,11 @@ def official(tmp_path_factory):
     folder = tmp_path_factory.mktemp("official")
     with pytest.MonkeyPatch.context() as patch:
         # Initial kernels are replaced by random ones anyway; drawing them compiles a function for each shape.
-        patch.setattr(keras.initializers.GlorotUniform, "__call__", lambda self, shape, dtype: np.zeros(shape, dtype))
+        patch.setattr(
+            keras.initializers.GlorotUniform,
+            "__call__",
+            lambda self, shape, dtype: np.zeros(shape, dtype),
+        )
         for name in encoders.ENCODERS:
             keras_models.write_official(keras_models.application(name), folder / f"{name}.h5")
     return {name: folder / f"{name}.h5" for name in encoders.ENCODERS}
@@ -49,7 +53,9 @@ def layer_names(path) -> list[str]:
         return [weights.text(name) for name in file.attrs["layer_names"]]
 
 
-def changed(source, target, rename=lambda layer: layer, drop=(), extra=(), misshape=(), first=False):
+def changed(
+    source, target, rename=lambda layer: layer, drop=(), extra=(), misshape=(), first=False
+):
     """A weight file linked to another's layers, some renamed, left out, added, or given a kernel of another shape."""
     names = [name for name in layer_names(source) if name not in drop]
     with h5py.File(source) as old, h5py.File(target, "w") as new:
@@ -67,7 +73,9 @@ def changed(source, target, rename=lambda layer: layer, drop=(), extra=(), missh
             group.attrs["weight_names"] = [f"{name}/kernel:0".encode()]
             group[f"{name}/kernel:0"] = np.zeros((2, 3), np.float32)
         kept = [rename(name) for name in names]
-        new.attrs["layer_names"] = [name.encode() for name in ([*extra, *kept] if first else [*kept, *extra])]
+        new.attrs["layer_names"] = [
+            name.encode() for name in ([*extra, *kept] if first else [*kept, *extra])
+        ]
     return target
 
 
@@ -92,11 +100,10 @@ def refusal(name, path) -> str:
 FAULTS = ["missing", "extra", "misshapen", "missing extra misshapen"]
 
 
-@pytest.mark.parametrize(
-    ("name", "faults"),
-    [(name, faults) for name in LOST for faults in FAULTS],
-)
-def test_missing_extra_and_misshapen_entries_are_all_listed_and_refused(name, faults, official, tmp_path):
+@pytest.mark.parametrize(("name", "faults"), [(name, faults) for name in LOST for faults in FAULTS])
+def test_missing_extra_and_misshapen_entries_are_all_listed_and_refused(
+    name, faults, official, tmp_path
+):
     lost, bent = LOST[name], BENT[name]
     path = changed(
         official[name],
@@ -107,8 +114,12 @@ def test_missing_extra_and_misshapen_entries_are_all_listed_and_refused(name, fa
     )
     expected = weights.shapes(encoders.ENCODERS[name])
     shape = expected[f"params/{bent}/kernel"]
-    missing = {f"missing: {key} {shape}" for key, shape in expected.items() if key.split("/")[1] == lost}
-    misshapen = {f"misshapen: params/{bent}/kernel: {(*shape[:-1], shape[-1] + 1)}, expected {shape}"}
+    missing = {
+        f"missing: {key} {shape}" for key, shape in expected.items() if key.split("/")[1] == lost
+    }
+    misshapen = {
+        f"misshapen: params/{bent}/kernel: {(*shape[:-1], shape[-1] + 1)}, expected {shape}"
+    }
     lists = [
         missing if "missing" in faults else set(),
         {"extra: fc1: fc1/kernel:0 (2, 3)"} if "extra" in faults else set(),
@@ -127,11 +138,17 @@ def test_one_numbered_layer_too_many_is_found_wherever_it_stands(first, official
     assert "extra: conv2d_999: conv2d_999/kernel:0 (2, 3)" in message
 
 
-def test_any_one_layer_missing_from_inceptions_numbers_is_listed_by_its_shape(official, monkeypatch):
+def test_any_one_layer_missing_from_inceptions_numbers_is_listed_by_its_shape(
+    official, monkeypatch
+):
     found = weights.read_h5(official["Inception"])
     assert len(found) == 188
     for lost, arrays in found.items():
-        monkeypatch.setattr(weights, "read_h5", lambda path, lost=lost: {k: v for k, v in found.items() if k != lost})
+        monkeypatch.setattr(
+            weights,
+            "read_h5",
+            lambda path, lost=lost: {k: v for k, v in found.items() if k != lost},
+        )
         header, *items = refusal("Inception", Path("less.h5")).splitlines()
         assert f"({len(arrays)} missing, 0 extra, 0 misshapen)" in header
         for item, array in zip(items, arrays.values(), strict=True):
@@ -147,7 +164,9 @@ def test_inceptions_numbers_may_start_anywhere(shift, official, tmp_path):
 
     path = changed(official["Inception"], tmp_path / "renumbered.h5", rename=renumber)
     assert layer_names(path) != layer_names(official["Inception"])
-    found, expected = (weights.flat_from_h5("Inception", each) for each in (path, official["Inception"]))
+    found, expected = (
+        weights.flat_from_h5("Inception", each) for each in (path, official["Inception"])
+    )
     assert found.keys() == expected.keys()
     assert all(np.array_equal(found[key], expected[key]) for key in found)
 
@@ -155,11 +174,19 @@ def test_inceptions_numbers_may_start_anywhere(shift, official, tmp_path):
 @pytest.mark.parametrize("name", list(LOST))
 def test_the_official_form_fills_every_variable_with_its_own_array(name, official):
     variables = weights.load_h5(name, official[name])
-    found = {path: leaf.shape for path, leaf in traverse_util.flatten_dict(variables, sep="/").items()}
+    found = {
+        path: leaf.shape for path, leaf in traverse_util.flatten_dict(variables, sep="/").items()
+    }
     assert found == weights.shapes(encoders.ENCODERS[name])
-    arrays = [array for datasets in weights.read_h5(official[name]).values() for array in datasets.values()]
+    arrays = [
+        array
+        for datasets in weights.read_h5(official[name]).values()
+        for array in datasets.values()
+    ]
     sums = sorted(float(array.sum(dtype=np.float64)) for array in arrays)
-    ours = sorted(float(np.asarray(leaf).sum(dtype=np.float64)) for leaf in jax.tree.leaves(variables))
+    ours = sorted(
+        float(np.asarray(leaf).sum(dtype=np.float64)) for leaf in jax.tree.leaves(variables)
+    )
     assert ours == sums
 
 
@@ -183,7 +210,14 @@ def layer_named_but_absent(path):
 
 
 @pytest.mark.parametrize(
-    "write", [lambda path: path.write_text("not HDF5"), bare, whole_model, layer_named_but_absent, lambda path: None]
+    "write",
+    [
+        lambda path: path.write_text("not HDF5"),
+        bare,
+        whole_model,
+        layer_named_but_absent,
+        lambda path: None,
+    ],
 )
 def test_files_that_are_no_weight_files_are_refused(write, tmp_path):
     write(tmp_path / "bad.h5")
@@ -210,7 +244,9 @@ def test_random_weights_are_he_initialised_by_seed(name):
             assert (leaf == (1 if path.endswith(("scale", "var")) else 0)).all(), path
         elif leaf.size > 100_000:
             big += 1
-            assert leaf.std() == pytest.approx(np.sqrt(2 / np.prod(leaf.shape[:-1])), rel=0.01), path
+            assert leaf.std() == pytest.approx(np.sqrt(2 / np.prod(leaf.shape[:-1])), rel=0.01), (
+                path
+            )
             assert abs(leaf.mean()) < 0.02 * leaf.std(), path
     assert big >= 5
     image = jax.ShapeDtypeStruct((1, 96, 96, 3), np.uint8)
@@ -224,11 +260,15 @@ def test_layers_of_one_shape_are_drawn_apart():
 
 def test_the_checksum_sees_values_names_and_shapes_but_not_order():
     def of(values, name="a", shape=(2, 2)):
-        return weights.checksum({"params": {name: {"kernel": np.array(values, np.float32).reshape(shape)}}})
+        return weights.checksum(
+            {"params": {name: {"kernel": np.array(values, np.float32).reshape(shape)}}}
+        )
 
     found = {of([1, 2, 3, 4]), of([1, 2, 3, 4 + 1e-6]), of([2, 1, 3, 4]), of([1, 2, 3, 4], "b")}
     assert len(found | {of([1, 2, 3, 4], shape=(4, 1))}) == 5
-    layers = {name: {"kernel": np.full((2, 3), i), "bias": np.full(3, -i)} for i, name in enumerate("abc")}
+    layers = {
+        name: {"kernel": np.full((2, 3), i), "bias": np.full(3, -i)} for i, name in enumerate("abc")
+    }
     backwards = {name: dict(reversed(layers[name].items())) for name in reversed(layers)}
     assert weights.checksum({"params": layers}) == weights.checksum({"params": backwards})
 
@@ -236,7 +276,9 @@ def test_the_checksum_sees_values_names_and_shapes_but_not_order():
 def with_md5(name: str, md5: str) -> encoders.Encoder:
     """An encoder's row with another checksum in place of the official one."""
     encoder = encoders.ENCODERS[name]
-    return dataclasses.replace(encoder, weight_file=dataclasses.replace(encoder.weight_file, md5=md5))
+    return dataclasses.replace(
+        encoder, weight_file=dataclasses.replace(encoder.weight_file, md5=md5)
+    )
 
 
 @pytest.fixture
@@ -324,7 +366,9 @@ def test_an_absent_file_is_named_with_its_address(encoder, tmp_path):
     assert f"{encoder.weight_file.url} (md5 {encoder.weight_file.md5})" in str(refused.value)
 
 
-def test_a_folder_may_hold_either_generation_of_the_resnet_file_and_the_cache_only_its_own(tmp_path, monkeypatch):
+def test_a_folder_may_hold_either_generation_of_the_resnet_file_and_the_cache_only_its_own(
+    tmp_path, monkeypatch
+):
     encoder = encoders.ENCODERS["ResNet"]
     file = tmp_path / encoder.weight_file.file
     file.write_bytes(b"the file of 2018")
@@ -371,7 +415,9 @@ def test_the_cache_is_where_the_environment_says(environment, expected, monkeypa
     assert files.default_cache() == Path(expected)
 
 
-def test_extraction_takes_the_official_weights_from_a_folder(vgg, official, tmp_path, monkeypatch, fields):
+def test_extraction_takes_the_official_weights_from_a_folder(
+    vgg, official, tmp_path, monkeypatch, fields
+):
     from PIL import Image
 
     encoder, folder = vgg
@@ -379,7 +425,9 @@ def test_extraction_takes_the_official_weights_from_a_folder(vgg, official, tmp_
     Image.fromarray(fields(60, 60)[0]).save(tmp_path / "image.png")
     extraction = Extraction(("VGG",), (View(1.0, 40),), augmentations=1, crops=2)
     root = tmp_path / "out"
-    extract.run([tmp_path / "image.png"], extraction, root, cache=tmp_path / "cache", weights_dir=folder)
+    extract.run(
+        [tmp_path / "image.png"], extraction, root, cache=tmp_path / "cache", weights_dir=folder
+    )
     manifest = extract.store.read_manifest(root, "VGG-1.0-40")
     expected = weights.checksum(weights.load_h5("VGG", official["VGG"]))
     assert manifest["weights"] == {"source": "imagenet", "sha256": expected}

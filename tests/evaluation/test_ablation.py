@@ -30,19 +30,33 @@ def cases(scores):
     blended = metrics.blend(list(scores.values()))
     groups = tuple(f"g{i // 3}" for i in range(N))
     truth = np.arange(N) % 4
-    return Cases(tuple(map(str, range(N))), BACH_CLASSES, truth, blended.argmax(axis=1), blended, None, groups, (2, 3))
+    return Cases(
+        tuple(map(str, range(N))),
+        BACH_CLASSES,
+        truth,
+        blended.argmax(axis=1),
+        blended,
+        None,
+        groups,
+        (2, 3),
+    )
 
 
 def right(blended, cases):
     return np.mean(blended.argmax(axis=1) == cases.truth)
 
 
-@pytest.mark.parametrize("of", [ablation.of_augmentations, ablation.of_seeds, ablation.of_configurations])
+@pytest.mark.parametrize(
+    "of", [ablation.of_augmentations, ablation.of_seeds, ablation.of_configurations]
+)
 def test_a_curve_ends_at_the_whole_ensemble(of, scores, cases):
     points = of(scores, cases, by_group=True)
     assert points[0].count == 1
     assert points[-1].accuracy == pytest.approx(right(cases.scores, cases))
-    assert points[-1].count == {"of_augmentations": 5, "of_seeds": 3, "of_configurations": 3}[of.__name__]
+    assert (
+        points[-1].count
+        == {"of_augmentations": 5, "of_seeds": 3, "of_configurations": 3}[of.__name__]
+    )
     assert all(point.interval.low < point.accuracy <= point.interval.high for point in points)
 
 
@@ -55,7 +69,10 @@ def test_a_point_averages_over_all_subsets(scores, cases):
     expected = np.mean([right((by_seed[a] + by_seed[b]) / 2, cases) for a, b in pairs])
     assert ablation.of_seeds(scores, cases, False)[1].accuracy == pytest.approx(expected)
     of_one = np.mean(
-        [right(np.mean([e[:, :, a].mean(axis=0) for e in scores.values()], axis=0), cases) for a in range(5)]
+        [
+            right(np.mean([e[:, :, a].mean(axis=0) for e in scores.values()], axis=0), cases)
+            for a in range(5)
+        ]
     )
     assert ablation.of_augmentations(scores, cases, False)[0].accuracy == pytest.approx(of_one)
 
@@ -67,7 +84,10 @@ def test_configurations_may_differ_in_augmentations(scores, cases):
 
 def test_folds_models_are_counted_on_a_test_set(cases):
     rng = np.random.default_rng(1)
-    of_models = {"VGG-0.5-400": rng.dirichlet(np.ones(4), (2, 6, N, 3)) + 0.1 * np.eye(4)[cases.truth][:, None]}
+    of_models = {
+        "VGG-0.5-400": rng.dirichlet(np.ones(4), (2, 6, N, 3))
+        + 0.1 * np.eye(4)[cases.truth][:, None]
+    }
     points = ablation.of_folds(of_models, cases, False)
     assert [point.count for point in points] == [1, 2, 3, 4, 5, 6]
     by_fold = of_models["VGG-0.5-400"].mean(axis=(0, 3))
@@ -77,7 +97,9 @@ def test_folds_models_are_counted_on_a_test_set(cases):
 
 
 def test_leaving_out_what_knows_nothing_costs_nothing(scores, cases):
-    found = {each.configuration: each for each in ablation.without_each(scores, cases, by_group=True)}
+    found = {
+        each.configuration: each for each in ablation.without_each(scores, cases, by_group=True)
+    }
     assert list(found) == list(scores)
     kept = [scores["ResNet-0.5-400"], scores["VGG-0.5-400"]]
     assert found["VGG-0.5-650"].accuracy == pytest.approx(right(metrics.blend(kept), cases))

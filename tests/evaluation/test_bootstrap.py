@@ -48,7 +48,12 @@ def test_the_standard_error_is_the_textbooks():
 def test_a_share_s_interval_is_students_on_the_logit(value, spread, units):
     drawn = value + spread * np.array([-1.0, 1.0])
     found = bootstrap.interval(value, drawn, units, (0.0, 1.0))
-    reach = stats.t.ppf(0.975, units - 1) * spread * np.sqrt(units / (units - 1)) / (value * (1 - value))
+    reach = (
+        stats.t.ppf(0.975, units - 1)
+        * spread
+        * np.sqrt(units / (units - 1))
+        / (value * (1 - value))
+    )
     expected = 1 / (1 + np.exp(-(np.log(value / (1 - value)) + reach * np.array([-1, 1]))))
     np.testing.assert_allclose([found.low, found.high], expected, rtol=1e-9, atol=1e-300)
     assert 0 <= found.low <= value <= found.high <= 1
@@ -111,10 +116,19 @@ def test_percentiles_are_widened_for_few_units():
 # --- coverage -----------------------------------------------------------------------------------------------------
 
 KEYS = (
-    ("accuracy", ""), ("balanced_accuracy", ""), ("macro_f1", ""), ("kappa", ""), ("quadratic_kappa", ""),
-    ("log_loss", ""), ("brier", ""), ("macro_auc", ""), ("carcinoma_accuracy", ""), ("carcinoma_auc", ""),
-    ("carcinoma_sensitivity", ""), ("carcinoma_specificity", ""),
-)  # fmt: skip
+    ("accuracy", ""),
+    ("balanced_accuracy", ""),
+    ("macro_f1", ""),
+    ("kappa", ""),
+    ("quadratic_kappa", ""),
+    ("log_loss", ""),
+    ("brier", ""),
+    ("macro_auc", ""),
+    ("carcinoma_accuracy", ""),
+    ("carcinoma_auc", ""),
+    ("carcinoma_sensitivity", ""),
+    ("carcinoma_specificity", ""),
+)
 
 
 def simulated(rng: np.random.Generator, images: int, groups: int | None) -> Cases:
@@ -124,25 +138,36 @@ def simulated(rng: np.random.Generator, images: int, groups: int | None) -> Case
     else:
         group = np.repeat(np.arange(groups), rng.integers(1, 2 * images // groups + 1, groups))
         truth = np.where(
-            rng.random(len(group)) < 0.2, rng.integers(4, size=len(group)), rng.integers(4, size=groups)[group]
+            rng.random(len(group)) < 0.2,
+            rng.integers(4, size=len(group)),
+            rng.integers(4, size=groups)[group],
         )
         shift = rng.normal(0, 0.8, (groups, 4))[group]
     logits = rng.normal(size=(len(truth), 4)) + shift + 2.2 * np.eye(4)[truth]
     scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     names = tuple(map(str, range(len(truth))))
     labels = None if group is None else tuple(map(str, group))
-    return Cases(names, ("a", "b", "c", "d"), truth, scores.argmax(axis=1), scores, None, labels, (2, 3))
+    return Cases(
+        names, ("a", "b", "c", "d"), truth, scores.argmax(axis=1), scores, None, labels, (2, 3)
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("images", "groups"), [(400, None), (100, None), (400, 60)])
 def test_the_95_percent_interval_holds_the_truth_in_93_to_97_percent_of_1000_draws(images, groups):
-    population = simulated(np.random.default_rng(99), 400_000, groups and 400_000 * groups // images)
-    truth = {key: value[0] for key, value in metrics.figures(population, np.ones((1, len(population.truth)))).items()}
+    population = simulated(
+        np.random.default_rng(99), 400_000, groups and 400_000 * groups // images
+    )
+    truth = {
+        key: value[0]
+        for key, value in metrics.figures(population, np.ones((1, len(population.truth)))).items()
+    }
     rng, held = np.random.default_rng(7), dict.fromkeys(KEYS, 0)
     for _ in range(1000):
         cases = simulated(rng, images, groups)
-        found = statistics.sure(lambda w, c=cases: metrics.figures(c, w), cases, cases.units or images, 500)
+        found = statistics.sure(
+            lambda w, c=cases: metrics.figures(c, w), cases, cases.units or images, 500
+        )
         for key in KEYS:
             held[key] += found[key].low <= truth[key] <= found[key].high
     print(images, groups, {" ".join(key): count / 10 for key, count in held.items()})

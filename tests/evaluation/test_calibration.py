@@ -71,5 +71,7 @@ def test_a_fold_does_not_choose_its_own_temperature():
     assert before.by_fold[2] == calibration.temperature(scores[others], truth[others])
     assert before.overall == calibration.temperature(scores, truth)
     np.testing.assert_allclose(
-        before.cases.scores[folds == 2], calibration.tempered(scores[folds == 2], before.by_fold[2]), rtol=1e-12
+        before.cases.scores[folds == 2],
+        calibration.tempered(scores[folds == 2], before.by_fold[2]),
+        rtol=1e-12,
     )

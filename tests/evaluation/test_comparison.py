@@ -20,7 +20,9 @@ def two_methods(n: int = 90, seed: int = 1) -> tuple[Cases, Cases]:
         scores = rng.dirichlet(np.ones(3), n) + gain * np.eye(3)[truth]
         scores /= scores.sum(axis=1, keepdims=True)
         names = tuple(f"i{i}" for i in range(n))
-        found.append(Cases(names, ("a", "b", "c"), truth, scores.argmax(axis=1), scores, None, groups, (2,)))
+        found.append(
+            Cases(names, ("a", "b", "c"), truth, scores.argmax(axis=1), scores, None, groups, (2,))
+        )
     return tuple(found)
 
 
@@ -39,7 +41,9 @@ def test_the_paired_interval_is_that_of_a_plain_loop(grouped):
     units = bootstrap.count(one.groups) if grouped else 90
     value = np.mean(other.predicted == other.truth) - np.mean(one.predicted == one.truth)
     expected = bootstrap.interval(value, np.array(drawn), units)
-    assert (found.one, found.other) == pytest.approx((np.mean(one.predicted == one.truth), found.one + found.value))
+    assert (found.one, found.other) == pytest.approx(
+        (np.mean(one.predicted == one.truth), found.one + found.value)
+    )
     assert (found.interval.low, found.interval.high) == pytest.approx((expected.low, expected.high))
     assert 0 < found.interval.low < found.value < found.interval.high
 
@@ -48,8 +52,14 @@ def test_no_difference_is_zero_and_swapping_turns_the_sign():
     one, other = two_methods()
     same = comparison.compare(one, one, draws=100)
     assert (same.only_one, same.only_other, same.p_value) == (0, 0, 1.0)
-    assert all(each.value == 0 and each.interval.low == each.interval.high == 0 for each in same.differences.values())
-    there, back = comparison.compare(one, other, draws=100), comparison.compare(other, one, draws=100)
+    assert all(
+        each.value == 0 and each.interval.low == each.interval.high == 0
+        for each in same.differences.values()
+    )
+    there, back = (
+        comparison.compare(one, other, draws=100),
+        comparison.compare(other, one, draws=100),
+    )
     for key, each in there.differences.items():
         assert back.differences[key].value == pytest.approx(-each.value, abs=1e-12)
         assert back.differences[key].interval.low == pytest.approx(-each.interval.high, abs=1e-12)
@@ -72,7 +82,9 @@ def test_every_metric_that_both_allow_is_compared():
     found = comparison.compare(one, labels_only, draws=20).differences
     assert ("accuracy", "") in found
     assert ("log_loss", "") not in found
-    assert set(comparison.compare(one, other, draws=20).differences) == set(metrics.figures(one, np.ones((1, 90))))
+    assert set(comparison.compare(one, other, draws=20).differences) == set(
+        metrics.figures(one, np.ones((1, 90)))
+    )
 
 
 def test_images_are_paired_by_name_whatever_their_order():
@@ -97,11 +109,17 @@ def test_what_cannot_be_paired_is_refused():
 def test_runs_are_brought_to_the_images_that_all_judged_with_groups_where_any_knows_them():
     one, other = two_methods()
     unknown = dataclasses.replace(comparison.take(one, list(range(10, 90))), groups=None)
-    found = comparison.common({"table": unknown, "models": comparison.take(other, list(range(80, -1, -1)))})
+    found = comparison.common(
+        {"table": unknown, "models": comparison.take(other, list(range(80, -1, -1)))}
+    )
     assert found["table"].names == found["models"].names == one.names[10:81]
     assert found["table"].groups == one.groups[10:81]
-    with pytest.raises(InputError, match="table and models cannot be compared: they have other labels"):
-        comparison.common({"table": unknown, "models": dataclasses.replace(other, truth=(other.truth + 1) % 3)})
+    with pytest.raises(
+        InputError, match="table and models cannot be compared: they have other labels"
+    ):
+        comparison.common(
+            {"table": unknown, "models": dataclasses.replace(other, truth=(other.truth + 1) % 3)}
+        )
 
 
 def test_folds_are_the_same_whatever_they_are_called():
@@ -123,7 +141,10 @@ def test_the_paired_interval_covers_the_true_difference():
     for _ in range(1000):
         right = rng.uniform(size=(150, 2)) < (0.7, 0.8)
         truth = np.zeros(150, int)
-        pair = [Cases(tuple(map(str, range(150))), ("a", "b"), truth, (~each).astype(int)) for each in right.T]
+        pair = [
+            Cases(tuple(map(str, range(150))), ("a", "b"), truth, (~each).astype(int))
+            for each in right.T
+        ]
         found = comparison.compare(*pair, draws=400).differences["accuracy", ""].interval
         held += found.low <= 0.1 <= found.high
     assert 930 <= held <= 970

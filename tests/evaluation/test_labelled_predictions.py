@@ -26,7 +26,9 @@ def test_numbered_probabilities_with_folds(tmp_path):
 
 
 def test_labels_alone_named_columns_groups_and_others(tmp_path):
-    found = labelled_predictions.read(table(tmp_path, "label,predicted\nbenign,malignant\nmalignant,malignant\n"))
+    found = labelled_predictions.read(
+        table(tmp_path, "label,predicted\nbenign,malignant\nmalignant,malignant\n")
+    )
     assert found.classes == ("benign", "malignant")
     assert (found.scores, found.folds, found.groups) == (None, None, None)
     assert found.predicted.tolist() == [1, 1]
@@ -65,7 +67,10 @@ def test_printed_probabilities_are_renormalised(tmp_path):
         ("label,p0,p1\n0,0.5\n", "line 2: 2 cells under 3 columns"),
         ("label,p0,p1\n0,x,1\n", "line 2, column p0: 'x' is no finite number"),
         ("label,p0,p1\n0,nan,1\n", "no finite number"),
-        ("label,p0,p1\n0,.5,.5\n1,0.5,0.6\n", r"line 3: p0 0.5, p1 0.6; expected probabilities that sum to 1"),
+        (
+            "label,p0,p1\n0,.5,.5\n1,0.5,0.6\n",
+            r"line 3: p0 0.5, p1 0.6; expected probabilities that sum to 1",
+        ),
         ("label,p0,p1\n0,-.5,1.5\n", "sum to 1"),
         ("label,p0,p2\n0,.5,.5\n", "without a gap"),
         ("label,p0,p1\ncat,.5,.5\ndog,.5,.5\n", "pass --classes to say which is which"),

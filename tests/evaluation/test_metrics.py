@@ -19,7 +19,14 @@ from histojax.evaluation.labelled_predictions import Cases
 def cases_of(truth, scores=None, predicted=None, classes=BACH_CLASSES, positive=(2, 3)) -> Cases:
     truth = np.asarray(truth)
     predicted = scores.argmax(axis=1) if predicted is None else np.asarray(predicted)
-    return Cases(tuple(f"i{i}" for i in range(len(truth))), classes, truth, predicted, scores, positive=positive)
+    return Cases(
+        tuple(f"i{i}" for i in range(len(truth))),
+        classes,
+        truth,
+        predicted,
+        scores,
+        positive=positive,
+    )
 
 
 def drawn(seed: int, n: int, k: int, ties: bool) -> Cases:
@@ -27,7 +34,10 @@ def drawn(seed: int, n: int, k: int, ties: bool) -> Cases:
     rng = np.random.default_rng(seed)
     scores = rng.multinomial(8, np.ones(k) / k, n) / 8 if ties else rng.dirichlet(np.ones(k), n)
     return cases_of(
-        rng.integers(0, k, n), scores, classes=tuple(f"class{i}" for i in range(k)), positive=tuple(range(k // 2, k))
+        rng.integers(0, k, n),
+        scores,
+        classes=tuple(f"class{i}" for i in range(k)),
+        positive=tuple(range(k // 2, k)),
     )
 
 
@@ -52,11 +62,15 @@ def by_sklearn(cases: Cases, weights: np.ndarray) -> dict:
             ("macro_f1", ""): reference.f1_score(
                 truth, said, labels=there, average="macro", sample_weight=weights, zero_division=0
             ),
-            ("kappa", ""): reference.cohen_kappa_score(truth, said, labels=range(k), sample_weight=weights),
+            ("kappa", ""): reference.cohen_kappa_score(
+                truth, said, labels=range(k), sample_weight=weights
+            ),
             ("quadratic_kappa", ""): reference.cohen_kappa_score(
                 truth, said, labels=range(k), weights="quadratic", sample_weight=weights
             ),
-            ("log_loss", ""): reference.log_loss(truth, scores, labels=range(k), sample_weight=weights),
+            ("log_loss", ""): reference.log_loss(
+                truth, scores, labels=range(k), sample_weight=weights
+            ),
             ("brier", ""): reference.brier_score_loss(
                 truth, scores, labels=range(k), scale_by_half=False, sample_weight=weights
             ),
@@ -76,10 +90,15 @@ def by_sklearn(cases: Cases, weights: np.ndarray) -> dict:
         score = scores[:, list(cases.positive)].max(axis=1)
         rest = [i for i in range(k) if i not in cases.positive]
         score = score / (score + scores[:, rest].max(axis=1))
-        found["carcinoma_accuracy", ""] = reference.accuracy_score(truly, called, sample_weight=weights)
+        found["carcinoma_accuracy", ""] = reference.accuracy_score(
+            truly, called, sample_weight=weights
+        )
         found["carcinoma_auc", ""] = area(truly, score, weights)
         for name, decision in {"": called, "0.33": score >= 0.33, "0.50": score >= 0.5}.items():
-            for figure, a, b in (("sensitivity", truly, decision), ("specificity", ~truly, ~decision)):
+            for figure, a, b in (
+                ("sensitivity", truly, decision),
+                ("specificity", ~truly, ~decision),
+            ):
                 found[f"carcinoma_{figure}", name] = reference.recall_score(
                     a, b, sample_weight=weights, zero_division=np.nan
                 )
@@ -89,7 +108,9 @@ def by_sklearn(cases: Cases, weights: np.ndarray) -> dict:
 
 def area(truly, score, weights):
     kinds = {bool(each) for each in truly[weights > 0]}
-    return reference.roc_auc_score(truly, score, sample_weight=weights) if len(kinds) == 2 else np.nan
+    return (
+        reference.roc_auc_score(truly, score, sample_weight=weights) if len(kinds) == 2 else np.nan
+    )
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 90), st.integers(2, 9), st.booleans())
@@ -103,7 +124,9 @@ def test_every_metric_is_scikit_learns(seed, n, k, ties):
         expected = by_sklearn(cases, weights[row])
         assert set(found) - set(expected) == {("calibration_error", "")}
         for key, value in expected.items():
-            np.testing.assert_allclose(found[key][row], value, rtol=0, atol=1e-12, err_msg=f"{key} {row}")
+            np.testing.assert_allclose(
+                found[key][row], value, rtol=0, atol=1e-12, err_msg=f"{key} {row}"
+            )
 
 
 def test_areas_are_scipys_rank_statistic():
@@ -145,7 +168,12 @@ def test_the_calibration_error_is_a_plain_loop():
 def test_what_is_undefined_is_nan_and_raises_nothing():
     only = cases_of([0, 0, 0], np.eye(4)[[0, 0, 1]])
     found = metrics.figures(only, np.ones((1, 3)))
-    for key in (("sensitivity", "InSitu"), ("auc", "Normal"), ("carcinoma_auc", ""), ("carcinoma_sensitivity", "")):
+    for key in (
+        ("sensitivity", "InSitu"),
+        ("auc", "Normal"),
+        ("carcinoma_auc", ""),
+        ("carcinoma_sensitivity", ""),
+    ):
         assert np.isnan(found[key][0]), key
     assert found["accuracy", ""][0] == pytest.approx(2 / 3)
     assert found["balanced_accuracy", ""][0] == pytest.approx(2 / 3)
@@ -239,7 +267,10 @@ def test_a_score_at_the_set_point_is_positive():
     scores = np.array([[0.67, 0.33], [0.68, 0.32], [0.67, 0.33], [0.9, 0.1]])
     cases = cases_of([1, 1, 0, 0], scores, classes=("n", "p"), positive=(1,))
     found = metrics.figures(cases, np.ones((1, 4)))
-    assert (found["carcinoma_sensitivity", "0.33"][0], found["carcinoma_specificity", "0.33"][0]) == (0.5, 0.5)
+    assert (
+        found["carcinoma_sensitivity", "0.33"][0],
+        found["carcinoma_specificity", "0.33"][0],
+    ) == (0.5, 0.5)
 
 
 def test_the_paper_s_set_point_follows_from_its_counts():
@@ -281,7 +312,12 @@ def test_labels_outside_the_scores_do_not_matter_to_the_order_of_cases():
     cases = drawn(9, 50, 4, ties=True)
     order = np.random.default_rng(0).permutation(50)
     turned = dataclasses.replace(
-        cases, truth=cases.truth[order], predicted=cases.predicted[order], scores=cases.scores[order]
+        cases,
+        truth=cases.truth[order],
+        predicted=cases.predicted[order],
+        scores=cases.scores[order],
     )
     for key, value in metrics.figures(cases, np.ones((1, 50))).items():
-        np.testing.assert_allclose(metrics.figures(turned, np.ones((1, 50)))[key], value, atol=1e-12)
+        np.testing.assert_allclose(
+            metrics.figures(turned, np.ones((1, 50)))[key], value, atol=1e-12
+        )

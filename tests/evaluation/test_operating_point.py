@@ -12,7 +12,8 @@ from histojax.evaluation.labelled_predictions import Cases
 
 
 @pytest.mark.parametrize(
-    ("wished", "expected"), [(1.0, 0.1), (0.9, 0.1), (0.8, 0.3), (0.75, 0.3), (0.6, 0.4), (0.2, 0.9), (0.1, 0.9)]
+    ("wished", "expected"),
+    [(1.0, 0.1), (0.9, 0.1), (0.8, 0.3), (0.75, 0.3), (0.6, 0.4), (0.2, 0.9), (0.1, 0.9)],
 )
 def test_the_threshold_is_the_highest_that_finds_enough(wished, expected):
     score = np.array([0.1, 0.3, 0.4, 0.7, 0.9, 0.95, 0.2])
@@ -22,7 +23,9 @@ def test_the_threshold_is_the_highest_that_finds_enough(wished, expected):
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 1.0), st.integers(1, 60))
 @settings(max_examples=60, deadline=None)
-def test_the_wished_sensitivity_is_reached_and_no_higher_score_would_reach_it(seed, wished, carcinomas):
+def test_the_wished_sensitivity_is_reached_and_no_higher_score_would_reach_it(
+    seed, wished, carcinomas
+):
     rng = np.random.default_rng(seed)
     score = rng.integers(0, 30, carcinomas + 20) / 30
     truly = np.arange(len(score)) < carcinomas
@@ -38,16 +41,24 @@ def cases_of(seed: int = 0) -> Cases:
     malignant = np.clip(rng.normal(0.35 + 0.3 * truth, 0.2), 0.01, 0.99)
     scores = np.stack([1 - malignant, malignant], axis=1)
     names = tuple(map(str, range(120)))
-    return Cases(names, ("n", "p"), truth, scores.argmax(axis=1), scores, np.arange(120) % 5, None, (1,))
+    return Cases(
+        names, ("n", "p"), truth, scores.argmax(axis=1), scores, np.arange(120) % 5, None, (1,)
+    )
 
 
 def test_a_fold_does_not_choose_its_own_threshold():
     cases = cases_of()
     there = cases.folds == 2
     before = operating_point.nested(cases, 0.9)
-    assert before.thresholds[2] == operating_point.threshold(cases.scores[~there, 1], cases.truly[~there], 0.9)
-    np.testing.assert_array_equal(before.called[there], cases.scores[there, 1] >= before.thresholds[2])
-    after = operating_point.nested(dataclasses.replace(cases, truth=np.where(there, 1 - cases.truth, cases.truth)), 0.9)
+    assert before.thresholds[2] == operating_point.threshold(
+        cases.scores[~there, 1], cases.truly[~there], 0.9
+    )
+    np.testing.assert_array_equal(
+        before.called[there], cases.scores[there, 1] >= before.thresholds[2]
+    )
+    after = operating_point.nested(
+        dataclasses.replace(cases, truth=np.where(there, 1 - cases.truth, cases.truth)), 0.9
+    )
     assert after.thresholds[2] == before.thresholds[2]
     np.testing.assert_array_equal(after.called[there], before.called[there])
 
@@ -65,7 +76,9 @@ def test_a_score_at_the_threshold_is_called():
     score = np.array([0.2, 0.8, 0.2, 0.8])
     truth, folds = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
     scores = np.stack([1 - score, score], axis=1)
-    cases = Cases(("a", "b", "c", "d"), ("n", "p"), truth, scores.argmax(axis=1), scores, folds, None, (1,))
+    cases = Cases(
+        ("a", "b", "c", "d"), ("n", "p"), truth, scores.argmax(axis=1), scores, folds, None, (1,)
+    )
     point = operating_point.nested(cases, 1.0)
     assert point.thresholds == (0.8, 0.8)
     assert point.called.tolist() == [False, True, False, True]

@@ -41,12 +41,18 @@ def test_figures_have_values_by_fold_and_both_intervals():
     accuracy = judged.figures["accuracy", ""]
     right = cases.predicted == cases.truth
     assert accuracy.value == right.mean()
-    assert accuracy.by_fold == pytest.approx([right[cases.folds == fold].mean() for fold in range(5)])
+    assert accuracy.by_fold == pytest.approx(
+        [right[cases.folds == fold].mean() for fold in range(5)]
+    )
     assert accuracy.mean == pytest.approx(np.mean(accuracy.by_fold))
     assert accuracy.deviation == pytest.approx(np.std(accuracy.by_fold))
     assert accuracy.interval == accuracy.groups != accuracy.images
-    np.testing.assert_array_equal(judged.confusion, reference.confusion_matrix(cases.truth, cases.predicted))
-    alone = statistics.judge(dataclasses.replace(cases, groups=None), draws=DRAWS).figures["accuracy", ""]
+    np.testing.assert_array_equal(
+        judged.confusion, reference.confusion_matrix(cases.truth, cases.predicted)
+    )
+    alone = statistics.judge(dataclasses.replace(cases, groups=None), draws=DRAWS).figures[
+        "accuracy", ""
+    ]
     assert (alone.groups, alone.interval) == (None, accuracy.images)
     assert judged.value("accuracy") == accuracy.value
     assert np.isnan(judged.value("accuracy", "nonsense"))
@@ -56,7 +62,9 @@ def test_the_roc_curve_is_scikit_learns_inside_its_band():
     cases = cases_of(400)
     roc = statistics.roc(cases, draws=200)
     assert (roc.false_positive_rate[0], roc.true_positive_rate[-1]) == (0, 1)
-    score = cases.scores[:, 2:].max(axis=1) / (cases.scores[:, 2:].max(axis=1) + cases.scores[:, :2].max(axis=1))
+    score = cases.scores[:, 2:].max(axis=1) / (
+        cases.scores[:, 2:].max(axis=1) + cases.scores[:, :2].max(axis=1)
+    )
     area = np.trapezoid(roc.true_positive_rate, roc.false_positive_rate)
     assert area == pytest.approx(reference.roc_auc_score(cases.truth >= 2, score), abs=1e-12)
     at_grid = np.interp(statistics.GRID[5:-5], roc.false_positive_rate, roc.true_positive_rate)
@@ -73,7 +81,9 @@ def test_a_sampled_curve_is_that_of_copies():
     found = statistics.sampled_curves(counts[None, order].astype(float), truly[order], ends)[0]
     copies = np.repeat(np.arange(60), counts)
     false, true, _ = reference.roc_curve(truly[copies], score[copies], drop_intermediate=False)
-    np.testing.assert_allclose(np.trapezoid(found, statistics.GRID), np.trapezoid(true, false), atol=0.02)
+    np.testing.assert_allclose(
+        np.trapezoid(found, statistics.GRID), np.trapezoid(true, false), atol=0.02
+    )
     assert statistics.sampled_curves((truly[order] * 1.0)[None], truly[order], ends) == []
 
 
@@ -122,12 +132,19 @@ def test_the_published_figures_come_from_predictions_like_the_papers():
     accuracy, two = judged.figures["accuracy", ""], judged.figures["carcinoma_accuracy", ""]
     printed = (round(100 * accuracy.mean, 1), round(100 * accuracy.deviation, 1))
     # 87.25 is printed as 87.2.
-    assert (printed[0] in (87.2, 87.3), printed[1]) == (True, published.MEAN_AND_DEVIATION["Model fusion"][1])
+    assert (printed[0] in (87.2, 87.3), printed[1]) == (
+        True,
+        published.MEAN_AND_DEVIATION["Model fusion"][1],
+    )
     assert round(100 * two.mean, 1) in (93.7, 93.8)
     assert round(100 * two.deviation, 1) == published.TWO_CLASS_ACCURACY[1]
     for point, (sensitivity, specificity) in published.SET_POINTS.items():
-        assert 100 * judged.value("carcinoma_sensitivity", f"{point:.2f}") == pytest.approx(sensitivity)
-        assert 100 * judged.value("carcinoma_specificity", f"{point:.2f}") == pytest.approx(specificity)
+        assert 100 * judged.value("carcinoma_sensitivity", f"{point:.2f}") == pytest.approx(
+            sensitivity
+        )
+        assert 100 * judged.value("carcinoma_specificity", f"{point:.2f}") == pytest.approx(
+            specificity
+        )
     assert round(judged.value("carcinoma_auc"), 3) == published.TWO_CLASS_AUC
     missed = judged.confusion[:, :2].sum(axis=1)
     assert (missed[2], missed[3]) == (9, 5)

@@ -17,7 +17,9 @@ from histojax.utils import files
 from tests import samples
 
 CLASSES, A, WIDTHS = ("a", "b", "c"), 2, {"ResNet-0.5-400": 6, "VGG-0.5-400": 5}
-TEST = TestSet(tuple(f"t{i}" for i in range(9)), tuple("abc" * 3), tuple(f"p{i // 2}" for i in range(9)))
+TEST = TestSet(
+    tuple(f"t{i}" for i in range(9)), tuple("abc" * 3), tuple(f"p{i // 2}" for i in range(9))
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,14 @@ def place(tmp_path_factory):
     names, of = (*split.names, *TEST.names), [*labels, *(np.arange(9) % 3)]
     samples.write_descriptors(root / "descriptors", names, of, WIDTHS, A, spread=1.0)
     folds.save(split, root / "models" / ensembles.FOLDS)
-    boost.train(root / "descriptors", root / "models", split, WIDTHS, Boosting(folds=3, seeds=2, rounds=4), 1)
+    boost.train(
+        root / "descriptors",
+        root / "models",
+        split,
+        WIDTHS,
+        Boosting(folds=3, seeds=2, rounds=4),
+        1,
+    )
     return root
 
 
@@ -41,7 +50,9 @@ def test_every_model_scores_the_test_set_once(place):
         found = test_set.scores(ensemble, configuration)
         assert found.shape == (2, 3, 9, A, 3)
         x = store.read(place / "descriptors", configuration, TEST.names)
-        np.testing.assert_array_equal(found[1, 2], scoring.score("trees", ensemble.model(configuration, 1, 2), x))
+        np.testing.assert_array_equal(
+            found[1, 2], scoring.score("trees", ensemble.model(configuration, 1, 2), x)
+        )
     lost = test_set.path_of(ensemble.model("VGG-0.5-400", 0, 1))
     lost.unlink()
     with pytest.raises(InputError, match="seed0-fold02.test.npy is not there"):
@@ -53,7 +64,9 @@ def test_an_evaluation_has_the_test_set_s_figures_and_the_curve_over_folds(place
     ensemble = ensembles.load(place / "models")
     test_set.keep(ensemble, place / "descriptors", TEST)
     found = evaluate.evaluate(place / "models", draws=50)
-    blended = np.mean([test_set.scores(ensemble, name).mean(axis=(0, 1, 3)) for name in WIDTHS], axis=0)
+    blended = np.mean(
+        [test_set.scores(ensemble, name).mean(axis=(0, 1, 3)) for name in WIDTHS], axis=0
+    )
     assert found.test.value("accuracy") == np.mean(blended.argmax(axis=1) == np.arange(9) % 3)
     assert [point.count for point in found.curves["folds"]] == [1, 2, 3]
     assert found.curves["folds"][-1].accuracy == pytest.approx(found.test.value("accuracy"))
@@ -61,13 +74,17 @@ def test_an_evaluation_has_the_test_set_s_figures_and_the_curve_over_folds(place
     np.testing.assert_allclose(found.test.cases.scores, blended, rtol=1e-12)
 
 
-def test_an_evaluation_blends_out_of_fold_scores_and_judges_each_seed_of_a_configuration_by_itself(place):
+def test_an_evaluation_blends_out_of_fold_scores_and_judges_each_seed_of_a_configuration_by_itself(
+    place,
+):
     ensemble = ensembles.load(place / "models")
     found = evaluate.evaluate(place / "models", draws=50)
     scores = {name: ensembles.out_of_fold(ensemble, name) for name in WIDTHS}
     blended = np.mean([each.mean(axis=(0, 2)) for each in scores.values()], axis=0)
     np.testing.assert_allclose(found.judgement.cases.scores, blended, rtol=1e-12)
-    np.testing.assert_array_equal(evaluate.cases(place / "models").scores, found.judgement.cases.scores)
+    np.testing.assert_array_equal(
+        evaluate.cases(place / "models").scores, found.judgement.cases.scores
+    )
     split = ensemble.folds
     for name, each in scores.items():
         for seed in range(2):

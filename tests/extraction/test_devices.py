@@ -31,7 +31,9 @@ def machine_with(cache: Path, step: int | None = None, kernel: bool = False) -> 
     return Engine(programs.mesh_of(jax.devices()), step, kernel, cache)
 
 
-def test_what_was_found_is_remembered_and_a_damaged_or_unwritable_memory_is_no_error(tmp_path, caplog):
+def test_what_was_found_is_remembered_and_a_damaged_or_unwritable_memory_is_no_error(
+    tmp_path, caplog
+):
     assert devices.recall(tmp_path, "a") is None
     devices.remember(tmp_path, "a", 12)
     devices.remember(tmp_path, "b", 3)
@@ -58,7 +60,9 @@ def test_the_work_per_step_is_found_once_remembered_and_used_again(loaded, tmp_p
     assert devices.recall(tmp_path, key) == 6, "what the user asks for is not remembered"
 
 
-def test_a_program_that_needs_more_memory_than_there_is_gets_less_work_a_step(loaded, tmp_path, monkeypatch):
+def test_a_program_that_needs_more_memory_than_there_is_gets_less_work_a_step(
+    loaded, tmp_path, monkeypatch
+):
     monkeypatch.setitem(engine.MOST["exact"], "cpu", 4)
     needed = program(machine_with(tmp_path / "free"), loaded)
     assert needed.plan.per_step == 8
@@ -68,7 +72,9 @@ def test_a_program_that_needs_more_memory_than_there_is_gets_less_work_a_step(lo
     monkeypatch.setattr(engine.operations, "most_held", lambda counted: 1)
     assert program(machine_with(tmp_path / "short"), loaded).plan.per_step == 4
     monkeypatch.setattr(devices, "memory", lambda used: 1)
-    with pytest.raises(InputError, match="out of memory at 2 crops a step .*lower --crops_per_step"):
+    with pytest.raises(
+        InputError, match="out of memory at 2 crops a step .*lower --crops_per_step"
+    ):
         program(machine_with(tmp_path / "none"), loaded)
 
 
@@ -140,7 +146,11 @@ def test_compiled_programs_are_kept_and_used_again(tmp_path):
     root = Path(__file__).parents[1]
     for _ in range(2):
         done = subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path)], cwd=root, capture_output=True, text=True, check=False
+            [sys.executable, "-c", code, str(tmp_path)],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         kept = sorted(path.name for path in tmp_path.iterdir() if path.name.endswith("cache"))

@@ -52,7 +52,9 @@ def test_a_descriptor_is_the_protocol_step_by_step(paths, described):
         for a in range(SMALL.augmentations):
             # As the protocol tells it: the whole image is augmented first and cropped then.
             augmented = stain.augment(normalized, crops.gains(key, a, 0.7, 1.3))
-            squares = [crops.random_crop(augmented, key, a, c, view.crop_size) for c in range(SMALL.crops)]
+            squares = [
+                crops.random_crop(augmented, key, a, c, view.crop_size) for c in range(SMALL.crops)
+            ]
             descriptors = encoders.ENCODERS["VGG"].descriptors(variables, np.stack(squares))
             rows.append(np.asarray(pooling.pnorm(descriptors, 3.0)))
         expected = np.stack(rows)
@@ -106,9 +108,15 @@ def test_a_second_run_does_nothing(paths, described):
 
 @pytest.mark.parametrize(
     ("change", "shown"),
-    [({"crops": 4}, "protocol.crops"), ({"p": 2.0}, "protocol.p"), ({"weights_seed": 1}, "weights.source")],
+    [
+        ({"crops": 4}, "protocol.crops"),
+        ({"p": 2.0}, "protocol.p"),
+        ({"weights_seed": 1}, "weights.source"),
+    ],
 )
-def test_another_protocol_in_the_same_folder_is_refused_with_the_difference(paths, described, change, shown):
+def test_another_protocol_in_the_same_folder_is_refused_with_the_difference(
+    paths, described, change, shown
+):
     with pytest.raises(InputError, match=shown):
         extract.run(paths, dataclasses.replace(SMALL, **change), described)
 
@@ -149,7 +157,10 @@ def test_another_image_of_the_same_name_is_refused(paths, described, tmp_path):
 def test_the_manifest_records_protocol_weights_and_versions(described):
     manifest = json.loads((described / "VGG-0.5-48" / store.MANIFEST).read_text())
     assert manifest["protocol"]["crop_size"] == 48
-    assert manifest["weights"] == {"source": "random, seed 0", "sha256": weights.checksum(weights.random("VGG", 0))}
+    assert manifest["weights"] == {
+        "source": "random, seed 0",
+        "sha256": weights.checksum(weights.random("VGG", 0)),
+    }
     assert {"histojax", "jax", "flax", "numpy"} <= set(manifest["versions"])
 
 
@@ -171,22 +182,30 @@ def test_an_encoder_that_the_crops_do_not_fit_is_refused_before_any_work(paths, 
 
 
 @pytest.mark.parametrize("mode", ["exact", "shared"])
-def test_one_trace_per_configuration_however_many_images_come_and_of_whatever_sizes(mode, tmp_path, monkeypatch):
+def test_one_trace_per_configuration_however_many_images_come_and_of_whatever_sizes(
+    mode, tmp_path, monkeypatch
+):
     traced = []
     program = getattr(programs, mode)
     monkeypatch.setattr(
         programs,
         mode,
-        lambda *arguments: traced.append([view.name for view in arguments[-1].views]) or program(*arguments),
+        lambda *arguments: (
+            traced.append([view.name for view in arguments[-1].views]) or program(*arguments)
+        ),
     )
     views = (View(0.5, 32), View(0.5, 40), View(1.0, 32))
-    extraction = Extraction(("VGG",), views, augmentations=1, crops=1, weights="random", crop_mode=mode, seed=77)
+    extraction = Extraction(
+        ("VGG",), views, augmentations=1, crops=1, weights="random", crop_mode=mode, seed=77
+    )
     names = iter(range(26))
     for count in (21, 5):
         folder = tmp_path / str(count)
         folder.mkdir()
         for i in range(count):
-            Image.fromarray(tissue(i, 120 - 2 * (i % 4), 128 - 3 * (i % 3))).save(folder / f"image{next(names)}.png")
+            Image.fromarray(tissue(i, 120 - 2 * (i % 4), 128 - 3 * (i % 3))).save(
+                folder / f"image{next(names)}.png"
+            )
         outcome = extract.run(sorted(folder.iterdir()), extraction, tmp_path / "out")
         assert outcome.described == count
     exact = [["0.5-32"], ["0.5-40"], ["1.0-32"]]
@@ -197,7 +216,14 @@ def test_images_of_many_sizes_go_into_few_buckets():
     sides = range(32, 4096)
     assert all(side <= bucket(side) < 1.25 * side + 32 for side in sides)
     assert len({bucket(side) for side in sides}) < 40
-    for side in (512, 768, 896, 1024, 1536, 2048):  # BACH's, UCSB's and other common sides are not padded.
+    for side in (
+        512,
+        768,
+        896,
+        1024,
+        1536,
+        2048,
+    ):  # BACH's, UCSB's and other common sides are not padded.
         assert bucket(side) == side
 
 
@@ -207,11 +233,15 @@ def test_a_descriptor_does_not_depend_on_the_other_images_of_the_run(paths, tmp_
     extraction = dataclasses.replace(SMALL, views=SMALL.views[:1])
     extract.run([paths[0]], extraction, tmp_path / "alone")
     extract.run([paths[0], large], extraction, tmp_path / "together")
-    alone, together = (np.load(tmp_path / run / "VGG-0.5-48" / "image0.npy") for run in ("alone", "together"))
+    alone, together = (
+        np.load(tmp_path / run / "VGG-0.5-48" / "image0.npy") for run in ("alone", "together")
+    )
     assert np.linalg.norm(alone - together) <= 1e-5 * np.linalg.norm(alone)
 
 
-def test_shared_crops_have_folders_of_their_own_and_are_not_mixed_with_exact_ones(paths, described, tmp_path):
+def test_shared_crops_have_folders_of_their_own_and_are_not_mixed_with_exact_ones(
+    paths, described, tmp_path
+):
     shared = dataclasses.replace(SMALL, crop_mode="shared", views=SMALL.views[:1])
     assert extract.run(paths, shared, tmp_path).described == 3
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"VGG-0.5-48-shared"}
@@ -225,7 +255,9 @@ def test_shared_crops_have_folders_of_their_own_and_are_not_mixed_with_exact_one
         extract.run(paths, shared, described)
 
 
-def test_one_missing_view_of_a_shared_pass_is_made_again_and_the_other_is_left(paths, tmp_path, capsys):
+def test_one_missing_view_of_a_shared_pass_is_made_again_and_the_other_is_left(
+    paths, tmp_path, capsys
+):
     shared = dataclasses.replace(SMALL, crop_mode="shared", views=(View(0.5, 48), View(0.5, 40)))
     extract.run(paths, shared, tmp_path)
     lost, kept = (tmp_path / f"VGG-0.5-{size}-shared" / "image1.npy" for size in (48, 40))
@@ -233,7 +265,9 @@ def test_one_missing_view_of_a_shared_pass_is_made_again_and_the_other_is_left(p
     lost.unlink()
     capsys.readouterr()
     assert extract.run(paths, shared, tmp_path).described == 1
-    assert f"extract: {2 * SMALL.augmentations * SMALL.crops} crops" in capsys.readouterr().err  # Both views, one pass.
+    assert (
+        f"extract: {2 * SMALL.augmentations * SMALL.crops} crops" in capsys.readouterr().err
+    )  # Both views, one pass.
     np.testing.assert_allclose(np.load(lost), before, rtol=1e-4, atol=1e-4)
     assert kept.stat().st_mtime_ns == stamp
 
@@ -247,10 +281,17 @@ def test_the_fused_kernel_gives_the_same_descriptors(paths, described, tmp_path)
     extract.run(paths, SMALL, tmp_path, pooling="pallas")
     assert_same(described, tmp_path, paths)
     with pytest.raises(InputError, match="--pooling=pallas is for --crop_mode=exact"):
-        extract.run(paths, dataclasses.replace(SMALL, crop_mode="shared"), tmp_path / "shared", pooling="pallas")
+        extract.run(
+            paths,
+            dataclasses.replace(SMALL, crop_mode="shared"),
+            tmp_path / "shared",
+            pooling="pallas",
+        )
 
 
-def test_an_image_that_is_damaged_further_down_stops_the_run_and_what_was_finished_stays(paths, tmp_path):
+def test_an_image_that_is_damaged_further_down_stops_the_run_and_what_was_finished_stays(
+    paths, tmp_path
+):
     folder = tmp_path / "images"
     folder.mkdir()
     for path in paths:
@@ -259,7 +300,10 @@ def test_an_image_that_is_damaged_further_down_stops_the_run_and_what_was_finish
     last.write_bytes(last.read_bytes()[: -last.stat().st_size // 3])
     with pytest.raises(InputError, match="image2.png is damaged"):
         extract.run(sorted(folder.iterdir()), SMALL, tmp_path / "out")
-    assert {path.stem for path in (tmp_path / "out" / "VGG-1.0-64").glob("*.npy")} == {"image0", "image1"}
+    assert {path.stem for path in (tmp_path / "out" / "VGG-1.0-64").glob("*.npy")} == {
+        "image0",
+        "image1",
+    }
 
 
 PROGRAM = """
@@ -281,17 +325,36 @@ with narrow.vgg():
 
 def start(paths: list[Path], out: Path, *more: str, killed_after: int = 0) -> subprocess.Popen:
     """A process that describes the images, and is killed after so many files."""
-    command = [sys.executable, "-c", PROGRAM, str(killed_after), f"--images={paths[0].parent}", f"--descriptors={out}"]
-    command += ["--encoders=VGG", "--views=0.5-48,1.0-64", "--augmentations=3", "--crops=3", "--weights=random"]
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        str(killed_after),
+        f"--images={paths[0].parent}",
+        f"--descriptors={out}",
+    ]
+    command += [
+        "--encoders=VGG",
+        "--views=0.5-48,1.0-64",
+        "--augmentations=3",
+        "--crops=3",
+        "--weights=random",
+    ]
     return subprocess.Popen(
-        [*command, "--seed=4", *more], cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [*command, "--seed=4", *more],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-    )  # fmt: skip
+    )
 
 
 def two(port: int) -> list[list[str]]:
     """The flags of two processes that share a run."""
-    return [[f"--coordinator=localhost:{port}", "--num_processes=2", f"--process_id={i}"] for i in (0, 1)]
+    return [
+        [f"--coordinator=localhost:{port}", "--num_processes=2", f"--process_id={i}"]
+        for i in (0, 1)
+    ]
 
 
 def free_port() -> int:
@@ -300,7 +363,9 @@ def free_port() -> int:
         return listening.getsockname()[1]
 
 
-def test_two_processes_one_killed_and_gone_on_with_give_the_store_of_one(paths, described, tmp_path):
+def test_two_processes_one_killed_and_gone_on_with_give_the_store_of_one(
+    paths, described, tmp_path
+):
     out = tmp_path / "out"
     first, second = two(free_port())
     # Process 0 has image0 and image2; it is killed after its first file.
@@ -319,7 +384,9 @@ def test_two_processes_one_killed_and_gone_on_with_give_the_store_of_one(paths, 
     assert {path.name for path in out.iterdir()} == {path.name for path in described.iterdir()}
     assert (out / store.STAIN_QC).read_bytes() == (described / store.STAIN_QC).read_bytes()
     for configuration in SMALL.configurations:
-        ours, theirs = ((root / configuration / store.MANIFEST).read_text() for root in (out, described))
+        ours, theirs = (
+            (root / configuration / store.MANIFEST).read_text() for root in (out, described)
+        )
         assert ours == theirs
 
 
@@ -337,8 +404,12 @@ def test_half_told_processes_are_refused(paths, tmp_path, flags, shown):
     assert shown in done.stderr
 
 
-def test_new_images_are_described_in_the_mode_and_precision_the_models_were_trained_on(paths, tmp_path):
-    extraction = dataclasses.replace(SMALL, crop_mode="shared", precision="tf32", views=SMALL.views[:1])
+def test_new_images_are_described_in_the_mode_and_precision_the_models_were_trained_on(
+    paths, tmp_path
+):
+    extraction = dataclasses.replace(
+        SMALL, crop_mode="shared", precision="tf32", views=SMALL.views[:1]
+    )
     loaded = loaded_encoders.load_encoders(extraction)["VGG"]
     made_with = {
         extraction.configuration("VGG", view): loaded_encoders.manifest(extraction, loaded, view)
@@ -347,4 +418,6 @@ def test_new_images_are_described_in_the_mode_and_precision_the_models_were_trai
     assert bundle.extraction_of(made_with, "models") == extraction
     for made in made_with.values():
         del made["protocol"]["precision"]  # As manifests are where it is float32.
-    assert bundle.extraction_of(made_with, "models") == dataclasses.replace(extraction, precision="float32")
+    assert bundle.extraction_of(made_with, "models") == dataclasses.replace(
+        extraction, precision="float32"
+    )

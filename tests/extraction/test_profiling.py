@@ -26,10 +26,14 @@ pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
 @pytest.mark.parametrize("mode", ["exact", "shared"])
 def test_rates_and_shares_follow_from_the_counted_operations(mode, tmp_path, monkeypatch):
-    extraction = Extraction(("VGG",), (View(1.0, 48), View(1.0, 64)), 2, 3, weights="random", crop_mode=mode)
+    extraction = Extraction(
+        ("VGG",), (View(1.0, 48), View(1.0, 64)), 2, 3, weights="random", crop_mode=mode
+    )
     loaded = loaded_encoders.load_encoders(extraction)
     machine = Engine(programs.mesh_of(jax.devices()), None, False, tmp_path)
-    monkeypatch.setattr(profiling, "seconds", lambda function, *arguments: function(*arguments) and 0.5)
+    monkeypatch.setattr(
+        profiling, "seconds", lambda function, *arguments: function(*arguments) and 0.5
+    )
     peak = profiling.Peak(operations=1e12, bytes=1e10)
     image = Padded(Path("image"), tissue(0, 96, 128), (96, 128), "")
     published = {"VGG": (encoders.ENCODERS["VGG"], weights.random("VGG", 0))}
@@ -37,7 +41,9 @@ def test_rates_and_shares_follow_from_the_counted_operations(mode, tmp_path, mon
     assert len(rows) == (2 if mode == "exact" else 1)
     for row in rows:
         views = tuple(map(View.parse, row.views))
-        counted = layers(loaded["VGG"].encoder, loaded["VGG"].variables, extraction, views, (96, 128))
+        counted = layers(
+            loaded["VGG"].encoder, loaded["VGG"].variables, extraction, views, (96, 128)
+        )
         # Two devices: shared describes two augmentations a call, exact one.
         crops = 3 * len(views) * (2 if mode == "shared" else 1)
         passes = 2 if mode == "shared" else 3
@@ -61,16 +67,32 @@ def test_every_stage_is_timed(tmp_path):
     extraction = Extraction(("VGG",), (View(1.0, 48),), 2, 3, weights="random")
     machine = Engine(programs.mesh_of(jax.devices()), None, False, tmp_path)
     timed = profiling.stages(
-        machine, loaded_encoders.load_encoders(extraction)["VGG"], extraction, extraction.views[0], tissue(0, 96, 128)
+        machine,
+        loaded_encoders.load_encoders(extraction)["VGG"],
+        extraction,
+        extraction.views[0],
+        tissue(0, 96, 128),
     )
-    expected = ["decode", "resize", "normalise", "crop", "augment", "trunk", "taps and pooling", "write"]
+    expected = [
+        "decode",
+        "resize",
+        "normalise",
+        "crop",
+        "augment",
+        "trunk",
+        "taps and pooling",
+        "write",
+    ]
     assert list(timed) == expected
     assert all(value > 0 for value in timed.values())
 
 
 def test_the_roofline_shows_every_roof_and_point():
     roofs = [roofline.Roof("float32", 2e11, 3e10), roofline.Roof("bfloat16", 8e11, 3e10)]
-    points = [roofline.Point("VGG", 100.0, 1e11, "float32"), roofline.Point("ResNet", 3.0, 5e10, "bfloat16")]
+    points = [
+        roofline.Point("VGG", 100.0, 1e11, "float32"),
+        roofline.Point("ResNet", 3.0, 5e10, "bfloat16"),
+    ]
     image = roofline.draw(roofs, points, "a machine")
     assert image.size == (roofline.WIDTH, roofline.HEIGHT)
     colours = {colour for _, colour in image.getcolors(maxcolors=2**20)}
@@ -88,7 +110,9 @@ def test_the_profile_runs_with_little_installed_and_writes_numbers_figure_and_tr
         with narrow.vgg():
             runpy.run_module("experiments.profile_encoders", run_name="__main__")
     """
-    done = run_without("lightgbm tensorflow_datasets tensorflow sklearn matplotlib pandas keras cv2 torch", code)
+    done = run_without(
+        "lightgbm tensorflow_datasets tensorflow sklearn matplotlib pandas keras cv2 torch", code
+    )
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "out" / "profile.json").read_text())
     assert set(written) == {"machine", "peaks", "rows", "stages"}
@@ -114,7 +138,10 @@ def test_the_profile_runs_with_little_installed_and_writes_numbers_figure_and_tr
         (["--modes=quick"], "--modes=quick: expected of exact, shared"),
         (["--modes="], "--modes=: expected of exact, shared"),
         (["--height=96", "--width=96"], "does not fit into 96 x 96 px"),
-        (["--precision=bfloat16"], "--precision is not for the profile: it takes --modes and --precisions"),
+        (
+            ["--precision=bfloat16"],
+            "--precision is not for the profile: it takes --modes and --precisions",
+        ),
         (["--trace=/proc/x"], "cannot be written"),
     ],
 )
@@ -132,7 +159,9 @@ def test_the_scopes_of_the_stages_are_in_the_program(tmp_path):
     ):
         extraction = Extraction(("VGG",), (View(1.0, 48),), 2, 3, weights="random", crop_mode=mode)
         (each,) = loaded_encoders.load_encoders(extraction).values()
-        program = machine.program(each.encoder, each.variables, extraction, extraction.views, (96, 128))
+        program = machine.program(
+            each.encoder, each.variables, extraction, extraction.views, (96, 128)
+        )
         text = program.compiled.as_text()
         for scope in [*scopes, "trunk", *(["taps"] if mode == "exact" else [])]:
             assert f"/{scope}/" in text or f"({scope})/" in text, (mode, scope)
@@ -141,7 +170,13 @@ def test_the_scopes_of_the_stages_are_in_the_program(tmp_path):
 @pytest.mark.parametrize("mode", ["exact", "shared"])
 def test_a_dry_run_tells_what_a_run_takes_and_writes_nothing(paths, tmp_path, mode):
     extraction = Extraction(
-        SMALL.encoders, SMALL.views, SMALL.augmentations, SMALL.crops, weights="random", seed=4, crop_mode=mode
+        SMALL.encoders,
+        SMALL.views,
+        SMALL.augmentations,
+        SMALL.crops,
+        weights="random",
+        seed=4,
+        crop_mode=mode,
     )
     told = dry_run.run(paths, extraction, tmp_path / "out", cache=tmp_path)
     assert told.images == 3
@@ -154,7 +189,14 @@ def test_a_dry_run_tells_what_a_run_takes_and_writes_nothing(paths, tmp_path, mo
 
 
 def test_the_dry_run_flag_of_the_script(paths, tmp_path):
-    small = ["--encoders=VGG", "--weights=random", "--views=0.5-48", "--augmentations=3", "--crops=3", "--dry_run"]
+    small = [
+        "--encoders=VGG",
+        "--weights=random",
+        "--views=0.5-48",
+        "--augmentations=3",
+        "--crops=3",
+        "--dry_run",
+    ]
     done = run("extract", f"--images={paths[0].parent}", f"--descriptors={tmp_path}/out", *small)
     assert done.returncode == 0, done.stderr
     assert "3 images to describe, about" in done.stdout

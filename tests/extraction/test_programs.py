@@ -21,7 +21,9 @@ from tests.samples import tissue
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
 VIEWS = (View(0.5, 48), View(0.5, 64))
-EXTRACTION = Extraction(encoders=("VGG",), views=VIEWS, augmentations=5, crops=3, weights="random", seed=4)
+EXTRACTION = Extraction(
+    encoders=("VGG",), views=VIEWS, augmentations=5, crops=3, weights="random", seed=4
+)
 SHARED = dataclasses.replace(EXTRACTION, crop_mode="shared")
 NAME = "image"
 RGB = tissue(3, 150, 230)
@@ -33,7 +35,16 @@ def loaded(name: str = "VGG", precision: str = "float32"):
     return encoder.folded(precision), encoder.fold(weights.random(name, 0), precision)
 
 
-def describe(extraction: Extraction, tmp_path, rgb=RGB, devices=2, canvas=None, step=None, kernel=False, name="VGG"):
+def describe(
+    extraction: Extraction,
+    tmp_path,
+    rgb=RGB,
+    devices=2,
+    canvas=None,
+    step=None,
+    kernel=False,
+    name="VGG",
+):
     """Descriptors by view name, through the programs."""
     encoder, variables = loaded(name, extraction.precision)
     machine = engine.Engine(programs.mesh_of(jax.devices()[:devices]), step, kernel, tmp_path)
@@ -49,7 +60,9 @@ def describe(extraction: Extraction, tmp_path, rgb=RGB, devices=2, canvas=None, 
         program = machine.program(encoder, variables, extraction, group, canvas)
         key = machine.replicate(crops.image_key(extraction.seed, NAME))
         pooled = engine.describe(program, variables, density, small, key)
-        described |= {view: np.asarray(rows)[: extraction.augmentations] for view, rows in pooled.items()}
+        described |= {
+            view: np.asarray(rows)[: extraction.augmentations] for view, rows in pooled.items()
+        }
     return described
 
 
@@ -72,7 +85,9 @@ def in_one_pass(tmp_path_factory):
 
 def test_a_padded_image_is_prepared_as_itself():
     padded = np.pad(RGB, ((0, 42), (0, 26), (0, 0)))
-    density, quality = programs.prepare(padded, np.array([150, 230]), np.array([75, 115]), scale=0.5, canvas=(120, 160))
+    density, quality = programs.prepare(
+        padded, np.array([150, 230]), np.array([75, 115]), scale=0.5, canvas=(120, 160)
+    )
     alone, expected = stain.normalize_with_quality(resize.downscale(RGB, 0.5))
     found = np.round(240 * 10 ** -np.asarray(density)[:, :75, :115] - 1)
     assert np.abs(found - np.moveaxis(np.asarray(alone, int), -1, 0)).max() <= 1
@@ -103,7 +118,9 @@ def test_what_an_image_is_padded_with_is_never_seen(fill):
     ],
     ids=str,
 )
-def test_exact_descriptors_depend_on_neither_devices_steps_canvas_nor_kernel(exactly, change, tmp_path):
+def test_exact_descriptors_depend_on_neither_devices_steps_canvas_nor_kernel(
+    exactly, change, tmp_path
+):
     assert_close(describe(EXTRACTION, tmp_path, **change), exactly)
 
 
@@ -126,11 +143,18 @@ def window_averages_in_numpy(maps, top, left, cells):
 
 
 @pytest.mark.parametrize(
-    "name", ["VGG", pytest.param("ResNet", marks=pytest.mark.slow), pytest.param("Inception", marks=pytest.mark.slow)]
+    "name",
+    [
+        "VGG",
+        pytest.param("ResNet", marks=pytest.mark.slow),
+        pytest.param("Inception", marks=pytest.mark.slow),
+    ],
 )
 def test_shared_descriptors_are_windows_of_the_turned_images_maps(name, tmp_path):
     view = View(0.5, 80)
-    extraction = dataclasses.replace(SHARED, encoders=(name,), views=(view,), augmentations=3, crops=2)
+    extraction = dataclasses.replace(
+        SHARED, encoders=(name,), views=(view,), augmentations=3, crops=2
+    )
     rgb = tissue(5, 192, 224)  # Whole buckets: no padding.
     encoder, variables = loaded(name)
     normalized = stain.normalize(resize.downscale(rgb, 0.5))
@@ -154,18 +178,22 @@ def test_shared_descriptors_are_windows_of_the_turned_images_maps(name, tmp_path
             marked = np.zeros((96, 112))
             marked[int(corner[0]) :, int(corner[1]) :][: view.crop_size, : view.crop_size] = 1
             top, left = (int(where.min()) for where in np.nonzero(turned(marked)))
-            alone = jax.eval_shape(encoder.maps, variables, jax.ShapeDtypeStruct((1, 80, 80, 3), jnp.float32))
+            alone = jax.eval_shape(
+                encoder.maps, variables, jax.ShapeDtypeStruct((1, 80, 80, 3), jnp.float32)
+            )
             by_crop.append(
                 np.concatenate(
                     [
                         window_averages_in_numpy(
-                            np.asarray(maps[tap.layer][0], np.float64), top / tap.stride, left / tap.stride,
+                            np.asarray(maps[tap.layer][0], np.float64),
+                            top / tap.stride,
+                            left / tap.stride,
                             alone[tap.layer].shape[1],
                         )
                         for tap in encoder.outputs
                     ]
                 )
-            )  # fmt: skip
+            )
         rows.append((np.mean(np.stack(by_crop) ** 3, axis=0)) ** (1 / 3))
     assert {form[0] for form in forms} == {True, False}, "the seed must try both ways"
     assert_close(describe(extraction, tmp_path, rgb, name=name), {view.name: np.stack(rows)})
@@ -184,7 +212,9 @@ def test_a_crop_as_large_as_the_image_is_the_same_in_both_modes_but_for_its_turn
 
 def test_shared_descriptors_are_close_to_exact_ones_and_not_the_same(exactly, in_one_pass):
     for view, rows in exactly.items():
-        assert np.corrcoef(rows.ravel(), in_one_pass[view].ravel())[0, 1] > 0.8  # Crops smaller than VGG sees.
+        assert (
+            np.corrcoef(rows.ravel(), in_one_pass[view].ravel())[0, 1] > 0.8
+        )  # Crops smaller than VGG sees.
         assert np.linalg.norm(rows - in_one_pass[view]) > 1e-3 * np.linalg.norm(rows)
         assert (in_one_pass[view] >= 0).all()
         assert len({row.tobytes() for row in in_one_pass[view]}) == SHARED.augmentations
@@ -213,7 +243,10 @@ def test_batches_by_turn_hold_every_item_once_among_its_kind(turned, size):
 
 
 @given(
-    st.integers(1, 40), st.floats(0.3, 30), st.lists(st.floats(0, 1), min_size=1, max_size=5), st.integers(0, 2**32 - 1)
+    st.integers(1, 40),
+    st.floats(0.3, 30),
+    st.lists(st.floats(0, 1), min_size=1, max_size=5),
+    st.integers(0, 2**32 - 1),
 )
 @settings(deadline=None, max_examples=12)
 def test_window_weights_are_shares(cells, length, places, seed):
@@ -233,7 +266,9 @@ def test_window_averages_are_the_means_under_the_windows():
     maps = rng.random((9, 12, 4), np.float32)
     corners = np.array([[0, 0], [1.5, 2.25], [4, 6], [3.75, 5.5]], np.float32)
     found = np.asarray(pooling.window_averages(jnp.array(maps), jnp.array(corners), (5, 5)))
-    expected = [window_averages_in_numpy(maps.astype(np.float64), top, left, 5) for top, left in corners]
+    expected = [
+        window_averages_in_numpy(maps.astype(np.float64), top, left, 5) for top, left in corners
+    ]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     whole = pooling.window_averages(jnp.array(maps), jnp.zeros((1, 2)), (9, 12))
     np.testing.assert_allclose(whole[0], maps.mean(axis=(0, 1)), rtol=1e-5)
@@ -242,11 +277,20 @@ def test_window_averages_are_the_means_under_the_windows():
 def test_the_accumulator_is_donated(tmp_path):
     encoder, variables = loaded()
     machine = engine.Engine(programs.mesh_of(jax.devices()), None, False, tmp_path)
-    program = machine.program(encoder, machine.replicate(variables), EXTRACTION, VIEWS[:1], (96, 128))
+    program = machine.program(
+        encoder, machine.replicate(variables), EXTRACTION, VIEWS[:1], (96, 128)
+    )
     pooled = program.plan.empty()
     density = machine.replicate(np.zeros((3, 96, 128), np.float32))
     key = machine.replicate(crops.image_key(0, NAME))
-    program.compiled(pooled, machine.replicate(variables), density, np.array([96, 128], np.int32), key, np.int32(0))
+    program.compiled(
+        pooled,
+        machine.replicate(variables),
+        density,
+        np.array([96, 128], np.int32),
+        key,
+        np.int32(0),
+    )
     assert all(rows.is_deleted() for rows in pooled.values())
 
 
@@ -256,4 +300,7 @@ def test_bfloat16_descriptors_are_near_and_float32(mode, tmp_path, exactly, in_o
     expected = exactly if mode == "exact" else in_one_pass
     found = describe(extraction, tmp_path)
     assert_close(found, expected, most=3e-2)
-    assert all(rows.dtype == np.float32 and not np.array_equal(rows, expected[view]) for view, rows in found.items())
+    assert all(
+        rows.dtype == np.float32 and not np.array_equal(rows, expected[view])
+        for view, rows in found.items()
+    )

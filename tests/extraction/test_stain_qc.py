@@ -21,7 +21,9 @@ def test_stain_quality_survives_a_round_trip(tmp_path):
 
 
 def qc(*names):
-    return {(name, "0.5"): [name, "0.5", "0.3000", "", "1.0000", "0.5000", "ok", "00"] for name in names}
+    return {
+        (name, "0.5"): [name, "0.5", "0.3000", "", "1.0000", "0.5000", "ok", "00"] for name in names
+    }
 
 
 def test_a_part_wins_over_the_main_file(tmp_path):
@@ -29,7 +31,11 @@ def test_a_part_wins_over_the_main_file(tmp_path):
     store.write_stain_qc(tmp_path, qc("a", "b"))
     store.write_stain_qc(tmp_path, changed, 1, 4)
     store.write_stain_qc(tmp_path, qc("c"), 0, 2)
-    assert {path.name for path in tmp_path.iterdir()} == {"stain_qc.csv", "stain_qc-2of4.csv", "stain_qc-1of2.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "stain_qc.csv",
+        "stain_qc-2of4.csv",
+        "stain_qc-1of2.csv",
+    }
     assert store.read_stain_qc(tmp_path) == qc("a", "c") | changed
 
 
@@ -51,7 +57,9 @@ def test_a_damaged_part_is_named_and_nothing_removed(tmp_path):
     store.write_stain_qc(tmp_path, qc("a"), 0, 2)
     (tmp_path / "stain_qc-2of2.csv").write_text("image,scale\n")
     for read in (store.read_stain_qc, store.merge_stain_qc):
-        with pytest.raises(InputError, match=r"stain_qc-2of2\.csv has columns .* Remove it: the images are then"):
+        with pytest.raises(
+            InputError, match=r"stain_qc-2of2\.csv has columns .* Remove it: the images are then"
+        ):
             read(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"stain_qc-1of2.csv", "stain_qc-2of2.csv"}
 
@@ -73,7 +81,9 @@ def test_a_part_that_grows_while_it_is_merged_stays(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_a_part_that_is_merged_away_while_parts_are_read_is_not_missed(tmp_path, monkeypatch, before):
+def test_a_part_that_is_merged_away_while_parts_are_read_is_not_missed(
+    tmp_path, monkeypatch, before
+):
     store.write_stain_qc(tmp_path, qc("a"), 0, 2)
     store.write_stain_qc(tmp_path, qc("b"), 1, 2)
     read_rows = store.read_rows
@@ -124,7 +134,9 @@ def meet(name):
 def run_together(root, code, processes=4):
     """Runs the code in several processes; it may `meet` the others, and fails the test where one of them fails."""
     started = [
-        subprocess.Popen([sys.executable, "-c", TOGETHER + code, root, str(process), str(processes)], stderr=-1)
+        subprocess.Popen(
+            [sys.executable, "-c", TOGETHER + code, root, str(process), str(processes)], stderr=-1
+        )
         for process in range(processes)
     ]
     errors = [process.communicate(timeout=120)[1].decode() for process in started]
@@ -149,7 +161,9 @@ for turn in range(15):
     run_together(tmp_path, code)
     for turn in range(15):
         assert [path.name for path in (tmp_path / str(turn)).iterdir()] == ["stain_qc.csv"]
-        assert store.read_stain_qc(tmp_path / str(turn)) == qc(*(f"{p}-{i}" for p in range(4) for i in range(8)))
+        assert store.read_stain_qc(tmp_path / str(turn)) == qc(
+            *(f"{p}-{i}" for p in range(4) for i in range(8))
+        )
 
 
 def test_a_merger_among_writers_loses_no_row(tmp_path):

@@ -23,7 +23,9 @@ def root(tmp_path):
 def test_descriptors_have_the_authors_layout(root):
     path = root / "VGG-0.5-400" / "a.npy"
     np.testing.assert_array_equal(np.load(path, allow_pickle=False), DESCRIPTORS)
-    np.testing.assert_array_equal(store.read(root, "VGG-0.5-400", ["b", "a"]), np.stack([DESCRIPTORS] * 2))
+    np.testing.assert_array_equal(
+        store.read(root, "VGG-0.5-400", ["b", "a"]), np.stack([DESCRIPTORS] * 2)
+    )
     assert store.configurations(root) == ("VGG-0.5-400",)
     assert store.image_names(root, "VGG-0.5-400") == ("a", "b")
     assert store.is_done(root, "VGG-0.5-400", "a", (3, 5))
@@ -31,7 +33,11 @@ def test_descriptors_have_the_authors_layout(root):
 
 
 def test_descriptors_are_written_again_whole_and_in_any_memory_order(root):
-    for array in (np.ones((1, 4), np.float32), np.asfortranarray(DESCRIPTORS), DESCRIPTORS[::-1, ::2]):
+    for array in (
+        np.ones((1, 4), np.float32),
+        np.asfortranarray(DESCRIPTORS),
+        DESCRIPTORS[::-1, ::2],
+    ):
         store.write(root, "VGG-0.5-400", "a", array)
         np.testing.assert_array_equal(store.read(root, "VGG-0.5-400", ["a"])[0], array)
     assert sorted(path.name for path in (root / "VGG-0.5-400").iterdir()) == ["a.npy", "b.npy"]
@@ -42,8 +48,12 @@ def test_configurations_are_in_the_papers_order(root):
         store.write(root, name, "a", DESCRIPTORS)
     (root / "empty").mkdir()
     assert store.configurations(root) == (
-        "ResNet-0.5-400", "ResNet-0.5-650", "Inception-0.5-400", "VGG-0.5-400", "Another-1",
-    )  # fmt: skip
+        "ResNet-0.5-400",
+        "ResNet-0.5-650",
+        "Inception-0.5-400",
+        "VGG-0.5-400",
+        "Another-1",
+    )
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])

@@ -41,9 +41,15 @@ class Tiny(nn.Module):
     def __call__(self, images):
         normal = nn.initializers.normal(0.15)
         images = images[:, : images.shape[1] // 8 * 8, : images.shape[2] // 8 * 8]
-        fine = nn.relu(nn.Conv(8, (5, 5), (4, 4), use_bias=False, kernel_init=normal, name="fine")(images / 64))
-        coarse = nn.relu(nn.Conv(8, (3, 3), (2, 2), use_bias=False, kernel_init=normal, name="coarse")(fine))
-        light = images.reshape(len(images), images.shape[1] // 8, 8, images.shape[2] // 8, 8, 3).mean(axis=(2, 4))
+        fine = nn.relu(
+            nn.Conv(8, (5, 5), (4, 4), use_bias=False, kernel_init=normal, name="fine")(images / 64)
+        )
+        coarse = nn.relu(
+            nn.Conv(8, (3, 3), (2, 2), use_bias=False, kernel_init=normal, name="coarse")(fine)
+        )
+        light = images.reshape(
+            len(images), images.shape[1] // 8, 8, images.shape[2] // 8, 8, 3
+        ).mean(axis=(2, 4))
         return {"fine": fine, "coarse": coarse, "light": light + 123.0}
 
 
@@ -68,9 +74,13 @@ def opened(extraction: Extraction, name: str = "Tiny") -> loaded_encoders.Opened
     return loaded_encoders.Opened(extraction, types.SimpleNamespace(mesh=mesh), loaded)
 
 
-def protocol(*views: View, encoder: str = "Tiny", crop_mode: str = "shared", **others) -> Extraction:
+def protocol(
+    *views: View, encoder: str = "Tiny", crop_mode: str = "shared", **others
+) -> Extraction:
     """Of models whose crops were windows, unless told otherwise: then windows are shown to them as they are."""
-    return Extraction((encoder,), views, augmentations=2, weights="random", crop_mode=crop_mode, **others)
+    return Extraction(
+        (encoder,), views, augmentations=2, weights="random", crop_mode=crop_mode, **others
+    )
 
 
 def descriptors(rgb, extraction, stride, augmentations=1, tiles=TILES):
@@ -92,9 +102,16 @@ def descriptors(rgb, extraction, stride, augmentations=1, tiles=TILES):
 def map_of(rgb, extraction, score, stride, tiles=TILES, classes=2, augmentations=1):
     with slide.open_field(rgb) as field:
         return sliding_window.mean_scores(
-            field, "a", opened(extraction), extraction.configurations, score, classes, Grid(field.size, stride),
-            augmentations, tiles,
-        )  # fmt: skip
+            field,
+            "a",
+            opened(extraction),
+            extraction.configurations,
+            score,
+            classes,
+            Grid(field.size, stride),
+            augmentations,
+            tiles,
+        )
 
 
 def darkness(_, found):
@@ -109,7 +126,12 @@ def test_tiles_are_pieces_of_the_field_scaled_whole(scale):
     whole = np.asarray(resize.downscale(rgb, scale))
     around = np.pad(whole, ((200, 200), (200, 200), (0, 0)), "symmetric")
     with slide.open_field(rgb) as field:
-        for top, left, height, width in ((0, 0, 64, 96), (-24, 17, 64, 96), (40, 30, 64, 96), (170, -90, 64, 96)):
+        for top, left, height, width in (
+            (0, 0, 64, 96),
+            (-24, 17, 64, 96),
+            (40, 30, 64, 96),
+            (170, -90, 64, 96),
+        ):
             found = slide_scan.tile(field, scale, (top, left), (height, width))
             wanted = around[200 + top : 200 + top + height, 200 + left : 200 + left + width]
             np.testing.assert_array_equal(found, wanted)
@@ -139,7 +161,9 @@ def test_stains_of_a_large_field_come_from_a_sample_and_not_from_glass(monkeypat
         with slide.open_field(rgb) as field:
             found, grid = slide_scan.survey(field, 1.0), Grid(field.size, 32)
             np.testing.assert_array_equal(found.sample, rgb[:: found.step, :: found.step])
-            fits.append(slide_scan.stains(found, grid, slide_scan.tissue_shares(found, grid, 32) > 0.5))
+            fits.append(
+                slide_scan.stains(found, grid, slide_scan.tissue_shares(found, grid, 32) > 0.5)
+            )
     assert found.step > 1
     cosine = np.sum(np.asarray(fits[0].vectors) * np.asarray(fits[1].vectors), axis=0)
     assert (cosine > 0.999).all()
@@ -161,15 +185,24 @@ def test_a_place_is_described_by_nine_windows_of_the_maps_of_the_whole_field():
     for place, (row, column) in ((0, (0, 0)), (6, (1, 2)), (11, (2, 3))):
         crops = []
         for down, right in itertools.product((-16, 0, 16), repeat=2):
-            top, left = np.clip(32 * row - 16 + down, 0, 32) + 96, np.clip(32 * column - 16 + right, 0, 64) + 96
+            top, left = (
+                np.clip(32 * row - 16 + down, 0, 32) + 96,
+                np.clip(32 * column - 16 + right, 0, 64) + 96,
+            )
             windows = [
-                np.asarray(maps[tap.layer])[0, top // tap.stride :, left // tap.stride :][: 64 // tap.stride]
+                np.asarray(maps[tap.layer])[0, top // tap.stride :, left // tap.stride :][
+                    : 64 // tap.stride
+                ]
                 for tap in machine.encoder.outputs
             ]
-            crops.append(np.concatenate([each[:, : len(each)].mean(axis=(0, 1)) for each in windows]))
+            crops.append(
+                np.concatenate([each[:, : len(each)].mean(axis=(0, 1)) for each in windows])
+            )
         wanted = np.mean(np.array(crops, np.float64) ** 3, axis=0) ** (1 / 3)
         # The stains of both differ in the last bit, which changes a grey level here and there.
-        np.testing.assert_allclose(found["Tiny-1.0-64-shared"][place, 0], wanted, rtol=2e-2, atol=2e-3 * wanted.max())
+        np.testing.assert_allclose(
+            found["Tiny-1.0-64-shared"][place, 0], wanted, rtol=2e-2, atol=2e-3 * wanted.max()
+        )
 
 
 def test_a_tiled_field_is_the_whole_one_and_a_halo_too_small_is_seen():
@@ -253,9 +286,14 @@ def test_what_the_border_of_a_crop_adds_is_added_to_windows():
         np.rot90(seen[top : top + 64, left : left + 64], turn)
         for top, left, turn in itertools.product((0, 43, 85, 128), (0, 48, 96, 144, 192), range(4))
     ]
-    wanted = np.asarray(machine.encoder.descriptors(machine.variables, np.stack(alone))).mean(axis=0)
+    wanted = np.asarray(machine.encoder.descriptors(machine.variables, np.stack(alone))).mean(
+        axis=0
+    )
     spread = np.asarray(machine.encoder.descriptors(machine.variables, np.stack(alone))).std(axis=0)
-    before = np.asarray(as_they_are["Tiny-1.0-64-shared"][:, 0].mean(axis=0) - wanted)[:LIGHT] / spread[:LIGHT]
+    before = (
+        np.asarray(as_they_are["Tiny-1.0-64-shared"][:, 0].mean(axis=0) - wanted)[:LIGHT]
+        / spread[:LIGHT]
+    )
     after = np.asarray(mended["Tiny-1.0-64"][:, 0].mean(axis=0) - wanted)[:LIGHT] / spread[:LIGHT]
     print(before, after)
     assert np.sqrt(np.mean(after**2)) < 0.5 * np.sqrt(np.mean(before**2))
@@ -280,7 +318,9 @@ def test_glass_is_not_scored_and_not_looked_at():
     looked, found = [], tile_features.cells
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tile_features, "cells", lambda *a, **b: looked.append(len(a[1])) or found(*a, **b))
+        patch.setattr(
+            tile_features, "cells", lambda *a, **b: looked.append(len(a[1])) or found(*a, **b)
+        )
         scores = map_of(rgb, protocol(View(1.0, 40)), darkness, 20)
         nothing = map_of(np.full_like(rgb, 245), protocol(View(1.0, 40)), pytest.fail, 20)
     assert np.isfinite(scores[:, :10]).all()
@@ -290,7 +330,10 @@ def test_glass_is_not_scored_and_not_looked_at():
 
 
 def test_a_field_smaller_than_a_crop_is_refused():
-    with pytest.raises(InputError, match=r"array.* is 90 x 200 px, 45 x 100 at scale 0.5: smaller than the 48 px crop"):
+    with pytest.raises(
+        InputError,
+        match=r"array.* is 90 x 200 px, 45 x 100 at scale 0.5: smaller than the 48 px crop",
+    ):
         map_of(samples.tissue(9, 200, 90), protocol(View(0.5, 48)), darkness, 20)
 
 
@@ -306,26 +349,39 @@ def test_a_field_of_another_pixel_size_is_resampled_piece_by_piece():
         for mpp in (0.3, 0.8):
             seen, factor = slide_scan.at_target(field, extraction, mpp)
             assert factor == pytest.approx(2 * mpp)
-            whole = np.asarray(Image.fromarray(rgb).resize(seen.size[::-1], Image.Resampling.BICUBIC)).astype(int)
-            for top, left, height, width in ((0, 0, *seen.size), (7, 11, 40, 30), (3, 0, 20, seen.size[1])):
+            whole = np.asarray(
+                Image.fromarray(rgb).resize(seen.size[::-1], Image.Resampling.BICUBIC)
+            ).astype(int)
+            for top, left, height, width in (
+                (0, 0, *seen.size),
+                (7, 11, 40, 30),
+                (3, 0, 20, seen.size[1]),
+            ):
                 piece = seen.read(top, left, height, width).astype(int)
                 assert abs(piece - whole[top : top + height, left : left + width]).max() <= 1
         assert slide_scan.at_target(field, extraction, 0.5) == (field, 1.0)
         assert slide_scan.at_target(field, protocol(View(0.5, 48)), 0.3) == (field, 1.0)
 
 
-def planted(seed: int, side: int, quadrant: int | None, back: str = "Normal", lesion: str = "Invasive") -> np.ndarray:
+def planted(
+    seed: int, side: int, quadrant: int | None, back: str = "Normal", lesion: str = "Invasive"
+) -> np.ndarray:
     """A field of one class, of which one quadrant is another's, under one stain: uint8 [2 side, 2 side, 3]."""
 
     def painted(rng, label, size):
-        layout, field = synthetic.LAYOUTS[label], synthetic.Field(rng, np.zeros((size, size)), np.zeros((size, size)))
+        layout, field = (
+            synthetic.LAYOUTS[label],
+            synthetic.Field(rng, np.zeros((size, size)), np.zeros((size, size))),
+        )
         synthetic.stroma(field, layout)
         synthetic.fat(field, layout)
         for part in ("ducts", "cords"):
             for _ in range(field.count(getattr(layout, part))):
                 getattr(synthetic, part[:-1])(field, layout)
         loose = [field.place() for _ in range(field.count(layout.loose))]
-        synthetic.cells(field, [at for at in loose if not field.is_empty(at)], layout, cytoplasm=1.6)
+        synthetic.cells(
+            field, [at for at in loose if not field.is_empty(at)], layout, cytoplasm=1.6
+        )
         return field
 
     rng = np.random.default_rng([seed, 5])
@@ -370,12 +426,17 @@ def test_forty_lesions_by_trees_and_vgg():
     whole = {}
     for label, seed in itertools.product(("Normal", "Invasive"), range(30)):
         rgb = synthetic.render(label, 1000 + seed, 192, 192)
-        whole[label, seed] = np.concatenate(list(descriptors(rgb, extraction, 48, 2)[0].values())).mean(axis=0)
+        whole[label, seed] = np.concatenate(
+            list(descriptors(rgb, extraction, 48, 2)[0].values())
+        ).mean(axis=0)
     labels = np.array([label == "Invasive" for label, _ in whole], int)
     boosting = Boosting(rounds=40)
     forest = [
         boost.fit(
-            np.array(list(whole.values()), np.float32)[kept], labels[kept], boost.parameters(boosting, 2, 0, fold), 40
+            np.array(list(whole.values()), np.float32)[kept],
+            labels[kept],
+            boost.parameters(boosting, 2, 0, fold),
+            40,
         )
         for fold in range(5)
         for kept in [np.arange(60) % 5 != fold]
@@ -385,10 +446,17 @@ def test_forty_lesions_by_trees_and_vgg():
     for seed in range(40):
         with slide.open_field(planted(seed, 192, seed % 4)) as field:
             scores = sliding_window.mean_scores(
-                field, str(seed), machine, extraction.configurations,
-                lambda _, found: np.mean([boost.score(each, found).mean(axis=1) for each in forest], axis=0),
-                2, Grid(field.size, 24), 2,
-            )  # fmt: skip
+                field,
+                str(seed),
+                machine,
+                extraction.configurations,
+                lambda _, found: np.mean(
+                    [boost.score(each, found).mean(axis=1) for each in forest], axis=0
+                ),
+                2,
+                Grid(field.size, 24),
+                2,
+            )
         hits.append(quadrant_means(scores[..., 1]).argmax() == seed % 4)
         print(seed, hits[-1], quadrant_means(scores[..., 1]).round(3), flush=True)
     assert sum(hits) >= 38
@@ -402,7 +470,9 @@ def test_smoothing_knows_only_places_with_tissue():
     np.testing.assert_array_equal(np.isnan(found), np.isnan(grid))
     np.testing.assert_allclose(np.nansum(found, axis=0)[~np.isnan(grid[0])], 1, rtol=1e-6)
     row, column = 1, 4
-    weights = np.exp(-((np.arange(7)[:, None] - row) ** 2 + (np.arange(9)[None] - column) ** 2) / (2 * 0.8**2))
+    weights = np.exp(
+        -((np.arange(7)[:, None] - row) ** 2 + (np.arange(9)[None] - column) ** 2) / (2 * 0.8**2)
+    )
     weights[np.maximum(abs(np.arange(7)[:, None] - row), abs(np.arange(9)[None] - column)) > 3] = 0
     weights = np.where(np.isnan(grid[0]), 0, weights)
     wanted = (np.nan_to_num(grid) * weights).sum(axis=(1, 2)) / weights.sum()
@@ -416,16 +486,24 @@ def models(monkeypatch):
     monkeypatch.setattr(sliding_window.mean_scores, "__defaults__", (TILES,))
     extraction = protocol(View(0.5, 32))
     made = types.SimpleNamespace(
-        extraction=extraction, configurations=extraction.configurations, classes=("benign", "malignant"), positive=(1,),
-        temperature=0.5, threshold=0.5, identity="abc", score=darkness,
-    )  # fmt: skip
+        extraction=extraction,
+        configurations=extraction.configurations,
+        classes=("benign", "malignant"),
+        positive=(1,),
+        temperature=0.5,
+        threshold=0.5,
+        identity="abc",
+        score=darkness,
+    )
     return made, opened(extraction)
 
 
 def test_a_map_has_calibrated_probabilities_and_says_how_it_was_made(models):
     made, machine = models
     rgb = np.full((192, 256, 3), (200, 150, 200), np.uint8)
-    shown = heatmap.of(made, rgb, Wishes(stride=32, augmentations=1, sigma=0, mpp=0.5), name="x", opened=machine)
+    shown = heatmap.of(
+        made, rgb, Wishes(stride=32, augmentations=1, sigma=0, mpp=0.5), name="x", opened=machine
+    )
     assert shown.grid.shape == (2, 6, 8)
     assert shown.grid.dtype == np.float32
     scores = map_of(rgb, made.extraction, darkness, 32)
@@ -454,7 +532,12 @@ def test_a_resampled_map_lies_over_the_file(models):
 
 def test_wishes_that_make_no_sense_are_refused(models):
     made, machine = models
-    for wish in (Wishes(stride=0), Wishes(augmentations=0), Wishes(sigma=-1.0), Wishes(sigma=float("nan"))):
+    for wish in (
+        Wishes(stride=0),
+        Wishes(augmentations=0),
+        Wishes(sigma=-1.0),
+        Wishes(sigma=float("nan")),
+    ):
         with pytest.raises(InputError, match="expected a stride and augmentations of at least 1"):
             heatmap.of(made, samples.tissue(0, 100, 100), wish, opened=machine)
 
@@ -474,9 +557,15 @@ def test_a_run_writes_maps_lists_failures_and_goes_on(models, tmp_path):
     assert rows[0] == "image,cause"
     assert "smaller than the 32 px crop" in rows[1]
     assert {path.name for path in (out / "a").iterdir()} == {
-        "grid.npy", "grid.json", "1-benign.png", "2-malignant.png", "carcinoma.png", "classes.png", "overview.html",
+        "grid.npy",
+        "grid.json",
+        "1-benign.png",
+        "2-malignant.png",
+        "carcinoma.png",
+        "classes.png",
+        "overview.html",
         "regions.geojson",
-    }  # fmt: skip
+    }
     about = json.loads((out / "a" / "grid.json").read_text())
     grid = np.load(out / "a" / "grid.npy", allow_pickle=False)
     assert grid.shape == (2, *about["rows_columns"])
@@ -486,7 +575,9 @@ def test_a_run_writes_maps_lists_failures_and_goes_on(models, tmp_path):
 
     again = heatmap.run(made, paths, out, wishes, opened=machine)
     assert (again.mapped, again.done_before) == ((), ("a.png", "b.png"))
-    other = heatmap.run(made, paths[:1], out, dataclasses.replace(wishes, stride=32), opened=machine)
+    other = heatmap.run(
+        made, paths[:1], out, dataclasses.replace(wishes, stride=32), opened=machine
+    )
     assert other.mapped == ("a.png",)
     with pytest.raises(InputError, match="smaller than the 32 px crop"):
         heatmap.run(made, paths[2:], out, wishes, opened=machine, strict=True)

@@ -14,17 +14,33 @@ from histojax.heatmap import overlay, probability_map
 from histojax.heatmap.probability_map import FINER, Map
 
 
-def made(carcinoma: np.ndarray, stride: float = 40, size: tuple[int, int] | None = None, **others) -> Map:
+def made(
+    carcinoma: np.ndarray, stride: float = 40, size: tuple[int, int] | None = None, **others
+) -> Map:
     """A map of two classes from the probability of the second, NaN where there is glass."""
     grid = np.stack([1 - carcinoma, carcinoma]).astype(np.float32)
     size = size or tuple(round(stride * count) for count in carcinoma.shape)
     rng = np.random.default_rng(0)
     values = {
-        "name": "a", "classes": ("benign", "malignant"), "positive": (1,), "threshold": 0.5, "grid": grid,
-        "smoothed": grid, "size": size, "stride": stride, "window": 4 * stride, "mpp": 0.5,
-        "thumbnail": rng.integers(0, 255, (round(size[0] / 2), round(size[1] / 2), 3), dtype=np.uint8),
-        "made_with": {"augmentations": 4, "classes": ["benign", "malignant"], "size_px": list(size)},
-    }  # fmt: skip
+        "name": "a",
+        "classes": ("benign", "malignant"),
+        "positive": (1,),
+        "threshold": 0.5,
+        "grid": grid,
+        "smoothed": grid,
+        "size": size,
+        "stride": stride,
+        "window": 4 * stride,
+        "mpp": 0.5,
+        "thumbnail": rng.integers(
+            0, 255, (round(size[0] / 2), round(size[1] / 2), 3), dtype=np.uint8
+        ),
+        "made_with": {
+            "augmentations": 4,
+            "classes": ["benign", "malignant"],
+            "size_px": list(size),
+        },
+    }
     return Map(**(values | others))
 
 
@@ -34,7 +50,9 @@ def ring_area(ring: list[list[float]]) -> float:
 
 
 def rings_of(shown: Map) -> list[list[list[list[float]]]]:
-    return [each["geometry"]["coordinates"] for each in probability_map.regions_of(shown)["features"]]
+    return [
+        each["geometry"]["coordinates"] for each in probability_map.regions_of(shown)["features"]
+    ]
 
 
 def test_between_places_it_is_bilinear_and_of_tissue_alone():
@@ -62,7 +80,9 @@ def test_a_region_with_a_hole_that_touches_the_edge():
     for ring in rings:
         assert ring[0] == ring[-1]
     assert outer.min() == 0  # To the very edge of the field.
-    assert outer.max(axis=0) == pytest.approx([240, 280], abs=40 / FINER)  # Half way to the places beyond.
+    assert outer.max(axis=0) == pytest.approx(
+        [240, 280], abs=40 / FINER
+    )  # Half way to the places beyond.
     assert hole.min(axis=0) == pytest.approx([80, 80], abs=40 / FINER)
     assert hole.max(axis=0) == pytest.approx([160, 160], abs=40 / FINER)
 
@@ -79,7 +99,9 @@ def test_regions_are_what_is_at_or_above_the_operating_point():
         filled = np.zeros_like(wanted)
         step = 40 / FINER
         for feature in probability_map.regions_of(shown)["features"]:
-            rings = [np.array(ring)[:, ::-1] / step - 0.5 for ring in feature["geometry"]["coordinates"]]
+            rings = [
+                np.array(ring)[:, ::-1] / step - 0.5 for ring in feature["geometry"]["coordinates"]
+            ]
             inside = polygon2mask(wanted.shape, rings[0])
             for hole in rings[1:]:
                 inside &= ~polygon2mask(wanted.shape, hole)
@@ -88,7 +110,9 @@ def test_regions_are_what_is_at_or_above_the_operating_point():
             taken = feature["properties"]["measurements"]
             area = sum(ring_area(ring) for ring in feature["geometry"]["coordinates"])
             corners = sum(len(ring) for ring in feature["geometry"]["coordinates"])
-            assert abs(area - taken["Area px^2"]) <= corners * step**2  # Corners of squares are cut.
+            assert (
+                abs(area - taken["Area px^2"]) <= corners * step**2
+            )  # Corners of squares are cut.
             assert taken["Area um^2"] == pytest.approx(0.25 * taken["Area px^2"], rel=1e-3)
             assert taken["Largest carcinoma score"] >= taken["Mean carcinoma score"] >= 0.6
         # At the far edge a square's middle may lie outside of the field.
@@ -118,7 +142,10 @@ def test_without_carcinoma_regions_are_those_of_the_classes():
     score[:2, :2] = np.nan
     shown = made(score, positive=(), threshold=None)
     features = probability_map.regions_of(shown)["features"]
-    assert [each["properties"]["classification"]["name"] for each in features] == ["benign", "malignant"]
+    assert [each["properties"]["classification"]["name"] for each in features] == [
+        "benign",
+        "malignant",
+    ]
     assert sum(each["properties"]["measurements"]["Area px^2"] for each in features) == 40**2 * 44
     assert [row["name"] for row in probability_map.areas(shown)] == [
         "benign",
@@ -135,7 +162,9 @@ def test_areas_are_shares_of_the_field():
     rows = probability_map.areas(made(score, threshold=0.4, size=(220, 320)))
     shares = {row["name"]: row["share"] for row in rows}
     assert shares["too little tissue, not scored"] == pytest.approx(4 * 1600 / (220 * 320))
-    assert shares["benign"] + shares["malignant"] + shares["too little tissue, not scored"] == pytest.approx(1)
+    assert shares["benign"] + shares["malignant"] + shares[
+        "too little tissue, not scored"
+    ] == pytest.approx(1)
     assert shares["carcinoma score 0.40 and above"] == pytest.approx(0.5, abs=0.03)
     assert rows[0]["mm2"] == pytest.approx(rows[0]["share"] * 220 * 320 * 0.25e-6)
     assert probability_map.areas(made(score, mpp=None))[0]["mm2"] is None
@@ -155,11 +184,23 @@ def test_a_colour_means_its_probability_and_glass_keeps_the_image():
 def test_pictures_have_a_legend_whatever_their_size():
     score = np.random.default_rng(1).uniform(size=(5, 6))
     names = ("a rather long name of a class " * 3, "b/c", "ß", "d") * 3
-    grid = np.random.default_rng(0).dirichlet(np.ones(12), (5, 6)).transpose(2, 0, 1).astype(np.float32)
+    grid = (
+        np.random.default_rng(0)
+        .dirichlet(np.ones(12), (5, 6))
+        .transpose(2, 0, 1)
+        .astype(np.float32)
+    )
     tall = np.full((900, 60, 3), 200, np.uint8)
     for others in (
         {},
-        {"classes": names, "grid": grid, "smoothed": grid, "positive": (1, 2), "thumbnail": tall, "mpp": 40.0},
+        {
+            "classes": names,
+            "grid": grid,
+            "smoothed": grid,
+            "positive": (1, 2),
+            "thumbnail": tall,
+            "mpp": 40.0,
+        },
     ):
         shown = made(score, **others)
         drawn = overlay.pictures(shown)
@@ -208,7 +249,14 @@ def test_the_page_carries_everything_and_says_what_it_is(untrained):
     assert reader.images == 5
     assert all(link.startswith("data:") for link in reader.links)
     words = " ".join(reader.words)
-    for wanted in ("not for diagnosis", "<b>benign</b>", "malignant", "Too little tissue"[1:], "2026-01-02", "mm²"):
+    for wanted in (
+        "not for diagnosis",
+        "<b>benign</b>",
+        "malignant",
+        "Too little tissue"[1:],
+        "2026-01-02",
+        "mm²",
+    ):
         assert wanted in words
     assert ("Untrained encoders" in words) == untrained
     plain = dataclasses.replace(shown, positive=(), threshold=None, mpp=None)

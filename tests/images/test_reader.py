@@ -76,7 +76,9 @@ def test_a_transparent_colour_becomes_white_with_a_notice(tmp_path, notices):
     assert "transparent colour" in notices[0]
 
 
-@pytest.mark.parametrize(("name", "options"), [("a.png", {}), ("a.tif", {}), ("a.tif", {"compression": "tiff_lzw"})])
+@pytest.mark.parametrize(
+    ("name", "options"), [("a.png", {}), ("a.tif", {}), ("a.tif", {"compression": "tiff_lzw"})]
+)
 def test_rgb_is_read_without_a_notice(tmp_path, notices, name, options):
     reader.read(write(tmp_path / name, RGB, **options))
     assert notices == []
@@ -88,7 +90,10 @@ def test_transparent_grey_and_rgb_become_white(tmp_path, notices, suffix):
     for name, array in (("grey", np.dstack([GREY, clear])), ("rgb", np.dstack([RGB, clear]))):
         path = write(tmp_path / f"{name}{suffix}", array)
         assert (reader.read(path) == 255).all()
-        assert notices.pop() == f"{path} is {'grey' if name == 'grey' else 'RGB'} with alpha: converted to RGB"
+        assert (
+            notices.pop()
+            == f"{path} is {'grey' if name == 'grey' else 'RGB'} with alpha: converted to RGB"
+        )
 
 
 def test_a_transparent_colour_of_a_palette_becomes_white(tmp_path, notices):
@@ -103,19 +108,31 @@ def test_a_transparent_colour_of_a_palette_becomes_white(tmp_path, notices):
 
 def test_tiff_of_other_layouts_is_read_exactly(tmp_path):
     planes, negative = tmp_path / "planes.tif", tmp_path / "negative.tif"
-    tifffile.imwrite(planes, np.moveaxis(RGB, 2, 0).copy(), photometric="rgb", planarconfig="separate")
+    tifffile.imwrite(
+        planes, np.moveaxis(RGB, 2, 0).copy(), photometric="rgb", planarconfig="separate"
+    )
     np.testing.assert_array_equal(reader.read(planes), RGB)
     tifffile.imwrite(negative, GREY, photometric="miniswhite")
-    np.testing.assert_array_equal(reader.read(negative), np.repeat(255 - GREY[..., None], 3, axis=2))
+    np.testing.assert_array_equal(
+        reader.read(negative), np.repeat(255 - GREY[..., None], 3, axis=2)
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("a.tif", True), ("a.TIFF", True), ("a.Png", True), ("a.jpeg", True), ("a.b.jpg", True),
-        ("Thumbs.db", False), (".a.png", False), ("a.bmp", False), ("png", False), ("a.png.txt", False),
+        ("a.tif", True),
+        ("a.TIFF", True),
+        ("a.Png", True),
+        ("a.jpeg", True),
+        ("a.b.jpg", True),
+        ("Thumbs.db", False),
+        (".a.png", False),
+        ("a.bmp", False),
+        ("png", False),
+        ("a.png.txt", False),
     ],
-)  # fmt: skip
+)
 def test_images_are_known_by_their_ending(name, expected):
     assert reader.is_image_name(Path(name)) == expected
 
@@ -233,7 +250,9 @@ def test_other_files_are_refused_by_name(tmp_path, make, name, message):
     assert str(path) in str(refusal.value)
 
 
-@pytest.mark.parametrize("make", [deep_rgb_png, animated_png, black_and_white, text_file, folder, no_file])
+@pytest.mark.parametrize(
+    "make", [deep_rgb_png, animated_png, black_and_white, text_file, folder, no_file]
+)
 def test_the_size_of_other_files_is_refused_too(tmp_path, make):
     path = tmp_path / "a.png"
     make(path)
@@ -256,7 +275,9 @@ def header_of_png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
-def test_an_image_that_claims_too_many_pixels_is_refused_unread_and_a_large_one_without_a_warning_is_not(tmp_path):
+def test_an_image_that_claims_too_many_pixels_is_refused_unread_and_a_large_one_without_a_warning_is_not(
+    tmp_path,
+):
     path = tmp_path / "a.png"
     path.write_bytes(header_of_png(100_000, 100_000))
     for read in (reader.size, reader.read):
@@ -269,7 +290,13 @@ def test_an_image_that_claims_too_many_pixels_is_refused_unread_and_a_large_one_
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data", "ignore:Truncated File Read")
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("a.png", {}), ("a.jpg", {}), ("a.tif", {}), ("a.tif", {"compression": "tiff_lzw"}), ("tiled.tif", None)],
+    [
+        ("a.png", {}),
+        ("a.jpg", {}),
+        ("a.tif", {}),
+        ("a.tif", {"compression": "tiff_lzw"}),
+        ("tiled.tif", None),
+    ],
 )
 def test_a_file_cut_anywhere_is_refused_or_has_all_its_pixels(tmp_path, name, options):
     path = tmp_path / name
@@ -294,5 +321,9 @@ def test_a_file_cut_anywhere_is_refused_or_has_all_its_pixels(tmp_path, name, op
 
 
 def test_the_real_images_are_read(shared_data):
-    assert reader.read(shared_data / "fields" / "histolab_medium_nuclei_level0.png").shape == (777, 1001, 3)
+    assert reader.read(shared_data / "fields" / "histolab_medium_nuclei_level0.png").shape == (
+        777,
+        1001,
+        3,
+    )
     assert reader.read(shared_data / "fields" / "mitkovetta_example1.tif").shape == (1024, 1024, 3)

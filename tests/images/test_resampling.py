@@ -48,15 +48,28 @@ def test_with_the_papers_target_all_have_its_pixel_size(folder, name):
 def test_the_users_word_goes_before_the_files(folder):
     assert Sampling(0.84, 0.84).size(folder / "as-is.tif") == (320, 400)
     assert Sampling(0.84, 0.42).size(folder / "silent.png") == (160, 200)
-    with pytest.raises(InputError, match="does not say its pixel size, which --target_mpp needs: pass --mpp"):
+    with pytest.raises(
+        InputError, match="does not say its pixel size, which --target_mpp needs: pass --mpp"
+    ):
         Sampling(0.84).size(folder / "silent.png")
 
 
 def test_the_script_takes_a_target_and_the_users_word(folder, tmp_path, narrow_vgg):
     (tmp_path / "in").mkdir()
     shutil.copy(folder / "silent.png", tmp_path / "in")
-    small = ["--weights=random", "--encoders=VGG", "--views=0.5-48", "--augmentations=1", "--crops=1"]
-    given = [f"--images={tmp_path / 'in'}", f"--descriptors={tmp_path / 'out'}", *small, "--target_mpp=0.84"]
+    small = [
+        "--weights=random",
+        "--encoders=VGG",
+        "--views=0.5-48",
+        "--augmentations=1",
+        "--crops=1",
+    ]
+    given = [
+        f"--images={tmp_path / 'in'}",
+        f"--descriptors={tmp_path / 'out'}",
+        *small,
+        "--target_mpp=0.84",
+    ]
     done = run("extract", *given)
     assert done.returncode == 1
     assert "pass --mpp" in done.stderr
@@ -71,13 +84,23 @@ def test_descriptors_are_of_the_resampled_image_and_of_no_other(folder, tmp_path
     whole = tmp_path / "fine.png"  # The image as it should have been resampled.
     Image.fromarray(Sampling(0.84).read(folder / "fine.tif")).save(whole)
     extract.run([whole], dataclasses.replace(extraction, target_mpp=0.0), tmp_path / "theirs")
-    ours, theirs = (store.read(tmp_path / each, "VGG-0.5-48", ["fine"]) for each in ("ours", "theirs"))
+    ours, theirs = (
+        store.read(tmp_path / each, "VGG-0.5-48", ["fine"]) for each in ("ours", "theirs")
+    )
     np.testing.assert_array_equal(ours, theirs)
     assert store.read_manifest(tmp_path / "ours", "VGG-0.5-48")["protocol"]["target_mpp"] == 0.84
     assert "target_mpp" not in store.read_manifest(tmp_path / "theirs", "VGG-0.5-48")["protocol"]
     with pytest.raises(InputError, match="pixel size differs"):
         extract.run([folder / "fine.tif"], extraction, tmp_path / "ours", mpp=0.25)
     with pytest.raises(InputError, match="protocol.target_mpp: there 0.84, wanted None"):
-        extract.run([folder / "as-is.tif"], dataclasses.replace(extraction, target_mpp=0.0), tmp_path / "ours")
+        extract.run(
+            [folder / "as-is.tif"],
+            dataclasses.replace(extraction, target_mpp=0.0),
+            tmp_path / "ours",
+        )
     with pytest.raises(InputError, match=r"40 x 32 px \(0.2 of its size, by --target_mpp\)"):
-        extract.run([folder / "as-is.tif"], dataclasses.replace(extraction, target_mpp=4.2), tmp_path / "tiny")
+        extract.run(
+            [folder / "as-is.tif"],
+            dataclasses.replace(extraction, target_mpp=4.2),
+            tmp_path / "tiny",
+        )

@@ -50,7 +50,10 @@ def test_every_window_is_a_slice_of_the_image_read_whole(kinds, name, data):
         height, width = field.size
         assert whole.shape == (height, width, 3)
         top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
-        down, across = data.draw(st.integers(1, height - top)), data.draw(st.integers(1, width - left))
+        down, across = (
+            data.draw(st.integers(1, height - top)),
+            data.draw(st.integers(1, width - left)),
+        )
         read = field.read(top, left, down, across)
         assert read.dtype == np.uint8
         np.testing.assert_array_equal(read, whole[top : top + down, left : left + across])
@@ -64,19 +67,35 @@ def test_an_array_is_a_field_and_a_window_of_it_a_copy():
         assert not np.shares_memory(read, RGB)
 
 
-@pytest.mark.parametrize("array", [RGB.astype(float), GREY, np.dstack([RGB, ALPHA]), RGB[:0], RGB[None]])
+@pytest.mark.parametrize(
+    "array", [RGB.astype(float), GREY, np.dstack([RGB, ALPHA]), RGB[:0], RGB[None]]
+)
 def test_other_arrays_are_refused(array):
-    with pytest.raises(InputError, match=r"expected uint8 RGB \[height, width, 3\]"), slide.open_field(array):
+    with (
+        pytest.raises(InputError, match=r"expected uint8 RGB \[height, width, 3\]"),
+        slide.open_field(array),
+    ):
         pass
 
 
 @pytest.mark.parametrize(
     "window",
-    [(-1, 0, 5, 5), (0, -1, 5, 5), (0, 0, 0, 5), (0, 0, 5, 0), (140, 0, 11, 5), (0, 200, 5, 11), (0, 0, -2, 5)],
+    [
+        (-1, 0, 5, 5),
+        (0, -1, 5, 5),
+        (0, 0, 0, 5),
+        (0, 0, 5, 0),
+        (140, 0, 11, 5),
+        (0, 200, 5, 11),
+        (0, 0, -2, 5),
+    ],
 )
 @pytest.mark.parametrize("name", ["tiles.tif", "rgb.png"])
 def test_a_window_that_is_not_inside_is_refused(kinds, name, window):
-    with slide.open_field(kinds / name) as field, pytest.raises(InputError, match=f"{name}.* 150 x 210 .*inside"):
+    with (
+        slide.open_field(kinds / name) as field,
+        pytest.raises(InputError, match=f"{name}.* 150 x 210 .*inside"),
+    ):
         field.read(*window)
 
 
@@ -85,7 +104,13 @@ def test_a_thumbnail_is_the_image_averaged(kinds, monkeypatch, name):
     monkeypatch.setattr(slide, "THUMBNAIL_BLOCK", 50)
     with slide.open_field(kinds / name) as field:
         whole = Image.fromarray(field.read(0, 0, 150, 210))
-        for longest, size in ((210, (210, 150)), (500, (210, 150)), (105, (105, 75)), (33, (33, 24)), (1, (1, 1))):
+        for longest, size in (
+            (210, (210, 150)),
+            (500, (210, 150)),
+            (105, (105, 75)),
+            (33, (33, 24)),
+            (1, (1, 1)),
+        ):
             found = field.thumbnail(longest)
             assert (found.dtype, found.shape) == (np.uint8, (size[1], size[0], 3))
             wanted = np.array(whole.resize(size, Image.Resampling.BICUBIC))
@@ -93,7 +118,9 @@ def test_a_thumbnail_is_the_image_averaged(kinds, monkeypatch, name):
 
 
 def test_a_thumbnail_of_a_fine_chequerboard_is_grey():
-    board = np.repeat((np.indices((301, 403)).sum(0) % 2 * 255).astype(np.uint8)[..., None], 3, axis=2)
+    board = np.repeat(
+        (np.indices((301, 403)).sum(0) % 2 * 255).astype(np.uint8)[..., None], 3, axis=2
+    )
     with slide.open_field(board) as field:
         assert np.abs(field.thumbnail(70).astype(int) - 127).max() <= 8
 
@@ -110,10 +137,17 @@ def bomb(path):
     """A PNG that claims 100,000 x 100,000 pixels."""
 
     def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + header
+        + chunk(b"IDAT", zlib.compress(bytes(1000)))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize(
@@ -143,9 +177,7 @@ def ome(x, y, units="", width=210) -> dict:
 MICRON_UNITS = 'PhysicalSizeXUnit="µm" PhysicalSizeYUnit="µm"'
 NM_UNITS = 'PhysicalSizeXUnit="nm" PhysicalSizeYUnit="nm"'
 PIXEL_UNITS = 'PhysicalSizeXUnit="pixel" PhysicalSizeYUnit="pixel"'
-APERIO = (
-    "Aperio Image Library v11.2.1\n46000x32914 [0,0 46000x32914] (256x256) JPEG/RGB Q=30|AppMag = 20|MPP = {}|Left = 25"
-)
+APERIO = "Aperio Image Library v11.2.1\n46000x32914 [0,0 46000x32914] (256x256) JPEG/RGB Q=30|AppMag = 20|MPP = {}|Left = 25"
 
 
 @pytest.mark.parametrize(
@@ -174,15 +206,52 @@ APERIO = (
         ({"description": APERIO.format("0.4990")}, 0.499),
         ({"description": APERIO.format("0")}, None),
         ({"description": APERIO.format("0.4.9")}, None),
-        ({"description": "ImageJ=1.53t\nunit=micron\n", "resolution": (4, 4), "resolutionunit": "NONE"}, 0.25),
-        ({"description": "ImageJ=1.53t\nunit=\\u00B5m\n", "resolution": (4, 4), "resolutionunit": "NONE"}, 0.25),
-        ({"description": "ImageJ=1.53t\nunit=mm\n", "resolution": (4000, 4000), "resolutionunit": "NONE"}, 0.25),
-        ({"description": "ImageJ=1.53t\nunit=pixel\n", "resolution": (4, 4), "resolutionunit": "NONE"}, None),
-        ({"description": "ImageJ=1.53t\nimages=1\n", "resolution": (4, 4), "resolutionunit": "NONE"}, None),
+        (
+            {
+                "description": "ImageJ=1.53t\nunit=micron\n",
+                "resolution": (4, 4),
+                "resolutionunit": "NONE",
+            },
+            0.25,
+        ),
+        (
+            {
+                "description": "ImageJ=1.53t\nunit=\\u00B5m\n",
+                "resolution": (4, 4),
+                "resolutionunit": "NONE",
+            },
+            0.25,
+        ),
+        (
+            {
+                "description": "ImageJ=1.53t\nunit=mm\n",
+                "resolution": (4000, 4000),
+                "resolutionunit": "NONE",
+            },
+            0.25,
+        ),
+        (
+            {
+                "description": "ImageJ=1.53t\nunit=pixel\n",
+                "resolution": (4, 4),
+                "resolutionunit": "NONE",
+            },
+            None,
+        ),
+        (
+            {
+                "description": "ImageJ=1.53t\nimages=1\n",
+                "resolution": (4, 4),
+                "resolutionunit": "NONE",
+            },
+            None,
+        ),
         ({"description": "unit=micron", "resolution": (4, 4), "resolutionunit": "NONE"}, None),
     ],
-)  # fmt: skip
-def test_the_size_of_a_pixel_is_what_a_tiff_says_where_it_can_be_believed(tmp_path, notices, options, expected):
+)
+def test_the_size_of_a_pixel_is_what_a_tiff_says_where_it_can_be_believed(
+    tmp_path, notices, options, expected
+):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, RGB, photometric="rgb", metadata=None, **options)
     found = slide.pixel_size(path)
@@ -216,7 +285,12 @@ def test_the_size_of_a_pixel_in_png_and_jpeg(tmp_path, name, options, expected):
 
 
 def test_ome_tiff_as_tifffile_writes_it(tmp_path):
-    sizes = {"PhysicalSizeX": 0.42, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.42, "PhysicalSizeYUnit": "µm"}
+    sizes = {
+        "PhysicalSizeX": 0.42,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": 0.42,
+        "PhysicalSizeYUnit": "µm",
+    }
     with tifffile.TiffWriter(tmp_path / "a.ome.tif") as writer:
         writer.write(RGB, subifds=1, metadata=sizes, **TILED)
         writer.write(RGB[::2, ::2], subfiletype=1, **TILED)
@@ -230,9 +304,14 @@ def large(tmp_path_factory) -> Path:
     coded = [zlib.compress(tile.tobytes(), 1) for tile in tiles]
     path = tmp_path_factory.mktemp("large") / "large.tif"
     tifffile.imwrite(
-        path, (coded[i % 3] for i in range(40 * 40)), shape=(10_000, 10_000, 3), dtype=np.uint8, tile=(256, 256),
-        photometric="rgb", compression="zlib",
-    )  # fmt: skip
+        path,
+        (coded[i % 3] for i in range(40 * 40)),
+        shape=(10_000, 10_000, 3),
+        dtype=np.uint8,
+        tile=(256, 256),
+        photometric="rgb",
+        compression="zlib",
+    )
     return path
 
 
@@ -250,7 +329,9 @@ def test_a_large_field_is_read_by_pieces_within_memory(large):
             assert field.thumbnail(500).shape == (500, 500, 3)
         print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start) / 1024)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 150, f"{done.stdout} MiB; the whole would be 286"
 

@@ -32,29 +32,46 @@ KINDS = {
     "strips.tif": lambda path: tifffile.imwrite(path, RGB, photometric="rgb", rowsperstrip=32),
     "lzw_strips.tif": lambda path: pillow(path, RGB, compression="tiff_lzw"),
     "packbits.tif": lambda path: pillow(path, RGB, compression="packbits"),
-    "jpeg_strips.tif": lambda path: tifffile.imwrite(path, RGB, photometric="rgb", rowsperstrip=32, compression="jpeg"),
+    "jpeg_strips.tif": lambda path: tifffile.imwrite(
+        path, RGB, photometric="rgb", rowsperstrip=32, compression="jpeg"
+    ),
     "tiles.tif": lambda path: tifffile.imwrite(path, RGB, **TILED),
     "big_endian.tif": lambda path: tifffile.imwrite(path, RGB, byteorder=">", **TILED),
     "bigtiff.tif": lambda path: tifffile.imwrite(path, RGB, bigtiff=True, **TILED),
-    "jpeg_tables.tif": lambda path: pillow(path, RGB, compression="jpeg"),  # YCbCr; quantization apart from the strips.
+    "jpeg_tables.tif": lambda path: pillow(
+        path, RGB, compression="jpeg"
+    ),  # YCbCr; quantization apart from the strips.
     "deflate.tif": lambda path: tifffile.imwrite(path, RGB, compression="zlib", **TILED),
-    "predictor.tif": lambda path: tifffile.imwrite(path, RGB, compression="zlib", predictor=True, **TILED),
+    "predictor.tif": lambda path: tifffile.imwrite(
+        path, RGB, compression="zlib", predictor=True, **TILED
+    ),
     "lzw.tif": lambda path: tifffile.imwrite(path, RGB, compression="lzw", predictor=True, **TILED),
     "jpeg.tif": lambda path: tifffile.imwrite(path, RGB, compression="jpeg", **TILED),
     "planes.tif": lambda path: tifffile.imwrite(path, np.moveaxis(RGB, 2, 0), **PLANES),
-    "plane_strips.tif": lambda path: tifffile.imwrite(path, np.moveaxis(RGB, 2, 0), rowsperstrip=32, **PLANES),
+    "plane_strips.tif": lambda path: tifffile.imwrite(
+        path, np.moveaxis(RGB, 2, 0), rowsperstrip=32, **PLANES
+    ),
     "plane_tiles.tif": lambda path: tifffile.imwrite(
         path, np.moveaxis(RGB, 2, 0), tile=(64, 48), compression="zlib", **PLANES
     ),
     "grey.tif": lambda path: tifffile.imwrite(path, GREY, tile=(64, 48)),
     "grey_jpeg.tif": lambda path: tifffile.imwrite(path, GREY, tile=(64, 48), compression="jpeg"),
-    "negative.tif": lambda path: tifffile.imwrite(path, GREY, photometric="miniswhite", rowsperstrip=32),
-    "palette.tif": lambda path: Image.fromarray(RGB).quantize(64).save(path),
-    "rgba.tif": lambda path: tifffile.imwrite(path, np.dstack([RGB, ALPHA]), extrasamples=["unassalpha"], **TILED),
-    "rgba_premultiplied.tif": lambda path: tifffile.imwrite(
-        path, np.dstack([np.minimum(RGB, ALPHA[..., None]), ALPHA]), extrasamples=["assocalpha"], **TILED
+    "negative.tif": lambda path: tifffile.imwrite(
+        path, GREY, photometric="miniswhite", rowsperstrip=32
     ),
-    "rgbx.tif": lambda path: tifffile.imwrite(path, np.dstack([RGB, ALPHA]), extrasamples=["unspecified"], **TILED),
+    "palette.tif": lambda path: Image.fromarray(RGB).quantize(64).save(path),
+    "rgba.tif": lambda path: tifffile.imwrite(
+        path, np.dstack([RGB, ALPHA]), extrasamples=["unassalpha"], **TILED
+    ),
+    "rgba_premultiplied.tif": lambda path: tifffile.imwrite(
+        path,
+        np.dstack([np.minimum(RGB, ALPHA[..., None]), ALPHA]),
+        extrasamples=["assocalpha"],
+        **TILED,
+    ),
+    "rgbx.tif": lambda path: tifffile.imwrite(
+        path, np.dstack([RGB, ALPHA]), extrasamples=["unspecified"], **TILED
+    ),
     "grey_alpha.tif": lambda path: pillow(path, np.dstack([GREY, ALPHA])),
 }
 
@@ -85,7 +102,10 @@ def test_every_window_of_every_kind_is_a_slice_of_the_image_read_whole(kinds, no
         @hypothesis.given(st.data())
         def windows(data):
             top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
-            down, across = data.draw(st.integers(1, height - top)), data.draw(st.integers(1, width - left))
+            down, across = (
+                data.draw(st.integers(1, height - top)),
+                data.draw(st.integers(1, width - left)),
+            )
             read = field.read(top, left, down, across)
             assert read.dtype == np.uint8
             np.testing.assert_array_equal(read, whole[top : top + down, left : left + across])
@@ -97,7 +117,14 @@ def test_every_window_of_every_kind_is_a_slice_of_the_image_read_whole(kinds, no
 def test_jpeg_tiles_have_the_colours_they_were_made_from(tmp_path):
     flat = np.full((64, 64, 3), (180, 60, 140), np.uint8)
     for options in ({}, {"compressionargs": {"outcolorspace": "rgb"}}):
-        tifffile.imwrite(tmp_path / "a.tif", flat, tile=(32, 32), photometric="rgb", compression="jpeg", **options)
+        tifffile.imwrite(
+            tmp_path / "a.tif",
+            flat,
+            tile=(32, 32),
+            photometric="rgb",
+            compression="jpeg",
+            **options,
+        )
         with slide.open_field(tmp_path / "a.tif") as field:
             assert np.abs(field.read(0, 0, 64, 64).astype(int) - flat).max() <= 2
 
@@ -192,7 +219,9 @@ def turned(path):
 
 
 def volume(path):
-    tifffile.imwrite(path, np.stack([RGB] * 16), photometric="rgb", volumetric=True, tile=(16, 64, 48))
+    tifffile.imwrite(
+        path, np.stack([RGB] * 16), photometric="rgb", volumetric=True, tile=(16, 64, 48)
+    )
 
 
 def zstd(path):
@@ -258,8 +287,14 @@ def empty(path):
         (deep, "16 bits per sample .* expected 8-bit RGB"),
         (signed, "signed.* expected 8-bit RGB"),
         (cmyk, "SEPARATED .* expected 8-bit RGB"),
-        (stack, "2 pages, the first of 150 x 210 pixels, another of 150 x 210, expected only smaller"),
-        (smaller_first, "2 pages, the first of 75 x 105 pixels, another of 150 x 210, expected only smaller"),
+        (
+            stack,
+            "2 pages, the first of 150 x 210 pixels, another of 150 x 210, expected only smaller",
+        ),
+        (
+            smaller_first,
+            "2 pages, the first of 75 x 105 pixels, another of 150 x 210, expected only smaller",
+        ),
         (circle, "its list of pages has no end"),
         (turned, "Orientation 6"),
         (volume, "16 sections, expected one"),
@@ -269,7 +304,10 @@ def empty(path):
         (cut, "cut short: 1 of its 15 tiles"),
         (cut_row, "cut short: 1 of its 1 strips"),
         (absurd_tiled, "claims 4000000000 x 4000000000 pixels, .* but has 15"),
-        (absurd_strip, "claims 4000000000 x 4000000000 pixels, 48000000000000000000 bytes, but has 94500"),
+        (
+            absurd_strip,
+            "claims 4000000000 x 4000000000 pixels, 48000000000000000000 bytes, but has 94500",
+        ),
         (absurd_compressed_strip, "strips of 100000 x 100000 pixels, expected at most"),
         (absurd_offset, "cut short: 1 of its 15 tiles"),
         (empty, "has 150 x 0 pixels"),
@@ -295,7 +333,9 @@ def test_a_damaged_or_missing_tile_is_refused_when_it_is_read_and_no_other(tmp_p
     change_tag(path, 325, (*counts[:-1], 0))
     with slide.open_field(path) as field:
         field.read(64, 48, 60, 40)
-        with pytest.raises(InputError, match=r"a.tif is damaged: tile 1 of 15 cannot be decoded: .* Copy it again"):
+        with pytest.raises(
+            InputError, match=r"a.tif is damaged: tile 1 of 15 cannot be decoded: .* Copy it again"
+        ):
             field.read(0, 0, 10, 10)
         with pytest.raises(InputError, match=r"a.tif has no pixels in tile 15 of 15"):
             field.read(149, 209, 1, 1)
@@ -308,7 +348,10 @@ def test_a_tile_cut_short_within_the_file_is_refused(tmp_path, compression):
     with tifffile.TiffFile(path) as file:
         counts = file.pages.first.databytecounts
     change_tag(path, 325, (counts[0] * 9 // 10, *counts[1:]))
-    with slide.open_field(path) as field, pytest.raises(InputError, match="tile 1 of 15 cannot be decoded"):
+    with (
+        slide.open_field(path) as field,
+        pytest.raises(InputError, match="tile 1 of 15 cannot be decoded"),
+    ):
         field.read(0, 0, 10, 10)
 
 
@@ -317,23 +360,32 @@ def test_a_tile_that_holds_a_larger_image_is_refused_unread(tmp_path, compressio
     """A tile of 64 x 48 pixels whose data are 4096 x 4096: a bomb within a file whose header is modest."""
     inner, path = tmp_path / "inner.tif", tmp_path / "a.tif"
     tifffile.imwrite(
-        inner, np.zeros((4096, 4096, 3), np.uint8), tile=(4096, 4096), photometric="rgb", compression=compression
+        inner,
+        np.zeros((4096, 4096, 3), np.uint8),
+        tile=(4096, 4096),
+        photometric="rgb",
+        compression=compression,
     )
     with tifffile.TiffFile(inner) as file:
         page = file.pages.first
         data = inner.read_bytes()[page.dataoffsets[0] :][: page.databytecounts[0]]
-    tifffile.imwrite(path, iter([data] * 15), shape=RGB.shape, dtype=np.uint8, compression=compression, **TILED)
+    tifffile.imwrite(
+        path, iter([data] * 15), shape=RGB.shape, dtype=np.uint8, compression=compression, **TILED
+    )
     with slide.open_field(path) as field:
         if compression == "jpeg":
             with pytest.raises(InputError, match="claims 4096 x 4096 pixels, expected 64 x 48"):
                 field.read(0, 0, 10, 10)
         else:
-            with pytest.raises(InputError, match="tile 1 of 15 cannot be decoded: .*INSUFFICIENT_SPACE"):
+            with pytest.raises(
+                InputError, match="tile 1 of 15 cannot be decoded: .*INSUFFICIENT_SPACE"
+            ):
                 field.read(0, 0, 10, 10)
 
 
 @pytest.mark.parametrize(
-    "name", ["rows.tif", "strips.tif", "lzw_strips.tif", "jpeg.tif", "bigtiff.tif", "plane_tiles.tif"]
+    "name",
+    ["rows.tif", "strips.tif", "lzw_strips.tif", "jpeg.tif", "bigtiff.tif", "plane_tiles.tif"],
 )
 def test_a_file_cut_anywhere_is_refused(kinds, tmp_path, name):
     whole = (kinds / name).read_bytes()

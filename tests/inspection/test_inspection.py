@@ -25,7 +25,11 @@ MARKUP = "<img src=x onerror=alert(1)> & 'q'.png"
 
 @pytest.fixture(scope="session")
 def tissue() -> list[np.ndarray]:
-    return [synthetic.render(label, seed, HEIGHT, WIDTH) for label in ("Benign", "Invasive") for seed in range(6)]
+    return [
+        synthetic.render(label, seed, HEIGHT, WIDTH)
+        for label in ("Benign", "Invasive")
+        for seed in range(6)
+    ]
 
 
 def save(rgb: np.ndarray, path: Path, **how) -> None:
@@ -124,7 +128,10 @@ def test_nothing_is_wrong_with_what_is_clean(clean):
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
-        ("unreadable", {"sixteen.tif", "pages.tif", "cut.png", "empty.png", "text.jpg", "bomb.png"}),
+        (
+            "unreadable",
+            {"sixteen.tif", "pages.tif", "cut.png", "empty.png", "text.jpg", "bomb.png"},
+        ),
         ("field", {"pyramid.tif"}),
         ("blank", {"blank.png"}),
         ("crop", {"tiny.png"}),
@@ -146,7 +153,9 @@ def test_colours_unlike_hematoxylin_and_eosin_are_a_problem(inspected):
 
 def test_the_same_image_in_two_classes_is_told_apart_from_a_copy_in_one(inspected):
     assert about(inspected, "conflict") == {"turned.png", "image01.png", "grey.png"}
-    assert {MARKUP, "image08.png", "jpeg.png", "image06.png", "bright.png"} <= about(inspected, "duplicate", PROBLEM)
+    assert {MARKUP, "image08.png", "jpeg.png", "image06.png", "bright.png"} <= about(
+        inspected, "duplicate", PROBLEM
+    )
     assert not about(inspected, "duplicate") & {"image10.png", "blank.png"}
 
 
@@ -162,7 +171,10 @@ def test_the_same_image_in_two_classes_is_told_apart_from_a_copy_in_one(inspecte
     ],
 )
 def test_each_cause_is_told(inspected, name, cause):
-    assert any(detail.startswith(f"malignant/{name}: {cause}") for detail in only(inspected, "unreadable").details)
+    assert any(
+        detail.startswith(f"malignant/{name}: {cause}")
+        for detail in only(inspected, "unreadable").details
+    )
 
 
 def test_what_training_does_not_see_is_told(inspected):
@@ -180,7 +192,9 @@ def test_a_name_that_is_there_twice_is_what_training_would_say(clean, tmp_path):
     shutil.copytree(clean, tmp_path / "data")
     shutil.copy(tmp_path / "data/benign/image00.png", tmp_path / "data/malignant/image00.png")
     found = inspection.run(tmp_path / "data", SMALL)
-    assert only(found, "refused").says.startswith("Training refuses this folder: image names must be unique")
+    assert only(found, "refused").says.startswith(
+        "Training refuses this folder: image names must be unique"
+    )
     assert len(found.subject.names) == 13
 
 
@@ -195,7 +209,10 @@ def test_flat_folders_and_single_classes(clean, tmp_path):
 def test_a_table_beside_class_folders_is_pointed_to_and_read(clean, tmp_path):
     shutil.copytree(clean, tmp_path / "data")
     table = tmp_path / "data" / "labels.csv"
-    rows = [f"image{i:02d}.png,{'no' if i < 6 else 'yes'},{'pqr'[i % 3] if i else ''}" for i in range(12)]
+    rows = [
+        f"image{i:02d}.png,{'no' if i < 6 else 'yes'},{'pqr'[i % 3] if i else ''}"
+        for i in range(12)
+    ]
     table.write_text("\n".join(["image,label,group", *rows, "absent.png,no,p"]) + "\n")
     assert (
         "labels.csv has groups (patients or slides) of 12 of the images"
@@ -213,12 +230,17 @@ def test_a_table_beside_class_folders_is_pointed_to_and_read(clean, tmp_path):
 
 def test_groups_of_another_table(clean, tmp_path):
     table = tmp_path / "patients.csv"
-    table.write_text("image,patient\n" + "".join(f"image{i:02d}.png,p{i // 2}\n" for i in range(12)))
+    table.write_text(
+        "image,patient\n" + "".join(f"image{i:02d}.png,p{i // 2}\n" for i in range(12))
+    )
     found = inspection.run(clean, SMALL, table=table, most_folds=3)
     assert set(found.subject.groups) == {f"p{i}" for i in range(6)}
     assert f"--groups={table}" in found.commands[1]
     table.write_text("nothing,here\n1,2\n")
-    assert "names no image of the data" in only(inspection.run(clean, SMALL, table=table), "group").says
+    assert (
+        "names no image of the data"
+        in only(inspection.run(clean, SMALL, table=table), "group").says
+    )
 
 
 def test_names_are_quoted_in_the_commands(clean, tmp_path):
@@ -231,7 +253,9 @@ def test_names_are_quoted_in_the_commands(clean, tmp_path):
 def test_nothing_there_is_refused(tmp_path, name):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "slide.svs").write_bytes(b"?")
-    with pytest.raises(InputError, match="is not there" if name == "nowhere" else r"holds no image: .* 1 \.svs"):
+    with pytest.raises(
+        InputError, match="is not there" if name == "nowhere" else r"holds no image: .* 1 \.svs"
+    ):
         inspection.run(tmp_path / name, SMALL)
 
 
@@ -267,7 +291,10 @@ def test_tissue_and_status_are_those_of_the_stain_step(tissue):
     share, status, angle = image_quality.stained(tissue[3])
     quality = stain.normalize_with_quality(tissue[3])[1]
     assert share == pytest.approx(float(quality.tissue_fraction), abs=1e-6)
-    assert (status, angle) == (int(quality.status), pytest.approx(float(quality.stain_angle), abs=0.01))
+    assert (status, angle) == (
+        int(quality.status),
+        pytest.approx(float(quality.stain_angle), abs=0.01),
+    )
     assert image_quality.stained(np.full((40, 50, 3), 250, np.uint8)) == (0.0, 1, None)
 
 
@@ -286,18 +313,35 @@ def test_colours_by_hand():
 def made(**of_image) -> Look:
     """A look at a good image, but for what is given."""
     measured = {
-        "sha256": str(of_image), "small": np.zeros((32, 32), np.float32), "picture": "", "tissue": 0.4, "stain": 0,
-        "angle": 30.0, "white": (250.0, 250.0, 250.0), "absorbed": (0.33, 0.51, 0.16), "clipped": 0.0, "blur": 0.4,
-    }  # fmt: skip
+        "sha256": str(of_image),
+        "small": np.zeros((32, 32), np.float32),
+        "picture": "",
+        "tissue": 0.4,
+        "stain": 0,
+        "angle": 30.0,
+        "white": (250.0, 250.0, 250.0),
+        "absorbed": (0.33, 0.51, 0.16),
+        "clipped": 0.0,
+        "blur": 0.4,
+    }
     of_file = {"size": (1536, 2048), "form": ("PNG", "RGB"), "mpp": None, "cause": ""}
     of_file |= {name: value for name, value in of_image.items() if name in of_file}
-    measures = Measures(**measured | {name: value for name, value in of_image.items() if name in measured})
+    measures = Measures(
+        **measured | {name: value for name, value in of_image.items() if name in measured}
+    )
     return Look(Path("a.png"), measures=measures, **of_file)
 
 
-def kinds(*given: Look, labels=None, groups=None, target_mpp=0.0) -> list[tuple[str, str, tuple[int, ...]]]:
-    subject = Subject(tuple(f"{i}.png" for i in range(len(given))), given, labels or ("",) * len(given), groups)
-    return [(each.severity, each.kind, each.images) for each in checks.find(subject, (View(0.5, 400),), target_mpp)]
+def kinds(
+    *given: Look, labels=None, groups=None, target_mpp=0.0
+) -> list[tuple[str, str, tuple[int, ...]]]:
+    subject = Subject(
+        tuple(f"{i}.png" for i in range(len(given))), given, labels or ("",) * len(given), groups
+    )
+    return [
+        (each.severity, each.kind, each.images)
+        for each in checks.find(subject, (View(0.5, 400),), target_mpp)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -371,13 +415,18 @@ def test_a_class_of_one_group_cannot_be_held_out():
 def test_pixel_sizes(mpps, target, expected):
     given = [made(sha256=str(i), mpp=mpp) for i, mpp in enumerate(mpps)]
     found = kinds(*given, target_mpp=target)
-    assert [(severity, places) for severity, kind, places in found if kind == "pixel size"] == expected
+    assert [
+        (severity, places) for severity, kind, places in found if kind == "pixel size"
+    ] == expected
 
 
 def test_blur_tells_sharp_fields_from_blurred_ones():
     sharp = samples.tissue(0, 512, 512)
     soft = np.array(Image.fromarray(sharp).filter(ImageFilter.GaussianBlur(4)))
-    assert image_quality.measures(soft, soft, "").blur > image_quality.measures(sharp, sharp, "").blur + 0.1
+    assert (
+        image_quality.measures(soft, soft, "").blur
+        > image_quality.measures(sharp, sharp, "").blur + 0.1
+    )
 
 
 def test_real_fields_have_no_fault_of_their_own(shared_data):

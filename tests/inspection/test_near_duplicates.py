@@ -16,7 +16,9 @@ from histojax.inspection.near_duplicates import TURNS
 
 @pytest.fixture(scope="module")
 def fields() -> list[np.ndarray]:
-    return [synthetic.render(label, seed, 192, 256) for label in synthetic.CLASSES for seed in range(3)]
+    return [
+        synthetic.render(label, seed, 192, 256) for label in synthetic.CLASSES for seed in range(3)
+    ]
 
 
 def jpeg(image: Image.Image) -> Image.Image:
@@ -34,7 +36,9 @@ def cropped(image: Image.Image, share: float) -> Image.Image:
 CHANGES = {
     "none": lambda image: image,
     "JPEG": jpeg,
-    "90 %": lambda image: image.resize((round(image.width * 0.9), round(image.height * 0.9)), Image.Resampling.BICUBIC),
+    "90 %": lambda image: image.resize(
+        (round(image.width * 0.9), round(image.height * 0.9)), Image.Resampling.BICUBIC
+    ),
     "brighter": lambda image: image.point(lambda value: min(255, round(value * 1.1))),
     "darker": lambda image: image.point(lambda value: round(value * 0.8)),
     "cropped": lambda image: cropped(image, 0.98),
@@ -67,7 +71,9 @@ def test_candidates_are_those_of_brute_force(monkeypatch):
     hashed = np.random.default_rng(0).integers(0, 2**63, (8, 40), dtype=np.uint64)
     expected = []
     for first, second in itertools.combinations(range(40), 2):
-        apart = [bin(int(hashed[0, first]) ^ int(hashed[turn, second])).count("1") for turn in range(8)]
+        apart = [
+            bin(int(hashed[0, first]) ^ int(hashed[turn, second])).count("1") for turn in range(8)
+        ]
         if min(apart) <= 24:
             expected.append((first, second, min(apart), apart.index(min(apart))))
     assert 0 < len(expected) < 780
@@ -76,7 +82,9 @@ def test_candidates_are_those_of_brute_force(monkeypatch):
 
 def test_a_hash_does_not_see_brightness_and_contrast(fields):
     small = np.stack([near_duplicates.thumbnail(field) for field in fields])
-    np.testing.assert_array_equal(near_duplicates.hashes(small), near_duplicates.hashes(0.5 * small + 40))
+    np.testing.assert_array_equal(
+        near_duplicates.hashes(small), near_duplicates.hashes(0.5 * small + 40)
+    )
     assert not (near_duplicates.hashes(small) & np.uint64(1)).any()
 
 
@@ -84,13 +92,17 @@ def test_the_hash_of_a_turn_is_the_turn_of_the_hash(fields):
     small = np.stack([near_duplicates.thumbnail(field) for field in fields])
     for place, turn in enumerate(TURNS):
         np.testing.assert_array_equal(
-            near_duplicates.hashes(small)[place], near_duplicates.hashes(near_duplicates.turned(small, turn))[0]
+            near_duplicates.hashes(small)[place],
+            near_duplicates.hashes(near_duplicates.turned(small, turn))[0],
         )
 
 
 def test_bare_glass_is_compared_as_files_alone():
     glass = np.full((64, 64, 3), 240, np.uint8)
-    noisy = [glass - np.random.default_rng(seed).integers(0, 2, glass.shape, np.uint8) for seed in range(3)]
+    noisy = [
+        glass - np.random.default_rng(seed).integers(0, 2, glass.shape, np.uint8)
+        for seed in range(3)
+    ]
     assert near_duplicates.find(prints([glass, glass.copy(), *noisy])) == ()
     shaded = (glass - np.arange(64, dtype=np.uint8)[:, None, None] // 16).astype(np.uint8)
     assert near_duplicates.find(prints([shaded, shaded.copy()])) == ()
@@ -106,33 +118,57 @@ def test_same_files_come_first_and_once(fields, tmp_path):
     Image.fromarray(fields[1]).save(tmp_path / "e.tif")
     found = near_duplicates.find(near_duplicates.read([*paths, tmp_path / "e.tif"]))
     assert [(pair.first, pair.second, pair.exact) for pair in found] == [
-        (0, 2, True), (0, 3, True), (2, 3, True), (1, 4, False),
-    ]  # fmt: skip
+        (0, 2, True),
+        (0, 3, True),
+        (2, 3, True),
+        (1, 4, False),
+    ]
     assert found[-1].distance == 0
     assert found[-1].correlation == pytest.approx(1)
 
 
 def test_pairs_are_told_apart_by_what_they_do_to_a_split():
     pairs = [
-        near_duplicates.Pair(*places, False, 3, 0.9, TURNS[5]) for places in ((0, 1), (0, 2), (1, 2), (3, 4), (0, 3))
+        near_duplicates.Pair(*places, False, 3, 0.9, TURNS[5])
+        for places in ((0, 1), (0, 2), (1, 2), (3, 4), (0, 3))
     ]
-    split = Folds(tuple("abcde"), np.array([0, 0, 1, 1, 1]), np.array([0, 0, 0, -1, -1]), ("x", "y"))
+    split = Folds(
+        tuple("abcde"), np.array([0, 0, 1, 1, 1]), np.array([0, 0, 0, -1, -1]), ("x", "y")
+    )
     found = near_duplicates.within(pairs, split)
     assert [(each.pair.first, each.pair.second, each.leaks, each.conflict) for each in found] == [
-        (0, 3, True, True), (0, 1, False, False), (0, 2, False, True), (1, 2, False, True), (3, 4, False, False),
-    ]  # fmt: skip
+        (0, 3, True, True),
+        (0, 1, False, False),
+        (0, 2, False, True),
+        (1, 2, False, True),
+        (3, 4, False, False),
+    ]
     text = near_duplicates.lines(found, split, 2)
-    assert text[0].startswith("5 pairs of near-duplicate images, 0 of them the same file: 1 in two folds")
+    assert text[0].startswith(
+        "5 pairs of near-duplicate images, 0 of them the same file: 1 in two folds"
+    )
     assert text[1] == (
         "  a (x, fold 1) and d (y, only trained on): 3 of 63 bits differ, correlation 0.90, LEAK, LABEL CONFLICT"
     )
-    assert text[2:] == ["  a (x, fold 1) and b (x, fold 1): 3 of 63 bits differ, correlation 0.90", "  and 3 more"]
-    assert near_duplicates.numbers(found) == {"pairs": 5, "same_file": 0, "in_two_folds": 1, "of_two_classes": 3}
+    assert text[2:] == [
+        "  a (x, fold 1) and b (x, fold 1): 3 of 63 bits differ, correlation 0.90",
+        "  and 3 more",
+    ]
+    assert near_duplicates.numbers(found) == {
+        "pairs": 5,
+        "same_file": 0,
+        "in_two_folds": 1,
+        "of_two_classes": 3,
+    }
     assert near_duplicates.lines((), split, 2) == ["No near-duplicate images"]
 
 
 def test_real_fields_are_told_apart_and_their_copies_found(shared_data):
-    fields = [reader.read(path) for path in sorted((shared_data / "ucsb_breast").rglob("*.png"))[::3]]
+    fields = [
+        reader.read(path) for path in sorted((shared_data / "ucsb_breast").rglob("*.png"))[::3]
+    ]
     copies = [np.rot90(np.array(jpeg(Image.fromarray(field)))) for field in fields[:5]]
     found = near_duplicates.find(prints([*fields, *copies]))
-    assert sorted((pair.first, pair.second) for pair in found) == [(i, len(fields) + i) for i in range(5)]
+    assert sorted((pair.first, pair.second) for pair in found) == [
+        (i, len(fields) + i) for i in range(5)
+    ]

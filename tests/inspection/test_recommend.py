@@ -25,7 +25,9 @@ def test_the_papers_images_get_the_papers_protocol():
     assert "paper's, 0.42 µm: nothing is resampled" in found.why[0]
 
 
-@pytest.mark.parametrize(("mpp", "target"), [(0.401, 0.0), (0.439, 0.0), (0.395, 0.84), (0.445, 0.84), (0.25, 0.84)])
+@pytest.mark.parametrize(
+    ("mpp", "target"), [(0.401, 0.0), (0.439, 0.0), (0.395, 0.84), (0.445, 0.84), (0.25, 0.84)]
+)
 def test_images_of_another_pixel_size_are_resampled(mpp, target):
     assert suggest([BACH], [mpp]).target_mpp == target
 
@@ -57,7 +59,10 @@ def test_what_is_asked_for_is_kept():
         (1298, (View(0.5, 320), View(0.5, 544))),
         (768, (View(0.5, 192), View(0.5, 320))),
         (370, (View(0.5, 96), View(0.5, 128))),
-        (368, (View(1.0, 160), View(1.0, 288))),  # At scale 0.5 the smaller crop would be too small.
+        (
+            368,
+            (View(1.0, 160), View(1.0, 288)),
+        ),  # At scale 0.5 the smaller crop would be too small.
         (185, (View(1.0, 96), View(1.0, 128))),
         (150, (View(1.0, 96),)),
         (96, (View(1.0, 96),)),
@@ -74,7 +79,10 @@ def test_an_odd_image_decides_nothing_and_is_named():
     found = suggest([BACH] * 4 + [(700, 900)])
     assert found.views == PAPER_VIEWS
     assert "Leave out 1 smaller image, which these crops do not fit into." in found.why
-    assert suggest([BACH] * 4 + [(900, 900)]).views == (View(0.5, 224), View(0.5, 352))  # More than half: it decides.
+    assert suggest([BACH] * 4 + [(900, 900)]).views == (
+        View(0.5, 224),
+        View(0.5, 352),
+    )  # More than half: it decides.
 
 
 @pytest.mark.parametrize(("most", "found"), [(10, 4), (4, 4), (3, 3)])

@@ -33,7 +33,9 @@ WIDTHS = {"ResNet-0.5-400": 40, "VGG-0.5-400": 25}
 @pytest.fixture(scope="module")
 def split() -> Folds:
     labels = np.arange(N) % len(CLASSES)
-    return Folds(tuple(f"image{i:02d}" for i in range(N)), labels, np.arange(N) // len(CLASSES) % 3, CLASSES)
+    return Folds(
+        tuple(f"image{i:02d}" for i in range(N)), labels, np.arange(N) // len(CLASSES) % 3, CLASSES
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,9 @@ def models(tmp_path_factory, descriptors, split):
     return root
 
 
-def plain_loop(x: np.ndarray, split: Folds, seed: int, fold: int, rounds: int, **others) -> lgb.Booster:
+def plain_loop(
+    x: np.ndarray, split: Folds, seed: int, fold: int, rounds: int, **others
+) -> lgb.Booster:
     """The paper's training, written out: parameters as printed in the protocol, nothing of ours."""
     parameters = {
         "objective": "multiclass",
@@ -75,7 +79,9 @@ def plain_loop(x: np.ndarray, split: Folds, seed: int, fold: int, rounds: int, *
         for row in image:
             rows.append(row)
             labels.append(label)
-    return lgb.train(parameters, lgb.Dataset(np.array(rows), np.array(labels)), num_boost_round=rounds)
+    return lgb.train(
+        parameters, lgb.Dataset(np.array(rows), np.array(labels)), num_boost_round=rounds
+    )
 
 
 def test_out_of_fold_scores_equal_a_plain_loop_exactly(descriptors, models, split):
@@ -90,7 +96,10 @@ def test_out_of_fold_scores_equal_a_plain_loop_exactly(descriptors, models, spli
                 booster = plain_loop(x, split, seed, fold, BOOSTING.rounds)
                 expected = booster.predict(x[held_out].reshape(-1, x.shape[-1])).reshape(-1, A, 4)
                 np.testing.assert_array_equal(scores[seed, held_out], expected)
-                assert ensemble.model(configuration, seed, fold).read_text() == booster.model_to_string()
+                assert (
+                    ensemble.model(configuration, seed, fold).read_text()
+                    == booster.model_to_string()
+                )
 
 
 def test_a_saved_model_predicts_what_was_scored(descriptors, models, split):
@@ -108,7 +117,10 @@ def test_fast_trees_are_the_same_by_any_number_of_workers(descriptors, models, s
     boosting = dataclasses.replace(BOOSTING, boost="fast", rounds=5)
     for workers in (1, 2):
         folds.save(split, tmp_path / str(workers) / ensembles.FOLDS)
-        assert boost.train(descriptors, tmp_path / str(workers), split, WIDTHS, boosting, workers) == 12
+        assert (
+            boost.train(descriptors, tmp_path / str(workers), split, WIDTHS, boosting, workers)
+            == 12
+        )
     one, two = (ensembles.load(tmp_path / name) for name in ("1", "2"))
     assert [path.read_text() for path in one.models] == [path.read_text() for path in two.models]
     x = store.read(descriptors, "VGG-0.5-400", split.names)
@@ -117,7 +129,9 @@ def test_fast_trees_are_the_same_by_any_number_of_workers(descriptors, models, s
     for configuration in WIDTHS:
         scores = ensembles.out_of_fold(one, configuration)
         np.testing.assert_array_equal(scores, ensembles.out_of_fold(two, configuration))
-        assert not np.array_equal(scores, ensembles.out_of_fold(ensembles.load(models), configuration))
+        assert not np.array_equal(
+            scores, ensembles.out_of_fold(ensembles.load(models), configuration)
+        )
 
 
 @pytest.mark.parametrize("mode", ["paper", "fast"])
@@ -132,13 +146,19 @@ def test_models_never_see_what_is_held_out(descriptors, split, tmp_path, mode):
         models = tmp_path / root.name / "models"
         folds.save(split, models / ensembles.FOLDS)
         boost.train(root, models, split, ["VGG-0.5-400"], boosting, workers=1)
-        texts.append([ensembles.model_path(models, "VGG-0.5-400", 0, fold).read_text() for fold in range(3)])
+        texts.append(
+            [ensembles.model_path(models, "VGG-0.5-400", 0, fold).read_text() for fold in range(3)]
+        )
     assert [a == b for a, b in zip(*texts, strict=True)] == [False, True, False]
 
 
-def test_a_folds_rows_are_binned_once_for_all_seeds_and_bins_do_not_stay(descriptors, split, tmp_path, monkeypatch):
+def test_a_folds_rows_are_binned_once_for_all_seeds_and_bins_do_not_stay(
+    descriptors, split, tmp_path, monkeypatch
+):
     made, write_bins = [], boost.write_bins
-    monkeypatch.setattr(boost, "write_bins", lambda path, *rest: made.append(path.name) or write_bins(path, *rest))
+    monkeypatch.setattr(
+        boost, "write_bins", lambda path, *rest: made.append(path.name) or write_bins(path, *rest)
+    )
     for task in boost.prepare(descriptors, tmp_path, split, "VGG-0.5-400", BOOSTING, tmp_path):
         boost.work(task)
     assert made == [f"VGG-0.5-400-fold{fold:02d}.bin" for fold in (1, 2, 3)]
@@ -148,7 +168,10 @@ def test_what_a_run_took_is_kept_if_it_trained_anything(descriptors, split, tmp_
     folds.save(split, tmp_path / ensembles.FOLDS)
     boosting = dataclasses.replace(BOOSTING, rounds=2)
     for expected in (6, 0):
-        assert boost.train(descriptors, tmp_path, split, ["VGG-0.5-400"], boosting, workers=2) == expected
+        assert (
+            boost.train(descriptors, tmp_path, split, ["VGG-0.5-400"], boosting, workers=2)
+            == expected
+        )
     (row,) = ensembles.read_times(tmp_path)
     assert (row["models"], row["workers"]) == ("6", "2")
     assert datetime.date.fromisoformat(row["date"])
@@ -156,21 +179,38 @@ def test_what_a_run_took_is_kept_if_it_trained_anything(descriptors, split, tmp_
     assert row["machine"] == f"{boost.default_workers()} CPUs, {platform.machine()}"
     ensembles.model_path(tmp_path, "VGG-0.5-400", 0, 0).unlink()
     boost.train(descriptors, tmp_path, split, ["VGG-0.5-400"], boosting, workers=2)
-    assert [(row["models"], row["workers"]) for row in ensembles.read_times(tmp_path)] == [("6", "2"), ("1", "1")]
+    assert [(row["models"], row["workers"]) for row in ensembles.read_times(tmp_path)] == [
+        ("6", "2"),
+        ("1", "1"),
+    ]
 
 
 def test_a_killed_training_goes_on_and_ends_as_an_unbroken_one(descriptors, split, tmp_path):
-    rows = [(f"{name}.png", split.classes[label]) for name, label in zip(split.names, split.labels, strict=True)]
+    rows = [
+        (f"{name}.png", split.classes[label])
+        for name, label in zip(split.names, split.labels, strict=True)
+    ]
     for name, _ in rows:
         (tmp_path / name).touch()
     files.write_csv(tmp_path / "table.csv", rows, ("image", "label"))
     flags = [f"--data={tmp_path}/table.csv", f"--descriptors={descriptors}", "--workers=2"]
-    command = [sys.executable, "-m", "experiments.train", *flags, "--folds=3", "--seeds=3", "--rounds=40"]
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.train",
+        *flags,
+        "--folds=3",
+        "--seeds=3",
+        "--rounds=40",
+    ]
     unbroken = run("train", *command[3:], f"--models={tmp_path}/unbroken")
     assert "18 models trained, 18 are there" in unbroken.stdout
     killed = tmp_path / "killed"
     with subprocess.Popen(
-        [*command, f"--models={killed}"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*command, f"--models={killed}"],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     ) as process:
         while process.poll() is None and len(list(killed.rglob("seed*.txt"))) < 2:
             time.sleep(0.01)
@@ -184,7 +224,9 @@ def test_a_killed_training_goes_on_and_ends_as_an_unbroken_one(descriptors, spli
     there, here = (ensembles.load(tmp_path / name) for name in ("killed", "unbroken"))
     assert [path.read_text() for path in there.models] == [path.read_text() for path in here.models]
     for configuration in WIDTHS:
-        np.testing.assert_array_equal(*(ensembles.out_of_fold(ensemble, configuration) for ensemble in (there, here)))
+        np.testing.assert_array_equal(
+            *(ensembles.out_of_fold(ensemble, configuration) for ensemble in (there, here))
+        )
 
 
 def damaged(models, tmp_path, damage):
@@ -217,7 +259,10 @@ def test_a_damaged_model_is_refused_by_name(models, descriptors, split, tmp_path
     ("damage", "message"),
     [
         (lambda path: path.with_suffix(".npy").write_bytes(b"x"), "cannot be read"),
-        (lambda path: np.save(path.with_suffix(".npy"), np.full((12, 3, 4), np.nan)), "does not hold finite scores"),
+        (
+            lambda path: np.save(path.with_suffix(".npy"), np.full((12, 3, 4), np.nan)),
+            "does not hold finite scores",
+        ),
         (lambda path: np.save(path.with_suffix(".npy"), np.full((11, 3, 4), 0.25)), "have shape"),
         (lambda path: path.with_suffix(".npy").unlink(), "lacks 1 of 12 models"),
         (lambda path: path.unlink(), "lacks 1 of 12 models"),
@@ -240,7 +285,9 @@ def test_lost_scores_are_made_anew(models, descriptors, split, tmp_path):
     folder = damaged(models, tmp_path, lambda path: path.with_suffix(".npy").unlink())
     assert boost.train(descriptors, folder, split, WIDTHS, BOOSTING, workers=1) == 1
     for configuration in WIDTHS:
-        before, after = (ensembles.out_of_fold(ensembles.load(root), configuration) for root in (models, folder))
+        before, after = (
+            ensembles.out_of_fold(ensembles.load(root), configuration) for root in (models, folder)
+        )
         np.testing.assert_array_equal(before, after)
 
 
@@ -271,7 +318,9 @@ def test_training_resumes_and_makes_only_what_is_missing(descriptors, models, sp
 
 def test_other_parameters_folds_or_descriptors_are_refused(descriptors, models, split, tmp_path):
     with pytest.raises(InputError, match="parameters.rounds: there 12, wanted 13"):
-        boost.train(descriptors, models, split, WIDTHS, dataclasses.replace(BOOSTING, rounds=13), workers=1)
+        boost.train(
+            descriptors, models, split, WIDTHS, dataclasses.replace(BOOSTING, rounds=13), workers=1
+        )
     other = dataclasses.replace(split, folds=np.roll(split.folds, 4))
     with pytest.raises(InputError, match="folds_sha256"):
         boost.train(descriptors, models, other, WIDTHS, BOOSTING, workers=1)
@@ -289,9 +338,15 @@ def test_new_images_get_the_mean_of_all_models(descriptors, models, split):
         x = store.read(descriptors, configuration, names)
         for seed in range(2):
             for fold in range(3):
-                booster = lgb.Booster(model_file=ensembles.model_path(models, configuration, seed, fold))
-                expected += booster.predict(x.reshape(-1, x.shape[-1])).reshape(5, A, 4).mean(axis=1) / 12
-    found = scoring.committee_of(ensemble).scores({name: store.read(descriptors, name, names) for name in WIDTHS})
+                booster = lgb.Booster(
+                    model_file=ensembles.model_path(models, configuration, seed, fold)
+                )
+                expected += (
+                    booster.predict(x.reshape(-1, x.shape[-1])).reshape(5, A, 4).mean(axis=1) / 12
+                )
+    found = scoring.committee_of(ensemble).scores(
+        {name: store.read(descriptors, name, names) for name in WIDTHS}
+    )
     np.testing.assert_allclose(found.mean, expected, rtol=1e-12)
     np.testing.assert_allclose(found.by_augmentation.mean(axis=1), expected, rtol=1e-12)
     np.testing.assert_allclose(found.by_model.mean(axis=1), expected, rtol=1e-12)
@@ -306,7 +361,9 @@ def test_descriptors_of_another_width_are_refused(models):
 def test_changed_folds_beside_the_models_are_refused(models, split, tmp_path):
     saved = (models / ensembles.FOLDS).read_text()
     try:
-        folds.save(dataclasses.replace(split, folds=np.roll(split.folds, 4)), models / ensembles.FOLDS)
+        folds.save(
+            dataclasses.replace(split, folds=np.roll(split.folds, 4)), models / ensembles.FOLDS
+        )
         with pytest.raises(InputError, match="changed since"):
             ensembles.load(models)
     finally:

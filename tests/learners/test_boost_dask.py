@@ -31,7 +31,9 @@ BOOSTING = Boosting(folds=3, seeds=3, rounds=12)
 def split() -> Folds:
     """Three folds, and four images that are never held out."""
     names, labels = tuple(f"image{i:02d}" for i in range(N)), np.arange(N) % len(CLASSES)
-    return Folds(names, labels, np.where(np.arange(N) < 32, np.arange(N) // len(CLASSES) % 3, -1), CLASSES)
+    return Folds(
+        names, labels, np.where(np.arange(N) < 32, np.arange(N) // len(CLASSES) % 3, -1), CLASSES
+    )
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,9 @@ def cluster(tmp_path):
             command = [sys.executable, "-m", "dask", *arguments, "--no-dashboard"]
             environment = {**os.environ, "PYTHONPATH": str(ROOT)}
             out = subprocess.DEVNULL
-            process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=out, stderr=out)
+            process = subprocess.Popen(
+                command, cwd=tmp_path, env=environment, stdout=out, stderr=out
+            )
             stack.enter_context(process)
             stack.callback(process.kill)
             return process
@@ -59,7 +63,12 @@ def cluster(tmp_path):
         start("scheduler", "--host=127.0.0.1", "--port=0", f"--scheduler-file={described}")
         wait_for(described.exists)
         address = json.loads(described.read_text())["address"]
-        yield address, lambda: start("worker", address, "--no-nanny", "--nthreads=1", f"--local-directory={tmp_path}")
+        yield (
+            address,
+            lambda: start(
+                "worker", address, "--no-nanny", "--nthreads=1", f"--local-directory={tmp_path}"
+            ),
+        )
 
 
 def wait_for(condition) -> None:
@@ -77,7 +86,9 @@ def contents(models: Path) -> dict[str, bytes]:
     return {str(path.relative_to(models)): path.read_bytes() for path in files}
 
 
-def test_models_and_scores_equal_those_trained_here_though_both_workers_die(descriptors, split, tmp_path, cluster):
+def test_models_and_scores_equal_those_trained_here_though_both_workers_die(
+    descriptors, split, tmp_path, cluster
+):
     here, there = tmp_path / "here", tmp_path / "there"
     for root in (here, there):
         folds.save(split, root / ensembles.FOLDS)
@@ -114,7 +125,9 @@ def train(descriptors: Path, models: Path, split: Folds, address: str) -> int:
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://x"])
-def test_a_scheduler_that_does_not_answer_is_named(descriptors, split, tmp_path, monkeypatch, address):
+def test_a_scheduler_that_does_not_answer_is_named(
+    descriptors, split, tmp_path, monkeypatch, address
+):
     monkeypatch.setattr(boost_dask, "PATIENCE", 1)
     with pytest.raises(InputError, match=f"no Dask scheduler answers at {address}"):
         train(descriptors, tmp_path, split, address)

@@ -39,7 +39,11 @@ def test_scores_are_put_back_into_the_order_of_the_split(tmp_path):
 
 def test_models_of_the_first_version_are_understood_and_gone_on_with(tmp_path):
     root = made(tmp_path, "trees", rounds=3, seeds=1, boost="paper")
-    first = {"classes": ["x", "y"], "boosting": {"rounds": 3, "seeds": 1}, "folds_sha256": SPLIT.sha256}
+    first = {
+        "classes": ["x", "y"],
+        "boosting": {"rounds": 3, "seeds": 1},
+        "folds_sha256": SPLIT.sha256,
+    }
     files.write_json(root / ensembles.MANIFEST, first)
     ensemble = ensembles.load(root)
     assert (ensemble.learner, ensemble.seeds) == ("trees", 1)
@@ -51,7 +55,10 @@ def test_models_of_the_first_version_are_understood_and_gone_on_with(tmp_path):
 
 @pytest.mark.parametrize(
     ("learner", "parameters", "message"),
-    [("hidden", {"epochs": 1}, "learner: there linear, wanted hidden"), ("linear", {"epochs": 2}, "parameters.epochs")],
+    [
+        ("hidden", {"epochs": 1}, "learner: there linear, wanted hidden"),
+        ("linear", {"epochs": 2}, "parameters.epochs"),
+    ],
 )
 def test_another_learner_or_other_parameters_are_refused(tmp_path, learner, parameters, message):
     made(tmp_path, epochs=1)

@@ -33,11 +33,19 @@ from tests import samples
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
 VIEW = View(0.5, 32)
-EXTRACTION = Extraction(encoders=("VGG",), views=(VIEW,), augmentations=2, crops=3, weights="random", seed=3)
+EXTRACTION = Extraction(
+    encoders=("VGG",), views=(VIEW,), augmentations=2, crops=3, weights="random", seed=3
+)
 FINETUNE = Finetune(
-    folds=2, seeds=2, batch_crops=6, crops_per_epoch=2, epochs=3, validation_parts=3, head_learning_rate=3e-2,
+    folds=2,
+    seeds=2,
+    batch_crops=6,
+    crops_per_epoch=2,
+    epochs=3,
+    validation_parts=3,
+    head_learning_rate=3e-2,
     body_learning_rate=1e-3,
-)  # fmt: skip
+)
 CONFIGURATION = "VGG-0.5-32"
 
 
@@ -46,12 +54,18 @@ def make_dataset(folder: Path, count: int = 18) -> Dataset:
     rng = np.random.default_rng(0)
     files, labels = [folder / f"image{i:02d}.png" for i in range(count)], np.arange(count) % 2
     for i, (file, label) in enumerate(zip(files, labels, strict=True)):
-        amounts = rng.gamma(2, 0.4, (11, 12, 2)).repeat(8 if label else 2, 0).repeat(8 if label else 2, 1)
+        amounts = (
+            rng.gamma(2, 0.4, (11, 12, 2)).repeat(8 if label else 2, 0).repeat(8 if label else 2, 1)
+        )
         tiled = np.tile(amounts, (1, 1, 1) if label else (4, 4, 1))[: 80 + i % 3, :90]
-        rgb = np.clip(240 * np.exp(-tiled @ np.array(stain.REFERENCE_STAINS).T), 0, 255).astype(np.uint8)
+        rgb = np.clip(240 * np.exp(-tiled @ np.array(stain.REFERENCE_STAINS).T), 0, 255).astype(
+            np.uint8
+        )
         Image.fromarray(rgb).save(file)
     order = np.argsort(labels, kind="stable")
-    return Dataset(tuple(files[i] for i in order), tuple(int(labels[i]) for i in order), ("fine", "coarse"))
+    return Dataset(
+        tuple(files[i] for i in order), tuple(int(labels[i]) for i in order), ("fine", "coarse")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +96,9 @@ def models(tmp_path_factory, dataset, split) -> Path:
 def work_of(dataset, split, finetune_=FINETUNE, extraction=EXTRACTION) -> finetune.Work:
     parts = {(0, 0): finetune.probe.split(split, 0, 0, finetune_.validation_parts)}
     loaded = finetune.load(extraction.encoders[0], extraction, None, None)
-    return finetune.prepare(dataset.paths, split, parts, loaded, extraction.views[0], extraction, finetune_)
+    return finetune.prepare(
+        dataset.paths, split, parts, loaded, extraction.views[0], extraction, finetune_
+    )
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +119,15 @@ def one_batch(work: finetune.Work, count: int) -> Batch:
 
 def stepped(work: finetune.Work, count: int = 6):
     """Parameters before and after two steps on one batch."""
-    body, frozen = finetune_step.split_layers(work.params, work.tuning.encoder, work.tuning.finetune.blocks)
+    body, frozen = finetune_step.split_layers(
+        work.params, work.tuning.encoder, work.tuning.finetune.blocks
+    )
     progress, batch = finetune.blank(work.tuning, body), one_batch(work, count)
     fixed = {
         "body": frozen,
-        "input": finetune.standardise(work, finetuned.image_keys(0, work.images.names), np.arange(6)),
+        "input": finetune.standardise(
+            work, finetuned.image_keys(0, work.images.names), np.arange(6)
+        ),
     }
     trained, state, losses = progress["trained"], progress["optimizer"], []
     for _ in range(2):  # The head begins at zero, so that the body learns from the second step on.
@@ -124,17 +144,29 @@ def test_images_are_those_that_extraction_describes(dataset, work):
         image = read_padded(path)
         size = np.array(scaled(image.size, 0.5), np.int32)
         density, _ = programs.prepare(
-            image.rgb, np.array(image.size, np.int32), size, scale=0.5, canvas=work.images.pixels.shape[2:]
+            image.rgb,
+            np.array(image.size, np.int32),
+            size,
+            scale=0.5,
+            canvas=work.images.pixels.shape[2:],
         )
         assert (work.images.sizes[i] == size).all()
         found = stain.density(np.moveaxis(work.images.pixels[i], 0, -1))
-        np.testing.assert_array_equal(found[:, : size[0], : size[1]], density[:, : size[0], : size[1]])
+        np.testing.assert_array_equal(
+            found[:, : size[0], : size[1]], density[:, : size[0], : size[1]]
+        )
 
 
 def test_crops_are_those_that_extraction_draws(work):
-    key, size, image = crops.image_key(3, "a"), work.images.sizes[0], jnp.asarray(work.images.pixels[0])
+    key, size, image = (
+        crops.image_key(3, "a"),
+        work.images.sizes[0],
+        jnp.asarray(work.images.pixels[0]),
+    )
     density = stain.density(np.moveaxis(image, 0, -1))
-    ours = jax.jit(lambda number: finetune_step.crop(image, size, key, number // 3, number % 3, work.tuning))
+    ours = jax.jit(
+        lambda number: finetune_step.crop(image, size, key, number // 3, number % 3, work.tuning)
+    )
     extraction = jax.jit(lambda number: programs.crop(density, size, key, number, VIEW, EXTRACTION))
     for number in (0, 2, 4):
         found, wanted = np.asarray(ours(number)), np.asarray(extraction(number))
@@ -147,7 +179,9 @@ def test_folding_batch_norms_alone_leaves_the_descriptors_as_they_are(fields):
     encoder, params = finetune_step.foldable(encoders.get("ResNet"), variables, "float32")
     images = fields(40, 40)
     wanted = encoders.get("ResNet").descriptors(variables, images)
-    np.testing.assert_allclose(encoder.descriptors({"params": params}, images), wanted, atol=1e-6 * np.max(wanted))
+    np.testing.assert_allclose(
+        encoder.descriptors({"params": params}, images), wanted, atol=1e-6 * np.max(wanted)
+    )
 
 
 @pytest.mark.parametrize("name", encoders.ENCODERS)
@@ -168,29 +202,43 @@ def test_the_first_step_equals_adamw_by_hand(work):
     batch = one_batch(work, 6)
     fixed = {
         "body": frozen,
-        "input": finetune.standardise(work, finetuned.image_keys(0, work.images.names), np.arange(9)),
+        "input": finetune.standardise(
+            work, finetuned.image_keys(0, work.images.names), np.arange(9)
+        ),
     }
     rng = np.random.default_rng(0)
-    head = {"kernel": jnp.asarray(rng.normal(size=(24, 2)), jnp.float32), "bias": jnp.array([0.3, -0.2])}
+    head = {
+        "kernel": jnp.asarray(rng.normal(size=(24, 2)), jnp.float32),
+        "bias": jnp.array([0.3, -0.2]),
+    }
     trained = {"body": body, "head": head}
-    after, _, loss = finetune_step.step(trained, finetune_step.optimizer(chosen).init(trained), fixed, batch, chosen)
+    after, _, loss = finetune_step.step(
+        trained, finetune_step.optimizer(chosen).init(trained), fixed, batch, chosen
+    )
 
     crop = jax.jit(lambda *given: finetune_step.crop(*given, 0, chosen))
-    images = jnp.stack([
-        crop(batch.images[i], batch.sizes[i], batch.keys[i], batch.augmentations[i]) for i in range(6)
-    ])  # fmt: skip
+    images = jnp.stack(
+        [
+            crop(batch.images[i], batch.sizes[i], batch.keys[i], batch.augmentations[i])
+            for i in range(6)
+        ]
+    )
     described = np.asarray(chosen.encoder.descriptors({"params": work.params}, images), np.float64)
     x = (described - np.asarray(fixed["input"]["mean"])) * np.asarray(fixed["input"]["scale"])
     odds = np.exp(x @ np.asarray(head["kernel"], np.float64) + np.asarray(head["bias"]))
     probabilities = odds / odds.sum(axis=1, keepdims=True)
     truth = np.eye(2)[batch.labels]
-    assert float(loss) == pytest.approx(-np.log((probabilities * truth).sum(axis=1)).mean(), rel=1e-4)
+    assert float(loss) == pytest.approx(
+        -np.log((probabilities * truth).sum(axis=1)).mean(), rel=1e-4
+    )
     for name, gradient, decays in (
         ("kernel", x.T @ (probabilities - truth) / 6, True),
         ("bias", (probabilities - truth).mean(axis=0), False),
     ):
         # Adam's first step is the gradient's sign but for epsilon; warm-up begins at one step's share of the rate.
-        wanted = gradient / (np.abs(gradient) + 1e-8) + decay * decays * np.asarray(head[name], np.float64)
+        wanted = gradient / (np.abs(gradient) + 1e-8) + decay * decays * np.asarray(
+            head[name], np.float64
+        )
         moved = np.asarray(after["head"][name], np.float64) - np.asarray(head[name], np.float64)
         clear = np.abs(gradient) > 1e-4
         np.testing.assert_allclose(moved[clear], (-rate / chosen.steps * wanted)[clear], rtol=1e-2)
@@ -200,7 +248,9 @@ def test_the_first_step_equals_adamw_by_hand(work):
         x = (described - fixed["input"]["mean"][None]) * fixed["input"]["scale"][None]
         return -jnp.mean(
             jnp.sum(
-                jax.nn.log_softmax(x @ head["kernel"] + head["bias"][None]) * jnp.asarray(truth, jnp.float32), axis=1
+                jax.nn.log_softmax(x @ head["kernel"] + head["bias"][None])
+                * jnp.asarray(truth, jnp.float32),
+                axis=1,
             )
         )
 
@@ -209,7 +259,11 @@ def test_the_first_step_equals_adamw_by_hand(work):
         kernel = np.asarray(body[layer]["kernel"], np.float64)
         step = np.asarray(gradient["kernel"], np.float64)
         clear = np.abs(step) > 1e-4
-        wanted = -FINETUNE.body_learning_rate / chosen.steps * (step / (np.abs(step) + 1e-8) + decay * kernel)
+        wanted = (
+            -FINETUNE.body_learning_rate
+            / chosen.steps
+            * (step / (np.abs(step) + 1e-8) + decay * kernel)
+        )
         moved = np.asarray(after["body"][layer]["kernel"], np.float64) - kernel
         assert clear.any()
         np.testing.assert_allclose(moved[clear], wanted[clear], rtol=2e-2, atol=1e-7)
@@ -225,17 +279,26 @@ def test_the_trained_layers_move_and_the_others_are_not_even_there(dataset, spli
     )
     assert set(fixed["body"]) | set(before["body"]) == set(work.params)
     for name, layer in before["body"].items():
-        assert (np.asarray(layer["kernel"]) != np.asarray(after["body"][name]["kernel"])).any(), name
+        assert (np.asarray(layer["kernel"]) != np.asarray(after["body"][name]["kernel"])).any(), (
+            name
+        )
 
 
 def test_nothing_below_the_last_block_is_differentiated(work):
     """The compiled step of the last block does about a forward pass and two more of that block, not of the network."""
 
     def flops(blocks):
-        chosen = dataclasses.replace(work.tuning, finetune=dataclasses.replace(FINETUNE, blocks=blocks))
+        chosen = dataclasses.replace(
+            work.tuning, finetune=dataclasses.replace(FINETUNE, blocks=blocks)
+        )
         body, frozen = finetune_step.split_layers(work.params, chosen.encoder, blocks)
         start, batch = finetune.blank(chosen, body), one_batch(work, 6)
-        arguments = start["trained"], start["optimizer"], {"body": frozen, "input": start["best"]["input"]}, batch
+        arguments = (
+            start["trained"],
+            start["optimizer"],
+            {"body": frozen, "input": start["best"]["input"]},
+            batch,
+        )
         return finetune_step.step.lower(*arguments, chosen).compile().cost_analysis()["flops"]
 
     assert flops("last") < 0.6 * flops("all")
@@ -243,7 +306,9 @@ def test_nothing_below_the_last_block_is_differentiated(work):
 
 def test_rates_rise_and_fall_and_differ(work):
     for rate in ("head_learning_rate", "body_learning_rate"):
-        chosen = dataclasses.replace(work.tuning, finetune=dataclasses.replace(FINETUNE, weight_decay=0.0))
+        chosen = dataclasses.replace(
+            work.tuning, finetune=dataclasses.replace(FINETUNE, weight_decay=0.0)
+        )
         part = rate.removesuffix("_learning_rate")
         params = {"body": {"x": jnp.zeros(1)}, "head": {"x": jnp.zeros(1)}}
         optimizer, sizes = finetune_step.optimizer(chosen), []
@@ -259,7 +324,9 @@ def test_rates_rise_and_fall_and_differ(work):
 
 
 def test_a_score_is_the_mean_over_the_crops_that_extraction_draws(work):
-    chosen = dataclasses.replace(work.tuning, finetune=dataclasses.replace(FINETUNE, batch_crops=2))  # 3 crops: 2 + 1.
+    chosen = dataclasses.replace(
+        work.tuning, finetune=dataclasses.replace(FINETUNE, batch_crops=2)
+    )  # 3 crops: 2 + 1.
     body, frozen = finetune_step.split_layers(work.params, chosen.encoder, "last")
     model = finetune_step.beginning(chosen, body)
     kernel = jnp.asarray(np.random.default_rng(0).normal(size=(24, 2)) / 50, jnp.float32)
@@ -268,8 +335,12 @@ def test_a_score_is_the_mean_over_the_crops_that_extraction_draws(work):
     found = finetuned.scores(chosen, trained, {"body": frozen, "input": model["input"]}, one, 2)
     density = stain.density(np.moveaxis(one.pixels[0], 0, -1))
     key = crops.image_key(EXTRACTION.seed, one.names[0])
-    draw = jax.jit(jax.vmap(lambda number: programs.crop(density, one.sizes[0], key, number, VIEW, EXTRACTION)))
-    described = np.asarray(chosen.encoder.descriptors({"params": work.params}, draw(jnp.arange(6))), np.float64)
+    draw = jax.jit(
+        jax.vmap(lambda number: programs.crop(density, one.sizes[0], key, number, VIEW, EXTRACTION))
+    )
+    described = np.asarray(
+        chosen.encoder.descriptors({"params": work.params}, draw(jnp.arange(6))), np.float64
+    )
     odds = np.exp(described @ np.asarray(kernel, np.float64))
     wanted = (odds / odds.sum(axis=1, keepdims=True)).reshape(2, 3, 2).mean(axis=1)
     np.testing.assert_allclose(found, wanted[None], atol=2e-3)
@@ -290,9 +361,15 @@ def test_the_epoch_of_the_lowest_validation_loss_is_kept(work, monkeypatch):
 # The ensemble
 
 
-def test_a_separable_set_is_learned_and_scores_have_the_form_of_any_ensemble(dataset, models, split):
+def test_a_separable_set_is_learned_and_scores_have_the_form_of_any_ensemble(
+    dataset, models, split
+):
     ensemble = ensembles.load(models)
-    assert (ensemble.learner, ensemble.seeds, ensemble.configurations) == ("finetuned", 2, (CONFIGURATION,))
+    assert (ensemble.learner, ensemble.seeds, ensemble.configurations) == (
+        "finetuned",
+        2,
+        (CONFIGURATION,),
+    )
     scores = ensembles.out_of_fold(ensemble, CONFIGURATION)
     assert scores.shape == (2, 18, 2, 2)
     assert scores.dtype == np.float64
@@ -318,10 +395,14 @@ def test_a_saved_model_gives_its_scores_again(models, work, split):
 
 
 def test_scores_do_not_depend_on_the_other_images(models, work):
-    model = finetuned.read(finetune.model_path(models, CONFIGURATION, 0, 0), work.tuning, work.params)
+    model = finetuned.read(
+        finetune.model_path(models, CONFIGURATION, 0, 0), work.tuning, work.params
+    )
     some = finetuned.taken(work.images, np.array([4, 2]))
     found = finetuned.score_images(work.tuning, work.params, model, some)
-    alone = finetuned.score_images(work.tuning, work.params, model, finetuned.taken(work.images, np.array([2])))
+    alone = finetuned.score_images(
+        work.tuning, work.params, model, finetuned.taken(work.images, np.array([2]))
+    )
     np.testing.assert_array_equal(found[1:], alone)
 
 
@@ -338,14 +419,21 @@ def test_held_out_images_are_seen_only_to_be_scored(tmp_path, dataset, split, mo
 
     seen, scores = [], finetuned.scores
     monkeypatch.setattr(finetuned, "read_images", spoiled)
-    monkeypatch.setattr(finetuned, "scores", lambda *given: (seen.append(set(given[3].names)), scores(*given))[1])
+    monkeypatch.setattr(
+        finetuned, "scores", lambda *given: (seen.append(set(given[3].names)), scores(*given))[1]
+    )
     root = prepared(tmp_path / "models", changed)
     finetune.train(dataset, root, changed, EXTRACTION, FINETUNE, keep_checkpoints=True)
     assert (root / CONFIGURATION / finetune.CHECKPOINTS / "seed0-fold01" / "3").is_dir()
     held_out = {name for name, is_held_out in zip(split.names, fold, strict=True) if is_held_out}
-    assert not held_out & set().union(*seen[:3])  # Three epochs are validated, then the model is judged.
+    assert not held_out & set().union(
+        *seen[:3]
+    )  # Three epochs are validated, then the model is judged.
     assert seen[3] == held_out
-    names = finetune.model_path(models, CONFIGURATION, 0, 0), finetune.model_path(root, CONFIGURATION, 0, 0)
+    names = (
+        finetune.model_path(models, CONFIGURATION, 0, 0),
+        finetune.model_path(root, CONFIGURATION, 0, 0),
+    )
     found, again = (np.load(name) for name in names)
     for name in found.files:
         np.testing.assert_array_equal(found[name], again[name])
@@ -358,9 +446,14 @@ def test_training_validation_and_held_out_images_are_apart(split):
             training, validation = finetune.probe.split(split, fold, seed, 3)
             assert ((training.astype(int) + validation + (split.folds == fold)) == 1).all()
             work = Tuning(encoders.ENCODERS["VGG"], VIEW, EXTRACTION, FINETUNE, 2, 4)
-            places = [finetune.order(work, np.flatnonzero(training), seed, fold, epoch) for epoch in range(3)]
+            places = [
+                finetune.order(work, np.flatnonzero(training), seed, fold, epoch)
+                for epoch in range(3)
+            ]
             for epoch, batches in enumerate(places):
-                images, augmentations = (np.concatenate(each) for each in zip(*batches, strict=True))
+                images, augmentations = (
+                    np.concatenate(each) for each in zip(*batches, strict=True)
+                )
                 assert training[images].all()
                 assert set(augmentations // FINETUNE.crops_per_epoch) == {epoch}
                 drawn = set(zip(images, augmentations, strict=True))
@@ -370,7 +463,9 @@ def test_training_validation_and_held_out_images_are_apart(split):
 # Going on
 
 
-def test_a_run_that_stops_after_an_epoch_goes_on_to_the_same_model(tmp_path, work, bar, monkeypatch):
+def test_a_run_that_stops_after_an_epoch_goes_on_to_the_same_model(
+    tmp_path, work, bar, monkeypatch
+):
     unbroken, losses = finetune.fit(work, 0, 0, tmp_path / "unbroken", bar)
     real = finetune.after_epoch
 
@@ -383,7 +478,9 @@ def test_a_run_that_stops_after_an_epoch_goes_on_to_the_same_model(tmp_path, wor
     with pytest.raises(KeyboardInterrupt):
         finetune.fit(work, 0, 0, tmp_path / "broken", bar)
     trained = []
-    monkeypatch.setattr(finetune, "after_epoch", lambda *given: (trained.append(given[-1]), real(*given))[1])
+    monkeypatch.setattr(
+        finetune, "after_epoch", lambda *given: (trained.append(given[-1]), real(*given))[1]
+    )
     resumed, losses_too = finetune.fit(work, 0, 0, tmp_path / "broken", bar)
     assert trained == [2]
     jax.tree.map(np.testing.assert_array_equal, resumed, unbroken)
@@ -410,9 +507,13 @@ def test_other_parameters_images_or_crop_modes_are_refused(tmp_path, dataset, mo
     with pytest.raises(InputError, match="extraction.protocol.crops: there 3, wanted 4"):
         finetune.train(dataset, models, split, dataclasses.replace(EXTRACTION, crops=4), FINETUNE)
     with pytest.raises(InputError, match="crop_mode=shared: fine-tuning trains on crops"):
-        finetune.train(dataset, models, split, dataclasses.replace(EXTRACTION, crop_mode="shared"), FINETUNE)
+        finetune.train(
+            dataset, models, split, dataclasses.replace(EXTRACTION, crop_mode="shared"), FINETUNE
+        )
     with pytest.raises(InputError, match="--validation_parts"):
-        finetune.train(dataset, models, split, EXTRACTION, dataclasses.replace(FINETUNE, validation_parts=9))
+        finetune.train(
+            dataset, models, split, EXTRACTION, dataclasses.replace(FINETUNE, validation_parts=9)
+        )
     others = make_dataset(tmp_path)
     Image.fromarray(samples.tissue(99, 90, 90)).save(others.paths[0])
     with pytest.raises(InputError, match="images_sha256"):
@@ -461,21 +562,40 @@ SCRIPT = """
 @pytest.mark.slow
 def test_the_script_killed_and_run_again_ends_where_an_unbroken_run_does(tmp_path, dataset):
     table = tmp_path / "table.csv"
-    rows = [f"{path},{dataset.classes[label]}" for path, label in zip(dataset.paths, dataset.labels, strict=True)]
+    rows = [
+        f"{path},{dataset.classes[label]}"
+        for path, label in zip(dataset.paths, dataset.labels, strict=True)
+    ]
     table.write_text("\n".join(["image,label", *rows]) + "\n")
 
     def arguments(models):
         return [
-            sys.executable, "-c", textwrap.dedent(SCRIPT), f"--data={table}", f"--models={models}", "--encoders=VGG",
-            "--views=0.5-32", "--weights=random", "--augmentations=2", "--crops=2", "--folds=2", "--batch_crops=6",
-            "--crops_per_epoch=2", "--epochs=12", "--validation_parts=3",
-        ]  # fmt: skip
+            sys.executable,
+            "-c",
+            textwrap.dedent(SCRIPT),
+            f"--data={table}",
+            f"--models={models}",
+            "--encoders=VGG",
+            "--views=0.5-32",
+            "--weights=random",
+            "--augmentations=2",
+            "--crops=2",
+            "--folds=2",
+            "--batch_crops=6",
+            "--crops_per_epoch=2",
+            "--epochs=12",
+            "--validation_parts=3",
+        ]
 
     def start(models):
         return subprocess.Popen(
-            arguments(models), cwd=Path(finetune.__file__).parents[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, start_new_session=True,
-        )  # fmt: skip
+            arguments(models),
+            cwd=Path(finetune.__file__).parents[1],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
 
     unbroken, broken = start(tmp_path / "unbroken"), start(tmp_path / "broken")
     first = tmp_path / "broken" / CONFIGURATION / finetune.CHECKPOINTS / "seed0-fold01"
@@ -484,7 +604,9 @@ def test_the_script_killed_and_run_again_ends_where_an_unbroken_run_does(tmp_pat
         time.sleep(0.005)
     os.killpg(broken.pid, signal.SIGKILL)
     broken.communicate()
-    assert not (tmp_path / "broken" / CONFIGURATION / "seed0-fold01.npz").exists(), "killed too late to show anything"
+    assert not (tmp_path / "broken" / CONFIGURATION / "seed0-fold01.npz").exists(), (
+        "killed too late to show anything"
+    )
     assert any(first.iterdir())
     again = start(tmp_path / "broken")
     for process in (unbroken, again):
@@ -493,7 +615,10 @@ def test_the_script_killed_and_run_again_ends_where_an_unbroken_run_does(tmp_pat
         assert "2 models trained, 2 are there" in out
     for name in ("seed0-fold01", "seed0-fold02"):
         for ending in (".npz", ".npy"):
-            one, other = (tmp_path / side / CONFIGURATION / f"{name}{ending}" for side in ("unbroken", "broken"))
+            one, other = (
+                tmp_path / side / CONFIGURATION / f"{name}{ending}"
+                for side in ("unbroken", "broken")
+            )
             assert one.read_bytes() == other.read_bytes()
     assert json.loads((tmp_path / "broken" / "manifest.json").read_text())["learner"] == "finetuned"
 
@@ -503,6 +628,11 @@ def test_the_script_killed_and_run_again_ends_where_an_unbroken_run_does(tmp_pat
 @pytest.mark.parametrize("blocks", ["last", "all"])
 def test_whole_networks_learn_a_batch(dataset, split, name, size, blocks):
     extraction = dataclasses.replace(EXTRACTION, encoders=(name,), views=(View(1.0, size),))
-    work = work_of(dataset, split, dataclasses.replace(FINETUNE, blocks=blocks, body_learning_rate=1e-4), extraction)
+    work = work_of(
+        dataset,
+        split,
+        dataclasses.replace(FINETUNE, blocks=blocks, body_learning_rate=1e-4),
+        extraction,
+    )
     _, _, _, losses = stepped(work)
     assert losses[1] < losses[0]

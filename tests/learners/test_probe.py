@@ -26,7 +26,14 @@ from tests.running import run
 N, A, CLASSES = 36, 3, ("Normal", "Benign", "InSitu", "Invasive")
 WIDTHS = {"ResNet-0.5-400": 40, "VGG-0.5-400": 25}
 PROBE = Probe(
-    folds=3, seeds=2, hidden_units=8, learning_rate=1e-2, batch_rows=16, epochs=12, patience=4, validation_parts=3
+    folds=3,
+    seeds=2,
+    hidden_units=8,
+    learning_rate=1e-2,
+    batch_rows=16,
+    epochs=12,
+    patience=4,
+    validation_parts=3,
 )
 HEADS = ("linear", "hidden")
 
@@ -36,7 +43,9 @@ def split() -> Folds:
     """Three folds with two groups of each class; an image of unknown group, and one to train on alone."""
     labels, member = np.arange(N) % len(CLASSES), np.arange(N) // len(CLASSES)
     held_out = np.where(np.arange(N) == 35, TRAIN_ONLY, member % 3)
-    groups = tuple("" if i == 8 else f"{labels[i]}-{held_out[i]}-{member[i] // 6}" for i in range(N))
+    groups = tuple(
+        "" if i == 8 else f"{labels[i]}-{held_out[i]}-{member[i] // 6}" for i in range(N)
+    )
     return Folds(tuple(f"image{i:02d}" for i in range(N)), labels, held_out, CLASSES, groups)
 
 
@@ -53,7 +62,9 @@ def descriptors(tmp_path_factory, split) -> Path:
     return root
 
 
-def train(root: Path, descriptors: Path, split: Folds, chosen: Probe, configurations=WIDTHS, **more) -> int:
+def train(
+    root: Path, descriptors: Path, split: Folds, chosen: Probe, configurations=WIDTHS, **more
+) -> int:
     folds.save(split, root / ensembles.FOLDS)
     return probe.train(descriptors, root, split, configurations, chosen, **more)
 
@@ -70,7 +81,9 @@ def trained(request, tmp_path_factory, descriptors, split) -> tuple[Path, Probe,
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(probe_fit, "fit", counted)
-        patch.setattr(probe, "together", lambda *_: 8)  # Twelve models in two shares, the second filled up.
+        patch.setattr(
+            probe, "together", lambda *_: 8
+        )  # Twelve models in two shares, the second filled up.
         assert train(root, descriptors, split, chosen) == 12
     return root, chosen, len(traces)
 
@@ -79,18 +92,28 @@ def read_head(path, head):
     return heads.parse(path.read_bytes(), path, head)
 
 
-def head_of(root: Path, chosen: Probe, configuration: str, seed: int, fold: int) -> dict[str, np.ndarray]:
-    return read_head(ensembles.model_path(root, configuration, seed, fold, chosen.head), chosen.head)
+def head_of(
+    root: Path, chosen: Probe, configuration: str, seed: int, fold: int
+) -> dict[str, np.ndarray]:
+    return read_head(
+        ensembles.model_path(root, configuration, seed, fold, chosen.head), chosen.head
+    )
 
 
-def fit_alone(x: np.ndarray, labels: np.ndarray, training: np.ndarray, chosen: Probe, seed: int = 0):
+def fit_alone(
+    x: np.ndarray, labels: np.ndarray, training: np.ndarray, chosen: Probe, seed: int = 0
+):
     """One model on standardised rows [N, A, D]; all that are not for training are for validation."""
     rows = int(training.sum()) * x.shape[1], int((~training).sum()) * x.shape[1]
     steps, checks = (-(-count // chosen.batch_rows) for count in rows)
     ones = np.ones(x.shape[-1], np.float32)
-    model = probe_fit.Model(*map(np.int32, (0, seed, 0, x.shape[-1])), training, ~training, 0 * ones, ones)
+    model = probe_fit.Model(
+        *map(np.int32, (0, seed, 0, x.shape[-1])), training, ~training, 0 * ones, ones
+    )
     program = probe_fit.compiled(
-        partial(probe_fit.fit, probe=chosen, classes=int(labels.max()) + 1, steps=steps, checks=checks),
+        partial(
+            probe_fit.fit, probe=chosen, classes=int(labels.max()) + 1, steps=steps, checks=checks
+        ),
         Mesh(np.array(jax.devices()[:1]), ("models",)),
     )
     fitted = program(
@@ -107,7 +130,11 @@ def cross_entropy(layers, x: np.ndarray, labels: np.ndarray) -> float:
     for k, b in hidden:
         x = np.maximum(x @ k.T + b, 0)
     z = x @ kernel.T + bias
-    return float(np.mean(np.log(np.exp(z).sum(axis=-1)) - np.take_along_axis(z, labels[:, None], axis=-1)[:, 0]))
+    return float(
+        np.mean(
+            np.log(np.exp(z).sum(axis=-1)) - np.take_along_axis(z, labels[:, None], axis=-1)[:, 0]
+        )
+    )
 
 
 def test_all_models_come_from_one_trace(trained):
@@ -117,21 +144,35 @@ def test_all_models_come_from_one_trace(trained):
 def test_a_linear_head_trained_long_is_the_penalised_logistic_regression_of_scikit_learn():
     rng, n, penalty = np.random.default_rng(1), 90, 0.05
     labels = np.arange(n) % 3
-    x = StandardScaler().fit_transform(rng.normal(rng.normal(size=(3, 6))[labels], 1.2)).astype(np.float32)[:, None]
+    x = (
+        StandardScaler()
+        .fit_transform(rng.normal(rng.normal(size=(3, 6))[labels], 1.2))
+        .astype(np.float32)[:, None]
+    )
     training = np.arange(n) < 60
     chosen = Probe(
-        learning_rate=3e-3, weight_decay=penalty, batch_rows=60, epochs=2000, patience=2000, validation_parts=2
+        learning_rate=3e-3,
+        weight_decay=penalty,
+        batch_rows=60,
+        epochs=2000,
+        patience=2000,
+        validation_parts=2,
     )
     # Judged by the rows it is fitted to, so that the last epochs are the best.
     twice, both = np.concatenate([x[training]] * 2), np.concatenate([labels[training]] * 2)
     fitted = fit_alone(twice, both, np.arange(120) < 60, chosen)
-    reference = LogisticRegression(C=1 / (60 * penalty), tol=1e-8, max_iter=1000).fit(x[training, 0], labels[training])
+    reference = LogisticRegression(C=1 / (60 * penalty), tol=1e-8, max_iter=1000).fit(
+        x[training, 0], labels[training]
+    )
     ((kernel, bias),) = fitted.layers
     assert fitted.best_epoch > 100
 
     def objective(kernel, bias):
         layers = ((kernel, bias),)
-        return cross_entropy(layers, x[training, 0], labels[training]) + penalty / 2 * np.square(kernel).sum()
+        return (
+            cross_entropy(layers, x[training, 0], labels[training])
+            + penalty / 2 * np.square(kernel).sum()
+        )
 
     best = objective(reference.coef_, reference.intercept_)
     assert best - 1e-6 <= objective(kernel, bias) <= best + 1e-2
@@ -159,31 +200,46 @@ def test_the_best_epoch_is_kept_and_training_ends_after_patience(head):
     labels = rng.integers(0, 2, n)  # Nothing to learn but the training images by heart.
     x = rng.normal(labels[:, None, None] * 0.3, 1, (n, 2, 30)).astype(np.float32)
     training = np.arange(n) < 23  # The 34 rows that stop training fill no whole minibatches.
-    chosen = dataclasses.replace(PROBE, head=head, epochs=50, patience=5, learning_rate=1e-2, weight_decay=0.0)
+    chosen = dataclasses.replace(
+        PROBE, head=head, epochs=50, patience=5, learning_rate=1e-2, weight_decay=0.0
+    )
     fitted = fit_alone(x, labels, training, chosen)
     ran = int(np.isfinite(fitted.losses).sum())
     best = int(fitted.losses.argmin()) + 1
     assert best == fitted.best_epoch
     assert ran == best + 5 < 50
     assert fitted.losses[ran - 1] > fitted.losses[best - 1]
-    found = cross_entropy(fitted.layers, x[~training].reshape(-1, 30), np.repeat(labels[~training], 2))
+    found = cross_entropy(
+        fitted.layers, x[~training].reshape(-1, 30), np.repeat(labels[~training], 2)
+    )
     assert found == pytest.approx(fitted.losses[best - 1], rel=1e-5)
 
 
 def test_every_training_row_is_seen_in_an_epoch_and_no_other():
     """A step of gradient descent on all rows at once is that on their mean, whatever their order."""
     rng, n = np.random.default_rng(4), 10
-    x, labels, training = rng.normal(size=(n, 2, 5)).astype(np.float32), np.arange(n) % 2, np.arange(n) < 6
-    chosen = Probe(learning_rate=0.1, weight_decay=0.0, batch_rows=12, epochs=1, patience=1, validation_parts=2)
+    x, labels, training = (
+        rng.normal(size=(n, 2, 5)).astype(np.float32),
+        np.arange(n) % 2,
+        np.arange(n) < 6,
+    )
+    chosen = Probe(
+        learning_rate=0.1, weight_decay=0.0, batch_rows=12, epochs=1, patience=1, validation_parts=2
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(probe_fit, "adam", lambda chosen: optax.sgd(chosen.learning_rate))
         ((kernel, bias),) = fit_alone(x, labels, training, chosen).layers
-    rows, truth = x[training].reshape(-1, 5).astype(np.float64), np.eye(2)[np.repeat(labels[training], 2)]
+    rows, truth = (
+        x[training].reshape(-1, 5).astype(np.float64),
+        np.eye(2)[np.repeat(labels[training], 2)],
+    )
     np.testing.assert_allclose(kernel, -0.1 * (0.5 - truth).T @ rows / 12, atol=1e-6)
     np.testing.assert_allclose(bias, -0.1 * (0.5 - truth).mean(axis=0), atol=1e-6)
 
 
-def test_the_images_that_stop_training_are_neither_held_out_nor_trained_on_and_split_no_group(split):
+def test_the_images_that_stop_training_are_neither_held_out_nor_trained_on_and_split_no_group(
+    split,
+):
     chosen = set()
     for seed in range(3):
         for fold in range(3):
@@ -192,7 +248,10 @@ def test_the_images_that_stop_training_are_neither_held_out_nor_trained_on_and_s
             np.testing.assert_array_equal(training | validation, split.folds != fold)
             assert validation.any()
             assert set(split.labels[training]) == {0, 1, 2, 3}
-            sides = {(split.groups[i], bool(validation[i])) for i in np.flatnonzero(training | validation)}
+            sides = {
+                (split.groups[i], bool(validation[i]))
+                for i in np.flatnonzero(training | validation)
+            }
             known = [group for group, _ in sides if group]
             assert len(known) == len(set(known))
             again = probe.split(split, fold, seed, 3)
@@ -242,17 +301,23 @@ def test_what_is_held_out_changes_no_weight(descriptors, split, trained, tmp_pat
         noise = np.random.default_rng(6).normal(size=(A, 25)).astype(np.float32)
         store.write(tmp_path / "descriptors", "VGG-0.5-400", name, noise)
     train(tmp_path / "models", tmp_path / "descriptors", split, chosen, ["VGG-0.5-400"])
-    one, other = (head_of(folder, chosen, "VGG-0.5-400", 0, 0) for folder in (root, tmp_path / "models"))
+    one, other = (
+        head_of(folder, chosen, "VGG-0.5-400", 0, 0) for folder in (root, tmp_path / "models")
+    )
     for name in one:
         np.testing.assert_allclose(one[name], other[name], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("trained", ["hidden"], indirect=True)
-def test_a_configuration_trained_alone_is_as_beside_a_wider_one(descriptors, split, trained, tmp_path):
+def test_a_configuration_trained_alone_is_as_beside_a_wider_one(
+    descriptors, split, trained, tmp_path
+):
     root, chosen, _ = trained
     assert train(tmp_path, descriptors, split, chosen, ["VGG-0.5-400"]) == 6
     for seed, fold in ((0, 0), (1, 2)):
-        together, alone = (head_of(folder, chosen, "VGG-0.5-400", seed, fold) for folder in (root, tmp_path))
+        together, alone = (
+            head_of(folder, chosen, "VGG-0.5-400", seed, fold) for folder in (root, tmp_path)
+        )
         assert together.keys() == alone.keys()
         for name in together:
             assert together[name].shape == alone[name].shape
@@ -265,7 +330,10 @@ def test_one_device_gives_what_two_give(descriptors, split, trained, tmp_path):
     root, chosen, _ = trained
     train(tmp_path, descriptors, split, chosen, devices=jax.devices()[:1])
     for configuration in WIDTHS:
-        one, two = (ensembles.out_of_fold(ensembles.load(folder), configuration) for folder in (tmp_path, root))
+        one, two = (
+            ensembles.out_of_fold(ensembles.load(folder), configuration)
+            for folder in (tmp_path, root)
+        )
         np.testing.assert_allclose(one, two, atol=1e-5)
 
 
@@ -293,7 +361,9 @@ def test_seeds_and_folds_differ(trained):
     assert scores.dtype == np.float64
     assert not np.allclose(scores[0], scores[1], atol=1e-3)
     np.testing.assert_allclose(scores.sum(axis=-1), 1)
-    assert np.mean(scores.mean(axis=(0, 2)).argmax(axis=-1) == np.delete(np.arange(N) % 4, 35)) > 0.8
+    assert (
+        np.mean(scores.mean(axis=(0, 2)).argmax(axis=-1) == np.delete(np.arange(N) % 4, 35)) > 0.8
+    )
 
 
 def test_a_saved_head_predicts_what_was_judged(descriptors, split, trained):
@@ -302,7 +372,9 @@ def test_a_saved_head_predicts_what_was_judged(descriptors, split, trained):
     for fold in range(3):
         path = ensembles.model_path(root, "VGG-0.5-400", 1, fold, chosen.head)
         judged = np.load(ensembles.scores_path(path))
-        np.testing.assert_allclose(scoring.score(chosen.head, path, x[split.folds == fold]), judged, rtol=1e-12)
+        np.testing.assert_allclose(
+            scoring.score(chosen.head, path, x[split.folds == fold]), judged, rtol=1e-12
+        )
 
 
 def test_a_folded_head_gives_what_the_program_gave_far_from_zero_too():
@@ -310,21 +382,29 @@ def test_a_folded_head_gives_what_the_program_gave_far_from_zero_too():
     offset, deviation = np.repeat([0, 1, 3000], 20), rng.uniform(0.5, 2, 60)
     x = (rng.normal(size=(5, 2, 60)) * deviation + offset).astype(np.float32)
     mean, scale = offset.astype(np.float32), (1 / deviation).astype(np.float32)
-    layers = [(rng.normal(size=(60, 8)), rng.normal(size=8)), (rng.normal(size=(8, 4)), rng.normal(size=4))]
+    layers = [
+        (rng.normal(size=(60, 8)), rng.normal(size=8)),
+        (rng.normal(size=(8, 4)), rng.normal(size=4)),
+    ]
     layers = tuple((k.astype(np.float32), b.astype(np.float32)) for k, b in layers)
     for learner, some in (("linear", layers[:1]), ("hidden", layers)):
         z = (x.astype(np.float64) - mean) * scale
         for i, (kernel, bias) in enumerate(some):
             z = (z if i == 0 else np.maximum(z, 0)) @ kernel + bias
         expected = np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True)
-        np.testing.assert_allclose(heads.score(heads.folded(learner, some, mean, scale), x), expected, atol=2e-3)
+        np.testing.assert_allclose(
+            heads.score(heads.folded(learner, some, mean, scale), x), expected, atol=2e-3
+        )
 
 
 def test_new_images_get_the_mean_of_all_heads(descriptors, split, trained, tmp_path):
     root, chosen, _ = trained
     expected = np.mean(
         [
-            heads.score(head_of(root, chosen, name, seed, fold), store.read(descriptors, name, split.names[:5]))
+            heads.score(
+                head_of(root, chosen, name, seed, fold),
+                store.read(descriptors, name, split.names[:5]),
+            )
             for name in WIDTHS
             for seed in range(2)
             for fold in range(3)
@@ -368,10 +448,19 @@ def resave(change):
         (lambda path: np.savez(path, kernel=np.array([{}], object)), "cannot be read as a head"),
         (resave(lambda arrays: arrays.pop("bias")), "holds .*expected .*kernel, bias of a"),
         (resave(lambda arrays: arrays.update(more=arrays["bias"])), "holds .*more"),
-        (resave(lambda arrays: arrays.update(bias=arrays["bias"][:3])), "as wide as the one before"),
+        (
+            resave(lambda arrays: arrays.update(bias=arrays["bias"][:3])),
+            "as wide as the one before",
+        ),
         (resave(lambda arrays: arrays.update(bias=arrays["bias"] * np.nan)), "finite"),
-        (resave(lambda arrays: arrays.update(kernel=arrays["kernel"].astype(np.float64))), "kernel float64"),
-        (resave(lambda arrays: arrays.update(kernel=arrays["kernel"][0])), "as wide as the one before"),
+        (
+            resave(lambda arrays: arrays.update(kernel=arrays["kernel"].astype(np.float64))),
+            "kernel float64",
+        ),
+        (
+            resave(lambda arrays: arrays.update(kernel=arrays["kernel"][0])),
+            "as wide as the one before",
+        ),
     ],
 )
 def test_a_damaged_head_is_refused_by_name(trained, descriptors, split, tmp_path, damage, message):
@@ -383,7 +472,9 @@ def test_a_damaged_head_is_refused_by_name(trained, descriptors, split, tmp_path
 
 def test_a_hidden_layer_of_another_width_than_the_next_is_refused(tmp_path):
     shapes = {"hidden_kernel": (5, 3), "hidden_bias": (3,), "kernel": (4, 2), "bias": (2,)}
-    np.savez(tmp_path / "a.npz", **{name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+    np.savez(
+        tmp_path / "a.npz", **{name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    )
     with pytest.raises(InputError, match="as wide as the one before"):
         read_head(tmp_path / "a.npz", "hidden")
 
@@ -425,15 +516,22 @@ def test_models_take_no_more_memory_than_is_counted_on(split):
     work = probe.prepare(split, {"one": descriptors}, chosen)
     steps, checks = work.batches
     mesh = Mesh(np.array(jax.devices()[:1]), ("models",))
-    program = probe_fit.compiled(partial(probe_fit.fit, probe=chosen, classes=4, steps=steps, checks=checks), mesh)
+    program = probe_fit.compiled(
+        partial(probe_fit.fit, probe=chosen, classes=4, steps=steps, checks=checks), mesh
+    )
     models = jax.tree.map(lambda *each: np.stack(each), *[work.model(("one", 0, 0))] * 10)
     labels = np.repeat(split.labels, 20).astype(np.int32)
     used = program.lower(models, work.descriptors, labels).compile().memory_analysis()
-    assert 0.2 * probe.held(work) < (used.temp_size_in_bytes + used.output_size_in_bytes) / 10 < probe.held(work)
+    assert (
+        0.2 * probe.held(work)
+        < (used.temp_size_in_bytes + used.output_size_in_bytes) / 10
+        < probe.held(work)
+    )
 
 
 @pytest.mark.parametrize(
-    ("missing", "room", "shares"), [(12, 2, [4, 4, 4]), (12, 50, [12]), (7, 2, [4, 4]), (1, 9, [2]), (3, 0, [2, 2])]
+    ("missing", "room", "shares"),
+    [(12, 2, [4, 4, 4]), (12, 50, [12]), (7, 2, [4, 4]), (1, 9, [2]), (3, 0, [2, 2])],
 )
 def test_models_fall_into_equal_shares_of_whole_devices(split, monkeypatch, missing, room, shares):
     work = probe.prepare(split, {"one": np.zeros((N, A, 5), np.float32)}, PROBE)
@@ -442,14 +540,19 @@ def test_models_fall_into_equal_shares_of_whole_devices(split, monkeypatch, miss
     assert [width] * len(range(0, missing, width)) == shares
 
 
-@pytest.mark.parametrize("field", ["seeds", "hidden_units", "learning_rate", "batch_rows", "epochs", "patience"])
+@pytest.mark.parametrize(
+    "field", ["seeds", "hidden_units", "learning_rate", "batch_rows", "epochs", "patience"]
+)
 def test_values_that_make_no_sense_are_refused(field):
     with pytest.raises(InputError, match=f"--{field} is -1"):
         check(Protocol(probe=dataclasses.replace(PROBE, **{field: -1})))
 
 
 def test_the_script_trains_what_the_other_predicts_with(descriptors, split, tmp_path):
-    rows = [(f"{name}.png", CLASSES[label]) for name, label in zip(split.names, split.labels, strict=True)]
+    rows = [
+        (f"{name}.png", CLASSES[label])
+        for name, label in zip(split.names, split.labels, strict=True)
+    ]
     files.write_csv(tmp_path / "data.csv", rows, ("image", "label"))
     for name, _ in rows:
         (tmp_path / name).touch()  # Looked for, but not read.
@@ -461,7 +564,11 @@ def test_the_script_trains_what_the_other_predicts_with(descriptors, split, tmp_
         "--head=hidden",
         "--classes=" + ",".join(CLASSES),
     ]
-    where = [f"--data={tmp_path}/data.csv", f"--descriptors={descriptors}", f"--models={tmp_path}/models"]
+    where = [
+        f"--data={tmp_path}/data.csv",
+        f"--descriptors={descriptors}",
+        f"--models={tmp_path}/models",
+    ]
     done = run("probe", *where, *small)
     assert done.returncode == 0, done.stderr
     assert "6 models trained, 6 are there" in done.stdout

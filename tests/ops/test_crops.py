@@ -21,7 +21,9 @@ def key(seed=0, name="b001"):
 
 @functools.partial(jax.jit, static_argnames="size")
 def cut(image, image_key, augmentations, numbers, size):
-    return jax.vmap(lambda a, i: crops.random_crop(image, image_key, a, i, size))(augmentations, numbers)
+    return jax.vmap(lambda a, i: crops.random_crop(image, image_key, a, i, size))(
+        augmentations, numbers
+    )
 
 
 def many(count: int, size: int = 12, image: np.ndarray = IMAGE) -> np.ndarray:
@@ -30,7 +32,9 @@ def many(count: int, size: int = 12, image: np.ndarray = IMAGE) -> np.ndarray:
 
 
 def one(augmentation: int, crop: int, seed: int = 0, name: str = "b001") -> np.ndarray:
-    return np.asarray(cut(IMAGE, key(seed, name), np.array([augmentation]), np.array([crop]), 12)[0])
+    return np.asarray(
+        cut(IMAGE, key(seed, name), np.array([augmentation]), np.array([crop]), 12)[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,7 +48,9 @@ def test_turns_and_flips_are_numpys(k, up_down, left_right):
         expected = expected[:, ::-1] if up_down else expected
         expected = expected[:, :, ::-1] if left_right else expected
         turn = crops.turn_of(*jnp.array([k]), *jnp.array([up_down, left_right]))
-        np.testing.assert_array_equal(crops.cut(jnp.array(planes), jnp.array(corner), turn, 12), expected)
+        np.testing.assert_array_equal(
+            crops.cut(jnp.array(planes), jnp.array(corner), turn, 12), expected
+        )
 
 
 @pytest.mark.parametrize("image", [IMAGE, IMAGE.swapaxes(0, 1)], ids=["wide", "tall"])
@@ -53,7 +59,9 @@ def test_a_crop_is_a_window_of_the_image_turned_and_flipped(image):
     for top, left in itertools.product(range(image.shape[0] - 11), range(image.shape[1] - 11)):
         window = image[top : top + 12, left : left + 12]
         turns = [np.rot90(window, k) for k in range(4)]
-        windows |= {np.ascontiguousarray(way).tobytes() for turn in turns for way in (turn, np.flipud(turn))}
+        windows |= {
+            np.ascontiguousarray(way).tobytes() for turn in turns for way in (turn, np.flipud(turn))
+        }
     assert all(crop.tobytes() in windows for crop in many(100, image=image))
 
 
@@ -83,7 +91,10 @@ def test_all_eight_orientations_are_equally_likely_and_independent_of_the_crop_n
     counts = np.bincount(found)
     assert len(counts) == 8
     assert stats.chisquare(counts).pvalue > 1e-4
-    assert stats.chi2_contingency(np.histogram2d(found, np.arange(8000) % 20, bins=(8, 20))[0]).pvalue > 1e-4
+    assert (
+        stats.chi2_contingency(np.histogram2d(found, np.arange(8000) % 20, bins=(8, 20))[0]).pvalue
+        > 1e-4
+    )
 
 
 @pytest.mark.parametrize(("height", "width"), [(30, 30), (30, 41), (41, 30)])
@@ -99,7 +110,9 @@ def test_the_images_own_type_is_kept():
     assert many(1, 4, IMAGE[:9, :9].astype(np.uint8)).dtype == np.uint8
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"name": "b002"}, {"augmentation": 1}, {"crop": 1}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"name": "b002"}, {"augmentation": 1}, {"crop": 1}], ids=str
+)
 def test_crops_depend_on_seed_name_augmentation_and_crop(change):
     asked = {"seed": 0, "name": "b001", "augmentation": 0, "crop": 0}
     changed = [one(**asked | change | {"crop": change.get("crop", 0) + 2 * i}) for i in range(3)]
@@ -114,7 +127,9 @@ def test_augmentation_and_crop_do_not_change_places():
 
 def test_keys_differ_by_seed_and_by_each_letter_of_the_name():
     names = [*(f"b{i:03}" for i in range(200)), "", "B001", "b001 ", "a" * 500, "é"]
-    keys = {tuple(jax.random.key_data(key(seed, name)).tolist()) for seed in (0, 1, 2) for name in names}
+    keys = {
+        tuple(jax.random.key_data(key(seed, name)).tolist()) for seed in (0, 1, 2) for name in names
+    }
     assert len(keys) == 3 * len(names)
 
 
@@ -124,7 +139,9 @@ def test_crops_are_the_same_one_by_one_compiled_together_and_in_another_order():
     shuffled = np.asarray(cut(IMAGE, key(), order // 20, order % 20, 12))
     np.testing.assert_array_equal(shuffled, together[order])
     for i in (39, 0, 7):
-        np.testing.assert_array_equal(together[i], crops.random_crop(IMAGE, key(), i // 20, i % 20, 12))
+        np.testing.assert_array_equal(
+            together[i], crops.random_crop(IMAGE, key(), i // 20, i % 20, 12)
+        )
 
 
 @jax.jit
@@ -149,7 +166,9 @@ def test_gains_are_independent_uniform_and_differ_by_augmentation():
 
 def test_gains_are_the_same_alone_and_among_others_and_follow_their_range():
     for augmentation in (0, 7):
-        np.testing.assert_allclose(gains()[augmentation], crops.gains(key(), augmentation, 0.7, 1.3), rtol=1e-6)
+        np.testing.assert_allclose(
+            gains()[augmentation], crops.gains(key(), augmentation, 0.7, 1.3), rtol=1e-6
+        )
     np.testing.assert_allclose(gains(0, 1) * 0.6 + 0.7, gains(), rtol=1e-6)
     np.testing.assert_array_equal(gains(1, 1), np.ones((4000, 2)))
 
@@ -165,6 +184,9 @@ def test_the_turn_of_a_whole_image_takes_each_of_its_eight_forms_and_says_nothin
     forms, counts = np.unique(turns, axis=0, return_counts=True)
     assert len(forms) == 8
     assert stats.chisquare(counts).pvalue > 1e-4
-    others = [*gains().T, *corners(np.asarray(cut(IMAGE, key(), np.arange(4000), np.zeros(4000, int), 12)))]
+    others = [
+        *gains().T,
+        *corners(np.asarray(cut(IMAGE, key(), np.arange(4000), np.zeros(4000, int), 12))),
+    ]
     for turn, other in itertools.product(turns.T, others):
         assert abs(np.corrcoef(turn, other)[0, 1]) < 0.06

@@ -22,7 +22,9 @@ random = functools.cache(weights.random)
 def test_one_convolution_by_hand():
     def function(x, kernel):
         with jax.named_scope("outer"), jax.named_scope("layer"):
-            return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            return jax.lax.conv_general_dilated(
+                x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
 
     x, kernel = jnp.zeros((2, 10, 12, 3), jnp.bfloat16), jnp.zeros((3, 3, 3, 5), jnp.bfloat16)
     (layer,) = flops.layers(jax.jit(function), x, kernel)

@@ -21,7 +21,9 @@ def drawn(seed: int, crops: int) -> np.ndarray:
 @settings(max_examples=60, deadline=None)
 def test_the_pnorm_is_equation_1(seed, crops, p):
     descriptors = drawn(seed, crops)
-    np.testing.assert_allclose(pooling.pnorm(descriptors, p), references.pnorm(descriptors, p), rtol=2e-5)
+    np.testing.assert_allclose(
+        pooling.pnorm(descriptors, p), references.pnorm(descriptors, p), rtol=2e-5
+    )
 
 
 @pytest.mark.parametrize("p", FIXED)
@@ -89,11 +91,15 @@ def test_leading_axes_vmap_and_jit_agree(p):
     one_by_one = np.stack([[pooling.pnorm(each, p) for each in row] for row in batch])
     assert one_by_one.shape == (2, 3, 8)
     np.testing.assert_allclose(pooling.pnorm(batch, p), one_by_one, rtol=1e-6)
-    np.testing.assert_allclose(jax.jit(pooling.pnorm, static_argnums=1)(batch, p), one_by_one, rtol=1e-6)
+    np.testing.assert_allclose(
+        jax.jit(pooling.pnorm, static_argnums=1)(batch, p), one_by_one, rtol=1e-6
+    )
     mapped = jax.vmap(jax.vmap(lambda d: pooling.pnorm(d, p)))
     np.testing.assert_allclose(jax.jit(mapped)(batch), one_by_one, rtol=1e-6)
 
 
 def test_the_global_average_is_the_mean_of_each_channel():
     maps = np.random.default_rng(0).normal(size=(2, 5, 7, 3)).astype(np.float32)
-    np.testing.assert_allclose(pooling.global_average(maps), maps.mean(axis=(1, 2)), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        pooling.global_average(maps), maps.mean(axis=(1, 2)), rtol=1e-5, atol=1e-6
+    )

@@ -34,7 +34,9 @@ def by_xla(maps: jax.Array, p: float) -> jax.Array:
 
 
 @pytest.mark.parametrize(("dtype", "p"), [*[("float32", p) for p in FIXED], ("bfloat16", 3.0)])
-@pytest.mark.parametrize("shape", [(2, 3, 1, 1, 1), (1, 4, 13, 13, 3), (3, 5, 7, 11, 64), (2, 2, 25, 25, 130)])
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 1, 1, 1), (1, 4, 13, 13, 3), (3, 5, 7, 11, 64), (2, 2, 25, 25, 130)]
+)
 def test_it_is_equation_1_and_what_xla_computes(shape, dtype, p):
     maps = drawn(shape, dtype)
     pooled = pool(maps, p)
@@ -54,7 +56,9 @@ SIDES = st.integers(1, 9)
 
 
 @given(
-    st.tuples(st.integers(1, 2), st.integers(1, 4), SIDES, SIDES, SIDES), st.integers(0, 2**32 - 1), st.floats(1, 50)
+    st.tuples(st.integers(1, 2), st.integers(1, 4), SIDES, SIDES, SIDES),
+    st.integers(0, 2**32 - 1),
+    st.floats(1, 50),
 )
 @settings(max_examples=12, deadline=None)
 def test_any_shape_and_exponent_is_equation_1(shape, seed, p):
@@ -98,12 +102,15 @@ def test_under_jit_and_on_two_devices_it_is_the_same(p):
     maps = drawn((4, 3, 5, 4, 6))
     alone = pool(maps, p)
     np.testing.assert_allclose(jax.jit(pool, static_argnums=1)(maps, p), alone, rtol=1e-6)
-    # As core.py calls it: steps, each on its share of the augmentations.
+    # As programs.py calls it: steps, each on its share of the augmentations.
     spread = PartitionSpec(None, "devices")
     on_two = jax.shard_map(
         lambda steps: jax.lax.map(lambda step: pool(step, p), steps),
-        mesh=Mesh(np.array(jax.devices()), ("devices",)), in_specs=spread, out_specs=spread, check_vma=False,
-    )  # fmt: skip
+        mesh=Mesh(np.array(jax.devices()), ("devices",)),
+        in_specs=spread,
+        out_specs=spread,
+        check_vma=False,
+    )
     steps = jax.jit(on_two)(maps.reshape(2, 2, *maps.shape[1:]))
     np.testing.assert_allclose(steps.reshape(4, 6), alone, rtol=1e-6)
 
@@ -115,7 +122,8 @@ def test_exponents_below_one_are_refused(p):
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype"), [((3, 2, 2, 4), "float32"), ((1, 3, 0, 2, 4), "float32"), ((1, 3, 2, 2, 4), "float16")]
+    ("shape", "dtype"),
+    [((3, 2, 2, 4), "float32"), ((1, 3, 0, 2, 4), "float32"), ((1, 3, 2, 2, 4), "float16")],
 )
 def test_other_maps_are_refused(shape, dtype):
     with pytest.raises(ValueError, match=r"\[A, P, H, W, C\]"):
@@ -136,15 +144,25 @@ def test_tiles_are_powers_of_two_that_fit_a_program(pixels, channels, itemsize):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("p", [1.0, 3.0, np.inf])
-@pytest.mark.parametrize("shape", [(3, 20, 200, 200, 128), (30, 20, 200, 200, 128), (2, 3, 7, 11, 130)])
+@pytest.mark.parametrize(
+    "shape", [(3, 20, 200, 200, 128), (30, 20, 200, 200, 128), (2, 3, 7, 11, 130)]
+)
 def test_it_lowers_to_one_triton_kernel_for_cuda(shape, p, dtype):
     gpu = AbstractDevice(device_kind="NVIDIA H100", num_cores=132, platform="gpu")
     mesh = AbstractMesh((1,), ("devices",), (AxisType.Explicit,), abstract_device=gpu)
     # Newer versions of jax ask what the GPU is, and call the Triton backend deprecated.
     with jax.sharding.use_abstract_mesh(mesh), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The Pallas Triton backend is deprecated", DeprecationWarning)
-        traced = jax.jit(pooling_pallas.pool, static_argnums=1).trace(jax.ShapeDtypeStruct(shape, dtype), p)
+        warnings.filterwarnings(
+            "ignore", "The Pallas Triton backend is deprecated", DeprecationWarning
+        )
+        traced = jax.jit(pooling_pallas.pool, static_argnums=1).trace(
+            jax.ShapeDtypeStruct(shape, dtype), p
+        )
         text = traced.lower(lowering_platforms=("cuda",)).as_text()
     assert text.count("@__gpu$xla.gpu.triton(") == 1
-    others = [line for line in text.splitlines() if "stablehlo." in line and "stablehlo.reshape" not in line]
+    others = [
+        line
+        for line in text.splitlines()
+        if "stablehlo." in line and "stablehlo.reshape" not in line
+    ]
     assert len(others) == 1

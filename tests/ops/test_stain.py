@@ -15,8 +15,14 @@ REFERENCE = np.array(stain.REFERENCE_STAINS)
 def tissue(seed: int, height: int = 64, width: int = 80, share: float = 0.7) -> np.ndarray:
     """Random mixtures of two stains over white, as Beer-Lambert has them."""
     rng = np.random.default_rng(seed)
-    amounts = rng.gamma(2, 0.4, (height * width, 2)) * (rng.uniform(size=(height * width, 1)) < share)
-    return np.clip(240 * np.exp(-amounts @ REFERENCE.T), 0, 255).astype(np.uint8).reshape(height, width, 3)
+    amounts = rng.gamma(2, 0.4, (height * width, 2)) * (
+        rng.uniform(size=(height * width, 1)) < share
+    )
+    return (
+        np.clip(240 * np.exp(-amounts @ REFERENCE.T), 0, 255)
+        .astype(np.uint8)
+        .reshape(height, width, 3)
+    )
 
 
 @given(seed=st.integers(0, 2**32 - 1), share=st.floats(0.1, 1))
@@ -34,7 +40,9 @@ def test_normalisation_equals_the_reference(seed, share):
 def test_augmentation_equals_the_reference(seed, h, e):
     rgb = np.random.default_rng(seed).integers(0, 256, (32, 40, 3), dtype=np.uint8)
     gains = np.array([h, e], np.float32)
-    difference = np.abs(np.asarray(stain.augment(rgb, gains)).astype(int) - references.augment(rgb, gains))
+    difference = np.abs(
+        np.asarray(stain.augment(rgb, gains)).astype(int) - references.augment(rgb, gains)
+    )
     assert (difference <= 1).mean() >= 0.999
 
 
@@ -42,9 +50,13 @@ def test_pure_stains_are_found_and_brought_to_the_reference_maxima():
     rng = np.random.default_rng(0)
     amounts = rng.gamma(2, 0.6, (10_000, 2))
     amounts[:1000, 0] = amounts[1000:2000, 1] = 0
-    rgb = np.clip(240 * np.exp(-amounts @ REFERENCE.T), 0, 255).astype(np.uint8).reshape(100, 100, 3)
+    rgb = (
+        np.clip(240 * np.exp(-amounts @ REFERENCE.T), 0, 255).astype(np.uint8).reshape(100, 100, 3)
+    )
     normalized, quality = stain.normalize_with_quality(rgb)
-    angle = np.degrees(np.arccos(REFERENCE[:, 0] @ REFERENCE[:, 1] / np.prod(np.linalg.norm(REFERENCE, axis=0))))
+    angle = np.degrees(
+        np.arccos(REFERENCE[:, 0] @ REFERENCE[:, 1] / np.prod(np.linalg.norm(REFERENCE, axis=0)))
+    )
     assert float(quality.stain_angle) == pytest.approx(angle, abs=1)
     again = stain.normalize_with_quality(normalized)[1]
     np.testing.assert_allclose(again.maxima, stain.REFERENCE_MAXIMA, rtol=0.05)
@@ -54,7 +66,8 @@ def test_normalisation_forgets_the_strength_of_the_stain():
     rng = np.random.default_rng(1)
     amounts = rng.gamma(2, 0.3, (4096, 2))
     weak, strong = (
-        (240 * np.exp(-(amounts * gain) @ REFERENCE.T)).astype(np.uint8).reshape(64, 64, 3) for gain in (0.6, 1.0)
+        (240 * np.exp(-(amounts * gain) @ REFERENCE.T)).astype(np.uint8).reshape(64, 64, 3)
+        for gain in (0.6, 1.0)
     )
     before = np.abs(weak.astype(float) - strong).mean()
     after = np.abs(np.asarray(stain.normalize(weak)).astype(float) - stain.normalize(strong)).mean()
@@ -69,7 +82,10 @@ def test_normalisation_forgets_the_strength_of_the_stain():
         (np.zeros((40, 50, 3), np.uint8), "fallback: degenerate stain plane"),
         (np.full((40, 50, 3), 97, np.uint8), "fallback: degenerate stain plane"),
         (np.full((40, 50, 3), (120, 60, 130), np.uint8), "fallback: degenerate stain plane"),
-        (np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8), "fallback: degenerate stain plane"),
+        (
+            np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8),
+            "fallback: degenerate stain plane",
+        ),
     ],
     ids=["white", "blank", "black", "grey", "one colour", "noise"],
 )
@@ -95,7 +111,9 @@ def test_a_few_specks_of_tissue_on_white_are_not_blown_up():
 @settings(max_examples=40, deadline=None)
 def test_normalisation_is_never_not_finite(seed, spread, level):
     rng = np.random.default_rng(seed)
-    rgb = np.clip(level + spread * rng.normal(size=(24, 24, 3)) * rng.uniform(0, 1, 3), 0, 255).astype(np.uint8)
+    rgb = np.clip(
+        level + spread * rng.normal(size=(24, 24, 3)) * rng.uniform(0, 1, 3), 0, 255
+    ).astype(np.uint8)
     quality = stain.normalize_with_quality(rgb)[1]
     assert all(np.isfinite(np.asarray(value)).all() for value in quality)
 
@@ -110,7 +128,10 @@ def test_the_percentile_of_masked_values_is_numpys():
 def test_normalisation_and_augmentation_vmap():
     batch = np.stack([tissue(0), tissue(1)])
     gains = np.array([[0.7, 1.3], [1.1, 0.9]], np.float32)
-    one_by_one = [np.asarray(stain.augment(stain.normalize(rgb), g)) for rgb, g in zip(batch, gains, strict=True)]
+    one_by_one = [
+        np.asarray(stain.augment(stain.normalize(rgb), g))
+        for rgb, g in zip(batch, gains, strict=True)
+    ]
     together = jax.vmap(lambda rgb, g: stain.augment(stain.normalize(rgb), g))(batch, gains)
     difference = np.abs(np.asarray(together).astype(int) - np.stack(one_by_one))
     assert (difference <= 1).all()

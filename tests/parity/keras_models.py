@@ -92,7 +92,9 @@ def write_2018(model: keras.Model, path: Path) -> None:
                 dataset = f"{name}_{SUFFIXES_2018[weight.path.split('/')[-1]]}_1:0"
                 group[dataset] = np.asarray(weight)
                 datasets.append(dataset.encode())
-            group.attrs["weight_names"] = np.array(datasets, dtype="S") if datasets else np.zeros(0, "S1")
+            group.attrs["weight_names"] = (
+                np.array(datasets, dtype="S") if datasets else np.zeros(0, "S1")
+            )
         file.attrs["layer_names"] = np.array(names)
 
 

@@ -23,7 +23,9 @@ def keras_input(name: str, images: np.ndarray) -> np.ndarray:
         "Inception": keras.applications.inception_v3,
         "VGG": keras.applications.vgg16,
     }[name]
-    return np.asarray(module.preprocess_input(images.astype(np.float32).copy(), data_format="channels_last"))
+    return np.asarray(
+        module.preprocess_input(images.astype(np.float32).copy(), data_format="channels_last")
+    )
 
 
 def assert_taps_agree(encoder, variables, model, names, images):
@@ -35,7 +37,9 @@ def assert_taps_agree(encoder, variables, model, names, images):
     for tap, expected in zip(names, theirs, strict=True):
         assert ours[tap].dtype == np.float32
         error = relative(np.asarray(ours[tap]), expected)
-        print(f"{encoder.name} {tap} {images.shape[1]} x {images.shape[2]}: relative error {error:.1e}")
+        print(
+            f"{encoder.name} {tap} {images.shape[1]} x {images.shape[2]}: relative error {error:.1e}"
+        )
         assert error < 1e-5
 
 
@@ -47,7 +51,9 @@ def test_taps_equal_keras(name, size, tmp_path, fields):
     variables = weights.load_h5(name, tmp_path / "weights.h5")
     taps = keras_models.tap_model(model, keras_models.TAPS[name])
     with jax.default_matmul_precision("highest"):
-        assert_taps_agree(encoders.ENCODERS[name], variables, taps, keras_models.TAPS[name], fields(*size))
+        assert_taps_agree(
+            encoders.ENCODERS[name], variables, taps, keras_models.TAPS[name], fields(*size)
+        )
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -57,7 +63,9 @@ def test_resnet_of_2018_equals_the_old_architecture_in_keras_layers(size, tmp_pa
     keras_models.write_2018(model, tmp_path / "weights.h5")
     variables = weights.load_h5("ResNet", tmp_path / "weights.h5")
     with jax.default_matmul_precision("highest"):
-        assert_taps_agree(encoders.RESNET_2018, variables, model, keras_models.TAPS["ResNet"], fields(*size))
+        assert_taps_agree(
+            encoders.RESNET_2018, variables, model, keras_models.TAPS["ResNet"], fields(*size)
+        )
 
 
 def test_both_generations_of_the_resnet_file_give_the_same_variables(tmp_path):

@@ -51,7 +51,9 @@ def test_normalisation_and_augmentation_equal_float64(real_images):
         rgb = np.asarray(resize.downscale(reader.read(path), 0.5))
         normalized, quality = stain.normalize_with_quality(rgb)
         assert stain.STATUS[int(quality.status)] == "ok", path.name
-        shares.append((within_one_level(normalized, references.macenko(rgb)), f"normalised {path.name}"))
+        shares.append(
+            (within_one_level(normalized, references.macenko(rgb)), f"normalised {path.name}")
+        )
         ours = stain.augment(normalized, np.array(gains, np.float32))
         theirs = references.augment(np.asarray(normalized), np.array(gains))
         shares.append((within_one_level(ours, theirs), f"augmented {path.name} {gains}"))

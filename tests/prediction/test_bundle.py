@@ -21,7 +21,9 @@ pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
 @pytest.fixture(scope="module")
 def made(trained, narrow_vgg) -> bundle.Bundle:
-    return bundle.of_models(trained / "models", descriptors=trained / "descriptors", about={"data_licence": "ours"})
+    return bundle.of_models(
+        trained / "models", descriptors=trained / "descriptors", about={"data_licence": "ours"}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,11 @@ def test_a_bundle_predicts_what_its_ensemble_does(made, packed, trained, tmp_pat
     alone = tmp_path / "moved"  # It needs nothing beside it.
     shutil.copy(packed, alone)
     found = bundle.load(alone)
-    assert (found.classes, found.positive, found.extraction) == (made.classes, (1,), samples.TRAINED)
+    assert (found.classes, found.positive, found.extraction) == (
+        made.classes,
+        (1,),
+        samples.TRAINED,
+    )
     assert found.configurations == made.configurations
     assert found.threshold == made.threshold
     for one, other in zip(predictions(made, trained), predictions(found, trained), strict=True):
@@ -71,7 +77,9 @@ def test_nothing_in_it_names_an_image_or_a_group(made, packed, trained):
     with archive.opened(packed, bundle.KIND, bundle.VERSION) as part:
         for name in archive.names(packed):
             assert not any(image.encode() in part(name) for image in names), name
-    assert {"bundle.json", "MODEL_CARD.md", "out_of_fold.npz", "typical.npz"} <= set(archive.names(packed))
+    assert {"bundle.json", "MODEL_CARD.md", "out_of_fold.npz", "typical.npz"} <= set(
+        archive.names(packed)
+    )
     assert sum(name.startswith("models/") for name in archive.names(packed)) == 12
 
 
@@ -94,9 +102,14 @@ def test_the_card_says_what_it_is_not_for_and_what_is_known(made):
 @pytest.fixture(scope="module")
 def as_if(made) -> bundle.Bundle:
     """The same as if its weights were ImageNet's, which have no seed to be drawn from."""
-    sources = {name: each["weights"] | {"source": "imagenet"} for name, each in made.made_with.items()}
+    sources = {
+        name: each["weights"] | {"source": "imagenet"} for name, each in made.made_with.items()
+    }
     return dataclasses.replace(
-        made, made_with={name: each | {"weights": sources[name]} for name, each in made.made_with.items()}
+        made,
+        made_with={
+            name: each | {"weights": sources[name]} for name, each in made.made_with.items()
+        },
     )
 
 
@@ -105,14 +118,18 @@ def test_weights_go_in_and_are_used_from_there(made, as_if, trained, tmp_path, m
     monkeypatch.setattr(weights, "imagenet", lambda *_: weights.random("VGG", 0))
     inside = predict.variables(as_if)
     assert inside.keys() == {"VGG"}
-    bundle.write(tmp_path / "whole", as_if, trained / "models", model_card.card(as_if, inside), inside)
+    bundle.write(
+        tmp_path / "whole", as_if, trained / "models", model_card.card(as_if, inside), inside
+    )
     assert "VGG: in the file" in model_card.card(as_if, inside)
     assert "CC BY 4.0" in model_card.card(as_if, inside)
-    monkeypatch.setattr(weights, "imagenet", lambda *_: pytest.fail("weights were looked for elsewhere"))
+    monkeypatch.setattr(
+        weights, "imagenet", lambda *_: pytest.fail("weights were looked for elsewhere")
+    )
     opened = predict.open_encoders(bundle.load(tmp_path / "whole"))
-    assert loaded_encoders.manifest(opened.extraction, opened.loaded["VGG"], opened.extraction.views[0]) == {
-        part: as_if.made_with["VGG-0.5-32"][part] for part in store.DECISIVE
-    }
+    assert loaded_encoders.manifest(
+        opened.extraction, opened.loaded["VGG"], opened.extraction.views[0]
+    ) == {part: as_if.made_with["VGG-0.5-32"][part] for part in store.DECISIVE}
 
 
 def test_without_them_the_same_files_must_be_there(as_if, trained, tmp_path, monkeypatch):
@@ -121,13 +138,17 @@ def test_without_them_the_same_files_must_be_there(as_if, trained, tmp_path, mon
     predict.open_encoders(bundle.load(tmp_path / "small"))
     monkeypatch.setattr(weights, "imagenet", lambda *_: weights.random("VGG", 1))
     for use in (predict.open_encoders, predict.variables):
-        with pytest.raises(InputError, match="weights of VGG here have SHA-256 .*: name the same weight files"):
+        with pytest.raises(
+            InputError, match="weights of VGG here have SHA-256 .*: name the same weight files"
+        ):
             use(bundle.load(tmp_path / "small"))
 
 
 def test_other_weights_than_it_was_trained_with_are_refused(made):
-    other = {name: each | {"weights": {"source": "random, seed 1", "sha256": each["weights"]["sha256"]}}
-             for name, each in made.made_with.items()}  # fmt: skip
+    other = {
+        name: each | {"weights": {"source": "random, seed 1", "sha256": each["weights"]["sha256"]}}
+        for name, each in made.made_with.items()
+    }
     with pytest.raises(InputError, match="weights of VGG here have SHA-256"):
         predict.open_encoders(dataclasses.replace(made, made_with=other))
 
@@ -144,16 +165,30 @@ def without(key):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda parts: parts.pop("models/VGG-0.5-32/seed1-fold02.txt"), "has no part models/VGG-0.5-32/seed1-fold02"),
+        (
+            lambda parts: parts.pop("models/VGG-0.5-32/seed1-fold02.txt"),
+            "has no part models/VGG-0.5-32/seed1-fold02",
+        ),
         (lambda parts: parts.pop("out_of_fold.npz"), "has no part out_of_fold.npz"),
-        (lambda parts: parts.update({"out_of_fold.npz": b"PK"}), "out_of_fold.npz of .* cannot be read"),
-        (lambda parts: parts.update({"typical.npz": bundle.npz({"a": np.ones(2)})}), "record of the training images"),
-        (lambda parts: parts.update({"models/VGG-0.5-40/seed0-fold01.txt": b"tree"}), "no whole LightGBM model"),
+        (
+            lambda parts: parts.update({"out_of_fold.npz": b"PK"}),
+            "out_of_fold.npz of .* cannot be read",
+        ),
+        (
+            lambda parts: parts.update({"typical.npz": bundle.npz({"a": np.ones(2)})}),
+            "record of the training images",
+        ),
+        (
+            lambda parts: parts.update({"models/VGG-0.5-40/seed0-fold01.txt": b"tree"}),
+            "no whole LightGBM model",
+        ),
         (without("made_with"), "without made_with"),
         (without("classes"), "without classes"),
     ],
 )
-def test_a_bundle_that_lacks_or_spoils_a_part_is_refused_with_the_reason(packed, tmp_path, change, message):
+def test_a_bundle_that_lacks_or_spoils_a_part_is_refused_with_the_reason(
+    packed, tmp_path, change, message
+):
     with pytest.raises(InputError, match=message):
         bundle.load(repacked(packed, tmp_path, change))
 
@@ -162,5 +197,8 @@ def test_a_bundle_without_the_training_images_judges_less(made, trained):
     bare = bundle.of_models(trained / "models")
     for full, less in zip(predictions(made, trained), predictions(bare, trained), strict=True):
         assert less.stain_p is less.descriptors_p is None
-        assert dataclasses.replace(full, stain_p=None, descriptors_p=None, abstain=less.abstain) == less
+        assert (
+            dataclasses.replace(full, stain_p=None, descriptors_p=None, abstain=less.abstain)
+            == less
+        )
         assert set(less.abstain) <= {uncertainty.LARGE_SET, uncertainty.TOO_LITTLE_TISSUE}

@@ -39,13 +39,18 @@ def drawn_cases(draw) -> Cases:
 def new_scores(cases: Cases, count: int, seed: int = 0) -> np.ndarray:
     """By fold [N, F, K], in sixteenths."""
     classes, folds = len(cases.classes), int(cases.folds.max()) + 1
-    return np.random.default_rng(seed).multinomial(16, np.ones(classes) / classes, (count, folds)) / 16
+    return (
+        np.random.default_rng(seed).multinomial(16, np.ones(classes) / classes, (count, folds)) / 16
+    )
 
 
 def by_loops(cases: Cases, by_fold: np.ndarray, coverage: Fraction, among=None) -> np.ndarray:
     """Sets as the papers define them, image by image, in exact fractions; `among` are the calibration images."""
     among = list(range(len(cases.names)) if among is None else among)
-    unit = [(cases.groups[i] or cases.names[i]) if cases.groups else cases.names[i] for i in range(len(cases.names))]
+    unit = [
+        (cases.groups[i] or cases.names[i]) if cases.groups else cases.names[i]
+        for i in range(len(cases.names))
+    ]
     size = {name: sum(unit[j] == name for j in among) for name in {unit[j] for j in among}}
 
     def above(p, y):
@@ -79,10 +84,19 @@ def test_a_case_worked_by_hand():
     # Fold 0's models rank a, b, c with 0, 0.625, 0.875 above; fold 1's b, a, c with 0, 0.5, 0.875.
     new = np.array([[[0.625, 0.25, 0.125], [0.375, 0.5, 0.125]]])
     # a: 0 of fold 0, 1 (r) of fold 1; b: 1.5 (p's first, q) and 0; c: 1.5 and 1.5; each of 4.
-    for coverage, expected in ((0.2, "a"), (0.25, "a"), (0.26, "a"), (0.375, "a"), (0.38, "ab"), (0.75, "ab"),
-                               (0.76, "abc")):  # fmt: skip
+    for coverage, expected in (
+        (0.2, "a"),
+        (0.25, "a"),
+        (0.26, "a"),
+        (0.375, "a"),
+        (0.38, "ab"),
+        (0.75, "ab"),
+        (0.76, "abc"),
+    ):
         found = conformal.sets(calibration, new, coverage)[0]
-        assert "".join(name for name, there in zip("abc", found, strict=True) if there) == expected, coverage
+        assert (
+            "".join(name for name, there in zip("abc", found, strict=True) if there) == expected
+        ), coverage
 
 
 @hypothesis.given(cases=drawn_cases(), twentieths=st.integers(1, 19))
@@ -100,7 +114,9 @@ def test_sets_out_of_fold_are_those_of_the_other_folds_by_loops(cases, twentieth
     for i, fold in enumerate(cases.folds):
         others = np.flatnonzero(cases.folds != fold)
         alike = np.repeat(cases.scores[i][None, None], cases.folds.max() + 1, axis=1)
-        np.testing.assert_array_equal(found[i : i + 1], by_loops(cases, alike, Fraction(twentieths, 20), others))
+        np.testing.assert_array_equal(
+            found[i : i + 1], by_loops(cases, alike, Fraction(twentieths, 20), others)
+        )
 
 
 @hypothesis.given(cases=drawn_cases(), low=st.floats(0.01, 0.99), high=st.floats(0.01, 0.99))
@@ -123,18 +139,28 @@ def test_orders_and_names_do_not_matter_and_images_of_a_group_share_its_mass(cas
 
     order = rng.permutation(len(cases.names))
     shuffled = Cases(
-        tuple(cases.names[i] for i in order), cases.classes, cases.truth[order], cases.predicted[order],
-        cases.scores[order], cases.folds[order], tuple(cases.groups[i] for i in order),
-    )  # fmt: skip
+        tuple(cases.names[i] for i in order),
+        cases.classes,
+        cases.truth[order],
+        cases.predicted[order],
+        cases.scores[order],
+        cases.folds[order],
+        tuple(cases.groups[i] for i in order),
+    )
     np.testing.assert_array_equal(conformal.sets(conformal.calibrate(shuffled), new, 0.7), expected)
 
     # Every image of a group twice: no group weighs more by it. (Those without a group would become two.)
     known = np.flatnonzero(np.array(cases.groups) != "")
     twice = np.concatenate([np.arange(len(cases.names)), known])
     doubled = Cases(
-        (*cases.names, *(f"again{i}" for i in known)), cases.classes, cases.truth[twice], cases.predicted[twice],
-        cases.scores[twice], cases.folds[twice], tuple(cases.groups[i] for i in twice),
-    )  # fmt: skip
+        (*cases.names, *(f"again{i}" for i in known)),
+        cases.classes,
+        cases.truth[twice],
+        cases.predicted[twice],
+        cases.scores[twice],
+        cases.folds[twice],
+        tuple(cases.groups[i] for i in twice),
+    )
     np.testing.assert_array_equal(conformal.sets(conformal.calibrate(doubled), new, 0.7), expected)
 
     # Other names of folds go with the models' order.
@@ -142,13 +168,17 @@ def test_orders_and_names_do_not_matter_and_images_of_a_group_share_its_mass(cas
     turned = dataclasses.replace(cases, folds=turn[cases.folds])
     by_fold = np.empty_like(new)
     by_fold[:, turn] = new
-    np.testing.assert_array_equal(conformal.sets(conformal.calibrate(turned), by_fold, 0.7), expected)
+    np.testing.assert_array_equal(
+        conformal.sets(conformal.calibrate(turned), by_fold, 0.7), expected
+    )
 
     # Other order of the classes, unless two share the highest mean score: the first of them is the answer.
     mean = new.mean(axis=1)
     if ((mean == mean.max(axis=1, keepdims=True)).sum(axis=1) == 1).all():
         change = rng.permutation(len(cases.classes))
-        changed = dataclasses.replace(cases, scores=cases.scores[:, change], truth=np.argsort(change)[cases.truth])
+        changed = dataclasses.replace(
+            cases, scores=cases.scores[:, change], truth=np.argsort(change)[cases.truth]
+        )
         found = conformal.sets(conformal.calibrate(changed), new[..., change], 0.7)
         np.testing.assert_array_equal(found, expected[:, change])
 
@@ -175,7 +205,9 @@ def test_attainable_is_where_sets_begin_to_hold_all_classes():
 
 def nearest_mean(x, y, new, classes=3):
     """Probabilities by distance to the mean of each class, as of normal classes of unit variance."""
-    means = np.stack([x[y == k].mean(axis=0) if (y == k).any() else np.zeros(x.shape[1]) for k in range(classes)])
+    means = np.stack(
+        [x[y == k].mean(axis=0) if (y == k).any() else np.zeros(x.shape[1]) for k in range(classes)]
+    )
     likelihood = np.exp(-((new[:, None] - means) ** 2).sum(axis=2) / 2)
     return likelihood / likelihood.sum(axis=1, keepdims=True)
 
@@ -189,11 +221,15 @@ def test_new_images_are_covered_as_stated_by_models_that_were_trained():
     for _ in range(draws):
         truth = rng.integers(3, size=n + 1)
         x = centres[truth] + rng.normal(size=(n + 1, 2))
-        scores = np.stack([nearest_mean(x[:n][fold != f], truth[:n][fold != f], x) for f in range(folds)])
+        scores = np.stack(
+            [nearest_mean(x[:n][fold != f], truth[:n][fold != f], x) for f in range(folds)]
+        )
         cases = cases_of(scores[fold, np.arange(n)], truth[:n], fold)
         found = conformal.sets(conformal.calibrate(cases), scores[None, :, n], coverage)
         covered += found[0, truth[n]]
-        covered_out_of_fold += conformal.out_of_fold(cases, coverage)[np.arange(n), truth[:n]].mean()
+        covered_out_of_fold += conformal.out_of_fold(cases, coverage)[
+            np.arange(n), truth[:n]
+        ].mean()
     low, high = stats.binom.ppf([SURE, 1 - SURE], draws, [coverage, coverage + 1 / (n + 1)])
     assert low <= covered <= high
     assert coverage - 0.02 <= covered_out_of_fold / draws <= coverage + 0.06

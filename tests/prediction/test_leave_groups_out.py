@@ -45,7 +45,9 @@ def one_process():
 def root(tmp_path_factory):
     """A table of images with groups, their descriptors, and what the script made of them."""
     folder = tmp_path_factory.mktemp("transfer")
-    rows = [(f"{name}.png", "ab"[label], name[:2]) for name, label in zip(NAMES, LABELS, strict=True)]
+    rows = [
+        (f"{name}.png", "ab"[label], name[:2]) for name, label in zip(NAMES, LABELS, strict=True)
+    ]
     files.write_csv(folder / "groups.csv", rows, ("image", "label", "group"))
     for name in NAMES:
         (folder / f"{name}.png").write_bytes(b"")  # Never read.
@@ -59,23 +61,39 @@ def root(tmp_path_factory):
 
 def leave_out(folder, out, *more):
     return run(
-        "leave_groups_out", f"--data={folder}/groups.csv", f"--descriptors={folder}/descriptors", f"--out={out}",
-        "--folds=4", "--seeds=1", "--rounds=4", "--coverages=0.6,0.95", "--workers=1", *more,
-    )  # fmt: skip
+        "leave_groups_out",
+        f"--data={folder}/groups.csv",
+        f"--descriptors={folder}/descriptors",
+        f"--out={out}",
+        "--folds=4",
+        "--seeds=1",
+        "--rounds=4",
+        "--coverages=0.6,0.95",
+        "--workers=1",
+        *more,
+    )
 
 
 @pytest.fixture(scope="module")
 def transferred(root):
     """The same from Python; the models are there already."""
     data = datasets.load(root / "groups.csv")
-    return leave_groups_out.run(data, root / "descriptors", root / "out", tuple(WIDTHS), BOOSTING, coverages=COVERAGES)
+    return leave_groups_out.run(
+        data, root / "descriptors", root / "out", tuple(WIDTHS), BOOSTING, coverages=COVERAGES
+    )
 
 
 def test_every_group_is_predicted_once_by_models_of_the_others(root):
     for part in range(GROUPS):
-        rows = files.read_csv(root / "out" / f"part{part + 1:02d}" / "models" / "folds.csv", ("image", "group"))
-        assert {row["group"] for row in rows} == {f"g{group}" for group in range(GROUPS)} - {f"g{part}"}
-    rows = files.read_csv(root / "out" / "predictions.csv", ("coverage", "part", "image", "group", "score_a"))
+        rows = files.read_csv(
+            root / "out" / f"part{part + 1:02d}" / "models" / "folds.csv", ("image", "group")
+        )
+        assert {row["group"] for row in rows} == {f"g{group}" for group in range(GROUPS)} - {
+            f"g{part}"
+        }
+    rows = files.read_csv(
+        root / "out" / "predictions.csv", ("coverage", "part", "image", "group", "score_a")
+    )
     for coverage in ("0.6", "0.95"):
         assert sorted(row["image"] for row in rows if row["coverage"] == coverage) == NAMES
     assert len(rows) == 2 * len(NAMES)
@@ -88,10 +106,15 @@ def test_a_part_is_predicted_as_predict_does(root, transferred, tmp_path):
     for configuration in WIDTHS:
         (tmp_path / "new" / configuration).mkdir(parents=True)
         for name in left_out:
-            shutil.copy(store.file_of(root / "descriptors", configuration, name), tmp_path / "new" / configuration)
+            shutil.copy(
+                store.file_of(root / "descriptors", configuration, name),
+                tmp_path / "new" / configuration,
+            )
     trained = bundle.of_models(models, descriptors=root / "descriptors")
     for coverage in COVERAGES:
-        found = predict.of_descriptors(trained, tmp_path / "new", tmp_path / f"out{coverage}", Wishes(coverage))
+        found = predict.of_descriptors(
+            trained, tmp_path / "new", tmp_path / f"out{coverage}", Wishes(coverage)
+        )
         ours = sorted(
             (each for each in transferred.predictions[coverage] if each.image.startswith("g1")),
             key=lambda each: each.image,
@@ -104,7 +127,10 @@ def test_a_part_is_predicted_as_predict_does(root, transferred, tmp_path):
 
 
 def test_less_coverage_has_smaller_sets(transferred):
-    sizes = [np.mean([len(each.prediction_set) for each in transferred.predictions[at]]) for at in COVERAGES]
+    sizes = [
+        np.mean([len(each.prediction_set) for each in transferred.predictions[at]])
+        for at in COVERAGES
+    ]
     assert sizes[0] < sizes[1] == 2  # Four groups promise 0.8 at most.
 
 
@@ -132,10 +158,19 @@ def test_bundles_of_groups_are_left_out_together(root, tmp_path):
 
 def prediction(name, predicted, classes, abstain=()) -> Prediction:
     return Prediction(
-        image=name, file=f"{name}.png", predicted=predicted, probabilities={"a": 0.5, "b": 0.5}, carcinoma_score=None,
-        carcinoma=None, spread_augmentations=0.0, spread_models=0.0, prediction_set=tuple(classes), stain_p=None,
-        descriptors_p=0.5, abstain=tuple(abstain),
-    )  # fmt: skip
+        image=name,
+        file=f"{name}.png",
+        predicted=predicted,
+        probabilities={"a": 0.5, "b": 0.5},
+        carcinoma_score=None,
+        carcinoma=None,
+        spread_augmentations=0.0,
+        spread_models=0.0,
+        prediction_set=tuple(classes),
+        stain_p=None,
+        descriptors_p=0.5,
+        abstain=tuple(abstain),
+    )
 
 
 @pytest.fixture
@@ -144,7 +179,16 @@ def by_hand() -> leave_groups_out.Transferred:
     names, groups = ("p0", "p1", "p2", "q0", "r0"), ("p", "p", "p", "q", "r")
     scores = np.array([[0.8, 0.2], [0.3, 0.7], [0.1, 0.9], [0.4, 0.6], [0.6, 0.4]])
     truth = np.array([0, 0, 1, 1, 1])
-    cases = Cases(names, ("a", "b"), truth, scores.argmax(axis=1), scores, np.array([0, 0, 0, 1, 2]), groups, (1,))
+    cases = Cases(
+        names,
+        ("a", "b"),
+        truth,
+        scores.argmax(axis=1),
+        scores,
+        np.array([0, 0, 0, 1, 2]),
+        groups,
+        (1,),
+    )
     predictions = (
         prediction("p0", "a", "a"),
         prediction("p1", "b", "b", ["stain far from training"]),
@@ -152,11 +196,15 @@ def by_hand() -> leave_groups_out.Transferred:
         prediction("q0", "b", "ba", ["stain far from training", "prediction set too large"]),
         prediction("r0", "a", "a"),
     )
-    return leave_groups_out.Transferred(cases, scores[:, ::-1], {0.7: predictions}, 2 / 3, {"VGG-0.5-400": None})
+    return leave_groups_out.Transferred(
+        cases, scores[:, ::-1], {0.7: predictions}, 2 / 3, {"VGG-0.5-400": None}
+    )
 
 
 def test_figures_by_hand(by_hand):
-    found = {key: figure.value for key, figure in leave_groups_out.figures(by_hand, draws=50).items()}
+    found = {
+        key: figure.value for key, figure in leave_groups_out.figures(by_hand, draws=50).items()
+    }
     assert found["accuracy", None] == pytest.approx(3 / 5)
     assert found["coverage", 0.7] == pytest.approx((2 / 3 + 1 + 0) / 3)  # Each group weighs one.
     assert found["set_size", 0.7] == pytest.approx(6 / 5)
@@ -174,7 +222,10 @@ def test_intervals_resample_groups(by_hand):
     found = leave_groups_out.figures(by_hand, draws=20_000)
     # Of each group: images, those abstained from, those of them that are right.
     images, left, right = np.array([3, 1, 1]), np.array([1, 1, 0]), np.array([0, 1, 0])
-    for name, part, whole, units in (("abstained", left, images, 25 / 11), ("accuracy_abstained", right, left, 2)):
+    for name, part, whole, units in (
+        ("abstained", left, images, 25 / 11),
+        ("accuracy_abstained", right, left, 2),
+    ):
         draws = np.array(list(itertools.product(range(3), repeat=3)))
         drawn = metrics.ratio(part[draws].sum(axis=1), whole[draws].sum(axis=1))
         expected = bootstrap.interval(part.sum() / whole.sum(), drawn, units, (0.0, 1.0))
@@ -198,7 +249,11 @@ def test_what_is_written_agrees(by_hand, tmp_path):
     assert "5 images of 3 groups, left out in 3 parts" in text
     assert "a coverage of 66.7 % at most; sets hold all classes at 70.0 %" in text
     assert "weights: not recorded" in text
-    lines = {line.split("  ")[0]: line.split("  ", 1)[1].split() for line in text.splitlines() if "  " in line}
+    lines = {
+        line.split("  ")[0]: line.split("  ", 1)[1].split()
+        for line in text.splitlines()
+        if "  " in line
+    }
     assert lines["- true class in the set"][:2] == ["55.6", "%"]
     assert lines["- abstained: stain far from training"] == ["2", "images"]
     assert lines["- abstained: prediction set too large"] == ["1", "image"]
@@ -207,12 +262,17 @@ def test_what_is_written_agrees(by_hand, tmp_path):
     numbers = json.loads((tmp_path / "summary.json").read_text())
     assert numbers["counts"] == [
         {
-            "stated_coverage": 0.7, "covered": 3, "abstained": 2,
+            "stated_coverage": 0.7,
+            "covered": 3,
+            "abstained": 2,
             "causes": {"stain far from training": 2, "prediction set too large": 1},
         }
-    ]  # fmt: skip
-    assert {(each["figure"], each["stated_coverage"]): each["value"] for each in numbers["figures"]} == {
-        key: pytest.approx(figure.value) for key, figure in leave_groups_out.figures(by_hand, draws=50).items()
+    ]
+    assert {
+        (each["figure"], each["stated_coverage"]): each["value"] for each in numbers["figures"]
+    } == {
+        key: pytest.approx(figure.value)
+        for key, figure in leave_groups_out.figures(by_hand, draws=50).items()
     }
     with (tmp_path / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -224,24 +284,34 @@ def test_what_is_written_agrees(by_hand, tmp_path):
 
 def test_a_figure_of_no_image_is_a_dash_and_null(by_hand, tmp_path):
     none = tuple(dataclasses.replace(each, abstain=()) for each in by_hand.predictions[0.7])
-    text = pages.write(tmp_path, dataclasses.replace(by_hand, predictions={0.5: none}), BOOSTING, draws=20)
+    text = pages.write(
+        tmp_path, dataclasses.replace(by_hand, predictions={0.5: none}), BOOSTING, draws=20
+    )
     assert "- accuracy of those abstained from      -\n" in text
     assert "sets hold all" not in text
     numbers = json.loads((tmp_path / "summary.json").read_text())
-    assert [each["value"] for each in numbers["figures"] if each["figure"] == "accuracy_abstained"] == [None]
+    assert [
+        each["value"] for each in numbers["figures"] if each["figure"] == "accuracy_abstained"
+    ] == [None]
 
 
 def test_groups_that_cannot_be_left_out_are_refused(root, tmp_path):
     rows = files.read_csv(root / "groups.csv", ("image",))
 
     def message(groups, *more) -> str:
-        table = [(root / row["image"], row["label"], group) for row, group in zip(rows, groups, strict=True)]
+        table = [
+            (root / row["image"], row["label"], group)
+            for row, group in zip(rows, groups, strict=True)
+        ]
         files.write_csv(tmp_path / "groups.csv", table, ("image", "label", "group"))
         (tmp_path / "descriptors").mkdir(exist_ok=True)
         done = run(
-            "leave_groups_out", f"--data={tmp_path}/groups.csv", f"--descriptors={root}/descriptors",
-            f"--out={tmp_path}/out", *more,
-        )  # fmt: skip
+            "leave_groups_out",
+            f"--data={tmp_path}/groups.csv",
+            f"--descriptors={root}/descriptors",
+            f"--out={tmp_path}/out",
+            *more,
+        )
         assert done.returncode == 1
         return done.stderr
 
@@ -249,7 +319,9 @@ def test_groups_that_cannot_be_left_out_are_refused(root, tmp_path):
     assert "1 of 30 images are of unknown group (g0-0)" in message(["", *known[1:]])
     assert "30 of 30 images are of unknown group" in message([""] * len(known))
     assert "2 groups: at least three are needed" in message([str(i % 2) for i in range(len(known))])
-    assert "4 groups cannot fill 10 folds: lower --folds to 4" in message(known, "--folds=10").replace("\n", " ")
+    assert "4 groups cannot fill 10 folds: lower --folds to 4" in message(
+        known, "--folds=10"
+    ).replace("\n", " ")
     assert "--coverages has 'most'" in message(known, "--coverages=most")
     assert "between 0 and 1" in message(known, "--coverages=1.5")
 

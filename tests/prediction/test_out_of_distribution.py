@@ -16,7 +16,9 @@ from histojax.prediction import out_of_distribution
 from histojax.utils import files
 from tests import samples
 
-PROTOCOL = Extraction(encoders=("VGG",), views=(View(1.0, 48),), augmentations=1, crops=2, weights="random")
+PROTOCOL = Extraction(
+    encoders=("VGG",), views=(View(1.0, 48),), augmentations=1, crops=2, weights="random"
+)
 VGG = PROTOCOL.configurations[0]
 TRAINED, ALIKE = 16, 4
 
@@ -30,7 +32,9 @@ def folds_of(count: int, folds: int, groups: tuple[str, ...] | None = None) -> F
 
 def restained(rgb: np.ndarray, vectors) -> np.ndarray:
     """The same amounts of other stains, rows of red, green, blue: hematoxylin and the brown of antibodies, for one."""
-    amounts = -np.log((rgb + 1.0) / stain.WHITE) @ np.linalg.pinv(np.array(stain.REFERENCE_STAINS)).T
+    amounts = (
+        -np.log((rgb + 1.0) / stain.WHITE) @ np.linalg.pinv(np.array(stain.REFERENCE_STAINS)).T
+    )
     return np.clip(stain.WHITE * np.exp(-amounts @ np.array(vectors)), 0, 255).astype(np.uint8)
 
 
@@ -47,7 +51,9 @@ def described(tmp_path_factory):
     pictures |= {f"alike{i}": samples.tissue(100 + i, 96, 96) for i in range(ALIKE)}
     pictures["noise"] = rng.integers(0, 255, (96, 96, 3), dtype=np.uint8)
     pictures["brown"] = restained(pictures["alike0"], ((0.65, 0.70, 0.29), (0.27, 0.57, 0.78)))
-    pictures["grey"] = pictures["alike0"].mean(axis=2, keepdims=True).repeat(3, axis=2).astype(np.uint8)
+    pictures["grey"] = (
+        pictures["alike0"].mean(axis=2, keepdims=True).repeat(3, axis=2).astype(np.uint8)
+    )
     pictures["blank"] = rng.integers(236, 244, (96, 96, 3), dtype=np.uint8)
     (folder / "images").mkdir()
     for name, picture in pictures.items():
@@ -66,18 +72,24 @@ def means(root, *names) -> dict[str, np.ndarray]:
 
 
 def far_by_descriptors(typical, root, *names) -> np.ndarray:
-    return out_of_distribution.far(out_of_distribution.descriptor_p(typical, means(root, *names)), typical.masses)
+    return out_of_distribution.far(
+        out_of_distribution.descriptor_p(typical, means(root, *names)), typical.masses
+    )
 
 
 def far_by_stain(typical, root, *names) -> np.ndarray:
     features = out_of_distribution.stain_features(store.read_stain_qc(root), names, typical.scales)
-    return out_of_distribution.far(out_of_distribution.stain_p(typical, features), typical.stain_masses)
+    return out_of_distribution.far(
+        out_of_distribution.stain_p(typical, features), typical.stain_masses
+    )
 
 
 def test_noise_another_stain_and_empty_glass_are_far(described, typical):
     rows = store.read_stain_qc(described)
     assert far_by_descriptors(typical, described, "noise", "blank").all()
-    assert far_by_stain(typical, described, "brown", "grey").all()  # Normalised, so descriptors need not show it.
+    assert far_by_stain(
+        typical, described, "brown", "grey"
+    ).all()  # Normalised, so descriptors need not show it.
     assert out_of_distribution.too_little_tissue(rows, "blank")
     assert not far_by_stain(typical, described, "blank").any()  # Nothing is known of its stain.
     assert np.isnan(out_of_distribution.stain_features(rows, ["blank"], typical.scales)).all()
@@ -96,7 +108,9 @@ def test_the_words_for_too_little_tissue_are_those_of_the_stain_step():
 
 
 def test_without_a_record_of_stain_there_is_no_answer_about_it(tmp_path):
-    samples.write_descriptors(tmp_path, [f"i{i}" for i in range(8)], [0] * 8, {"VGG-0.5-400": 12}, 2, 1.0)
+    samples.write_descriptors(
+        tmp_path, [f"i{i}" for i in range(8)], [0] * 8, {"VGG-0.5-400": 12}, 2, 1.0
+    )
     found = out_of_distribution.learn(folds_of(8, 2), ["VGG-0.5-400"], tmp_path)
     assert found.scales == ()
     assert out_of_distribution.stain_p(found, np.empty((3, 0))) is None
@@ -136,14 +150,21 @@ def test_descriptors_by_loops():
     rng = np.random.default_rng(3)
     groups = ("p", "p", "q", "q", "q", "r", "s", "s", "t", "", "", "u")
     folds = folds_of(12, 3, groups)
-    folds = dataclasses.replace(folds, folds=np.where(np.arange(12) == 11, -1, folds.folds))  # u is only trained on.
-    values = {"A": rng.gamma(1, 1, (12, 7)).astype(np.float32), "B": rng.normal(5, 9, (12, 4)).astype(np.float32)}
+    folds = dataclasses.replace(
+        folds, folds=np.where(np.arange(12) == 11, -1, folds.folds)
+    )  # u is only trained on.
+    values = {
+        "A": rng.gamma(1, 1, (12, 7)).astype(np.float32),
+        "B": rng.normal(5, 9, (12, 4)).astype(np.float32),
+    }
     values["A"][3, 0] = 1000  # Cut at five deviations.
     new = {"A": rng.gamma(1, 1.3, (6, 7)), "B": rng.normal(5, 12, (6, 4))}
     typical = out_of_distribution.measured(folds, values, {})
     images = [{name: value[i] for name, value in values.items()} for i in range(12)]
     own = [
-        distance_by_loops([image for j, image in enumerate(images) if folds.folds[j] != folds.folds[i]], images[i])
+        distance_by_loops(
+            [image for j, image in enumerate(images) if folds.folds[j] != folds.folds[i]], images[i]
+        )
         for i in range(11)
     ]
     np.testing.assert_allclose(typical.own[:11], own, rtol=1e-6)
@@ -154,9 +175,9 @@ def test_descriptors_by_loops():
         mass = 1
         for j in range(11):
             known = [image for k, image in enumerate(images) if folds.folds[k] != folds.folds[j]]
-            mass += (own[j] >= distance_by_loops(known, {name: each[i] for name, each in new.items()})) / unit.count(
-                unit[j]
-            )
+            mass += (
+                own[j] >= distance_by_loops(known, {name: each[i] for name, each in new.items()})
+            ) / unit.count(unit[j])
         expected.append(mass / (len(set(unit)) + 1))
     np.testing.assert_allclose(out_of_distribution.descriptor_p(typical, new), expected, rtol=1e-9)
 
@@ -164,12 +185,17 @@ def test_descriptors_by_loops():
 def test_stain_by_loops():
     rng = np.random.default_rng(4)
     count = 9
-    rows = {(f"i{i}", scale): stain_row(rng.uniform(0.2, 2, 4)) for i in range(count) for scale in ("0.5", "1.0")}
+    rows = {
+        (f"i{i}", scale): stain_row(rng.uniform(0.2, 2, 4))
+        for i in range(count)
+        for scale in ("0.5", "1.0")
+    }
     rows["i4", "1.0"][store.QC_COLUMNS.index("status")] = out_of_distribution.TOO_LITTLE
     folds = folds_of(count, 3)
     typical = out_of_distribution.measured(folds, {"A": np.ones((count, 2), np.float32)}, rows)
     values = {
-        i: [np.log(float(rows[f"i{i}", s][c])) for s in ("0.5", "1.0") for c in range(2, 6)] for i in range(count)
+        i: [np.log(float(rows[f"i{i}", s][c])) for s in ("0.5", "1.0") for c in range(2, 6)]
+        for i in range(count)
     }
     known = [i for i in range(count) if i != 4]
 
@@ -186,17 +212,24 @@ def test_stain_by_loops():
     assert np.isnan(typical.stain_own[4])
     assert typical.stain_masses.sum() == 8
     new = np.log(rng.uniform(0.15, 2.5, (5, 8)))
-    expected = [(1 + sum(own[i] >= deviation(each, folds.folds[i]) for i in known)) / 9 for each in new]
+    expected = [
+        (1 + sum(own[i] >= deviation(each, folds.folds[i]) for i in known)) / 9 for each in new
+    ]
     np.testing.assert_allclose(out_of_distribution.stain_p(typical, new), expected)
 
 
 def test_torn_groups_do_not_measure_distances_to_themselves():
     rng = np.random.default_rng(5)
-    pairs = rng.normal(size=(6, 20)).repeat(2, axis=0) + rng.normal(0, 0.01, (12, 20))  # Twins in two folds.
+    pairs = rng.normal(size=(6, 20)).repeat(2, axis=0) + rng.normal(
+        0, 0.01, (12, 20)
+    )  # Twins in two folds.
     folds = Folds(
-        tuple(f"i{i}" for i in range(12)), np.zeros(12, int), np.arange(12) % 2, ("a", "b"),
+        tuple(f"i{i}" for i in range(12)),
+        np.zeros(12, int),
+        np.arange(12) % 2,
+        ("a", "b"),
         tuple(f"g{i // 2}" for i in range(12)),
-    )  # fmt: skip
+    )
     values = {"A": pairs.astype(np.float32)}
     apart = out_of_distribution.measured(folds, values, {}).own
     twins = out_of_distribution.measured(dataclasses.replace(folds, groups=None), values, {}).own
@@ -223,7 +256,9 @@ def test_as_many_alike_are_far_as_is_stated(grouped):
         typical = out_of_distribution.measured(folds, {"A": values[:count]}, rows)
         p = out_of_distribution.descriptor_p(typical, {"A": values[-1:]})
         far_descriptors += out_of_distribution.far(p, typical.masses)[0]
-        far_stain += out_of_distribution.far(out_of_distribution.stain_p(typical, logs[-1:]), typical.stain_masses)[0]
+        far_stain += out_of_distribution.far(
+            out_of_distribution.stain_p(typical, logs[-1:]), typical.stain_masses
+        )[0]
     low, high = stats.binom.ppf([1e-3, 1 - 1e-3], draws, 1 / (units + 1))
     for found in (far_descriptors, far_stain):
         assert found <= high
@@ -233,9 +268,12 @@ def test_as_many_alike_are_far_as_is_stated(grouped):
 def test_a_level_of_one_in_a_hundred_where_there_are_enough_images():
     masses = np.ones(199)
     np.testing.assert_array_equal(
-        out_of_distribution.far(np.array([1 / 200, 2 / 200, 3 / 200, np.nan]), masses), [True, True, False, False]
+        out_of_distribution.far(np.array([1 / 200, 2 / 200, 3 / 200, np.nan]), masses),
+        [True, True, False, False],
     )
-    np.testing.assert_array_equal(out_of_distribution.far(np.array([1 / 10, 2 / 10]), np.ones(9)), [True, False])
+    np.testing.assert_array_equal(
+        out_of_distribution.far(np.array([1 / 10, 2 / 10]), np.ones(9)), [True, False]
+    )
 
 
 def test_what_is_typical_is_stored_without_pickle(tmp_path, described, typical):
@@ -247,7 +285,9 @@ def test_what_is_typical_is_stored_without_pickle(tmp_path, described, typical):
     np.testing.assert_array_equal(
         out_of_distribution.descriptor_p(again, new), out_of_distribution.descriptor_p(typical, new)
     )
-    features = out_of_distribution.stain_features(store.read_stain_qc(described), ["alike0", "grey"], again.scales)
+    features = out_of_distribution.stain_features(
+        store.read_stain_qc(described), ["alike0", "grey"], again.scales
+    )
     np.testing.assert_array_equal(
         out_of_distribution.stain_p(again, features), out_of_distribution.stain_p(typical, features)
     )
@@ -257,10 +297,17 @@ def test_a_damaged_record_is_refused(typical):
     arrays = typical.to_arrays()
     for name in arrays:
         with pytest.raises(InputError, match="lacks|damaged"):
-            out_of_distribution.Typical.from_arrays({key: value for key, value in arrays.items() if key != name})
+            out_of_distribution.Typical.from_arrays(
+                {key: value for key, value in arrays.items() if key != name}
+            )
     broken = arrays["means.0"].copy()
     broken[0, 0] = np.nan
-    for name, value in (("means.0", broken), ("own", arrays["own"][1:]), ("folds", arrays["own"]), ("stain", broken)):
+    for name, value in (
+        ("means.0", broken),
+        ("own", arrays["own"][1:]),
+        ("folds", arrays["own"]),
+        ("stain", broken),
+    ):
         with pytest.raises(InputError, match="damaged"):
             out_of_distribution.Typical.from_arrays(arrays | {name: value})
 

@@ -74,11 +74,18 @@ def test_probabilities_decision_and_spread_are_what_all_models_say(made, out):
     probabilities = calibration.tempered(mean, made.temperature)
     for i, name in enumerate(names):
         prediction, answer = found[name], mean[i].argmax()
-        np.testing.assert_allclose(list(prediction.probabilities.values()), probabilities[i], atol=1e-12)
+        np.testing.assert_allclose(
+            list(prediction.probabilities.values()), probabilities[i], atol=1e-12
+        )
         assert prediction.predicted == made.classes[answer]
-        assert prediction.carcinoma_score == pytest.approx(metrics.positive_score(probabilities[i : i + 1], [1])[0])
+        assert prediction.carcinoma_score == pytest.approx(
+            metrics.positive_score(probabilities[i : i + 1], [1])[0]
+        )
         assert prediction.carcinoma == (prediction.carcinoma_score >= made.threshold)
-        of_augmentations, of_models = scores[:, i, :, answer].mean(axis=0), scores[:, i, :, answer].mean(axis=1)
+        of_augmentations, of_models = (
+            scores[:, i, :, answer].mean(axis=0),
+            scores[:, i, :, answer].mean(axis=1),
+        )
         assert prediction.spread_augmentations == pytest.approx(of_augmentations.std())
         assert prediction.spread_models == pytest.approx(of_models.std())
         assert prediction.predicted in prediction.prediction_set
@@ -103,14 +110,27 @@ def test_a_blank_image_is_abstained_from_and_a_damaged_one_is_listed(out):
 
 def test_both_submission_forms(out, tmp_path):
     with (out / "submission.csv").open() as file:
-        assert [row[0] for row in csv.reader(file)] == ["blank.png", "test0.tif", "test1.tif", "test2.tif"]
+        assert [row[0] for row in csv.reader(file)] == [
+            "blank.png",
+            "test0.tif",
+            "test1.tif",
+            "test2.tif",
+        ]
     shown = [  # As the challenge's test set is called, of which no image comes out of order.
-        dataclasses.replace(lines(out)["test0"], image=f"test{i}", file=f"test{i}.tif", predicted=name,
-                            probabilities={"Normal": 0.1, "Benign": 0.2, "InSitu": 0.3, "Invasive": 0.4})
+        dataclasses.replace(
+            lines(out)["test0"],
+            image=f"test{i}",
+            file=f"test{i}.tif",
+            predicted=name,
+            probabilities={"Normal": 0.1, "Benign": 0.2, "InSitu": 0.3, "Invasive": 0.4},
+        )
         for i, name in ((10, "Invasive"), (9, "InSitu"))
-    ]  # fmt: skip
+    ]
     outputs.write_submissions(tmp_path, shown, ("Normal", "Benign", "InSitu", "Invasive"))
-    assert (tmp_path / "submission.csv").read_text().split() == ["test10.tif,Invasive", "test9.tif,InSitu"]
+    assert (tmp_path / "submission.csv").read_text().split() == [
+        "test10.tif,Invasive",
+        "test9.tif,InSitu",
+    ]
     assert (tmp_path / "submission_probabilities.csv").read_text().splitlines() == [
         "case,class,P(Normal),P(Benign),P(In Situ),P(Invasive)",
         "9,3,0.100000,0.200000,0.300000,0.400000",
@@ -118,13 +138,17 @@ def test_both_submission_forms(out, tmp_path):
     ]
 
 
-def test_a_run_that_was_broken_off_goes_on_and_ends_the_same(made, opened, new, out, tmp_path, monkeypatch):
+def test_a_run_that_was_broken_off_goes_on_and_ends_the_same(
+    made, opened, new, out, tmp_path, monkeypatch
+):
     predict.run(made, new[:1], tmp_path, wishes=WISHES, opened=opened)
     with (tmp_path / "predictions.jsonl").open("a") as file:
         file.write('{"image": "test1", "predic')  # As a kill may leave it.
     asked = []
     judge = uncertainty.judge
-    monkeypatch.setattr(uncertainty, "judge", lambda d, names, *rest: asked.extend(names) or judge(d, names, *rest))
+    monkeypatch.setattr(
+        uncertainty, "judge", lambda d, names, *rest: asked.extend(names) or judge(d, names, *rest)
+    )
     predict.run(made, new, tmp_path, wishes=WISHES, opened=opened)
     assert sorted(asked) == ["test1", "test2"]
     for name, prediction in lines(tmp_path).items():
@@ -133,7 +157,9 @@ def test_a_run_that_was_broken_off_goes_on_and_ends_the_same(made, opened, new, 
     predict.run(made, new, tmp_path, wishes=WISHES, opened=opened)
     assert sorted(asked) == ["test1", "test2"]
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.csv")} == whole
-    predict.run(made, new, tmp_path, wishes=Wishes(coverage=0.6), opened=opened)  # Other wishes: all of them anew.
+    predict.run(
+        made, new, tmp_path, wishes=Wishes(coverage=0.6), opened=opened
+    )  # Other wishes: all of them anew.
     assert len(asked) == 5
 
 
@@ -160,7 +186,13 @@ def test_models_of_another_protocol_leave_what_is_there_alone(made, opened, new,
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     other = dataclasses.replace(opened, extraction=dataclasses.replace(opened.extraction, crops=2))
     with pytest.raises(InputError, match="protocol.crops: there 1, wanted 2"):
-        predict.run(dataclasses.replace(made, identity="another"), new, tmp_path, wishes=WISHES, opened=other)
+        predict.run(
+            dataclasses.replace(made, identity="another"),
+            new,
+            tmp_path,
+            wishes=WISHES,
+            opened=other,
+        )
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
@@ -175,7 +207,9 @@ def test_an_image_that_changed_is_refused_and_not_answered_from_memory(made, ope
     assert list(table(tmp_path / "out")) == list(lines(tmp_path / "out")) == ["test1", "test2"]
     assert "test0" not in (tmp_path / "out" / "submission.csv").read_text()
     shutil.copy(new[2], paths[1])  # Another one, and a folder that knows nothing of either.
-    predict.run(made, paths, tmp_path / "out", descriptors=tmp_path / "anew", wishes=WISHES, opened=opened)
+    predict.run(
+        made, paths, tmp_path / "out", descriptors=tmp_path / "anew", wishes=WISHES, opened=opened
+    )
     predict.run(made, paths, tmp_path / "fresh", wishes=WISHES, opened=opened)
     assert lines(tmp_path / "out") == lines(tmp_path / "fresh")
     assert len(lines(tmp_path / "out")) == 3
@@ -193,7 +227,11 @@ def test_other_positive_classes_or_training_images_are_other_models(made, traine
     models = trained / "models"
     same, bare, other = (
         bundle.of_models(models, positive, descriptors=descriptors)
-        for positive, descriptors in (((), trained / "descriptors"), ((), None), (("benign",), None))
+        for positive, descriptors in (
+            ((), trained / "descriptors"),
+            ((), None),
+            (("benign",), None),
+        )
     )
     assert same.identity == made.identity
     assert len({same.identity, bare.identity, other.identity}) == 3
@@ -202,7 +240,9 @@ def test_other_positive_classes_or_training_images_are_other_models(made, traine
 def test_labelled_images_may_be_of_one_class(made, new, tmp_path):
     (tmp_path / "malignant").mkdir()
     shutil.copy(new[0], tmp_path / "malignant")
-    assert predict.truth_of(made, datasets.load(tmp_path, complete=False)) == {"test0": ("malignant", "")}
+    assert predict.truth_of(made, datasets.load(tmp_path, complete=False)) == {
+        "test0": ("malignant", "")
+    }
     with pytest.raises(InputError, match="only one class"):
         datasets.load(tmp_path)
 
@@ -215,13 +255,17 @@ def test_strict_stops_at_the_first_image_that_fails(made, opened, new, tmp_path)
         predict.run(made, (tmp_path / "a.png",), tmp_path / "out", opened=opened)
 
 
-def test_known_labels_stand_beside_and_say_how_good_it_is(made, opened, new, trained, out, tmp_path):
+def test_known_labels_stand_beside_and_say_how_good_it_is(
+    made, opened, new, trained, out, tmp_path
+):
     for path, label in zip(new, ("benign", "malignant", "malignant"), strict=True):
         (tmp_path / "in" / label).mkdir(parents=True, exist_ok=True)
         shutil.copy(path, tmp_path / "in" / label)
     data = datasets.load(tmp_path / "in")
     truth = predict.truth_of(made, data)
-    outcome = predict.run(made, data.paths, tmp_path / "out", wishes=WISHES, opened=opened, truth=truth)
+    outcome = predict.run(
+        made, data.paths, tmp_path / "out", wishes=WISHES, opened=opened, truth=truth
+    )
     rows = table(tmp_path / "out")
     assert [row["label"] for row in rows.values()] == ["benign", "malignant", "malignant"]
     right = sum(row["label"] == row["predicted"] for row in rows.values())
@@ -229,12 +273,17 @@ def test_known_labels_stand_beside_and_say_how_good_it_is(made, opened, new, tra
     held = sum(row["label"] in row["prediction_set"].split(";") for row in rows.values())
     assert f"in the prediction set: {held} of 3" in outcome.text(made)
     other = dataclasses.replace(data, classes=("benign", "Invasive"))
-    with pytest.raises(InputError, match="the data have Invasive among their classes, the models of .* know benign"):
+    with pytest.raises(
+        InputError, match="the data have Invasive among their classes, the models of .* know benign"
+    ):
         predict.truth_of(made, other)
 
 
 def test_wishes_that_cannot_be_are_refused_and_too_high_ones_warned_of(made, caplog):
-    for wishes, message in ((Wishes(coverage=1.0), "coverage 1"), (Wishes(largest_set=3), "--largest_set is 3")):
+    for wishes, message in (
+        (Wishes(coverage=1.0), "coverage 1"),
+        (Wishes(largest_set=3), "--largest_set is 3"),
+    ):
         with pytest.raises(InputError, match=message):
             predict.check(made, wishes)
     with pytest.raises(InputError, match="--sensitivity is 0"):
@@ -242,14 +291,22 @@ def test_wishes_that_cannot_be_are_refused_and_too_high_ones_warned_of(made, cap
 
 
 def test_the_largest_set_decides_what_is_abstained_from(made, out):
-    x = {name: store.read(out / "descriptors", name, ["test0", "blank"]) for name in made.configurations}
+    x = {
+        name: store.read(out / "descriptors", name, ["test0", "blank"])
+        for name in made.configurations
+    }
     scores, means = made.committee.scores(x), {name: each.mean(axis=1) for name, each in x.items()}
     all_classes = Wishes(coverage=0.99)  # More than 18 images can promise: every set has both.
     for largest, abstains in ((1, True), (2, False)):
         found = uncertainty.judge(
-            made.doubt, ["test0", "blank"], ["test0", "blank"], scores, means, {},
+            made.doubt,
+            ["test0", "blank"],
+            ["test0", "blank"],
+            scores,
+            means,
+            {},
             dataclasses.replace(all_classes, largest_set=largest),
-        )  # fmt: skip
+        )
         assert all(len(each.prediction_set) == 2 for each in found)
         assert all((uncertainty.LARGE_SET in each.abstain) == abstains for each in found)
 
@@ -260,7 +317,9 @@ def test_a_damaged_line_in_the_middle_is_refused(tmp_path):
         outputs.read_lines(tmp_path / "a.jsonl")
 
 
-def test_an_error_of_scoring_is_raised_and_not_taken_for_an_images(made, opened, new, tmp_path, monkeypatch):
+def test_an_error_of_scoring_is_raised_and_not_taken_for_an_images(
+    made, opened, new, tmp_path, monkeypatch
+):
     def broken(*_):
         raise InputError("the models are broken")
 

@@ -21,7 +21,10 @@ def manifest(configuration: str, source: str = "imagenet") -> dict:
     """What descriptors of a configuration would be recorded as."""
     encoder, _, view = configuration.partition("-")
     view, paper = View.parse(view), Extraction()
-    drawn = {name: getattr(paper, name) for name in ("crop_mode", "augmentations", "crops", "gain_low", "gain_high")}
+    drawn = {
+        name: getattr(paper, name)
+        for name in ("crop_mode", "augmentations", "crops", "gain_low", "gain_high")
+    }
     return {
         "protocol": {
             "encoder": encoder,
@@ -62,7 +65,13 @@ def ensemble(
     """
     rng, k = np.random.default_rng(0), len(classes)
     labels = np.arange(len(names)) * k // len(names)
-    split = Folds(tuple(names), labels, np.arange(len(names)) % count, tuple(classes), groups and tuple(groups))
+    split = Folds(
+        tuple(names),
+        labels,
+        np.arange(len(names)) % count,
+        tuple(classes),
+        groups and tuple(groups),
+    )
     folds.save(split, root / ensembles.FOLDS)
     ensembles.claim(root, split, "trees", dataclasses.asdict(Boosting(seeds=2, folds=count)), 2)
     answers = np.where(rng.random(len(names)) < right, labels, (labels + 1) % k)
@@ -77,10 +86,17 @@ def ensemble(
                 model = ensembles.model_path(root, configuration, seed, fold)
                 ensembles.save(model, "a model", scores[split.folds == fold])
                 if test:
-                    own = rng.dirichlet(np.ones(k), (test, 3)) + np.eye(k)[np.arange(test) % k][:, None]
-                    files.write_array(test_set.path_of(model), own / own.sum(axis=-1, keepdims=True))
+                    own = (
+                        rng.dirichlet(np.ones(k), (test, 3))
+                        + np.eye(k)[np.arange(test) % k][:, None]
+                    )
+                    files.write_array(
+                        test_set.path_of(model), own / own.sum(axis=-1, keepdims=True)
+                    )
     if test:
         labels = tuple(classes[i % k] for i in range(test))
-        test_set.write(root / test_set.TABLE, test_set.TestSet(tuple(f"test{i}" for i in range(test)), labels))
+        test_set.write(
+            root / test_set.TABLE, test_set.TestSet(tuple(f"test{i}" for i in range(test)), labels)
+        )
     ensembles.record_time(root, ("2026-01-01", 40, 12.5, 2, "a machine"))
     return root

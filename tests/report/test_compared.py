@@ -22,7 +22,9 @@ def runs_of(gains: dict[str, float], n: int = 60, seed: int = 0) -> dict[str, Ca
     for name, gain in gains.items():
         scores = rng.dirichlet(np.ones(2), n) + gain * np.eye(2)[truth]
         scores /= scores.sum(axis=1, keepdims=True)
-        found[name] = Cases(names, ("n", "p"), truth, scores.argmax(axis=1), scores, None, groups, (1,))
+        found[name] = Cases(
+            names, ("n", "p"), truth, scores.argmax(axis=1), scores, None, groups, (1,)
+        )
     return found
 
 
@@ -38,7 +40,11 @@ def test_the_table_has_a_row_a_run_and_the_files_every_number(tmp_path):
     assert compared.cell(difference) in lines[3]
     assert f"{difference.groups.low:+.4f} to {difference.groups.high:+.4f}" in lines[3]
     with open(tmp_path / "comparison.csv") as file:
-        rows = [row for row in csv.DictReader(file) if row["run"] == "linear" and row["metric"] == "accuracy"]
+        rows = [
+            row
+            for row in csv.DictReader(file)
+            if row["run"] == "linear" and row["metric"] == "accuracy"
+        ]
     assert float(rows[0]["difference"]) == difference.value
     assert float(rows[0]["mcnemar_p"]) == expected.p_value
     numbers = json.loads((tmp_path / "comparison.json").read_text(), parse_constant=pytest.fail)
@@ -62,7 +68,8 @@ def test_a_blend_is_the_mean_of_the_scores_of_common_images():
 def test_the_script_compares_tables(tmp_path):
     for name, cases in runs_of({"a": 0.2, "b": 0.6}).items():
         rows = [
-            (n, cases.classes[t], *s) for n, t, s in zip(cases.names, cases.truth, cases.scores.tolist(), strict=True)
+            (n, cases.classes[t], *s)
+            for n, t, s in zip(cases.names, cases.truth, cases.scores.tolist(), strict=True)
         ]
         files.write_csv(tmp_path / f"{name}.csv", rows, ("image", "label", "p_n", "p_p"))
     lines = (tmp_path / "b.csv").read_text().splitlines()
@@ -70,12 +77,20 @@ def test_the_script_compares_tables(tmp_path):
     runs = f"--runs=a={tmp_path}/a.csv,b={tmp_path}/b.csv"
     done = run("compare", runs, f"--out={tmp_path}/out", "--blend")
     assert done.returncode == 0, done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()[2:]] == ["a", "b", "blend", "note:"]
+    assert [line.split()[0] for line in done.stdout.splitlines()[2:]] == [
+        "a",
+        "b",
+        "blend",
+        "note:",
+    ]
     assert (tmp_path / "out" / "comparison.json").exists()
     assert "note: only the 58 images that all runs judged are compared (a 60)" in done.stdout
     done = run("compare", runs.replace("b=", "blend="), f"--out={tmp_path}/out", "--blend")
     assert "call yours otherwise" in done.stderr
-    for wrong, message in ((f"--runs={tmp_path}/a.csv,b=x", "expected NAME=PATH"), ("--runs=a=x", "at least two")):
+    for wrong, message in (
+        (f"--runs={tmp_path}/a.csv,b=x", "expected NAME=PATH"),
+        ("--runs=a=x", "at least two"),
+    ):
         done = run("compare", wrong, f"--out={tmp_path}/out")
         assert done.returncode == 1
         assert message in done.stderr

@@ -25,7 +25,11 @@ def test_agreement_is_that_by_hand():
     shared = descriptors([[2, 4], [6, 8]], [[0, 2], [0, 2]], [[5, 5], [5, 6]])
     whole, first, second = crop_modes.agreement("VGG-0.5-400", exact, shared, {"low": 1, "high": 2})
     assert [row.tap for row in (whole, first, second)] == ["all", "low", "high"]
-    assert [(row.channels, row.constant) for row in (whole, first, second)] == [(3, 1), (1, 0), (2, 1)]
+    assert [(row.channels, row.constant) for row in (whole, first, second)] == [
+        (3, 1),
+        (1, 0),
+        (2, 1),
+    ]
     # Squares of the first channel: 30 exact, 30 of the error; of the second 8 and 8; of the third 100 and 1.
     assert first.relative_error == pytest.approx(1)
     assert second.relative_error == pytest.approx(np.sqrt(9 / 108))
@@ -44,7 +48,9 @@ def test_agreement_is_numpys_where_there_is_one_tap():
     shared = exact + rng.normal(size=exact.shape).astype(np.float32)
     (row,) = crop_modes.agreement("ResNet-0.5-400", exact, shared, {"last": 5})
     each = [np.corrcoef(exact[..., c].ravel(), shared[..., c].ravel())[0, 1] for c in range(5)]
-    images = [np.corrcoef(exact[..., c].mean(axis=1), shared[..., c].mean(axis=1))[0, 1] for c in range(5)]
+    images = [
+        np.corrcoef(exact[..., c].mean(axis=1), shared[..., c].mean(axis=1))[0, 1] for c in range(5)
+    ]
     assert row.tap == "last"
     assert row.correlation == pytest.approx(np.mean(each), abs=1e-6)
     assert row.correlation_of_images == pytest.approx(np.mean(images), abs=1e-6)
@@ -53,7 +59,12 @@ def test_agreement_is_numpys_where_there_is_one_tap():
 def test_what_never_varies_has_no_correlation_and_what_is_zero_no_relative_error():
     zero = np.zeros((2, 2, 3), np.float32)
     (row,) = crop_modes.agreement("VGG-0.5-400", zero, zero, {"dead": 3})
-    assert (row.constant, row.relative_error, row.correlation, row.correlation_of_images) == (3, None, None, None)
+    assert (row.constant, row.relative_error, row.correlation, row.correlation_of_images) == (
+        3,
+        None,
+        None,
+        None,
+    )
 
 
 def test_descriptors_of_other_widths_are_a_mistake():
@@ -73,17 +84,25 @@ def test_the_figures_are_accuracy_and_area_and_the_report_says_what_it_is_of(tmp
     for gain in (0.1, 0.6):
         scores = rng.dirichlet(np.ones(3), 60) + gain * np.eye(3)[truth]
         scores /= scores.sum(axis=1, keepdims=True)
-        pair.append(Cases(names, ("a", "b", "c"), truth, scores.argmax(axis=1), scores, None, groups, (2,)))
+        pair.append(
+            Cases(names, ("a", "b", "c"), truth, scores.argmax(axis=1), scores, None, groups, (2,))
+        )
     effects = crop_modes.effects(*pair, draws=50)
     judged = statistics.judge(pair[1], draws=50)
     assert [(each.name, each.other) for each in effects] == [
         (name, judged.value(name)) for name in ("accuracy", "carcinoma_auc")
     ]
-    text = crop_modes.write(tmp_path, crop_modes.Comparison("60 images", "w", "15 whole groups", ("c",), rows, effects))
+    text = crop_modes.write(
+        tmp_path, crop_modes.Comparison("60 images", "w", "15 whole groups", ("c",), rows, effects)
+    )
     assert "ROC AUC of c against the rest" in text
     assert "paired bootstrap of 15 whole groups, 2000 draws" in text
-    without = crop_modes.effects(*[dataclasses.replace(each, positive=()) for each in pair], draws=50)
-    text = crop_modes.summary(crop_modes.Comparison("60 images", "w", "15 whole groups", (), rows, without))
+    without = crop_modes.effects(
+        *[dataclasses.replace(each, positive=()) for each in pair], draws=50
+    )
+    text = crop_modes.summary(
+        crop_modes.Comparison("60 images", "w", "15 whole groups", (), rows, without)
+    )
     assert [each.name for each in without] == ["accuracy"]
     assert "no ROC AUC: no class counts as positive" in text
 
@@ -93,8 +112,20 @@ def compare(tmp_path_factory, narrow_vgg):
     """compare(*more flags): runs the script on small synthetic tissue; and the folder it writes to."""
     root = tmp_path_factory.mktemp("compare")
     synthetic.write_folder(root / "images", per_class=2, unlabelled=0, height=96, width=128)
-    small = ["--encoders=VGG", "--views=1.0-48,1.0-64", "--augmentations=2", "--crops=2", "--weights=random"]
-    small += ["--folds=2", "--seeds=1", "--rounds=3", f"--data={root}/images/train", f"--out={root}/out"]
+    small = [
+        "--encoders=VGG",
+        "--views=1.0-48,1.0-64",
+        "--augmentations=2",
+        "--crops=2",
+        "--weights=random",
+    ]
+    small += [
+        "--folds=2",
+        "--seeds=1",
+        "--rounds=3",
+        f"--data={root}/images/train",
+        f"--out={root}/out",
+    ]
     return partial(run, "compare_crop_modes", *small), root / "out"
 
 
@@ -111,12 +142,16 @@ def test_the_script_describes_trains_and_compares_and_a_second_run_skips(compare
     taps = ["all", "block2_conv2", "block3_conv3", "block4_conv3", "block5_conv3"]
     assert [row["tap"] for row in rows] == 2 * taps
     assert [row["configuration"] for row in rows] == ["VGG-1.0-48"] * 5 + ["VGG-1.0-64"] * 5
-    assert [float(row["relative_error"]) for row in rows] == [row["relative_error"] for row in numbers["agreements"]]
+    assert [float(row["relative_error"]) for row in rows] == [
+        row["relative_error"] for row in numbers["agreements"]
+    ]
     # The first tap sees little beyond a crop's edge.
     assert all(0.7 < float(row["correlation"]) <= 1 for row in rows if row["tap"] == "block2_conv2")
     assert [each["name"] for each in numbers["effects"]] == ["accuracy", "carcinoma_auc"]
     assert numbers["resampled"].startswith("8 images")
-    split, same = ((out / mode / "models" / "folds.csv").read_bytes() for mode in ("exact", "shared"))
+    split, same = (
+        (out / mode / "models" / "folds.csv").read_bytes() for mode in ("exact", "shared")
+    )
     assert split == same
 
     second = script()
@@ -128,7 +163,10 @@ def test_the_script_describes_trains_and_compares_and_a_second_run_skips(compare
 
 @pytest.mark.parametrize(
     ("flag", "message"),
-    [("--crop_mode=shared", "--crop_mode has no place here"), ("--positive_classes=Tumour", "no class Tumour")],
+    [
+        ("--crop_mode=shared", "--crop_mode has no place here"),
+        ("--positive_classes=Tumour", "no class Tumour"),
+    ],
 )
 def test_what_makes_no_sense_is_refused_at_once(compare, flag, message):
     done = compare[0](flag)

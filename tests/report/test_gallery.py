@@ -26,13 +26,22 @@ def test_a_thumbnail_has_the_images_shape_and_is_small():
     uri = gallery.thumbnail(rgb)
     assert decoded(uri).shape == (120, 160, 3)
     assert np.abs(decoded(uri).mean(axis=(0, 1)) - rgb.mean(axis=(0, 1))).max() < 3
-    assert len(gallery.thumbnail(np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8))) < 25_000
+    assert (
+        len(
+            gallery.thumbnail(
+                np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
+            )
+        )
+        < 25_000
+    )
 
 
 def test_what_cannot_be_read_has_no_thumbnail(tmp_path):
     (tmp_path / "damaged.png").write_bytes(b"no image")
     Image.fromarray(samples.tissue(0, 30, 40)).save(tmp_path / "a.png")
-    found = gallery.thumbnails({"a": tmp_path / "a.png", "b": tmp_path / "damaged.png", "c": tmp_path / "absent.png"})
+    found = gallery.thumbnails(
+        {"a": tmp_path / "a.png", "b": tmp_path / "damaged.png", "c": tmp_path / "absent.png"}
+    )
     assert list(found) == ["a"]
 
 
@@ -41,7 +50,10 @@ def test_the_pipeline_shows_the_crops_that_are_described(tmp_path, mode):
     rgb = samples.tissue(1, 200, 260)
     path = tmp_path / "an image.png"
     Image.fromarray(rgb).save(path)
-    protocols = [made.manifest(f"VGG-0.5-{size}")["protocol"] | {"crop_mode": mode} for size in (64, 80, 5000)]
+    protocols = [
+        made.manifest(f"VGG-0.5-{size}")["protocol"] | {"crop_mode": mode}
+        for size in (64, 80, 5000)
+    ]
     shown = gallery.pipeline(path, protocols)
     assert [each.caption for each in shown[:2]] == ["original", "normalised"]
     assert [each.column for each in shown] == [1, 2, 3, 4, 5, 6, 3, 4, 5, 6, 3, 4, 5, 6]
@@ -56,8 +68,12 @@ def test_the_pipeline_shows_the_crops_that_are_described(tmp_path, mode):
         assert np.abs(decoded(whole.uri) - np.asarray(augmented, float)).mean() < 6
         expected = crops.random_crop(augmented, key, augmentation, 0, 64)
         if mode == "shared":
-            corner, _ = crops.corner_and_turn(key, augmentation, 0, jnp.array(augmented.shape[:2]), 64)
-            cut = crops.cut(jnp.moveaxis(augmented, -1, 0), corner, crops.image_turn(key, augmentation), 64)
+            corner, _ = crops.corner_and_turn(
+                key, augmentation, 0, jnp.array(augmented.shape[:2]), 64
+            )
+            cut = crops.cut(
+                jnp.moveaxis(augmented, -1, 0), corner, crops.image_turn(key, augmentation), 64
+            )
             expected = jnp.moveaxis(cut, 0, -1)
         assert decoded(crop.uri).shape == (64, 64, 3)
         assert np.abs(decoded(crop.uri) - np.asarray(expected, float)).mean() < 8
@@ -70,7 +86,12 @@ def resized(rgb: np.ndarray, uri: str) -> Image.Image:
 
 def test_the_protocol_of_descriptors_of_unknown_origin_is_the_papers():
     found = gallery.protocol(None)
-    assert (found["scale"], found["crop_size"], found["seed"], found["crop_mode"]) == (0.5, 400, 0, "exact")
+    assert (found["scale"], found["crop_size"], found["seed"], found["crop_mode"]) == (
+        0.5,
+        400,
+        0,
+        "exact",
+    )
     assert gallery.protocol(made.manifest("VGG-1.0-800"))["crop_size"] == 800
 
 

@@ -45,10 +45,17 @@ def out(found, tmp_path_factory) -> Path:
 
 def test_text_has_what_is_there_then_findings_then_what_to_do(found):
     text = inspected.text(found)
-    parts = ["10 images of 2 classes; 3 problems, 0 notes", "sizes: 140 x 130 px (9), unknown (1)",
-             "PROBLEM: 1 image cannot be used", "7 broken.png: is no TIFF", "PROBLEM: 1 pair of",
-             "PROBLEM: 1 image with hardly any tissue", "suggested:",
-             "Take out the 1 image that cannot be used first", "--folds=3"]  # fmt: skip
+    parts = [
+        "10 images of 2 classes; 3 problems, 0 notes",
+        "sizes: 140 x 130 px (9), unknown (1)",
+        "PROBLEM: 1 image cannot be used",
+        "7 broken.png: is no TIFF",
+        "PROBLEM: 1 pair of",
+        "PROBLEM: 1 image with hardly any tissue",
+        "suggested:",
+        "Take out the 1 image that cannot be used first",
+        "--folds=3",
+    ]
     places = [text.find(part) for part in parts]
     assert -1 not in places
     assert places == sorted(places)
@@ -72,9 +79,14 @@ def test_numbers_and_rows_say_the_same(found, out):
     assert numbers["usable"] == sum(int(row["usable"]) for row in rows) == 9
     assert numbers["classes"] == {"<script>alert(1)<script>": 4, LONG: 6}
     for finding in numbers["findings"]:
-        assert {row["image"] for row in rows if finding["kind"] in row["findings"].split(";")} == set(finding["images"])
+        assert {
+            row["image"] for row in rows if finding["kind"] in row["findings"].split(";")
+        } == set(finding["images"])
     (blank,) = [row for row in rows if "blank" in row["findings"]]
-    assert (blank["tissue_fraction"], blank["stain_status"]) == ("0.0000", "fallback: too little tissue")
+    assert (blank["tissue_fraction"], blank["stain_status"]) == (
+        "0.0000",
+        "fallback: too little tissue",
+    )
     assert (blank["white_r"], blank["absorbed_r"], blank["stain_angle_degrees"]) == ("245", "", "")
     (broken,) = [row for row in rows if row["usable"] == "0"]
     assert "is no TIFF" in broken["cause"]
@@ -104,7 +116,10 @@ def test_thousands_of_images_make_no_huge_page(found):
     times = 300
     subject = found.subject
     many = dataclasses.replace(
-        subject, names=subject.names * times, looks=subject.looks * times, labels=subject.labels * times
+        subject,
+        names=subject.names * times,
+        looks=subject.looks * times,
+        labels=subject.labels * times,
     )
     everything = tuple(many.seen())
     finding = inspected.Finding("note", "colour", "says", tuple(map(str, everything)), everything)
@@ -123,7 +138,9 @@ def test_nothing_odd_and_nothing_usable_are_told(found):
     assert "nothing odd was found" in inspected.text(dataclasses.replace(found, findings=()))
     nothing = dataclasses.replace(found, suggestion=None, commands=())
     assert "suggested" not in inspected.text(nothing)
-    assert "No image can be used" in inspected.page(nothing, inspected.datetime.datetime(2026, 1, 2))
+    assert "No image can be used" in inspected.page(
+        nothing, inspected.datetime.datetime(2026, 1, 2)
+    )
     assert inspected.numbers(nothing)["suggestion"] is None
 
 
@@ -143,7 +160,9 @@ def test_in_a_browser_it_is_quiet_and_within_the_screen(browser, out, width):  #
         assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
         assert page.evaluate(OVERFLOWING) == []
         assert [each for each in page.evaluate(CONTRASTS) if each[1] < LEAST_CONTRAST] == []
-        assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+        assert page.evaluate(
+            "[...document.images].every((image) => image.complete && image.naturalWidth > 0)"
+        )
         context.close()
 
 
@@ -159,7 +178,11 @@ def test_the_script_takes_a_folder_without_a_flag(run, found, tmp_path):
     done = run(found.place, f"--out={tmp_path}/out", "--views=0.5-48", "--folds=3")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(inspected.text(found))
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"inspection.html", "inspection.json", "images.csv"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "inspection.html",
+        "inspection.json",
+        "images.csv",
+    }
 
 
 def test_without_a_folder_to_write_to_it_prints_alone(run, found, tmp_path, monkeypatch):

@@ -34,12 +34,21 @@ def bach(tmp_path_factory):
 
 def test_on_bach_the_published_rows_stand_below_ours(bach):
     _, out, text = bach
-    for expected in ("  published ResNet-400", "  published Model fusion", "ROC AUC 0.973", "VGG-1.0-800", "test set:"):
+    for expected in (
+        "  published ResNet-400",
+        "  published Model fusion",
+        "ROC AUC 0.973",
+        "VGG-1.0-800",
+        "test set:",
+    ):
         assert expected in text
     assert "published VGG" not in text
     rows = {row["model"]: row for row in rows_of(out / "tables" / "table1.csv")}
     assert list(rows)[:2] == ["ResNet-400", "published ResNet-400"]
-    assert (rows["published Model fusion"]["mean"], rows["published Model fusion"]["std"]) == ("87.2", "2.6")
+    assert (rows["published Model fusion"]["mean"], rows["published Model fusion"]["std"]) == (
+        "87.2",
+        "2.6",
+    )
     page = (out / "report.html").read_text()
     assert "published ResNet-400" in page
     assert "96.5 / 88.0 %" in page
@@ -48,8 +57,13 @@ def test_on_bach_the_published_rows_stand_below_ours(bach):
 def test_a_row_is_the_mean_over_seeds_and_its_deviation_is_over_seeds_and_folds(bach):
     models, out, _ = bach
     ensemble = ensembles.load(models)
-    right = ensembles.out_of_fold(ensemble, "ResNet-0.5-400").mean(axis=2).argmax(axis=-1) == ensemble.folds.labels
-    by_fold = np.array([[100 * each[ensemble.folds.folds == fold].mean() for fold in range(10)] for each in right])
+    right = (
+        ensembles.out_of_fold(ensemble, "ResNet-0.5-400").mean(axis=2).argmax(axis=-1)
+        == ensemble.folds.labels
+    )
+    by_fold = np.array(
+        [[100 * each[ensemble.folds.folds == fold].mean() for fold in range(10)] for each in right]
+    )
     row = rows_of(out / "tables" / "table1.csv")[0]
     assert row["f3"] == f"{by_fold[:, 2].mean():.1f}"
     assert row["mean"] == f"{by_fold.mean():.1f}"
@@ -84,9 +98,17 @@ def test_every_table_is_a_csv_that_agrees_with_the_numbers(bach):
     numbers = json.loads((out / "metrics.json").read_text())
     tables = {path.stem: rows_of(path) for path in (out / "tables").iterdir()}
     assert set(tables) == {
-        "table1", "statistics", "test_statistics", "out_of_fold", "confusion", "mistakes", "curves", "without_each",
-        "reliability", "leakage",
-    }  # fmt: skip
+        "table1",
+        "statistics",
+        "test_statistics",
+        "out_of_fold",
+        "confusion",
+        "mistakes",
+        "curves",
+        "without_each",
+        "reliability",
+        "leakage",
+    }
     assert sum(int(row["images"]) for row in tables["leakage"]) == 400
     wrong = [row for row in tables["out_of_fold"] if row["label"] != row["predicted"]]
     assert len(wrong) == 400 - np.trace(numbers["confusion"]) == len(tables["mistakes"])
@@ -102,9 +124,18 @@ def test_every_figure_is_there_as_png_and_pdf(bach):
     _, out, _ = bach
     names = {path.stem for path in (out / "figures").iterdir()}
     assert names == {
-        "roc", "confusion", "reliability", "test_roc", "test_confusion", "test_reliability", "without_each",
-        "accuracy_by_augmentations", "accuracy_by_seeds", "accuracy_by_configurations", "accuracy_by_folds",
-    }  # fmt: skip
+        "roc",
+        "confusion",
+        "reliability",
+        "test_roc",
+        "test_confusion",
+        "test_reliability",
+        "without_each",
+        "accuracy_by_augmentations",
+        "accuracy_by_seeds",
+        "accuracy_by_configurations",
+        "accuracy_by_folds",
+    }
     for name in names:
         with Image.open(out / "figures" / f"{name}.png") as image:
             assert min(image.size) > 250
@@ -115,7 +146,9 @@ def test_a_figure_of_the_page_takes_its_colours_and_has_ids_of_its_own(bach):
     models, _, _ = bach
     judged = evaluate.evaluate(models, draws=DRAWS).judgement
     text = figures.svg(figures.of_judgement(judged)["roc"], "figure-roc", 'a "curve" & <more>')
-    root = ElementTree.fromstring(text.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1))
+    root = ElementTree.fromstring(
+        text.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
+    )
     ids = [each.get("id") for each in root.iter() if each.get("id")]
     assert all(each.startswith("figure-roc-") for each in ids)
     assert root.get("aria-label") == 'a "curve" & <more>'
@@ -133,9 +166,13 @@ def test_a_class_may_be_called_like_mathematics_or_in_letters_that_the_font_lack
     assert len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.parametrize(("names", "count"), [(tuple(f"x{i}" for i in range(400)), 10), (made.BACH_NAMES, 5)])
+@pytest.mark.parametrize(
+    ("names", "count"), [(tuple(f"x{i}" for i in range(400)), 10), (made.BACH_NAMES, 5)]
+)
 def test_elsewhere_there_are_no_published_rows(tmp_path, names, count):
-    models = made.ensemble(tmp_path / "models", names, count=count, configurations=("ResNet-0.5-400",))
+    models = made.ensemble(
+        tmp_path / "models", names, count=count, configurations=("ResNet-0.5-400",)
+    )
     assert "published" not in report.evaluate(models, tmp_path / "report", draws=20)
     assert "published ResNet" not in (tmp_path / "report" / "report.html").read_text()
 

@@ -25,7 +25,9 @@ def judged(**known):
 
 
 def read(folder):
-    numbers = json.loads((folder / "metrics.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    numbers = json.loads(
+        (folder / "metrics.json").read_text(), parse_constant=lambda name: pytest.fail(name)
+    )
     with open(folder / "tables" / "statistics.csv", newline="") as file:
         return numbers, list(csv.DictReader(file))
 
@@ -38,14 +40,21 @@ def test_with_folds_and_groups_everything_is_written(tmp_path):
     assert "60 images of 3 classes (a, b, c), 4 folds" in text
     assert "bootstrap of 20 whole groups" in text
     assert "for a sensitivity of 95.0 %" in text
-    assert len(rows) == len(numbers["figures"]) == len(judgement.figures) + len(judgement.calibrated)
+    assert (
+        len(rows) == len(numbers["figures"]) == len(judgement.figures) + len(judgement.calibrated)
+    )
     accuracy = rows[0]
     assert (accuracy["label"], accuracy["resampled"]) == ("Accuracy", "groups")
     known = judgement.figures["accuracy", ""]
     assert float(accuracy["value"]) == known.value
-    assert (float(accuracy["low"]), float(accuracy["high"])) == (known.groups.low, known.groups.high)
+    assert (float(accuracy["low"]), float(accuracy["high"])) == (
+        known.groups.low,
+        known.groups.high,
+    )
     assert float(accuracy["low_of_images"]) == known.images.low != known.groups.low
-    assert np.mean([float(accuracy[f"f{fold}"]) for fold in range(1, 5)]) == pytest.approx(float(accuracy["mean"]))
+    assert np.mean([float(accuracy[f"f{fold}"]) for fold in range(1, 5)]) == pytest.approx(
+        float(accuracy["mean"])
+    )
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == sorted(
         f"{name}.{kind}" for name in ("confusion", "roc", "reliability") for kind in ("png", "pdf")
     )
@@ -58,7 +67,9 @@ def test_with_answers_alone_there_is_no_score_to_tell_of(tmp_path):
     assert not {"log_loss", "auc", "carcinoma_auc"} & {row["metric"] for row in rows}
     assert "± deviation" not in text
     assert "bootstrap of 60 images" in text
-    assert [path.name for path in (tmp_path / "figures").iterdir() if path.suffix == ".png"] == ["confusion.png"]
+    assert [path.name for path in (tmp_path / "figures").iterdir() if path.suffix == ".png"] == [
+        "confusion.png"
+    ]
 
 
 @pytest.mark.parametrize("folds", [np.zeros(60, int), None])

@@ -36,8 +36,12 @@ def rewrite(path, change):
 def test_parts_come_back_from_bytes_and_from_files(path, tmp_path):
     assert read(path) == PARTS
     (tmp_path / "part").write_bytes(PARTS["models/b.txt"])
-    seal = archive.write(tmp_path / "other", KIND, VERSION, PARTS | {"models/b.txt": tmp_path / "part"})
-    assert (tmp_path / "other").read_bytes() == path.read_bytes()  # Equal parts, equal files, whenever written.
+    seal = archive.write(
+        tmp_path / "other", KIND, VERSION, PARTS | {"models/b.txt": tmp_path / "part"}
+    )
+    assert (
+        tmp_path / "other"
+    ).read_bytes() == path.read_bytes()  # Equal parts, equal files, whenever written.
     assert archive.sealed_with(path) == seal == archive.seal(path)
     assert zipfile.ZipFile(path).testzip() is None
 
@@ -45,7 +49,14 @@ def test_parts_come_back_from_bytes_and_from_files(path, tmp_path):
 def test_any_byte_that_is_changed_is_noticed(path):
     whole = path.read_bytes()
     rng = np.random.default_rng(0)
-    places = {0, 4, len(whole) - 1, len(whole) - 64, len(whole) - 70, *rng.integers(0, len(whole), 150).tolist()}
+    places = {
+        0,
+        4,
+        len(whole) - 1,
+        len(whole) - 64,
+        len(whole) - 70,
+        *rng.integers(0, len(whole), 150).tolist(),
+    }
     for place in places:
         changed = bytearray(whole)
         changed[place] ^= 1 << int(rng.integers(8))
@@ -74,9 +85,15 @@ def test_a_file_that_is_cut_is_refused(path, share):
     ("change", "message"),
     [
         (lambda parts: parts.pop("models/b.txt"), "lacks models/b.txt of its 3 parts"),
-        (lambda parts: parts.update({"../../evil": b"x"}), r"holds \.\./\.\./evil, of which its contents.json says no"),
+        (
+            lambda parts: parts.update({"../../evil": b"x"}),
+            r"holds \.\./\.\./evil, of which its contents.json says no",
+        ),
         (lambda parts: parts.update({"a.json": b'{"a": 12}'}), "altered in a.json"),
-        (lambda parts: parts.update({"a.json": b'{"a": 2}'}), r"altered after it was written \(in a.json\)"),
+        (
+            lambda parts: parts.update({"a.json": b'{"a": 2}'}),
+            r"altered after it was written \(in a.json\)",
+        ),
         (lambda parts: parts.pop("contents.json"), "contents.json cannot be read"),
         (lambda parts: parts.update({"contents.json": b"[]"}), "contents.json cannot be read"),
         (lambda parts: None, "altered after it was written"),
@@ -97,5 +114,8 @@ def test_another_kind_another_version_and_no_such_file_are_refused(path, tmp_pat
         read(tmp_path / "none")
     with pytest.raises(InputError, match="is a folder"):
         read(tmp_path)
-    with archive.opened(path, KIND, VERSION) as part, pytest.raises(InputError, match="has no part z"):
+    with (
+        archive.opened(path, KIND, VERSION) as part,
+        pytest.raises(InputError, match="has no part z"),
+    ):
         part("z")

@@ -44,7 +44,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif self.server.style == "chunked":
             self.send_header("Transfer-Encoding", "chunked")
             # A chunk that announces all and holds less where the transfer is cut.
-            body = f"{len(CONTENT) - start:x}\r\n".encode() + body + (b"" if self.server.cut else b"\r\n0\r\n\r\n")
+            body = (
+                f"{len(CONTENT) - start:x}\r\n".encode()
+                + body
+                + (b"" if self.server.cut else b"\r\n0\r\n\r\n")
+            )
         self.end_headers()
         self.wfile.write(body)
         self.close_connection = True

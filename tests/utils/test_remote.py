@@ -50,9 +50,15 @@ class ObjectStore(fsspec.AbstractFileSystem):
             found = {}
             for name, content in self.objects.items():
                 if name == path or name.startswith(prefix):
-                    below = name if name == path else prefix + name.removeprefix(prefix).split("/")[0]
+                    below = (
+                        name if name == path else prefix + name.removeprefix(prefix).split("/")[0]
+                    )
                     kind = "file" if below == name else "directory"
-                    found[below] = {"name": below, "type": kind, "size": len(content) if kind == "file" else 0}
+                    found[below] = {
+                        "name": below,
+                        "type": kind,
+                        "size": len(content) if kind == "file" else 0,
+                    }
             if not found:
                 raise FileNotFoundError(path)
             self.dircache[path] = list(found.values())
@@ -109,14 +115,18 @@ def test_a_uri_becomes_a_remote_path_and_all_else_a_local_one(bucket, monkeypatc
 
 
 def test_a_uri_of_an_unknown_file_system_is_refused():
-    with pytest.raises(InputError, match="expected a local path, or one that starts with gs://, s3://"):
+    with pytest.raises(
+        InputError, match="expected a local path, or one that starts with gs://, s3://"
+    ):
         files.as_path("ftp://host/a")
 
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(known_implementations, "gcs", {"class": "absent.Absent", "err": "none"})
     monkeypatch.delitem(_registry, "gcs", raising=False)
-    with pytest.raises(InputError, match=r"gs://bucket/a needs .* missing: pip install 'etils\[epath\]' gcsfs"):
+    with pytest.raises(
+        InputError, match=r"gs://bucket/a needs .* missing: pip install 'etils\[epath\]' gcsfs"
+    ):
         files.as_path("gs://bucket/a")
 
 
@@ -164,9 +174,16 @@ def test_class_folders_are_read(bucket):
         put(bucket / "data" / f"{name}.png")
     (bucket / "data" / "cancer" / "notes.txt").write_bytes(b"")
     found = datasets.load(bucket / "data")
-    assert (found.classes, found.names, found.labels) == (("benign", "cancer"), ("b1", "b2", "c1"), (0, 0, 1))
+    assert (found.classes, found.names, found.labels) == (
+        ("benign", "cancer"),
+        ("b1", "b2", "c1"),
+        (0, 0, 1),
+    )
     assert str(found.paths[0]) == "gs://bucket/data/benign/b1.png"
-    assert [path.name for path in unlabelled.gather([bucket / "data" / "benign"])] == ["b1.png", "b2.png"]
+    assert [path.name for path in unlabelled.gather([bucket / "data" / "benign"])] == [
+        "b1.png",
+        "b2.png",
+    ]
 
 
 @pytest.mark.parametrize("name", ["absent", "empty.png"])
@@ -180,7 +197,12 @@ def test_what_is_no_folder_of_images_is_refused(bucket, name):
 
 def test_bach_as_unzipped_is_found(bucket):
     photos = bucket / "ICIAR2018_BACH_Challenge" / "Photos"
-    for folder, name in (("Normal", "n001"), ("Benign", "b001"), ("InSitu", "is001"), ("Invasive", "iv001")):
+    for folder, name in (
+        ("Normal", "n001"),
+        ("Benign", "b001"),
+        ("InSitu", "is001"),
+        ("Invasive", "iv001"),
+    ):
         put(photos / folder / f"{name}.tif")
     truth = "n001.tif,Normal\nb001.tif,Benign\nis001.tif,InSitu\niv001.tif,Invasive\n"
     (photos / "microscopy_ground_truth.csv").write_bytes(truth.encode())
@@ -194,11 +216,15 @@ def test_a_label_table_finds_its_images_beside_below_and_above(bucket):
     for name in ("tables/a", "tables/deep/down/b", "other/c", "tables/d"):
         put(bucket / f"{name}.png")
     table = bucket / "tables" / "labels.csv"
-    table.write_bytes('\ufeffimage,label,group\r\na.png,x,"1,\u00fc"\r\nb.png,y,2\r\n../other/c.png,y,3\r\n'.encode())
+    table.write_bytes(
+        '\ufeffimage,label,group\r\na.png,x,"1,\u00fc"\r\nb.png,y,2\r\n../other/c.png,y,3\r\n'.encode()
+    )
     found = datasets.load(table)
     assert [str(path) for path in found.paths] == [
-        "gs://bucket/tables/a.png", "gs://bucket/tables/deep/down/b.png", "gs://bucket/other/c.png",
-    ]  # fmt: skip
+        "gs://bucket/tables/a.png",
+        "gs://bucket/tables/deep/down/b.png",
+        "gs://bucket/other/c.png",
+    ]
     assert found.groups == ("1,\u00fc", "2", "3")
     table.write_bytes(b"image,label\na.png,x\ne.png,y\n")
     with pytest.raises(InputError, match=r"e\.png \(not found\)"):
@@ -223,7 +249,9 @@ def test_descriptors_are_written_found_and_read(bucket):
     for name in ("a", "b[1]*"):  # Which fsspec would take for a pattern.
         store.write(root, "VGG-0.5-400", name, DESCRIPTORS)
     assert store.is_done(root, "VGG-0.5-400", "a", (3, 5))
-    np.testing.assert_array_equal(store.read(root, "VGG-0.5-400", ["b[1]*", "a"]), np.stack([DESCRIPTORS] * 2))
+    np.testing.assert_array_equal(
+        store.read(root, "VGG-0.5-400", ["b[1]*", "a"]), np.stack([DESCRIPTORS] * 2)
+    )
     assert store.configurations(root) == ("VGG-0.5-400",)
     assert store.image_names(root, "VGG-0.5-400") == ("a", "b[1]*")
     store.claim(root, "VGG-0.5-400", MANIFEST)
@@ -232,7 +260,11 @@ def test_descriptors_are_written_found_and_read(bucket):
         store.claim(root, "VGG-0.5-400", {"protocol": {"crops": 6}, "weights": MANIFEST["weights"]})
     with pytest.raises(InputError, match="lacks the descriptors of 1 of 2"):
         store.read(root, "VGG-0.5-400", ["a", "c"])
-    assert {name.split("/")[-1] for name in ObjectStore.objects} == {"a.npy", "b[1]*.npy", "manifest.json"}
+    assert {name.split("/")[-1] for name in ObjectStore.objects} == {
+        "a.npy",
+        "b[1]*.npy",
+        "manifest.json",
+    }
 
 
 @pytest.mark.parametrize("cut", [0, 50, 150])
@@ -289,5 +321,7 @@ def test_a_bucket_that_cannot_be_written_is_named(bucket, monkeypatch):
         raise RuntimeError("Anonymous caller does not have storage.objects.create access")
 
     monkeypatch.setattr(ObjectStore, "_open", forbid)
-    with pytest.raises(InputError, match=r"gs://bucket/out cannot be written to: Anonymous caller .* access\. Name"):
+    with pytest.raises(
+        InputError, match=r"gs://bucket/out cannot be written to: Anonymous caller .* access\. Name"
+    ):
         files.require_writable(bucket / "out")

@@ -18,7 +18,9 @@ PREFIXES = ("n", "b", "is", "iv")
 def find(path: Path) -> Path | None:
     """The `Photos` folder at `path`, below it, or one folder further down; None where there is none."""
     for candidate in (path, path / "Photos", path / "ICIAR2018_BACH_Challenge" / "Photos"):
-        if (candidate / GROUND_TRUTH).is_file() or (candidate.name == "Photos" and (candidate / "InSitu").is_dir()):
+        if (candidate / GROUND_TRUTH).is_file() or (
+            candidate.name == "Photos" and (candidate / "InSitu").is_dir()
+        ):
             return candidate
     return None
 
@@ -42,7 +44,10 @@ def check_truth(table: Path, found: dict[str, str]) -> None:
     truth = {row["image"]: row["label"] for row in tables.read_rows(table)}
     differing = sorted(name for name in truth | found if truth.get(name) != found.get(name))
     if differing:
-        lines = "\n".join(f"  {name}: table {truth.get(name)}, folder {found.get(name)}" for name in differing[:20])
+        lines = "\n".join(
+            f"  {name}: table {truth.get(name)}, folder {found.get(name)}"
+            for name in differing[:20]
+        )
         raise InputError(
             f"{table} and the class folders beside it differ for {len(differing)} images (None: not there); "
             f"unzip again, or correct the table:\n{lines}"

@@ -100,7 +100,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 
 def build(
-    manual: Path, data_dir: Path | None = None, width: int = PUBLISHED.width, height: int = PUBLISHED.height
+    manual: Path,
+    data_dir: Path | None = None,
+    width: int = PUBLISHED.width,
+    height: int = PUBLISHED.height,
 ) -> Path:
     """Builds the data set, unless it is there; of photos of another size, as config photos_<width>x<height>.
 
@@ -114,18 +117,25 @@ def build(
     Raises:
       InputError: as for `challenge.training`.
     """
-    own = PhotoSize(name=f"photos_{width}x{height}", description="Stand-ins.", width=width, height=height)
+    own = PhotoSize(
+        name=f"photos_{width}x{height}", description="Stand-ins.", width=width, height=height
+    )
     config = PUBLISHED if (width, height) == (PUBLISHED.width, PUBLISHED.height) else own
     builder = Builder(config=config, data_dir=data_dir)
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual))
     return Path(builder.data_path)
 
 
-def examples(labelled: Iterable[tuple[Photo, str | int]], patients: dict[str, str]) -> Iterator[tuple[str, dict]]:
+def examples(
+    labelled: Iterable[tuple[Photo, str | int]], patients: dict[str, str]
+) -> Iterator[tuple[str, dict]]:
     """Photos with their labels as TFDS takes them, each after its key."""
     for photo, label in labelled:
         patient = patients.get(photo.name, "")
-        yield photo.name, {"image": png(photo), "label": label, "name": photo.name, "patient": patient}
+        yield (
+            photo.name,
+            {"image": png(photo), "label": label, "name": photo.name, "patient": patient},
+        )
 
 
 def png(photo: Photo) -> bytes:

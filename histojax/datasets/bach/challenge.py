@@ -28,8 +28,14 @@ SOURCE = "download it again from Zenodo record 3632035"
 SPARE = 2**20  # Bytes that a photo may have beside its pixels, and that a table may have.
 
 UNREADABLE = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, OSError,
-)  # fmt: skip
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    OSError,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +66,15 @@ class Photo:
           InputError: it has too many bytes, or is damaged.
         """
         try:
-            size = self.place.stat().st_size if isinstance(self.place, Path) else entry(self.place).file_size
+            size = (
+                self.place.stat().st_size
+                if isinstance(self.place, Path)
+                else entry(self.place).file_size
+            )
             if size > self.most:
-                raise InputError(f"{self.place} has {size} bytes, expected {self.most} at most: {SOURCE}")
+                raise InputError(
+                    f"{self.place} has {size} bytes, expected {self.most} at most: {SOURCE}"
+                )
             return self.place.read_bytes()
         except UNREADABLE as error:
             raise InputError(f"{self.place} cannot be read ({error}): {SOURCE}") from error
@@ -99,7 +111,9 @@ def training(manual: Path, height: int, width: int) -> tuple[tuple[Photo, str], 
             f"{manual} holds neither {TRAINING}.zip nor a folder {TRAINING}: download the zip from Zenodo record "
             "3632035 and put it there"
         )
-    others = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
+    others = sorted(
+        path.name for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._"
+    )
     if set(others) != set(BACH_CLASSES):
         raise InputError(
             f"{folder} holds the folders {', '.join(others) or 'none'}; expected {', '.join(BACH_CLASSES)}: {SOURCE}"
@@ -107,10 +121,14 @@ def training(manual: Path, height: int, width: int) -> tuple[tuple[Photo, str], 
     labelled = []
     for name, prefix in zip(BACH_CLASSES, bach.PREFIXES, strict=True):
         expected = [f"{prefix}{i:03d}.tif" for i in range(1, PER_CLASS + 1)]
-        labelled += [(photo, name) for photo in photos_named(folder / name, expected, height, width)]
+        labelled += [
+            (photo, name) for photo in photos_named(folder / name, expected, height, width)
+        ]
     truth = Photo(folder / bach.GROUND_TRUTH, SPARE)
     if not truth.is_file():
-        raise InputError(f"{folder} lacks {bach.GROUND_TRUTH}, which the labels are checked by: {SOURCE}")
+        raise InputError(
+            f"{folder} lacks {bach.GROUND_TRUTH}, which the labels are checked by: {SOURCE}"
+        )
     bach.check_truth(truth, {photo.file_name: name for photo, name in labelled})
     check_sizes([photo for photo, _ in labelled], height, width)
     return tuple(labelled)
@@ -148,7 +166,9 @@ def photos_folder(manual: Path, name: str) -> Path | zipfile.Path | None:
     for folder in (root / name / "Photos", root / "Photos"):
         if folder.is_dir():
             return folder
-    raise InputError(f"{archive if archive.is_file() else unpacked} holds no {name}/Photos: {SOURCE}")
+    raise InputError(
+        f"{archive if archive.is_file() else unpacked} holds no {name}/Photos: {SOURCE}"
+    )
 
 
 def opened(archive: Path) -> zipfile.Path:
@@ -160,7 +180,9 @@ def opened(archive: Path) -> zipfile.Path:
     try:
         held = zipfile.ZipFile(archive)
     except UNREADABLE as error:
-        raise InputError(f"{archive} is no zip file, or is cut short ({error}): {SOURCE}") from error
+        raise InputError(
+            f"{archive} is no zip file, or is cut short ({error}): {SOURCE}"
+        ) from error
     for info in held.infolist():
         parts = re.split(r"[/\\]", info.filename)
         if ".." in parts or parts[0] == "" or ":" in parts[0]:
@@ -168,17 +190,25 @@ def opened(archive: Path) -> zipfile.Path:
                 f"{archive} holds {info.filename!r}, a name that leads out of its folder: do not unpack it, {SOURCE}"
             )
         if info.flag_bits & 1:
-            raise InputError(f"{archive} is encrypted ({info.filename}), as the challenge's is not: {SOURCE}")
+            raise InputError(
+                f"{archive} is encrypted ({info.filename}), as the challenge's is not: {SOURCE}"
+            )
     return zipfile.Path(held)
 
 
-def photos_named(folder: Path | zipfile.Path, expected: list[str], height: int, width: int) -> list[Photo]:
+def photos_named(
+    folder: Path | zipfile.Path, expected: list[str], height: int, width: int
+) -> list[Photo]:
     """The photos in a folder, which must have just these names; hidden files and those that are no images do not count.
 
     Raises:
       InputError: some are missing, or there are others.
     """
-    found = {path.name: path for path in folder.iterdir() if reader.is_image_name(PurePosixPath(path.name))}
+    found = {
+        path.name: path
+        for path in folder.iterdir()
+        if reader.is_image_name(PurePosixPath(path.name))
+    }
     missing = [name for name in expected if name not in found]
     others = sorted(set(found) - set(expected))
     if missing or others:
@@ -192,9 +222,13 @@ def photos_named(folder: Path | zipfile.Path, expected: list[str], height: int, 
 def check_sizes(photos: list[Photo], height: int, width: int) -> None:
     """Raises InputError where photos are not of that size, by their headers."""
     sizes = {photo.file_name: reader.size(photo) for photo in photos}
-    if wrong := [f"{name} ({w} x {h})" for name, (h, w) in sizes.items() if (h, w) != (height, width)]:
+    if wrong := [
+        f"{name} ({w} x {h})" for name, (h, w) in sizes.items() if (h, w) != (height, width)
+    ]:
         where = photos[0].place.parent.parent
-        raise InputError(f"{len(wrong)} photos in {where} are not {width} x {height} pixels: {some(wrong)}; {SOURCE}")
+        raise InputError(
+            f"{len(wrong)} photos in {where} are not {width} x {height} pixels: {some(wrong)}; {SOURCE}"
+        )
 
 
 def some(names: list[str]) -> str:
