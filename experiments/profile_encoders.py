@@ -181,7 +181,7 @@ def write_trace(machine: Engine, extraction: Extraction, image: Padded, folder: 
         )
     key = machine.replicate(crops.image_key(0, "profile"))
     with jax.profiler.trace(str(folder)):
-        density, _, _ = extract.prepare(machine, image, scale, size)
+        density, _, _ = extract.prepare(machine, extraction, image, scale, size)
         for program, variables in arguments:
             with jax.profiler.TraceAnnotation(program.plan.encoder.name):
                 jax.block_until_ready(engine.first_call(program, variables, density, size, key))

@@ -74,6 +74,8 @@ class Extraction:
     crop_mode: str = "exact"
     precision: str = "float32"
     target_mpp: float = 0.0
+    stain_normalizer: str = "macenko"
+    stain_augmentation: str = "hematoxylin_eosin"
 
     def configuration(self, encoder: str, view: View) -> str:
         """A name such as ResNet-0.5-400, or ResNet-0.5-400-shared: the folder of descriptors, the row of the table."""
@@ -191,6 +193,8 @@ HELP = {
     "precision": "float32, tf32 (float32 in the matrix unit's short form) or bfloat16; averages are always float32",
     "target_mpp": "microns per pixel at scale 0.5 that images are resampled to when read (the paper's data have 0.84); "
     "0 reads them as they are",
+    "stain_normalizer": "macenko, or none",
+    "stain_augmentation": "hematoxylin_eosin (random gains of both stains), or none",
     "folds": "folds of the cross-validation",
     "fold_seed": "seed of the split into folds",
     "seeds": "models with different seeds per fold and configuration",

@@ -7,8 +7,11 @@ import signal
 import subprocess
 import sys
 import traceback
+from pathlib import Path
 
 from absl import app, flags, logging
+
+ROOT = Path(__file__).parents[1]
 
 app.define_help_flags()  # Once: a script's own flags go when it has run, these stay.
 

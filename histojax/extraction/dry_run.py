@@ -103,7 +103,9 @@ def run(
     for scale, canvas in common.items():
         canvas = scaled(image.rgb.shape, scale) if shared else canvas
         start = time.monotonic()
-        density, _, size = jax.block_until_ready(extract.prepare(machine, image, scale, canvas))
+        density, _, size = jax.block_until_ready(
+            extract.prepare(machine, extraction, image, scale, canvas)
+        )
         compiling += time.monotonic() - start
         pairs = [
             (name, view) for name in loaded for view in extraction.views if view.scale == scale

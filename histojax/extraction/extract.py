@@ -338,14 +338,19 @@ def passes(
 
 
 def prepare(
-    machine: Engine, image: Padded, scale: float, canvas: tuple[int, int]
+    machine: Engine, extraction: Extraction, image: Padded, scale: float, canvas: tuple[int, int]
 ) -> tuple[jax.Array, stain.StainQuality, tuple[int, int]]:
-    """`core.prepare` of an image on every device: its density, its quality, and its own size after scaling."""
+    """`programs.prepare` of an image on every device: its planes, its quality, and its size after scaling."""
     small = scaled(image.size, scale)
-    sizes = (np.array(size, np.int32) for size in (image.size, small))
-    return *programs.prepare(
-        machine.replicate(image.rgb), *sizes, scale=scale, canvas=canvas
-    ), small
+    planes, quality = programs.prepare(
+        machine.replicate(image.rgb),
+        *(np.array(size, np.int32) for size in (image.size, small)),
+        scale=scale,
+        canvas=canvas,
+        normalizer=stain.NORMALIZERS[extraction.stain_normalizer],
+        augmentation=stain.AUGMENTATIONS[extraction.stain_augmentation],
+    )
+    return planes, quality, small
 
 
 def describe_image(work: Work, image: Padded, behind: prefetch.Behind, bar: Progress) -> None:
@@ -363,7 +368,7 @@ def describe_image(work: Work, image: Padded, behind: prefetch.Behind, bar: Prog
             if extraction.crop_mode == "shared"
             else work.canvas[scale]
         )
-        density, quality, size = prepare(machine, image, scale, canvas)
+        density, quality, size = prepare(machine, extraction, image, scale, canvas)
         behind.do(write_quality, work, image, scale, quality)
         for name, views in passes([pair for pair in lacking if pair[1].scale == scale], extraction):
             each = work.opened.loaded[name]

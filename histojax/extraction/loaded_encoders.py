@@ -75,8 +75,9 @@ def manifest(extraction: Extraction, loaded: Loaded, view: View) -> store.Manife
         protocol["resnet_variant"] = extraction.resnet_variant
     if extraction.precision != "float32":
         protocol["precision"] = extraction.precision
-    if extraction.target_mpp:
-        protocol["target_mpp"] = extraction.target_mpp
+    for name in ("target_mpp", "stain_normalizer", "stain_augmentation"):
+        if getattr(extraction, name) != getattr(Extraction, name):
+            protocol[name] = getattr(extraction, name)
     return {"protocol": protocol, "weights": {"source": loaded.source, "sha256": loaded.sha256}}
 
 

@@ -134,7 +134,7 @@ def rows(
     key = machine.replicate(crops.image_key(extraction.seed, "profile"))
     for scale in scales(extraction.views):
         size = scaled(image.rgb.shape, scale)
-        density, _, _ = extract.prepare(machine, image, scale, size)
+        density, _, _ = extract.prepare(machine, extraction, image, scale, size)
         pairs = [
             (name, view) for name in loaded for view in extraction.views if view.scale == scale
         ]
@@ -207,12 +207,14 @@ def stages(
     step = min(engine.MOST["exact"][machine.platform], total)
     steps = total / step
     small = resize.downscale(image, view.scale)
-    density = stain.density(stain.normalize(small))
+    normalizer = stain.NORMALIZERS[extraction.stain_normalizer]
+    augmentation = stain.AUGMENTATIONS[extraction.stain_augmentation]
+    normalise = jax.jit(lambda small: augmentation.planes(normalizer.normalize(small)[0]))
+    density = normalise(small)
     cut_step = jax.jit(lambda density: cut(density, key, view.crop_size, step))
     squares = cut_step(density)
-    augment = jax.jit(
-        lambda squares: jax.vmap(stain.augment_density, (0, None))(squares, jnp.array([1.1, 0.9]))
-    )
+    gains = jnp.ones(augmentation.gains)
+    augment = jax.jit(lambda squares: jax.vmap(augmentation.apply, (0, None))(squares, gains))
     images = jnp.moveaxis(augment(squares), 1, -1)
     trunk = jax.jit(loaded.encoder.maps)
     maps = trunk(loaded.variables, images)
@@ -225,7 +227,7 @@ def stages(
         timed = {
             "decode": seconds(lambda: read_padded(path)),
             "resize": seconds(lambda: resize.downscale(image, view.scale)),
-            "normalise": seconds(lambda: stain.density(stain.normalize(small))),
+            "normalise": seconds(normalise, small),
             "crop": steps * seconds(cut_step, density),
             "augment": steps * seconds(augment, squares),
             "trunk": steps * seconds(trunk, loaded.variables, images),

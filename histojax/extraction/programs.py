@@ -76,7 +76,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-@functools.partial(jax.jit, static_argnames=("scale", "canvas"))
+@functools.partial(jax.jit, static_argnames=("scale", "canvas", "normalizer", "augmentation"))
 def prepare(
     rgb: jax.Array,
     size: jax.Array,
@@ -84,6 +84,8 @@ def prepare(
     *,
     scale: float,
     canvas: tuple[int, int],
+    normalizer: stain.Normalizer = stain.MACENKO,
+    augmentation: stain.Augmentation = stain.HEMATOXYLIN_EOSIN,
 ) -> tuple[jax.Array, stain.StainQuality]:
     """Downscales and normalises an image, once for all its augmentations.
 
@@ -92,23 +94,28 @@ def prepare(
       size, scaled_size: int32 [2], the image's own height and width, before and after scaling.
       scale: of the view.
       canvas: height and width of the result, at least those of the scaled image.
+      normalizer, augmentation: of the stain.
 
     Returns:
-      float32 [3, *canvas], optical density, arbitrary where not the image's; and how the normalisation went.
+      float32 [3, *canvas], the augmentation's planes, arbitrary where not the image's; and how the normalisation went.
     """
-    image, quality = normalized(rgb, size, scaled_size, scale)
+    image, quality = normalized(rgb, size, scaled_size, scale, normalizer)
     with jax.named_scope("normalise"):
-        return onto(stain.density(image), canvas), quality
+        return onto(augmentation.planes(image), canvas), quality
 
 
 def normalized(
-    rgb: jax.Array, size: jax.Array, scaled_size: jax.Array, scale: float
+    rgb: jax.Array,
+    size: jax.Array,
+    scaled_size: jax.Array,
+    scale: float,
+    normalizer: stain.Normalizer,
 ) -> tuple[jax.Array, stain.StainQuality]:
     """An image downscaled and normalised, in grey levels [h, w, 3], and how it went; arguments as for `prepare`."""
     with jax.named_scope("resize"):
         small = resize.downscale(rgb, scale, size)
     with jax.named_scope("normalise"):
-        return stain.normalize_with_quality(small, own_pixels(scaled_size, small.shape[:2]))
+        return normalizer.normalize(small, own_pixels(scaled_size, small.shape[:2]))
 
 
 def onto(planes: jax.Array, canvas: tuple[int, int]) -> jax.Array:
@@ -207,8 +214,16 @@ def crop(
         )
         square = crops.cut(density, corner, turn, view.crop_size)
     with jax.named_scope("augment"):
-        gains = crops.gains(key, augmentation, draws.gain_low, draws.gain_high)
-        return jnp.moveaxis(stain.augment_density(square, gains), 0, -1)
+        return jnp.moveaxis(augmented(square, key, augmentation, draws), 0, -1)
+
+
+def augmented(
+    planes: jax.Array, key: jax.Array, augmentation: jax.Array, draws: Extraction
+) -> jax.Array:
+    """Planes in an augmentation of the protocol's: float32 [3, H, W], whole grey levels."""
+    step = stain.AUGMENTATIONS[draws.stain_augmentation]
+    gains = crops.gains(key, augmentation, draws.gain_low, draws.gain_high, step.gains)
+    return step.apply(planes, gains)
 
 
 def pooled_by_kernel(plan: Plan, variables: Variables, images: jax.Array) -> jax.Array:
@@ -304,8 +319,7 @@ def whole_images(
     def image(augmentation: jax.Array) -> jax.Array:
         turn = crops.image_turn(key, augmentation)
         with jax.named_scope("augment"):
-            gains = crops.gains(key, augmentation, draws.gain_low, draws.gain_high)
-            planes = stain.augment_density(density, gains)
+            planes = augmented(density, key, augmentation, draws)
             planes = jnp.where(own_pixels(size, density.shape[1:])[None], planes, outside)
         with jax.named_scope("turn"):
             planes = jnp.swapaxes(planes, 1, 2) if transposed else planes

@@ -19,8 +19,8 @@ from histojax.encoders import Encoder, Variables
 from histojax.extraction import programs
 from histojax.heatmap import tile_features
 from histojax.heatmap.slide_scan import CELL, Axis, Grid
-from histojax.heatmap.tile_features import Stains
-from histojax.ops import crops, pooling, stain
+from histojax.heatmap.tile_features import FieldStain
+from histojax.ops import crops, pooling
 
 CROPS = 16  # Crops that the border is measured on, at least.
 
@@ -51,7 +51,7 @@ def pieces(
 def measured(
     variables: Variables,
     tiles: np.ndarray,
-    stains: Stains,
+    stains: FieldStain,
     gains: np.ndarray,
     key: jax.Array,
     views: Sequence[View],
@@ -103,7 +103,7 @@ def measured(
 def alone(
     variables: Variables,
     tiles: jax.Array,
-    stains: Stains,
+    stains: FieldStain,
     gains: jax.Array,
     key: jax.Array,
     size: jax.Array,
@@ -117,8 +117,7 @@ def alone(
     """Crops of tiles by themselves, turned at random: float32 [B, count, D]; and their corners, int32 [B, count, 2]."""
 
     def on_one_device(variables, tiles, stains, gains, numbers, key, size):
-        density = stain.density(tile_features.normalized(tiles[0], stains))
-        planes = stain.augment_density(density, gains[0])
+        planes = stains.augmented(tiles[0], gains[0])
 
         def crop(number: jax.Array) -> tuple[jax.Array, jax.Array]:
             corner, turn = crops.corner_and_turn(key, jnp.int32(0), number, size, crop_size)

@@ -140,7 +140,7 @@ def survey(field: slide.Field, scale: float) -> Survey:
     tissue = np.zeros([count * side // CELL for count, side in zip(counts, sides, strict=True)])
     sample = np.zeros((*(-(-side // step) for side in size), 3), np.uint8)
     # Tissue is at most so bright, on average over channels: the stain step asks it of each, which pale stroma fails.
-    lightest = stain.WHITE * math.exp(-stain.BETA) - 1
+    lightest = stain.WHITE * math.exp(-stain.TISSUE_DENSITY) - 1
     for place in np.ndindex(counts):
         corner = tuple(i * side for i, side in zip(place, sides, strict=True))
         rgb = tile(field, scale, corner, sides)
@@ -173,7 +173,9 @@ def tissue_shares(found: Survey, grid: Grid, crop_size: int) -> np.ndarray:
     return weights[0] @ found.tissue @ weights[1].T
 
 
-def stains(found: Survey, grid: Grid, scored: np.ndarray) -> tile_features.Stains:
+def stains(
+    found: Survey, grid: Grid, scored: np.ndarray, extraction: Extraction
+) -> tile_features.FieldStain:
     """The field's stains, from what is scored of it: glass is left out, however much of it there is."""
     rows, columns = (
         np.minimum(
@@ -182,9 +184,10 @@ def stains(found: Survey, grid: Grid, scored: np.ndarray) -> tile_features.Stain
         for count, last in zip(found.sample.shape[:2], grid.shape, strict=True)
     )
     valid = scored[rows][:, columns].reshape(-1)
-    room = 4 ** max(8, math.ceil(math.log(len(valid), 4))) - len(
-        valid
-    )  # Few shapes for many fields.
-    return tile_features.fit(
-        np.pad(found.sample.reshape(-1, 3), ((0, room), (0, 0))), np.pad(valid, (0, room))
-    )
+    # Few shapes for many fields.
+    room = 4 ** max(8, math.ceil(math.log(len(valid), 4))) - len(valid)
+    pixels = np.pad(found.sample.reshape(-1, 3), ((0, room), (0, 0)))
+    normalizer = stain.NORMALIZERS[extraction.stain_normalizer]
+    fitted = tile_features.fit(normalizer, pixels, np.pad(valid, (0, room)))
+    augmentation = stain.AUGMENTATIONS[extraction.stain_augmentation]
+    return tile_features.FieldStain(fitted, normalizer, augmentation)

@@ -23,7 +23,7 @@ from histojax.heatmap import border_correction, slide_scan, tile_features
 from histojax.heatmap.slide_scan import Axis, Grid, Survey
 from histojax.heatmap.tile_features import OFFSETS
 from histojax.images import padding, slide
-from histojax.ops import crops
+from histojax.ops import crops, stain
 from histojax.utils import prefetch
 from histojax.utils.progress import Progress
 
@@ -124,7 +124,9 @@ def mean_scores(
     extraction = opened.extraction
     check(field, extraction)
     key = crops.image_key(extraction.seed, name)
-    drawn = jax.vmap(lambda a: crops.gains(key, a, extraction.gain_low, extraction.gain_high))
+    low, high = extraction.gain_low, extraction.gain_high
+    count = stain.AUGMENTATIONS[extraction.stain_augmentation].gains
+    drawn = jax.vmap(lambda a: crops.gains(key, a, low, high, count))
     gains = np.asarray(drawn(jnp.arange(min(augmentations, extraction.augmentations))))
     surveys = {scale: slide_scan.survey(field, scale) for scale in padding.scales(extraction.views)}
     smallest = min(extraction.views, key=lambda view: view.crop_size / view.scale)
@@ -206,7 +208,7 @@ def scores_of(
     bar: Progress,
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Rows of places as they are ready, and scores of those with tissue there, summed over augmentations."""
-    stains = slide_scan.stains(work.found, grid, scored)
+    stains = slide_scan.stains(work.found, grid, scored, opened.extraction)
     added = borders_of(work, field, opened, grid, scored, stains, gains, key)
     bands = [band(view, work, grid, border) for view, border in zip(work.views, added, strict=True)]
     rows = work.axes[0].own // work.cell + max(each.height for each in bands)
@@ -229,7 +231,7 @@ def strips(
     work: Work,
     field: slide.Field,
     mesh: jax.sharding.Mesh,
-    stains: tile_features.Stains,
+    stains: tile_features.FieldStain,
     gains: np.ndarray,
     bar: Progress,
 ) -> Iterator[np.ndarray]:
@@ -267,7 +269,7 @@ def borders_of(
     opened: Opened,
     grid: Grid,
     scored: np.ndarray,
-    stains: tile_features.Stains,
+    stains: tile_features.FieldStain,
     gains: np.ndarray,
     key: jax.Array,
 ) -> list[np.ndarray]:
@@ -287,7 +289,7 @@ def borders_of(
         work.each.variables,
         np.stack(tiles),
         stains,
-        np.resize(gains, (mesh.size, 2)),
+        np.resize(gains, (mesh.size, gains.shape[1])),
         key,
         work.views,
         encoder=work.each.encoder,

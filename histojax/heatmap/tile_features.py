@@ -9,8 +9,9 @@ places  a band of the field's cells [h, A, w, D] -> the windows that stand in fo
 A crop's descriptor is a mean of feature maps, so windows are cut from cells: one trunk pass serves all of them.
 """
 
+import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,11 +35,23 @@ class Taps(NamedTuple):
     weights: jax.Array
 
 
-class Stains(NamedTuple):
-    """A field's normalisation: its stain vectors, float32 [3, 2], and what concentrations are multiplied by, [2]."""
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["fitted"],
+    meta_fields=["normalizer", "augmentation"],
+)
+@dataclasses.dataclass(frozen=True)
+class FieldStain:
+    """The stain steps of a field: what `normalizer` was fitted to, and how tiles are augmented."""
 
-    vectors: jax.Array
-    factors: jax.Array
+    fitted: Any
+    normalizer: stain.Normalizer
+    augmentation: stain.Augmentation
+
+    def augmented(self, rgb: jax.Array, gains: jax.Array) -> jax.Array:
+        """A tile normalised and augmented: uint8 [T, T', 3] -> float32 [3, T, T'], grey levels."""
+        planes = self.augmentation.planes(self.normalizer.transform(rgb, self.fitted))
+        return self.augmentation.apply(planes, gains)
 
 
 def reach(length: int, scale: float) -> int:
@@ -78,38 +91,10 @@ def scaled(rgb: jax.Array, rows: Taps, columns: Taps) -> jax.Array:
     return jnp.clip(jnp.round(both), 0, 255).astype(jnp.uint8)
 
 
-@jax.jit
-def fit(pixels: jax.Array, valid: jax.Array) -> Stains:
-    """The stains of a field, from a sample of its pixels: as `stain.normalize_with_quality`, fallback included.
-
-    Args:
-      pixels: uint8 [N, 3].
-      valid: bool [N], those that count.
-    """
-    density = -jnp.log((pixels.T.astype(jnp.float32) + 1) / stain.WHITE)
-    tissue = jnp.all(density >= stain.BETA, axis=0) & valid
-    reference, maxima = jnp.array(stain.REFERENCE_STAINS), jnp.array(stain.REFERENCE_MAXIMA)
-    enough = jnp.sum(tissue) >= stain.LEAST_TISSUE * jnp.sum(valid)
-    found = jnp.where(enough, stain.stain_vectors(density, tissue), reference)
-    cosine = jnp.sum(found[:, 0] * found[:, 1]) / jnp.sqrt(jnp.prod(jnp.sum(found**2, axis=0)))
-    angle = jnp.degrees(jnp.arccos(jnp.clip(cosine, -1, 1)))
-    spread = (angle >= stain.LEAST_ANGLE) & (angle <= stain.LARGEST_ANGLE)
-    amounts = stain.concentrations(density, jnp.where(spread, found, reference))
-    percent = jnp.array([100 - stain.ALPHA])
-    highest = jnp.concatenate([stain.masked_percentile(each, valid, percent) for each in amounts])
-    usable = enough & spread & jnp.all(highest >= stain.LEAST_MAXIMUM)
-    return Stains(
-        jnp.where(usable, found, reference),
-        jnp.where(usable, maxima / jnp.where(usable, highest, 1), jnp.ones(2)),
-    )
-
-
-def normalized(rgb: jax.Array, stains: Stains) -> jax.Array:
-    """A tile in the reference stains: uint8 [T, T, 3] to the same."""
-    density = -jnp.log((rgb.reshape(-1, 3).T.astype(jnp.float32) + 1) / stain.WHITE)
-    amounts = stain.concentrations(density, stains.vectors) * stains.factors[:, None]
-    rebuilt = stain.WHITE * jnp.exp(-stain.combine(jnp.array(stain.REFERENCE_STAINS).T, amounts))
-    return jnp.clip(rebuilt, 0, 255).astype(jnp.uint8).T.reshape(rgb.shape)
+@functools.partial(jax.jit, static_argnums=0)
+def fit(normalizer: stain.Normalizer, pixels: jax.Array, valid: jax.Array) -> Any:
+    """What the normalizer's `transform` takes, of a sample of a field's pixels: uint8 [N, 3], bool [N]."""
+    return normalizer.fit(pixels, valid)[0]
 
 
 def cell_size(encoder: Encoder) -> int:
@@ -121,7 +106,7 @@ def cell_size(encoder: Encoder) -> int:
 def cells(
     variables: Variables,
     tiles: jax.Array,
-    stains: Stains,
+    stains: FieldStain,
     gains: jax.Array,
     *,
     encoder: Encoder,
@@ -132,7 +117,7 @@ def cells(
     Args:
       variables: of `encoder.fold`, on every device.
       tiles: uint8 [B, T, T', 3], B devices, sides multiples of 32.
-      stains: of `fit`.
+      stains: of the field.
       gains: float32 [B, 2], hematoxylin and eosin, of each tile.
 
     Returns:
@@ -140,10 +125,9 @@ def cells(
     """
 
     def on_one_device(
-        variables: Variables, tiles: jax.Array, stains: Stains, gains: jax.Array
+        variables: Variables, tiles: jax.Array, stains: FieldStain, gains: jax.Array
     ) -> jax.Array:
-        density = stain.density(normalized(tiles[0], stains))
-        image = jnp.moveaxis(stain.augment_density(density, gains[0]), 0, -1)[None]
+        image = jnp.moveaxis(stains.augmented(tiles[0], gains[0]), 0, -1)[None]
         maps = encoder.maps(variables, image)
         with jax.named_scope("cells"):
             coarse = [

@@ -146,7 +146,7 @@ def absorbed(small: np.ndarray) -> tuple[float, float, float] | None:
     from histojax.ops import stain
 
     density = -np.log((small.reshape(-1, 3).astype(np.float32) + 1) / stain.WHITE)
-    tissue = (density >= stain.BETA).all(axis=1)
+    tissue = (density >= stain.TISSUE_DENSITY).all(axis=1)
     if not tissue.any():
         return None
     mean = density[tissue].mean(axis=0, dtype=np.float64)

@@ -35,6 +35,7 @@ from histojax.extraction.loaded_encoders import Loaded
 from histojax.images.resampling import Sampling
 from histojax.learners import ensembles, finetune_step, finetuned, probe
 from histojax.learners.finetune_step import Batch, Tree, Tuning
+from histojax.ops import stain
 from histojax.utils.progress import Progress
 
 LEARNER = "finetuned"
@@ -176,7 +177,8 @@ def prepare(
     most = max(training.sum() for training, _ in parts.values()) * finetune.crops_per_epoch
     steps = int(-(-most // finetune.batch_crops))
     chosen = Tuning(loaded.encoder, view, extraction, finetune, len(folds.classes), steps)
-    images = finetuned.read_images(paths, view, Sampling(extraction.target_mpp, mpp))
+    normalizer = stain.NORMALIZERS[extraction.stain_normalizer]
+    images = finetuned.read_images(paths, view, Sampling(extraction.target_mpp, mpp), normalizer)
     return Work(chosen, loaded.variables["params"], images, folds, parts)
 
 

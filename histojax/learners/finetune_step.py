@@ -85,7 +85,7 @@ def split_layers(params: Variables, encoder: Encoder, blocks: str) -> tuple[Vari
     return trained, {name: layer for name, layer in params.items() if name not in trained}
 
 
-@partial(jax.jit, static_argnames=("scale", "canvas"))
+@partial(jax.jit, static_argnames=("scale", "canvas", "normalizer"))
 def normalized(
     rgb: jax.Array,
     size: jax.Array,
@@ -93,9 +93,10 @@ def normalized(
     *,
     scale: float,
     canvas: tuple[int, int],
+    normalizer: stain.Normalizer = stain.MACENKO,
 ) -> jax.Array:
-    """An image as extraction prepares it (`core.prepare`), in grey levels: uint8 [H, W, 3] -> uint8 [3, *canvas]."""
-    image, _ = programs.normalized(rgb, size, scaled_size, scale)
+    """An image as extraction prepares it (`programs.prepare`), in grey levels: uint8 [H, W, 3] -> uint8 [3, *canvas]."""
+    image, _ = programs.normalized(rgb, size, scaled_size, scale, normalizer)
     return programs.onto(jnp.moveaxis(image, -1, 0), canvas)
 
 
@@ -111,8 +112,8 @@ def crop(
     side, draws = tuning.view.crop_size, tuning.extraction
     corner, turn = crops.corner_and_turn(key, augmentation, number, size, side)
     square = jnp.moveaxis(crops.cut(image, corner, turn, side), 0, -1)
-    gains = crops.gains(key, augmentation, draws.gain_low, draws.gain_high)
-    return jnp.moveaxis(stain.augment_density(stain.density(square), gains), 0, -1)
+    planes = stain.AUGMENTATIONS[draws.stain_augmentation].planes(square)
+    return jnp.moveaxis(programs.augmented(planes, key, augmentation, draws), 0, -1)
 
 
 def crops_of(batch: Batch, tuning: Tuning) -> jax.Array:

@@ -23,7 +23,7 @@ from histojax.images.padding import common_canvas, read_padded, scaled
 from histojax.images.resampling import AS_THEY_ARE, Sampling
 from histojax.learners import finetune_step
 from histojax.learners.finetune_step import Tree, Tuning
-from histojax.ops import crops
+from histojax.ops import crops, stain
 from histojax.utils import prefetch
 
 
@@ -35,7 +35,12 @@ class Images(NamedTuple):
     sizes: np.ndarray
 
 
-def read_images(paths: Sequence[Path], view: View, sampling: Sampling = AS_THEY_ARE) -> Images:
+def read_images(
+    paths: Sequence[Path],
+    view: View,
+    sampling: Sampling = AS_THEY_ARE,
+    normalizer: stain.Normalizer = stain.MACENKO,
+) -> Images:
     """Images resampled, downscaled and normalised as for extraction."""
     scale = view.scale
     canvas = common_canvas([sampling.size(path) for path in paths], [view])[scale]
@@ -52,7 +57,9 @@ def read_images(paths: Sequence[Path], view: View, sampling: Sampling = AS_THEY_
     for i, image in enumerate(decoded):
         sizes[i] = scaled(image.size, scale)
         own = np.array(image.size, np.int32)
-        pixels[i] = finetune_step.normalized(image.rgb, own, sizes[i], scale=scale, canvas=canvas)
+        pixels[i] = finetune_step.normalized(
+            image.rgb, own, sizes[i], scale=scale, canvas=canvas, normalizer=normalizer
+        )
     return Images(tuple(path.stem for path in paths), pixels, sizes)
 
 

@@ -20,9 +20,14 @@ def image_key(seed: int, name: str) -> jax.Array:
     return key
 
 
-def gains(key: jax.Array, augmentation: jax.Array, low: float, high: float) -> jax.Array:
-    """Hematoxylin and eosin gains of an augmentation, independent and uniform in [low, high): float32 [2]."""
-    return jax.random.uniform(branch(key, augmentation, 0), (2,), minval=low, maxval=high)
+def gains(
+    key: jax.Array, augmentation: jax.Array, low: float, high: float, count: int = 2
+) -> jax.Array:
+    """Gains of an augmentation, independent and uniform in [low, high): float32 [count].
+
+    The paper's two are those of hematoxylin and eosin.
+    """
+    return jax.random.uniform(branch(key, augmentation, 0), (count,), minval=low, maxval=high)
 
 
 def branch(key: jax.Array, augmentation: jax.Array, use: int) -> jax.Array:

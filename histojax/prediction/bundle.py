@@ -42,21 +42,12 @@ ABOUT, CARD, OUT_OF_FOLD, TYPICAL = "bundle.json", "MODEL_CARD.md", "out_of_fold
 KEYS = ("classes", "positive", "learner", "seeds", "folds", "sensitivity", "made_with", "about")
 
 # Values that all configurations must have in common for one run to describe new images.
-COMMON = (
-    "augmentations",
-    "crops",
-    "gain_low",
-    "gain_high",
-    "p",
-    "seed",
-    "crop_mode",
-    "precision",
-    "target_mpp",
-)
+# Values that a manifest records only where they are not the default.
 DEFAULTS = {
-    "precision": "float32",
-    "target_mpp": 0.0,
-}  # Of values that are recorded only where they are others.
+    name: getattr(Extraction, name)
+    for name in ("precision", "target_mpp", "stain_normalizer", "stain_augmentation")
+}
+COMMON = ("augmentations", "crops", "gain_low", "gain_high", "p", "seed", "crop_mode", *DEFAULTS)
 
 Flat = dict[str, np.ndarray]
 

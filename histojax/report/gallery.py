@@ -74,19 +74,22 @@ def pipeline(path: Path, protocols: list[dict[str, Any]]) -> list[Picture]:
     first = protocols[0]
     rgb = reader.read(path)
     small = resize.downscale(jnp.asarray(rgb), first["scale"])
-    normalized = stain.normalize(small)
-    density, key = stain.density(normalized), crops.image_key(first["seed"], path.stem)
+    augmentation_step = stain.AUGMENTATIONS[first["stain_augmentation"]]
+    normalized, _ = stain.NORMALIZERS[first["stain_normalizer"]].normalize(small)
+    density, key = augmentation_step.planes(normalized), crops.image_key(first["seed"], path.stem)
     shown = [
         Picture("original", thumbnail(rgb, WIDE), 1),
         Picture("normalised", thumbnail(np.asarray(normalized), WIDE), 2),
     ]
     augmented = []
     for augmentation in range(min(AUGMENTATIONS, first["augmentations"])):
-        gains = crops.gains(key, augmentation, first["gain_low"], first["gain_high"])
-        augmented.append(stain.augment_density(density, gains))
-        caption = (
-            f"augmentation {augmentation + 1}: hematoxylin × {gains[0]:.2f}, eosin × {gains[1]:.2f}"
+        gains = crops.gains(
+            key, augmentation, first["gain_low"], first["gain_high"], augmentation_step.gains
         )
+        augmented.append(augmentation_step.apply(density, gains))
+        caption = f"augmentation {augmentation + 1}"
+        if first["stain_augmentation"] == "hematoxylin_eosin":
+            caption += f": hematoxylin × {gains[0]:.2f}, eosin × {gains[1]:.2f}"
         shown.append(Picture(caption, thumbnail(as_rgb(augmented[-1]), WIDE), 3 + augmentation))
     for size in sorted(
         {each["crop_size"] for each in protocols if each["crop_size"] <= min(density.shape[1:])}
@@ -116,9 +119,7 @@ def as_rgb(planes: Any) -> np.ndarray:
 def protocol(made_with: dict[str, Any] | None) -> dict[str, Any]:
     """The protocol of a configuration's manifest; the paper's where it was not recorded."""
     default = Extraction()
-    paper = {
-        name: getattr(default, name)
-        for name in ("seed", "augmentations", "gain_low", "gain_high", "crop_mode")
-    }
+    names = "seed augmentations gain_low gain_high crop_mode stain_normalizer stain_augmentation"
+    paper = {name: getattr(default, name) for name in names.split()}
     view = {"scale": default.views[0].scale, "crop_size": default.views[0].crop_size}
     return paper | view | (made_with["protocol"] if made_with else {})

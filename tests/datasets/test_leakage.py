@@ -184,7 +184,7 @@ def test_nothing_is_claimed_where_no_test_image_is_of_known_group():
     )
 
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def run_without_jax(script: str, *arguments: object) -> subprocess.CompletedProcess:

@@ -69,7 +69,7 @@ def test_a_program_that_needs_more_memory_than_there_is_gets_less_work_a_step(
     less = program(machine_with(tmp_path / "two", step=4), loaded).bytes
     monkeypatch.setattr(devices, "memory", lambda used: (needed.bytes + less) // 2)
     # By its own count of the feature maps it would still try eight.
-    monkeypatch.setattr(engine.operations, "most_held", lambda counted: 1)
+    monkeypatch.setattr(engine.flops, "most_held", lambda counted: 1)
     assert program(machine_with(tmp_path / "short"), loaded).plan.per_step == 4
     monkeypatch.setattr(devices, "memory", lambda used: 1)
     with pytest.raises(
@@ -104,7 +104,7 @@ def test_running_out_of_memory_on_trial_halves_the_step(loaded, tmp_path, monkey
         tried.append(plan.per_step)
         return type("Lowered", (), {"compile": staticmethod(Compiled)})
 
-    monkeypatch.setattr(engine.core.describe, "lower", lower, raising=False)
+    monkeypatch.setattr(engine.programs.describe, "lower", lower, raising=False)
     monkeypatch.setattr(Engine, "platform", property(lambda self: "accelerator"))
     extraction = dataclasses.replace(EXTRACTION, augmentations=20)
     found = program(machine_with(tmp_path), loaded, extraction)
@@ -121,8 +121,8 @@ def test_the_fused_kernels_step_is_whole_augmentations_on_each_device(loaded, tm
 
 
 def test_each_core_becomes_a_device_unless_told_otherwise():
-    code = "from histojax import devices; devices.split_cpu(); import jax, os; print(len(jax.devices()))"
-    root = Path(__file__).parents[1]
+    code = "from histojax.extraction import devices; devices.split_cpu(); import jax, os; print(len(jax.devices()))"
+    root = Path(__file__).parents[2]
     cores = min(len(os.sched_getaffinity(0)), devices.MOST_CPU_DEVICES)
     for flags, expected in (("", cores), ("--xla_force_host_platform_device_count=3", 3)):
         done = subprocess.run(
@@ -139,11 +139,11 @@ def test_each_core_becomes_a_device_unless_told_otherwise():
 
 def test_compiled_programs_are_kept_and_used_again(tmp_path):
     code = (
-        "import sys, jax, jax.numpy as jnp; from histojax import devices; devices.keep_compiled(sys.argv[1]); "
+        "import sys, jax, jax.numpy as jnp; from histojax.extraction import devices; devices.keep_compiled(sys.argv[1]); "
         "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0); "
         "jax.jit(lambda x: jnp.sort(x) + 1)(jnp.arange(100.0)).block_until_ready()"
     )
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     for _ in range(2):
         done = subprocess.run(
             [sys.executable, "-c", code, str(tmp_path)],

@@ -308,7 +308,7 @@ def test_an_image_that_is_damaged_further_down_stops_the_run_and_what_was_finish
 
 PROGRAM = """
 import os, runpy, signal, sys
-from histojax import store
+from histojax.extraction import store
 from tests import narrow
 write, left = store.write, int(sys.argv.pop(1))
 def write_and_die(*arguments):
@@ -342,7 +342,7 @@ def start(paths: list[Path], out: Path, *more: str, killed_after: int = 0) -> su
     ]
     return subprocess.Popen(
         [*command, "--seed=4", *more],
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

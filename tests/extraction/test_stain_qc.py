@@ -119,7 +119,7 @@ import subprocess
 import sys
 from pathlib import Path
 import numpy as np
-from histojax import store
+from histojax.extraction import store
 MANIFEST = {MANIFEST!r}
 root, process, processes = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 def qc(*names):

@@ -142,9 +142,9 @@ def test_a_small_field_is_normalised_as_an_image_is():
     with slide.open_field(rgb) as field:
         found = slide_scan.survey(field, 0.5)
         grid = Grid(field.size, 50)
-        stains = slide_scan.stains(found, grid, np.ones(grid.shape, bool))
+        stains = slide_scan.stains(found, grid, np.ones(grid.shape, bool), Extraction())
     small = resize.downscale(rgb, 0.5)
-    here = np.asarray(tile_features.normalized(small, stains)).astype(int)
+    here = np.asarray(stains.normalizer.transform(small, stains.fitted)).astype(int)
     wanted = np.asarray(stain.normalize(small)).astype(int)
     assert found.sample.shape == (96, 128, 3)
     assert abs(here - wanted).max() <= 1
@@ -162,12 +162,14 @@ def test_stains_of_a_large_field_come_from_a_sample_and_not_from_glass(monkeypat
             found, grid = slide_scan.survey(field, 1.0), Grid(field.size, 32)
             np.testing.assert_array_equal(found.sample, rgb[:: found.step, :: found.step])
             fits.append(
-                slide_scan.stains(found, grid, slide_scan.tissue_shares(found, grid, 32) > 0.5)
+                slide_scan.stains(
+                    found, grid, slide_scan.tissue_shares(found, grid, 32) > 0.5, Extraction()
+                )
             )
     assert found.step > 1
-    cosine = np.sum(np.asarray(fits[0].vectors) * np.asarray(fits[1].vectors), axis=0)
+    cosine = np.sum(np.asarray(fits[0].fitted.vectors) * np.asarray(fits[1].fitted.vectors), axis=0)
     assert (cosine > 0.999).all()
-    np.testing.assert_allclose(fits[0].factors, fits[1].factors, rtol=0.1)
+    np.testing.assert_allclose(fits[0].fitted.factors, fits[1].fitted.factors, rtol=0.1)
 
 
 def test_a_place_is_described_by_nine_windows_of_the_maps_of_the_whole_field():

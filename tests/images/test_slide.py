@@ -319,10 +319,10 @@ def test_a_large_field_is_read_by_pieces_within_memory(large):
     code = f"""
         import resource, sys
         from pathlib import Path
-        from histojax import regions
+        from histojax.images import slide
         assert "jax" not in sys.modules
         start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        with regions.open_field(Path({str(large)!r})) as field:
+        with slide.open_field(Path({str(large)!r})) as field:
             for top in range(0, 10_000, 2_000):
                 for left in range(0, 10_000, 2_000):
                     assert field.read(top, left, 2_000, 2_000).shape == (2_000, 2_000, 3)

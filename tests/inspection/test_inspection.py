@@ -280,7 +280,7 @@ def test_a_large_image_is_read_by_region_and_measures_the_same(tissue, tmp_path,
     tifffile.imwrite(path, big, photometric="rgb", tile=(128, 128), compression="deflate")
     whole = image_quality.look(path)
     monkeypatch.setattr(image_quality, "WHOLE", 1000)
-    monkeypatch.setattr(image_quality.images, "read", None)  # Reading it whole would fail.
+    monkeypatch.setattr(image_quality.reader, "read", None)  # Reading it whole would fail.
     by_region = image_quality.look(path)
     np.testing.assert_array_equal(by_region.measures.small, whole.measures.small)
     assert by_region.size == (4 * HEIGHT, 4 * WIDTH)

@@ -24,7 +24,7 @@ from histojax.utils import files
 from tests import samples
 from tests.running import run
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BOOSTING = Boosting(folds=3, seeds=2, rounds=12)
 N, A, CLASSES = 36, 3, ("Normal", "Benign", "InSitu", "Invasive")
 WIDTHS = {"ResNet-0.5-400": 40, "VGG-0.5-400": 25}

@@ -21,7 +21,7 @@ from tests import samples
 
 pytest.importorskip("distributed")
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 N, A, CLASSES = 36, 3, ("Normal", "Benign", "InSitu", "Invasive")
 WIDTHS = {"ResNet-0.5-400": 120, "VGG-0.5-400": 90}
 BOOSTING = Boosting(folds=3, seeds=3, rounds=12)

@@ -590,7 +590,7 @@ def test_the_script_killed_and_run_again_ends_where_an_unbroken_run_does(tmp_pat
     def start(models):
         return subprocess.Popen(
             arguments(models),
-            cwd=Path(finetune.__file__).parents[1],
+            cwd=Path(finetune.__file__).parents[2],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -51,7 +51,7 @@ def test_the_pipeline_shows_the_crops_that_are_described(tmp_path, mode):
     path = tmp_path / "an image.png"
     Image.fromarray(rgb).save(path)
     protocols = [
-        made.manifest(f"VGG-0.5-{size}")["protocol"] | {"crop_mode": mode}
+        gallery.protocol(made.manifest(f"VGG-0.5-{size}")) | {"crop_mode": mode}
         for size in (64, 80, 5000)
     ]
     shown = gallery.pipeline(path, protocols)
