@@ -6,6 +6,8 @@ A descriptor is decided by `Extraction` (with the constants of `ops/stain.py`), 
 
 import dataclasses
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 from histojax.errors import InputError
 
@@ -87,6 +89,28 @@ class Extraction:
         return tuple(
             self.configuration(encoder, view) for encoder in self.encoders for view in self.views
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Runtime:
+    """Where and how descriptors are computed; nothing in it decides what they are.
+
+    Attributes:
+      devices: JAX devices that share the work; None for all local ones.
+      crops_per_step: crops (whole images in crop mode shared) that go through an encoder at a time,
+        on all devices together; None for what memory allows, tried once and remembered in `cache`.
+      pooling: `xla`, or `pallas` for the fused kernel (crop mode exact, on a GPU; interpreted, so
+        slow, on a CPU).
+      cache: where weights, and what was found out about devices, are kept; None for
+        $HISTOJAX_CACHE or ~/.cache/histojax.
+      weights_dir: folder with the official weight files, for machines without a network.
+    """
+
+    devices: tuple[Any, ...] | None = None
+    crops_per_step: int | None = None
+    pooling: str = "xla"
+    cache: Path | None = None
+    weights_dir: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)
