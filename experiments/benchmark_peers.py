@@ -143,7 +143,7 @@ def ours(
 ) -> Callable[[], np.ndarray]:
     """The encoder as extraction runs it: in one program, as many crops at a time as suit the device."""
     encoder = encoders.get(name)
-    fast, folded = encoder.folded(precision), encoder.fold(variables, precision)
+    fast, folded = encoder.folded(precision), encoder.fold_variables(variables, precision)
     count = max(n for n in range(1, len(jax.local_devices()) + 1) if len(crops) % n == 0)
     each = len(crops) // count
     most = engine.MOST["exact"]["cpu" if jax.default_backend() == "cpu" else "accelerator"]
@@ -281,7 +281,7 @@ def time_preprocessing(image: np.ndarray) -> list[dict[str, str | float | None]]
     on_device, augment = jnp.asarray(image), jax.jit(as_bytes)
 
     def our_augmentations(normalized: jax.Array) -> Iterator[jax.Array]:
-        density = stain.density(normalized)
+        density = stain.optical_density(normalized)
         for each in gains:
             yield augment(density, each).block_until_ready()
 

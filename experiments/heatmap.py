@@ -22,18 +22,20 @@ cores with VGG, several times that with the others.
 
 from experiments import flags
 from histojax.heatmap import heatmap
-from histojax.heatmap.heatmap import Wishes
+from histojax.heatmap.heatmap import HeatmapOptions
 
 flags.define_model()
 flags.define_images()
 flags.define_path("out", "Folder to write maps to.")
 text = "Pixels of the file from one place to the next; by default a quarter of the smallest crop."
-flags.define_integer("stride", Wishes.stride, text)
+flags.define_integer("stride", HeatmapOptions.stride, text)
 flags.define_integer(
-    "augmentations", Wishes.augmentations, "Stain augmentations that are averaged over."
+    "augmentations", HeatmapOptions.augmentations, "Stain augmentations that are averaged over."
 )
 flags.define_float(
-    "sigma", Wishes.sigma, "Deviation of the Gaussian that smooths pictures and regions, in places."
+    "sigma",
+    HeatmapOptions.sigma,
+    "Deviation of the Gaussian that smooths pictures and regions, in places.",
 )
 flags.define_mpp()
 flags.define_bool("strict", "Stop at the first image that cannot be mapped.")
@@ -43,11 +45,11 @@ flags.define_computing()
 def main() -> None:
     computing, out = flags.computing(), flags.path("out")
     given = flags.FLAGS
-    wishes = Wishes(given.stride, given.augmentations, given.sigma, given.mpp)
-    outcome = heatmap.run(
-        flags.model(), flags.images(), out, wishes, strict=given.strict, **computing
+    options = HeatmapOptions(given.stride, given.augmentations, given.sigma, given.mpp)
+    summary = heatmap.map_images(
+        flags.model(), flags.images(), out, options, strict=given.strict, **computing
     )
-    print(outcome.text(out))
+    print(summary.text(out))
 
 
 if __name__ == "__main__":

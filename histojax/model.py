@@ -21,7 +21,7 @@ from histojax.utils import files
 
 if TYPE_CHECKING:
     from histojax.extraction.loaded_encoders import Opened
-    from histojax.heatmap.probability_map import Map
+    from histojax.heatmap.probability_map import ProbabilityMap
 
 Source = str | Path | np.ndarray
 
@@ -89,13 +89,15 @@ class Model:
         found = {prediction.image: prediction for prediction in outcome.predictions}
         return [found[path.stem] for path in paths]
 
-    def heatmap(self, image: Source, *, name: str | None = None, **wishes: Any) -> "Map":
+    def heatmap(
+        self, image: Source, *, name: str | None = None, **options: Any
+    ) -> "ProbabilityMap":
         """Where in an image each class is: class probabilities over a grid of places.
 
         Args:
           image: a path, or uint8 RGB [H, W, 3].
           name: of the image, which seeds the gains; by default the file's without its ending.
-          wishes: stride, augmentations, sigma and mpp, as for `histojax.heatmap.heatmap.Wishes`.
+          options: stride, augmentations, sigma and mpp, as for `histojax.heatmap.heatmap.HeatmapOptions`.
 
         Raises:
           InputError: the image cannot be read, or is smaller than a crop.
@@ -103,8 +105,8 @@ class Model:
         from histojax.heatmap import heatmap
 
         source = image if isinstance(image, np.ndarray) else files.as_path(str(image))
-        return heatmap.of(
-            self.bundle, source, heatmap.Wishes(**wishes), name=name, opened=self.opened
+        return heatmap.map_image(
+            self.bundle, source, heatmap.HeatmapOptions(**options), name=name, opened=self.opened
         )
 
     def paths(

@@ -3,7 +3,7 @@
 images [N, H, W, 3]  ->  feature maps  ->  global averages (taps) [N, C]  ->  descriptor [N, D]
 
 An encoder of the table computes as published, in float32. `encoder.folded(precision)`, with the variables that
-`encoder.fold` makes for it, computes the same faster: without batch norms, in the precision wished.
+`encoder.fold_variables` makes for it, computes the same faster: without batch norms, in the precision wished.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ Variables = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Convention:
+class InputConvention:
     """What a network wants as input: RGB in 0..255, less its mean, over a divisor, in RGB or BGR order."""
 
     mean: tuple[float, float, float]
@@ -35,9 +35,9 @@ class Convention:
         return shifted[..., ::-1] if self.bgr else shifted
 
 
-CAFFE = Convention(mean=(123.68, 116.779, 103.939), bgr=True)
-MINUS_ONE_TO_ONE = Convention(mean=(127.5, 127.5, 127.5), divisor=127.5)
-RAW = Convention(mean=(0.0, 0.0, 0.0))
+CAFFE = InputConvention(mean=(123.68, 116.779, 103.939), bgr=True)
+MINUS_ONE_TO_ONE = InputConvention(mean=(127.5, 127.5, 127.5), divisor=127.5)
+RAW = InputConvention(mean=(0.0, 0.0, 0.0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,14 +57,14 @@ class Tap:
     stride: int
     multiple: int = 1
 
-    def cells(self, size: int) -> int:
+    def averaged_cells(self, size: int) -> int:
         """How many of a map's rows, or columns, are averaged."""
         return size // self.multiple * self.multiple
 
     def average(self, maps: jax.Array) -> jax.Array:
         """[N, H, W, C] to float32 [N, C]."""
         return pooling.global_average(
-            maps[:, : self.cells(maps.shape[1]), : self.cells(maps.shape[2])]
+            maps[:, : self.averaged_cells(maps.shape[1]), : self.averaged_cells(maps.shape[2])]
         )
 
 
@@ -85,8 +85,8 @@ class Encoder:
       module: flax module, `apply(variables, inputs) -> {layer: [N, H, W, C]}`.
       outputs: the taps in the order of the descriptor.
       convention: RGB in 0..255 to the network's input.
-      first: the convolution that sees the input.
-      first_is_padded: whether it pads: then the convention's shift cannot be folded into it, for it would see the shift
+      first_convolution: the convolution that sees the input.
+      first_convolution_padded: whether it pads: then the convention's shift cannot be folded into it, for it would see the shift
         at the border.
       weight_file: where the weights are published.
     """
@@ -94,9 +94,9 @@ class Encoder:
     name: str
     module: nn.Module
     outputs: tuple[Tap, ...]
-    convention: Convention
-    first: str
-    first_is_padded: bool
+    convention: InputConvention
+    first_convolution: str
+    first_convolution_padded: bool
     weight_file: WeightFile
 
     @property
@@ -105,21 +105,29 @@ class Encoder:
         return sum(tap.channels for tap in self.outputs)
 
     def folded(self, precision: str = "float32") -> "Encoder":
-        """The encoder for variables of `fold`, in a precision of `PRECISIONS`; ValueError names the known ones."""
+        """The encoder for variables of `fold_variables`, in a precision of `PRECISIONS`; ValueError names the known ones."""
         if precision not in PRECISIONS:
             raise ValueError(f"no precision {precision!r}; there are {', '.join(PRECISIONS)}")
-        left = dataclasses.replace(self.convention, bgr=False) if self.first_is_padded else RAW
+        left = (
+            dataclasses.replace(self.convention, bgr=False)
+            if self.first_convolution_padded
+            else RAW
+        )
         module = self.module.clone(folded=True, precision=PRECISIONS[precision])
         return dataclasses.replace(self, module=module, convention=left)
 
-    def fold(self, variables: Variables, precision: str = "float32") -> Variables:
+    def fold_variables(self, variables: Variables, precision: str = "float32") -> Variables:
         """Variables for `folded(precision)`: batch norms and, where that is exact, the input convention folded."""
         params = folding.fold_batch_norms(variables, getattr(self.module, "epsilon", 0.0))["params"]
         if self.convention.bgr:
-            params[self.first] = folding.fold_channel_order(params[self.first])
-        if not self.first_is_padded:
+            params[self.first_convolution] = folding.fold_channel_order(
+                params[self.first_convolution]
+            )
+        if not self.first_convolution_padded:
             divisor, mean = self.convention.divisor, self.convention.mean
-            params[self.first] = folding.fold_scale_and_shift(params[self.first], 1 / divisor, mean)
+            params[self.first_convolution] = folding.fold_scale_and_shift(
+                params[self.first_convolution], 1 / divisor, mean
+            )
         dtype = PRECISIONS[precision].dtype
         return {"params": jax.tree.map(lambda array: jnp.asarray(array, dtype), params)}
 
@@ -169,8 +177,8 @@ ENCODERS = {
             module=resnet50.ResNet50(),
             outputs=(Tap(resnet50.LAST, 2048, stride=32),),
             convention=CAFFE,
-            first="conv1_conv",
-            first_is_padded=True,
+            first_convolution="conv1_conv",
+            first_convolution_padded=True,
             weight_file=WeightFile(
                 file="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
                 url=f"{KERAS}/resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
@@ -182,8 +190,8 @@ ENCODERS = {
             module=inception_v3.InceptionV3(),
             outputs=(Tap(inception_v3.LAST, 2048, stride=32),),
             convention=MINUS_ONE_TO_ONE,
-            first="conv_1_conv",
-            first_is_padded=False,
+            first_convolution="conv_1_conv",
+            first_convolution_padded=False,
             weight_file=WeightFile(
                 file="inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
                 url=f"{KERAS}/inception_v3/inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
@@ -200,8 +208,8 @@ ENCODERS = {
                 Tap("block5_conv3", 512, stride=16),
             ),
             convention=CAFFE,
-            first="block1_conv1",
-            first_is_padded=True,
+            first_convolution="block1_conv1",
+            first_convolution_padded=True,
             weight_file=WeightFile(
                 file="vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
                 url=f"{KERAS}/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",

@@ -145,7 +145,7 @@ class Engine:
         )
         per_call = max(per_call, count if mode == "shared" or self.kernel else 1)
         if per_step is None:
-            each = flops.most_held(layers(encoder, variables, extraction, views, canvas))
+            each = flops.largest_activations(layers(encoder, variables, extraction, views, canvas))
             # Twice: the compiler keeps layouts and workspaces beside input and output.
             fitting = devices.memory(self.mesh.devices.flat) // (2 * each)
             per_step = count * max(1, min(MOST[mode][self.platform], fitting))

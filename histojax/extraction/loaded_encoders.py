@@ -45,7 +45,7 @@ def load_encoders(
             )
         else:
             variables, source = weights.imagenet(encoder, cache, weights_dir), "imagenet"
-        folded = encoder.fold(variables, extraction.precision)
+        folded = encoder.fold_variables(variables, extraction.precision)
         loaded[name] = Loaded(
             encoder.folded(extraction.precision), folded, source, weights.checksum(variables)
         )

@@ -145,7 +145,7 @@ def rows(
             crops_done = program.plan.per_call * extraction.crops * len(views)
             passes = program.plan.per_call if extraction.crop_mode == "shared" else crops_done
             layers = engine.layers(each.encoder, each.variables, extraction, views, size)
-            done = flops.total(layers) * passes
+            done = flops.total_operations(layers) * passes
             least = sum(layer.seconds(peaks.operations, peaks.bytes) for layer in layers) * passes
             rate = crops_done / taken
             yield Row(
@@ -160,7 +160,7 @@ def rows(
                 done / taken,
                 done / taken / peaks.operations,
                 least / taken,
-                flops.total(layers) / sum(layer.bytes for layer in layers),
+                flops.total_operations(layers) / sum(layer.bytes for layer in layers),
                 program.bytes,
                 errors(each, unfolded[each.encoder.name], density, views[0], key, extraction),
             )

@@ -144,7 +144,7 @@ def describe(
 
     Args:
       pooled: of `plan.empty()`, or of the call before.
-      variables: of `encoder.fold`.
+      variables: of `encoder.fold_variables`.
       density, size: of `prepare`, and the scaled image's own height and width, int32 [2].
       key: the image's.
       first: the first augmentation, int32.
@@ -233,7 +233,7 @@ def pooled_by_kernel(plan: Plan, variables: Variables, images: jax.Array) -> jax
 
     def pool(tap: Tap) -> jax.Array:
         own = maps[tap.layer]
-        own = own[:, : tap.cells(own.shape[1]), : tap.cells(own.shape[2])]
+        own = own[:, : tap.averaged_cells(own.shape[1]), : tap.averaged_cells(own.shape[2])]
         by_augmentation = own.reshape(-1, plan.extraction.crops, *own.shape[1:])
         return pooling_pallas.pool(by_augmentation, plan.extraction.p, interpret=interpret)
 
@@ -358,7 +358,7 @@ def crop_cells(encoder: Encoder, variables: Variables, crop_size: int) -> dict[T
     """Rows of each tap's map that a crop by itself would have averaged: so long are the windows in its place."""
     image = jax.ShapeDtypeStruct((1, crop_size, crop_size, 3), jnp.float32)
     maps = jax.eval_shape(encoder.maps, variables, image)
-    return {tap: tap.cells(maps[tap.layer].shape[1]) for tap in encoder.outputs}
+    return {tap: tap.averaged_cells(maps[tap.layer].shape[1]) for tap in encoder.outputs}
 
 
 def over_devices(plan: Plan, function, spread: PartitionSpec):

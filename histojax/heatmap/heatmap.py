@@ -22,7 +22,7 @@ from histojax.evaluation import calibration
 from histojax.extraction import store
 from histojax.extraction.loaded_encoders import Opened
 from histojax.heatmap import overlay, slide_scan, sliding_window
-from histojax.heatmap.probability_map import Map, regions_of
+from histojax.heatmap.probability_map import ProbabilityMap, regions_of
 from histojax.heatmap.slide_scan import Grid
 from histojax.heatmap.tile_features import OFFSETS
 from histojax.images import slide
@@ -35,7 +35,7 @@ DONE, PAGE, FAILURES = "grid.json", "overview.html", "failures.csv"
 
 
 @dataclasses.dataclass(frozen=True)
-class Wishes:
+class HeatmapOptions:
     """What may be chosen of a map.
 
     Attributes:
@@ -51,24 +51,21 @@ class Wishes:
     mpp: float | None = None
 
 
-USUAL = Wishes()
-
-
-def of(
+def map_image(
     bundle: Bundle,
     source: Path | np.ndarray,
-    wishes: Wishes = USUAL,
+    options: HeatmapOptions = HeatmapOptions(),
     *,
     name: str | None = None,
     opened: Opened | None = None,
     **computing: Any,
-) -> Map:
+) -> ProbabilityMap:
     """The heat map of one image.
 
     Args:
       bundle: the models.
       source: an image file, or uint8 RGB [H, W, 3].
-      wishes: stride and so on.
+      options: stride and so on.
       name: of the image, which seeds the gains; by default the file's without its ending.
       opened: the bundle's encoders, where they are open already.
       computing: as for `opening.open_encoders`.
@@ -79,23 +76,27 @@ def of(
     opened = opened or predict.open_encoders(bundle, **computing)
     with slide.open_field(source) as field:
         name = name or (source.stem if isinstance(source, Path) else "field")
-        return mapped(bundle, field, opened, settings(bundle, field, name, wishes))
+        return map_field(bundle, field, opened, _settings(bundle, field, name, options))
 
 
-def settings(bundle: Bundle, field: slide.Field, name: str, wishes: Wishes) -> dict[str, Any]:
+def _settings(
+    bundle: Bundle, field: slide.Field, name: str, options: HeatmapOptions
+) -> dict[str, Any]:
     """All that decides a map beside the image's pixels: what grid.json says."""
     if (
-        not (wishes.stride is None or wishes.stride >= 1)
-        or wishes.augmentations < 1
-        or not wishes.sigma >= 0
+        not (options.stride is None or options.stride >= 1)
+        or options.augmentations < 1
+        or not options.sigma >= 0
     ):
         raise InputError(
-            f"{wishes}: expected a stride and augmentations of at least 1, and a sigma of at least 0"
+            f"{options}: expected a stride and augmentations of at least 1, and a sigma of at least 0"
         )
-    extraction, mpp = bundle.extraction, wishes.mpp or field.mpp
+    extraction, mpp = bundle.extraction, options.mpp or field.mpp
     seen, factor = slide_scan.at_target(field, extraction, mpp)
     smallest = min(view.crop_size / view.scale for view in extraction.views)
-    grid = Grid(seen.size, max(1, round(wishes.stride * factor if wishes.stride else smallest / 4)))
+    grid = Grid(
+        seen.size, max(1, round(options.stride * factor if options.stride else smallest / 4))
+    )
     return {
         "image": name,
         "size_px": list(field.size),
@@ -108,8 +109,8 @@ def settings(bundle: Bundle, field: slide.Field, name: str, wishes: Wishes) -> d
         "window_px": smallest / factor,
         "neighbourhood_crops": 1 + OFFSETS[-1] - OFFSETS[0],
         "least_tissue": sliding_window.LEAST_TISSUE,
-        "smoothing_places": wishes.sigma,
-        "augmentations": min(wishes.augmentations, extraction.augmentations),
+        "smoothing_places": options.sigma,
+        "augmentations": min(options.augmentations, extraction.augmentations),
         "configurations": list(bundle.configurations),
         "weights": extraction.weights,
         "classes": list(bundle.classes),
@@ -120,7 +121,9 @@ def settings(bundle: Bundle, field: slide.Field, name: str, wishes: Wishes) -> d
     }
 
 
-def mapped(bundle: Bundle, field: slide.Field, opened: Opened, made_with: dict[str, Any]) -> Map:
+def map_field(
+    bundle: Bundle, field: slide.Field, opened: Opened, made_with: dict[str, Any]
+) -> ProbabilityMap:
     """The map of an open field, by the settings given."""
     name, stride, mpp = made_with["image"], made_with["stride_px"], made_with["mpp"]
     seen, factor = slide_scan.at_target(field, bundle.extraction, mpp)
@@ -137,13 +140,13 @@ def mapped(bundle: Bundle, field: slide.Field, opened: Opened, made_with: dict[s
     known = np.isfinite(scores[..., 0])
     grid = np.full((len(bundle.classes), *known.shape), np.nan, np.float32)
     grid[:, known] = calibration.tempered(scores[known], bundle.temperature).T
-    return Map(
+    return ProbabilityMap(
         name=name,
         classes=bundle.classes,
         positive=bundle.positive,
         threshold=bundle.threshold,
         grid=grid,
-        smoothed=smoothed(grid, made_with["smoothing_places"]),
+        smoothed=_smoothed(grid, made_with["smoothing_places"]),
         size=field.size,
         stride=stride,
         window=made_with["window_px"],
@@ -153,7 +156,7 @@ def mapped(bundle: Bundle, field: slide.Field, opened: Opened, made_with: dict[s
     )
 
 
-def smoothed(grid: np.ndarray, sigma: float) -> np.ndarray:
+def _smoothed(grid: np.ndarray, sigma: float) -> np.ndarray:
     """A Gaussian over places, of `sigma` places, that knows only those with tissue: [K, rows, columns], NaN kept."""
     if sigma == 0:
         return grid
@@ -165,7 +168,7 @@ def smoothed(grid: np.ndarray, sigma: float) -> np.ndarray:
     return np.where(known, np.stack(spread) / np.where(known, weight, 1), np.nan).astype(np.float32)
 
 
-def write(folder: Path, shown: Map) -> None:
+def _write(folder: Path, shown: ProbabilityMap) -> None:
     """Writes a map into its folder: grid, pictures, regions, page; last grid.json, which says that all is there."""
     files.write_array(folder / "grid.npy", shown.grid)
     drawn = overlay.pictures(shown)
@@ -181,7 +184,7 @@ def write(folder: Path, shown: Map) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class HeatmapSummary:
     """What a run did: images mapped now, those mapped before, and those that could not be, with the cause."""
 
     mapped: tuple[str, ...]
@@ -195,20 +198,20 @@ class Outcome:
         return f"{len(self.mapped)} images mapped{before}{failed}\n{out / '*' / PAGE}"
 
 
-def run(
+def map_images(
     bundle: Bundle,
     paths: Sequence[Path],
     out: Path,
-    wishes: Wishes = USUAL,
+    options: HeatmapOptions = HeatmapOptions(),
     *,
     strict: bool = False,
     opened: Opened | None = None,
     **computing: Any,
-) -> Outcome:
+) -> HeatmapSummary:
     """Heat maps of images, each in a folder of its name below `out`; what is there already is not made again.
 
     Args:
-      bundle, wishes, opened, computing: as for `of`.
+      bundle, options, opened, computing: as for `map_image`.
       paths: image files, of unique names.
       out: where the folders go, and failures.csv, a table of the images that have no map.
       strict: the first image that fails stops the run.
@@ -223,13 +226,13 @@ def run(
         folder = out / path.stem
         try:
             with slide.open_field(path) as field:
-                wanted = settings(bundle, field, path.stem, wishes) | {
+                wanted = _settings(bundle, field, path.stem, options) | {
                     "file_sha256": store.sha256(path)
                 }
-                if is_done(folder, wanted):
+                if _is_done(folder, wanted):
                     before.append(path.name)
                     continue
-                write(folder, mapped(bundle, field, opened, wanted))
+                _write(folder, map_field(bundle, field, opened, wanted))
             made.append(path.name)
         except InputError as error:
             if strict:
@@ -237,10 +240,10 @@ def run(
             logging.warning("no heat map: %s", error)
             failed[path.name] = str(error)
     files.write_csv(out / FAILURES, failed.items(), ("image", "cause"))
-    return Outcome(tuple(made), tuple(before), failed)
+    return HeatmapSummary(tuple(made), tuple(before), failed)
 
 
-def is_done(folder: Path, wanted: dict[str, Any]) -> bool:
+def _is_done(folder: Path, wanted: dict[str, Any]) -> bool:
     """Whether a folder holds the map that these settings make."""
     done = folder / DONE
     return done.exists() and not files.differences(files.read_json(done, ()), wanted)

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
 
 from histojax.heatmap import probability_map
-from histojax.heatmap.probability_map import Map
+from histojax.heatmap.probability_map import ProbabilityMap
 from histojax.report import gallery
 from histojax.report.page import TEMPLATES, environment
 
@@ -32,7 +32,7 @@ MARGIN, TEXT = 12, 16  # Of a legend, px.
 INK, PAPER = (28, 32, 36), (255, 255, 255)
 
 
-def pictures(shown: Map) -> dict[str, np.ndarray]:
+def pictures(shown: ProbabilityMap) -> dict[str, np.ndarray]:
     """What there is to see, with legends, by name: uint8 [h, w, 3] each. Classes are numbered from 1."""
     image = enlarged(shown.thumbnail)
     height, width = image.shape[:2]
@@ -81,7 +81,7 @@ def enlarged(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
 
 
-def outline(picture: Image.Image, shown: Map) -> None:
+def outline(picture: Image.Image, shown: ProbabilityMap) -> None:
     """Draws the borders of the regions at the operating point, dark on light."""
     across, down = picture.width / shown.size[1], picture.height / shown.size[0]
     pen = ImageDraw.Draw(picture)
@@ -152,7 +152,9 @@ def scale_bar(microns_per_pixel: float, longest: float) -> Image.Image:
     return beside([bar, text(f"{microns / 1000:g} mm" if microns >= 1000 else f"{microns:g} um")])
 
 
-def legend(picture: Image.Image, shown: Map, title: str, parts: list[Image.Image]) -> np.ndarray:
+def legend(
+    picture: Image.Image, shown: ProbabilityMap, title: str, parts: list[Image.Image]
+) -> np.ndarray:
     """A picture with what it shows below it: title, colours, scale bar, in as many lines as they need."""
     width = max(picture.width, NARROWEST)
     if shown.mpp:
@@ -176,7 +178,9 @@ def legend(picture: Image.Image, shown: Map, title: str, parts: list[Image.Image
     return np.asarray(whole)
 
 
-def page(shown: Map, drawn: dict[str, np.ndarray], untrained: bool, made: datetime.datetime) -> str:
+def page(
+    shown: ProbabilityMap, drawn: dict[str, np.ndarray], untrained: bool, made: datetime.datetime
+) -> str:
     """The overview: one HTML page that carries its pictures.
 
     Args:

@@ -21,7 +21,7 @@ POSITIVE_COLOUR = (213, 94, 0)
 
 
 @dataclasses.dataclass(frozen=True)
-class Map:
+class ProbabilityMap:
     """Class probabilities over a grid of places, squares row by row from the field's top-left corner.
 
     Attributes:
@@ -93,7 +93,7 @@ def interpolated(probabilities: np.ndarray, rows: np.ndarray, columns: np.ndarra
     return np.where(inside, np.stack(found) / np.where(inside, weight, 1), np.nan)
 
 
-def fine(shown: Map) -> tuple[np.ndarray, np.ndarray]:
+def fine(shown: ProbabilityMap) -> tuple[np.ndarray, np.ndarray]:
     """The smoothed map on squares FINER times smaller, and their areas in px of the file: [K, h, w], [h, w]."""
     step = shown.stride / FINER
     counts = [int(np.ceil(side / step)) for side in shown.size]
@@ -105,7 +105,7 @@ def fine(shown: Map) -> tuple[np.ndarray, np.ndarray]:
     return interpolated(shown.smoothed, rows, columns), np.outer(*sides)
 
 
-def colours(shown: Map) -> list[tuple[int, int, int]]:
+def colours(shown: ProbabilityMap) -> list[tuple[int, int, int]]:
     """The colour of each class."""
     if not shown.positive:
         return list(itertools.islice(itertools.cycle(COOL + WARM), len(shown.classes)))
@@ -113,7 +113,7 @@ def colours(shown: Map) -> list[tuple[int, int, int]]:
     return [next(warm) if k in shown.positive else next(cool) for k in range(len(shown.classes))]
 
 
-def regions_of(shown: Map) -> dict[str, Any]:
+def regions_of(shown: ProbabilityMap) -> dict[str, Any]:
     """Regions for QuPath: those at and above the operating point, or of one class where none counts as positive.
 
     Returns:
@@ -168,7 +168,9 @@ def regions_of(shown: Map) -> dict[str, Any]:
     return {"type": "FeatureCollection", "features": features}
 
 
-def polygon(inside: np.ndarray, corner: list[int], shown: Map) -> list[list[list[float]]]:
+def polygon(
+    inside: np.ndarray, corner: list[int], shown: ProbabilityMap
+) -> list[list[list[float]]]:
     """The rings of one region of fine squares, the outer one first, closed, [x, y] in px of the file."""
     contours = measure.find_contours(np.pad(inside.astype(float), 1), 0.5)
     contours = [
@@ -195,7 +197,7 @@ def ring_area(ring: np.ndarray) -> float:
     return float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) / 2)
 
 
-def areas(shown: Map) -> list[dict[str, Any]]:
+def areas(shown: ProbabilityMap) -> list[dict[str, Any]]:
     """What the field is made of, by name: share of it, and mm^2 where px are microns, None elsewhere."""
     probabilities, squares = fine(shown)
     tissue = np.isfinite(probabilities[0])

@@ -45,7 +45,7 @@ class Grid:
         return tuple(scale * self.stride * (np.arange(count) + 0.5) for count in self.shape)
 
 
-class Survey(NamedTuple):
+class SlideScan(NamedTuple):
     """What one reading of a field at a scale finds.
 
     Attributes:
@@ -131,7 +131,7 @@ def tile(
     return np.asarray(tile_features.scaled(rgb, rows, columns))
 
 
-def survey(field: slide.Field, scale: float) -> Survey:
+def scan(field: slide.Field, scale: float) -> SlideScan:
     """Reads the field once, at a scale."""
     size = padding.scaled(field.size, scale)
     step = math.ceil(math.sqrt(size[0] * size[1] / SAMPLE))
@@ -157,10 +157,10 @@ def survey(field: slide.Field, scale: float) -> Survey:
             : len(rest), : rest.shape[1]
         ]
         rest[: len(taken), : taken.shape[1]] = taken
-    return Survey(scale, size, tissue, sample, step)
+    return SlideScan(scale, size, tissue, sample, step)
 
 
-def tissue_shares(found: Survey, grid: Grid, crop_size: int) -> np.ndarray:
+def tissue_shares(found: SlideScan, grid: Grid, crop_size: int) -> np.ndarray:
     """The share of tissue in a crop about each place: float64 [rows, columns]."""
     weights = []
     for centres, side, squares in zip(
@@ -174,7 +174,7 @@ def tissue_shares(found: Survey, grid: Grid, crop_size: int) -> np.ndarray:
 
 
 def stains(
-    found: Survey, grid: Grid, scored: np.ndarray, extraction: Extraction
+    found: SlideScan, grid: Grid, scored: np.ndarray, extraction: Extraction
 ) -> tile_features.FieldStain:
     """The field's stains, from what is scored of it: glass is left out, however much of it there is."""
     rows, columns = (

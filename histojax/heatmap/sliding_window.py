@@ -20,7 +20,7 @@ from histojax.config import Extraction, View
 from histojax.errors import InputError
 from histojax.extraction.loaded_encoders import Loaded, Opened
 from histojax.heatmap import border_correction, slide_scan, tile_features
-from histojax.heatmap.slide_scan import Axis, Grid, Survey
+from histojax.heatmap.slide_scan import Axis, Grid, SlideScan
 from histojax.heatmap.tile_features import OFFSETS
 from histojax.images import padding, slide
 from histojax.ops import crops, stain
@@ -54,7 +54,7 @@ class Work:
       wanted: whether a tile has anything to see, bool [tiles down, tiles across].
     """
 
-    found: Survey
+    found: SlideScan
     each: Loaded
     views: tuple[View, ...]
     halo: int
@@ -128,13 +128,13 @@ def mean_scores(
     count = stain.AUGMENTATIONS[extraction.stain_augmentation].gains
     drawn = jax.vmap(lambda a: crops.gains(key, a, low, high, count))
     gains = np.asarray(drawn(jnp.arange(min(augmentations, extraction.augmentations))))
-    surveys = {scale: slide_scan.survey(field, scale) for scale in padding.scales(extraction.views)}
+    scans = {scale: slide_scan.scan(field, scale) for scale in padding.scales(extraction.views)}
     smallest = min(extraction.views, key=lambda view: view.crop_size / view.scale)
     scored = (
-        slide_scan.tissue_shares(surveys[smallest.scale], grid, smallest.crop_size) >= LEAST_TISSUE
+        slide_scan.tissue_shares(scans[smallest.scale], grid, smallest.crop_size) >= LEAST_TISSUE
     )
     total = np.zeros((*grid.shape, classes))
-    work = list(to_do(opened, configurations, surveys, grid, scored, tiles)) if scored.any() else []
+    work = list(to_do(opened, configurations, scans, grid, scored, tiles)) if scored.any() else []
     trunk_passes = sum(int(part.wanted.sum()) for part in work) * len(gains)
     with Progress(f"heat map of {name}", trunk_passes, "tiles") as bar:
         for part in work:
@@ -160,15 +160,13 @@ def check(field: slide.Field, extraction: Extraction) -> None:
 def to_do(
     opened: Opened,
     configurations: Sequence[str],
-    surveys: Mapping[float, Survey],
+    scans: Mapping[float, SlideScan],
     grid: Grid,
     scored: np.ndarray,
     tiles: Mapping[str, tuple[int, int]],
 ) -> Iterator[Work]:
     """The work, encoder by encoder and scale by scale."""
-    for (encoder, each), (scale, found) in itertools.product(
-        opened.loaded.items(), surveys.items()
-    ):
+    for (encoder, each), (scale, found) in itertools.product(opened.loaded.items(), scans.items()):
         views = [view for view in opened.extraction.views if view.scale == scale]
         views = tuple(
             view

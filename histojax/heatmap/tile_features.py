@@ -71,7 +71,7 @@ def source(first: int, length: int, size: int, scale: float) -> tuple[int, int, 
     Returns:
       The first pixel of the file and how many are needed, at most `reach`; taps into these.
     """
-    pixels, weights = resize.taps(size, scale)
+    pixels, weights = resize.bicubic_weights(size, scale)
     along = np.arange(first, first + length) % (2 * len(pixels))
     along = np.where(along < len(pixels), along, 2 * len(pixels) - 1 - along)
     pixels = np.clip(pixels[along], 0, size - 1)
@@ -115,7 +115,7 @@ def cells(
     """One trunk pass on each device over an augmented tile, every tap averaged to cells.
 
     Args:
-      variables: of `encoder.fold`, on every device.
+      variables: of `encoder.fold_variables`, on every device.
       tiles: uint8 [B, T, T', 3], B devices, sides multiples of 32.
       stains: of the field.
       gains: float32 [B, 2], hematoxylin and eosin, of each tile.

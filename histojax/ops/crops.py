@@ -27,10 +27,12 @@ def gains(
 
     The paper's two are those of hematoxylin and eosin.
     """
-    return jax.random.uniform(branch(key, augmentation, 0), (count,), minval=low, maxval=high)
+    return jax.random.uniform(
+        _augmentation_key(key, augmentation, 0), (count,), minval=low, maxval=high
+    )
 
 
-def branch(key: jax.Array, augmentation: jax.Array, use: int) -> jax.Array:
+def _augmentation_key(key: jax.Array, augmentation: jax.Array, use: int) -> jax.Array:
     """The key of an augmentation for one use: 0 its gains, 1 its crops, 2 the turn of the whole image."""
     return jax.random.fold_in(jax.random.fold_in(key, augmentation), use)
 
@@ -43,7 +45,7 @@ class Turn(NamedTuple):
     reverse_columns: jax.Array
 
 
-def turn_of(quarters: jax.Array, up_down: jax.Array, left_right: jax.Array) -> Turn:
+def quarter_turn(quarters: jax.Array, up_down: jax.Array, left_right: jax.Array) -> Turn:
     """rot90 by `quarters` (counter-clockwise), then the flips.
 
     A quarter turn is a transpose and an up-down flip, a half turn both flips, three quarters a transpose and a
@@ -56,12 +58,12 @@ def turn_of(quarters: jax.Array, up_down: jax.Array, left_right: jax.Array) -> T
 def draw_turn(turn_key: jax.Array, flip_key: jax.Array) -> Turn:
     """Quarter turns uniform in 0..3, then up-down and left-right flips with probability 1/2 each."""
     up_down, left_right = jax.random.bernoulli(flip_key, shape=(2,))
-    return turn_of(jax.random.randint(turn_key, (), 0, 4), up_down, left_right)
+    return quarter_turn(jax.random.randint(turn_key, (), 0, 4), up_down, left_right)
 
 
 def image_turn(key: jax.Array, augmentation: jax.Array) -> Turn:
     """The turn of the whole image in an augmentation: crop mode `shared`."""
-    return draw_turn(*jax.random.split(branch(key, augmentation, 2)))
+    return draw_turn(*jax.random.split(_augmentation_key(key, augmentation, 2)))
 
 
 def corner_and_turn(
@@ -78,7 +80,9 @@ def corner_and_turn(
     Returns:
       Its top-left corner, int32 [2], uniform over all positions that fit, and its turn.
     """
-    where, turn, flip = jax.random.split(jax.random.fold_in(branch(key, augmentation, 1), crop), 3)
+    where, turn, flip = jax.random.split(
+        jax.random.fold_in(_augmentation_key(key, augmentation, 1), crop), 3
+    )
     return jax.random.randint(where, (2,), 0, image_size - size + 1), draw_turn(turn, flip)
 
 

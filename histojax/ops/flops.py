@@ -17,13 +17,13 @@ class Layer:
       name: of the layer.
       operations: floating-point, a multiply-add counted as two.
       bytes: the least that goes through memory: input and kernel read once, output written once.
-      held: bytes of input and output, held together while it runs.
+      activation_bytes: bytes of input and output, held together while it runs.
     """
 
     name: str
     operations: int
     bytes: int
-    held: int
+    activation_bytes: int
 
     def seconds(self, operations_per_second: float, bytes_per_second: float) -> float:
         """The least time it can take: arithmetic or memory, whichever is slower."""
@@ -50,11 +50,11 @@ def convolutions(jaxpr: core.Jaxpr) -> Iterator[Layer]:
                 yield from convolutions(parameter.jaxpr)
 
 
-def total(counted: tuple[Layer, ...]) -> int:
+def total_operations(counted: tuple[Layer, ...]) -> int:
     """Operations of all layers."""
     return sum(layer.operations for layer in counted)
 
 
-def most_held(counted: tuple[Layer, ...]) -> int:
+def largest_activations(counted: tuple[Layer, ...]) -> int:
     """Bytes of the layer that holds most."""
-    return max(layer.held for layer in counted)
+    return max(layer.activation_bytes for layer in counted)

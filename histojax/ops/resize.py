@@ -17,7 +17,7 @@ def cubic(distance: np.ndarray) -> np.ndarray:
     return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
 
 
-def taps(size: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
+def bicubic_weights(size: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """Source pixels and weights of the output pixels of one axis, centres aligned: both [round(size scale), 4].
 
     Pixels before the first and after the last are counted on: they stand for the edge.
@@ -29,7 +29,7 @@ def taps(size: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
 
 def resample(rows: jax.Array, scale: float, size: jax.Array) -> jax.Array:
     """Resamples axis 0, of which the first `size` are the image's: float32 [S, ...] -> [round(S scale), ...]."""
-    pixels, weights = taps(rows.shape[0], scale)
+    pixels, weights = bicubic_weights(rows.shape[0], scale)
     inside = jnp.clip(pixels, 0, size - 1)
     shaped = weights.reshape(weights.shape + (1,) * (rows.ndim - 1))
     return sum(shaped[:, i] * rows[inside[:, i]] for i in range(4))

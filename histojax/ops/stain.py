@@ -119,7 +119,7 @@ def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
-def order_statistics(values: jax.Array, mask: jax.Array, ranks: jax.Array) -> jax.Array:
+def _order_statistics(values: jax.Array, mask: jax.Array, ranks: jax.Array) -> jax.Array:
     """The values of given ranks, from 0, where the mask holds: float32 [N], bool [N], int [Q] -> [Q].
 
     By bisection over the 32 bits of a float: as many passes of counting, which is several times
@@ -139,7 +139,7 @@ def order_statistics(values: jax.Array, mask: jax.Array, ranks: jax.Array) -> ja
     return jax.lax.bitcast_convert_type(jnp.where(found >= sign, found ^ sign, ~found), jnp.float32)
 
 
-def masked_percentile(values: jax.Array, mask: jax.Array, percent: jax.Array) -> jax.Array:
+def _masked_percentile(values: jax.Array, mask: jax.Array, percent: jax.Array) -> jax.Array:
     """numpy.percentile, linearly interpolated, of the values where the mask holds: [N], [N], [Q] -> [Q].
 
     Where the mask holds nowhere the result is NaN.
@@ -147,13 +147,13 @@ def masked_percentile(values: jax.Array, mask: jax.Array, percent: jax.Array) ->
     last = jnp.maximum(jnp.sum(mask) - 1, 0)
     position = percent / 100 * last
     below = jnp.floor(position).astype(jnp.int32)
-    low, high = order_statistics(
+    low, high = _order_statistics(
         values, mask, jnp.concatenate([below, jnp.minimum(below + 1, last)])
     ).reshape(2, -1)
     return low + (high - low) * (position - below)
 
 
-def combine(matrix: jax.Array, planes: jax.Array) -> jax.Array:
+def _combine(matrix: jax.Array, planes: jax.Array) -> jax.Array:
     """`matrix.T @ planes`, [K, C] and [K, ...] to [C, ...], written out.
 
     A few multiplications a pixel are elementwise work, which fuses with what is around it; a matrix
@@ -176,23 +176,23 @@ def _stain_plane(density: jax.Array, tissue: jax.Array) -> jax.Array:
     return leading * jnp.where(jnp.sum(leading, axis=0, keepdims=True) < 0, -1, 1)
 
 
-def stain_vectors(density: jax.Array, tissue: jax.Array) -> jax.Array:
+def _stain_vectors(density: jax.Array, tissue: jax.Array) -> jax.Array:
     """Macenko's extreme directions of tissue: [3, N], [N] -> [3, 2], columns hematoxylin, eosin."""
     axes = _stain_plane(density, tissue)
-    first, second = combine(axes, density)
-    extremes = masked_percentile(
+    first, second = _combine(axes, density)
+    extremes = _masked_percentile(
         jnp.arctan2(second, first), tissue, jnp.array([ANGLE_PERCENTILE, 100 - ANGLE_PERCENTILE])
     )
     vectors = _matmul(axes, jnp.stack([jnp.cos(extremes), jnp.sin(extremes)]))
     return jnp.where(vectors[0, 0] > vectors[0, 1], vectors, vectors[:, ::-1])
 
 
-def concentrations(density: jax.Array, stains: jax.Array) -> jax.Array:
+def _concentrations(density: jax.Array, stains: jax.Array) -> jax.Array:
     """Least-squares amounts of two stains, by the normal equations: [3, N], [3, 2] -> [2, N]."""
     gram = _matmul(stains.T, stains)
     determinant = gram[0, 0] * gram[1, 1] - gram[0, 1] * gram[1, 0]
     inverse = jnp.array([[gram[1, 1], -gram[0, 1]], [-gram[1, 0], gram[0, 0]]]) / determinant
-    return combine(_matmul(stains, inverse), density)
+    return _combine(_matmul(stains, inverse), density)
 
 
 def _natural_density(pixels: jax.Array) -> jax.Array:
@@ -218,7 +218,7 @@ def fit_macenko(pixels: jax.Array, valid: jax.Array) -> tuple[Stains, StainQuali
     reference, reference_maxima = jnp.array(REFERENCE_STAINS), jnp.array(REFERENCE_MAXIMA)
 
     enough = fraction >= LEAST_TISSUE
-    vectors = jnp.where(enough, stain_vectors(density, tissue), reference)
+    vectors = jnp.where(enough, _stain_vectors(density, tissue), reference)
     cosine = jnp.sum(vectors[:, 0] * vectors[:, 1]) / jnp.sqrt(
         jnp.prod(jnp.sum(vectors**2, axis=0))
     )
@@ -228,8 +228,8 @@ def fit_macenko(pixels: jax.Array, valid: jax.Array) -> tuple[Stains, StainQuali
     percent = jnp.array([100 - ANGLE_PERCENTILE])
     maxima = jnp.concatenate(
         [
-            masked_percentile(amounts, inside, percent)
-            for amounts in concentrations(density, vectors)
+            _masked_percentile(amounts, inside, percent)
+            for amounts in _concentrations(density, vectors)
         ]
     )
     usable = enough & spread & jnp.all(maxima >= LEAST_MAXIMUM)
@@ -243,8 +243,8 @@ def fit_macenko(pixels: jax.Array, valid: jax.Array) -> tuple[Stains, StainQuali
 
 def transform_macenko(rgb: jax.Array, stains: Stains) -> jax.Array:
     """An image rebuilt in the reference stains: uint8 [H, W, 3] to the same, clipped, truncated."""
-    amounts = concentrations(_natural_density(rgb), stains.vectors) * stains.factors[:, None]
-    rebuilt = WHITE * jnp.exp(-combine(jnp.array(REFERENCE_STAINS).T, amounts))
+    amounts = _concentrations(_natural_density(rgb), stains.vectors) * stains.factors[:, None]
+    rebuilt = WHITE * jnp.exp(-_combine(jnp.array(REFERENCE_STAINS).T, amounts))
     return jnp.clip(rebuilt, 0, 255).astype(jnp.uint8).T.reshape(rgb.shape)
 
 
@@ -279,7 +279,7 @@ def normalize(rgb: jax.Array) -> jax.Array:
 
 
 @jax.jit
-def density(rgb: jax.Array) -> jax.Array:
+def optical_density(rgb: jax.Array) -> jax.Array:
     """Decadic optical density: uint8 [H, W, 3] to float32 [3, H, W]."""
     return -jnp.log10((jnp.moveaxis(rgb, -1, 0).astype(jnp.float32) + 1) / WHITE)
 
@@ -294,14 +294,14 @@ def augment_density(density: jax.Array, gains: jax.Array) -> jax.Array:
     """`augment` of an image kept as optical density.
 
     Args:
-      density: float32 [3, H, W], of `density`.
+      density: float32 [3, H, W], of `optical_density`.
       gains: float [2], hematoxylin and eosin.
 
     Returns:
       float32 [3, H, W], whole grey levels 0 to 255.
     """
     matrix = -math.log(10) * _mixing(gains)  # exp is several times faster than a power of ten.
-    return jnp.floor(jnp.clip(WHITE * jnp.exp(combine(matrix, density)) - 1, 0, 255))
+    return jnp.floor(jnp.clip(WHITE * jnp.exp(_combine(matrix, density)) - 1, 0, 255))
 
 
 @jax.jit
@@ -315,10 +315,10 @@ def augment(rgb: jax.Array, gains: jax.Array) -> jax.Array:
     Returns:
       uint8 [H, W, 3], clipped and truncated.
     """
-    return jnp.moveaxis(augment_density(density(rgb), gains), 0, -1).astype(jnp.uint8)
+    return jnp.moveaxis(augment_density(optical_density(rgb), gains), 0, -1).astype(jnp.uint8)
 
 
-HEMATOXYLIN_EOSIN = Augmentation(density, augment_density)
+HEMATOXYLIN_EOSIN = Augmentation(optical_density, augment_density)
 NO_AUGMENTATION = Augmentation(
     planes=lambda rgb: jnp.moveaxis(rgb, -1, 0).astype(jnp.float32),
     apply=lambda planes, gains: planes,

@@ -113,7 +113,7 @@ def test_the_resnet_of_2018_averages_whole_windows_of_seven(side, averaged):
     images = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
     maps = jax.eval_shape(encoders.RESNET_2018.maps, random("ResNet", 0), images)
     (tap,) = encoders.RESNET_2018.outputs
-    assert tap.cells(maps["conv5_block3_out"].shape[1]) == averaged
+    assert tap.averaged_cells(maps["conv5_block3_out"].shape[1]) == averaged
     values = np.random.default_rng(0).random(maps["conv5_block3_out"].shape, np.float32)
     expected = values[:, :averaged, :averaged].mean(axis=(1, 2))
     np.testing.assert_allclose(tap.average(values), expected, rtol=1e-5)

@@ -47,7 +47,7 @@ def error(found: jax.Array, expected: jax.Array) -> float:
 def test_every_tap_of_a_folded_encoder_is_the_published_ones(encoder, fields):
     variables = trained(encoder.name)
     expected = encoder.taps(variables, fields(205, 230))
-    found = encoder.folded().taps(encoder.fold(variables), fields(205, 230))
+    found = encoder.folded().taps(encoder.fold_variables(variables), fields(205, 230))
     assert list(found) == list(expected)
     for tap in expected:
         assert error(found[tap], expected[tap]) < 2e-6
@@ -55,7 +55,7 @@ def test_every_tap_of_a_folded_encoder_is_the_published_ones(encoder, fields):
 
 @BY_NAME
 def test_nothing_of_batch_norms_is_left_and_every_convolution_has_a_bias(encoder):
-    folded = encoder.fold(trained(encoder.name))
+    folded = encoder.fold_variables(trained(encoder.name))
     assert set(folded) == {"params"}
     assert all(set(layer) == {"kernel", "bias"} for layer in folded["params"].values())
     text = str(
@@ -67,7 +67,7 @@ def test_nothing_of_batch_norms_is_left_and_every_convolution_has_a_bias(encoder
 def test_folding_changes_no_variable_it_was_given():
     variables = trained("ResNet")
     before = weights.checksum(variables)
-    encoders.ENCODERS["ResNet"].fold(variables)
+    encoders.ENCODERS["ResNet"].fold_variables(variables)
     assert weights.checksum(variables) == before
 
 
@@ -88,7 +88,7 @@ def test_lower_precision_errs_little_and_still_averages_in_float32(
 ):
     variables = trained(encoder.name)
     exact = encoder.taps(variables, fields(205, 230))
-    short, folded = encoder.folded(precision), encoder.fold(variables, precision)
+    short, folded = encoder.folded(precision), encoder.fold_variables(variables, precision)
     found = short.taps(folded, fields(205, 230))
     maps = jax.eval_shape(short.maps, folded, jax.ShapeDtypeStruct((1, 205, 230, 3), jnp.uint8))
     dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
@@ -104,7 +104,7 @@ def test_float32_asks_for_the_highest_precision_and_tf32_for_less():
     for precision, asked in (("float32", "HIGHEST"), ("tf32", "HIGH")):
         encoder = encoders.ENCODERS["VGG"].folded(precision)
         image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-        folded = encoders.ENCODERS["VGG"].fold(trained("VGG"), precision)
+        folded = encoders.ENCODERS["VGG"].fold_variables(trained("VGG"), precision)
         text = jax.jit(encoder.descriptors).lower(folded, image).as_text()
         assert (
             text.count(f"precision_config = [#stablehlo<precision {asked}>")

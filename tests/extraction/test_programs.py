@@ -32,7 +32,7 @@ RGB = tissue(3, 150, 230)
 @functools.cache
 def loaded(name: str = "VGG", precision: str = "float32"):
     encoder = encoders.ENCODERS[name]
-    return encoder.folded(precision), encoder.fold(weights.random(name, 0), precision)
+    return encoder.folded(precision), encoder.fold_variables(weights.random(name, 0), precision)
 
 
 def describe(

@@ -21,7 +21,7 @@ from histojax.errors import InputError
 from histojax.extraction import loaded_encoders
 from histojax.extraction.loaded_encoders import Loaded
 from histojax.heatmap import border_correction, heatmap, slide_scan, sliding_window, tile_features
-from histojax.heatmap.heatmap import Wishes
+from histojax.heatmap.heatmap import HeatmapOptions
 from histojax.heatmap.slide_scan import Grid
 from histojax.images import slide
 from histojax.learners import boost
@@ -58,8 +58,8 @@ TINY = Encoder(
     module=Tiny(),
     outputs=(Tap("fine", 8, stride=4), Tap("coarse", 8, stride=8), Tap("light", 3, stride=8)),
     convention=dataclasses.replace(CAFFE, bgr=False),
-    first="fine",
-    first_is_padded=True,
+    first_convolution="fine",
+    first_convolution_padded=True,
     weight_file=None,
 )
 LIGHT = 16  # The first of the three channels of brightness.
@@ -140,7 +140,7 @@ def test_tiles_are_pieces_of_the_field_scaled_whole(scale):
 def test_a_small_field_is_normalised_as_an_image_is():
     rgb = samples.tissue(1, 192, 256)
     with slide.open_field(rgb) as field:
-        found = slide_scan.survey(field, 0.5)
+        found = slide_scan.scan(field, 0.5)
         grid = Grid(field.size, 50)
         stains = slide_scan.stains(found, grid, np.ones(grid.shape, bool), Extraction())
     small = resize.downscale(rgb, 0.5)
@@ -159,7 +159,7 @@ def test_stains_of_a_large_field_come_from_a_sample_and_not_from_glass(monkeypat
     fits = []
     for rgb in (tissue, with_glass):
         with slide.open_field(rgb) as field:
-            found, grid = slide_scan.survey(field, 1.0), Grid(field.size, 32)
+            found, grid = slide_scan.scan(field, 1.0), Grid(field.size, 32)
             np.testing.assert_array_equal(found.sample, rgb[:: found.step, :: found.step])
             fits.append(
                 slide_scan.stains(
@@ -468,7 +468,7 @@ def test_smoothing_knows_only_places_with_tissue():
     rng = np.random.default_rng(0)
     grid = rng.dirichlet((1, 1, 1), (7, 9)).transpose(2, 0, 1).astype(np.float32)
     grid[:, 2:4, 3:8] = np.nan
-    found = heatmap.smoothed(grid, 0.8)
+    found = heatmap._smoothed(grid, 0.8)
     np.testing.assert_array_equal(np.isnan(found), np.isnan(grid))
     np.testing.assert_allclose(np.nansum(found, axis=0)[~np.isnan(grid[0])], 1, rtol=1e-6)
     row, column = 1, 4
@@ -479,7 +479,7 @@ def test_smoothing_knows_only_places_with_tissue():
     weights = np.where(np.isnan(grid[0]), 0, weights)
     wanted = (np.nan_to_num(grid) * weights).sum(axis=(1, 2)) / weights.sum()
     np.testing.assert_allclose(found[:, row, column], wanted, rtol=1e-5)
-    np.testing.assert_array_equal(heatmap.smoothed(grid, 0), grid)
+    np.testing.assert_array_equal(heatmap._smoothed(grid, 0), grid)
 
 
 @pytest.fixture
@@ -503,8 +503,12 @@ def models(monkeypatch):
 def test_a_map_has_calibrated_probabilities_and_says_how_it_was_made(models):
     made, machine = models
     rgb = np.full((192, 256, 3), (200, 150, 200), np.uint8)
-    shown = heatmap.of(
-        made, rgb, Wishes(stride=32, augmentations=1, sigma=0, mpp=0.5), name="x", opened=machine
+    shown = heatmap.map_image(
+        made,
+        rgb,
+        HeatmapOptions(stride=32, augmentations=1, sigma=0, mpp=0.5),
+        name="x",
+        opened=machine,
     )
     assert shown.grid.shape == (2, 6, 8)
     assert shown.grid.dtype == np.float32
@@ -513,7 +517,9 @@ def test_a_map_has_calibrated_probabilities_and_says_how_it_was_made(models):
     np.testing.assert_allclose(shown.grid, np.moveaxis(sharpened, -1, 0), rtol=1e-2)
     np.testing.assert_allclose(shown.carcinoma, shown.grid[1], rtol=1e-5)
     assert (shown.stride, shown.window, shown.mpp, shown.size) == (32, 64, 0.5, (192, 256))
-    assert heatmap.of(made, rgb, opened=machine).stride == 16  # A quarter of 32 px at scale 0.5.
+    assert (
+        heatmap.map_image(made, rgb, opened=machine).stride == 16
+    )  # A quarter of 32 px at scale 0.5.
     assert json.loads(json.dumps(shown.made_with)) == shown.made_with
 
 
@@ -523,7 +529,9 @@ def test_a_resampled_map_lies_over_the_file(models):
     machine = dataclasses.replace(machine, extraction=made.extraction)
     rgb = np.full((384, 512, 3), (200, 150, 200), np.uint8)
     rgb[100:200, 350:450] = (90, 40, 130)
-    shown = heatmap.of(made, rgb, Wishes(stride=64, sigma=0, mpp=0.25), opened=machine)
+    shown = heatmap.map_image(
+        made, rgb, HeatmapOptions(stride=64, sigma=0, mpp=0.25), opened=machine
+    )
     assert shown.grid.shape == (2, 6, 8)
     assert shown.stride == pytest.approx(64)
     assert shown.window == pytest.approx(128)
@@ -535,13 +543,13 @@ def test_a_resampled_map_lies_over_the_file(models):
 def test_wishes_that_make_no_sense_are_refused(models):
     made, machine = models
     for wish in (
-        Wishes(stride=0),
-        Wishes(augmentations=0),
-        Wishes(sigma=-1.0),
-        Wishes(sigma=float("nan")),
+        HeatmapOptions(stride=0),
+        HeatmapOptions(augmentations=0),
+        HeatmapOptions(sigma=-1.0),
+        HeatmapOptions(sigma=float("nan")),
     ):
         with pytest.raises(InputError, match="expected a stride and augmentations of at least 1"):
-            heatmap.of(made, samples.tissue(0, 100, 100), wish, opened=machine)
+            heatmap.map_image(made, samples.tissue(0, 100, 100), wish, opened=machine)
 
 
 def test_a_run_writes_maps_lists_failures_and_goes_on(models, tmp_path):
@@ -550,8 +558,12 @@ def test_a_run_writes_maps_lists_failures_and_goes_on(models, tmp_path):
     for path, (height, width) in zip(images, ((192, 256), (192, 256), (50, 200)), strict=True):
         Image.fromarray(samples.tissue(height, height, width)).save(path)
     (tmp_path / "c.png").write_text("no image")
-    paths, out, wishes = [*images, tmp_path / "c.png"], tmp_path / "out", Wishes(augmentations=1)
-    first = heatmap.run(made, paths, out, wishes, opened=machine)
+    paths, out, options = (
+        [*images, tmp_path / "c.png"],
+        tmp_path / "out",
+        HeatmapOptions(augmentations=1),
+    )
+    first = heatmap.map_images(made, paths, out, options, opened=machine)
     assert first.mapped == ("a.png", "b.png")
     assert set(first.failed) == {"small.png", "c.png"}
     assert "2 images mapped, 2 could not be" in first.text(out)
@@ -575,14 +587,14 @@ def test_a_run_writes_maps_lists_failures_and_goes_on(models, tmp_path):
     assert about["first_place_px"] == [8, 8]
     assert json.loads((out / "a" / "regions.geojson").read_text())["type"] == "FeatureCollection"
 
-    again = heatmap.run(made, paths, out, wishes, opened=machine)
+    again = heatmap.map_images(made, paths, out, options, opened=machine)
     assert (again.mapped, again.done_before) == ((), ("a.png", "b.png"))
-    other = heatmap.run(
-        made, paths[:1], out, dataclasses.replace(wishes, stride=32), opened=machine
+    other = heatmap.map_images(
+        made, paths[:1], out, dataclasses.replace(options, stride=32), opened=machine
     )
     assert other.mapped == ("a.png",)
     with pytest.raises(InputError, match="smaller than the 32 px crop"):
-        heatmap.run(made, paths[2:], out, wishes, opened=machine, strict=True)
+        heatmap.map_images(made, paths[2:], out, options, opened=machine, strict=True)
 
 
 def test_every_encoder_has_tiles_on_its_cells():

@@ -11,12 +11,12 @@ from PIL import Image
 from skimage.draw import polygon2mask
 
 from histojax.heatmap import overlay, probability_map
-from histojax.heatmap.probability_map import FINER, Map
+from histojax.heatmap.probability_map import FINER, ProbabilityMap
 
 
 def made(
     carcinoma: np.ndarray, stride: float = 40, size: tuple[int, int] | None = None, **others
-) -> Map:
+) -> ProbabilityMap:
     """A map of two classes from the probability of the second, NaN where there is glass."""
     grid = np.stack([1 - carcinoma, carcinoma]).astype(np.float32)
     size = size or tuple(round(stride * count) for count in carcinoma.shape)
@@ -41,7 +41,7 @@ def made(
             "size_px": list(size),
         },
     }
-    return Map(**(values | others))
+    return ProbabilityMap(**(values | others))
 
 
 def ring_area(ring: list[list[float]]) -> float:
@@ -49,7 +49,7 @@ def ring_area(ring: list[list[float]]) -> float:
     return float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) / 2)
 
 
-def rings_of(shown: Map) -> list[list[list[list[float]]]]:
+def rings_of(shown: ProbabilityMap) -> list[list[list[list[float]]]]:
     return [
         each["geometry"]["coordinates"] for each in probability_map.regions_of(shown)["features"]
     ]

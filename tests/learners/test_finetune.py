@@ -151,7 +151,7 @@ def test_images_are_those_that_extraction_describes(dataset, work):
             canvas=work.images.pixels.shape[2:],
         )
         assert (work.images.sizes[i] == size).all()
-        found = stain.density(np.moveaxis(work.images.pixels[i], 0, -1))
+        found = stain.optical_density(np.moveaxis(work.images.pixels[i], 0, -1))
         np.testing.assert_array_equal(
             found[:, : size[0], : size[1]], density[:, : size[0], : size[1]]
         )
@@ -163,7 +163,7 @@ def test_crops_are_those_that_extraction_draws(work):
         work.images.sizes[0],
         jnp.asarray(work.images.pixels[0]),
     )
-    density = stain.density(np.moveaxis(image, 0, -1))
+    density = stain.optical_density(np.moveaxis(image, 0, -1))
     ours = jax.jit(
         lambda number: finetune_step.crop(image, size, key, number // 3, number % 3, work.tuning)
     )
@@ -333,7 +333,7 @@ def test_a_score_is_the_mean_over_the_crops_that_extraction_draws(work):
     trained = {"body": model["body"], "head": model["head"] | {"kernel": kernel}}
     one = finetuned.taken(work.images, np.array([1]))
     found = finetuned.scores(chosen, trained, {"body": frozen, "input": model["input"]}, one, 2)
-    density = stain.density(np.moveaxis(one.pixels[0], 0, -1))
+    density = stain.optical_density(np.moveaxis(one.pixels[0], 0, -1))
     key = crops.image_key(EXTRACTION.seed, one.names[0])
     draw = jax.jit(
         jax.vmap(lambda number: programs.crop(density, one.sizes[0], key, number, VIEW, EXTRACTION))

@@ -40,7 +40,9 @@ def test_any_size_equals_opencv(seed, height, width, scale):
 def test_the_size_is_rounded_as_opencv_rounds_it(size, scale):
     assume(round(size * scale) > 0)
     line = np.zeros((size, 50), np.uint8)
-    assert len(resize.taps(size, scale)[0]) == len(cv2.resize(line, None, fx=scale, fy=scale))
+    assert len(resize.bicubic_weights(size, scale)[0]) == len(
+        cv2.resize(line, None, fx=scale, fy=scale)
+    )
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 48), (8, 200), (2, 2)])

@@ -121,7 +121,7 @@ def test_normalisation_is_never_not_finite(seed, spread, level):
 def test_the_percentile_of_masked_values_is_numpys():
     rng = np.random.default_rng(0)
     values, mask = rng.normal(size=1001).astype(np.float32), rng.uniform(size=1001) < 0.3
-    ours = stain.masked_percentile(values, mask, np.array([1.0, 50.0, 99.0], np.float32))
+    ours = stain._masked_percentile(values, mask, np.array([1.0, 50.0, 99.0], np.float32))
     np.testing.assert_allclose(ours, np.percentile(values[mask], [1, 50, 99]), rtol=1e-5)
 
 
