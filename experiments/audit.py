@@ -74,7 +74,7 @@ def main() -> None:
         flags.refuse_inside_data("out")
         require_writable(out)
     audited = leakage.audit(split)
-    print("\n".join(leakage.lines(audited)), flush=True)
+    print("\n".join(leakage.text_lines(audited)), flush=True)
     found = near_duplicates.within(near_duplicates.find(near_duplicates.read(dataset.paths)), split)
     print("\n".join(["", *near_duplicates.lines(found, split, LISTED)]))
     if out is not None:
@@ -94,7 +94,7 @@ def chosen(dataset: Dataset) -> Folds:
             "--fold_maker and --paper_folds make a split, --split and --models name one: pass either"
         )
     if place is not None:
-        return folds.fitted(folds.load(place, dataset.classes), dataset, place)
+        return folds.match_dataset(folds.load(place, dataset.classes), dataset, place)
     made = flags.paper_split(dataset)
     return made or folds.make(
         dataset, flags.FLAGS.folds, flags.FLAGS.fold_seed, maker, flags.FLAGS.unknown_groups
@@ -102,12 +102,16 @@ def chosen(dataset: Dataset) -> Folds:
 
 
 def write(
-    out: Path, audited: leakage.Audit, found: tuple[Found, ...], split: Folds, dataset: Dataset
+    out: Path,
+    audited: leakage.LeakageAudit,
+    found: tuple[Found, ...],
+    split: Folds,
+    dataset: Dataset,
 ) -> None:
     """Writes the four files."""
-    numbers = leakage.numbers(audited) | {"duplicates": near_duplicates.numbers(found)}
+    numbers = leakage.as_dict(audited) | {"duplicates": near_duplicates.numbers(found)}
     files.write_json(out / "audit.json", numbers)
-    files.write_csv(out / "audit.csv", *leakage.table(audited))
+    files.write_csv(out / "audit.csv", *leakage.as_table(audited))
     files.write_csv(out / "duplicates.csv", [row(each, split) for each in found], COLUMNS)
     files.write_text(out / "duplicates.html", page(found, split, dataset))
 

@@ -29,7 +29,7 @@ from histojax.datasets import folds
 from histojax.datasets.folds import Folds
 from histojax.extraction import store
 from histojax.learners import boost, ensembles
-from histojax.utils.progress import duration
+from histojax.utils.progress import format_duration
 
 absl_flags.DEFINE_integer("images", 400, "Images; a tenth is held out.", lower_bound=80)
 absl_flags.DEFINE_integer("augmentations", 50, "Rows of an image.", lower_bound=1)
@@ -149,7 +149,7 @@ def main() -> None:
         "trees   workers  s/model  processor s/model  x plain  300 models  600 models  largest process, GiB"
     )
     for (kind, workers), (seconds, processor, _), peak in zip(arms, projected, peaks, strict=True):
-        times = "".join(f"{duration(count * seconds):>12s}" for count in (300, 600))
+        times = "".join(f"{format_duration(count * seconds):>12s}" for count in (300, 600))
         ratio = projected[0, 0] / seconds
         print(
             f"{kind:8s}{workers:7d}{seconds:9.1f}{processor:19.1f}{ratio:9.2f}{times}{peak:22.2f}"

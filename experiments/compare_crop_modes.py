@@ -121,7 +121,9 @@ def cases(
     )
     ensemble = ensembles.load(root / "models")
     blended = metrics.blend([ensembles.out_of_fold(ensemble, name) for name in names])
-    return evaluate.cases_of(dataclasses.replace(split, groups=groups).judged(), blended, positive)
+    return evaluate.cases_of(
+        dataclasses.replace(split, groups=groups).held_out(), blended, positive
+    )
 
 
 def agreements(

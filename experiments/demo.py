@@ -47,7 +47,7 @@ def main() -> None:
     packed = out / "demo.histojax"
     made = bundle.of_models(models, descriptors=descriptors)
     bundle.write(packed, made, models, model_card.card(made), {})
-    new = unlabelled.gather([out / "images" / "unlabelled"])
+    new = unlabelled.find_images([out / "images" / "unlabelled"])
     outcome = predict.run(bundle.load(packed), new, out / "predictions")
     print(
         f"unlabelled images, by {packed} alone: {outcome.text(made)}; {out / 'predictions' / 'predictions.csv'}"

@@ -24,7 +24,7 @@ from histojax import datasets
 from histojax.datasets import tfds, unlabelled
 from histojax.errors import InputError
 from histojax.extraction import dry_run, extract
-from histojax.utils.progress import duration
+from histojax.utils.progress import format_duration
 
 flags.define_data(required=False)
 flags.define_path(
@@ -55,7 +55,9 @@ def main() -> None:
     )
     if outcome.described:
         share = outcome.waited / outcome.seconds
-        print(f"{duration(outcome.seconds)}, of which the device waited for decoding {share:.1%}")
+        print(
+            f"{format_duration(outcome.seconds)}, of which the device waited for decoding {share:.1%}"
+        )
     if outcome.fallbacks:
         print(
             f"{len(outcome.fallbacks)} images took the reference stains: see {flags.path('descriptors')}/stain_qc.csv"
@@ -73,9 +75,9 @@ def images() -> tuple[Path, ...]:
             "TFDS has prepared)"
         )
     if flags.FLAGS.tfds:
-        return tfds.unlabelled(*flags.prepared())
+        return tfds.image_paths(*flags.prepared())
     if flags.FLAGS.images:
-        return unlabelled.gather([flags.path("images")])
+        return unlabelled.find_images([flags.path("images")])
     return datasets.load(flags.path("data"), flags.classes()).paths
 
 

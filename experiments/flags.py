@@ -125,9 +125,9 @@ def data() -> Path | None:
     Raises:
       InputError: as for `prepared.table`.
     """
-    from histojax.datasets.tfds import table
+    from histojax.datasets.tfds import label_table
 
-    return table(*prepared()) if FLAGS.tfds else path("data")
+    return label_table(*prepared()) if FLAGS.tfds else path("data")
 
 
 def define_size(width: int, height: int) -> None:
@@ -172,7 +172,7 @@ def dataset() -> "Dataset":
     from histojax.datasets import groups
 
     found = datasets.load(data(), classes())
-    return groups.attach(found, path("groups"), FLAGS.group_column) if FLAGS.groups else found
+    return groups.add_groups(found, path("groups"), FLAGS.group_column) if FLAGS.groups else found
 
 
 def paper_split(data: "Dataset") -> "Folds | None":
@@ -181,7 +181,7 @@ def paper_split(data: "Dataset") -> "Folds | None":
 
     if (FLAGS.fold_maker == "paper") != bool(FLAGS.paper_folds):
         raise InputError("--fold_maker=paper and --paper_folds=folds-10.pkl go together")
-    return paper_folds.read(path("paper_folds"), data) if FLAGS.paper_folds else None
+    return paper_folds.load(path("paper_folds"), data) if FLAGS.paper_folds else None
 
 
 def split(models: Path, data: "Dataset", count: int, seed: int) -> "Folds":
@@ -294,7 +294,7 @@ def images() -> tuple[Path, ...]:
     """
     from histojax.datasets import tfds, unlabelled
 
-    return tfds.unlabelled(*prepared()) if FLAGS.tfds else unlabelled.gather([path("images")])
+    return tfds.image_paths(*prepared()) if FLAGS.tfds else unlabelled.find_images([path("images")])
 
 
 def define_model() -> None:

@@ -49,7 +49,7 @@ def main() -> None:
     if not labelled and not unlabelled:
         outcome = predict.of_descriptors(bundle, descriptors, out, wishes)
     else:
-        dataset = datasets.load(flags.path("data"), complete=False) if labelled else None
+        dataset = datasets.load(flags.path("data"), require_all_classes=False) if labelled else None
         outcome = predict.run(
             bundle,
             dataset.paths if labelled else flags.images(),

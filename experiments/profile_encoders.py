@@ -222,7 +222,7 @@ def write(
         )
         for row in rows
     ]
-    with files.replacing(out / "roofline.png") as temporary, open(temporary, "wb") as file:
+    with files.atomic_write(out / "roofline.png") as temporary, open(temporary, "wb") as file:
         roofline.draw(roofs, points, machine_text()).save(file, format="PNG")
     print(f"{out / 'profile.json'}, {out / 'roofline.png'}")
 

@@ -23,7 +23,7 @@ from sklearn.utils.validation import (
 
 from histojax import config
 from histojax.config import Boosting, Protocol
-from histojax.datasets.folds import TRAIN_ONLY, split
+from histojax.datasets.folds import TRAIN_ONLY, stratified_folds
 from histojax.errors import InputError
 from histojax.learners import boost
 
@@ -198,7 +198,7 @@ def assign_folds(
     most = min(most, *sizes[sizes > 1]) if (sizes > 1).any() else 1
     for count in range(most, 1, -1):
         folds = np.full(len(labels), TRAIN_ONLY)
-        folds[held_out] = split(
+        folds[held_out] = stratified_folds(
             labels[held_out], None if groups is None else units[held_out], count, random_state
         )
         known = [len(np.unique(labels[folds != fold])) for fold in range(count)]

@@ -126,7 +126,7 @@ class Model:
             else files.as_path(str(image))
             for image in several
         ]
-        return unlabelled.gather(sources)
+        return unlabelled.find_images(sources)
 
 
 def written(image: np.ndarray, path: Path) -> Path:

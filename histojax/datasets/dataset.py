@@ -36,16 +36,16 @@ def build(
     labelled: dict[Path, str],
     classes: tuple[str, ...] | None = None,
     groups: dict[Path, str] | None = None,
-    complete: bool = True,
+    require_all_classes: bool = True,
 ) -> Dataset:
     """A dataset from {file: class name}, in the order of the classes and then of the names.
 
-    With `complete` off, as for images that nothing is to be learned from, classes may be without images.
+    With `require_all_classes` off, as for images that nothing is to be learned from, classes may be without images.
 
     Raises:
       InputError: fewer than two classes, a class that `classes` does not have, or two files of one name.
     """
-    classes = classes or order(set(labelled.values()))
+    classes = classes or class_order(set(labelled.values()))
     if len(set(classes)) < len(classes):
         raise InputError(f"--classes names a class twice: {', '.join(classes)}")
     if unknown := sorted(set(labelled.values()) - set(classes)):
@@ -53,11 +53,11 @@ def build(
             f"unknown class {', '.join(unknown)}; expected {', '.join(classes)}: correct it or pass --classes"
         )
     absent = [name for name in classes if name not in labelled.values()]
-    if complete and absent:
+    if require_all_classes and absent:
         raise InputError(
             f"no image of class {', '.join(absent)}; expected images of each of {', '.join(classes)}"
         )
-    if complete and len(classes) < 2:
+    if require_all_classes and len(classes) < 2:
         raise InputError(f"only one class, {classes[0]}: at least two are needed to learn anything")
     refuse_duplicates(labelled)
     paths = sorted(labelled, key=lambda path: (classes.index(labelled[path]), path.stem))
@@ -69,7 +69,7 @@ def build(
     )
 
 
-def order(names: set[str]) -> tuple[str, ...]:
+def class_order(names: set[str]) -> tuple[str, ...]:
     """BACH's order where the classes are BACH's, else alphabetical."""
     return (
         BACH_CLASSES
@@ -92,16 +92,18 @@ def refuse_duplicates(paths: collections.abc.Iterable[Path]) -> None:
         )
 
 
-def images_in(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
     """The image files directly in a folder, by name."""
-    return [path for path in files.entries(folder)[1] if reader.is_image_name(path)]
+    return [path for path in files.list_folder(folder)[1] if reader.is_image_name(path)]
 
 
-def images_below(folder: Path) -> list[Path]:
+def list_images_below(folder: Path) -> list[Path]:
     """The image files anywhere below a folder, in the order of their paths."""
     if files.is_local(folder):
         return sorted(
             path for path in folder.rglob("*") if reader.is_image_name(path) and path.is_file()
         )
-    folders, _ = files.entries(folder)
-    return sorted(images_in(folder) + [path for each in folders for path in images_below(each)])
+    folders, _ = files.list_folder(folder)
+    return sorted(
+        list_images(folder) + [path for each in folders for path in list_images_below(each)]
+    )

@@ -13,10 +13,12 @@ from histojax.utils import files
 
 def class_folders(root: Path) -> list[Path]:
     """The folders directly below the root that are not hidden."""
-    return [path for path in files.entries(root)[0] if not path.name.startswith(".")]
+    return [path for path in files.list_folder(root)[0] if not path.name.startswith(".")]
 
 
-def load(root: Path, classes: tuple[str, ...] | None = None, complete: bool = True) -> Dataset:
+def load(
+    root: Path, classes: tuple[str, ...] | None = None, require_all_classes: bool = True
+) -> Dataset:
     """The images below `root`, labelled by their folder.
 
     A folder named InSitu or Invasive makes BACH's four classes the expected ones, unless `classes` says otherwise.
@@ -38,7 +40,7 @@ def load(root: Path, classes: tuple[str, ...] | None = None, complete: bool = Tr
         )
     labelled = {}
     for folder in folders:
-        found = dataset.images_in(folder)
+        found = dataset.list_images(folder)
         if not found:
             raise InputError(
                 f"class folder {folder} holds no TIFF, PNG or JPEG image: fill or remove it"
@@ -46,4 +48,4 @@ def load(root: Path, classes: tuple[str, ...] | None = None, complete: bool = Tr
         if ignored := sum(1 for _ in folder.iterdir()) - len(found):
             logging.info("%s: %d files that are no images were left out", folder, ignored)
         labelled |= dict.fromkeys(found, folder.name)
-    return dataset.build(labelled, expected, complete=complete)
+    return dataset.build(labelled, expected, require_all_classes=require_all_classes)

@@ -54,7 +54,7 @@ class Folds:
         rows = "\n".join(f"{name},{label},{fold}" for name, label, fold in rows_of(self))
         return hashlib.sha256(rows.encode()).hexdigest()
 
-    def judged(self) -> "Folds":
+    def held_out(self) -> "Folds":
         """Those that are held out once, in the same order: all but the ones to train on alone."""
         kept = np.flatnonzero(self.folds != TRAIN_ONLY)
         return self if len(kept) == len(self.names) else self.take(kept)
@@ -106,7 +106,7 @@ def make(
     check_sizes(
         labels[held_out], dataset.classes, count, groups[held_out] if groups is not None else None
     )
-    folds[held_out] = split(
+    folds[held_out] = stratified_folds(
         labels[held_out], groups[held_out] if groups is not None else None, count, seed
     )
     if empty := set(range(count)) - set(folds.tolist()):
@@ -162,7 +162,9 @@ def check_sizes(
         )
 
 
-def split(labels: np.ndarray, groups: np.ndarray | None, count: int, seed: int) -> np.ndarray:
+def stratified_folds(
+    labels: np.ndarray, groups: np.ndarray | None, count: int, seed: int
+) -> np.ndarray:
     """The fold of each image, int [N]."""
     if groups is None:
         splits = StratifiedKFold(count, shuffle=True, random_state=seed).split(labels, labels)
@@ -268,7 +270,7 @@ def require_count(folds: Folds, count: int, source: Path | str) -> None:
         )
 
 
-def fitted(folds: Folds, dataset: Dataset, path: Path) -> Folds:
+def match_dataset(folds: Folds, dataset: Dataset, path: Path) -> Folds:
     """Folds loaded from `path` in the order of the data set, with the groups that are known today.
 
     Raises:
@@ -291,7 +293,7 @@ def fitted(folds: Folds, dataset: Dataset, path: Path) -> Folds:
 def adopt(path: Path, dataset: Dataset, count: int, maker: str | None) -> Folds:
     """The folds saved at `path`, made to fit the data set; saved again where that changes them."""
     folds = load(path, dataset.classes)
-    ordered = fitted(folds, dataset, path)
+    ordered = match_dataset(folds, dataset, path)
     require_count(folds, count, path)
     if maker in (None, "grouped") and (torn := torn_groups(ordered)):
         raise InputError(

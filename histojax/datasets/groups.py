@@ -44,7 +44,7 @@ class Groups:
     absent: tuple[str, ...]
 
 
-def attach(dataset: Dataset, table: Path, column: str | None = None) -> Dataset:
+def add_groups(dataset: Dataset, table: Path, column: str | None = None) -> Dataset:
     """A data set with the groups of a table, empty where it has none, in place of those it had.
 
     Raises:

@@ -42,7 +42,7 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Audit:
+class LeakageAudit:
     """What is known of a split.
 
     Attributes:
@@ -112,14 +112,14 @@ class Audit:
         )
 
 
-def audit(folds: Folds) -> Audit:
+def audit(folds: Folds) -> LeakageAudit:
     """Counts, fold by fold, who shares a group with training."""
     groups = folds.groups or ("",) * len(folds.names)
     members = collections.defaultdict(list)
     for place, group in enumerate(groups):
         if group:
             members[group].append(place)
-    return Audit(
+    return LeakageAudit(
         origin=folds.origin,
         classes=folds.classes,
         rows=tuple(row(folds, groups, members, fold) for fold in range(folds.count)),
@@ -152,7 +152,7 @@ def row(folds: Folds, groups: tuple[str, ...], members: dict[str, list[int]], fo
     )
 
 
-def lines(audit: Audit) -> list[str]:
+def text_lines(audit: LeakageAudit) -> list[str]:
     """The audit as text."""
     found = [f"split: {audit.origin}", audit.verdict]
     if audit.train_only:
@@ -204,7 +204,7 @@ def values(row: Row) -> tuple[int | str, ...]:
     )
 
 
-def table(audit: Audit) -> tuple[list[tuple[int, ...]], tuple[str, ...]]:
+def as_table(audit: LeakageAudit) -> tuple[list[tuple[int, ...]], tuple[str, ...]]:
     """A row a fold, and the names of the columns, for programs."""
     columns = (
         "fold",
@@ -231,7 +231,7 @@ def table(audit: Audit) -> tuple[list[tuple[int, ...]], tuple[str, ...]]:
     return rows, (*columns, *(f"class_{name}" for name in audit.classes))
 
 
-def numbers(audit: Audit) -> dict[str, Any]:
+def as_dict(audit: LeakageAudit) -> dict[str, Any]:
     """Every number, for programs."""
     totals = {"known": audit.known, "sharing": audit.sharing, "sharing_class": audit.sharing_class}
     return dataclasses.asdict(audit) | totals | {"verdict": audit.verdict}

@@ -162,7 +162,7 @@ def as_text(value: Any) -> str:
     return value
 
 
-def read(path: Path, dataset: Dataset) -> Folds:
+def load(path: Path, dataset: Dataset) -> Folds:
     """The authors' split of a data set, in its order.
 
     Raises:

@@ -16,7 +16,7 @@ from skimage.draw import polygon
 
 from histojax.config import BACH_CLASSES as CLASSES
 from histojax.errors import InputError
-from histojax.utils.files import read_csv, replacing, write_csv
+from histojax.utils.files import atomic_write, read_csv, write_csv
 
 COLUMNS = ("image", "label")  # Of the truth.
 PREFIXES = dict(zip(CLASSES, ("n", "b", "is", "iv"), strict=True))
@@ -169,7 +169,7 @@ def fill(field: Field, curve: np.ndarray, hematoxylin: float, eosin: float) -> N
     field.hematoxylin[inside], field.eosin[inside] = hematoxylin, eosin
 
 
-def nucleus(field: Field, at: np.ndarray, layout: Layout, squash: Range = (0.7, 1)) -> None:
+def paint_nucleus(field: Field, at: np.ndarray, layout: Layout, squash: Range = (0.7, 1)) -> None:
     """One nucleus, its size and darkness drawn from the layout."""
     rng = field.rng
     spread = rng.uniform(*layout.pleomorphism)
@@ -178,7 +178,9 @@ def nucleus(field: Field, at: np.ndarray, layout: Layout, squash: Range = (0.7, 
     fill(field, curve, rng.uniform(*layout.stain), rng.uniform(0.1, 0.3))
 
 
-def cells(field: Field, places: list[np.ndarray], layout: Layout, cytoplasm: float = 2.2) -> None:
+def paint_cells(
+    field: Field, places: list[np.ndarray], layout: Layout, cytoplasm: float = 2.2
+) -> None:
     """Nuclei in their eosinophilic cytoplasm, which is painted first so that no neighbour's covers a nucleus."""
     rng = field.rng
     for at in places:
@@ -189,10 +191,10 @@ def cells(field: Field, places: list[np.ndarray], layout: Layout, cytoplasm: flo
             rng.uniform(0.45, 0.7),
         )
     for at in places:
-        nucleus(field, at, layout)
+        paint_nucleus(field, at, layout)
 
 
-def stroma(field: Field, layout: Layout) -> None:
+def paint_stroma(field: Field, layout: Layout) -> None:
     """Wavy collagen: noise drawn out along a direction that bends, with spindle nuclei."""
     rng, (height, width) = field.rng, field.shape
     side = int(1.5 * max(height, width))
@@ -210,10 +212,10 @@ def stroma(field: Field, layout: Layout) -> None:
     fibres = fibres[top : top + height, left : left + width] / fibres.std()
     field.eosin += np.clip(rng.uniform(0.35, 0.55) + 0.16 * fibres, 0.05, None)
     for _ in range(field.count(layout.spindles)):
-        nucleus(field, field.place(), layout, squash=(0.25, 0.45))
+        paint_nucleus(field, field.place(), layout, squash=(0.25, 0.45))
 
 
-def fat(field: Field, layout: Layout) -> None:
+def paint_fat(field: Field, layout: Layout) -> None:
     """Empty round cells with a thin wall, close together."""
     centre = field.place()
     for _ in range(field.count(layout.fat)):
@@ -223,7 +225,7 @@ def fat(field: Field, layout: Layout) -> None:
         fill(field, at + curve, 0, 0.02)
 
 
-def duct(field: Field, layout: Layout) -> None:
+def paint_duct(field: Field, layout: Layout) -> None:
     """A duct: rows of nuclei around a lumen, or filled with cells around holes or a necrosis."""
     rng, at = field.rng, field.place()
     radius = rng.uniform(*layout.radius)
@@ -248,7 +250,7 @@ def duct(field: Field, layout: Layout) -> None:
         for place in rng.uniform(0, 1) + np.linspace(
             0, 1, max(1, int(length / (step * radius))), endpoint=False
         ):
-            nucleus(
+            paint_nucleus(
                 field, at + ring[int(place * len(ring)) % len(ring)] + rng.normal(0, 0.8, 2), layout
             )
     if hollow[1] > 0.5 and inner == 0:
@@ -257,16 +259,16 @@ def duct(field: Field, layout: Layout) -> None:
             fill(field, at + rng.uniform(-0.55, 0.55, 2) * radius + hole, 0, 0.05)
 
 
-def cord(field: Field, layout: Layout) -> None:
+def paint_cord(field: Field, layout: Layout) -> None:
     """A cord or nest of tumour cells that wanders through the stroma."""
     rng, at = field.rng, field.place()
     heading, wander = rng.uniform(0, 2 * np.pi), rng.choice([0.3, 1.6])
     headings = heading + np.cumsum(rng.normal(0, wander, rng.integers(4, 16)))
     steps = 2.2 * np.mean(layout.nucleus) * np.stack([np.sin(headings), np.cos(headings)], axis=1)
-    cells(field, list(at + np.cumsum(steps, axis=0)), layout)
+    paint_cells(field, list(at + np.cumsum(steps, axis=0)), layout)
 
 
-def absorb(field: Field) -> np.ndarray:
+def to_rgb(field: Field) -> np.ndarray:
     """Beer-Lambert: concentrations to uint8 [H, W, 3], with the image's own stains, chromatin, blur and noise."""
     rng = field.rng
     chromatin = 1 + 0.18 * ndimage.gaussian_filter(rng.normal(size=field.shape), 0.9) / 0.31
@@ -293,15 +295,15 @@ def render(label: str, seed: int, height: int = 384, width: int = 512) -> np.nda
     layout = LAYOUTS[label]
     rng = np.random.default_rng([CLASSES.index(label), seed])
     field = Field(rng, np.zeros((height, width)), np.zeros((height, width)))
-    stroma(field, layout)
-    fat(field, layout)
+    paint_stroma(field, layout)
+    paint_fat(field, layout)
     for _ in range(field.count(layout.ducts)):
-        duct(field, layout)
+        paint_duct(field, layout)
     for _ in range(field.count(layout.cords)):
-        cord(field, layout)
+        paint_cord(field, layout)
     loose = [field.place() for _ in range(field.count(layout.loose))]
-    cells(field, [at for at in loose if not field.is_empty(at)], layout, cytoplasm=1.6)
-    return absorb(field)
+    paint_cells(field, [at for at in loose if not field.is_empty(at)], layout, cytoplasm=1.6)
+    return to_rgb(field)
 
 
 def plan(root: Path, per_class: int, unlabelled: int, seed: int) -> Iterator[tuple[Path, str, int]]:
@@ -342,5 +344,5 @@ def write_folder(
         write_csv(truth, (known | drawn).items(), COLUMNS)
     for path, label, number in files:
         if not path.exists():
-            with replacing(path) as temporary:
+            with atomic_write(path) as temporary:
                 Image.fromarray(render(label, number, height, width)).save(temporary, format="PNG")

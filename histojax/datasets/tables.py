@@ -59,7 +59,9 @@ def without_dots(path: Path) -> Path:
     return type(path)(os.path.normpath(os.path.join("", *path.parts)))  # noqa: PTH118
 
 
-def load(table: Path, classes: tuple[str, ...] | None = None, complete: bool = True) -> Dataset:
+def load(
+    table: Path, classes: tuple[str, ...] | None = None, require_all_classes: bool = True
+) -> Dataset:
     """The images a table names, relative to its folder, or anywhere below it where the file name is found just once.
 
     Raises:
@@ -67,7 +69,7 @@ def load(table: Path, classes: tuple[str, ...] | None = None, complete: bool = T
     """
     rows = read_rows(table)
     below = collections.defaultdict(list)
-    for path in dataset.images_below(table.parent):
+    for path in dataset.list_images_below(table.parent):
         below[path.name].append(path)
     labelled, group_of, missing = {}, {}, []
     for row in rows:
@@ -92,4 +94,6 @@ def load(table: Path, classes: tuple[str, ...] | None = None, complete: bool = T
             f"{table} names {len(missing)} images that are not to be found, or not just once, in or below "
             f"{table.parent}:\n{lists}"
         )
-    return dataset.build(labelled, classes, group_of if "group" in rows[0] else None, complete)
+    return dataset.build(
+        labelled, classes, group_of if "group" in rows[0] else None, require_all_classes
+    )

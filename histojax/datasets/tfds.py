@@ -74,10 +74,10 @@ def load(
     Raises:
       InputError: as for `table` and `datasets.load`.
     """
-    return tables.load(table(name, data_dir, split, cache), classes)
+    return tables.load(label_table(name, data_dir, split, cache), classes)
 
 
-def unlabelled(
+def image_paths(
     name: str, data_dir: Path | None = None, split: str = "test", cache: Path | None = None
 ) -> tuple[Path, ...]:
     """The images of a split, by name, whether labelled or not.
@@ -85,10 +85,10 @@ def unlabelled(
     Raises:
       InputError: as for `folder`.
     """
-    return tuple(dataset.images_in(folder(name, data_dir, split, cache)))
+    return tuple(dataset.list_images(folder(name, data_dir, split, cache)))
 
 
-def table(
+def label_table(
     name: str, data_dir: Path | None = None, split: str = "train", cache: Path | None = None
 ) -> Path:
     """The label table of a split, image,label[,group], beside its unpacked images.
@@ -210,7 +210,7 @@ def foreign_classes(described: Any) -> set[str]:
 
 def build_of(place: Path) -> str:
     """Twelve letters that change when the data set is built again."""
-    stats = [(path.name, path.stat()) for path in files.entries(place)[1]]
+    stats = [(path.name, path.stat()) for path in files.list_folder(place)[1]]
     seen = [
         (name, stat.st_size, stat.st_mtime_ns) for name, stat in stats if not name.startswith(".")
     ]
@@ -219,14 +219,14 @@ def build_of(place: Path) -> str:
 
 def measured(target: Path) -> dict[str, int]:
     """How many images were unpacked, and how many bytes they and their table have."""
-    found = dataset.images_in(target / IMAGES) if (target / IMAGES).is_dir() else []
+    found = dataset.list_images(target / IMAGES) if (target / IMAGES).is_dir() else []
     table = [target / TABLE] if (target / TABLE).exists() else []
     return {"images": len(found), "bytes": sum(path.stat().st_size for path in found + table)}
 
 
 def unpack(place: Path, split: str, target: Path) -> None:
     """Writes the images of a split, their table if all have labels, and what that makes; whole or not at all."""
-    temporary = target.with_name(files.scratch_name())
+    temporary = target.with_name(files.temporary_name())
     try:
         (temporary / IMAGES).mkdir(parents=True)
         told = []

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from histojax.datasets.dataset import images_in, refuse_duplicates
+from histojax.datasets.dataset import list_images, refuse_duplicates
 from histojax.errors import InputError
 from histojax.images import reader
 from histojax.utils import files
@@ -11,7 +11,7 @@ from histojax.utils import files
 LISTS = (".txt", ".csv")
 
 
-def gather(sources: Sequence[Path]) -> tuple[Path, ...]:
+def find_images(sources: Sequence[Path]) -> tuple[Path, ...]:
     """The image files that are meant, in order of their sources.
 
     Args:
@@ -29,7 +29,7 @@ def gather(sources: Sequence[Path]) -> tuple[Path, ...]:
 def of_source(source: Path) -> list[Path]:
     """The images of one source."""
     if source.is_dir():
-        found = images_in(source)
+        found = list_images(source)
         if not found:
             raise InputError(
                 f"{source} holds no image: expected files ending in {', '.join(reader.SUFFIXES)}"

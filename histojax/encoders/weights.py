@@ -311,5 +311,5 @@ def load_npz(path: Path) -> Flat | None:
 
 def save_npz(path: Path, flat: Flat) -> None:
     """Writes the arrays whole or not at all."""
-    with files.replacing(path) as temporary, open(temporary, "wb") as out:
+    with files.atomic_write(path) as temporary, open(temporary, "wb") as out:
         np.savez(out, **flat)

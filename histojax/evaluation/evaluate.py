@@ -9,7 +9,7 @@ import numpy as np
 
 from histojax.datasets import leakage
 from histojax.datasets.folds import Folds
-from histojax.datasets.leakage import Audit
+from histojax.datasets.leakage import LeakageAudit
 from histojax.evaluation import ablation, metrics, operating_point, statistics, test_set
 from histojax.evaluation.ablation import Point, Without
 from histojax.evaluation.bootstrap import DRAWS
@@ -42,7 +42,7 @@ class Evaluation:
     by_configuration: dict[str, np.ndarray]
     curves: dict[str, list[Point]]
     without: list[Without]
-    audit: Audit
+    audit: LeakageAudit
     test: Judgement | None
     times: list[dict[str, str]]
 
@@ -60,7 +60,7 @@ def evaluate(
     """
     ensemble = ensembles.load(models)
     positive = metrics.positive_classes(ensemble.folds.classes, positive_classes)
-    folds = ensemble.folds.judged()
+    folds = ensemble.folds.held_out()
     scores = {name: ensembles.out_of_fold(ensemble, name) for name in ensemble.configurations}
     cases = cases_of(folds, metrics.blend(list(scores.values())), positive)
     by_group = cases.units is not None
@@ -108,7 +108,7 @@ def cases(models: Path, positive_classes: Sequence[str] = ()) -> Cases:
     ensemble = ensembles.load(models)
     positive = metrics.positive_classes(ensemble.folds.classes, positive_classes)
     scores = [ensembles.out_of_fold(ensemble, name) for name in ensemble.configurations]
-    return cases_of(ensemble.folds.judged(), metrics.blend(scores), positive)
+    return cases_of(ensemble.folds.held_out(), metrics.blend(scores), positive)
 
 
 def accuracies(scores: np.ndarray, folds: Folds) -> np.ndarray:

@@ -14,7 +14,7 @@ from histojax.extraction import engine, extract, loaded_encoders, store
 from histojax.images.padding import bucket, common_canvas, read_padded, scaled
 from histojax.images.resampling import Sampling
 from histojax.ops import crops
-from histojax.utils.progress import duration
+from histojax.utils.progress import format_duration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +39,12 @@ class Estimate:
     def text(self) -> str:
         """Lines for a person."""
         rows = [
-            f"  {name}: {duration(seconds) if seconds >= 60 else f'{seconds:.3g} s'} an image"
+            f"  {name}: {format_duration(seconds) if seconds >= 60 else f'{seconds:.3g} s'} an image"
             for name, seconds in self.by_configuration.items()
         ]
         return "\n".join(
             [
-                f"{self.images} images to describe, about {duration(self.seconds)} ({duration(self.compiling)} of it "
+                f"{self.images} images to describe, about {format_duration(self.seconds)} ({format_duration(self.compiling)} of it "
                 f"compiling), {self.memory / 2**30:.2f} GiB on each device, {self.disk / 2**20:.1f} MiB of descriptors",
                 *rows,
             ]

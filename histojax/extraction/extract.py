@@ -206,7 +206,7 @@ def describe_all(work: "Work", sampling: Sampling) -> tuple[int, float]:
     views = sum(
         len(views) for pairs in work.lacking.values() for _, views in passes(pairs, extraction)
     )
-    decoded = prefetch.ahead(
+    decoded = prefetch.prefetch(
         functools.partial(decode, sampling), work.lacking, DECODED_AHEAD, DECODERS
     )
     try:
@@ -215,7 +215,7 @@ def describe_all(work: "Work", sampling: Sampling) -> tuple[int, float]:
             Progress(
                 "extract", views * extraction.augmentations * extraction.crops, "crops"
             ) as bar,
-            prefetch.Behind(WRITTEN_BEHIND) as behind,
+            prefetch.background_writer(WRITTEN_BEHIND) as write,
         ):
             for i, path in enumerate(work.lacking):
                 asked = time.monotonic()
@@ -226,7 +226,7 @@ def describe_all(work: "Work", sampling: Sampling) -> tuple[int, float]:
                 if isinstance(image, InputError):
                     fail(work.listener, path, image)
                 else:
-                    describe_image(work, image, behind, bar)
+                    describe_image(work, image, write, bar)
                     described += 1
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
@@ -353,7 +353,7 @@ def prepare(
     return planes, quality, small
 
 
-def describe_image(work: Work, image: Padded, behind: prefetch.Behind, bar: Progress) -> None:
+def describe_image(work: Work, image: Padded, write: prefetch.Submit, bar: Progress) -> None:
     """Describes one image for the (encoder, view) pairs it lacks; its results are fetched and written behind."""
     extraction, machine, lacking = (
         work.opened.extraction,
@@ -369,14 +369,14 @@ def describe_image(work: Work, image: Padded, behind: prefetch.Behind, bar: Prog
             else work.canvas[scale]
         )
         density, quality, size = prepare(machine, extraction, image, scale, canvas)
-        behind.do(write_quality, work, image, scale, quality)
+        write(write_quality, work, image, scale, quality)
         for name, views in passes([pair for pair in lacking if pair[1].scale == scale], extraction):
             each = work.opened.loaded[name]
             program = machine.program(each.encoder, each.variables, extraction, views, canvas)
             pooled = engine.describe(program, each.variables, density, size, key, bar)
-            behind.do(write_descriptors, work, image, name, pooled)
+            write(write_descriptors, work, image, name, pooled)
     if work.listener:
-        behind.do(tell_done, work, image.path)
+        write(tell_done, work, image.path)
 
 
 def write_quality(work: Work, image: Padded, scale: float, quality: stain.StainQuality) -> None:

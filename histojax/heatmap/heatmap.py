@@ -173,7 +173,7 @@ def _write(folder: Path, shown: ProbabilityMap) -> None:
     files.write_array(folder / "grid.npy", shown.grid)
     drawn = overlay.pictures(shown)
     for name, picture in drawn.items():
-        with files.replacing(folder / f"{name}.png") as temporary:
+        with files.atomic_write(folder / f"{name}.png") as temporary:
             Image.fromarray(picture).save(temporary, format="PNG")
     files.write_json(folder / "regions.geojson", regions_of(shown))
     page = overlay.page(

@@ -241,7 +241,9 @@ def strips(
         corner = tuple(axis.own * i - work.halo for axis, i in zip(work.axes, place, strict=True))
         return slide_scan.tile(field, work.found.scale, corner, sides)
 
-    ahead = prefetch.ahead(read, map(tuple, np.argwhere(work.wanted).tolist()), depth=1, threads=1)
+    ahead = prefetch.prefetch(
+        read, map(tuple, np.argwhere(work.wanted).tolist()), depth=1, threads=1
+    )
     for i in range(len(work.wanted)):
         strip = np.zeros((rows, len(gains), work.cells[1], work.each.encoder.width), np.float32)
         columns_wanted = np.flatnonzero(work.wanted[i])

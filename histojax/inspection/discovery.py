@@ -51,7 +51,7 @@ def list_images(place: Path, classes: tuple[str, ...] | None = None) -> Listing:
     if place.is_file():
         listing = of_table(place)
     elif place.is_dir():
-        listing = of_folder(bach.find(place) or place)
+        listing = of_folder(bach.find_photos(place) or place)
     else:
         raise InputError(f"{place} is not there: expected a folder of images, or a label table")
     order = (*class_names(listing.labels, classes), "")
@@ -71,13 +71,13 @@ def list_images(place: Path, classes: tuple[str, ...] | None = None) -> Listing:
 def class_names(labels: Sequence[str], classes: tuple[str, ...] | None) -> tuple[str, ...]:
     """The classes that are there, in their order."""
     there = set(labels) - {""}
-    order = classes or dataset.order(there)
+    order = classes or dataset.class_order(there)
     return (*(name for name in order if name in there), *sorted(there - set(order)))
 
 
 def of_folder(root: Path) -> Listing:
     """Class folders where some folder directly below holds images; else the images directly in the folder."""
-    parts = {path: path.relative_to(root).parts for path in dataset.images_below(root)}
+    parts = {path: path.relative_to(root).parts for path in dataset.list_images_below(root)}
     parts = {
         path: names
         for path, names in parts.items()
@@ -108,7 +108,7 @@ def of_table(table: Path) -> Listing:
       InputError: it is no label table.
     """
     rows, by_name = tables.read_rows(table), collections.defaultdict(list)
-    for path in dataset.images_below(table.parent):
+    for path in dataset.list_images_below(table.parent):
         by_name[path.name].append(path)
     chosen = {}
     for row in rows:
@@ -129,7 +129,7 @@ def of_table(table: Path) -> Listing:
 def refusal(place: Path, classes: tuple[str, ...] | None, labelled: bool) -> list[Finding]:
     """What training, or prediction, would refuse the place for."""
     try:
-        datasets.load(place, classes) if labelled else unlabelled.gather([place])
+        datasets.load(place, classes) if labelled else unlabelled.find_images([place])
     except InputError as error:
         first, *more = str(error).split("\n")
         what = "Training" if labelled else "Prediction"
@@ -147,7 +147,7 @@ def refusal(place: Path, classes: tuple[str, ...] | None, labelled: bool) -> lis
 def tables_beside(root: Path, paths: list[Path]) -> list[Finding]:
     """Label tables in a folder that is read by its class folders: they may know the patients."""
     found, names = [], {path.name for path in paths}
-    for path in files.entries(root)[1]:
+    for path in files.list_folder(root)[1]:
         if path.suffix.lower() != ".csv" or path.name == bach.GROUND_TRUTH:
             continue
         try:

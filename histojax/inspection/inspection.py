@@ -69,7 +69,7 @@ def run(
       extraction: the protocol; its views and target_mpp are tried.
       mpp: microns per pixel of all images; None to believe each file.
       classes: the classes in the order wished, as for `datasets.load`.
-      table, column: of groups, as for `datasets.groups.attach`.
+      table, column: of groups, as for `datasets.groups.add_groups`.
       most_folds, fold_seed: of the split that would be made.
 
     Raises:
@@ -123,7 +123,7 @@ def with_groups(
 ) -> Listing:
     """The listing with the groups of a table, or with the reason why it has none."""
     try:
-        attached = groups.attach(
+        attached = groups.add_groups(
             as_dataset(listing.paths, listing.labels, None, classes), table, column
         )
     except InputError as error:

@@ -115,7 +115,7 @@ def write_bins(
     """Puts the rows of the chosen images, of [N, A, D], into bins: a file of a byte a value or less."""
     images = [descriptors[i] for i in np.flatnonzero(chosen)]
     data = binned(images, labels[chosen], parameters)
-    with files.replacing(path) as temporary:
+    with files.atomic_write(path) as temporary:
         data.save_binary(temporary)
 
 

@@ -219,9 +219,9 @@ def load(models: Path) -> Ensemble:
 def out_of_fold(ensemble: Ensemble, configuration: str) -> np.ndarray:
     """Scores of every judged image by the models that never saw it: float64 [S, N, A, K].
 
-    The images are those of `ensemble.folds.judged()`, in its order.
+    The images are those of `ensemble.folds.held_out()`, in its order.
     """
-    folds = ensemble.folds.judged()
+    folds = ensemble.folds.held_out()
     augmentations = read_scores(scores_path(ensemble.model(configuration, 0, 0))).shape[1]
     scores = np.empty((ensemble.seeds, len(folds.names), augmentations, len(folds.classes)))
     for seed in range(ensemble.seeds):

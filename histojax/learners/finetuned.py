@@ -48,7 +48,7 @@ def read_images(
         np.empty((len(paths), 3, *canvas), np.uint8),
         np.empty((len(paths), 2), np.int32),
     )
-    decoded = prefetch.ahead(
+    decoded = prefetch.prefetch(
         functools.partial(read_padded, sampling=sampling),
         paths,
         extract.DECODED_AHEAD,

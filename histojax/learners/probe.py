@@ -194,7 +194,7 @@ def split(folds: Folds, fold: int, seed: int, parts: int) -> tuple[np.ndarray, n
         groups = np.array([folds.groups[i] or f"\0{folds.names[i]}" for i in there], object)
     rng = np.random.default_rng((seed, fold))
     if np.bincount(labels).max() >= parts:
-        part = splits.split(labels, groups, parts, int(rng.integers(2**32)))
+        part = splits.stratified_folds(labels, groups, parts, int(rng.integers(2**32)))
         for chosen in rng.permutation(
             parts
         ):  # scikit-learn puts the largest group into the first part, always.

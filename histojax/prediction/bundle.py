@@ -249,7 +249,7 @@ def write(path: Path, bundle: Bundle, models: Path, card: str, weights: Mapping[
         "operating_point": bundle.threshold,
     }
     parts: dict[str, bytes | Path] = {
-        ABOUT: files.as_json(description).encode(),
+        ABOUT: files.to_json(description).encode(),
         CARD: card.encode(),
         OUT_OF_FOLD: npz(bundle.doubt.arrays()),
     }
@@ -286,7 +286,7 @@ def load(path: Path) -> Bundle:
     Raises:
       InputError: it is no bundle, of another version, altered, cut short, or lacks a part.
     """
-    with archive.opened(path, KIND, VERSION) as part:
+    with archive.open_verified(path, KIND, VERSION) as part:
         found = files.parse_json(part(ABOUT), f"{ABOUT} of {path}", KEYS)
         classes, positive = tuple(found["classes"]), tuple(found["positive"])
         made_with = found["made_with"]

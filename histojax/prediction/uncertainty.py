@@ -93,7 +93,7 @@ def of_ensemble(
       InputError: the ensemble's scores are damaged, or the descriptors are missing or others.
     """
     scores = [ensembles.out_of_fold(ensemble, name) for name in ensemble.configurations]
-    cases = evaluate.cases_of(ensemble.folds.judged(), metrics.blend(scores), positive)
+    cases = evaluate.cases_of(ensemble.folds.held_out(), metrics.blend(scores), positive)
     if descriptors_root is None:
         return learn(cases, sensitivity)
     return learn(

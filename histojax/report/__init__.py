@@ -116,7 +116,7 @@ def summary(evaluated: Evaluation, note: str, rows: list[tables.Row], with_publi
             lines.append(
                 f"published at {threshold:.2f}: sensitivity {sensitivity} %, specificity {specificity} %"
             )
-    lines += leakage.lines(evaluated.audit)
+    lines += leakage.text_lines(evaluated.audit)
     if evaluated.test is not None:
         lines += ["", "test set:", statistics.summary(evaluated.test)]
     return "\n".join(lines).rstrip("\n") + "\n"
@@ -154,7 +154,7 @@ def numbers(evaluated: Evaluation, note: str) -> dict[str, Any]:
                 },
                 "without": list(map(dataclasses.asdict, evaluated.without)),
                 "split": evaluated.folds.origin,
-                "audit": leakage.numbers(evaluated.audit),
+                "audit": leakage.as_dict(evaluated.audit),
                 "test": evaluated.test and statistics.numbers(evaluated.test),
                 "times": evaluated.times,
                 "versions": again.versions(),
@@ -219,6 +219,6 @@ def write_tables(
         bins,
         ("temperature", "images", "confidence", "right", "low", "high"),
     )
-    files.write_csv(folder / "leakage.csv", *leakage.table(evaluated.audit))
+    files.write_csv(folder / "leakage.csv", *leakage.as_table(evaluated.audit))
     if stain is not None:
         files.write_csv(folder / "stain_fallbacks.csv", stain.rows, ("image", "scale", "status"))

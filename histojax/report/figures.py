@@ -74,7 +74,7 @@ def save(folder: Path, name: str, figure: Figure, note: str = "") -> None:
                 shortened(note, int(figure.get_figwidth() * 20)), fontsize=7, color=MUTED
             )
         for kind, how in (("png", {"dpi": 160}), ("pdf", {"metadata": {"CreationDate": None}})):
-            with files.replacing(folder / f"{name}.{kind}") as temporary:
+            with files.atomic_write(folder / f"{name}.{kind}") as temporary:
                 figure.savefig(temporary, format=kind, **how)
 
 

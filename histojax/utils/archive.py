@@ -30,7 +30,7 @@ def write(path: Path, kind: str, version: int, parts: Mapping[str, bytes | Path]
         name: {"bytes": size_of(part), "sha256": sha256_of(part)} for name, part in parts.items()
     }
     contents = {"kind": kind, "version": version, "parts": described}
-    with files.replacing(path) as temporary:
+    with files.atomic_write(path) as temporary:
         with zipfile.ZipFile(
             temporary, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False
         ) as archive:
@@ -88,7 +88,7 @@ def names(path: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def opened(path: Path, kind: str, version: int) -> Iterator[Callable[[str], bytes]]:
+def open_verified(path: Path, kind: str, version: int) -> Iterator[Callable[[str], bytes]]:
     """Opens a sealed file, checks all of it, and yields what reads a part of it by name.
 
     Raises:

@@ -68,7 +68,7 @@ def is_local(path: Path) -> bool:
     return isinstance(path, Path)
 
 
-def entries(folder: Path) -> tuple[list[Path], list[Path]]:
+def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
     """The folders and the files directly in a folder, each by name; of a remote one by a single listing."""
     if is_local(folder):
         found = sorted(folder.iterdir())
@@ -79,16 +79,16 @@ def entries(folder: Path) -> tuple[list[Path], list[Path]]:
     ]
 
 
-def scratch_name() -> str:
+def temporary_name() -> str:
     """A hidden name nobody else takes. Nothing of a file's own: fsspec would expand a `[` or `*` in it."""
     return f".{os.getpid()}.{uuid.uuid4().hex}"
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path` to write to; renames it at the end, or removes it after an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(scratch_name())
+    temporary = path.with_name(temporary_name())
     try:
         yield temporary
         temporary.replace(path)
@@ -99,29 +99,29 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """UTF-8 text."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(text.encode())
 
 
-def as_json(value: Any) -> str:
+def to_json(value: Any) -> str:
     """JSON, indented."""
     return json.dumps(value, indent=2) + "\n"
 
 
 def write_json(path: Path, value: Any) -> None:
     """JSON, indented."""
-    write_text(path, as_json(value))
+    write_text(path, to_json(value))
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """One array as .npy, without pickle."""
-    with replacing(path) as temporary, temporary.open("wb") as out:
+    with atomic_write(path) as temporary, temporary.open("wb") as out:
         np.save(out, array, allow_pickle=False)
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Named arrays as .npz, without pickle."""
-    with replacing(path) as temporary, temporary.open("wb") as out:
+    with atomic_write(path) as temporary, temporary.open("wb") as out:
         np.savez(out, allow_pickle=False, **arrays)
 
 
@@ -215,7 +215,7 @@ def require_writable(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / scratch_name()
+        probe = folder / temporary_name()
         probe.touch()
         probe.unlink()
     except Exception as error:  # A bucket's client raises errors of its own, beside OSError.

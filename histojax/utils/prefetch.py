@@ -1,59 +1,56 @@
-"""Host threads beside the device: work done ahead of it, and results put away behind it, both bounded."""
+"""Threads of the host beside the device: items prepared ahead of it, results written behind it.
+
+Both are bounded: `prefetch(load, paths, depth, threads)` keeps at most `depth` results waiting,
+`background_writer(depth)` at most `depth` writes.
+"""
 
 import collections
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Submit = Callable[..., None]
 
 
-def ahead(
+def prefetch(
     function: Callable[[Item], Result], items: Iterable[Item], depth: int, threads: int
 ) -> Iterator[Result]:
-    """Yields `function` of each item in order, up to `depth` of them worked on before they are asked for.
+    """Yields `function` of each item in order, computing up to `depth` results in advance.
 
-    An error of `function` is raised in its item's turn.
+    An error of `function` is raised when its item's turn comes.
     """
-    waiting: collections.deque[Future] = collections.deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")
+    pending: collections.deque[Future] = collections.deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="prefetch")
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > depth:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            pending.append(pool.submit(function, item))
+            if len(pending) > depth:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-class Behind:
-    """One thread that does what it is given, in order: `with Behind(depth=2) as behind: behind.do(write, array)`.
+@contextlib.contextmanager
+def background_writer(depth: int) -> Iterator[Submit]:
+    """Yields `submit(function, *arguments)`, which runs calls in order on one background thread.
 
-    `do` waits where more than `depth` are not done yet. An error is raised by a later `do`, or at the end.
+    `submit` waits while more than `depth` calls are unfinished, and raises the error of an earlier
+    call. The end of the block waits for all calls and raises the first error left, unless the block
+    itself failed: then the calls are still finished, since their results are complete.
     """
+    pending: collections.deque[Future] = collections.deque()
 
-    def __init__(self, depth: int):
-        self.depth = depth
-        self.pool = ThreadPoolExecutor(1, thread_name_prefix="behind")
-        self.waiting: collections.deque[Future] = collections.deque()
+    def submit(function: Callable, *arguments: object) -> None:
+        pending.append(pool.submit(function, *arguments))
+        while len(pending) > depth:
+            pending.popleft().result()
 
-    def __enter__(self) -> "Behind":
-        return self
-
-    def do(self, function: Callable, *arguments: Any) -> None:
-        self.waiting.append(self.pool.submit(function, *arguments))
-        while len(self.waiting) > self.depth:
-            self.waiting.popleft().result()
-
-    def __exit__(
-        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # After an error elsewhere, what was handed over is still put away: it is finished work.
-        self.pool.shutdown(wait=True)
-        if error is None:
-            for future in self.waiting:
-                future.result()
+    with ThreadPoolExecutor(1, thread_name_prefix="background-writer") as pool:
+        yield submit
+    for future in pending:
+        future.result()

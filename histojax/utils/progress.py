@@ -8,7 +8,7 @@ from typing import TextIO
 BAR = 24
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds as 45s, 3m05s or 2h07m."""
     seconds = int(seconds + 0.5)
     if seconds < 60:
@@ -44,10 +44,10 @@ class Progress:
         elapsed = max(now - self.start, 1e-9)
         rate = self.done / elapsed
         filled = BAR * self.done // max(self.total, 1)
-        left = duration((self.total - self.done) / rate) if rate > 0 else "?"
+        left = format_duration((self.total - self.done) / rate) if rate > 0 else "?"
         return (
             f"{self.title} [{'=' * filled}{' ' * (BAR - filled)}] {self.done}/{self.total} {self.unit}, "
-            f"{rate:.3g} {self.unit}/s, {duration(elapsed)} gone, {left} left {note}"
+            f"{rate:.3g} {self.unit}/s, {format_duration(elapsed)} gone, {left} left {note}"
         )
 
     def write(self, text: str, end: str) -> None:
@@ -64,6 +64,6 @@ class Progress:
             return
         ending = "" if kind is None else " (stopped)"
         self.write(
-            f"{self.title}: {self.done} {self.unit} in {duration(now - self.start)}, {rate:.3g} {self.unit}/s{ending}",
+            f"{self.title}: {self.done} {self.unit} in {format_duration(now - self.start)}, {rate:.3g} {self.unit}/s{ending}",
             end="\n",
         )

@@ -254,21 +254,21 @@ def test_unlabelled_images_are_those_directly_in_a_folder(tmp_path):
     image(tmp_path / "b.png")
     image(tmp_path / "a.tif")
     image(tmp_path / "deeper" / "c.png")
-    assert [path.name for path in unlabelled.gather([tmp_path])] == ["a.tif", "b.png"]
-    assert [path.name for path in unlabelled.gather([tmp_path / "b.png"])] == ["b.png"]
+    assert [path.name for path in unlabelled.find_images([tmp_path])] == ["a.tif", "b.png"]
+    assert [path.name for path in unlabelled.find_images([tmp_path / "b.png"])] == ["b.png"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no image"):
-        unlabelled.gather([tmp_path / "empty"])
+        unlabelled.find_images([tmp_path / "empty"])
 
 
 def test_unlabelled_images_of_one_name_are_refused_and_hidden_files_ignored(tmp_path):
     image(tmp_path / "a.png")
     for junk in (".a.tif", "Thumbs.db", "a.txt"):
         (tmp_path / junk).touch()
-    assert [path.name for path in unlabelled.gather([tmp_path])] == ["a.png"]
+    assert [path.name for path in unlabelled.find_images([tmp_path])] == ["a.png"]
     image(tmp_path / "a.tif")
     with pytest.raises(InputError, match="must be unique(.|\n)*a.png, .*a.tif"):
-        unlabelled.gather([tmp_path])
+        unlabelled.find_images([tmp_path])
 
 
 def test_bach_is_known_by_count_classes_and_names():

@@ -197,7 +197,7 @@ def test_images_of_unknown_group_are_only_trained_on(tmp_path):
     made = folds.make(UNKNOWN, 3, seed=0, unknown_groups="train_only")
     assert (made.folds[24:] == folds.TRAIN_ONLY).all()
     assert set(made.folds[:24].tolist()) == {0, 1, 2}
-    judged = made.judged()
+    judged = made.held_out()
     assert judged.names == made.names[:24]
     assert judged.groups == made.groups[:24]
     assert (judged.folds >= 0).all()

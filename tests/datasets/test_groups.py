@@ -36,7 +36,7 @@ def table(path: Path, text: str) -> Path:
 
 
 def of(path: Path, column: str | None = None, data: Dataset = BACH) -> tuple[str, ...]:
-    return groups.attach(data, path, column).groups
+    return groups.add_groups(data, path, column).groups
 
 
 ROWS = [
@@ -250,4 +250,4 @@ def test_a_column_that_is_empty_for_every_image_is_refused(tmp_path):
     (tmp_path / "groups.csv").write_text("image,patient\na.png,\nb.png,unknown\n")
     dataset = Dataset((Path("a.png"), Path("b.png")), (0, 1), ("x", "y"))
     with pytest.raises(InputError, match="column patient is empty"):
-        groups.attach(dataset, tmp_path / "groups.csv")
+        groups.add_groups(dataset, tmp_path / "groups.csv")

@@ -97,13 +97,13 @@ def test_a_split_by_group_is_said_to_be_clean_and_one_without_groups_to_be_unkno
 def test_an_image_that_only_trains_counts_as_training():
     found = leakage.audit(split_of([0, 1, 0, 1], [0, 1, -1, 0], ["p", "q", "p", "r"]))
     assert (found.rows[0].sharing, found.rows[0].sharing_class) == (1, 1)
-    assert "1 images are trained on and never held out" in leakage.lines(found)
+    assert "1 images are trained on and never held out" in leakage.text_lines(found)
 
 
 def test_text_and_numbers_say_the_same():
     found = leakage.audit(split_of([0, 1, 0, 1], [0, 1, 1, 0], ["p", "q", "p", ""]))
-    text = "\n".join(leakage.lines(found))
-    numbers = json.loads(json.dumps(leakage.numbers(found)))
+    text = "\n".join(leakage.text_lines(found))
+    numbers = json.loads(json.dumps(leakage.as_dict(found)))
     assert "split: stratified, seed 0" in text
     assert numbers["sharing"] == found.sharing == 2
     assert numbers["rows"][0]["images"] == 2
@@ -121,7 +121,7 @@ def test_where_images_of_unknown_group_went_is_counted():
     found = leakage.audit(split)
     assert [row.unknown for row in found.rows] == [0, 2]
     assert (found.unknown, found.unknown_train_only) == (3, 1)
-    text = "\n".join(leakage.lines(found))
+    text = "\n".join(leakage.text_lines(found))
     assert (
         "of the 3 images of unknown group 1 are only trained on, 2 are held out, in 1 of 2 folds"
         in text
@@ -151,7 +151,12 @@ def test_stratified_folds_of_bach_s_structure_leak_as_the_published_ones_do():
     assert found.known == 145
     assert found.sharing > 120
     assert found.mixed == 10
-    assert leakage.table(found)[0][0][:4] == (1, 40, found.rows[0].known, 40 - found.rows[0].known)
+    assert leakage.as_table(found)[0][0][:4] == (
+        1,
+        40,
+        found.rows[0].known,
+        40 - found.rows[0].known,
+    )
 
 
 def bach() -> Dataset:

@@ -98,7 +98,7 @@ def test_every_form_and_protocol_gives_the_split(tmp_path, form, protocol, age):
         pickle._Pickler(pickler, min(protocol, 3)).dump(content(form))
         made = old(pickler.getvalue())
         assert b"numpy._core" not in made
-    found = paper_folds.read(write(tmp_path / "folds-10.pkl", made), BACH)
+    found = paper_folds.load(write(tmp_path / "folds-10.pkl", made), BACH)
     np.testing.assert_array_equal(found.folds, FOLDS)
     assert (found.names, found.labels.tolist(), found.classes) == (
         NAMES,
@@ -154,13 +154,13 @@ def test_a_file_of_python_2_gives_the_split(tmp_path):
                 + python2([NAMES[i] for i in of], [LABELS[i] for i in of])
             )
         body += b"u"
-    found = paper_folds.read(write(tmp_path / "f.pkl", b"\x80\x02" + body + b"e."), BACH)
+    found = paper_folds.load(write(tmp_path / "f.pkl", b"\x80\x02" + body + b"e."), BACH)
     np.testing.assert_array_equal(found.folds, FOLDS)
 
 
 def test_the_order_and_the_groups_are_those_of_the_data(tmp_path):
     turned = Dataset(BACH.paths[::-1], LABELS[::-1], BACH_CLASSES, ("p", *[""] * 19))
-    found = paper_folds.read(write(tmp_path / "f.pkl", pickle.dumps(content())), turned)
+    found = paper_folds.load(write(tmp_path / "f.pkl", pickle.dumps(content())), turned)
     np.testing.assert_array_equal(found.folds, FOLDS[::-1])
     assert found.groups == turned.groups
 
@@ -211,7 +211,7 @@ def test_what_a_pickle_wants_to_run_is_named_and_not_run(tmp_path, protocol, pla
         with pytest.raises(
             InputError, match=r"it wants to import \S+\.\w+, which .* it was not run"
         ):
-            paper_folds.read(write(tmp_path / f"{number}.pkl", made), BACH)
+            paper_folds.load(write(tmp_path / f"{number}.pkl", made), BACH)
     assert not mark.exists()
 
 
@@ -237,7 +237,7 @@ def test_what_a_pickle_wants_to_run_is_named_and_not_run(tmp_path, protocol, pla
 )
 def test_other_roads_to_a_name_are_closed(tmp_path, made, named):
     with pytest.raises(InputError, match="wants to import " + named.replace(".", r"\.")):
-        paper_folds.read(write(tmp_path / "f.pkl", made), BACH)
+        paper_folds.load(write(tmp_path / "f.pkl", made), BACH)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_tricks_with_the_allowed_names_give_nothing(tmp_path, made):
     with pytest.raises(
         InputError, match="is not used: it (is damaged|holds no list)|encoding other"
     ):
-        paper_folds.read(write(tmp_path / "f.pkl", made), BACH)
+        paper_folds.load(write(tmp_path / "f.pkl", made), BACH)
     assert paper_folds.Encoded.__name__ == "Encoded"
     assert not hasattr(paper_folds.Encoded, "a")
 
@@ -295,18 +295,18 @@ def lying(code: bytes, shape: bytes, data: bytes) -> bytes:
 )
 def test_an_array_that_lies_about_itself_is_refused(tmp_path, code, shape, data, message):
     with pytest.raises(InputError, match=message.replace("|O8", r"\|O8").replace("|V8", r"\|V8")):
-        paper_folds.read(write(tmp_path / "f.pkl", lying(code, shape, data)), BACH)
+        paper_folds.load(write(tmp_path / "f.pkl", lying(code, shape, data)), BACH)
 
 
 def test_a_file_cut_short_anywhere_or_not_there_is_told(tmp_path):
     whole = pickle.dumps(content(), 2)
     for length in [*range(0, len(whole), 37), len(whole) - 1]:
         with pytest.raises(InputError, match="f.pkl is not used: "):
-            paper_folds.read(write(tmp_path / "f.pkl", whole[:length]), BACH)
+            paper_folds.load(write(tmp_path / "f.pkl", whole[:length]), BACH)
     with pytest.raises(InputError, match="cannot be read: No such file"):
-        paper_folds.read(tmp_path / "absent.pkl", BACH)
+        paper_folds.load(tmp_path / "absent.pkl", BACH)
     with pytest.raises(InputError, match="cannot be read"):
-        paper_folds.read(tmp_path, BACH)
+        paper_folds.load(tmp_path, BACH)
 
 
 WHOLE = pickle.dumps(content(), 2)
@@ -322,7 +322,7 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(tmp_path_factory, fl
         made[place] = value
     path = write(tmp_path_factory.getbasetemp() / "damaged.pkl", bytes(made))
     try:
-        found = paper_folds.read(path, BACH)
+        found = paper_folds.load(path, BACH)
     except InputError:
         return
     np.testing.assert_array_equal(found.folds, FOLDS)
@@ -408,17 +408,17 @@ def test_a_split_of_something_else_is_told(tmp_path, change, message):
     made = content()
     change(made)
     with pytest.raises(InputError, match=message):
-        paper_folds.read(write(tmp_path / "f.pkl", pickle.dumps(made)), BACH)
+        paper_folds.load(write(tmp_path / "f.pkl", pickle.dumps(made)), BACH)
 
 
 @pytest.mark.parametrize("made", [None, {}, [], [1, 2], "text", [{"train": {}, "test": {}}] * 2])
 def test_a_pickle_of_something_else_is_told(tmp_path, made):
     with pytest.raises(InputError, match="no list of folds|no train and test|no x and y"):
-        paper_folds.read(write(tmp_path / "f.pkl", pickle.dumps(made)), BACH)
+        paper_folds.load(write(tmp_path / "f.pkl", pickle.dumps(made)), BACH)
 
 
 def test_the_split_is_kept_and_another_one_in_its_place_refused(tmp_path):
-    paper = paper_folds.read(write(tmp_path / "f.pkl", pickle.dumps(content())), BACH)
+    paper = paper_folds.load(write(tmp_path / "f.pkl", pickle.dumps(content())), BACH)
     place = tmp_path / "models" / "folds.csv"
     made = folds.load_or_make(place, BACH, 5, 0, paper)
     assert folds.load(place, BACH_CLASSES).origin == made.origin == paper.origin

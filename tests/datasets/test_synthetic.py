@@ -59,7 +59,7 @@ def test_a_folder_is_a_data_set_and_is_not_written_twice(tmp_path):
     assert dataset.classes == synthetic.CLASSES
     assert dataset.names[:3] == ("n001", "n002", "b001")
     assert len(dataset.paths) == 8
-    gathered = unlabelled.gather([tmp_path / "unlabelled"])
+    gathered = unlabelled.find_images([tmp_path / "unlabelled"])
     with open(tmp_path / "unlabelled_truth.csv") as file:
         truth = {row["image"]: row["label"] for row in csv.DictReader(file)}
     assert set(truth) == {path.name for path in gathered}

@@ -127,16 +127,16 @@ def test_bach_is_the_same_data_set_from_its_folder_and_from_tfds(challenge, tmp_
 
 
 def test_a_split_without_labels_is_to_be_predicted(challenge, tmp_path):
-    found = tfds.unlabelled("bach", challenge, "test", tmp_path)
+    found = tfds.image_paths("bach", challenge, "test", tmp_path)
     assert [path.name for path in found] == sorted(f"test{i}.png" for i in range(100))
     np.testing.assert_array_equal(reader.read(found[0]), made_bach.noise(1000))
-    assert found == unlabelled.gather([tfds.folder("bach", challenge, "test", tmp_path)])
+    assert found == unlabelled.find_images([tfds.folder("bach", challenge, "test", tmp_path)])
     with pytest.raises(InputError, match="split test of bach has images without a label"):
         tfds.load("bach", challenge, "test", cache=tmp_path)
 
 
 def test_names_that_are_not_unique_give_way_to_numbers(slides, tmp_path):
-    found = tfds.unlabelled("slides", slides, "test", tmp_path)
+    found = tfds.image_paths("slides", slides, "test", tmp_path)
     assert [path.stem for path in found] == ["test-1", "test-2"]
 
 
@@ -168,7 +168,7 @@ def test_numbers_are_names_and_groups_too_and_unlabelled_sets_need_no_label(tmp_
     made = [{"photo": encoded(i), "id": 100 + i, "case": 7} for i in range(2)]
     prepare(tmp_path, features, {"whole": made})
     found = tfds.folder("slides", tmp_path, "whole", tmp_path / "cache")
-    assert [path.stem for path in unlabelled.gather([found])] == ["100", "101"]
+    assert [path.stem for path in unlabelled.find_images([found])] == ["100", "101"]
     features["tissue"] = FEATURES.ClassLabel(num_classes=2)
     prepare(
         tmp_path,
@@ -187,9 +187,9 @@ def test_numbers_are_names_and_groups_too_and_unlabelled_sets_need_no_label(tmp_
 def test_unpacked_once_and_anew_when_it_was_built_again(slides, tmp_path, monkeypatch):
     data_dir = tmp_path / "data"
     shutil.copytree(slides, data_dir)
-    first = tfds.table("slides", data_dir, cache=tmp_path)
+    first = tfds.label_table("slides", data_dir, cache=tmp_path)
     monkeypatch.setattr(tfds, "unpack", lambda *_: pytest.fail("unpacked twice"))
-    assert tfds.table("slides", data_dir, cache=tmp_path) == first
+    assert tfds.label_table("slides", data_dir, cache=tmp_path) == first
     monkeypatch.undo()
     shutil.rmtree(data_dir)
     swapped = [example(i) | {"tissue": (i + 1) % 3} for i in range(9)]
@@ -197,8 +197,8 @@ def test_unpacked_once_and_anew_when_it_was_built_again(slides, tmp_path, monkey
     assert sizes(data_dir) == sizes(
         slides
     )  # To the byte: only the time of building tells them apart.
-    assert tfds.table("slides", data_dir, cache=tmp_path) != first
-    assert "s0.v2.png,fat" in tfds.table("slides", data_dir, cache=tmp_path).read_text()
+    assert tfds.label_table("slides", data_dir, cache=tmp_path) != first
+    assert "s0.v2.png,fat" in tfds.label_table("slides", data_dir, cache=tmp_path).read_text()
 
 
 def sizes(data_dir: Path) -> dict[str, int]:
@@ -207,7 +207,7 @@ def sizes(data_dir: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize("change", ["remove", "cut", "add"])
 def test_what_was_unpacked_and_then_altered_is_refused(slides, tmp_path, change):
-    image = tfds.unlabelled("slides", slides, "train", tmp_path)[0]
+    image = tfds.image_paths("slides", slides, "train", tmp_path)[0]
     if change == "remove":
         image.unlink()
     elif change == "cut":
@@ -217,7 +217,7 @@ def test_what_was_unpacked_and_then_altered_is_refused(slides, tmp_path, change)
     with pytest.raises(
         InputError, match=r"is not as it was unpacked \(.*remove it, it is made anew"
     ):
-        tfds.table("slides", slides, cache=tmp_path)
+        tfds.label_table("slides", slides, cache=tmp_path)
 
 
 def test_a_broken_unpacking_leaves_nothing(slides, tmp_path, monkeypatch):
@@ -231,7 +231,7 @@ def test_a_broken_unpacking_leaves_nothing(slides, tmp_path, monkeypatch):
 
     monkeypatch.setattr(tfds, "examples", broken)
     with pytest.raises(KeyboardInterrupt):
-        tfds.table("slides", slides, cache=tmp_path)
+        tfds.label_table("slides", slides, cache=tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from histojax.datasets.unlabelled import gather
+from histojax.datasets.unlabelled import find_images
 from histojax.errors import InputError
 
 
@@ -18,14 +18,17 @@ def folder(tmp_path):
 def test_folders_images_and_lists(folder):
     (folder / "list.txt").write_text("in/c.jpg\n\n  b.png \n")
     (folder / "list.csv").write_text("number,image\n1,a.tif\n2,gone.png\n")
-    assert gather([folder]) == (folder / "a.tif", folder / "b.png")
-    assert gather([folder / "b.png"]) == (folder / "b.png",)
-    assert gather([folder / "list.txt"]) == (folder / "in" / "c.jpg", folder / "b.png")
-    assert gather([folder / "list.csv"]) == (
+    assert find_images([folder]) == (folder / "a.tif", folder / "b.png")
+    assert find_images([folder / "b.png"]) == (folder / "b.png",)
+    assert find_images([folder / "list.txt"]) == (folder / "in" / "c.jpg", folder / "b.png")
+    assert find_images([folder / "list.csv"]) == (
         folder / "a.tif",
         folder / "gone.png",
     )  # Told of when it is to be read.
-    assert gather([folder / "in", folder / "b.png"]) == (folder / "in" / "c.jpg", folder / "b.png")
+    assert find_images([folder / "in", folder / "b.png"]) == (
+        folder / "in" / "c.jpg",
+        folder / "b.png",
+    )
 
 
 def test_what_holds_no_image_is_refused(folder):
@@ -42,9 +45,9 @@ def test_what_holds_no_image_is_refused(folder):
     }
     for name, message in refusals.items():
         with pytest.raises(InputError, match=message):
-            gather([folder / name])
+            find_images([folder / name])
     (folder / "a.json").touch()
     with pytest.raises(InputError, match="no folder, image or list"):
-        gather([folder / "a.json"])
+        find_images([folder / "a.json"])
     with pytest.raises(InputError, match="names must be unique"):
-        gather([folder, folder / "b.png"])
+        find_images([folder, folder / "b.png"])

@@ -231,7 +231,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     files.write_text(path, "old")
 
     def fail():
-        with files.replacing(path) as temporary:
+        with files.atomic_write(path) as temporary:
             temporary.write_text("half")
             raise RuntimeError
 
@@ -268,7 +268,7 @@ def test_every_writer_writes_whole_or_not_at_all(tmp_path, write, error, old):
 def test_a_file_is_replaced_at_the_end_only_and_its_folder_made(tmp_path):
     path = tmp_path / "new" / "folder" / "file"
     files.write_text(path, "old")
-    with files.replacing(path) as temporary:
+    with files.atomic_write(path) as temporary:
         temporary.write_text("new")
         assert (path.read_text(), temporary.parent) == ("old", path.parent)
     assert path.read_text() == "new"

@@ -375,13 +375,13 @@ def planted(
             synthetic.LAYOUTS[label],
             synthetic.Field(rng, np.zeros((size, size)), np.zeros((size, size))),
         )
-        synthetic.stroma(field, layout)
-        synthetic.fat(field, layout)
+        synthetic.paint_stroma(field, layout)
+        synthetic.paint_fat(field, layout)
         for part in ("ducts", "cords"):
             for _ in range(field.count(getattr(layout, part))):
                 getattr(synthetic, part[:-1])(field, layout)
         loose = [field.place() for _ in range(field.count(layout.loose))]
-        synthetic.cells(
+        synthetic.paint_cells(
             field, [at for at in loose if not field.is_empty(at)], layout, cytoplasm=1.6
         )
         return field
@@ -392,7 +392,7 @@ def planted(
         other, (down, right) = painted(rng, lesion, side), divmod(quadrant, 2)
         here = np.s_[down * side : (down + 1) * side, right * side : (right + 1) * side]
         field.hematoxylin[here], field.eosin[here] = other.hematoxylin, other.eosin
-    return synthetic.absorb(field)
+    return synthetic.to_rgb(field)
 
 
 def quadrant_means(carcinoma: np.ndarray) -> np.ndarray:

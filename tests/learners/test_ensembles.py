@@ -33,7 +33,7 @@ def test_scores_are_put_back_into_the_order_of_the_split(tmp_path):
     found = ensembles.out_of_fold(ensemble, "VGG-0.5-400")
     assert found.shape == (1, 3, 2, 2)
     assert found[0, :, 0, 0].tolist() == [0, 0.1, 0.3]  # Image c is never held out.
-    assert ensemble.folds.judged().names == ("a", "b", "d")
+    assert ensemble.folds.held_out().names == ("a", "b", "d")
     assert [path.name for path in ensemble.models] == ["seed0-fold01.npz", "seed0-fold02.npz"]
 
 

@@ -41,7 +41,7 @@ def predictions(of, trained):
 
 def repacked(path, folder, change):
     """The bundle with other parts, sealed as if it had been written so."""
-    with archive.opened(path, bundle.KIND, bundle.VERSION) as part:
+    with archive.open_verified(path, bundle.KIND, bundle.VERSION) as part:
         parts = {name: part(name) for name in archive.names(path)}
     change(parts)
     archive.write(folder / "other", bundle.KIND, bundle.VERSION, parts)
@@ -74,7 +74,7 @@ def test_models_that_learned_nothing_are_told_of(trained, made, monkeypatch, cap
 
 def test_nothing_in_it_names_an_image_or_a_group(made, packed, trained):
     names = [path.stem for path in (trained / "images").rglob("*.png")]
-    with archive.opened(packed, bundle.KIND, bundle.VERSION) as part:
+    with archive.open_verified(packed, bundle.KIND, bundle.VERSION) as part:
         for name in archive.names(packed):
             assert not any(image.encode() in part(name) for image in names), name
     assert {"bundle.json", "MODEL_CARD.md", "out_of_fold.npz", "typical.npz"} <= set(

@@ -36,7 +36,7 @@ def opened(made):
 
 @pytest.fixture(scope="module")
 def new(trained):
-    return unlabelled.gather([trained / "new"])
+    return unlabelled.find_images([trained / "new"])
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +240,7 @@ def test_other_positive_classes_or_training_images_are_other_models(made, traine
 def test_labelled_images_may_be_of_one_class(made, new, tmp_path):
     (tmp_path / "malignant").mkdir()
     shutil.copy(new[0], tmp_path / "malignant")
-    assert predict.truth_of(made, datasets.load(tmp_path, complete=False)) == {
+    assert predict.truth_of(made, datasets.load(tmp_path, require_all_classes=False)) == {
         "test0": ("malignant", "")
     }
     with pytest.raises(InputError, match="only one class"):

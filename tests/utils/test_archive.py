@@ -19,7 +19,7 @@ def path(tmp_path):
 
 
 def read(path, kind=KIND, version=VERSION):
-    with archive.opened(path, kind, version) as part:
+    with archive.open_verified(path, kind, version) as part:
         return {name: part(name) for name in archive.names(path)}
 
 
@@ -115,7 +115,7 @@ def test_another_kind_another_version_and_no_such_file_are_refused(path, tmp_pat
     with pytest.raises(InputError, match="is a folder"):
         read(tmp_path)
     with (
-        archive.opened(path, KIND, VERSION) as part,
+        archive.open_verified(path, KIND, VERSION) as part,
         pytest.raises(InputError, match="has no part z"),
     ):
         part("z")

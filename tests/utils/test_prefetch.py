@@ -13,13 +13,15 @@ def test_results_come_in_order_whatever_takes_long():
         time.sleep(0.02 * (i % 3))
         return i * i
 
-    assert list(prefetch.ahead(slow, range(12), depth=4, threads=3)) == [i * i for i in range(12)]
-    assert list(prefetch.ahead(slow, [], depth=4, threads=3)) == []
+    assert list(prefetch.prefetch(slow, range(12), depth=4, threads=3)) == [
+        i * i for i in range(12)
+    ]
+    assert list(prefetch.prefetch(slow, [], depth=4, threads=3)) == []
 
 
 def test_no_more_than_the_depth_is_worked_on_ahead():
     started = []
-    results = prefetch.ahead(started.append, range(100), depth=3, threads=2)
+    results = prefetch.prefetch(started.append, range(100), depth=3, threads=2)
     for taken in range(1, 20):
         next(results)
         time.sleep(0.002)
@@ -30,7 +32,7 @@ def test_no_more_than_the_depth_is_worked_on_ahead():
 
 
 def test_it_works_ahead_while_the_last_result_is_used():
-    results = prefetch.ahead(lambda i: time.sleep(0.05), range(4), depth=4, threads=4)
+    results = prefetch.prefetch(lambda i: time.sleep(0.05), range(4), depth=4, threads=4)
     next(results)
     time.sleep(0.4)
     start = time.monotonic()
@@ -39,7 +41,7 @@ def test_it_works_ahead_while_the_last_result_is_used():
 
 
 def test_an_error_comes_in_its_turn():
-    results = prefetch.ahead(lambda i: 1 / (i - 2), range(5), depth=4, threads=2)
+    results = prefetch.prefetch(lambda i: 1 / (i - 2), range(5), depth=4, threads=2)
     assert [next(results), next(results)] == [-0.5, -1.0]
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -47,20 +49,20 @@ def test_an_error_comes_in_its_turn():
 
 def test_what_is_put_behind_is_done_in_order_and_before_the_end():
     done = []
-    with prefetch.Behind(depth=2) as behind:
+    with prefetch.background_writer(depth=2) as submit:
         for i in range(8):
-            behind.do(lambda i=i: (time.sleep(0.005), done.append(i)))
+            submit(lambda i=i: (time.sleep(0.005), done.append(i)))
     assert done == list(range(8))
 
 
 def test_a_full_queue_waits():
     gate = threading.Event()
-    with prefetch.Behind(depth=1) as behind:
-        behind.do(gate.wait)
+    with prefetch.background_writer(depth=1) as submit:
+        submit(gate.wait)
         threading.Timer(0.1, gate.set).start()
         start = time.monotonic()
-        behind.do(int)
-        behind.do(int)
+        submit(int)
+        submit(int)
         assert time.monotonic() - start > 0.05
 
 
@@ -69,8 +71,8 @@ def fail() -> None:
 
 
 def put_behind(depth: int, done: list, after: type[Exception] | None = None) -> None:
-    with prefetch.Behind(depth) as behind:
-        behind.do(fail if after is None else lambda: (time.sleep(0.05), done.append("written")))
+    with prefetch.background_writer(depth) as submit:
+        submit(fail if after is None else lambda: (time.sleep(0.05), done.append("written")))
         done.append("went on")
         if after is not None:
             raise after

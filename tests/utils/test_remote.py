@@ -180,7 +180,7 @@ def test_class_folders_are_read(bucket):
         (0, 0, 1),
     )
     assert str(found.paths[0]) == "gs://bucket/data/benign/b1.png"
-    assert [path.name for path in unlabelled.gather([bucket / "data" / "benign"])] == [
+    assert [path.name for path in unlabelled.find_images([bucket / "data" / "benign"])] == [
         "b1.png",
         "b2.png",
     ]
@@ -190,7 +190,7 @@ def test_class_folders_are_read(bucket):
 def test_what_is_no_folder_of_images_is_refused(bucket, name):
     put(bucket / "empty.png")
     with pytest.raises(InputError, match=f"gs://bucket/{name} is not there"):
-        unlabelled.gather([bucket / name])
+        unlabelled.find_images([bucket / name])
     with pytest.raises(InputError):
         datasets.load(bucket / name)
 
@@ -307,7 +307,7 @@ def test_a_write_that_fails_leaves_the_old_object_and_nothing_else(bucket):
     files.write_text(bucket / "a.txt", "old")
 
     def fail():
-        with files.replacing(bucket / "a.txt") as temporary, temporary.open("wb") as out:
+        with files.atomic_write(bucket / "a.txt") as temporary, temporary.open("wb") as out:
             out.write(b"half")
             raise RuntimeError
 

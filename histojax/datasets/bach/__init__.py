@@ -15,7 +15,7 @@ COUNT = 400
 PREFIXES = ("n", "b", "is", "iv")
 
 
-def find(path: Path) -> Path | None:
+def find_photos(path: Path) -> Path | None:
     """The `Photos` folder at `path`, below it, or one folder further down; None where there is none."""
     for candidate in (path, path / "Photos", path / "ICIAR2018_BACH_Challenge" / "Photos"):
         if (candidate / GROUND_TRUTH).is_file() or (
@@ -25,13 +25,15 @@ def find(path: Path) -> Path | None:
     return None
 
 
-def load(photos: Path, classes: tuple[str, ...] | None = None, complete: bool = True) -> Dataset:
+def load(
+    photos: Path, classes: tuple[str, ...] | None = None, require_all_classes: bool = True
+) -> Dataset:
     """The labelled images of `Photos`; its ground-truth table, where it is there, must agree with the folders.
 
     Raises:
       InputError: as for class folders, or the table and the folders differ.
     """
-    labelled = folders.load(photos, classes or BACH_CLASSES, complete)
+    labelled = folders.load(photos, classes or BACH_CLASSES, require_all_classes)
     table = photos / GROUND_TRUTH
     if table.is_file():
         found = zip(labelled.paths, labelled.labels, strict=True)
