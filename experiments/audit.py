@@ -26,10 +26,10 @@ from histojax.datasets import Dataset, folds, leakage
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.images import reader
+from histojax.images.thumbnails import thumbnail
 from histojax.inspection import near_duplicates
 from histojax.inspection.near_duplicates import Found
 from histojax.learners import ensembles
-from histojax.report import gallery
 from histojax.utils import files
 from histojax.utils.files import require_writable
 
@@ -152,7 +152,7 @@ def page(found: tuple[Found, ...], split: Folds, dataset: Dataset) -> str:
 def picture(path: Path, turn: tuple[bool, int] = (False, 0)) -> str:
     """An image, turned, as HTML."""
     planes = near_duplicates.turned(np.moveaxis(reader.read(path), -1, 0), turn)
-    uri = gallery.thumbnail(np.ascontiguousarray(np.moveaxis(planes, 0, -1)), side=320)
+    uri = thumbnail(np.ascontiguousarray(np.moveaxis(planes, 0, -1)), side=320)
     return f'<img src="{uri}" alt="{html.escape(path.name)}" title="{html.escape(path.name)}">'
 
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from histojax.heatmap import probability_map
 from histojax.heatmap.probability_map import ProbabilityMap
-from histojax.report import gallery
+from histojax.images.thumbnails import thumbnail
 from histojax.report.page import TEMPLATES, environment
 
 COLOURS = (
@@ -193,10 +193,9 @@ def page(
         .get_template("heatmap.html")
         .render(
             shown=shown,
-            image=gallery.thumbnail(shown.thumbnail, max(shown.thumbnail.shape)),
+            image=thumbnail(shown.thumbnail, max(shown.thumbnail.shape)),
             pictures={
-                name: gallery.thumbnail(picture, max(picture.shape))
-                for name, picture in drawn.items()
+                name: thumbnail(picture, max(picture.shape)) for name, picture in drawn.items()
             },
             areas=probability_map.areas(shown),
             untrained=untrained,

@@ -13,8 +13,8 @@ from skimage.measure import blur_effect
 from histojax.errors import InputError
 from histojax.extraction import store
 from histojax.images import reader, slide
+from histojax.images.thumbnails import thumbnail
 from histojax.inspection import near_duplicates
-from histojax.report import gallery
 
 SIDE = 512  # Longest side of the small copy, px.
 CENTRE = 512  # Side of the window at the centre, px.
@@ -110,7 +110,7 @@ def measures(small: np.ndarray, window: np.ndarray, sha256: str) -> Measures:
     return Measures(
         sha256=sha256,
         small=near_duplicates.thumbnail(small),
-        picture=gallery.thumbnail(small),
+        picture=thumbnail(small),
         tissue=tissue,
         stain=status,
         angle=angle,

@@ -1,26 +1,16 @@
-"""Pictures for a page: thumbnails of images, and an image on its way through the pipeline, as the paper's Fig. 2.
+"""An image at each step of the pipeline, as in the paper's Fig. 2: pictures for a page, as JPEG data URIs."""
 
-Pictures are JPEG data URIs, so that a page carries them itself.
-"""
-
-import base64
 import dataclasses
-import io
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import logging
-from PIL import Image
 
 from histojax.config import Extraction
-from histojax.errors import InputError
 from histojax.images import reader
+from histojax.images.thumbnails import SIDE, thumbnail
 
-SIDE, WIDE = 160, 220  # Longest side of a thumbnail and of a picture of the pipeline, px.
-QUALITY = 80
-WORKERS = 4
+WIDE = 220  # Longest side of a picture of the pipeline, px.
 AUGMENTATIONS = 4
 
 
@@ -31,29 +21,6 @@ class Picture:
     caption: str
     uri: str
     column: int
-
-
-def thumbnail(rgb: np.ndarray, side: int = SIDE) -> str:
-    """An image made small: uint8 [H, W, 3] -> data URI."""
-    small, out = Image.fromarray(rgb), io.BytesIO()
-    small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2)
-    small.save(out, "JPEG", quality=QUALITY, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
-
-
-def thumbnails(paths: dict[str, Path]) -> dict[str, str]:
-    """Thumbnails of image files, by name; what cannot be read is left out and told in the log."""
-
-    def of_file(path: Path) -> str | None:
-        try:
-            return thumbnail(reader.read(path))
-        except InputError as error:
-            logging.warning("no picture: %s", error)
-            return None
-
-    with ThreadPoolExecutor(WORKERS) as pool:
-        found = dict(zip(paths, pool.map(of_file, paths.values()), strict=True))
-    return {name: uri for name, uri in found.items() if uri}
 
 
 def pipeline(path: Path, protocols: list[dict[str, Any]]) -> list[Picture]:

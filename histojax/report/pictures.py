@@ -13,6 +13,7 @@ from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.evaluation.evaluate import Evaluation
 from histojax.evaluation.labelled_predictions import Cases
+from histojax.images.thumbnails import thumbnails
 from histojax.inspection import near_duplicates
 from histojax.inspection.near_duplicates import Found
 from histojax.report import gallery
@@ -93,14 +94,14 @@ def find(evaluation: Evaluation, data: Path | None) -> Pictures:
     names = dict.fromkeys(
         [cases.names[i] for i in wanted] + [name for pair in twins.pair_names() for name in pair]
     )
-    thumbnails = gallery.thumbnails({name: paths[name] for name in names if name in paths})
+    uris = thumbnails({name: paths[name] for name in names if name in paths})
     said = [*twins.said]
     if absent := [name for name in cases.names if name not in paths]:
         said.append(f"Not among the images given ({len(absent)}): {some(absent)}.")
-    if unread := [name for name in names if name in paths and name not in thumbnails]:
+    if unread := [name for name in names if name in paths and name not in uris]:
         said.append(f"Cannot be read ({len(unread)}): {some(unread)}.")
     strips, why = pipelines(evaluation, paths)
-    return dataclasses.replace(twins, said=(*said, *why), thumbnails=thumbnails, pipeline=strips)
+    return dataclasses.replace(twins, said=(*said, *why), thumbnails=uris, pipeline=strips)
 
 
 def find_pairs(folds: Folds, paths: dict[str, Path]) -> Pictures:

@@ -1,8 +1,5 @@
 """The pictures are of the images, and of exactly what was described."""
 
-import base64
-import io
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,37 +9,8 @@ from histojax.errors import InputError
 from histojax.ops import crops, resize, stain
 from histojax.report import gallery
 from tests import samples
+from tests.images.test_thumbnails import decoded
 from tests.report import made
-
-
-def decoded(uri: str) -> np.ndarray:
-    head, data = uri.split(",")
-    assert head == "data:image/jpeg;base64"
-    return np.array(Image.open(io.BytesIO(base64.b64decode(data))))
-
-
-def test_a_thumbnail_has_the_images_shape_and_is_small():
-    rgb = samples.tissue(0, 300, 400)
-    uri = gallery.thumbnail(rgb)
-    assert decoded(uri).shape == (120, 160, 3)
-    assert np.abs(decoded(uri).mean(axis=(0, 1)) - rgb.mean(axis=(0, 1))).max() < 3
-    assert (
-        len(
-            gallery.thumbnail(
-                np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
-            )
-        )
-        < 25_000
-    )
-
-
-def test_what_cannot_be_read_has_no_thumbnail(tmp_path):
-    (tmp_path / "damaged.png").write_bytes(b"no image")
-    Image.fromarray(samples.tissue(0, 30, 40)).save(tmp_path / "a.png")
-    found = gallery.thumbnails(
-        {"a": tmp_path / "a.png", "b": tmp_path / "damaged.png", "c": tmp_path / "absent.png"}
-    )
-    assert list(found) == ["a"]
 
 
 @pytest.mark.parametrize("mode", ["exact", "shared"])
