@@ -25,7 +25,7 @@ install() {  # install REQUIREMENTS: into .venv, unless this very file (and thos
 case "${1:-demo}" in
   demo)
     install requirements.txt
-    .venv/bin/python -m experiments.demo
+    .venv/bin/histojax demo
     ;;
   test)
     install requirements-test.txt
@@ -43,16 +43,16 @@ case "${1:-demo}" in
     shift 2
     case "${1:-}" in "" | --*) ;; *) tests=$1; shift ;; esac
     install requirements.txt
-    .venv/bin/python -m experiments.extract --data="$data" --descriptors=runs/bach/descriptors "$@"
-    .venv/bin/python -m experiments.train --data="$data" --descriptors=runs/bach/descriptors --models=runs/bach/models
-    .venv/bin/python -m experiments.evaluate --models=runs/bach/models --report=runs/bach/report --data="$data" \
+    .venv/bin/histojax extract --data="$data" --descriptors=runs/bach/descriptors "$@"
+    .venv/bin/histojax train --data="$data" --descriptors=runs/bach/descriptors --models=runs/bach/models
+    .venv/bin/histojax evaluate --models=runs/bach/models --report=runs/bach/report --data="$data" \
       --descriptors=runs/bach/descriptors
     weights=()
     for flag in "$@"; do case "$flag" in --weights_dir=* | --weights_cache=*) weights+=("$flag") ;; esac; done
-    .venv/bin/python -m experiments.bundle --models=runs/bach/models --descriptors=runs/bach/descriptors \
+    .venv/bin/histojax bundle --models=runs/bach/models --descriptors=runs/bach/descriptors \
       --out=runs/bach/bach.histojax --data_licence="BACH, CC BY-NC-ND 4.0" ${weights[@]+"${weights[@]}"}
     [ -z "$tests" ] ||
-      .venv/bin/python -m experiments.predict --bundle=runs/bach/bach.histojax --images="$tests" --out=runs/bach/predictions
+      .venv/bin/histojax predict --bundle=runs/bach/bach.histojax --images="$tests" --out=runs/bach/predictions
     ;;
   *)
     sed -n '2,9s/^# \{0,1\}//p' "$0" >&2

@@ -1,8 +1,8 @@
 """Does a split leak? Patients or slides on both sides of it, and images that are the same or nearly.
 
-python -m experiments.audit --data=DIR --models=DIR --groups=patients.xlsx           the split of trained models
-python -m experiments.audit --data=DIR --split=folds.csv --groups=patients.csv       any split
-python -m experiments.audit --data=DIR --groups=patients.csv --fold_maker=grouped    the split that training would make
+histojax audit --data=DIR --models=DIR --groups=patients.xlsx           the split of trained models
+histojax audit --data=DIR --split=folds.csv --groups=patients.csv       any split
+histojax audit --data=DIR --groups=patients.csv --fold_maker=grouped    the split that training would make
 
 --groups is a CSV or spreadsheet with a column of image names and one of patients or slides, such as BACH's
 ICIAR2018_BACH_dataset_micro_patient.xlsx as it comes. For each fold it is told how many test images share a group with

@@ -1,7 +1,7 @@
 """How long an ensemble takes to train: a plain loop over lightgbm.train, and ours, on made-up descriptors.
 
-python -m experiments.benchmark_boost                           a sample at the paper's size, 5 rounds of 70
-python -m experiments.benchmark_boost --rounds=70 --turns=3   all rounds, three times
+histojax benchmark_boost                           a sample at the paper's size, 5 rounds of 70
+histojax benchmark_boost --rounds=70 --turns=3   all rounds, three times
 
 Every arm trains the same sample, two folds of a configuration with --seeds models each, into a folder of its own, in
 processes of its own; the arms take turns, --turns times, and the middle time counts. The plain loop is one process of

@@ -1,7 +1,7 @@
 """Ours beside Keras and PyTorch on the same crops, and beside NumPy on the same pre-processing: how fast each is.
 
-python -m experiments.benchmark_peers                                     needs requirements-bench.txt
-python -m experiments.benchmark_peers --crops=64 --rounds=20 --out=peers.json
+histojax benchmark_peers                                     needs requirements-bench.txt
+histojax benchmark_peers --crops=64 --rounds=20 --out=peers.json
 
 Every peer computes the same descriptors from the same random weights and the same uint8 crops, which lie on the device;
 a call ends when the descriptors are on the host. That they agree is asserted before anything is timed. Two calls, which

@@ -1,7 +1,7 @@
 """BACH's zips to a TFDS data set, without TensorFlow: checked photos, labels, names and patients as array_record.
 
-python -m experiments.build_bach --manual_dir=FOLDER                       below ~/tensorflow_datasets
-python -m experiments.build_bach --manual_dir=FOLDER --data_dir=OUT        below OUT
+histojax build_bach --manual_dir=FOLDER                       below ~/tensorflow_datasets
+histojax build_bach --manual_dir=FOLDER --data_dir=OUT        below OUT
 
 FOLDER holds ICIAR2018_BACH_Challenge.zip of Zenodo record 3632035 and, if you have them,
 ICIAR2018_BACH_Challenge_TestDataset.zip and the patient spreadsheet; or the folders in the zips. Where TensorFlow is

@@ -1,7 +1,7 @@
 """A trained ensemble packed into one file, from which alone new images can be predicted; with its model card.
 
-python -m experiments.bundle --models=DIR --descriptors=DIR --out=FILE.histojax
-python -m experiments.predict --bundle=FILE.histojax --images=NEW --out=OUT
+histojax bundle --models=DIR --descriptors=DIR --out=FILE.histojax
+histojax predict --bundle=FILE.histojax --images=NEW --out=OUT
 
 The file holds the models, the protocol, the classes, calibration and operating point, what the training images'
 descriptors and stain were like, versions and checksums, and the encoders' ImageNet weights (about 100 MB an encoder at
@@ -13,9 +13,7 @@ from experiments import flags
 from histojax.prediction import bundle, model_card
 from histojax.utils import files
 
-flags.define_path(
-    "models", "Folder of models, as experiments.train or experiments.probe writes it."
-)
+flags.define_path("models", "Folder of models, as histojax train or histojax probe writes it.")
 flags.define_path(
     "descriptors", "Folder of the training images' descriptors, which new images are compared with."
 )

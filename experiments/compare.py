@@ -1,9 +1,9 @@
 """Several methods on the same images, side by side: figures, paired differences to the first, seconds of training.
 
-python -m experiments.compare --runs=trees=runs/trees,linear=runs/linear,mine=scores.csv --out=OUT
+histojax compare --runs=trees=runs/trees,linear=runs/linear,mine=scores.csv --out=OUT
 
 Each run is NAME=PATH, a folder of models (of trees, heads or fine-tuned networks) or a table of scores as for
-experiments.score. The first is what the others are compared with, all on the
+histojax score. The first is what the others are compared with, all on the
 images that every run judged. With --blend a last row has the mean of all scores.
 
 Differences have 95 % intervals of the paired bootstrap, by group where a run knows groups, and McNemar's exact

@@ -1,7 +1,7 @@
 """What crop mode shared costs on a data set: descriptors and cross-validated figures against crop mode exact.
 
-python -m experiments.compare_crop_modes --data=DIR --out=OUT                      the paper's protocol, twice
-python -m experiments.compare_crop_modes --data=groups.csv --out=OUT --weights=random --encoders=VGG \\
+histojax compare_crop_modes --data=DIR --out=OUT                      the paper's protocol, twice
+histojax compare_crop_modes --data=groups.csv --out=OUT --weights=random --encoders=VGG \\
     --views=0.5-192,0.5-320 --augmentations=4 --crops=6 --seeds=3                  a small one, untrained encoder
 
 Shared crops are windows of one pass over the whole image, and approximate exact ones, which the encoder sees by
@@ -12,7 +12,7 @@ difference, with a 95 % interval of a paired bootstrap: of whole groups where --
 Writes OUT/crop_modes.json and OUT/crop_modes.csv, and OUT/exact and OUT/shared with descriptors and models. Run again
 after a stop, it goes on from there. --crops_per_step and --pooling are for exact crops; shared ones take the defaults.
 
-Time: that of experiments.extract in both modes, and of two ensembles. The rate and the time left are shown.
+Time: that of histojax extract in both modes, and of two ensembles. The rate and the time left are shown.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """The whole pipeline on synthetic tissue with untrained encoders: what ./run.sh runs.
 
-python -m experiments.demo
+histojax demo
 
 Renders 48 labelled and 4 unlabelled images of synthetic H&E tissue, describes them with all three encoders at two crop
 sizes, trains the fold ensemble, prints and writes the evaluation, packs the ensemble into one file, and predicts the

@@ -1,9 +1,9 @@
 """Models to judgement: a page with the table of the paper, figures with their intervals, curves, mistakes, protocol.
 
-python -m experiments.evaluate --models=DIR --report=OUT
-python -m experiments.evaluate --models=DIR --report=OUT --data=DATA --descriptors=DIR     with pictures and stain
+histojax evaluate --models=DIR --report=OUT
+histojax evaluate --models=DIR --report=OUT --data=DATA --descriptors=DIR     with pictures and stain
 
-Reads the out-of-fold scores that experiments.train kept; every image is judged only by models that never saw it. Prints
+Reads the out-of-fold scores that histojax train kept; every image is judged only by models that never saw it. Prints
 the summary and writes OUT/report.html, one file to be sent or printed; OUT/summary.txt; OUT/metrics.json with every
 number; OUT/tables with table1.csv, statistics.csv, out_of_fold.csv and others; OUT/figures as PNG and PDF. On BACH
 itself, with 10 folds, the published figures stand beside ours.
@@ -22,10 +22,10 @@ from histojax.errors import InputError
 from histojax.evaluation import test_set
 from histojax.learners import ensembles
 
-flags.define_path("models", "Folder of models, as experiments.train writes it.")
+flags.define_path("models", "Folder of models, as histojax train writes it.")
 flags.define_path("report", "Folder to write the evaluation to.")
 flags.define_path(
-    "data", "The labelled images, as for experiments.train, for pictures of them.", required=False
+    "data", "The labelled images, as for histojax train, for pictures of them.", required=False
 )
 flags.define_tfds("data")
 flags.define_path(

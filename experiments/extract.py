@@ -1,14 +1,14 @@
 """Images to descriptors: frozen encoders over random crops of stain-augmented images.
 
-python -m experiments.extract --data=DIR --descriptors=OUT                 the paper's protocol
-python -m experiments.extract --data=groups.csv --descriptors=OUT --weights=random \\
+histojax extract --data=DIR --descriptors=OUT                 the paper's protocol
+histojax extract --data=groups.csv --descriptors=OUT --weights=random \\
     --views=0.5-192,0.5-320 --augmentations=4 --crops=6                    a small one, untrained encoders
-python -m experiments.extract --tfds=bach --descriptors=OUT                what TFDS has prepared, labelled or not
+histojax extract --tfds=bach --descriptors=OUT                what TFDS has prepared, labelled or not
 
 Writes OUT/<encoder>-<scale>-<crop>/<image>.npy, float32 (augmentations, channels), a manifest.json beside them, and
 OUT/stain_qc.csv. Run again after a stop, it goes on at the first image that is missing. --dry_run tells beforehand what
 time, memory and disk it will take. --crop_mode=shared is an approximation, and ten times faster where crops are large
-and overlap much, as the paper's do; experiments.compare_crop_modes shows how close it is on your data.
+and overlap much, as the paper's do; histojax compare_crop_modes shows how close it is on your data.
 
 Several processes, on one machine or many, share a run: start each with --coordinator=HOST:PORT --num_processes=N
 --process_id=I (or --distributed, where JAX knows the cluster). Paths may be gs://.

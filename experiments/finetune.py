@@ -1,16 +1,16 @@
 """Images to an ensemble of fine-tuned encoders, one per encoder, view, seed and fold: the paper's section 2.2.
 
-python -m experiments.finetune --data=DIR --models=OUT --encoders=ResNet --views=0.5-400     last block and a new head
-python -m experiments.finetune --data=DIR --models=OUT --encoders=VGG --views=0.5-400 --blocks=all
+histojax finetune --data=DIR --models=OUT --encoders=ResNet --views=0.5-400     last block and a new head
+histojax finetune --data=DIR --models=OUT --encoders=VGG --views=0.5-400 --blocks=all
 
 The paper found this worse than boosted trees on frozen descriptors; with a copy of the trees' folds.csv in OUT, both
-are judged on the same folds. Images are prepared, and crops drawn and augmented, as experiments.extract does it; a part
+are judged on the same folds. Images are prepared, and crops drawn and augmented, as histojax extract does it; a part
 of each fold's training images (whole groups where they are known) decides which epoch is kept, and no model sees the
 images that it is judged on. These get --augmentations scores each, averaged over --crops crops.
 
 Writes OUT/folds.csv, and for each model OUT/<configuration>/seedS-foldFF.npz (the trained arrays) with its out-of-fold
 scores, (images, augmentations, classes), beside it as .npy. Every epoch is kept as a checkpoint until its model is
-finished: run again after a stop, it goes on from there. experiments.evaluate takes OUT as it takes the trees'.
+finished: run again after a stop, it goes on from there. histojax evaluate takes OUT as it takes the trees'.
 
 Training runs on one device, and is a task for an accelerator. The rate and the time left are shown.
 """

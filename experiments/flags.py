@@ -242,7 +242,7 @@ def configurations() -> tuple[str, ...]:
     descriptors = path("descriptors")
     found = store.configurations(descriptors)
     if not found:
-        raise InputError(f"{descriptors} holds no descriptors: run experiments.extract first")
+        raise InputError(f"{descriptors} holds no descriptors: run histojax extract first")
     if unknown := sorted(set(FLAGS.configurations or ()) - set(found)):
         raise InputError(
             f"{descriptors} has no descriptors of {', '.join(unknown)}; it has {', '.join(found)}"
@@ -299,11 +299,9 @@ def images() -> tuple[Path, ...]:
 
 def define_model() -> None:
     """What predicts."""
-    define_path("bundle", "File of experiments.bundle, in place of --models.", required=False)
+    define_path("bundle", "File of histojax bundle, in place of --models.", required=False)
     define_path(
-        "models",
-        "Folder of models, as experiments.train or experiments.probe writes it.",
-        required=False,
+        "models", "Folder of models, as histojax train or histojax probe writes it.", required=False
     )
     define_path(
         "trained_on",

@@ -1,7 +1,7 @@
 """Where in the image: class probabilities over a grid of places, laid over the field, by every model of an ensemble.
 
-python -m experiments.heatmap --bundle=FILE --images=FOLDER --out=OUT
-python -m experiments.heatmap --models=DIR --images=IMAGE.tif --out=OUT
+histojax heatmap --bundle=FILE --images=FOLDER --out=OUT
+histojax heatmap --models=DIR --images=IMAGE.tif --out=OUT
 
 --images is a folder, one image, or a list (.txt with a path a line, .csv with a column image). Fields may be of any
 size: they are read in tiles. Below OUT/<image> there will be

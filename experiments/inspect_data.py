@@ -1,8 +1,8 @@
 """A folder of images looked over, before a day is spent on it: what is there, what is wrong, what to run.
 
-python -m experiments.inspect_data DIR --out=OUT                 class folders, BACH as unzipped, or unlabelled images
-python -m experiments.inspect_data labels.csv --out=OUT          a table image,label[,group]
-python -m experiments.inspect_data DIR --groups=patients.xlsx --mpp=0.25 --out=OUT
+histojax inspect_data DIR --out=OUT                 class folders, BACH as unzipped, or unlabelled images
+histojax inspect_data labels.csv --out=OUT          a table image,label[,group]
+histojax inspect_data DIR --groups=patients.xlsx --mpp=0.25 --out=OUT
 
 Prints findings, problems before notes, and a suggestion with the commands to copy. It looks for images that cannot be
 used, each with its cause; near-duplicates, and those of two classes; crops of --protocol or --views that do not fit;
@@ -11,7 +11,7 @@ clipping, blur; groups in several classes, and classes too small for the folds. 
 With --out writes OUT/inspection.html (one file, with a contact sheet), OUT/inspection.json and OUT/images.csv, a row an
 image.
 
---mpp says the microns per pixel of all images, --target_mpp tries the views on images resampled as experiments.extract
+--mpp says the microns per pixel of all images, --target_mpp tries the views on images resampled as histojax extract
 would. Time on two cores: about 0.15 s for an image of 896 x 768, after some seconds to start.
 """
 
@@ -37,7 +37,7 @@ def main() -> None:
     place, out = flags.data(), flags.path("out")
     if place is None:
         raise InputError(
-            "name what to inspect: python -m experiments.inspect_data DIR (or --data=DIR, or --tfds=NAME)"
+            "name what to inspect: histojax inspect_data DIR (or --data=DIR, or --tfds=NAME)"
         )
     if out is not None:
         flags.refuse_inside_data("out")

@@ -1,17 +1,17 @@
 """Do probabilities, prediction sets and abstentions hold for patients that no model saw? Groups are left out in turn.
 
-python -m experiments.leave_groups_out --data=groups.csv --descriptors=DIR --out=OUT --folds=9
-python -m experiments.leave_groups_out --data=groups.csv --descriptors=DIR --out=OUT --parts=5 --seeds=2 --boost=fast
+histojax leave_groups_out --data=groups.csv --descriptors=DIR --out=OUT --folds=9
+histojax leave_groups_out --data=groups.csv --descriptors=DIR --out=OUT --parts=5 --seeds=2 --boost=fast
 
 For each group, or each of --parts bundles of groups, an ensemble is trained on the others, with a cross-validation of
-its own whose folds are whole groups, and predicts what was left out as experiments.predict does: nothing of it was used
+its own whose folds are whole groups, and predicts what was left out as histojax predict does: nothing of it was used
 for temperature, sets or what counts as typical. --data gives names, labels and groups; the images are not read.
 
 Writes OUT/summary.txt, .md and .json: how often the sets have the true class beside the coverage stated, how large they
 are, how many answers are abstained from and why, accuracy with and without those, and the calibration error before
 and after. OUT/predictions.csv has a row for each coverage and image. Run again after a stop, it trains what is missing.
 
-Time: as experiments.train, as many times as there are parts.
+Time: as histojax train, as many times as there are parts.
 """
 
 from experiments import flags
@@ -23,7 +23,7 @@ from histojax.utils.files import require_writable
 
 flags.define_data()
 flags.define_groups()
-flags.define_path("descriptors", "Folder of descriptors, as experiments.extract writes it.")
+flags.define_path("descriptors", "Folder of descriptors, as histojax extract writes it.")
 flags.define_path("out", "Folder to write models, predictions and summaries to.")
 flags.define_ensemble(boost.default_workers())
 flags.define_positive()

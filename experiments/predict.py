@@ -1,9 +1,9 @@
 """New images to classes, probabilities and doubt, by every model of an ensemble.
 
-python -m experiments.predict --bundle=FILE --images=FOLDER --out=OUT
-python -m experiments.predict --models=DIR --trained_on=DESCRIPTORS --images=FOLDER --out=OUT
-python -m experiments.predict --models=DIR --descriptors=DIR --out=OUT     images described before
-python -m experiments.predict --bundle=FILE --data=TEST --out=OUT           labelled images: how good, beside how sure
+histojax predict --bundle=FILE --images=FOLDER --out=OUT
+histojax predict --models=DIR --trained_on=DESCRIPTORS --images=FOLDER --out=OUT
+histojax predict --models=DIR --descriptors=DIR --out=OUT     images described before
+histojax predict --bundle=FILE --data=TEST --out=OUT           labelled images: how good, beside how sure
 
 --images is a folder, one image, or a list (.txt with a path a line, .csv with a column image). They are described with
 the protocol the models were trained on. OUT/predictions.csv has a row an image: the class, calibrated probabilities,
@@ -16,7 +16,7 @@ Images that cannot be predicted are listed in failures.csv and do not stop the o
 is written as it comes, and a second run goes on from there. Without --trained_on (a bundle has what it needs of it) it
 is not known how far images are from the training images. For research, not for diagnosis.
 
-Time: as experiments.extract per image; the models score beside it, as many images at once as are waiting.
+Time: as histojax extract per image; the models score beside it, as many images at once as are waiting.
 """
 
 from experiments import flags

@@ -1,7 +1,7 @@
 """How far the encoder core is from the limit of this machine: rates, shares of the measured peak, stages and errors.
 
-python -m experiments.profile_encoders --out=OUT                      each encoder and crop size, both crop modes
-python -m experiments.profile_encoders --out=OUT --encoders=VGG --precisions=float32,bfloat16 --trace=TRACE
+histojax profile_encoders --out=OUT                      each encoder and crop size, both crop modes
+histojax profile_encoders --out=OUT --encoders=VGG --precisions=float32,bfloat16 --trace=TRACE
 
 Each program runs as extraction runs it, on a rendered image of --height x --width, with random weights. The peak is
 that of a large matrix product in the same precision, the bandwidth that of a large copy, both in the same run. Prints
@@ -11,7 +11,7 @@ with xprof or Perfetto). Needs jax, flax, absl-py, numpy, scikit-image and h5py,
 step: crops (shared: whole images) at a time; images/s: with all augmentations and crops of the protocol; peak: share of
 the matrix product's rate; roof: share of the roofline, layer by layer; MiB: memory beside weights and image; error:
 the largest of a tap against the published network in float32, on the same crops. (How near shared crops are to exact
-ones is another question: experiments.compare_crop_modes.) Run it on an idle machine: shares above 100 % say it was not.
+ones is another question: histojax compare_crop_modes.) Run it on an idle machine: shares above 100 % say it was not.
 """
 
 import dataclasses

@@ -1,11 +1,11 @@
 """Any table of per-image predictions to judgement: metrics with intervals, calibration, operating point.
 
-python -m experiments.score --scores=TABLE.csv --out=OUT
-python -m experiments.score --scores=TABLE.csv --out=OUT --classes=Normal,Benign,InSitu,Invasive --sensitivity=0.99
+histojax score --scores=TABLE.csv --out=OUT
+histojax score --scores=TABLE.csv --out=OUT --classes=Normal,Benign,InSitu,Invasive --sensitivity=0.99
 
 TABLE.csv has a header: `label`, and probabilities `p0,p1,...` in the order of the classes (or `p_<class>`), or just
 `predicted`; and, where known, `image`, `fold` and `group` (patient or slide). Whatever made the predictions: this
-project, another, or a paper. experiments.evaluate writes such a table too, out_of_fold.csv.
+project, another, or a paper. histojax evaluate writes such a table too, out_of_fold.csv.
 
 With groups, intervals resample whole groups. With folds, means and deviations over them are given, a temperature is
 fitted out of fold, and the operating point for --sensitivity is chosen on other folds than it is judged on. Prints the

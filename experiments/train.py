@@ -1,7 +1,7 @@
 """Descriptors to an ensemble: one LightGBM model per configuration, seed and fold.
 
-python -m experiments.train --data=DIR --descriptors=DIR --models=OUT              10 folds, 5 seeds
-python -m experiments.train --data=groups.csv --descriptors=DIR --models=OUT --seeds=3
+histojax train --data=DIR --descriptors=DIR --models=OUT              10 folds, 5 seeds
+histojax train --data=groups.csv --descriptors=DIR --models=OUT --seeds=3
 
 --data gives names and labels (and groups, which then stay together in one fold); the images themselves are not read.
 Uses every configuration that --descriptors holds; the authors' published descriptor files work as they are.
@@ -24,7 +24,7 @@ from histojax.utils.files import require_writable
 
 flags.define_data()
 flags.define_folds()
-flags.define_path("descriptors", "Folder of descriptors, as experiments.extract writes it.")
+flags.define_path("descriptors", "Folder of descriptors, as histojax extract writes it.")
 flags.define_path("models", "Folder to write folds and models to.")
 flags.define_ensemble(boost.default_workers())
 flags.define_path(

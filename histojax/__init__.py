@@ -13,7 +13,7 @@ def load_bundle(path: str | Path, **computing: Any) -> "Model":
     """Opens a bundle: `histojax.load_bundle("breast.histojax").predict("new")`.
 
     Args:
-      path: the file that experiments.bundle wrote.
+      path: the file that histojax bundle wrote.
       computing: weights_dir, cache, crops_per_step, use, as for `histojax.extraction.loaded_encoders.open_encoders`.
 
     Raises:

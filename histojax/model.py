@@ -144,7 +144,7 @@ def load(path: str | Path, **computing: Any) -> Model:
     """Opens a bundle, all of it checked.
 
     Args:
-      path: the file that experiments.bundle wrote.
+      path: the file that histojax bundle wrote.
       computing: as for `histojax.extraction.loaded_encoders.open_encoders`: weights_dir, cache, crops_per_step, use.
 
     Raises:

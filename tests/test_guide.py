@@ -37,16 +37,15 @@ def commands(section: str) -> list[list[str]]:
         rf"^## {section}\..*?(?=^## |\Z)", GUIDE.read_text(), re.MULTILINE | re.DOTALL
     )[0]
     blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-    return [shlex.split(line)[2:] for block in blocks for line in block.strip().splitlines()]
+    return [shlex.split(line)[1:] for block in blocks for line in block.strip().splitlines()]
 
 
 def follow(section: str) -> list[str]:
     """Runs a section's commands in the current folder; what they printed."""
     said = []
-    for module, *arguments in commands(section):
-        script = module.removeprefix("experiments.")
+    for script, *arguments in commands(section):
         done = run(script, *arguments, *SMALL.get(script, []))
-        assert done.returncode == 0, (module, done.stderr)
+        assert done.returncode == 0, (script, done.stderr)
         said.append(done.stdout)
     assert said
     return said

@@ -240,7 +240,7 @@ def test_a_second_run_of_every_step_changes_nothing(data, runs):
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_shows_the_command_and_the_flags(script):
     help_text = run(script, "--help").stdout
-    assert f"python -m experiments.{script}" in help_text
+    assert f"histojax {script}" in help_text
     assert "--" in help_text.split(f"experiments/{script}.py:")[1]
 
 
@@ -535,13 +535,13 @@ def test_a_weight_file_with_a_layer_missing_is_refused_listing_it(tmp_path):
 
 
 def test_models_and_folders_that_are_not_there_are_named(tmp_path):
-    assert "run experiments.train first" in refused(
+    assert "run histojax train first" in refused(
         "evaluate", f"--models={tmp_path}", f"--report={tmp_path}/r"
     )
     message = refused(
         "train", f"--data={tmp_path}/no", f"--descriptors={tmp_path}", f"--models={tmp_path}/m"
     )
-    assert "run experiments.extract first" in message
+    assert "run histojax extract first" in message
     assert os.listdir(tmp_path) == []
 
 

@@ -116,7 +116,7 @@ def read(root: Path, configuration: str, names: Iterable[str]) -> np.ndarray:
     if missing := [f"{name}.npy" for name in names if name not in there]:
         raise InputError(
             f"{root / configuration} lacks the descriptors of {len(missing)} of {len(names)} images "
-            f"({', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}): run experiments.extract on them first"
+            f"({', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}): run histojax extract on them first"
         )
     shape = open_array(paths[0]).shape
     descriptors = np.empty((len(paths), *shape), np.float32)

@@ -134,7 +134,7 @@ def unreadable(subject: Subject) -> list[Finding]:
         *told(
             PROBLEM,
             "field",
-            "{} too large or of several pages, to be read by region alone, as experiments.heatmap "
+            "{} too large or of several pages, to be read by region alone, as histojax heatmap "
             "does: to train on, cut them into tiles.",
             subject,
             fields,
@@ -447,7 +447,7 @@ def groups_of(subject: Subject) -> list[Finding]:
     found += told(
         NOTE,
         "group",
-        "{} of unknown group: see --unknown_groups of experiments.train.",
+        "{} of unknown group: see --unknown_groups of histojax train.",
         subject,
         unknown,
     )

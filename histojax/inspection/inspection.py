@@ -204,6 +204,6 @@ def commands(
         *([f"--group_column={column}"] if column else []),
     ]
     return tuple(
-        shlex.join(["python", "-m", f"experiments.{name}", *more])
+        shlex.join(["histojax", name, *more])
         for name, *more in ([described, trained] if labelled else [described])
     )

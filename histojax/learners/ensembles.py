@@ -175,7 +175,7 @@ def load(models: Path) -> Ensemble:
     """
     if not (models / MANIFEST).exists():
         raise InputError(
-            f"{models} holds no trained models (no {MANIFEST}): run experiments.train first"
+            f"{models} holds no trained models (no {MANIFEST}): run histojax train first"
         )
     found = upgraded(files.read_json(models / MANIFEST, ("classes", "folds_sha256")))
     if found.get("learner") not in SUFFIXES or not isinstance(found.get("seeds"), int):

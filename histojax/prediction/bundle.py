@@ -115,7 +115,7 @@ def extraction_of(made_with: Mapping[str, store.Manifest | None], name: str) -> 
     if unknown := [configuration for configuration, made in made_with.items() if made is None]:
         raise InputError(
             f"{name} was trained on descriptors of unknown protocol ({', '.join(unknown)}): describe the images with "
-            "experiments.extract yourself, and pass --descriptors without --images"
+            "histojax extract yourself, and pass --descriptors without --images"
         )
     protocols = [DEFAULTS | made["protocol"] for made in made_with.values()]
     sources = {made["weights"]["source"] for made in made_with.values()}

@@ -117,12 +117,9 @@ def extractions(ensemble: Ensemble) -> list[dict[str, Any]]:
 
 
 def script(name: str, flags: dict[str, Any]) -> str:
-    """python -m experiments.NAME with its flags."""
+    """histojax NAME with its flags."""
     return " ".join(
-        [
-            f"python -m experiments.{name}",
-            *(f"--{key}={shlex.quote(str(v))}" for key, v in flags.items()),
-        ]
+        [f"histojax {name}", *(f"--{key}={shlex.quote(str(v))}" for key, v in flags.items())]
     )
 
 

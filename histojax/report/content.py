@@ -196,7 +196,7 @@ def stain(descriptors: Path | None, ensemble: Ensemble) -> Stain | None:
         return None
     if not (descriptors / store.STAIN_QC).exists():
         raise InputError(
-            f"{descriptors} has no {store.STAIN_QC}: name the folder that experiments.extract wrote, or none"
+            f"{descriptors} has no {store.STAIN_QC}: name the folder that histojax extract wrote, or none"
         )
     names = set(ensemble.folds.names)
     rows = [

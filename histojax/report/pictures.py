@@ -22,7 +22,9 @@ from histojax.report.gallery import Picture
 MISTAKES = 24  # Shown at most.
 IN_A_CELL, IN_ALL_CELLS = 24, 360  # Thumbnails, at most.
 PAIRS = 12  # Of near-duplicates shown at most.
-COMPARED = 1000  # Images looked through for near-duplicates at most; experiments.audit knows no such limit.
+COMPARED = (
+    1000  # Images looked through for near-duplicates at most; histojax audit knows no such limit.
+)
 STRIPS = 4  # Images on their way through the pipeline, at most.
 
 
@@ -108,7 +110,7 @@ def find_pairs(folds: Folds, paths: dict[str, Path]) -> Pictures:
     """The pairs of images of a split that look the same, or why they were not looked for."""
     split = folds.take(np.flatnonzero([name in paths for name in folds.names]))
     if not 1 < len(split.names) <= COMPARED:
-        many = f"{len(split.names)} images are too many to look for near-duplicates here: run experiments.audit."
+        many = f"{len(split.names)} images are too many to look for near-duplicates here: run histojax audit."
         return Pictures((many,) if split.names[1:] else ())
     try:
         prints = near_duplicates.read([paths[name] for name in split.names])

@@ -201,7 +201,7 @@ def test_a_name_that_is_there_twice_is_what_training_would_say(clean, tmp_path):
 def test_flat_folders_and_single_classes(clean, tmp_path):
     flat = inspection.run(clean / "benign", SMALL)
     assert (flat.classes, flat.findings, flat.suggestion.folds) == ((), (), None)
-    assert flat.commands[0].startswith("python -m experiments.extract --images=")
+    assert flat.commands[0].startswith("histojax extract --images=")
     shutil.copytree(clean / "benign", tmp_path / "benign")
     assert "only one class" in only(inspection.run(tmp_path, SMALL), "refused").says
 

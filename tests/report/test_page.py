@@ -171,7 +171,7 @@ def test_descriptors_of_unknown_origin(tmp_path):
         tmp_path, names=[f"i{i}" for i in range(20)], classes=("a", "b"), count=2, source=None
     )
     assert "Nothing was recorded" in found.text
-    assert "experiments.extract" not in found.text
+    assert "histojax extract" not in found.text
 
 
 @pytest.fixture(scope="module")
@@ -306,7 +306,7 @@ def test_the_command_lines_make_it_again(tmp_path):
     ensemble = ensembles.load(models)
     lines = [each.line for each in again.commands(ensemble, tmp_path, None, None, ("InSitu",), 0.9)]
     extract, copy, train, judged = (shlex.split(line) for line in lines)
-    flags = dict(flag.removeprefix("--").split("=", 1) for flag in extract[3:])
+    flags = dict(flag.removeprefix("--").split("=", 1) for flag in extract[2:])
     assert (flags["encoders"], flags["views"], flags["data"]) == (
         "ResNet,VGG",
         "0.5-400,1.0-800",
