@@ -378,7 +378,7 @@ def test_descriptors_of_another_protocol_are_refused(data, runs):
     message = refused(
         "extract", f"--data={data}/train", f"--descriptors={runs}/descriptors", *arguments
     )
-    assert "protocol.crops: there 2, wanted 3" in message
+    assert "protocol.crops: found 2, expected 3" in message
 
 
 def test_fewer_images_in_a_class_than_folds_are_refused(data, runs, tmp_path):

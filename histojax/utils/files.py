@@ -1,7 +1,9 @@
-"""Files here or in a bucket: written whole or not at all, under a temporary name in the same folder and then renamed.
+"""Files on this machine or in a bucket: paths, atomic writes, CSV, JSON, NumPy arrays.
 
-A path is a `pathlib.Path`, or an `etils.epath.Path` of a URI such as gs://bucket/folder. Only what both can is used:
-text goes through bytes, since the latter has no `newline` and no `utf-8-sig`.
+A path is a `pathlib.Path`, or an `etils.epath.Path` of a URI such as gs://bucket/folder. Only what
+both offer is used: text is read and written as bytes, since the latter knows neither `newline` nor
+`utf-8-sig`. A file is written under a temporary name in its folder and then renamed, so that it is
+there whole or not at all.
 """
 
 import contextlib
@@ -18,7 +20,7 @@ import numpy as np
 
 from histojax.errors import InputError
 
-# The file systems that a URI may name: what fsspec calls each, and the package that serves it.
+# By the scheme of a URI: what fsspec calls the file system, and the package that provides it.
 REMOTE = {
     "gs": ("gcs", "gcsfs"),
     "s3": ("s3", "s3fs"),
@@ -27,19 +29,22 @@ REMOTE = {
 }
 
 
-def as_path(text: str) -> Path:
-    """A local path, `~` expanded, or the `etils.epath.Path` of a URI such as gs://bucket/folder.
+def as_path(path: str | Path) -> Path:
+    """A path as it is; text as a local path, `~` expanded, or as the `epath.Path` of a URI.
 
     Raises:
-      InputError: a URI of an unknown file system, or of one whose package is not installed.
+      InputError: the URI's file system is unknown, or its package is not installed.
     """
-    if "://" not in text:
-        return Path(text).expanduser()
-    scheme = text.split("://", maxsplit=1)[0]
+    if not isinstance(path, str):
+        return path
+    if "://" not in path:
+        return Path(path).expanduser()
+    scheme = path.split("://", maxsplit=1)[0]
     if scheme not in REMOTE:
         known = ", ".join(f"{name}://" for name in REMOTE)
         raise InputError(
-            f"{text} is of an unknown file system: expected a local path, or one that starts with {known}"
+            f"{path} is on an unknown file system: expected a local path, or one that starts with "
+            f"{known}"
         )
     system, package = REMOTE[scheme]
     try:
@@ -49,15 +54,15 @@ def as_path(text: str) -> Path:
         fsspec.get_filesystem_class(system)
     except ImportError as error:
         raise InputError(
-            f"{text} needs packages that are missing: pip install 'etils[epath]' {package}"
+            f"{path} needs packages that are missing: pip install 'etils[epath]' {package}"
         ) from error
-    # Listings are else remembered for good, and what other processes write would not be seen.
+    # With the cache of listings, files written by other processes would stay invisible.
     fsspec.config.conf.setdefault(system, {}).setdefault("use_listings_cache", False)
-    return epath.Path(text)
+    return epath.Path(path)
 
 
 def default_cache() -> Path:
-    """$HISTOJAX_CACHE, or histojax below the user's cache folder."""
+    """$HISTOJAX_CACHE, or the folder histojax in the user's cache folder."""
     if folder := os.environ.get("HISTOJAX_CACHE"):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "histojax"
@@ -69,24 +74,28 @@ def is_local(path: Path) -> bool:
 
 
 def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The folders and the files directly in a folder, each by name; of a remote one by a single listing."""
+    """The folders and the files directly in a folder, sorted; one listing if it is remote."""
     if is_local(folder):
-        found = sorted(folder.iterdir())
-        return [path for path in found if path.is_dir()], [path for path in found if path.is_file()]
+        paths = sorted(folder.iterdir())
+        return [path for path in paths if path.is_dir()], [path for path in paths if path.is_file()]
     _, folders, names = next(folder.walk(), (folder, [], []))
-    return [folder / name for name in sorted(folders)], [
-        folder / name for name in sorted(names) if name
-    ]
+    return (
+        [folder / name for name in sorted(folders)],
+        [folder / name for name in sorted(names) if name],
+    )
 
 
 def temporary_name() -> str:
-    """A hidden name nobody else takes. Nothing of a file's own: fsspec would expand a `[` or `*` in it."""
+    """A hidden file name that nothing else has.
+
+    It contains no part of the final name: fsspec would expand a `[` or `*` in it.
+    """
     return f".{os.getpid()}.{uuid.uuid4().hex}"
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path` to write to; renames it at the end, or removes it after an error."""
+    """Yields a temporary path in the folder of `path`: renamed at the end, removed on an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(temporary_name())
     try:
@@ -98,29 +107,29 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """UTF-8 text."""
+    """Writes UTF-8 text."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(text.encode())
 
 
 def to_json(value: Any) -> str:
-    """JSON, indented."""
+    """A value as indented JSON."""
     return json.dumps(value, indent=2) + "\n"
 
 
 def write_json(path: Path, value: Any) -> None:
-    """JSON, indented."""
+    """Writes a value as indented JSON."""
     write_text(path, to_json(value))
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """One array as .npy, without pickle."""
+    """Writes one array as .npy, without pickle."""
     with atomic_write(path) as temporary, temporary.open("wb") as out:
         np.save(out, array, allow_pickle=False)
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Named arrays as .npz, without pickle."""
+    """Writes named arrays as .npz, without pickle."""
     with atomic_write(path) as temporary, temporary.open("wb") as out:
         np.savez(out, allow_pickle=False, **arrays)
 
@@ -128,7 +137,7 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 def write_csv(
     path: Path, rows: Iterable[Iterable[Any]], header: Iterable[str] | None = None
 ) -> None:
-    """Rows as CSV, with a header or without."""
+    """Writes rows as CSV, below a header if there is one."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     if header is not None:
@@ -138,34 +147,36 @@ def write_csv(
 
 
 def open_csv(path: Path) -> io.StringIO:
-    """A CSV file's text for the `csv` module, line ends as they are, without a byte order mark."""
+    """The text of a CSV file for the `csv` module: line ends kept, byte order mark removed."""
     return io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")
 
 
 def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
-    """The rows of a CSV of ours as dictionaries.
+    """The rows of a CSV file with a header, as dictionaries.
 
     Raises:
-      InputError: not there, no CSV, or a column is missing.
+      InputError: the file is not there, is no CSV, lacks one of the columns, or is damaged.
     """
     try:
         reader = csv.DictReader(open_csv(path))
-        found, rows = reader.fieldnames or [], list(reader)
+        header = reader.fieldnames or []
+        rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as CSV: {error}") from error
-    if missing := [name for name in columns if name not in found]:
+    if missing := [name for name in columns if name not in header]:
         raise InputError(
-            f"{path} has columns {', '.join(found)}; expected also {', '.join(missing)}"
+            f"{path} has columns {', '.join(header)}; expected also {', '.join(missing)}"
         )
     if any(None in row or None in row.values() for row in rows):
         raise InputError(
-            f"{path} has rows of another length than its header: it is damaged, or was edited by hand"
+            f"{path} has rows of another length than its header: it is damaged, or was edited by "
+            "hand"
         )
     return rows
 
 
 def read_json(path: Path, keys: Iterable[str]) -> dict[str, Any]:
-    """A JSON object of ours; InputError where it is absent, damaged, or lacks one of the keys."""
+    """A JSON object from a file; InputError where it is absent, damaged, or lacks a key."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -174,24 +185,25 @@ def read_json(path: Path, keys: Iterable[str]) -> dict[str, Any]:
 
 
 def parse_json(content: bytes, name: str | Path, keys: Iterable[str]) -> dict[str, Any]:
-    """The JSON object that a file of ours holds; `name` is for messages."""
+    """A JSON object from bytes; InputError, with `name`, where it is damaged or lacks a key."""
     try:
         value = json.loads(content.decode())
     except ValueError as error:
         raise InputError(f"{name} cannot be read as JSON: {error}") from error
-    if not isinstance(value, dict) or (missing := [key for key in keys if key not in value]):
-        lacking = f"without {', '.join(missing)}" if isinstance(value, dict) else "no object"
-        raise InputError(f"{name} is damaged ({lacking}): make its folder anew")
+    if not isinstance(value, dict):
+        raise InputError(f"{name} is damaged (no object): make its folder anew")
+    if missing := [key for key in keys if key not in value]:
+        raise InputError(f"{name} is damaged (without {', '.join(missing)}): make its folder anew")
     return value
 
 
-def differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """`protocol.crops: there 20, wanted 6` for each value that differs, nested objects value by value."""
-    there, here = flatten(found), flatten(wanted)
+def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+    """Each value that differs, in nested objects too: `protocol.crops: found 20, expected 6`."""
+    found, expected = flatten(found), flatten(expected)
     return [
-        f"{name}: there {there.get(name)}, wanted {here.get(name)}"
-        for name in sorted(there.keys() | here.keys())
-        if there.get(name) != here.get(name)
+        f"{name}: found {found.get(name)}, expected {expected.get(name)}"
+        for name in sorted(found.keys() | expected.keys())
+        if found.get(name) != expected.get(name)
     ]
 
 
@@ -199,16 +211,15 @@ def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"a": {"b": 1}} as {"a.b": 1}."""
     flat = {}
     for name, item in value.items():
-        flat |= (
-            flatten(item, f"{prefix}{name}.")
-            if isinstance(item, dict)
-            else {f"{prefix}{name}": item}
-        )
+        if isinstance(item, dict):
+            flat |= flatten(item, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = item
     return flat
 
 
 def require_writable(folder: Path) -> None:
-    """Makes the folder and tries a file in it, so that a long run does not fail at its end.
+    """Makes a folder and a file in it, so that a long run does not fail only at its end.
 
     Raises:
       InputError: nothing can be written there.

@@ -126,7 +126,7 @@ def test_another_protocol_beside_it_is_refused_too_but_another_view_is_not(paths
     extract.run(paths[:1], extraction, tmp_path)
     extract.run(paths[:1], dataclasses.replace(extraction, views=SMALL.views[1:]), tmp_path)
     other = dataclasses.replace(extraction, views=(View(0.5, 40),), crops=2)
-    with pytest.raises(InputError, match="protocol.crops: there 1, wanted 2"):
+    with pytest.raises(InputError, match="protocol.crops: found 1, expected 2"):
         extract.run(paths[:1], other, tmp_path)
 
 
@@ -249,7 +249,7 @@ def test_shared_crops_have_folders_of_their_own_and_are_not_mixed_with_exact_one
     manifest = json.loads((tmp_path / "VGG-0.5-48-shared" / store.MANIFEST).read_text())
     assert manifest["protocol"]["crop_mode"] == "shared"
     assert extract.run(paths, shared, tmp_path).described == 0
-    with pytest.raises(InputError, match="protocol.crop_mode: there shared, wanted exact"):
+    with pytest.raises(InputError, match="protocol.crop_mode: found shared, expected exact"):
         extract.run(paths, SMALL, tmp_path)
     with pytest.raises(InputError, match="protocol.crop_mode"):
         extract.run(paths, shared, described)
@@ -273,7 +273,7 @@ def test_one_missing_view_of_a_shared_pass_is_made_again_and_the_other_is_left(
 
 
 def test_another_precision_is_another_protocol(paths, described):
-    with pytest.raises(InputError, match="protocol.precision: there None, wanted bfloat16"):
+    with pytest.raises(InputError, match="protocol.precision: found None, expected bfloat16"):
         extract.run(paths, dataclasses.replace(SMALL, precision="bfloat16"), described)
 
 

@@ -190,8 +190,8 @@ def test_a_folder_is_claimed_once_and_kept_for_its_protocol(tmp_path):
     other = {"protocol": {"crops": 6, "p": 3.0}, "weights": {"source": "imagenet", "sha256": "cd"}}
     with pytest.raises(InputError) as refusal:
         store.claim(tmp_path, "VGG-0.5-400", other)
-    assert "protocol.crops: there 20, wanted 6" in str(refusal.value)
-    assert "weights.sha256: there ab, wanted cd" in str(refusal.value)
+    assert "protocol.crops: found 20, expected 6" in str(refusal.value)
+    assert "weights.sha256: found ab, expected cd" in str(refusal.value)
     assert "protocol.p" not in str(refusal.value)
 
 
@@ -209,8 +209,8 @@ def test_a_value_that_only_one_protocol_has_is_told(tmp_path):
     with pytest.raises(InputError) as refusal:
         store.claim(tmp_path, "VGG-0.5-400", wanted)
     assert [line.strip() for line in str(refusal.value).splitlines()[1:]] == [
-        "protocol.gain: there None, wanted 1.1",
-        "protocol.p: there 3.0, wanted None",
+        "protocol.gain: found None, expected 1.1",
+        "protocol.p: found 3.0, expected None",
     ]
 
 

@@ -317,7 +317,7 @@ def test_training_resumes_and_makes_only_what_is_missing(descriptors, models, sp
 
 
 def test_other_parameters_folds_or_descriptors_are_refused(descriptors, models, split, tmp_path):
-    with pytest.raises(InputError, match="parameters.rounds: there 12, wanted 13"):
+    with pytest.raises(InputError, match="parameters.rounds: found 12, expected 13"):
         boost.train(
             descriptors, models, split, WIDTHS, dataclasses.replace(BOOSTING, rounds=13), workers=1
         )

@@ -49,14 +49,14 @@ def test_models_of_the_first_version_are_understood_and_gone_on_with(tmp_path):
     assert (ensemble.learner, ensemble.seeds) == ("trees", 1)
     assert ensemble.parameters == {"boost": "paper", "rounds": 3, "seeds": 1}
     ensembles.claim(root, SPLIT, "trees", {"boost": "paper", "rounds": 3, "seeds": 1}, 1)
-    with pytest.raises(InputError, match="parameters.boost: there paper, wanted fast"):
+    with pytest.raises(InputError, match="parameters.boost: found paper, expected fast"):
         ensembles.claim(root, SPLIT, "trees", {"boost": "fast", "rounds": 3, "seeds": 1}, 1)
 
 
 @pytest.mark.parametrize(
     ("learner", "parameters", "message"),
     [
-        ("hidden", {"epochs": 1}, "learner: there linear, wanted hidden"),
+        ("hidden", {"epochs": 1}, "learner: found linear, expected hidden"),
         ("linear", {"epochs": 2}, "parameters.epochs"),
     ],
 )

@@ -502,9 +502,9 @@ def test_a_damaged_checkpoint_is_named(tmp_path, work, bar):
 
 
 def test_other_parameters_images_or_crop_modes_are_refused(tmp_path, dataset, models, split):
-    with pytest.raises(InputError, match="parameters.epochs: there 3, wanted 5"):
+    with pytest.raises(InputError, match="parameters.epochs: found 3, expected 5"):
         finetune.train(dataset, models, split, EXTRACTION, dataclasses.replace(FINETUNE, epochs=5))
-    with pytest.raises(InputError, match="extraction.protocol.crops: there 3, wanted 4"):
+    with pytest.raises(InputError, match="extraction.protocol.crops: found 3, expected 4"):
         finetune.train(dataset, models, split, dataclasses.replace(EXTRACTION, crops=4), FINETUNE)
     with pytest.raises(InputError, match="crop_mode=shared: fine-tuning trains on crops"):
         finetune.train(

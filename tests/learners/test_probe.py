@@ -487,10 +487,10 @@ def test_descriptors_of_another_width_are_refused(trained):
 
 def test_other_parameters_heads_or_folds_are_refused(descriptors, split, trained):
     root, chosen, _ = trained
-    with pytest.raises(InputError, match="parameters.patience: there 4, wanted 5"):
+    with pytest.raises(InputError, match="parameters.patience: found 4, expected 5"):
         probe.train(descriptors, root, split, WIDTHS, dataclasses.replace(chosen, patience=5))
     other = HEADS[chosen.head == "linear"]
-    with pytest.raises(InputError, match=f"learner: there {chosen.head}, wanted {other}"):
+    with pytest.raises(InputError, match=f"learner: found {chosen.head}, expected {other}"):
         probe.train(descriptors, root, split, WIDTHS, dataclasses.replace(chosen, head=other))
     moved = dataclasses.replace(split, folds=np.roll(split.folds, 4))
     with pytest.raises(InputError, match="folds_sha256"):

@@ -185,7 +185,7 @@ def test_models_of_another_protocol_leave_what_is_there_alone(made, opened, new,
     predict.run(made, new[:1], tmp_path, wishes=WISHES, opened=opened)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     other = dataclasses.replace(opened, extraction=dataclasses.replace(opened.extraction, crops=2))
-    with pytest.raises(InputError, match="protocol.crops: there 1, wanted 2"):
+    with pytest.raises(InputError, match="protocol.crops: found 1, expected 2"):
         predict.run(
             dataclasses.replace(made, identity="another"),
             new,

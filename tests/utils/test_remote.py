@@ -186,13 +186,14 @@ def test_class_folders_are_read(bucket):
     ]
 
 
-@pytest.mark.parametrize("name", ["absent", "empty.png"])
-def test_what_is_no_folder_of_images_is_refused(bucket, name):
-    put(bucket / "empty.png")
-    with pytest.raises(InputError, match=f"gs://bucket/{name} is not there"):
-        unlabelled.find_images([bucket / name])
-    with pytest.raises(InputError):
-        datasets.load(bucket / name)
+def test_a_single_image_may_be_named_and_what_is_not_there_is_refused(bucket):
+    image = put(bucket / "a.png")
+    assert unlabelled.find_images([image]) == (image,)
+    with pytest.raises(InputError, match="gs://bucket/absent is not there"):
+        unlabelled.find_images([bucket / "absent"])
+    for name in ("absent", "a.png"):
+        with pytest.raises(InputError, match=f"gs://bucket/{name}"):
+            datasets.load(bucket / name)
 
 
 def test_bach_as_unzipped_is_found(bucket):
@@ -256,7 +257,7 @@ def test_descriptors_are_written_found_and_read(bucket):
     assert store.image_names(root, "VGG-0.5-400") == ("a", "b[1]*")
     store.claim(root, "VGG-0.5-400", MANIFEST)
     store.claim(root, "VGG-0.5-650", MANIFEST)
-    with pytest.raises(InputError, match="protocol.crops: there 20, wanted 6"):
+    with pytest.raises(InputError, match="protocol.crops: found 20, expected 6"):
         store.claim(root, "VGG-0.5-400", {"protocol": {"crops": 6}, "weights": MANIFEST["weights"]})
     with pytest.raises(InputError, match="lacks the descriptors of 1 of 2"):
         store.read(root, "VGG-0.5-400", ["a", "c"])
