@@ -30,7 +30,7 @@ flags.define_weights()
 def main() -> None:
     models, out = flags.path("models"), flags.path("out")
     about = {"data_licence": flags.FLAGS.data_licence}
-    made = bundle.of_models(
+    made = bundle.from_models(
         models,
         flags.FLAGS.positive_classes,
         flags.FLAGS.sensitivity,
@@ -50,7 +50,7 @@ def encoders(made: bundle.Bundle) -> dict[str, bundle.Flat]:
     """The variables that cannot be drawn from a seed."""
     from histojax.prediction import predict
 
-    return predict.variables(made, flags.path("weights_cache"), flags.path("weights_dir"))
+    return predict.encoder_variables(made, flags.path("weights_cache"), flags.path("weights_dir"))
 
 
 if __name__ == "__main__":

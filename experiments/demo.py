@@ -45,10 +45,10 @@ def main() -> None:
         )
     )
     packed = out / "demo.histojax"
-    made = bundle.of_models(models, descriptors=descriptors)
+    made = bundle.from_models(models, descriptors=descriptors)
     bundle.write(packed, made, models, model_card.card(made), {})
     new = unlabelled.find_images([out / "images" / "unlabelled"])
-    outcome = predict.run(bundle.load(packed), new, out / "predictions")
+    outcome = predict.predict_images(bundle.load(packed), new, out / "predictions")
     print(
         f"unlabelled images, by {packed} alone: {outcome.text(made)}; {out / 'predictions' / 'predictions.csv'}"
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from histojax.datasets import Dataset
     from histojax.datasets.folds import Folds
     from histojax.prediction.bundle import Bundle
-    from histojax.prediction.uncertainty import Wishes
+    from histojax.prediction.uncertainty import PredictionOptions
 
 FLAGS = flags.FLAGS
 STOPPED = "stopped; run the same command again to go on from here"
@@ -321,7 +321,7 @@ def model() -> "Bundle":
     from histojax.prediction import bundle
 
     if not FLAGS.bundle:
-        return bundle.of_models(
+        return bundle.from_models(
             path("models"), FLAGS.positive_classes, descriptors=path("trained_on")
         )
     if unfit := [name for name in ("trained_on", "positive_classes") if FLAGS[name].value]:
@@ -329,7 +329,7 @@ def model() -> "Bundle":
     return bundle.load(path("bundle"))
 
 
-def define_wishes() -> None:
+def define_prediction_options() -> None:
     """What is wanted of predictions."""
     text = "Share of images whose class shall be in the prediction set."
     flags.DEFINE_float("coverage", 0.9, text, lower_bound=0.01, upper_bound=0.999)
@@ -339,11 +339,11 @@ def define_wishes() -> None:
     flags.DEFINE_integer("largest_set", None, text, lower_bound=1)
 
 
-def wishes() -> "Wishes":
+def prediction_options() -> "PredictionOptions":
     """The values of those flags."""
-    from histojax.prediction.uncertainty import Wishes
+    from histojax.prediction.uncertainty import PredictionOptions
 
-    return Wishes(FLAGS.coverage, FLAGS.sensitivity, FLAGS.largest_set)
+    return PredictionOptions(FLAGS.coverage, FLAGS.sensitivity, FLAGS.largest_set)
 
 
 def define_integer(name: str, default: int | None, text: str, lower_bound: int = 1) -> None:

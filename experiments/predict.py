@@ -31,7 +31,7 @@ flags.define_path(
     "descriptors", "Folder of their descriptors; by default OUT/descriptors.", required=False
 )
 flags.define_path("out", "Folder to write predictions to.")
-flags.define_wishes()
+flags.define_prediction_options()
 flags.define_mpp()
 flags.define_bool("strict", "Stop at the first image that cannot be predicted.")
 flags.define_computing()
@@ -45,23 +45,23 @@ def main() -> None:
             "pass either --images (a folder, an image, or a list), --data (labelled), or --descriptors"
         )
     flags.refuse_inside_data("out")
-    bundle, wishes = flags.model(), flags.wishes()
+    bundle, options = flags.model(), flags.prediction_options()
     if not labelled and not unlabelled:
-        outcome = predict.of_descriptors(bundle, descriptors, out, wishes)
+        summary = predict.predict_descriptors(bundle, descriptors, out, options)
     else:
         dataset = datasets.load(flags.path("data"), require_all_classes=False) if labelled else None
-        outcome = predict.run(
+        summary = predict.predict_images(
             bundle,
             dataset.paths if labelled else flags.images(),
             out,
             descriptors=descriptors,
-            wishes=wishes,
+            options=options,
             mpp=flags.FLAGS.mpp,
             strict=flags.FLAGS.strict,
-            truth=predict.truth_of(bundle, dataset) if labelled else None,
+            labels=predict.labels_of(bundle, dataset) if labelled else None,
             **computing,
         )
-    print(f"{outcome.text(bundle)}\n{out / 'predictions.csv'}")
+    print(f"{summary.text(bundle)}\n{out / 'predictions.csv'}")
 
 
 if __name__ == "__main__":

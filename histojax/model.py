@@ -16,7 +16,7 @@ from histojax.datasets import unlabelled
 from histojax.errors import InputError
 from histojax.prediction import bundle, predict
 from histojax.prediction.bundle import Bundle
-from histojax.prediction.uncertainty import Prediction, Wishes
+from histojax.prediction.uncertainty import Prediction, PredictionOptions
 from histojax.utils import files
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Model:
     @functools.cached_property
     def opened(self) -> "Opened":
         """The encoders, on their devices."""
-        return predict.open_encoders(self.bundle, **self.computing)
+        return predict.load_encoders(self.bundle, **self.computing)
 
     def predict(
         self,
@@ -53,7 +53,7 @@ class Model:
         *,
         names: Sequence[str] | None = None,
         mpp: float | None = None,
-        coverage: float = Wishes.coverage,
+        coverage: float = PredictionOptions.coverage,
         sensitivity: float | None = None,
         largest_set: int | None = None,
     ) -> list[Prediction]:
@@ -77,11 +77,11 @@ class Model:
         """
         with tempfile.TemporaryDirectory(prefix="histojax-") as folder:
             paths = self.paths(images, names, Path(folder) / "images")
-            outcome = predict.run(
+            outcome = predict.predict_images(
                 self.bundle,
                 paths,
                 Path(folder),
-                wishes=Wishes(coverage, sensitivity, largest_set),
+                options=PredictionOptions(coverage, sensitivity, largest_set),
                 mpp=mpp,
                 strict=True,
                 opened=self.opened,

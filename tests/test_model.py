@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("narrow_vgg")
 @pytest.fixture(scope="module")
 def model(trained, narrow_vgg, tmp_path_factory):
     made, path = (
-        bundle.of_models(trained / "models", descriptors=trained / "descriptors"),
+        bundle.from_models(trained / "models", descriptors=trained / "descriptors"),
         tmp_path_factory.mktemp("m"),
     )
     bundle.write(path / "a.histojax", made, trained / "models", model_card.card(made), {})

@@ -73,7 +73,7 @@ def map_image(
     Raises:
       InputError: the image cannot be read, or is smaller than a crop; or a wish makes no sense.
     """
-    opened = opened or predict.open_encoders(bundle, **computing)
+    opened = opened or predict.load_encoders(bundle, **computing)
     with slide.open_field(source) as field:
         name = name or (source.stem if isinstance(source, Path) else "field")
         return map_field(bundle, field, opened, _settings(bundle, field, name, options))
@@ -220,7 +220,7 @@ def map_images(
       InputError: an unusable folder, or with `strict` an image that fails.
     """
     files.require_writable(out)
-    opened = opened or predict.open_encoders(bundle, **computing)
+    opened = opened or predict.load_encoders(bundle, **computing)
     made, before, failed = [], [], {}
     for path in paths:
         folder = out / path.stem

@@ -4,7 +4,7 @@ contents.json       every part's size and SHA-256 (`sealed`)
 bundle.json         classes, learner, protocol, what it was trained on, results out of fold, versions
 MODEL_CARD.md       the same for people
 out_of_fold.npz     scores, truth, fold and group of the judged images, by number: all doubt is learned from them
-typical.npz         the training images' mean descriptors and stain, by number
+typical.npz       the training images' mean descriptors and stain, by number
 models/<configuration>/seed0-fold01.txt    LightGBM's text of trees, or .npz of a head
 weights/<encoder>.npz    the encoder's variables, unless they are drawn from a seed or left out by wish
 
@@ -32,8 +32,8 @@ from histojax.learners import ensembles, scoring
 from histojax.learners.ensembles import Ensemble
 from histojax.learners.scoring import Committee
 from histojax.prediction import uncertainty
-from histojax.prediction.out_of_distribution import Typical
-from histojax.prediction.uncertainty import Doubt
+from histojax.prediction.out_of_distribution import ReferenceDistribution
+from histojax.prediction.uncertainty import Uncertainty
 from histojax.utils import archive, files
 
 KIND = "histojax bundle"
@@ -62,7 +62,7 @@ class Bundle:
       positive: indices of the classes that count as carcinoma; empty for none.
       made_with: the manifest of each configuration's descriptors; None where that is not known.
       committee: the models.
-      doubt: what is known of its mistakes.
+      uncertainty: what is known of its mistakes.
       about: what a reader wants to know: data, results, licences, versions.
       weights: variables of encoders by flat name; of those that are in the file.
       identity: SHA-256 of the file, or of what decides the predictions of an ensemble that is none.
@@ -73,7 +73,7 @@ class Bundle:
     positive: tuple[int, ...]
     made_with: dict[str, store.Manifest | None]
     committee: Committee
-    doubt: Doubt
+    uncertainty: Uncertainty
     about: dict[str, Any]
     weights: dict[str, Flat]
     identity: str
@@ -91,12 +91,12 @@ class Bundle:
     @property
     def temperature(self) -> float:
         """That calibrates the mean scores of all models."""
-        return self.doubt.temperature
+        return self.uncertainty.temperature
 
     @property
     def threshold(self) -> float | None:
         """The operating point of the calibrated carcinoma score; None without classes that count as carcinoma."""
-        return self.doubt.threshold()
+        return self.uncertainty.threshold()
 
     def score(self, configuration: str, descriptors: np.ndarray) -> np.ndarray:
         """Mean scores by a configuration's models, not calibrated: float32 [N, A, D] -> float64 [N, K]."""
@@ -138,7 +138,7 @@ def extraction_of(made_with: Mapping[str, store.Manifest | None], name: str) -> 
     )
 
 
-def of_models(
+def from_models(
     models: Path,
     positive_classes: Sequence[str] = (),
     sensitivity: float = operating_point.SENSITIVITY,
@@ -174,19 +174,19 @@ def of_models(
         positive=positive,
         made_with=ensemble.made_with,
         committee=committee,
-        doubt=learned,
+        uncertainty=learned,
         about=facts(ensemble) | dict(about or {}),
         weights={},
         identity=identity_of(ensemble, learned),
     )
 
 
-def identity_of(ensemble: Ensemble, learned: Doubt) -> str:
+def identity_of(ensemble: Ensemble, learned: Uncertainty) -> str:
     """SHA-256 of all that decides what an ensemble says of an image."""
-    typical = (
+    reference = (
         ()
-        if learned.typical is None
-        else (learned.typical.own.tobytes(), learned.typical.stain_own.tobytes())
+        if learned.reference is None
+        else (learned.reference.own.tobytes(), learned.reference.stain_own.tobytes())
     )
     decisive = (
         ensemble.folds.sha256,
@@ -197,7 +197,7 @@ def identity_of(ensemble: Ensemble, learned: Doubt) -> str:
         learned.cases.scores.tobytes(),
         learned.cases.positive,
         learned.sensitivity,
-        *typical,
+        *reference,
     )
     return hashlib.sha256(repr(decisive).encode()).hexdigest()
 
@@ -225,7 +225,7 @@ def write(path: Path, bundle: Bundle, models: Path, card: str, weights: Mapping[
 
     Args:
       path: the file.
-      bundle: of `of_models`.
+      bundle: of `from_models`.
       models: the folder it came from, whose model files go in as they are.
       card: the model card, Markdown.
       weights: variables of encoders by flat name, to go in; none for those that are left out.
@@ -240,7 +240,7 @@ def write(path: Path, bundle: Bundle, models: Path, card: str, weights: Mapping[
         "learner": bundle.committee.learner,
         "seeds": bundle.committee.seeds,
         "folds": bundle.committee.folds,
-        "sensitivity": bundle.doubt.sensitivity,
+        "sensitivity": bundle.uncertainty.sensitivity,
         "made_with": bundle.made_with,
         "about": bundle.about | {"histojax": __version__},
         "weights": {name: encoder_sha256(bundle, name) for name in extraction.encoders},
@@ -251,10 +251,10 @@ def write(path: Path, bundle: Bundle, models: Path, card: str, weights: Mapping[
     parts: dict[str, bytes | Path] = {
         ABOUT: files.to_json(description).encode(),
         CARD: card.encode(),
-        OUT_OF_FOLD: npz(bundle.doubt.arrays()),
+        OUT_OF_FOLD: npz(bundle.uncertainty.arrays()),
     }
-    if bundle.doubt.typical is not None:
-        parts[TYPICAL] = npz(bundle.doubt.typical.to_arrays())
+    if bundle.uncertainty.reference is not None:
+        parts[TYPICAL] = npz(bundle.uncertainty.reference.to_arrays())
     for configuration in bundle.configurations:
         for name in ensembles.names(
             configuration, bundle.committee.seeds, bundle.committee.folds, bundle.committee.learner
@@ -291,8 +291,10 @@ def load(path: Path) -> Bundle:
         classes, positive = tuple(found["classes"]), tuple(found["positive"])
         made_with = found["made_with"]
         names = archive.names(path)
-        typical = (
-            Typical.from_arrays(arrays(part(TYPICAL), path, TYPICAL)) if TYPICAL in names else None
+        reference = (
+            ReferenceDistribution.from_arrays(arrays(part(TYPICAL), path, TYPICAL))
+            if TYPICAL in names
+            else None
         )
         kept = arrays(part(OUT_OF_FOLD), path, OUT_OF_FOLD)
         weights = {
@@ -313,7 +315,7 @@ def load(path: Path) -> Bundle:
         positive=positive,
         made_with=made_with,
         committee=committee,
-        doubt=uncertainty.of_arrays(kept, classes, positive, found["sensitivity"], typical),
+        uncertainty=uncertainty.of_arrays(kept, classes, positive, found["sensitivity"], reference),
         about=found["about"],
         weights=weights,
         identity=archive.sealed_with(path),

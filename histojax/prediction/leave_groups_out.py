@@ -24,7 +24,7 @@ from histojax.evaluation.labelled_predictions import Cases
 from histojax.extraction import store
 from histojax.learners import boost, ensembles
 from histojax.prediction import bundle, conformal, uncertainty
-from histojax.prediction.uncertainty import Prediction, Wishes
+from histojax.prediction.uncertainty import Prediction, PredictionOptions
 
 COVERAGES = (0.8, 0.9)
 Key = tuple[str, float | None]  # A figure's name, and the stated coverage that it depends on.
@@ -100,7 +100,7 @@ def run(
             models / ensembles.FOLDS, others, boosting.folds, boosting.fold_seed, "grouped"
         )
         boost.train(descriptors, models, split, configurations, boosting, workers)
-        trained = bundle.of_models(models, positive_classes, descriptors=descriptors)
+        trained = bundle.from_models(models, positive_classes, descriptors=descriptors)
         found.append(predicted(trained, here, descriptors, coverages, number))
     return joined(found)
 
@@ -147,7 +147,13 @@ def predicted(
     predictions = {
         coverage: tuple(
             uncertainty.judge(
-                trained.doubt, here.names, file_names, scores, means, stain, Wishes(coverage)
+                trained.uncertainty,
+                here.names,
+                file_names,
+                scores,
+                means,
+                stain,
+                PredictionOptions(coverage),
             )
         )
         for coverage in coverages
@@ -163,7 +169,7 @@ def predicted(
         trained.positive,
     )
     calibrated = calibration.tempered(scores.mean, trained.temperature)
-    attainable = conformal.attainable(trained.doubt.sets)
+    attainable = conformal.attainable(trained.uncertainty.sets)
     return Transferred(cases, calibrated, predictions, attainable, trained.made_with)
 
 

@@ -2,7 +2,7 @@
 
 OUT/predictions.csv and others    see `answers`
 OUT/failures.csv                  images that could not be predicted, and why
-OUT/run.json                      the models and wishes that the predictions were made with
+OUT/run.json                      the models and options that the predictions were made with
 """
 
 import collections
@@ -16,14 +16,14 @@ from histojax.extraction import provenance
 from histojax.prediction import outputs
 from histojax.prediction.bundle import Bundle
 from histojax.prediction.outputs import Truth
-from histojax.prediction.uncertainty import Prediction, Wishes
+from histojax.prediction.uncertainty import Prediction, PredictionOptions
 from histojax.utils import files
 
 FAILURES, RUN = "failures.csv", "run.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class PredictionSummary:
     """What a run gave.
 
     Attributes:
@@ -54,17 +54,21 @@ class Outcome:
 
 
 class Ledger:
-    """Predictions on disk, as they come: `with Ledger(bundle, out, wishes) as ledger: ledger.add(prediction, digest)`.
+    """Predictions on disk, as they come: `with Ledger(bundle, out, options) as ledger: ledger.add(prediction, digest)`.
 
-    What an earlier run with the same models and wishes left is kept; what another left is made anew.
+    What an earlier run with the same models and options left is kept; what another left is made anew.
     """
 
     def __init__(
-        self, bundle: Bundle, out: Path, wishes: Wishes, truth: Mapping[str, Truth] | None = None
+        self,
+        bundle: Bundle,
+        out: Path,
+        options: PredictionOptions,
+        truth: Mapping[str, Truth] | None = None,
     ):
-        self.bundle, self.out, self.wishes, self.truth = bundle, out, wishes, truth or {}
+        self.bundle, self.out, self.options, self.truth = bundle, out, options, truth or {}
         self.weights = provenance.weights(bundle.made_with.values())
-        made_with = {"models": bundle.identity, "wishes": dataclasses.asdict(wishes)}
+        made_with = {"models": bundle.identity, "wishes": dataclasses.asdict(options)}
         same = (out / RUN).exists() and files.read_json(out / RUN, ()) == made_with
         earlier = outputs.read_lines(out / outputs.LINES) if same else []
         self.found = {prediction.image: (prediction, digest) for prediction, digest in earlier}
@@ -108,7 +112,7 @@ class Ledger:
         self.lines.flush()
         self.table.flush()
 
-    def finish(self, wanted: set[str], failed: dict[str, str]) -> Outcome:
+    def finish(self, wanted: set[str], failed: dict[str, str]) -> PredictionSummary:
         """Puts the wanted images in order, by name, and writes the submissions and the failures.
 
         Raises:
@@ -123,6 +127,6 @@ class Ledger:
         predictions = tuple(prediction for prediction, _ in ordered)
         outputs.write_submissions(self.out, predictions, self.bundle.classes)
         compared = (
-            outputs.compared(predictions, self.truth, self.wishes.coverage) if self.truth else ()
+            outputs.compared(predictions, self.truth, self.options.coverage) if self.truth else ()
         )
-        return Outcome(predictions, failed, tuple(compared))
+        return PredictionSummary(predictions, failed, tuple(compared))

@@ -41,7 +41,7 @@ def card(bundle: Bundle, weights_included: Iterable[str] = ()) -> str:
       bundle: it.
       weights_included: encoders whose weights are in the file.
     """
-    judged = statistics.judge(bundle.doubt.cases, bundle.doubt.sensitivity, DRAWS)
+    judged = statistics.judge(bundle.uncertainty.cases, bundle.uncertainty.sensitivity, DRAWS)
     parts = [
         [f"# Model card: {', '.join(bundle.classes)} in H&E histology", "", NOT_FOR_DIAGNOSIS],
         what(bundle),
@@ -118,20 +118,20 @@ def results(bundle: Bundle, judged: Judgement) -> list[str]:
         "",
         *table(["", "", "95 %"], rows),
     ]
-    if bundle.positive and operating_point.possible(bundle.doubt.cases):
+    if bundle.positive and operating_point.possible(bundle.uncertainty.cases):
         named = " + ".join(bundle.classes[k] for k in bundle.positive)
         rows = []
-        for wished in sorted({*SENSITIVITIES, bundle.doubt.sensitivity}):
-            point = operating_point.nested(bundle.doubt.cases, wished)
+        for wished in sorted({*SENSITIVITIES, bundle.uncertainty.sensitivity}):
+            point = operating_point.nested(bundle.uncertainty.cases, wished)
             figures = operating_point.figures(
-                point, bundle.doubt.cases, np.ones((1, len(bundle.doubt.cases.truth)))
+                point, bundle.uncertainty.cases, np.ones((1, len(bundle.uncertainty.cases.truth)))
             )
             reached = [f"{float(value[0]):.3f}" for value in figures.values()]
-            rows.append([f"{wished:g}", f"{bundle.doubt.threshold(wished):.4f}", *reached])
+            rows.append([f"{wished:g}", f"{bundle.uncertainty.threshold(wished):.4f}", *reached])
         lines += [
             "",
             f"Operating points for {named}, on the calibrated score; reached: chosen on other folds than judged on. "
-            f"Decisions are made for {bundle.doubt.sensitivity:g} unless wished otherwise.",
+            f"Decisions are made for {bundle.uncertainty.sensitivity:g} unless wished otherwise.",
             "",
             *table(
                 ["sensitivity wished", "threshold", "sensitivity reached", "specificity reached"],
@@ -143,17 +143,17 @@ def results(bundle: Bundle, judged: Judgement) -> list[str]:
 
 def doubt_of(bundle: Bundle) -> list[str]:
     """How it tells its doubt."""
-    cases, attainable = bundle.doubt.cases, conformal.attainable(bundle.doubt.sets)
+    cases, attainable = bundle.uncertainty.cases, conformal.attainable(bundle.uncertainty.sets)
     rows = []
     for coverage in COVERAGES:
         sets = conformal.out_of_fold(cases, coverage)
         reached = sets[np.arange(len(cases.truth)), cases.truth].mean()
         rows.append([f"{coverage:g}", f"{reached:.3f}", f"{sets.sum(axis=1).mean():.2f}"])
-    typical = bundle.doubt.typical
+    reference = bundle.uncertainty.reference
     known = (
         []
-        if typical is None
-        else ["descriptors", *(["stain"] if typical.stain_masses.any() else [])]
+        if reference is None
+        else ["descriptors", *(["stain"] if reference.stain_masses.any() else [])]
     )
     compared = (
         f"{' and '.join(known)} with the training images'"
@@ -161,7 +161,7 @@ def doubt_of(bundle: Bundle) -> list[str]:
         else "nothing with the training images'"
     )
     return [
-        "## Doubt",
+        "## Uncertainty",
         "",
         f"- Probabilities are calibrated by a temperature of {bundle.temperature:.3f}.",
         f"- Prediction sets are conformal; above a coverage of {attainable:.3f} they hold all classes, for want of "

@@ -38,7 +38,7 @@ PLAIN = ("folds", "masses", "own", "stain", "stain_masses", "stain_own")
 
 
 @dataclasses.dataclass(frozen=True)
-class Typical:
+class ReferenceDistribution:
     """N training images.
 
     Attributes:
@@ -73,7 +73,7 @@ class Typical:
         return arrays | {f"means.{i}": mean for i, mean in enumerate(self.means.values())}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Typical":
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "ReferenceDistribution":
         """What `to_arrays` gave; InputError where it is no such thing."""
         try:
             names = [str(name) for name in arrays["configurations"]]
@@ -112,7 +112,9 @@ class Typical:
         return cls(means, scales=scales, **plain)
 
 
-def learn(folds: Folds, configurations: Sequence[str], descriptors_root: Path) -> Typical:
+def learn(
+    folds: Folds, configurations: Sequence[str], descriptors_root: Path
+) -> ReferenceDistribution:
     """What is typical, from the descriptors and the stain of the training images.
 
     Args:
@@ -130,7 +132,9 @@ def learn(folds: Folds, configurations: Sequence[str], descriptors_root: Path) -
     return measured(folds, means, store.read_stain_qc(descriptors_root))
 
 
-def measured(folds: Folds, means: dict[str, np.ndarray], rows: store.StainQC) -> Typical:
+def measured(
+    folds: Folds, means: dict[str, np.ndarray], rows: store.StainQC
+) -> ReferenceDistribution:
     """What is typical of images with these descriptors, {configuration: float32 [N, D]}, and rows of stain_qc.csv."""
     trained_on = set(folds.names)
     scales = tuple(sorted({scale for image, scale in rows if image in trained_on}, key=float))
@@ -147,7 +151,9 @@ def measured(folds: Folds, means: dict[str, np.ndarray], rows: store.StainQC) ->
         own[here] = nearest(known, new, units[here, None] != units[None, others])
         stain_own[here] = deviation(stain[others], stain[here])
     masses, stain_masses = (masses_among(units, ~np.isnan(each)) for each in (own, stain_own))
-    return Typical(means, folds.folds, masses, own, scales, stain, stain_masses, stain_own)
+    return ReferenceDistribution(
+        means, folds.folds, masses, own, scales, stain, stain_masses, stain_own
+    )
 
 
 def masses_among(units: np.ndarray, judged: np.ndarray) -> np.ndarray:
@@ -238,11 +244,11 @@ def too_little_tissue(rows: store.StainQC, name: str) -> bool:
     return any(row[status] == TOO_LITTLE for (image, _), row in rows.items() if image == name)
 
 
-def descriptor_p(typical: Typical, means: Mapping[str, np.ndarray]) -> np.ndarray:
+def descriptor_p(reference: ReferenceDistribution, means: Mapping[str, np.ndarray]) -> np.ndarray:
     """Conformal p-values of new images by their descriptors.
 
     Args:
-      typical: of `learn`.
+      reference: of `learn`.
       means: {configuration: float [N, D]}, descriptors averaged over augmentations.
 
     Returns:
@@ -251,25 +257,27 @@ def descriptor_p(typical: Typical, means: Mapping[str, np.ndarray]) -> np.ndarra
     Raises:
       InputError: configurations or channels are others than the training images'.
     """
-    there = {name: mean.shape[1] for name, mean in typical.means.items()}
+    there = {name: mean.shape[1] for name, mean in reference.means.items()}
     here = {name: np.shape(mean)[-1] for name, mean in means.items()}
     if there != here:
         raise InputError(
             f"descriptors are {here}, those of the training images {there} (channels by configuration)"
         )
     distances = [
-        nearest({name: mean[typical.folds != fold] for name, mean in typical.means.items()}, means)
-        for fold in range(typical.folds.max() + 1)
+        nearest(
+            {name: mean[reference.folds != fold] for name, mean in reference.means.items()}, means
+        )
+        for fold in range(reference.folds.max() + 1)
     ]
-    return p_values(typical.own, typical.folds, typical.masses, np.stack(distances))
+    return p_values(reference.own, reference.folds, reference.masses, np.stack(distances))
 
 
-def stain_p(typical: Typical, features: np.ndarray) -> np.ndarray | None:
+def stain_p(reference: ReferenceDistribution, features: np.ndarray) -> np.ndarray | None:
     """Conformal p-values of new images by their stain; None where the training images' stain is unknown.
 
     Args:
-      typical: of `learn`.
-      features: float64 [N, 4 x scales], of `stain_features` at `typical.scales`.
+      reference: of `learn`.
+      features: float64 [N, 4 x scales], of `stain_features` at `reference.scales`.
 
     Returns:
       float64 [N], NaN for images with too little tissue.
@@ -277,18 +285,18 @@ def stain_p(typical: Typical, features: np.ndarray) -> np.ndarray | None:
     Raises:
       InputError: the features are of other scales.
     """
-    if not typical.stain_masses.any():
+    if not reference.stain_masses.any():
         return None
-    if features.shape[1:] != typical.stain.shape[1:]:
+    if features.shape[1:] != reference.stain.shape[1:]:
         raise InputError(
-            f"stain features have shape {features.shape}, those of the training images {typical.stain.shape}: expected "
-            f"{len(MEASURES)} measures at each of the scales {', '.join(typical.scales)}"
+            f"stain features have shape {features.shape}, those of the training images {reference.stain.shape}: expected "
+            f"{len(MEASURES)} measures at each of the scales {', '.join(reference.scales)}"
         )
     distances = [
-        deviation(typical.stain[typical.folds != fold], features)
-        for fold in range(typical.folds.max() + 1)
+        deviation(reference.stain[reference.folds != fold], features)
+        for fold in range(reference.folds.max() + 1)
     ]
-    p = p_values(typical.stain_own, typical.folds, typical.stain_masses, np.stack(distances))
+    p = p_values(reference.stain_own, reference.folds, reference.stain_masses, np.stack(distances))
     return np.where(np.isnan(features).any(axis=1), np.nan, p)
 
 

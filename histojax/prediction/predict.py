@@ -24,9 +24,9 @@ from histojax.extraction import store
 from histojax.learners import scoring
 from histojax.prediction import conformal, uncertainty
 from histojax.prediction.bundle import Bundle
-from histojax.prediction.ledger import Ledger, Outcome
+from histojax.prediction.ledger import Ledger, PredictionSummary
 from histojax.prediction.outputs import Truth
-from histojax.prediction.uncertainty import USUAL, Prediction, Wishes
+from histojax.prediction.uncertainty import Prediction, PredictionOptions
 from histojax.utils import files
 
 if TYPE_CHECKING:
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
 AT_ONCE = 32  # Images that all models score at a time, at most.
 
 
-def run(
+def predict_images(
     bundle: Bundle,
     paths: Sequence[Path],
     out: Path,
     *,
     descriptors: Path | None = None,
-    wishes: Wishes = USUAL,
+    options: PredictionOptions = PredictionOptions(),
     mpp: float | None = None,
     strict: bool = False,
-    truth: Mapping[str, Truth] | None = None,
+    labels: Mapping[str, Truth] | None = None,
     opened: "Opened | None" = None,
     **computing: Any,
-) -> Outcome:
+) -> PredictionSummary:
     """Describes images and predicts them, writing each prediction as it comes.
 
     Args:
@@ -55,23 +55,23 @@ def run(
       paths: image files, of unique names.
       out: the folder of predictions.
       descriptors: where descriptors of the images are, or go; by default OUT/descriptors.
-      wishes: coverage, sensitivity and the largest set.
+      options: coverage, sensitivity and the largest set.
       mpp: microns per pixel of the images, where files do not tell.
       strict: whether an image that cannot be predicted ends the run.
-      truth: label and group of images by name, where they are known: they are written beside the predictions.
+      labels: label and group of images by name, where they are known: they are written beside the predictions.
       opened: the bundle's encoders, where they are open already.
       computing: as for `opening.open_encoders`.
 
     Raises:
-      InputError: unusable folders, weights or wishes; no image could be predicted; or, with strict, one could not.
+      InputError: unusable folders, weights or options; no image could be predicted; or, with strict, one could not.
     """
     from histojax.extraction import (
         extract,  # Here alone, so that descriptors are scored without an accelerator's libraries.
     )
 
-    check(bundle, wishes)
+    check_options(bundle, options)
     files.require_writable(out)
-    opened = opened or open_encoders(bundle, **computing)
+    opened = opened or load_encoders(bundle, **computing)
     descriptors = descriptors or out / "descriptors"
     extract.claim(opened, descriptors)  # Before anything that an earlier run left is touched.
     failed, left_out = {}, set()
@@ -83,20 +83,22 @@ def run(
         failed[as_text(path.name)] = str(error)
         left_out.add(path.stem)
 
-    with Ledger(bundle, out, wishes, truth) as ledger:
-        with Scorer(bundle, descriptors, wishes, ledger) as scorer:
+    with Ledger(bundle, out, options, labels) as ledger:
+        with Scorer(bundle, descriptors, options, ledger) as scorer:
             listener = extract.Listener(done=scorer.add, failed=refuse)
             extract.describe(paths, opened, descriptors, mpp, listener=listener)
         return ledger.finish({path.stem for path in paths} - left_out, failed)
 
 
-def of_descriptors(bundle: Bundle, descriptors: Path, out: Path, wishes: Wishes = USUAL) -> Outcome:
+def predict_descriptors(
+    bundle: Bundle, descriptors: Path, out: Path, options: PredictionOptions = PredictionOptions()
+) -> PredictionSummary:
     """Predicts every image that has descriptors in a folder.
 
     Raises:
-      InputError: there are none, or they are of another protocol or damaged; or unusable wishes.
+      InputError: there are none, or they are of another protocol or damaged; or unusable options.
     """
-    check(bundle, wishes)
+    check_options(bundle, options)
     names = store.image_names(descriptors, bundle.configurations[0])
     if not names:
         raise InputError(
@@ -107,11 +109,11 @@ def of_descriptors(bundle: Bundle, descriptors: Path, out: Path, wishes: Wishes 
     rows = collections.defaultdict(dict)  # Of stain_qc.csv, by image.
     for key, row in store.read_stain_qc(descriptors).items():
         rows[key[0]][key] = row
-    with Ledger(bundle, out, wishes) as ledger:
+    with Ledger(bundle, out, options) as ledger:
         todo = [name for name in names if not ledger.knows(name, digest_of(rows[name], name))]
         for batch in batches(todo):
             stain = {key: row for name in batch for key, row in rows[name].items()}
-            for prediction in predict(bundle, descriptors, batch, batch, stain, wishes):
+            for prediction in predict(bundle, descriptors, batch, batch, stain, options):
                 ledger.add(prediction, digest_of(stain, prediction.image))
         return ledger.finish(set(names), {})
 
@@ -121,7 +123,7 @@ def as_text(name: str) -> str:
     return name.encode(errors="replace").decode()
 
 
-def truth_of(bundle: Bundle, dataset: Dataset) -> dict[str, Truth]:
+def labels_of(bundle: Bundle, dataset: Dataset) -> dict[str, Truth]:
     """Label and group by name; InputError where the data have classes that the models do not know."""
     if unknown := sorted(set(dataset.classes) - set(bundle.classes)):
         raise InputError(
@@ -133,25 +135,25 @@ def truth_of(bundle: Bundle, dataset: Dataset) -> dict[str, Truth]:
     return dict(zip(dataset.names, zip(labels, groups, strict=True), strict=True))
 
 
-def check(bundle: Bundle, wishes: Wishes) -> None:
-    """Raises InputError where wishes make no sense; warns of a coverage that so few groups cannot give."""
-    if wishes.sensitivity is not None and not 0 < wishes.sensitivity <= 1:
-        raise InputError(f"--sensitivity is {wishes.sensitivity}, expected above 0, at most 1")
-    if wishes.largest_set is not None and not 1 <= wishes.largest_set <= len(bundle.classes):
+def check_options(bundle: Bundle, options: PredictionOptions) -> None:
+    """Raises InputError where options make no sense; warns of a coverage that so few groups cannot give."""
+    if options.sensitivity is not None and not 0 < options.sensitivity <= 1:
+        raise InputError(f"--sensitivity is {options.sensitivity}, expected above 0, at most 1")
+    if options.largest_set is not None and not 1 <= options.largest_set <= len(bundle.classes):
         raise InputError(
-            f"--largest_set is {wishes.largest_set}, expected 1 to {len(bundle.classes)} classes"
+            f"--largest_set is {options.largest_set}, expected 1 to {len(bundle.classes)} classes"
         )
-    conformal.require_coverage(wishes.coverage)
-    attainable = conformal.attainable(bundle.doubt.sets)
-    if wishes.coverage > attainable:
+    conformal.require_coverage(options.coverage)
+    attainable = conformal.attainable(bundle.uncertainty.sets)
+    if options.coverage > attainable:
         logging.warning(
             "coverage %g cannot be promised from so few groups: every set holds all classes. At most %.2f can",
-            wishes.coverage,
+            options.coverage,
             np.floor(100 * attainable) / 100,
         )
 
 
-def open_encoders(bundle: Bundle, **computing: Any) -> "Opened":
+def load_encoders(bundle: Bundle, **computing: Any) -> "Opened":
     """The encoders that new images are described with, checked to be those of the training images.
 
     Raises:
@@ -165,7 +167,7 @@ def open_encoders(bundle: Bundle, **computing: Any) -> "Opened":
     return opened
 
 
-def variables(
+def encoder_variables(
     bundle: Bundle, cache: Path | None = None, weights_dir: Path | None = None
 ) -> dict[str, Any]:
     """The variables of a bundle's encoders by flat name, to be put into its file; none of those drawn from a seed.
@@ -215,13 +217,19 @@ def predict(
     names: Sequence[str],
     file_names: Sequence[str],
     stain: store.StainQC,
-    wishes: Wishes,
+    options: PredictionOptions,
 ) -> list[Prediction]:
     """Predictions of images that are described below `root`."""
     descriptors = {name: store.read(root, name, names) for name in bundle.configurations}
     means = {name: each.mean(axis=1) for name, each in descriptors.items()}
     return uncertainty.judge(
-        bundle.doubt, names, file_names, bundle.committee.scores(descriptors), means, stain, wishes
+        bundle.uncertainty,
+        names,
+        file_names,
+        bundle.committee.scores(descriptors),
+        means,
+        stain,
+        options,
     )
 
 
@@ -231,8 +239,8 @@ class Scorer:
     It takes all that wait, up to AT_ONCE. Its error is raised by a later `add`, or at the end.
     """
 
-    def __init__(self, bundle: Bundle, root: Path, wishes: Wishes, ledger: Ledger):
-        self.bundle, self.root, self.wishes, self.ledger = bundle, root, wishes, ledger
+    def __init__(self, bundle: Bundle, root: Path, options: PredictionOptions, ledger: Ledger):
+        self.bundle, self.root, self.options, self.ledger = bundle, root, options, ledger
         self.waiting: queue.Queue = queue.Queue()
         self.pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="score")
         self.work = self.pool.submit(self.loop)
@@ -253,7 +261,7 @@ class Scorer:
             stain = {key: row for _, rows in batch for key, row in rows.items()}
             names = [path.stem for path in paths]
             found = predict(
-                self.bundle, self.root, names, [path.name for path in paths], stain, self.wishes
+                self.bundle, self.root, names, [path.name for path in paths], stain, self.options
             )
             for path, prediction in zip(paths, found, strict=True):
                 self.ledger.add(prediction, digest_of(stain, path.stem))

@@ -23,7 +23,7 @@ from histojax.learners import ensembles
 from histojax.learners.ensembles import Ensemble
 from histojax.learners.scoring import Scores
 from histojax.prediction import conformal, out_of_distribution
-from histojax.prediction.out_of_distribution import Typical
+from histojax.prediction.out_of_distribution import ReferenceDistribution
 
 COVERAGE = 0.9  # Of the sets, unless told otherwise.
 TOO_LITTLE_TISSUE = "too little tissue"
@@ -34,7 +34,7 @@ ARRAYS = ("scores", "truth", "folds", "groups")
 
 
 @dataclasses.dataclass(frozen=True)
-class Doubt:
+class Uncertainty:
     """What is known of an ensemble's mistakes.
 
     Attributes:
@@ -42,14 +42,14 @@ class Doubt:
       temperature: that calibrates the mean scores of all models.
       sets: the calibration of prediction sets.
       sensitivity: that the operating point is chosen for, unless wished otherwise.
-      typical: the training images' descriptors and stain; None where they are not known.
+      reference: the training images' descriptors and stain; None where they are not known.
     """
 
     cases: Cases
     temperature: float
     sets: conformal.Calibration
     sensitivity: float = operating_point.SENSITIVITY
-    typical: Typical | None = None
+    reference: ReferenceDistribution | None = None
 
     def threshold(self, sensitivity: float | None = None) -> float | None:
         """The calibrated carcinoma score that reached a sensitivity out of fold; None without such classes."""
@@ -70,7 +70,9 @@ class Doubt:
         return {name: np.asarray(column) for name, column in zip(ARRAYS, columns, strict=True)}
 
 
-def learn(cases: Cases, sensitivity: float, typical: Typical | None = None) -> Doubt:
+def learn(
+    cases: Cases, sensitivity: float, reference: ReferenceDistribution | None = None
+) -> Uncertainty:
     """What out-of-fold scores tell: the cases must have scores and folds.
 
     Raises:
@@ -78,7 +80,7 @@ def learn(cases: Cases, sensitivity: float, typical: Typical | None = None) -> D
     """
     found = conformal.calibrate(cases)
     temperature = calibration.temperature(cases.scores, cases.truth)
-    return Doubt(anonymous(cases), temperature, found, sensitivity, typical)
+    return Uncertainty(anonymous(cases), temperature, found, sensitivity, reference)
 
 
 def of_ensemble(
@@ -86,7 +88,7 @@ def of_ensemble(
     positive: Sequence[int],
     sensitivity: float,
     descriptors_root: Path | None = None,
-) -> Doubt:
+) -> Uncertainty:
     """What an ensemble on disk tells, and, where the folder of the training descriptors is named, its images.
 
     Raises:
@@ -108,9 +110,9 @@ def of_arrays(
     classes: tuple[str, ...],
     positive: tuple[int, ...],
     sensitivity: float,
-    typical: Typical | None,
-) -> Doubt:
-    """What `Doubt.arrays` gave; InputError where it is no such thing."""
+    reference: ReferenceDistribution | None,
+) -> Uncertainty:
+    """What `Uncertainty.arrays` gave; InputError where it is no such thing."""
     if missing := [name for name in ARRAYS if name not in arrays]:
         raise InputError(f"the out-of-fold scores lack {', '.join(missing)}: make the bundle anew")
     scores, truth, folds, groups = (np.asarray(arrays[name]) for name in ARRAYS)
@@ -129,7 +131,7 @@ def of_arrays(
     return learn(
         Cases(names, classes, truth, scores.argmax(axis=1), scores, folds, units, positive),
         sensitivity,
-        typical,
+        reference,
     )
 
 
@@ -175,7 +177,7 @@ class Prediction:
 
 
 @dataclasses.dataclass(frozen=True)
-class Wishes:
+class PredictionOptions:
     """What the user wants of predictions.
 
     Attributes:
@@ -189,44 +191,43 @@ class Wishes:
     largest_set: int | None = None
 
 
-USUAL = Wishes()
-
-
 def judge(
-    doubt: Doubt,
+    uncertainty: Uncertainty,
     names: Sequence[str],
     files: Sequence[str],
     scores: Scores,
     means: Mapping[str, np.ndarray],
     stain: store.StainQC,
-    wishes: Wishes = USUAL,
+    options: PredictionOptions = PredictionOptions(),
 ) -> list[Prediction]:
     """What is said of N images.
 
     Args:
-      doubt: of the ensemble.
+      uncertainty: of the ensemble.
       names, files: of the images, and of their files.
       scores: by all models.
       means: {configuration: float32 [N, D]}, descriptors averaged over augmentations.
       stain: rows of stain_qc.csv; those of images without are left open.
-      wishes: of the user.
+      options: of the user.
 
     Raises:
       InputError: a wish that cannot be, or descriptors of other configurations.
     """
-    classes = doubt.cases.classes
-    probabilities = calibration.tempered(scores.mean, doubt.temperature)
+    classes = uncertainty.cases.classes
+    probabilities = calibration.tempered(scores.mean, uncertainty.temperature)
     answers, every = scores.mean.argmax(axis=1), np.arange(len(names))
-    in_set = conformal.sets(doubt.sets, scores.by_fold, wishes.coverage)
-    threshold = doubt.threshold(wishes.sensitivity or doubt.sensitivity)
+    in_set = conformal.sets(uncertainty.sets, scores.by_fold, options.coverage)
+    threshold = uncertainty.threshold(options.sensitivity or uncertainty.sensitivity)
     positive = (
-        None if threshold is None else metrics.positive_score(probabilities, doubt.cases.positive)
+        None
+        if threshold is None
+        else metrics.positive_score(probabilities, uncertainty.cases.positive)
     )
     spreads = [
         each[every, :, answers].std(axis=1) for each in (scores.by_augmentation, scores.by_model)
     ]
-    stain_p, descriptors_p, little, far = unusual(doubt.typical, names, means, stain)
-    largest = max(1, len(classes) // 2) if wishes.largest_set is None else wishes.largest_set
+    stain_p, descriptors_p, little, far = unusual(uncertainty.reference, names, means, stain)
+    largest = max(1, len(classes) // 2) if options.largest_set is None else options.largest_set
     found = []
     for i, name in enumerate(names):
         likeliest = [k for k in probabilities[i].argsort()[::-1] if in_set[i, k]]
@@ -260,7 +261,7 @@ def known(value: float) -> float | None:
 
 
 def unusual(
-    typical: Typical | None,
+    reference: ReferenceDistribution | None,
     names: Sequence[str],
     means: Mapping[str, np.ndarray],
     stain: store.StainQC,
@@ -270,19 +271,21 @@ def unusual(
     little = np.array([out_of_distribution.too_little_tissue(stain, name) for name in names], bool)
     stain_p, descriptors_p = np.full(count, np.nan), np.full(count, np.nan)
     far = {"stain": np.zeros(count, bool), "descriptors": np.zeros(count, bool)}
-    if typical is None:
+    if reference is None:
         return stain_p, descriptors_p, little, far
-    descriptors_p = out_of_distribution.descriptor_p(typical, means)
-    far["descriptors"] = out_of_distribution.far(descriptors_p, typical.masses)
+    descriptors_p = out_of_distribution.descriptor_p(reference, means)
+    far["descriptors"] = out_of_distribution.far(descriptors_p, reference.masses)
     measured = [
-        i for i, name in enumerate(names) if all((name, scale) in stain for scale in typical.scales)
+        i
+        for i, name in enumerate(names)
+        if all((name, scale) in stain for scale in reference.scales)
     ]
-    if measured and typical.scales:
+    if measured and reference.scales:
         features = out_of_distribution.stain_features(
-            stain, [names[i] for i in measured], typical.scales
+            stain, [names[i] for i in measured], reference.scales
         )
-        found = out_of_distribution.stain_p(typical, features)
+        found = out_of_distribution.stain_p(reference, features)
         if found is not None:
             stain_p[measured] = found
-            far["stain"] = out_of_distribution.far(stain_p, typical.stain_masses)
+            far["stain"] = out_of_distribution.far(stain_p, reference.stain_masses)
     return stain_p, descriptors_p, little, far

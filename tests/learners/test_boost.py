@@ -372,4 +372,4 @@ def test_changed_folds_beside_the_models_are_refused(models, split, tmp_path):
 
 def test_descriptors_without_a_manifest_train_but_cannot_describe_new_images(models):
     with pytest.raises(InputError, match="unknown protocol"):
-        bundle.of_models(models).extraction  # noqa: B018 - asked for, not kept.
+        bundle.from_models(models).extraction  # noqa: B018 - asked for, not kept.

@@ -414,7 +414,7 @@ def test_new_images_get_the_mean_of_all_heads(descriptors, split, trained, tmp_p
     five = {name: store.read(descriptors, name, split.names[:5]) for name in WIDTHS}
     committee = scoring.committee_of(ensembles.load(root))
     np.testing.assert_allclose(committee.scores(five).mean, expected, rtol=1e-12)
-    outcome = predict.of_descriptors(bundle.of_models(root), descriptors, tmp_path)
+    outcome = predict.predict_descriptors(bundle.from_models(root), descriptors, tmp_path)
     assert len(outcome.predictions) == N
     assert len(files.read_csv(tmp_path / "predictions.csv", ())) == N
 

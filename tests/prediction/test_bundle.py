@@ -12,7 +12,7 @@ from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.extraction import loaded_encoders, store
 from histojax.prediction import bundle, model_card, predict, uncertainty
-from histojax.prediction.uncertainty import Wishes
+from histojax.prediction.uncertainty import PredictionOptions
 from histojax.utils import archive
 from tests import samples
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
 @pytest.fixture(scope="module")
 def made(trained, narrow_vgg) -> bundle.Bundle:
-    return bundle.of_models(
+    return bundle.from_models(
         trained / "models", descriptors=trained / "descriptors", about={"data_licence": "ours"}
     )
 
@@ -36,7 +36,7 @@ def packed(made, trained, tmp_path_factory):
 def predictions(of, trained):
     names = store.image_names(trained / "descriptors", of.configurations[0])
     rows = store.read_stain_qc(trained / "descriptors")
-    return predict.predict(of, trained / "descriptors", names, names, rows, Wishes(0.7))
+    return predict.predict(of, trained / "descriptors", names, names, rows, PredictionOptions(0.7))
 
 
 def repacked(path, folder, change):
@@ -65,10 +65,12 @@ def test_a_bundle_predicts_what_its_ensemble_does(made, packed, trained, tmp_pat
 
 
 def test_models_that_learned_nothing_are_told_of(trained, made, monkeypatch, caplog):
-    cases = dataclasses.replace(made.doubt.cases, scores=np.full_like(made.doubt.cases.scores, 0.5))
+    cases = dataclasses.replace(
+        made.uncertainty.cases, scores=np.full_like(made.uncertainty.cases.scores, 0.5)
+    )
     monkeypatch.setattr(uncertainty, "of_ensemble", lambda *_: uncertainty.learn(cases, 0.95))
     with caplog.at_level("WARNING", "absl"):
-        bundle.of_models(trained / "models")
+        bundle.from_models(trained / "models")
     assert "say nothing of the class" in caplog.text
 
 
@@ -90,7 +92,7 @@ def test_the_card_says_what_it_is_not_for_and_what_is_known(made):
     assert "benign 9, malignant 9" in card
     assert "Source and licence of the images: ours." in card
     assert made.made_with["VGG-0.5-32"]["weights"]["sha256"] in card
-    right = np.mean(made.doubt.cases.predicted == made.doubt.cases.truth)
+    right = np.mean(made.uncertainty.cases.predicted == made.uncertainty.cases.truth)
     assert f"| Accuracy | {right:.3f} |" in card
     thresholds = dict(re.findall(r"\| (0\.9\d?) \| (\d\.\d{4}) \|", card))
     assert thresholds["0.95"] == f"{made.threshold:.4f}"
@@ -114,9 +116,9 @@ def as_if(made) -> bundle.Bundle:
 
 
 def test_weights_go_in_and_are_used_from_there(made, as_if, trained, tmp_path, monkeypatch):
-    assert predict.variables(made) == {}  # Random ones are drawn again.
+    assert predict.encoder_variables(made) == {}  # Random ones are drawn again.
     monkeypatch.setattr(weights, "imagenet", lambda *_: weights.random("VGG", 0))
-    inside = predict.variables(as_if)
+    inside = predict.encoder_variables(as_if)
     assert inside.keys() == {"VGG"}
     bundle.write(
         tmp_path / "whole", as_if, trained / "models", model_card.card(as_if, inside), inside
@@ -126,7 +128,7 @@ def test_weights_go_in_and_are_used_from_there(made, as_if, trained, tmp_path, m
     monkeypatch.setattr(
         weights, "imagenet", lambda *_: pytest.fail("weights were looked for elsewhere")
     )
-    opened = predict.open_encoders(bundle.load(tmp_path / "whole"))
+    opened = predict.load_encoders(bundle.load(tmp_path / "whole"))
     assert loaded_encoders.manifest(
         opened.extraction, opened.loaded["VGG"], opened.extraction.views[0]
     ) == {part: as_if.made_with["VGG-0.5-32"][part] for part in store.DECISIVE}
@@ -135,9 +137,9 @@ def test_weights_go_in_and_are_used_from_there(made, as_if, trained, tmp_path, m
 def test_without_them_the_same_files_must_be_there(as_if, trained, tmp_path, monkeypatch):
     bundle.write(tmp_path / "small", as_if, trained / "models", "card", {})
     monkeypatch.setattr(weights, "imagenet", lambda *_: weights.random("VGG", 0))
-    predict.open_encoders(bundle.load(tmp_path / "small"))
+    predict.load_encoders(bundle.load(tmp_path / "small"))
     monkeypatch.setattr(weights, "imagenet", lambda *_: weights.random("VGG", 1))
-    for use in (predict.open_encoders, predict.variables):
+    for use in (predict.load_encoders, predict.encoder_variables):
         with pytest.raises(
             InputError, match="weights of VGG here have SHA-256 .*: name the same weight files"
         ):
@@ -150,7 +152,7 @@ def test_other_weights_than_it_was_trained_with_are_refused(made):
         for name, each in made.made_with.items()
     }
     with pytest.raises(InputError, match="weights of VGG here have SHA-256"):
-        predict.open_encoders(dataclasses.replace(made, made_with=other))
+        predict.load_encoders(dataclasses.replace(made, made_with=other))
 
 
 def without(key):
@@ -194,7 +196,7 @@ def test_a_bundle_that_lacks_or_spoils_a_part_is_refused_with_the_reason(
 
 
 def test_a_bundle_without_the_training_images_judges_less(made, trained):
-    bare = bundle.of_models(trained / "models")
+    bare = bundle.from_models(trained / "models")
     for full, less in zip(predictions(made, trained), predictions(bare, trained), strict=True):
         assert less.stain_p is less.descriptors_p is None
         assert (

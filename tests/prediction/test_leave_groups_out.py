@@ -19,7 +19,7 @@ from histojax.evaluation.labelled_predictions import Cases
 from histojax.extraction import store
 from histojax.learners import boost
 from histojax.prediction import bundle, leave_groups_out, predict
-from histojax.prediction.uncertainty import Prediction, Wishes
+from histojax.prediction.uncertainty import Prediction, PredictionOptions
 from histojax.report import leave_groups_out as pages
 from histojax.utils import files
 from tests import samples
@@ -110,10 +110,10 @@ def test_a_part_is_predicted_as_predict_does(root, transferred, tmp_path):
                 store.file_of(root / "descriptors", configuration, name),
                 tmp_path / "new" / configuration,
             )
-    trained = bundle.of_models(models, descriptors=root / "descriptors")
+    trained = bundle.from_models(models, descriptors=root / "descriptors")
     for coverage in COVERAGES:
-        found = predict.of_descriptors(
-            trained, tmp_path / "new", tmp_path / f"out{coverage}", Wishes(coverage)
+        found = predict.predict_descriptors(
+            trained, tmp_path / "new", tmp_path / f"out{coverage}", PredictionOptions(coverage)
         )
         ours = sorted(
             (each for each in transferred.predictions[coverage] if each.image.startswith("g1")),

@@ -114,7 +114,7 @@ def test_without_a_record_of_stain_there_is_no_answer_about_it(tmp_path):
     found = out_of_distribution.learn(folds_of(8, 2), ["VGG-0.5-400"], tmp_path)
     assert found.scales == ()
     assert out_of_distribution.stain_p(found, np.empty((3, 0))) is None
-    again = out_of_distribution.Typical.from_arrays(found.to_arrays())
+    again = out_of_distribution.ReferenceDistribution.from_arrays(found.to_arrays())
     assert out_of_distribution.stain_p(again, np.empty((3, 0))) is None
 
 
@@ -279,7 +279,7 @@ def test_a_level_of_one_in_a_hundred_where_there_are_enough_images():
 def test_what_is_typical_is_stored_without_pickle(tmp_path, described, typical):
     files.write_arrays(tmp_path / "t.npz", typical.to_arrays())
     with np.load(tmp_path / "t.npz", allow_pickle=False) as arrays:
-        again = out_of_distribution.Typical.from_arrays(dict(arrays))
+        again = out_of_distribution.ReferenceDistribution.from_arrays(dict(arrays))
     assert (again.configurations, again.scales) == ((VGG,), ("1.0",))
     new = means(described, "noise", "alike0", "alike1")
     np.testing.assert_array_equal(
@@ -297,7 +297,7 @@ def test_a_damaged_record_is_refused(typical):
     arrays = typical.to_arrays()
     for name in arrays:
         with pytest.raises(InputError, match="lacks|damaged"):
-            out_of_distribution.Typical.from_arrays(
+            out_of_distribution.ReferenceDistribution.from_arrays(
                 {key: value for key, value in arrays.items() if key != name}
             )
     broken = arrays["means.0"].copy()
@@ -309,7 +309,7 @@ def test_a_damaged_record_is_refused(typical):
         ("stain", broken),
     ):
         with pytest.raises(InputError, match="damaged"):
-            out_of_distribution.Typical.from_arrays(arrays | {name: value})
+            out_of_distribution.ReferenceDistribution.from_arrays(arrays | {name: value})
 
 
 def test_descriptors_and_features_of_another_form_are_refused(typical):

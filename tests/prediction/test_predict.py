@@ -17,21 +17,21 @@ from histojax.evaluation import calibration, metrics
 from histojax.extraction import store
 from histojax.prediction import bundle, outputs, predict, uncertainty
 from histojax.prediction.ledger import Ledger
-from histojax.prediction.uncertainty import Wishes
+from histojax.prediction.uncertainty import PredictionOptions
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
-WISHES = Wishes(coverage=0.7)
+WISHES = PredictionOptions(coverage=0.7)
 
 
 @pytest.fixture(scope="module")
 def made(trained, narrow_vgg) -> bundle.Bundle:
-    return bundle.of_models(trained / "models", descriptors=trained / "descriptors")
+    return bundle.from_models(trained / "models", descriptors=trained / "descriptors")
 
 
 @pytest.fixture(scope="module")
 def opened(made):
-    return predict.open_encoders(made)
+    return predict.load_encoders(made)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def out(made, opened, new, tmp_path_factory):
     (folder / "cut.png").write_bytes((new[0].read_bytes())[:500])
     Image.new("RGB", (120, 104), "white").save(folder / "blank.png")
     paths = (*new, folder / "cut.png", folder / "blank.png")
-    outcome = predict.run(made, paths, folder / "out", wishes=WISHES, opened=opened)
+    outcome = predict.predict_images(made, paths, folder / "out", options=WISHES, opened=opened)
     assert set(outcome.failed) == {"cut.png"}
     return folder / "out"
 
@@ -141,7 +141,7 @@ def test_both_submission_forms(out, tmp_path):
 def test_a_run_that_was_broken_off_goes_on_and_ends_the_same(
     made, opened, new, out, tmp_path, monkeypatch
 ):
-    predict.run(made, new[:1], tmp_path, wishes=WISHES, opened=opened)
+    predict.predict_images(made, new[:1], tmp_path, options=WISHES, opened=opened)
     with (tmp_path / "predictions.jsonl").open("a") as file:
         file.write('{"image": "test1", "predic')  # As a kill may leave it.
     asked = []
@@ -149,17 +149,17 @@ def test_a_run_that_was_broken_off_goes_on_and_ends_the_same(
     monkeypatch.setattr(
         uncertainty, "judge", lambda d, names, *rest: asked.extend(names) or judge(d, names, *rest)
     )
-    predict.run(made, new, tmp_path, wishes=WISHES, opened=opened)
+    predict.predict_images(made, new, tmp_path, options=WISHES, opened=opened)
     assert sorted(asked) == ["test1", "test2"]
     for name, prediction in lines(tmp_path).items():
         assert prediction == lines(out)[name]
     whole = {path.name: path.read_bytes() for path in tmp_path.glob("*.csv")}
-    predict.run(made, new, tmp_path, wishes=WISHES, opened=opened)
+    predict.predict_images(made, new, tmp_path, options=WISHES, opened=opened)
     assert sorted(asked) == ["test1", "test2"]
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.csv")} == whole
-    predict.run(
-        made, new, tmp_path, wishes=Wishes(coverage=0.6), opened=opened
-    )  # Other wishes: all of them anew.
+    predict.predict_images(
+        made, new, tmp_path, options=PredictionOptions(coverage=0.6), opened=opened
+    )  # Other options: all of them anew.
     assert len(asked) == 5
 
 
@@ -175,22 +175,22 @@ def test_each_prediction_is_on_disk_as_soon_as_it_is_made(made, tmp_path, out):
 
 def test_images_described_before_are_predicted_the_same(made, out, tmp_path, monkeypatch):
     monkeypatch.setattr(predict, "AT_ONCE", 3)  # Two batches.
-    predict.of_descriptors(made, out / "descriptors", tmp_path, WISHES)
+    predict.predict_descriptors(made, out / "descriptors", tmp_path, WISHES)
     for name, prediction in lines(tmp_path).items():
         assert dataclasses.replace(prediction, file=lines(out)[name].file) == lines(out)[name]
     assert len(lines(tmp_path)) == 4
 
 
 def test_models_of_another_protocol_leave_what_is_there_alone(made, opened, new, tmp_path):
-    predict.run(made, new[:1], tmp_path, wishes=WISHES, opened=opened)
+    predict.predict_images(made, new[:1], tmp_path, options=WISHES, opened=opened)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     other = dataclasses.replace(opened, extraction=dataclasses.replace(opened.extraction, crops=2))
     with pytest.raises(InputError, match="protocol.crops: found 1, expected 2"):
-        predict.run(
+        predict.predict_images(
             dataclasses.replace(made, identity="another"),
             new,
             tmp_path,
-            wishes=WISHES,
+            options=WISHES,
             opened=other,
         )
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
@@ -200,17 +200,17 @@ def test_an_image_that_changed_is_refused_and_not_answered_from_memory(made, ope
     for path in new:
         shutil.copy(path, tmp_path)
     paths = tuple(tmp_path / path.name for path in new)
-    predict.run(made, paths, tmp_path / "out", wishes=WISHES, opened=opened)
+    predict.predict_images(made, paths, tmp_path / "out", options=WISHES, opened=opened)
     shutil.copy(new[1], paths[0])
-    outcome = predict.run(made, paths, tmp_path / "out", wishes=WISHES, opened=opened)
+    outcome = predict.predict_images(made, paths, tmp_path / "out", options=WISHES, opened=opened)
     assert set(outcome.failed) == {"test0.tif"}
     assert list(table(tmp_path / "out")) == list(lines(tmp_path / "out")) == ["test1", "test2"]
     assert "test0" not in (tmp_path / "out" / "submission.csv").read_text()
     shutil.copy(new[2], paths[1])  # Another one, and a folder that knows nothing of either.
-    predict.run(
-        made, paths, tmp_path / "out", descriptors=tmp_path / "anew", wishes=WISHES, opened=opened
+    predict.predict_images(
+        made, paths, tmp_path / "out", descriptors=tmp_path / "anew", options=WISHES, opened=opened
     )
-    predict.run(made, paths, tmp_path / "fresh", wishes=WISHES, opened=opened)
+    predict.predict_images(made, paths, tmp_path / "fresh", options=WISHES, opened=opened)
     assert lines(tmp_path / "out") == lines(tmp_path / "fresh")
     assert len(lines(tmp_path / "out")) == 3
 
@@ -218,7 +218,9 @@ def test_an_image_that_changed_is_refused_and_not_answered_from_memory(made, ope
 def test_a_name_that_is_no_text_is_listed_and_stops_nothing(made, opened, new, tmp_path):
     odd = Path(str(tmp_path / "bad") + "\udcff.tif")
     shutil.copy(new[0], odd)
-    outcome = predict.run(made, (odd, *new), tmp_path / "out", wishes=WISHES, opened=opened)
+    outcome = predict.predict_images(
+        made, (odd, *new), tmp_path / "out", options=WISHES, opened=opened
+    )
     assert len(outcome.predictions) == 3
     assert "is no UTF-8" in outcome.failed["bad?.tif"]
 
@@ -226,7 +228,7 @@ def test_a_name_that_is_no_text_is_listed_and_stops_nothing(made, opened, new, t
 def test_other_positive_classes_or_training_images_are_other_models(made, trained):
     models = trained / "models"
     same, bare, other = (
-        bundle.of_models(models, positive, descriptors=descriptors)
+        bundle.from_models(models, positive, descriptors=descriptors)
         for positive, descriptors in (
             ((), trained / "descriptors"),
             ((), None),
@@ -240,7 +242,7 @@ def test_other_positive_classes_or_training_images_are_other_models(made, traine
 def test_labelled_images_may_be_of_one_class(made, new, tmp_path):
     (tmp_path / "malignant").mkdir()
     shutil.copy(new[0], tmp_path / "malignant")
-    assert predict.truth_of(made, datasets.load(tmp_path, require_all_classes=False)) == {
+    assert predict.labels_of(made, datasets.load(tmp_path, require_all_classes=False)) == {
         "test0": ("malignant", "")
     }
     with pytest.raises(InputError, match="only one class"):
@@ -250,9 +252,11 @@ def test_labelled_images_may_be_of_one_class(made, new, tmp_path):
 def test_strict_stops_at_the_first_image_that_fails(made, opened, new, tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(InputError, match="a.png is no TIFF, PNG or JPEG"):
-        predict.run(made, (tmp_path / "a.png", *new), tmp_path / "out", opened=opened, strict=True)
+        predict.predict_images(
+            made, (tmp_path / "a.png", *new), tmp_path / "out", opened=opened, strict=True
+        )
     with pytest.raises(InputError, match="none of 1 images could be predicted; the first: .*a.png"):
-        predict.run(made, (tmp_path / "a.png",), tmp_path / "out", opened=opened)
+        predict.predict_images(made, (tmp_path / "a.png",), tmp_path / "out", opened=opened)
 
 
 def test_known_labels_stand_beside_and_say_how_good_it_is(
@@ -262,9 +266,9 @@ def test_known_labels_stand_beside_and_say_how_good_it_is(
         (tmp_path / "in" / label).mkdir(parents=True, exist_ok=True)
         shutil.copy(path, tmp_path / "in" / label)
     data = datasets.load(tmp_path / "in")
-    truth = predict.truth_of(made, data)
-    outcome = predict.run(
-        made, data.paths, tmp_path / "out", wishes=WISHES, opened=opened, truth=truth
+    truth = predict.labels_of(made, data)
+    outcome = predict.predict_images(
+        made, data.paths, tmp_path / "out", options=WISHES, opened=opened, labels=truth
     )
     rows = table(tmp_path / "out")
     assert [row["label"] for row in rows.values()] == ["benign", "malignant", "malignant"]
@@ -276,18 +280,18 @@ def test_known_labels_stand_beside_and_say_how_good_it_is(
     with pytest.raises(
         InputError, match="the data have Invasive among their classes, the models of .* know benign"
     ):
-        predict.truth_of(made, other)
+        predict.labels_of(made, other)
 
 
 def test_wishes_that_cannot_be_are_refused_and_too_high_ones_warned_of(made, caplog):
-    for wishes, message in (
-        (Wishes(coverage=1.0), "coverage 1"),
-        (Wishes(largest_set=3), "--largest_set is 3"),
+    for options, message in (
+        (PredictionOptions(coverage=1.0), "coverage 1"),
+        (PredictionOptions(largest_set=3), "--largest_set is 3"),
     ):
         with pytest.raises(InputError, match=message):
-            predict.check(made, wishes)
+            predict.check_options(made, options)
     with pytest.raises(InputError, match="--sensitivity is 0"):
-        predict.check(made, Wishes(sensitivity=0.0))
+        predict.check_options(made, PredictionOptions(sensitivity=0.0))
 
 
 def test_the_largest_set_decides_what_is_abstained_from(made, out):
@@ -296,10 +300,12 @@ def test_the_largest_set_decides_what_is_abstained_from(made, out):
         for name in made.configurations
     }
     scores, means = made.committee.scores(x), {name: each.mean(axis=1) for name, each in x.items()}
-    all_classes = Wishes(coverage=0.99)  # More than 18 images can promise: every set has both.
+    all_classes = PredictionOptions(
+        coverage=0.99
+    )  # More than 18 images can promise: every set has both.
     for largest, abstains in ((1, True), (2, False)):
         found = uncertainty.judge(
-            made.doubt,
+            made.uncertainty,
             ["test0", "blank"],
             ["test0", "blank"],
             scores,
@@ -326,5 +332,5 @@ def test_an_error_of_scoring_is_raised_and_not_taken_for_an_images(
     monkeypatch.setattr(uncertainty, "judge", broken)
     for number in (3, 1):  # Before the last image is described, and after it.
         with pytest.raises(InputError, match="the models are broken"):
-            predict.run(made, new[:number], tmp_path, opened=opened)
+            predict.predict_images(made, new[:number], tmp_path, opened=opened)
     assert not (tmp_path / "submission.csv").exists()
