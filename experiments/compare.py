@@ -18,7 +18,7 @@ from histojax.errors import InputError
 from histojax.evaluation import comparison, evaluate, labelled_predictions, metrics
 from histojax.evaluation.labelled_predictions import Cases
 from histojax.learners import ensembles
-from histojax.report import compared
+from histojax.report import comparisons
 from histojax.utils.files import as_path, require_writable
 
 flags.define_list(
@@ -44,7 +44,7 @@ def main() -> None:
         name: ensembles.seconds(ensembles.load(place)) if place.is_dir() else None
         for name, place in places.items()
     }
-    print(compared.write(flags.path("out"), runs, seconds, judged), end="")
+    print(comparisons.write(flags.path("out"), runs, seconds, judged), end="")
 
 
 def named(runs: list[str]) -> dict[str, Path]:

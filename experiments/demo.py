@@ -10,12 +10,13 @@ about 3 minutes on two cores.
 """
 
 from experiments import flags
-from histojax import datasets, report
+from histojax import datasets
 from histojax.config import PRESETS
 from histojax.datasets import folds, synthetic, unlabelled
 from histojax.extraction import devices, extract
 from histojax.learners import boost, ensembles
 from histojax.prediction import bundle, model_card, predict
+from histojax.report.write import write_report
 
 PER_CLASS, UNLABELLED = 12, 4
 
@@ -40,9 +41,7 @@ def main() -> None:
     configurations = protocol.extraction.configurations
     boost.train(descriptors, models, split, configurations, boosting, boost.default_workers())
     print(
-        report.evaluate(
-            models, out / "report", data=out / "images" / "train", descriptors=descriptors
-        )
+        write_report(models, out / "report", data=out / "images" / "train", descriptors=descriptors)
     )
     packed = out / "demo.histojax"
     made = bundle.from_models(models, descriptors=descriptors)

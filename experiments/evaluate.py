@@ -17,10 +17,11 @@ is chosen for. Takes seconds, and what reading at most 388 images takes.
 """
 
 from experiments import flags
-from histojax import datasets, report
+from histojax import datasets
 from histojax.errors import InputError
 from histojax.evaluation import test_set
 from histojax.learners import ensembles
+from histojax.report.write import write_report
 
 flags.define_path("models", "Folder of models, as histojax train writes it.")
 flags.define_path("report", "Folder to write the evaluation to.")
@@ -49,7 +50,7 @@ def main() -> None:
         raise InputError("--report and --models are the same folder: name another for the report")
     keep_test_scores()
     print(
-        report.evaluate(
+        write_report(
             flags.path("models"),
             flags.path("report"),
             flags.FLAGS.positive_classes,

@@ -20,7 +20,7 @@ from absl import logging
 from experiments import flags
 from histojax.errors import InputError
 from histojax.inspection import inspection
-from histojax.report import inspected
+from histojax.report import inspection as pages
 from histojax.utils.files import require_writable
 
 flags.define_data(required=False)
@@ -53,9 +53,9 @@ def main() -> None:
         most_folds=flags.FLAGS.folds,
         fold_seed=flags.FLAGS.fold_seed,
     )
-    print(inspected.write(out, found) if out else inspected.text(found), end="")
+    print(pages.write(out, found) if out else pages.text(found), end="")
     if out is not None:
-        print(f"\n{out / inspected.PAGE}, {inspected.NUMBERS}, {inspected.TABLE}")
+        print(f"\n{out / pages.PAGE}, {pages.NUMBERS}, {pages.TABLE}")
 
 
 if __name__ == "__main__":

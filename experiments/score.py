@@ -16,7 +16,7 @@ import dataclasses
 
 from experiments import flags
 from histojax.evaluation import labelled_predictions, metrics, statistics
-from histojax.report import statistics as pages
+from histojax.report import summary
 from histojax.utils.files import require_writable
 
 flags.define_path("scores", "CSV table of predictions, a row an image.")
@@ -36,7 +36,7 @@ def main() -> None:
     judged = statistics.judge(
         dataclasses.replace(table, positive=positive), flags.FLAGS.sensitivity
     )
-    print(pages.write(out, judged), end="")
+    print(summary.write(out, judged), end="")
 
 
 if __name__ == "__main__":

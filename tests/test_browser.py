@@ -6,8 +6,8 @@ import shutil
 import pytest
 from PIL import Image
 
-from histojax import report
 from histojax.report import figures
+from histojax.report.write import write_report
 from tests import samples
 from tests.report import made
 
@@ -105,7 +105,7 @@ def address(tmp_path_factory) -> str:
         patched.setattr(
             figures, "save", lambda *_: None
         )  # PNG and PDF take long, and are not looked at here.
-        report.evaluate(models, root / "report", ("c",), data=root / "labels.csv", draws=20)
+        write_report(models, root / "report", ("c",), data=root / "labels.csv", draws=20)
     return (root / "report" / "report.html").as_uri()
 
 

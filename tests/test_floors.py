@@ -349,6 +349,6 @@ def test_extraction_runs_with_nothing_but_jax_flax_numpy_scikit_image_absl_and_h
 def test_trees_and_judgement_run_where_there_is_no_jax():
     done = run_without(
         "jax jaxlib flax optax",
-        "import histojax.learners.boost, histojax.evaluation.metrics, histojax.report, histojax.prediction.predict",
+        "import histojax.learners.boost, histojax.evaluation.metrics, histojax.report.write, histojax.prediction.predict",
     )
     assert done.returncode == 0, done.stderr

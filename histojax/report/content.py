@@ -12,7 +12,7 @@ from histojax.evaluation.labelled_predictions import Cases
 from histojax.evaluation.statistics import Figure, Judgement
 from histojax.extraction import store
 from histojax.learners.ensembles import Ensemble
-from histojax.report import pictures, published
+from histojax.report import images, published
 from histojax.utils import files
 
 ANSWERS = ("accuracy", "balanced_accuracy", "macro_f1", "kappa", "quadratic_kappa")
@@ -162,8 +162,8 @@ def answer(cases: Cases, i: int) -> Answer:
 def cells(judgement: Judgement) -> list[list[Cell]]:
     """The confusion matrix, row by row."""
     cases, matrix = judgement.cases, judgement.confusion
-    there = pictures.by_cell(cases)
-    most = pictures.in_a_cell(len(there))
+    there = images.by_cell(cases)
+    most = images.in_a_cell(len(there))
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     return [
         [
@@ -183,7 +183,7 @@ def cells(judgement: Judgement) -> list[list[Cell]]:
 
 def mistakes(cases: Cases) -> list[Answer]:
     """Wrong answers, the most confident first."""
-    return [answer(cases, i) for i in pictures.mistakes(cases)]
+    return [answer(cases, i) for i in images.mistakes(cases)]
 
 
 def stain(descriptors: Path | None, ensemble: Ensemble) -> Stain | None:

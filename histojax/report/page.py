@@ -10,10 +10,10 @@ from markupsafe import Markup
 from histojax.datasets import leakage
 from histojax.evaluation.evaluate import Evaluation
 from histojax.inspection import near_duplicates
-from histojax.report import again, content, figures, formats, published, statistics
-from histojax.report.again import Command
+from histojax.report import content, figures, formats, published, summary
+from histojax.report.commands import Command, versions
 from histojax.report.content import Stain
-from histojax.report.pictures import MISTAKES, PAIRS, Pictures
+from histojax.report.images import MISTAKES, PAIRS, Pictures
 from histojax.report.tables import Row
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -70,7 +70,7 @@ def render(
     }
     common, own = content.protocols(evaluation.ensemble)
     filled = environment()
-    filled.globals |= {"content": content, "formats": formats, "statistics": statistics}
+    filled.globals |= {"content": content, "formats": formats, "statistics": summary}
     return filled.get_template("report.html").render(
         evaluation=evaluation,
         ensemble=evaluation.ensemble,
@@ -91,7 +91,7 @@ def render(
         common=common,
         own=own,
         commands=commands,
-        versions=again.versions(),
+        versions=versions(),
         published=published if with_published else None,
         made=made.strftime("%Y-%m-%d %H:%M"),
         style=Markup((TEMPLATES / "style.css").read_text()),

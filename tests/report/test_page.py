@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import report
 from histojax.config import Boosting, Extraction
 from histojax.evaluation import evaluate
 from histojax.evaluation.labelled_predictions import Cases
 from histojax.evaluation.statistics import judge
 from histojax.learners import ensembles
-from histojax.report import again, content, figures, pictures
+from histojax.report import commands, content, figures
+from histojax.report import images as chosen_images
+from histojax.report.write import write_report
 from tests import samples
 from tests.report import made
 from tests.running import run
@@ -67,7 +68,7 @@ def page(tmp_path, data=None, descriptors=None, positive=(), **how) -> Page:
     models = made.ensemble(
         tmp_path / "models", configurations=how.pop("configurations", ("VGG-0.5-48",)), **how
     )
-    report.evaluate(
+    write_report(
         models, tmp_path / "report", positive, data=data, descriptors=descriptors, draws=DRAWS
     )
     found = Page((tmp_path / "report" / "report.html").read_text())
@@ -276,9 +277,9 @@ def test_of_many_images_few_are_shown_and_all_are_named_once_the_most_confident_
     cases = many(5000, classes)
     found = [cell for row in content.cells(judge(cases, draws=2)) for cell in row]
     shown = [answer for cell in found for answer in cell.answers]
-    assert len(shown) <= pictures.IN_ALL_CELLS
+    assert len(shown) <= chosen_images.IN_ALL_CELLS
     assert (
-        pictures.IN_ALL_CELLS + pictures.MISTAKES
+        chosen_images.IN_ALL_CELLS + images.MISTAKES
     ) * 25_000 < 10_000_000  # Bytes, of the largest thumbnail.
     assert sorted(
         [each.image for each in shown] + [n for cell in found for n in cell.others]
@@ -304,7 +305,10 @@ def test_the_command_lines_make_it_again(tmp_path):
         root, configurations=("ResNet-0.5-400", "ResNet-1.0-800", "VGG-0.5-400", "VGG-1.0-800")
     )
     ensemble = ensembles.load(models)
-    lines = [each.line for each in again.commands(ensemble, tmp_path, None, None, ("InSitu",), 0.9)]
+    lines = [
+        each.line
+        for each in commands.command_lines(ensemble, tmp_path, None, None, ("InSitu",), 0.9)
+    ]
     extract, copy, train, judged = (shlex.split(line) for line in lines)
     flags = dict(flag.removeprefix("--").split("=", 1) for flag in extract[2:])
     assert (flags["encoders"], flags["views"], flags["data"]) == (
@@ -341,7 +345,7 @@ def test_an_evaluation_without_jax_says_why_it_has_no_pipeline(images, tmp_path,
         tmp_path, [f"i{i:02d}" for i in range(14)], ("a", "b"), 2, configurations=("VGG-0.5-48",)
     )
     monkeypatch.setitem(sys.modules, "jax.numpy", None)
-    found = pictures.find(evaluate.evaluate(models, draws=2), images)
+    found = chosen_images.find(evaluate.evaluate(models, draws=2), images)
     assert not found.pipeline
     assert any("jax" in line for line in found.said)
     assert found.thumbnails

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax import report
 from histojax.evaluation import evaluate
 from histojax.extraction import provenance
 from histojax.learners import ensembles
 from histojax.report import figures
+from histojax.report.write import write_report
 from tests.report import made
 
 DRAWS = 50
@@ -29,7 +29,7 @@ def bach(tmp_path_factory):
     root = tmp_path_factory.mktemp("bach")
     groups = ["" if i % 3 else f"p{i % 37}" for i in range(400)]
     models = made.ensemble(root / "models", groups=groups, test=24)
-    return models, root / "report", report.evaluate(models, root / "report", draws=DRAWS)
+    return models, root / "report", write_report(models, root / "report", draws=DRAWS)
 
 
 def test_on_bach_the_published_rows_stand_below_ours(bach):
@@ -173,7 +173,7 @@ def test_elsewhere_there_are_no_published_rows(tmp_path, names, count):
     models = made.ensemble(
         tmp_path / "models", names, count=count, configurations=("ResNet-0.5-400",)
     )
-    assert "published" not in report.evaluate(models, tmp_path / "report", draws=20)
+    assert "published" not in write_report(models, tmp_path / "report", draws=20)
     assert "published ResNet" not in (tmp_path / "report" / "report.html").read_text()
 
 

@@ -37,7 +37,7 @@ class Command:
     line: str
 
 
-def commands(
+def command_lines(
     ensemble: Ensemble,
     report: Path,
     data: Path | None,

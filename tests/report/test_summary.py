@@ -9,7 +9,7 @@ import pytest
 from histojax.evaluation.bootstrap import Interval
 from histojax.evaluation.labelled_predictions import Cases
 from histojax.evaluation.statistics import judge
-from histojax.report import formats, statistics
+from histojax.report import formats, summary
 
 TRUTH = np.arange(60) % 3
 NAMES = tuple(f"image {i}" for i in range(60))
@@ -34,7 +34,7 @@ def read(folder):
 
 def test_with_folds_and_groups_everything_is_written(tmp_path):
     judgement = judged(folds=np.arange(60) % 4, groups=tuple(f"p{i // 3}" for i in range(60)))
-    text = statistics.write(tmp_path, judgement, "weights: imagenet")
+    text = summary.write(tmp_path, judgement, "weights: imagenet")
     numbers, rows = read(tmp_path)
     assert (tmp_path / "summary.txt").read_text() == text
     assert "60 images of 3 classes (a, b, c), 4 folds" in text
@@ -61,7 +61,7 @@ def test_with_folds_and_groups_everything_is_written(tmp_path):
 
 
 def test_with_answers_alone_there_is_no_score_to_tell_of(tmp_path):
-    text = statistics.write(tmp_path, judged(scores=None, positive=()))
+    text = summary.write(tmp_path, judged(scores=None, positive=()))
     numbers, rows = read(tmp_path)
     assert numbers["roc"] is numbers["reliability"] is numbers["operating"] is None
     assert not {"log_loss", "auc", "carcinoma_auc"} & {row["metric"] for row in rows}
@@ -74,7 +74,7 @@ def test_with_answers_alone_there_is_no_score_to_tell_of(tmp_path):
 
 @pytest.mark.parametrize("folds", [np.zeros(60, int), None])
 def test_with_one_fold_or_none_nothing_is_fitted(tmp_path, folds):
-    statistics.write(tmp_path, judged(folds=folds))
+    summary.write(tmp_path, judged(folds=folds))
     numbers, _ = read(tmp_path)
     assert numbers["temperature"] is None
     assert numbers["roc"] is not None
@@ -82,7 +82,7 @@ def test_with_one_fold_or_none_nothing_is_fitted(tmp_path, folds):
 
 def test_what_is_not_defined_is_null_an_empty_cell_and_a_dash(tmp_path):
     predicted = np.where(TRUTH == 1, 0, TRUTH)
-    text = statistics.write(tmp_path, judged(scores=None, predicted=predicted))
+    text = summary.write(tmp_path, judged(scores=None, predicted=predicted))
     numbers, rows = read(tmp_path)
     found = {row["label"]: row for row in numbers["figures"]}
     assert found["Precision, b"]["value"] is None

@@ -13,7 +13,7 @@ from PIL import Image
 
 from histojax.config import Extraction, View
 from histojax.inspection import inspection
-from histojax.report import inspected
+from histojax.report import inspection as pages
 from tests import running, samples
 from tests.test_browser import CONTRASTS, LEAST_CONTRAST, OVERFLOWING, browser  # noqa: F401
 
@@ -39,12 +39,12 @@ def found(tmp_path_factory) -> inspection.Inspection:
 @pytest.fixture(scope="session")
 def out(found, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("out")
-    inspected.write(folder, found)
+    pages.write(folder, found)
     return folder
 
 
 def test_text_has_what_is_there_then_findings_then_what_to_do(found):
-    text = inspected.text(found)
+    text = pages.text(found)
     parts = [
         "10 images of 2 classes; 3 problems, 0 notes",
         "sizes: 140 x 130 px (9), unknown (1)",
@@ -63,18 +63,18 @@ def test_text_has_what_is_there_then_findings_then_what_to_do(found):
 
 def test_unreadable_files_are_all_listed_and_others_are_cut(found):
     details = tuple(f"image {i}" for i in range(30))
-    for kind, shown in (("unreadable", 30), ("crop", inspected.LISTED)):
-        finding = inspected.Finding("problem", kind, "says", details)
-        text = inspected.text(dataclasses.replace(found, findings=(finding,)))
+    for kind, shown in (("unreadable", 30), ("crop", pages.LISTED)):
+        finding = pages.Finding("problem", kind, "says", details)
+        text = pages.text(dataclasses.replace(found, findings=(finding,)))
         assert text.count("    image ") == shown
         assert ("and 20 more" in text) == (kind == "crop")
 
 
 def test_numbers_and_rows_say_the_same(found, out):
-    numbers = json.loads((out / inspected.NUMBERS).read_text())
-    with (out / inspected.TABLE).open(newline="") as file:
+    numbers = json.loads((out / pages.NUMBERS).read_text())
+    with (out / pages.TABLE).open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == list(inspected.COLUMNS)
+    assert list(rows[0]) == list(pages.COLUMNS)
     assert numbers["images"] == len(rows) == 10
     assert numbers["usable"] == sum(int(row["usable"]) for row in rows) == 9
     assert numbers["classes"] == {"<script>alert(1)<script>": 4, LONG: 6}
@@ -96,7 +96,7 @@ def test_numbers_and_rows_say_the_same(found, out):
 
 
 def test_the_page_carries_everything_and_runs_nothing(out):
-    page = (out / inspected.PAGE).read_text()
+    page = (out / pages.PAGE).read_text()
     assert "<b>data" not in page
     assert "<img src=x" not in page
     assert page.count("<script>") == 1
@@ -106,7 +106,7 @@ def test_the_page_carries_everything_and_runs_nothing(out):
 
 
 def test_problem_images_come_first(found):
-    for shown, more in inspected.sheet(found).values():
+    for shown, more in pages.sheet(found).values():
         marked = [each.severity == "problem" for each in shown]
         assert marked == sorted(marked, reverse=True)
         assert more == 0
@@ -122,26 +122,24 @@ def test_thousands_of_images_make_no_huge_page(found):
         labels=subject.labels * times,
     )
     everything = tuple(many.seen())
-    finding = inspected.Finding("note", "colour", "says", tuple(map(str, everything)), everything)
+    finding = pages.Finding("note", "colour", "says", tuple(map(str, everything)), everything)
     large = dataclasses.replace(found, subject=many, findings=(finding,))
-    sheet = inspected.sheet(large)
-    assert sum(len(shown) for shown, _ in sheet.values()) == inspected.SHEET
-    assert sum(more for _, more in sheet.values()) == 10 * times - inspected.SHEET
-    page = inspected.page(large, inspected.datetime.datetime(2026, 1, 2))
+    sheet = pages.sheet(large)
+    assert sum(len(shown) for shown, _ in sheet.values()) == pages.SHEET
+    assert sum(more for _, more in sheet.values()) == 10 * times - pages.SHEET
+    page = pages.page(large, pages.datetime.datetime(2026, 1, 2))
     assert "240 of them shown" in page
-    assert f"and {9 * times - inspected.DETAILED} more" in page
-    assert page.count("<img") <= inspected.SHEET + inspected.BESIDE
+    assert f"and {9 * times - pages.DETAILED} more" in page
+    assert page.count("<img") <= pages.SHEET + pages.BESIDE
     assert len(page) < 8e6
 
 
 def test_nothing_odd_and_nothing_usable_are_told(found):
-    assert "nothing odd was found" in inspected.text(dataclasses.replace(found, findings=()))
+    assert "nothing odd was found" in pages.text(dataclasses.replace(found, findings=()))
     nothing = dataclasses.replace(found, suggestion=None, commands=())
-    assert "suggested" not in inspected.text(nothing)
-    assert "No image can be used" in inspected.page(
-        nothing, inspected.datetime.datetime(2026, 1, 2)
-    )
-    assert inspected.numbers(nothing)["suggestion"] is None
+    assert "suggested" not in pages.text(nothing)
+    assert "No image can be used" in pages.page(nothing, pages.datetime.datetime(2026, 1, 2))
+    assert pages.numbers(nothing)["suggestion"] is None
 
 
 @pytest.mark.parametrize("width", [390, 1440])
@@ -153,7 +151,7 @@ def test_in_a_browser_it_is_quiet_and_within_the_screen(browser, out, width):  #
         page.on("pageerror", lambda error, said=said: said.append(str(error)))
         page.on("dialog", lambda dialog, said=said: (said.append(dialog.message), dialog.dismiss()))
         page.on("request", lambda request, asked=asked: asked.append(request.url))
-        page.goto((out / inspected.PAGE).as_uri())
+        page.goto((out / pages.PAGE).as_uri())
         page.locator("details").evaluate_all("(all) => all.forEach((each) => (each.open = true))")
         assert said == []
         assert [url for url in asked if not url.startswith("data:")] == [page.url]
@@ -177,7 +175,7 @@ def run():
 def test_the_script_takes_a_folder_without_a_flag(run, found, tmp_path):
     done = run(found.place, f"--out={tmp_path}/out", "--views=0.5-48", "--folds=3")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(inspected.text(found))
+    assert done.stdout.startswith(pages.text(found))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "inspection.html",
         "inspection.json",
@@ -188,7 +186,7 @@ def test_the_script_takes_a_folder_without_a_flag(run, found, tmp_path):
 def test_without_a_folder_to_write_to_it_prints_alone(run, found, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = run(f"--data={found.place}", "--views=0.5-48", "--folds=3")
-    assert (done.returncode, done.stdout) == (0, inspected.text(found))
+    assert (done.returncode, done.stdout) == (0, pages.text(found))
     assert list(tmp_path.iterdir()) == []
 
 

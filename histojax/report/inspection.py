@@ -281,7 +281,7 @@ def page(inspection: Inspection, made: datetime.datetime) -> str:
     subject = inspection.subject
     return (
         environment()
-        .get_template("inspected.html")
+        .get_template("inspection.html")
         .render(
             inspection=inspection,
             name=inspection.name,

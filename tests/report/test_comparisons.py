@@ -9,7 +9,7 @@ import pytest
 from histojax.errors import InputError
 from histojax.evaluation import comparison
 from histojax.evaluation.labelled_predictions import Cases
-from histojax.report import compared
+from histojax.report import comparisons
 from histojax.utils import files
 from tests.running import run
 
@@ -30,14 +30,14 @@ def runs_of(gains: dict[str, float], n: int = 60, seed: int = 0) -> dict[str, Ca
 
 def test_the_table_has_a_row_a_run_and_the_files_every_number(tmp_path):
     runs = runs_of({"trees": 0.3, "linear": 0.5, "hidden": 0.1})
-    text = compared.write(tmp_path, runs, {"trees": 12.5, "linear": None}, draws=50)
+    text = comparisons.write(tmp_path, runs, {"trees": 12.5, "linear": None}, draws=50)
     lines = text.splitlines()
     assert "paired bootstrap of 20 groups" in lines[0]
     assert [line.split()[0] for line in lines[2:]] == ["trees", "linear", "hidden"]
     assert lines[2].endswith("12.5")
     expected = comparison.compare(runs["trees"], runs["linear"], draws=50)
     difference = expected.differences["accuracy", ""]
-    assert compared.cell(difference) in lines[3]
+    assert comparisons.cell(difference) in lines[3]
     assert f"{difference.groups.low:+.4f} to {difference.groups.high:+.4f}" in lines[3]
     with open(tmp_path / "comparison.csv") as file:
         rows = [
