@@ -279,7 +279,7 @@ def test_of_many_images_few_are_shown_and_all_are_named_once_the_most_confident_
     shown = [answer for cell in found for answer in cell.answers]
     assert len(shown) <= chosen_images.IN_ALL_CELLS
     assert (
-        chosen_images.IN_ALL_CELLS + images.MISTAKES
+        chosen_images.IN_ALL_CELLS + chosen_images.MISTAKES
     ) * 25_000 < 10_000_000  # Bytes, of the largest thumbnail.
     assert sorted(
         [each.image for each in shown] + [n for cell in found for n in cell.others]
