@@ -2,11 +2,12 @@
 
 import pytest
 
-from histojax import datasets, report
+from histojax import datasets
 from histojax.config import Boosting, Extraction, View
 from histojax.datasets import folds
 from histojax.extraction import extract
 from histojax.learners import boost, ensembles
+from histojax.report.write import write_report
 
 
 @pytest.mark.slow
@@ -21,7 +22,7 @@ def test_untrained_vgg_tells_benign_from_malignant_in_patients_it_never_saw(shar
     boost.train(
         tmp_path / "descriptors", models, split, extraction.configurations, boosting, workers=2
     )
-    print(report.evaluate(models, tmp_path / "report"))
+    print(write_report(models, tmp_path / "report"))
     ensemble = ensembles.load(models)
     scores = ensembles.out_of_fold(ensemble, "VGG-0.5-192").mean(axis=(0, 2))
     assert report.metrics.roc_auc_score(split.labels == 1, scores[:, 1]) > 0.75
