@@ -31,7 +31,7 @@ def define_protocol(*parts: str) -> None:
         for field in dataclasses.fields(getattr(PRESETS["paper"], part)):
             default = getattr(getattr(PRESETS["paper"], part), field.name)
             whose = "paper" if part in ("extraction", "boosting") else "default"
-            text = f"{config.HELP[field.name]} ({whose}: {as_text(default)})"
+            text = f"{config.options(getattr(PRESETS['paper'], part))[field.name].help} ({whose}: {config.as_text(default)})"
             if isinstance(default, tuple):
                 flags.DEFINE_list(field.name, None, text)
             elif isinstance(default, str):
@@ -40,13 +40,6 @@ def define_protocol(*parts: str) -> None:
                 flags.DEFINE_integer(field.name, None, text)
             else:
                 flags.DEFINE_float(field.name, None, text)
-
-
-def as_text(value: object) -> str:
-    """A default as one would type it."""
-    if isinstance(value, tuple):
-        return ",".join(item.name if isinstance(item, View) else str(item) for item in value)
-    return str(value)
 
 
 def protocol(*parts: str) -> Protocol:
@@ -160,9 +153,14 @@ def define_groups() -> None:
 
 def define_fold_count() -> None:
     """How many folds, and the seed of the split, where no protocol has flags for them."""
-    flags.DEFINE_integer("folds", config.Boosting.folds, config.HELP["folds"], lower_bound=2)
     flags.DEFINE_integer(
-        "fold_seed", config.Boosting.fold_seed, config.HELP["fold_seed"], lower_bound=0
+        "folds", config.Boosting.folds, config.options(config.Boosting)["folds"].help, lower_bound=2
+    )
+    flags.DEFINE_integer(
+        "fold_seed",
+        config.Boosting.fold_seed,
+        config.options(config.Boosting)["fold_seed"].help,
+        lower_bound=0,
     )
 
 

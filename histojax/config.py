@@ -1,10 +1,13 @@
-"""Every number of a protocol and its default, as frozen dataclasses and one table of presets.
+"""Every number of a protocol, with its default, help and bounds, as fields of frozen dataclasses.
 
-A descriptor is decided by `Extraction` (with the constants of `ops/stain.py`), a model by the folds and by `Boosting`,
-`Probe` for a head, or `Finetune` for a fine-tuned encoder.
+A descriptor is decided by `Extraction` (with the constants of `ops/stain.py`), a model by the folds
+and by `Boosting`, `Probe` for a head, or `Finetune` for a fine-tuned encoder. `Runtime` says where
+and how the work is done, and changes no result. The scripts' flags and `check` derive from the
+fields, so that a new number is one field here.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from histojax.errors import InputError
 BACH_CLASSES = ("Normal", "Benign", "InSitu", "Invasive")
 BACH_CARCINOMA = ("InSitu", "Invasive")
 
+# The paper's encoders; what other encoders there are, `histojax.encoders.ENCODERS` says.
 ENCODERS = ("ResNet", "Inception", "VGG")
 CROP_MODES = ("exact", "shared")
 PRECISIONS = ("float32", "tf32", "bfloat16")
@@ -28,10 +32,72 @@ SHARED = "-shared"  # Ends the name of a configuration in crop mode shared.
 # Carcinoma scores at and above a set-point are called positive; the paper's Fig. 4.
 SET_POINTS = (0.33, 0.50)
 
+LARGEST_SEED = 2**32 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """What a field may be, and its help.
+
+    Attributes:
+      help: one line for --help.
+      choices: the words that it may be.
+      least: the smallest number, itself allowed.
+      above: the number that it must be larger than.
+      most: the largest number, itself allowed; infinity allows infinity, None any finite number.
+      zero: whether 0 is allowed too, below `least`.
+    """
+
+    help: str
+    choices: tuple[str, ...] = ()
+    least: float = -math.inf
+    above: float = -math.inf
+    most: float | None = None
+    zero: bool = False
+
+    def allows(self, value: Any) -> bool:
+        """Whether a value of the field's type may be taken; None stands for a default."""
+        if value is None:
+            return True
+        if isinstance(value, tuple):
+            return 0 < len(value) == len(set(value))
+        if isinstance(value, str):
+            return not self.choices or value in self.choices
+        if not isinstance(value, int | float):
+            return True
+        below = value < math.inf if self.most is None else value <= self.most
+        return (self.zero and value == 0) or (value >= self.least and value > self.above and below)
+
+    @property
+    def expected(self) -> str:
+        """The values allowed, as an error message says it."""
+        if self.choices:
+            *first, last = self.choices
+            return f"{', '.join(first)} or {last}"
+        least, above, most = (f"{bound or 0:.10g}" for bound in (self.least, self.above, self.most))
+        capped = self.most not in (None, math.inf)
+        if self.above > -math.inf:
+            return f"above {above}" + (f", at most {most}" if capped else "")
+        if self.least > -math.inf:
+            bounds = f"{least} to {most}" if capped else f"at least {least}"
+            return f"0, or {bounds}" if self.zero else bounds
+        return "at least one, none twice"
+
+
+def option(default: Any, text: str, **bounds: Any) -> Any:
+    """A field with its default, its help, and the bounds of an `Option`."""
+    return dataclasses.field(default=default, metadata={"option": Option(text, **bounds)})
+
+
+def options(part: Any) -> dict[str, Option]:
+    """The options of a dataclass, or of a value of one, by field name."""
+    fields = dataclasses.fields(part)
+    return {f.name: f.metadata["option"] for f in fields if "option" in f.metadata}
+
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """How an image is looked at: its scale, and the side of the square crops in pixels at that scale."""
+    """How crops are taken: the image's scale, and the crops' side in pixels at that scale."""
 
     scale: float
     crop_size: int
@@ -62,25 +128,68 @@ class View:
 class Extraction:
     """What decides a descriptor. Defaults are the paper's at scale 0.5."""
 
-    encoders: tuple[str, ...] = ENCODERS
-    views: tuple[View, ...] = (View(0.5, 400), View(0.5, 650))
-    augmentations: int = 50
-    crops: int = 20
-    gain_low: float = 0.7
-    gain_high: float = 1.3
-    p: float = 3.0
-    seed: int = 0
-    weights: str = "imagenet"
-    weights_seed: int = 0
-    resnet_variant: str = "keras"
-    crop_mode: str = "exact"
-    precision: str = "float32"
-    target_mpp: float = 0.0
-    stain_normalizer: str = "macenko"
-    stain_augmentation: str = "hematoxylin_eosin"
+    encoders: tuple[str, ...] = option(ENCODERS, "encoders to use")
+    views: tuple[View, ...] = option(
+        (View(0.5, 400), View(0.5, 650)),
+        "scales and crop sizes, each SCALE-CROPSIZE with the crop's side in pixels at that scale",
+    )
+    augmentations: int = option(50, "random stain augmentations per image", least=1)
+    crops: int = option(20, "random crops per augmentation", least=1)
+    gain_low: float = option(0.7, "lower end of the random gains of the stains", least=0)
+    gain_high: float = option(1.3, "upper end of the random gains of the stains", least=0)
+    p: float = option(
+        3.0,
+        "exponent of the p-norm that pools the crops: 1 is the mean, inf the maximum",
+        least=1,
+        most=math.inf,
+    )
+    seed: int = option(0, "seed of gains and crops", least=0, most=LARGEST_SEED)
+    weights: str = option(
+        "imagenet",
+        "imagenet takes the official files, downloaded once; random weights are untrained, for "
+        "trying things out",
+        choices=("imagenet", "random"),
+    )
+    weights_seed: int = option(0, "seed of random weights", least=0)
+    resnet_variant: str = option(
+        "keras",
+        "keras is today's ResNet-50, true to the paper's text; keras2018 is true to the published "
+        "descriptors",
+        choices=("keras", "keras2018"),
+    )
+    crop_mode: str = option(
+        "exact",
+        "exact sends each crop through the encoder by itself; shared takes crops as windows of one "
+        "pass over the image, an approximation",
+        choices=CROP_MODES,
+    )
+    precision: str = option(
+        "float32",
+        "precision of the encoders: tf32 is float32 in the matrix unit's short form; averages are "
+        "always float32",
+        choices=PRECISIONS,
+    )
+    target_mpp: float = option(
+        0.0,
+        "microns per pixel, at scale 0.5, that images are resampled to when they are read (the "
+        "paper's data have 0.84); 0 reads them as they are",
+        least=0.05,
+        most=20,
+        zero=True,
+    )
+    stain_normalizer: str = option(
+        "macenko",
+        "stain normalisation of each image: macenko fits its two stains and maps them to those of "
+        "the reference image; none leaves colours as they are",
+    )
+    stain_augmentation: str = option(
+        "hematoxylin_eosin",
+        "stain augmentation: hematoxylin_eosin multiplies the amounts of both stains by random "
+        "gains; none leaves colours as they are",
+    )
 
     def configuration(self, encoder: str, view: View) -> str:
-        """A name such as ResNet-0.5-400, or ResNet-0.5-400-shared: the folder of descriptors, the row of the table."""
+        """A name such as ResNet-0.5-400-shared: the folder of descriptors, the row of the table."""
         return f"{encoder}-{view.name}" + (SHARED if self.crop_mode == "shared" else "")
 
     @property
@@ -97,72 +206,117 @@ class Runtime:
 
     Attributes:
       devices: JAX devices that share the work; None for all local ones.
-      crops_per_step: crops (whole images in crop mode shared) that go through an encoder at a time,
-        on all devices together; None for what memory allows, tried once and remembered in `cache`.
-      pooling: `xla`, or `pallas` for the fused kernel (crop mode exact, on a GPU; interpreted, so
-        slow, on a CPU).
-      cache: where weights, and what was found out about devices, are kept; None for
-        $HISTOJAX_CACHE or ~/.cache/histojax.
-      weights_dir: folder with the official weight files, for machines without a network.
     """
 
     devices: tuple[Any, ...] | None = None
-    crops_per_step: int | None = None
-    pooling: str = "xla"
-    cache: Path | None = None
-    weights_dir: Path | None = None
+    crops_per_step: int | None = option(
+        None,
+        "crops (whole images in crop mode shared) that go through an encoder at a time, on all "
+        "devices together; by default what memory allows, tried once and remembered in the cache",
+        least=1,
+    )
+    pooling: str = option(
+        "xla",
+        "xla, or the fused kernel pallas, for crop mode exact on a GPU (interpreted, so slow, on a "
+        "CPU)",
+        choices=("xla", "pallas"),
+    )
+    cache: Path | None = option(
+        None,
+        "folder for weights, and for what was found out about devices; by default $HISTOJAX_CACHE, "
+        "or ~/.cache/histojax",
+    )
+    weights_dir: Path | None = option(
+        None, "folder with the official weight files, for machines without a network"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
-class Boosting:
-    """LightGBM's parameters and the ensemble's size; what is not named here is LightGBM's default."""
+class EnsembleSize:
+    """How many models an ensemble has for each configuration."""
 
-    folds: int = 10
-    fold_seed: int = 0
-    seeds: int = 5
-    rounds: int = 70
-    learning_rate: float = 0.1
-    num_leaves: int = 191
-    max_depth: int = 7
-    feature_fraction: float = 0.46
-    bagging_fraction: float = 0.69
-    bagging_freq: int = 0
-    boost: str = "paper"
+    folds: int = option(10, "folds of the cross-validation", least=2)
+    fold_seed: int = option(0, "seed of the split into folds", least=0, most=LARGEST_SEED)
+    seeds: int = option(5, "models with different seeds per fold and configuration", least=1)
 
 
 @dataclasses.dataclass(frozen=True)
-class Probe:
-    """Heads on frozen descriptors, trained by Adam, and the ensemble's size, which is that of the trees."""
+class Boosting(EnsembleSize):
+    """LightGBM's parameters; what is not named here is LightGBM's default."""
 
-    folds: int = Boosting.folds
-    fold_seed: int = Boosting.fold_seed
-    seeds: int = Boosting.seeds
-    head: str = "linear"
-    hidden_units: int = 64
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-3
-    batch_rows: int = 128
-    epochs: int = 200
-    patience: int = 20
-    validation_parts: int = 6
+    rounds: int = option(70, "boosting rounds", least=1)
+    learning_rate: float = option(0.1, "LightGBM's learning_rate", above=0)
+    num_leaves: int = option(191, "LightGBM's num_leaves", least=2, most=131072)
+    max_depth: int = option(7, "LightGBM's max_depth")
+    feature_fraction: float = option(0.46, "LightGBM's feature_fraction", above=0, most=1)
+    bagging_fraction: float = option(0.69, "LightGBM's bagging_fraction", above=0, most=1)
+    bagging_freq: int = option(
+        0, "LightGBM's bagging_freq; 0, as in the paper, makes bagging inert", least=0
+    )
+    boost: str = option(
+        "paper",
+        "paper grows the paper's trees, bit for bit; fast takes 15 bins and draws rows anew for "
+        "each round",
+        choices=BOOSTS,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
-class Finetune:
-    """Encoders trained further on crops, by AdamW, and the ensemble's size."""
+class Probe(EnsembleSize):
+    """Heads on frozen descriptors, trained by Adam."""
 
-    folds: int = Boosting.folds
-    fold_seed: int = Boosting.fold_seed
-    seeds: int = 1
-    blocks: str = "last"
-    head_learning_rate: float = 1e-3
-    body_learning_rate: float = 1e-5
-    weight_decay: float = 1e-3
-    batch_crops: int = 16
-    crops_per_epoch: int = 4
-    epochs: int = 10
-    warmup_epochs: int = 1
-    validation_parts: int = 6
+    head: str = option(
+        "linear", "kind of head: hidden has one hidden layer with ReLU", choices=HEADS
+    )
+    hidden_units: int = option(64, "units of the hidden layer", least=1)
+    learning_rate: float = option(1e-3, "Adam's learning rate", above=0)
+    weight_decay: float = option(
+        1e-3,
+        "L2 penalty of a head's kernels: half of it times their sum of squares adds to the loss",
+        least=0,
+    )
+    batch_rows: int = option(
+        128, "descriptors in a minibatch; each augmentation of an image is one", least=1
+    )
+    epochs: int = option(200, "epochs of training at most", least=1)
+    patience: int = option(
+        20,
+        "epochs without a lower validation loss after which training stops; the best epoch is kept",
+        least=1,
+    )
+    validation_parts: int = option(
+        6,
+        "parts that the training images of a fold fall into; one decides which epoch is kept",
+        least=2,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Finetune(EnsembleSize):
+    """Encoders trained further on crops, by AdamW."""
+
+    seeds: int = option(1, "models with different seeds per fold and configuration", least=1)
+    blocks: str = option(
+        "last", "last trains the layers at the coarsest resolution, all every layer", choices=BLOCKS
+    )
+    head_learning_rate: float = option(1e-3, "AdamW's peak learning rate of the new head", above=0)
+    body_learning_rate: float = option(
+        1e-5, "AdamW's peak learning rate of the encoder's trained layers", above=0
+    )
+    weight_decay: float = option(1e-3, "AdamW's decay of kernels", least=0)
+    batch_crops: int = option(16, "crops that a step of training takes", least=1)
+    crops_per_epoch: int = option(4, "random crops of each training image in an epoch", least=1)
+    epochs: int = option(10, "epochs of training; the best one is kept", least=1)
+    warmup_epochs: int = option(
+        1,
+        "epochs in which learning rates rise; after them they fall to zero along a cosine",
+        least=0,
+    )
+    validation_parts: int = option(
+        6,
+        "parts that the training images of a fold fall into; one decides which epoch is kept",
+        least=2,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,200 +354,49 @@ PRESETS = {
     ),
 }
 
-# One line of help for each number, shown by the scripts' --help.
-HELP = {
-    "encoders": "encoders to use, of ResNet, Inception and VGG",
-    "views": "scales and crop sizes, each SCALE-CROPSIZE with the crop's side in pixels at that scale, such as 0.5-400",
-    "augmentations": "random stain augmentations per image",
-    "crops": "random crops per augmentation",
-    "gain_low": "lower end of the random hematoxylin and eosin gains",
-    "gain_high": "upper end of the random hematoxylin and eosin gains",
-    "p": "exponent of the p-norm that pools the crops: 1 is the mean, inf the maximum",
-    "seed": "seed of gains and crops",
-    "weights": "imagenet (official files, downloaded once) or random (untrained, for trying things out)",
-    "weights_seed": "seed of random weights",
-    "resnet_variant": "keras (today's, true to the paper's text) or keras2018 (true to the published descriptors)",
-    "crop_mode": "exact (each crop by itself) or shared (crops are windows of one pass over the image: approximate)",
-    "precision": "float32, tf32 (float32 in the matrix unit's short form) or bfloat16; averages are always float32",
-    "target_mpp": "microns per pixel at scale 0.5 that images are resampled to when read (the paper's data have 0.84); "
-    "0 reads them as they are",
-    "stain_normalizer": "macenko, or none",
-    "stain_augmentation": "hematoxylin_eosin (random gains of both stains), or none",
-    "folds": "folds of the cross-validation",
-    "fold_seed": "seed of the split into folds",
-    "seeds": "models with different seeds per fold and configuration",
-    "rounds": "boosting rounds",
-    "learning_rate": "LightGBM's learning_rate, or Adam's",
-    "num_leaves": "LightGBM's num_leaves",
-    "max_depth": "LightGBM's max_depth",
-    "feature_fraction": "LightGBM's feature_fraction",
-    "bagging_fraction": "LightGBM's bagging_fraction",
-    "boost": "paper (the paper's trees, bit for bit) or fast (15 bins, rows drawn anew each round)",
-    "bagging_freq": "LightGBM's bagging_freq; 0, as in the paper, makes bagging inert",
-    "head": "linear, or hidden (one hidden layer with ReLU)",
-    "hidden_units": "units of the hidden layer",
-    "weight_decay": "L2 penalty of a head's kernels (half of it times their sum of squares is added to the loss), or "
-    "AdamW's decay of kernels",
-    "batch_rows": "descriptors in a minibatch; each augmentation of an image is one",
-    "epochs": "epochs of training, the most of them where training stops early; the best one is kept",
-    "patience": "epochs without a lower validation loss after which training stops; the best epoch is kept",
-    "validation_parts": "parts that the training images of a fold fall into; one of them decides which epoch is kept",
-    "blocks": "last (the layers at the coarsest resolution are trained) or all",
-    "head_learning_rate": "AdamW's peak learning rate of the new head",
-    "body_learning_rate": "AdamW's peak learning rate of the encoder's trained layers",
-    "batch_crops": "crops that a step of training takes",
-    "crops_per_epoch": "random crops of each training image in an epoch",
-    "warmup_epochs": "epochs in which learning rates rise; after them they fall to zero along a cosine",
-}
-
 
 def in_order(configurations: Iterable[str]) -> tuple[str, ...]:
-    """Configuration names in the order of the encoders, then of scale and crop size; unknown ones last."""
+    """Configuration names by encoder, the paper's first, then by scale and crop size."""
 
     def rank(name: str) -> tuple:
-        encoder, _, view = name.removesuffix(SHARED).partition("-")
+        encoder, _, view_name = name.removesuffix(SHARED).partition("-")
+        place = ENCODERS.index(encoder) if encoder in ENCODERS else len(ENCODERS)
         try:
-            return ENCODERS.index(encoder), View.parse(view).scale, View.parse(view).crop_size, name
-        except (ValueError, InputError):
-            return len(ENCODERS), 0, 0, name
+            view = View.parse(view_name)
+        except InputError:
+            return len(ENCODERS) + 1, "", 0, 0, name
+        return place, encoder, view.scale, view.crop_size, name
 
     return tuple(sorted(configurations, key=rank))
 
 
+def as_text(value: Any) -> str:
+    """A value as one would type it."""
+    if isinstance(value, tuple):
+        return ",".join(item.name if isinstance(item, View) else str(item) for item in value)
+    return str(value)
+
+
+def check_value(name: str, value: Any, allowed: Option) -> None:
+    """Raises InputError where a field has a value that its option does not allow."""
+    if not allowed.allows(value):
+        endless = value == math.inf and allowed.most is None
+        raise _error(name, value, "a finite number" if endless else allowed.expected)
+
+
 def check(protocol: Protocol) -> None:
     """Raises InputError naming the first value that makes no sense."""
-    extraction, boosting, probe = protocol.extraction, protocol.boosting, protocol.probe
-    finetune = protocol.finetune
-    rules = [
-        ("encoders", extraction.encoders, "at least one, none twice", unique(extraction.encoders)),
-        (
-            "encoders",
-            extraction.encoders,
-            "of ResNet, Inception, VGG",
-            {*extraction.encoders} <= {*ENCODERS},
-        ),
-        (
-            "views",
-            [v.name for v in extraction.views],
-            "at least one, none twice",
-            unique(extraction.views),
-        ),
-        ("augmentations", extraction.augmentations, "at least 1", extraction.augmentations >= 1),
-        ("crops", extraction.crops, "at least 1", extraction.crops >= 1),
-        (
-            "gain_low",
-            extraction.gain_low,
-            "0 to gain_high",
-            0 <= extraction.gain_low <= extraction.gain_high,
-        ),
-        ("gain_high", extraction.gain_high, "a finite number", extraction.gain_high < float("inf")),
-        ("p", extraction.p, "at least 1", extraction.p >= 1),
-        ("seed", extraction.seed, "0 to 2^32 - 1", 0 <= extraction.seed < 2**32),
-        (
-            "weights",
-            extraction.weights,
-            "imagenet or random",
-            extraction.weights in ("imagenet", "random"),
-        ),
-        ("weights_seed", extraction.weights_seed, "at least 0", extraction.weights_seed >= 0),
-        (
-            "resnet_variant",
-            extraction.resnet_variant,
-            "keras or keras2018",
-            extraction.resnet_variant in ("keras", "keras2018"),
-        ),
-        ("crop_mode", extraction.crop_mode, "exact or shared", extraction.crop_mode in CROP_MODES),
-        (
-            "precision",
-            extraction.precision,
-            "float32, tf32 or bfloat16",
-            extraction.precision in PRECISIONS,
-        ),
-        (
-            "target_mpp",
-            extraction.target_mpp,
-            "0, or 0.05 to 20 microns",
-            extraction.target_mpp == 0 or 0.05 <= extraction.target_mpp <= 20,
-        ),
-        ("folds", boosting.folds, "at least 2", boosting.folds >= 2),
-        ("fold_seed", boosting.fold_seed, "0 to 2^32 - 1", 0 <= boosting.fold_seed < 2**32),
-        ("seeds", boosting.seeds, "at least 1", boosting.seeds >= 1),
-        ("rounds", boosting.rounds, "at least 1", boosting.rounds >= 1),
-        (
-            "learning_rate",
-            boosting.learning_rate,
-            "above 0",
-            0 < boosting.learning_rate < float("inf"),
-        ),
-        ("num_leaves", boosting.num_leaves, "2 to 131072", 2 <= boosting.num_leaves <= 131072),
-        (
-            "feature_fraction",
-            boosting.feature_fraction,
-            "above 0, at most 1",
-            0 < boosting.feature_fraction <= 1,
-        ),
-        (
-            "bagging_fraction",
-            boosting.bagging_fraction,
-            "above 0, at most 1",
-            0 < boosting.bagging_fraction <= 1,
-        ),
-        ("boost", boosting.boost, "paper or fast", boosting.boost in BOOSTS),
-        ("bagging_freq", boosting.bagging_freq, "at least 0", boosting.bagging_freq >= 0),
-        ("folds", probe.folds, "at least 2", probe.folds >= 2),
-        ("fold_seed", probe.fold_seed, "0 to 2^32 - 1", 0 <= probe.fold_seed < 2**32),
-        ("seeds", probe.seeds, "at least 1", probe.seeds >= 1),
-        ("head", probe.head, "linear or hidden", probe.head in HEADS),
-        ("hidden_units", probe.hidden_units, "at least 1", probe.hidden_units >= 1),
-        ("learning_rate", probe.learning_rate, "above 0", 0 < probe.learning_rate < float("inf")),
-        ("weight_decay", probe.weight_decay, "0 or more", 0 <= probe.weight_decay < float("inf")),
-        ("batch_rows", probe.batch_rows, "at least 1", probe.batch_rows >= 1),
-        ("epochs", probe.epochs, "at least 1", probe.epochs >= 1),
-        ("patience", probe.patience, "at least 1", probe.patience >= 1),
-        ("validation_parts", probe.validation_parts, "at least 2", probe.validation_parts >= 2),
-        ("folds", finetune.folds, "at least 2", finetune.folds >= 2),
-        ("fold_seed", finetune.fold_seed, "0 to 2^32 - 1", 0 <= finetune.fold_seed < 2**32),
-        ("seeds", finetune.seeds, "at least 1", finetune.seeds >= 1),
-        ("blocks", finetune.blocks, "last or all", finetune.blocks in BLOCKS),
-        (
-            "head_learning_rate",
-            finetune.head_learning_rate,
-            "above 0",
-            0 < finetune.head_learning_rate < float("inf"),
-        ),
-        (
-            "body_learning_rate",
-            finetune.body_learning_rate,
-            "above 0",
-            0 < finetune.body_learning_rate < float("inf"),
-        ),
-        (
-            "weight_decay",
-            finetune.weight_decay,
-            "0 or more",
-            0 <= finetune.weight_decay < float("inf"),
-        ),
-        ("batch_crops", finetune.batch_crops, "at least 1", finetune.batch_crops >= 1),
-        ("crops_per_epoch", finetune.crops_per_epoch, "at least 1", finetune.crops_per_epoch >= 1),
-        ("warmup_epochs", finetune.warmup_epochs, "at least 0", finetune.warmup_epochs >= 0),
-        (
-            "epochs",
-            finetune.epochs,
-            "above warmup_epochs",
-            finetune.epochs > finetune.warmup_epochs,
-        ),
-        (
-            "validation_parts",
-            finetune.validation_parts,
-            "at least 2",
-            finetune.validation_parts >= 2,
-        ),
-    ]
-    for name, value, expected, holds in rules:
-        if not holds:
-            shown = ",".join(value) if isinstance(value, tuple | list) else str(value)
-            raise InputError(f"--{name} is {shown or 'empty'}, expected {expected}")
+    for part in dataclasses.fields(protocol):
+        values = getattr(protocol, part.name)
+        for name, allowed in options(values).items():
+            check_value(name, getattr(values, name), allowed)
+    extraction, finetune = protocol.extraction, protocol.finetune
+    if extraction.gain_low > extraction.gain_high:
+        raise _error("gain_low", extraction.gain_low, f"at most gain_high={extraction.gain_high}")
+    if finetune.warmup_epochs >= finetune.epochs:
+        expected = f"above warmup_epochs={finetune.warmup_epochs}"
+        raise _error("epochs", finetune.epochs, expected)
 
 
-def unique(values: tuple) -> bool:
-    return 0 < len(values) == len(set(values))
+def _error(name: str, value: Any, expected: str) -> InputError:
+    return InputError(f"--{name} is {as_text(value) or 'empty'}, expected {expected}")

@@ -39,7 +39,7 @@ SMALL = {"min_data_in_leaf": 1, "min_data_in_bin": 1, "bagging_freq": 0}
 class FoldEnsembleClassifier(ClassifierMixin, BaseEstimator):
     """A LightGBM model for every fold and seed, each trained on all other folds; probabilities are the mean of all.
 
-    Parameters are those of `config.Boosting` and by default the paper's, on which `config.HELP` has a line each.
+    Parameters are those of `config.Boosting`, where each has a line of help, by default the paper's.
 
     Args:
       folds: at most so many; fewer where classes are small or groups uneven, as `assign_folds` says.

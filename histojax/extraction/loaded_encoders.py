@@ -13,6 +13,7 @@ from histojax.encoders import Encoder, Variables, weights
 from histojax.errors import InputError
 from histojax.extraction import programs, store
 from histojax.extraction.engine import Engine
+from histojax.ops import stain
 from histojax.utils import files
 
 
@@ -84,6 +85,13 @@ def manifest(extraction: Extraction, loaded: Loaded, view: View) -> store.Manife
 def check(extraction: Extraction, pooling: str) -> None:
     """Raises InputError where protocol and flags do not fit."""
     config.check(config.Protocol(extraction=extraction))
+    for name, values, known in (
+        ("encoders", extraction.encoders, encoders.ENCODERS),
+        ("stain_normalizer", [extraction.stain_normalizer], stain.NORMALIZERS),
+        ("stain_augmentation", [extraction.stain_augmentation], stain.AUGMENTATIONS),
+    ):
+        if unknown := [value for value in values if value not in known]:
+            raise InputError(f"--{name} has {unknown[0]!r}, expected of {', '.join(known)}")
     if pooling == "pallas" and extraction.crop_mode == "shared":
         raise InputError(
             "--pooling=pallas is for --crop_mode=exact: shared crops are windows, which XLA pools"

@@ -49,7 +49,9 @@ def test_rates_and_shares_follow_from_the_counted_operations(mode, tmp_path, mon
         passes = 2 if mode == "shared" else 3
         assert row.crops_per_second == crops / 0.5
         assert row.images_per_second == pytest.approx(row.crops_per_second / (2 * 3 * len(views)))
-        assert row.operations_per_second == pytest.approx(flops.total_operations(counted) * passes / 0.5)
+        assert row.operations_per_second == pytest.approx(
+            flops.total_operations(counted) * passes / 0.5
+        )
         assert row.share_of_peak == pytest.approx(row.operations_per_second / 1e12)
         assert row.share_of_roofline >= row.share_of_peak * 0.999
         assert set(row.errors) == {"block2_conv2", "block3_conv3", "block4_conv3", "block5_conv3"}
