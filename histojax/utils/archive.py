@@ -1,8 +1,9 @@
-"""Named parts in one file that cannot be altered unnoticed: a zip whose last 64 bytes, its comment, are the SHA-256, in
-hexadecimal, of all before them.
+"""Named parts in one zip file, in which any alteration is noticed.
 
-The first part, `contents.json`, says what the file is, its version, and every other part's size and SHA-256. Any unzip
-can open it. Nothing is ever unpacked to disk, nothing read can run code. A checksum shows damage, not who made a file.
+The first part, `contents.json`, says what kind of file it is, its version, and the size and
+SHA-256 of every other part. The zip's comment, its last 64 bytes, is the SHA-256 of all bytes
+before them, in hexadecimal. Any zip program can open the file. Nothing is ever unpacked to disk,
+and nothing that is read can run code. A checksum shows damage, not who made a file.
 """
 
 import contextlib
@@ -17,47 +18,44 @@ from histojax.errors import InputError
 from histojax.utils import files
 
 CONTENTS = "contents.json"
-SEAL = 64  # Characters of a SHA-256 in hexadecimal.
-EPOCH = (1980, 1, 1, 0, 0, 0)  # The date of every part, so that equal parts give equal files.
-MOST_CONTENTS = 2**24  # Bytes that contents.json may have.
+_SEAL_BYTES = 64  # A SHA-256 in hexadecimal.
+_DATE = (1980, 1, 1, 0, 0, 0)  # Of every part, so that equal parts give equal files.
+_MAX_CONTENTS_BYTES = 2**24
 
 Contents = dict[str, Any]
 
 
 def write(path: Path, kind: str, version: int, parts: Mapping[str, bytes | Path]) -> str:
-    """Writes parts, bytes or files, into one file, whole or not at all; returns the seal."""
+    """Writes parts, bytes or files, into one file, whole or not at all; returns its seal."""
     described = {
-        name: {"bytes": size_of(part), "sha256": sha256_of(part)} for name, part in parts.items()
+        name: {"bytes": _size(part), "sha256": _sha256(part)} for name, part in parts.items()
     }
     contents = {"kind": kind, "version": version, "parts": described}
     with files.atomic_write(path) as temporary:
         with zipfile.ZipFile(
             temporary, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False
         ) as archive:
-            archive.writestr(
-                zipfile.ZipInfo(CONTENTS, EPOCH), json.dumps(contents, indent=2) + "\n"
-            )
+            archive.writestr(zipfile.ZipInfo(CONTENTS, _DATE), files.to_json(contents))
             for name, part in parts.items():
-                entry = zipfile.ZipInfo(name, EPOCH)
+                entry = zipfile.ZipInfo(name, _DATE)
                 # Arrays hardly shrink; text does, to a third.
-                entry.compress_type = (
-                    zipfile.ZIP_STORED if name.endswith((".npz", ".npy")) else zipfile.ZIP_DEFLATED
-                )
+                stored = name.endswith((".npz", ".npy"))
+                entry.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
                 with archive.open(entry, "w", force_zip64=True) as out:
                     out.write(part if isinstance(part, bytes) else part.read_bytes())
-            archive.comment = bytes(SEAL)
-        found = seal(temporary)
+            archive.comment = bytes(_SEAL_BYTES)
+        computed = seal(temporary)
         with temporary.open("r+b") as file:
-            file.seek(-SEAL, 2)
-            file.write(found.encode())
-    return found
+            file.seek(-_SEAL_BYTES, 2)
+            file.write(computed.encode())
+    return computed
 
 
-def size_of(part: bytes | Path) -> int:
+def _size(part: bytes | Path) -> int:
     return len(part) if isinstance(part, bytes) else part.stat().st_size
 
 
-def sha256_of(part: bytes | Path) -> str:
+def _sha256(part: bytes | Path) -> str:
     if isinstance(part, bytes):
         return hashlib.sha256(part).hexdigest()
     with part.open("rb") as file:
@@ -65,35 +63,36 @@ def sha256_of(part: bytes | Path) -> str:
 
 
 def seal(path: Path) -> str:
-    """SHA-256, in hexadecimal, of a file but for its last 64 bytes."""
-    digest, left = hashlib.sha256(), path.stat().st_size - SEAL
+    """The SHA-256, in hexadecimal, of a file without its last 64 bytes."""
+    digest = hashlib.sha256()
+    remaining = path.stat().st_size - _SEAL_BYTES
     with path.open("rb") as file:
-        while left > 0 and (block := file.read(min(left, 2**20))):
+        while remaining > 0 and (block := file.read(min(remaining, 2**20))):
             digest.update(block)
-            left -= len(block)
+            remaining -= len(block)
     return digest.hexdigest()
 
 
 def sealed_with(path: Path) -> str:
-    """The seal that a file bears: its last 64 bytes as text."""
+    """The seal written in a file: its last 64 bytes as text."""
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - SEAL))
+        file.seek(max(0, path.stat().st_size - _SEAL_BYTES))
         return file.read().decode("ascii", errors="replace")
 
 
 def names(path: Path) -> list[str]:
-    """The parts of a sealed file that was opened before, by name."""
+    """The names of the parts of a file that `open_verified` accepted."""
     with zipfile.ZipFile(path) as archive:
         return [name for name in archive.namelist() if name != CONTENTS]
 
 
 @contextlib.contextmanager
 def open_verified(path: Path, kind: str, version: int) -> Iterator[Callable[[str], bytes]]:
-    """Opens a sealed file, checks all of it, and yields what reads a part of it by name.
+    """Opens a file, verifies all of it, and yields a function that reads a part by name.
 
     Raises:
-      InputError: it is not there, no such file, of another version, cut short, altered, or without one of its parts;
-        or a part is asked for that it does not have.
+      InputError: the file is not there, of another kind or version, cut short, altered, or lacks
+        one of its parts; or a part is asked for that it does not have.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -102,90 +101,91 @@ def open_verified(path: Path, kind: str, version: int) -> Iterator[Callable[[str
             raise InputError(f"{path} is not there: expected a {kind}") from error
         except IsADirectoryError as error:
             raise InputError(f"{path} is a folder: expected a {kind}, which is one file") from error
-        except (
-            Exception
-        ) as error:  # zipfile raises more than BadZipFile where sizes and places make no sense.
-            how = "is cut short or damaged" if begins_as_zip(path) else "is something else"
+        # zipfile raises more than BadZipFile where sizes and offsets make no sense.
+        except Exception as error:
+            problem = "is cut short or damaged" if _starts_as_zip(path) else "is something else"
             raise InputError(
-                f"{path} {how}: expected a {kind}. Copy it again from its source"
+                f"{path} {problem}: expected a {kind}. Copy it again from its source"
             ) from error
-        contents = contents_of(archive, path, kind, version)
-        refuse_other_parts(archive, contents, path)
+        contents = _read_contents(archive, path, kind, version)
+        _require_listed_parts(archive, contents, path)
         if seal(path) != sealed_with(path):
-            name = first_altered(archive, contents)
+            name = _first_altered(archive, contents)
             where = f"in {name}" if name else "outside of its parts"
             raise InputError(
                 f"{path} was altered after it was written ({where}): copy it again from its source"
             )
 
-        def part(name: str) -> bytes:
+        def read_part(name: str) -> bytes:
             if name not in contents["parts"]:
                 raise InputError(
                     f"{path} has no part {name}: it was made by another program, make it anew"
                 )
             return archive.read(name)
 
-        yield part
+        yield read_part
 
 
-def begins_as_zip(path: Path) -> bool:
+def _starts_as_zip(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(4) == b"PK\3\4"
 
 
-def contents_of(archive: zipfile.ZipFile, path: Path, kind: str, version: int) -> Contents:
-    """What a file says it holds; InputError where that is no `kind` of this version."""
+def _read_contents(archive: zipfile.ZipFile, path: Path, kind: str, version: int) -> Contents:
+    """The table of contents; InputError where it is not that of a `kind` of this version."""
     try:
-        if archive.getinfo(CONTENTS).file_size > MOST_CONTENTS:
+        if archive.getinfo(CONTENTS).file_size > _MAX_CONTENTS_BYTES:
             raise ValueError
         contents = json.loads(archive.read(CONTENTS))
-        found_kind, found = contents["kind"], contents["version"]
-        if not all(
-            isinstance(each["bytes"], int) and each["sha256"] for each in contents["parts"].values()
-        ):
+        found_kind = contents["kind"]
+        found_version = contents["version"]
+        parts = contents["parts"].values()
+        if not all(isinstance(part["bytes"], int) and part["sha256"] for part in parts):
             raise ValueError
-    except Exception as error:  # zipfile, zlib and json raise whatever damage throws up.
+    except Exception as error:  # zipfile, zlib and json raise many kinds on damaged bytes.
         raise InputError(
-            f"{path} was altered, or is no {kind}: its {CONTENTS} cannot be read. Copy it again from its source"
+            f"{path} was altered, or is no {kind}: its {CONTENTS} cannot be read. Copy it again "
+            "from its source"
         ) from error
     if found_kind != kind:
         raise InputError(f"{path} is a {found_kind}, expected a {kind}")
-    if found != version:
+    if found_version != version:
         raise InputError(
-            f"{path} is a {kind} of version {found}, expected version {version}: use the histojax that wrote it, or "
-            "make it anew"
+            f"{path} is a {kind} of version {found_version}, expected version {version}: use the "
+            "histojax that wrote it, or make it anew"
         )
     return contents
 
 
-def refuse_other_parts(archive: zipfile.ZipFile, contents: Contents, path: Path) -> None:
-    """Raises InputError where parts are missing, unknown, or of other sizes; nothing is unpacked."""
-    there = {
+def _require_listed_parts(archive: zipfile.ZipFile, contents: Contents, path: Path) -> None:
+    """Raises InputError where parts are missing, not listed, or of another size; reads no part."""
+    sizes = {
         entry.filename: entry.file_size
         for entry in archive.infolist()
         if entry.filename != CONTENTS
     }
-    wanted = {name: each["bytes"] for name, each in contents["parts"].items()}
-    if missing := sorted(wanted.keys() - there.keys()):
+    listed = {name: part["bytes"] for name, part in contents["parts"].items()}
+    if missing := sorted(listed.keys() - sizes.keys()):
         raise InputError(
-            f"{path} lacks {', '.join(missing[:5])} of its {len(wanted)} parts: make it anew"
+            f"{path} lacks {', '.join(missing[:5])} of its {len(listed)} parts: make it anew"
         )
-    if extra := sorted(there.keys() - wanted.keys()):
+    if unlisted := sorted(sizes.keys() - listed.keys()):
         raise InputError(
-            f"{path} was altered: it holds {', '.join(extra[:5])}, of which its {CONTENTS} says nothing"
+            f"{path} was altered: it holds {', '.join(unlisted[:5])}, which its {CONTENTS} does "
+            "not list"
         )
-    if other := sorted(name for name in wanted if there[name] != wanted[name]):
+    if altered := sorted(name for name in listed if sizes[name] != listed[name]):
         raise InputError(
-            f"{path} was altered in {', '.join(other[:5])}: copy it again from its source"
+            f"{path} was altered in {', '.join(altered[:5])}: copy it again from its source"
         )
 
 
-def first_altered(archive: zipfile.ZipFile, contents: Contents) -> str | None:
-    """The first part that is not what contents.json says; None where the alteration lies between the parts."""
-    for name, each in contents["parts"].items():
+def _first_altered(archive: zipfile.ZipFile, contents: Contents) -> str | None:
+    """The first part with another SHA-256 than listed; None if only bytes between them differ."""
+    for name, part in contents["parts"].items():
         try:
-            if hashlib.sha256(archive.read(name)).hexdigest() != each["sha256"]:
+            if hashlib.sha256(archive.read(name)).hexdigest() != part["sha256"]:
                 return name
-        except Exception:  # As above.
+        except Exception:  # zipfile and zlib raise many kinds on damaged bytes.
             return name
     return None

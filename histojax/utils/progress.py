@@ -1,11 +1,11 @@
-"""Progress of long work, with its rate, on standard error: a moving bar on a terminal, a line now and then in a log."""
+"""Progress of long work on standard error: a moving bar on a terminal, lines in a log."""
 
 import sys
 import time
 from types import TracebackType
 from typing import TextIO
 
-BAR = 24
+_BAR_WIDTH = 24
 
 
 def format_duration(seconds: float) -> str:
@@ -21,49 +21,52 @@ class Progress:
     """Counts units of work: `with Progress("extract", total, "crops") as bar: bar.add(20)`."""
 
     def __init__(self, title: str, total: int, unit: str, stream: TextIO | None = None):
-        self.title, self.total, self.unit = title, total, unit
-        self.stream = stream if stream is not None else sys.stderr
-        self.moving = self.stream.isatty()
-        self.interval = 0.2 if self.moving else 10.0
+        self.title = title
+        self.total = total
+        self.unit = unit
         self.done = 0
+        self._stream = stream if stream is not None else sys.stderr
+        self._moving = self._stream.isatty()
+        self._interval = 0.2 if self._moving else 10.0  # Seconds between two updates.
 
     def __enter__(self) -> "Progress":
-        self.start = self.shown = time.monotonic()
+        self._start = self._shown = time.monotonic()
         return self
 
     def add(self, units: int, note: str = "") -> None:
-        """Counts `units` as done and shows it, at most once an interval."""
+        """Counts `units` as done and shows it, unless it was shown a moment ago."""
         self.done += units
         now = time.monotonic()
-        if now - self.shown >= self.interval:
-            self.shown = now
-            self.write(self.line(now, note), end="\r" if self.moving else "\n")
+        if now - self._shown >= self._interval:
+            self._shown = now
+            self._write(self._line(now, note), end="\r" if self._moving else "\n")
 
-    def line(self, now: float, note: str = "") -> str:
-        """What is done of what, how fast, and how long the rest will take."""
-        elapsed = max(now - self.start, 1e-9)
+    def _line(self, now: float, note: str) -> str:
+        """What is done, how fast, and how long the rest will take."""
+        elapsed = max(now - self._start, 1e-9)
         rate = self.done / elapsed
-        filled = BAR * self.done // max(self.total, 1)
+        filled = _BAR_WIDTH * self.done // max(self.total, 1)
         left = format_duration((self.total - self.done) / rate) if rate > 0 else "?"
         return (
-            f"{self.title} [{'=' * filled}{' ' * (BAR - filled)}] {self.done}/{self.total} {self.unit}, "
-            f"{rate:.3g} {self.unit}/s, {format_duration(elapsed)} gone, {left} left {note}"
+            f"{self.title} [{'=' * filled}{' ' * (_BAR_WIDTH - filled)}] "
+            f"{self.done}/{self.total} {self.unit}, {rate:.3g} {self.unit}/s, "
+            f"{format_duration(elapsed)} gone, {left} left {note}"
         )
 
-    def write(self, text: str, end: str) -> None:
-        self.stream.write(("\x1b[2K" if self.moving else "") + text.rstrip() + end)
-        self.stream.flush()
+    def _write(self, text: str, end: str) -> None:
+        self._stream.write(("\x1b[2K" if self._moving else "") + text.rstrip() + end)
+        self._stream.flush()
 
     def __exit__(
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        now = time.monotonic()
-        rate = self.done / max(now - self.start, 1e-9)
         if self.total == 0:
-            self.write(f"{self.title}: nothing left to do", end="\n")
+            self._write(f"{self.title}: nothing left to do", end="\n")
             return
-        ending = "" if kind is None else " (stopped)"
-        self.write(
-            f"{self.title}: {self.done} {self.unit} in {format_duration(now - self.start)}, {rate:.3g} {self.unit}/s{ending}",
+        elapsed = time.monotonic() - self._start
+        rate = self.done / max(elapsed, 1e-9)
+        self._write(
+            f"{self.title}: {self.done} {self.unit} in {format_duration(elapsed)}, "
+            f"{rate:.3g} {self.unit}/s{'' if kind is None else ' (stopped)'}",
             end="\n",
         )

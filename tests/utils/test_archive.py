@@ -1,4 +1,4 @@
-"""A sealed file gives back what was put in, and nothing that was changed since."""
+"""An archive gives back the parts that were written, and refuses any alteration."""
 
 import zipfile
 
@@ -39,9 +39,8 @@ def test_parts_come_back_from_bytes_and_from_files(path, tmp_path):
     seal = archive.write(
         tmp_path / "other", KIND, VERSION, PARTS | {"models/b.txt": tmp_path / "part"}
     )
-    assert (
-        tmp_path / "other"
-    ).read_bytes() == path.read_bytes()  # Equal parts, equal files, whenever written.
+    # Equal parts give equal files, whenever written.
+    assert (tmp_path / "other").read_bytes() == path.read_bytes()
     assert archive.sealed_with(path) == seal == archive.seal(path)
     assert zipfile.ZipFile(path).testzip() is None
 
@@ -49,14 +48,8 @@ def test_parts_come_back_from_bytes_and_from_files(path, tmp_path):
 def test_any_byte_that_is_changed_is_noticed(path):
     whole = path.read_bytes()
     rng = np.random.default_rng(0)
-    places = {
-        0,
-        4,
-        len(whole) - 1,
-        len(whole) - 64,
-        len(whole) - 70,
-        *rng.integers(0, len(whole), 150).tolist(),
-    }
+    end = len(whole)
+    places = {0, 4, end - 1, end - 64, end - 70, *rng.integers(0, end, 150).tolist()}
     for place in places:
         changed = bytearray(whole)
         changed[place] ^= 1 << int(rng.integers(8))
@@ -87,7 +80,7 @@ def test_a_file_that_is_cut_is_refused(path, share):
         (lambda parts: parts.pop("models/b.txt"), "lacks models/b.txt of its 3 parts"),
         (
             lambda parts: parts.update({"../../evil": b"x"}),
-            r"holds \.\./\.\./evil, of which its contents.json says no",
+            r"holds \.\./\.\./evil, which its contents.json does not list",
         ),
         (lambda parts: parts.update({"a.json": b'{"a": 12}'}), "altered in a.json"),
         (

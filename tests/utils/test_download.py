@@ -1,4 +1,4 @@
-"""Fetching from a real server: whole, broken off and resumed, and never with a wrong checksum."""
+"""Downloads from a real server: whole, broken off and resumed, never with a wrong checksum."""
 
 import gc
 import hashlib
@@ -85,7 +85,7 @@ def test_a_file_is_fetched_whole(style, server, tmp_path):
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_broken_transfer_is_gone_on_with(server, tmp_path, ranges):
+def test_a_broken_transfer_is_resumed(server, tmp_path, ranges):
     server.cut, server.ranges = 1_200_000, ranges
     with pytest.raises(InputError, match="1,200,000 bytes are kept"):
         download.fetch(server.url, tmp_path / "file.h5", MD5)
@@ -148,7 +148,7 @@ def test_an_address_that_is_not_there_is_named_and_what_was_kept_stays(server, t
     assert [path.name for path in tmp_path.iterdir()] == ["file.h5.part"]
 
 
-def test_a_server_that_does_not_answer_is_named_with_the_way_round_it(tmp_path):
+def test_a_server_that_does_not_answer_is_named_with_a_way_round_it(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/file"
     with pytest.raises(InputError, match=f"{url} failed: .*refused.*--weights_dir"):

@@ -19,19 +19,19 @@ def test_results_come_in_order_whatever_takes_long():
     assert list(prefetch.prefetch(slow, [], depth=4, threads=3)) == []
 
 
-def test_no_more_than_the_depth_is_worked_on_ahead():
+def test_no_more_than_the_depth_is_prefetched():
     started = []
     results = prefetch.prefetch(started.append, range(100), depth=3, threads=2)
-    for taken in range(1, 20):
+    for used in range(1, 20):
         next(results)
         time.sleep(0.002)
-        assert len(started) <= taken + 3
+        assert len(started) <= used + 3
     results.close()
     time.sleep(0.01)
     assert len(started) <= 19 + 3
 
 
-def test_it_works_ahead_while_the_last_result_is_used():
+def test_results_are_prefetched_while_the_last_one_is_used():
     results = prefetch.prefetch(lambda i: time.sleep(0.05), range(4), depth=4, threads=4)
     next(results)
     time.sleep(0.4)
@@ -47,7 +47,7 @@ def test_an_error_comes_in_its_turn():
         next(results)
 
 
-def test_what_is_put_behind_is_done_in_order_and_before_the_end():
+def test_background_calls_are_done_in_order_and_before_the_end():
     done = []
     with prefetch.background_writer(depth=2) as submit:
         for i in range(8):
@@ -70,7 +70,7 @@ def fail() -> None:
     raise ZeroDivisionError
 
 
-def put_behind(depth: int, done: list, after: type[Exception] | None = None) -> None:
+def submit_one(depth: int, done: list, after: type[Exception] | None = None) -> None:
     with prefetch.background_writer(depth) as submit:
         submit(fail if after is None else lambda: (time.sleep(0.05), done.append("written")))
         done.append("went on")
@@ -79,15 +79,15 @@ def put_behind(depth: int, done: list, after: type[Exception] | None = None) -> 
 
 
 @pytest.mark.parametrize(("depth", "reached"), [(0, []), (5, ["went on"])])
-def test_an_error_behind_is_raised_by_a_later_call_or_at_the_end(depth, reached):
+def test_a_background_error_is_raised_by_a_later_call_or_at_the_end(depth, reached):
     done = []
     with pytest.raises(ZeroDivisionError):
-        put_behind(depth, done)
+        submit_one(depth, done)
     assert done == reached
 
 
-def test_after_an_error_elsewhere_what_was_handed_over_is_still_done():
+def test_after_an_error_in_the_block_submitted_calls_are_still_done():
     done = []
     with pytest.raises(KeyError):
-        put_behind(5, done, after=KeyError)
+        submit_one(5, done, after=KeyError)
     assert done == ["went on", "written"]

@@ -1,4 +1,4 @@
-"""Images, data sets and descriptors in a bucket: gs:// paths, served by a stand-in for Google's object store."""
+"""Images, data sets and descriptors at gs:// paths, in a stand-in for Google's object store."""
 
 import io
 
@@ -24,7 +24,7 @@ ROW = ["a", "0.5", "0.3000", "", "1.0000", "0.5000", "ok", "00"]
 
 
 class Upload(io.BytesIO):
-    """An object that is there once it is closed, even by an error, as fsspec's are."""
+    """An object that appears when it is closed, even by an error, as fsspec's do."""
 
     def __init__(self, name: str):
         super().__init__()
@@ -37,7 +37,7 @@ class Upload(io.BytesIO):
 
 
 class ObjectStore(fsspec.AbstractFileSystem):
-    """As gcsfs behaves: names without folders, objects that appear when closed, listings remembered for good."""
+    """Behaves as gcsfs: no real folders, objects that appear when closed, cached listings."""
 
     protocol = ("gs", "gcs")
     objects: dict[str, bytes] = {}
