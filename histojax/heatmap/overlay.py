@@ -9,13 +9,13 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
 
 from histojax.heatmap import probability_map
 from histojax.heatmap.probability_map import ProbabilityMap
 from histojax.images.thumbnails import thumbnail
-from histojax.report.page import TEMPLATES, environment
+from histojax.report import TEMPLATES
+from histojax.utils import templates
 
 COLOURS = (
     (np.asarray(matplotlib.colormaps["viridis"].colors) * 255).round().astype(np.uint8)
@@ -188,18 +188,13 @@ def page(
       untrained: whether the encoders' weights are random, which is said first of all.
       made: when.
     """
-    return (
-        environment()
-        .get_template("heatmap.html")
-        .render(
-            shown=shown,
-            image=thumbnail(shown.thumbnail, max(shown.thumbnail.shape)),
-            pictures={
-                name: thumbnail(picture, max(picture.shape)) for name, picture in drawn.items()
-            },
-            areas=probability_map.areas(shown),
-            untrained=untrained,
-            made=made.strftime("%Y-%m-%d %H:%M"),
-            style=Markup((TEMPLATES / "style.css").read_text()),
-        )
+    return templates.render(
+        TEMPLATES,
+        "heatmap.html",
+        shown=shown,
+        image=thumbnail(shown.thumbnail, max(shown.thumbnail.shape)),
+        pictures={name: thumbnail(picture, max(picture.shape)) for name, picture in drawn.items()},
+        areas=probability_map.areas(shown),
+        untrained=untrained,
+        made=made.strftime("%Y-%m-%d %H:%M"),
     )

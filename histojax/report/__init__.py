@@ -1,1 +1,5 @@
-"""What people read: pages, figures, tables and text of an evaluation, a comparison or an inspection."""
+"""What people read: pages, tables, figures and text of evaluations, comparisons and inspections."""
+
+from pathlib import Path
+
+TEMPLATES = Path(__file__).parent / "templates"  # Of all pages, those of heat maps included.

@@ -7,14 +7,12 @@ import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from markupsafe import Markup
-
 from histojax.inspection.checks import PROBLEM, Finding, count
 from histojax.inspection.image_quality import Look
 from histojax.inspection.inspection import Inspection
 from histojax.inspection.recommend import shown
-from histojax.report.page import TEMPLATES, environment
-from histojax.utils import files
+from histojax.report import TEMPLATES
+from histojax.utils import files, templates
 
 PAGE, NUMBERS, TABLE = "inspection.html", "inspection.json", "images.csv"
 LISTED = (
@@ -279,31 +277,27 @@ def beside(inspection: Inspection, finding: Finding) -> list[Shown]:
 def page(inspection: Inspection, made: datetime.datetime) -> str:
     """One HTML file with its style, script and pictures inside."""
     subject = inspection.subject
-    return (
-        environment()
-        .get_template("inspection.html")
-        .render(
-            inspection=inspection,
-            name=inspection.name,
-            summary=summary(inspection),
-            cards={
-                "images": len(subject.looks),
-                "that can be used": len(subject.usable()),
-                "classes": len(inspection.classes) or "–",
-                "groups": len(set(subject.groups) - {""}) if subject.groups else "–",
-            },
-            pictures=[beside(inspection, finding) for finding in inspection.findings],
-            most=DETAILED,
-            paired=PAIRED,
-            by_class=class_counts(inspection),
-            groups=groups_table(inspection),
-            sizes=size_counts(subject.looks),
-            mpps=mpp_counts(subject.looks),
-            views=", ".join(view.name for view in inspection.extraction.views),
-            sheet=sheet(inspection),
-            commands=[map(shlex.quote, shlex.split(command)) for command in inspection.commands],
-            made=made.strftime("%Y-%m-%d %H:%M"),
-            style=Markup((TEMPLATES / "style.css").read_text()),
-            script=Markup((TEMPLATES / "script.js").read_text()),
-        )
+    return templates.render(
+        TEMPLATES,
+        "inspection.html",
+        inspection=inspection,
+        name=inspection.name,
+        summary=summary(inspection),
+        cards={
+            "images": len(subject.looks),
+            "that can be used": len(subject.usable()),
+            "classes": len(inspection.classes) or "–",
+            "groups": len(set(subject.groups) - {""}) if subject.groups else "–",
+        },
+        pictures=[beside(inspection, finding) for finding in inspection.findings],
+        most=DETAILED,
+        paired=PAIRED,
+        by_class=class_counts(inspection),
+        groups=groups_table(inspection),
+        sizes=size_counts(subject.looks),
+        mpps=mpp_counts(subject.looks),
+        views=", ".join(view.name for view in inspection.extraction.views),
+        sheet=sheet(inspection),
+        commands=[map(shlex.quote, shlex.split(command)) for command in inspection.commands],
+        made=made.strftime("%Y-%m-%d %H:%M"),
     )

@@ -1,22 +1,19 @@
 """The page: one HTML file with its style, script, figures and pictures inside, for screens, phones and paper."""
 
 import datetime
-from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from histojax.datasets import leakage
 from histojax.evaluation.evaluate import Evaluation
 from histojax.inspection import near_duplicates
-from histojax.report import content, figures, formats, published, summary
+from histojax.report import TEMPLATES, content, figures, formats, published, summary
 from histojax.report.commands import Command, versions
 from histojax.report.content import Stain
 from histojax.report.images import MISTAKES, PAIRS, Pictures
 from histojax.report.tables import Row
-
-TEMPLATES = Path(__file__).parent / "templates"
+from histojax.utils import templates
 
 CURVES = {
     "augmentations": "augmentations of each image",
@@ -24,17 +21,6 @@ CURVES = {
     "configurations": "configurations",
     "folds": "folds’ models, on the test set",
 }
-
-
-def environment() -> jinja2.Environment:
-    """What fills in the house's templates: everything is escaped, nothing may be missing."""
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 def render(
@@ -69,9 +55,12 @@ def render(
         if not name.endswith("confusion")  # It is a table there.
     }
     common, own = content.protocols(evaluation.ensemble)
-    filled = environment()
-    filled.globals |= {"content": content, "formats": formats, "statistics": summary}
-    return filled.get_template("report.html").render(
+    return templates.render(
+        TEMPLATES,
+        "report.html",
+        content=content,
+        formats=formats,
+        statistics=summary,
         evaluation=evaluation,
         ensemble=evaluation.ensemble,
         folds=evaluation.folds,
@@ -94,8 +83,6 @@ def render(
         versions=versions(),
         published=published if with_published else None,
         made=made.strftime("%Y-%m-%d %H:%M"),
-        style=Markup((TEMPLATES / "style.css").read_text()),
-        script=Markup((TEMPLATES / "script.js").read_text()),
     )
 
 
