@@ -77,7 +77,7 @@ def plain_loop(root: Path, models: Path, split: Folds, boosting: Boosting, worke
             data = lgb.Dataset(rows, np.repeat(split.labels[~held_out], x.shape[1]))
             booster = lgb.train(chosen, data, num_boost_round=boosting.rounds)
             path = ensembles.model_path(models, CONFIGURATION, seed, fold)
-            ensembles.save(path, booster.model_to_string(), boost.score(booster, x[held_out]))
+            ensembles.save_model(path, booster.model_to_string(), boost.score(booster, x[held_out]))
 
 
 def ours(root: Path, models: Path, split: Folds, boosting: Boosting, workers: int) -> None:
@@ -85,10 +85,10 @@ def ours(root: Path, models: Path, split: Folds, boosting: Boosting, workers: in
     folds.save(split, models / ensembles.FOLDS)
     for seed in range(boosting.seeds):
         for fold in range(SAMPLED, split.count):
-            ensembles.save(
+            ensembles.save_model(
                 ensembles.model_path(models, CONFIGURATION, seed, fold), "", np.zeros((1, 1, 1))
             )
-    ensembles.claim(models, split, "trees", vars(boosting), boosting.seeds)
+    ensembles.record_ensemble(models, split, "trees", vars(boosting), boosting.seeds)
     boost.train(root, models, split, [CONFIGURATION], boosting, workers)
 
 

@@ -41,7 +41,7 @@ def main() -> None:
             raise InputError("--blend adds a run of the name blend: call yours otherwise")
         runs["blend"] = comparison.blend(list(runs.values()))
     seconds = {
-        name: ensembles.seconds(ensembles.load(place)) if place.is_dir() else None
+        name: ensembles.training_seconds(ensembles.load(place)) if place.is_dir() else None
         for name, place in places.items()
     }
     print(comparisons.write(flags.path("out"), runs, seconds, judged), end="")

@@ -31,7 +31,7 @@ from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.extraction import engine, extract, loaded_encoders, profiling, programs, roofline
 from histojax.extraction.engine import Engine
-from histojax.images.padding import Padded, bucket, scaled
+from histojax.images.padding import PaddedImage, bucket, scaled_size
 from histojax.ops import crops
 from histojax.utils import files
 
@@ -76,12 +76,12 @@ def main() -> None:
     modes = chosen("modes", FLAGS.modes, CROP_MODES)
     size = bucket(FLAGS.height), bucket(FLAGS.width)
     for view in extraction.views:
-        if min(scaled(size, view.scale)) < view.crop_size:
+        if min(scaled_size(size, view.scale)) < view.crop_size:
             raise InputError(
                 f"view {view.name} does not fit into {size[1]} x {size[0]} px: choose other --views"
             )
     rgb = synthetic.render("Benign", 0, *size)
-    image = Padded(files.Path("profile"), rgb, size, digest="")
+    image = PaddedImage(files.Path("profile"), rgb, size, digest="")
     unfolded = {name: published(name, extraction) for name in extraction.encoders}
 
     print(f"{machine_text()}; image {size[1]} x {size[0]} px", flush=True)
@@ -166,10 +166,12 @@ def stage_table(
     return tables
 
 
-def write_trace(machine: Engine, extraction: Extraction, image: Padded, folder: files.Path) -> None:
+def write_trace(
+    machine: Engine, extraction: Extraction, image: PaddedImage, folder: files.Path
+) -> None:
     """Traces one call of each encoder's first program; its scopes are crop, augment, trunk, taps and p-norm."""
     scale = extraction.views[0].scale
-    size = scaled(image.size, scale)
+    size = scaled_size(image.size, scale)
     arguments = []
     for each in loaded_encoders.load_encoders(extraction).values():
         variables = machine.replicate(each.variables)

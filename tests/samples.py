@@ -113,7 +113,7 @@ def train_small(root: Path) -> Path:
     extract.run(data.paths, TRAINED, root / "descriptors")
     models, boosting = root / "models", Boosting(folds=3, seeds=2, rounds=8)
     split = folds.load_or_make(models / ensembles.FOLDS, data, boosting.folds, boosting.fold_seed)
-    ensembles.claim(models, split, "trees", dataclasses.asdict(boosting), boosting.seeds)
+    ensembles.record_ensemble(models, split, "trees", dataclasses.asdict(boosting), boosting.seeds)
     for name in names:
         (models / ".shared").mkdir()
         for task in boost.prepare(

@@ -88,7 +88,7 @@ def test_models_and_scores_are_those_on_disk_bit_for_bit(x, y, labels, tmp_path,
     assert estimator.feature_importances_.sum() > 0.99  # Trees have grown.
     for booster, path in zip(estimator.models_, ensemble.models, strict=True):
         assert trees(booster.model_to_string()) == trees(path.read_text())
-    expected = scoring.committee_of(ensemble).scores({"VGG-0.5-400": x + np.float32(0.1)}).mean
+    expected = scoring.load_models(ensemble).score({"VGG-0.5-400": x + np.float32(0.1)}).mean
     np.testing.assert_allclose(
         estimator.predict_proba(x + np.float32(0.1)), expected, rtol=0, atol=1e-12
     )

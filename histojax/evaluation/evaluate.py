@@ -85,7 +85,7 @@ def evaluate(
         without=ablation.without_each(scores, cases, by_group),
         audit=leakage.audit(ensemble.folds),
         test=test,
-        times=ensembles.read_times(models),
+        times=ensembles.read_training_times(models),
     )
 
 
@@ -124,5 +124,5 @@ def settings(ensemble: Ensemble) -> dict[str, Any]:
     return {
         "learner": ensemble.learner,
         "parameters": ensemble.parameters,
-        "extraction": ensemble.made_with,
+        "extraction": ensemble.extractions,
     }

@@ -65,7 +65,7 @@ def keep(ensemble: Ensemble, descriptors_root: Path, test: TestSet) -> int:
             f"{ensemble.root / TABLE} names another test set: remove it and the *.test.npy beside models"
         )
     write(ensemble.root / TABLE, test)
-    scoring.check_made_with(ensemble.made_with, descriptors_root)
+    scoring.check_same_extraction(ensemble.extractions, descriptors_root)
     missing = [path for path in ensemble.models if not path_of(path).exists()]
     with Progress("score test set", len(missing), "models") as bar:
         for configuration in ensemble.configurations:

@@ -11,8 +11,8 @@ import jax
 
 from histojax.config import Extraction
 from histojax.extraction import engine, extract, loaded_encoders, store
-from histojax.images.padding import bucket, common_canvas, read_padded, scaled
-from histojax.images.resampling import Sampling
+from histojax.images.padding import bucket, common_canvas, read_padded, scaled_size
+from histojax.images.resampling import Resampling
 from histojax.ops import crops
 from histojax.utils.progress import format_duration
 
@@ -69,9 +69,9 @@ def run(
     Raises:
       InputError: unusable images, weights or folders.
     """
-    sampling = Sampling(extraction.target_mpp, mpp)
+    resampling = Resampling(extraction.target_mpp, mpp)
     loaded_encoders.check(extraction, computing.get("pooling", "xla"))
-    extract.check_images(paths, extraction, sampling)
+    extract.check_images(paths, extraction, resampling)
     opened = loaded_encoders.open_encoders(extraction, **computing)
     machine, loaded = opened.machine, opened.loaded
     for each in loaded.values():
@@ -82,7 +82,7 @@ def run(
             )
     rows = store.read_stain_qc(root) if root.exists() else {}
     mine = sorted(paths, key=lambda path: path.stem)[process::processes]
-    to_do = [path for path in mine if extract.unfinished(path, opened, sampling, root, rows)]
+    to_do = [path for path in mine if extract.unfinished(path, opened, resampling, root, rows)]
     disk = len(to_do) * sum(
         len(extraction.views) * (extraction.augmentations * each.encoder.width * 4 + 128)
         for each in loaded.values()
@@ -91,17 +91,17 @@ def run(
         return Estimate(0, 0.0, 0.0, 0, 0, {})
 
     shared = extraction.crop_mode == "shared"
-    sizes = [sampling.size(path) for path in to_do]
+    sizes = [resampling.size(path) for path in to_do]
     padded = [tuple(map(bucket, size)) for size in sizes]
     areas = [math.prod(size) for size in padded]
     shapes = len(set(padded)) if shared else 1
     chosen = sorted(range(len(to_do)), key=areas.__getitem__)[len(to_do) // 2]
     common = common_canvas(sizes, extraction.views)
-    image = read_padded(to_do[chosen], sampling)
+    image = read_padded(to_do[chosen], resampling)
     key = machine.replicate(crops.image_key(extraction.seed, image.path.stem))
     compiling, memory, seconds = 0.0, 0, {}
     for scale, canvas in common.items():
-        canvas = scaled(image.rgb.shape, scale) if shared else canvas
+        canvas = scaled_size(image.rgb.shape, scale) if shared else canvas
         start = time.monotonic()
         density, _, size = jax.block_until_ready(
             extract.prepare(machine, extraction, image, scale, canvas)

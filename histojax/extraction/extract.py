@@ -21,8 +21,15 @@ from histojax.errors import InputError
 from histojax.extraction import engine, loaded_encoders, programs, store
 from histojax.extraction.engine import Engine
 from histojax.extraction.loaded_encoders import Opened
-from histojax.images.padding import Padded, common_canvas, digest, read_padded, scaled, scales
-from histojax.images.resampling import Sampling
+from histojax.images.padding import (
+    PaddedImage,
+    common_canvas,
+    image_digest,
+    read_padded,
+    scaled_size,
+    scales,
+)
+from histojax.images.resampling import Resampling
 from histojax.ops import crops, stain
 from histojax.utils import prefetch
 from histojax.utils.files import require_writable
@@ -32,11 +39,11 @@ DECODED_AHEAD, DECODERS = 4, 4
 WRITTEN_BEHIND = 2
 
 
-def problems(path: Path, extraction: Extraction, sampling: Sampling) -> list[str]:
+def problems(path: Path, extraction: Extraction, resampling: Resampling) -> list[str]:
     """What keeps an image from being described: it cannot be opened, or is smaller than a crop. Nothing is decoded."""
     try:
         path.stem.encode()
-        height, width = sampling.size(path)
+        height, width = resampling.size(path)
     except UnicodeEncodeError:
         return [
             f"{ascii(str(path))} has a name that is no UTF-8, by which its crops could not be drawn: rename it"
@@ -45,11 +52,11 @@ def problems(path: Path, extraction: Extraction, sampling: Sampling) -> list[str
         return [str(error)]
     found = []
     for view in extraction.views:
-        small = scaled((height, width), view.scale)
+        small = scaled_size((height, width), view.scale)
         if min(small) < view.crop_size:
             brought = (
-                f" ({sampling.factor(path):.3g} of its size, by --target_mpp)"
-                if sampling.target_mpp
+                f" ({resampling.factor(path):.3g} of its size, by --target_mpp)"
+                if resampling.target_mpp
                 else ""
             )
             found.append(
@@ -59,9 +66,9 @@ def problems(path: Path, extraction: Extraction, sampling: Sampling) -> list[str
     return found
 
 
-def check_images(paths: Sequence[Path], extraction: Extraction, sampling: Sampling) -> None:
+def check_images(paths: Sequence[Path], extraction: Extraction, resampling: Resampling) -> None:
     """Raises InputError listing the images that cannot be described, before any work."""
-    found = [problem for path in paths for problem in problems(path, extraction, sampling)]
+    found = [problem for path in paths for problem in problems(path, extraction, resampling)]
     if found:
         more = f"\n  ... and {len(found) - 20} more" if len(found) > 20 else ""
         raise InputError(
@@ -145,7 +152,7 @@ def run(
       InputError: unusable images, weights or folders; what was finished before stays.
     """
     loaded_encoders.check(extraction, computing.get("pooling", "xla"))
-    check_images(paths, extraction, Sampling(extraction.target_mpp, mpp))
+    check_images(paths, extraction, Resampling(extraction.target_mpp, mpp))
     require_writable(root)
     return describe(
         paths, loaded_encoders.open_encoders(extraction, **computing), root, mpp, process, processes
@@ -162,7 +169,7 @@ def describe(
     listener: Listener | None = None,
 ) -> Outcome:
     """`run` by encoders that are loaded already. With a listener, images that cannot be described are told and left."""
-    extraction, sampling = opened.extraction, Sampling(opened.extraction.target_mpp, mpp)
+    extraction, resampling = opened.extraction, Resampling(opened.extraction.target_mpp, mpp)
     claim(opened, root)
     if processes == 1:
         store.merge_stain_qc(root)  # What is left of a run of several processes.
@@ -173,18 +180,18 @@ def describe(
     lacking = {}
     for path in mine:
         try:
-            check_images([path] if listener else [], extraction, sampling)
-            lacking[path] = unfinished(path, opened, sampling, root, rows)
+            check_images([path] if listener else [], extraction, resampling)
+            lacking[path] = unfinished(path, opened, resampling, root, rows)
         except InputError as error:
             fail(listener, path, error)
     to_do = {path: pairs for path, pairs in lacking.items() if pairs}
     if listener:
         for path in lacking.keys() - to_do.keys():
             listener.done(path, rows_of(path, rows))
-    canvas = common_canvas([sampling.size(path) for path in to_do], extraction.views)
+    canvas = common_canvas([resampling.size(path) for path in to_do], extraction.views)
     work = Work(opened, to_do, root, process, processes, rows, canvas, listener)
     start = time.monotonic()
-    described, waited = describe_all(work, sampling)
+    described, waited = describe_all(work, resampling)
     seconds = time.monotonic() - start
     if processes > 1 and not any(lacking_of(path, opened, root) for path in paths):
         store.merge_stain_qc(root)
@@ -200,14 +207,14 @@ def claim(opened: Opened, root: Path) -> None:
             store.claim(root, opened.extraction.configuration(each.encoder.name, view), made_with)
 
 
-def describe_all(work: "Work", sampling: Sampling) -> tuple[int, float]:
+def describe_all(work: "Work", resampling: Resampling) -> tuple[int, float]:
     """Describes the images that lack something; how many, and seconds that the device waited for decoding."""
     extraction, described, waited = work.opened.extraction, 0, 0.0
     views = sum(
         len(views) for pairs in work.lacking.values() for _, views in passes(pairs, extraction)
     )
     decoded = prefetch.prefetch(
-        functools.partial(decode, sampling), work.lacking, DECODED_AHEAD, DECODERS
+        functools.partial(decode, resampling), work.lacking, DECODED_AHEAD, DECODERS
     )
     try:
         with (
@@ -244,10 +251,10 @@ def fail(listener: Listener | None, path: Path, error: InputError) -> None:
     listener.failed(path, error)
 
 
-def decode(sampling: Sampling, path: Path) -> Padded | InputError:
+def decode(resampling: Resampling, path: Path) -> PaddedImage | InputError:
     """An image for the device, or what is wrong with it, to be told in its turn."""
     try:
-        return read_padded(path, sampling)
+        return read_padded(path, resampling)
     except InputError as error:
         return error
 
@@ -289,7 +296,7 @@ def lacking_of(path: Path, opened: Opened, root: Path) -> list[tuple[str, View]]
 
 
 def unfinished(
-    path: Path, opened: Opened, sampling: Sampling, root: Path, rows: store.StainQC
+    path: Path, opened: Opened, resampling: Resampling, root: Path, rows: store.StainQC
 ) -> list[tuple[str, View]]:
     """The (encoder, view) pairs whose descriptors an image lacks: all, where stain_qc.csv does not know the image.
 
@@ -300,7 +307,7 @@ def unfinished(
     recorded = {row[-1] for (image, _), row in rows.items() if image == path.stem}
     if not recorded:
         return [(name, view) for view in opened.extraction.views for name in opened.loaded]
-    if recorded != {digest(path, sampling)}:
+    if recorded != {image_digest(path, resampling)}:
         raise InputError(
             f"{path} is not the file that the descriptors of {path.stem!r} in {root} were made of (SHA-256 or pixel "
             "size differs): name another folder, or give one of the images another name"
@@ -338,10 +345,14 @@ def passes(
 
 
 def prepare(
-    machine: Engine, extraction: Extraction, image: Padded, scale: float, canvas: tuple[int, int]
+    machine: Engine,
+    extraction: Extraction,
+    image: PaddedImage,
+    scale: float,
+    canvas: tuple[int, int],
 ) -> tuple[jax.Array, stain.StainQuality, tuple[int, int]]:
     """`programs.prepare` of an image on every device: its planes, its quality, and its size after scaling."""
-    small = scaled(image.size, scale)
+    small = scaled_size(image.size, scale)
     planes, quality = programs.prepare(
         machine.replicate(image.rgb),
         *(np.array(size, np.int32) for size in (image.size, small)),
@@ -353,7 +364,7 @@ def prepare(
     return planes, quality, small
 
 
-def describe_image(work: Work, image: Padded, write: prefetch.Submit, bar: Progress) -> None:
+def describe_image(work: Work, image: PaddedImage, write: prefetch.Submit, bar: Progress) -> None:
     """Describes one image for the (encoder, view) pairs it lacks; its results are fetched and written behind."""
     extraction, machine, lacking = (
         work.opened.extraction,
@@ -364,7 +375,7 @@ def describe_image(work: Work, image: Padded, write: prefetch.Submit, bar: Progr
     for scale in scales(view for _, view in lacking):
         # Exact crops do not see the canvas, so one serves all images. A whole image is described on its own.
         canvas = (
-            scaled(image.rgb.shape, scale)
+            scaled_size(image.rgb.shape, scale)
             if extraction.crop_mode == "shared"
             else work.canvas[scale]
         )
@@ -379,7 +390,9 @@ def describe_image(work: Work, image: Padded, write: prefetch.Submit, bar: Progr
         write(tell_done, work, image.path)
 
 
-def write_quality(work: Work, image: Padded, scale: float, quality: stain.StainQuality) -> None:
+def write_quality(
+    work: Work, image: PaddedImage, scale: float, quality: stain.StainQuality
+) -> None:
     """Adds a row to stain_qc.csv; before the descriptors are there, so that no descriptor is without one."""
     name = image.path.stem
     work.rows[name, str(scale)] = quality_row(name, scale, quality, image.digest)
@@ -396,7 +409,7 @@ def rows_of(path: Path, rows: store.StainQC) -> store.StainQC:
     return {key: row for key, row in rows.items() if key[0] == path.stem}
 
 
-def write_descriptors(work: Work, image: Padded, name: str, pooled: programs.Pooled) -> None:
+def write_descriptors(work: Work, image: PaddedImage, name: str, pooled: programs.Pooled) -> None:
     """Fetches an image's descriptors of one encoder and writes those that were lacking."""
     for other, view in work.lacking[image.path]:
         if other == name and view.name in pooled:

@@ -19,7 +19,7 @@ from histojax.encoders.precision import PRECISIONS
 from histojax.extraction import engine, extract, programs, store
 from histojax.extraction.engine import Engine
 from histojax.extraction.loaded_encoders import Loaded
-from histojax.images.padding import Padded, read_padded, scaled, scales
+from histojax.images.padding import PaddedImage, read_padded, scaled_size, scales
 from histojax.ops import crops, flops, pooling, resize, stain
 
 REPEATS = 5
@@ -127,13 +127,13 @@ def rows(
     loaded: dict[str, Loaded],
     unfolded: dict[str, tuple[Encoder, Variables]],
     extraction: Extraction,
-    image: Padded,
+    image: PaddedImage,
     peaks: Peak,
 ) -> Iterator[Row]:
     """Profiles every program of a protocol on one image, which fills its buckets."""
     key = machine.replicate(crops.image_key(extraction.seed, "profile"))
     for scale in scales(extraction.views):
-        size = scaled(image.rgb.shape, scale)
+        size = scaled_size(image.rgb.shape, scale)
         density, _, _ = extract.prepare(machine, extraction, image, scale, size)
         pairs = [
             (name, view) for name in loaded for view in extraction.views if view.scale == scale

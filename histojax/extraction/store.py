@@ -8,7 +8,6 @@
 The root may be a folder or a URI (an `etils.epath.Path`), and several processes may write below it at once.
 """
 
-import hashlib
 import importlib.metadata
 import io
 from collections.abc import Iterable
@@ -201,12 +200,6 @@ def refuse_mixing(root: Path, configuration: str, manifest: Manifest) -> bool:
 def differences(found: Manifest, wanted: Manifest) -> list[str]:
     """The decisive values that differ, a line each."""
     return files.differences(*({part: each[part] for part in DECISIVE} for each in (found, wanted)))
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_stain_qc(root: Path) -> StainQC:

@@ -19,7 +19,6 @@ from scipy import ndimage
 
 from histojax.errors import InputError
 from histojax.evaluation import calibration
-from histojax.extraction import store
 from histojax.extraction.loaded_encoders import Opened
 from histojax.heatmap import overlay, slide_scan, sliding_window
 from histojax.heatmap.probability_map import ProbabilityMap, regions_of
@@ -74,13 +73,13 @@ def map_image(
       InputError: the image cannot be read, or is smaller than a crop; or a wish makes no sense.
     """
     opened = opened or predict.load_encoders(bundle, **computing)
-    with slide.open_field(source) as field:
+    with slide.open_slide(source) as field:
         name = name or (source.stem if isinstance(source, Path) else "field")
         return map_field(bundle, field, opened, _settings(bundle, field, name, options))
 
 
 def _settings(
-    bundle: Bundle, field: slide.Field, name: str, options: HeatmapOptions
+    bundle: Bundle, field: slide.Slide, name: str, options: HeatmapOptions
 ) -> dict[str, Any]:
     """All that decides a map beside the image's pixels: what grid.json says."""
     if (
@@ -122,7 +121,7 @@ def _settings(
 
 
 def map_field(
-    bundle: Bundle, field: slide.Field, opened: Opened, made_with: dict[str, Any]
+    bundle: Bundle, field: slide.Slide, opened: Opened, made_with: dict[str, Any]
 ) -> ProbabilityMap:
     """The map of an open field, by the settings given."""
     name, stride, mpp = made_with["image"], made_with["stride_px"], made_with["mpp"]
@@ -225,9 +224,9 @@ def map_images(
     for path in paths:
         folder = out / path.stem
         try:
-            with slide.open_field(path) as field:
+            with slide.open_slide(path) as field:
                 wanted = _settings(bundle, field, path.stem, options) | {
-                    "file_sha256": store.sha256(path)
+                    "file_sha256": files.sha256(path)
                 }
                 if _is_done(folder, wanted):
                     before.append(path.name)

@@ -15,7 +15,7 @@ from PIL import Image
 from histojax.config import Extraction
 from histojax.heatmap import tile_features
 from histojax.images import padding, slide
-from histojax.images.resampling import Sampling, resampled
+from histojax.images.resampling import Resampling, resampled_size
 from histojax.ops import stain
 
 TILE = 1024  # Side of what is looked through at a time, px at the scale.
@@ -84,17 +84,17 @@ def axis(size: int, own: int) -> Axis:
 
 
 def at_target(
-    field: slide.Field, extraction: Extraction, mpp: float | None
-) -> tuple[slide.Field, float]:
-    """The field at the pixel size that the models were trained at, and by how much it is resampled: as `sampling` does.
+    field: slide.Slide, extraction: Extraction, mpp: float | None
+) -> tuple[slide.Slide, float]:
+    """The field at the pixel size that the models were trained at, and by how much it is resampled: as `Resampling` does.
 
     Raises:
       InputError: neither the file nor `mpp` tells the field's pixel size, and the protocol needs it.
     """
-    factor = Sampling(extraction.target_mpp, mpp or field.mpp).factor(Path(field.name))
+    factor = Resampling(extraction.target_mpp, mpp or field.mpp).factor(Path(field.name))
     if factor == 1:
         return field, 1.0
-    size = resampled(field.size, factor)
+    size = resampled_size(field.size, factor)
     steps = [own / new for own, new in zip(field.size, size, strict=True)]
 
     def window(top: int, left: int, height: int, width: int) -> np.ndarray:
@@ -117,7 +117,7 @@ def at_target(
 
 
 def tile(
-    field: slide.Field, scale: float, corner: tuple[int, int], sides: tuple[int, int]
+    field: slide.Slide, scale: float, corner: tuple[int, int], sides: tuple[int, int]
 ) -> np.ndarray:
     """A piece of the field at a scale, reflected beyond its edges: uint8 [*sides, 3], corner px at that scale."""
     (top, height, rows), (left, width, columns) = (
@@ -131,9 +131,9 @@ def tile(
     return np.asarray(tile_features.scaled(rgb, rows, columns))
 
 
-def scan(field: slide.Field, scale: float) -> SlideScan:
+def scan(field: slide.Slide, scale: float) -> SlideScan:
     """Reads the field once, at a scale."""
-    size = padding.scaled(field.size, scale)
+    size = padding.scaled_size(field.size, scale)
     step = math.ceil(math.sqrt(size[0] * size[1] / SAMPLE))
     sides = tuple(min(TILE, padding.bucket(side)) for side in size)
     counts = tuple(-(-whole // side) for whole, side in zip(size, sides, strict=True))

@@ -92,7 +92,7 @@ class Band(NamedTuple):
 
 
 def mean_scores(
-    field: slide.Field,
+    field: slide.Slide,
     name: str,
     opened: Opened,
     configurations: Sequence[str],
@@ -146,10 +146,10 @@ def mean_scores(
     return np.where(scored[..., None], total, np.nan)
 
 
-def check(field: slide.Field, extraction: Extraction) -> None:
+def check(field: slide.Slide, extraction: Extraction) -> None:
     """Raises InputError where a crop does not fit into the field."""
     for view in extraction.views:
-        small = padding.scaled(field.size, view.scale)
+        small = padding.scaled_size(field.size, view.scale)
         if min(small) < view.crop_size:
             raise InputError(
                 f"{field.name} is {field.size[1]} x {field.size[0]} px, {small[1]} x {small[0]} at scale {view.scale}: "
@@ -196,7 +196,7 @@ def looked_at(
 
 def scores_of(
     work: Work,
-    field: slide.Field,
+    field: slide.Slide,
     opened: Opened,
     grid: Grid,
     scored: np.ndarray,
@@ -227,7 +227,7 @@ def scores_of(
 
 def strips(
     work: Work,
-    field: slide.Field,
+    field: slide.Slide,
     mesh: jax.sharding.Mesh,
     stains: tile_features.FieldStain,
     gains: np.ndarray,
@@ -265,7 +265,7 @@ def strips(
 
 def borders_of(
     work: Work,
-    field: slide.Field,
+    field: slide.Slide,
     opened: Opened,
     grid: Grid,
     scored: np.ndarray,

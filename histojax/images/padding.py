@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from histojax.config import View
-from histojax.extraction import store
-from histojax.images.resampling import AS_THEY_ARE, Sampling
+from histojax.images.resampling import NO_RESAMPLING, Resampling
+from histojax.utils import files
 
 
-class Padded(NamedTuple):
+class PaddedImage(NamedTuple):
     """uint8 [H, W, 3] padded to its buckets, the image's own size, and its file's SHA-256."""
 
     path: Path
@@ -26,7 +26,7 @@ def bucket(side: int) -> int:
     return -(-side // step) * step
 
 
-def scaled(size: Sequence[int], scale: float) -> tuple[int, int]:
+def scaled_size(size: Sequence[int], scale: float) -> tuple[int, int]:
     """Height and width after downscaling."""
     return round(size[0] * scale), round(size[1] * scale)
 
@@ -36,17 +36,19 @@ def scales(views: Iterable[View]) -> list[float]:
     return list(dict.fromkeys(view.scale for view in views))
 
 
-def read_padded(path: Path, sampling: Sampling = AS_THEY_ARE) -> Padded:
+def read_padded(path: Path, resampling: Resampling = NO_RESAMPLING) -> PaddedImage:
     """Reads an image and pads it below and to the right."""
-    rgb = sampling.read(path)
+    rgb = resampling.read(path)
     size = rgb.shape[:2]
     below, right = (bucket(side) - side for side in size)
-    return Padded(path, np.pad(rgb, ((0, below), (0, right), (0, 0))), size, digest(path, sampling))
+    return PaddedImage(
+        path, np.pad(rgb, ((0, below), (0, right), (0, 0))), size, image_digest(path, resampling)
+    )
 
 
-def digest(path: Path, sampling: Sampling) -> str:
+def image_digest(path: Path, resampling: Resampling) -> str:
     """What an image's descriptors were made of: its file's SHA-256, and the pixel size it was taken to have."""
-    return store.sha256(path) + sampling.note(path)
+    return files.sha256(path) + resampling.digest_suffix(path)
 
 
 def common_canvas(
@@ -56,7 +58,7 @@ def common_canvas(
     padded = [tuple(map(bucket, size)) for size in sizes]
     return {
         scale: tuple(
-            max(axis) for axis in zip(*(scaled(size, scale) for size in padded), strict=True)
+            max(axis) for axis in zip(*(scaled_size(size, scale) for size in padded), strict=True)
         )
         for scale in scales(views)
         if padded

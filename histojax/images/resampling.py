@@ -18,7 +18,7 @@ TOLERANCE = 0.01  # An image whose factor is within it of 1 is left as it is.
 
 
 @dataclasses.dataclass(frozen=True)
-class Sampling:
+class Resampling:
     """How images are resampled.
 
     Attributes:
@@ -29,7 +29,7 @@ class Sampling:
     target_mpp: float = 0.0
     mpp: float | None = None
 
-    def own(self, path: Path) -> float:
+    def pixel_size(self, path: Path) -> float:
         """Microns per pixel of an image.
 
         Raises:
@@ -46,29 +46,29 @@ class Sampling:
         """By how much both sides of an image are multiplied; 1 where it is read as it is."""
         if not self.target_mpp:
             return 1.0
-        factor = self.own(path) / (self.target_mpp * SCALE_OF_TARGET)
+        factor = self.pixel_size(path) / (self.target_mpp * SCALE_OF_TARGET)
         return factor if abs(factor - 1) > TOLERANCE else 1.0
 
     def size(self, path: Path) -> tuple[int, int]:
         """Height and width of the resampled image, without decoding it."""
-        return resampled(reader.size(path), self.factor(path))
+        return resampled_size(reader.size(path), self.factor(path))
 
     def read(self, path: Path) -> np.ndarray:
         """The resampled image, uint8 RGB [H, W, 3]: bicubic, with antialiasing where it shrinks."""
         rgb, factor = reader.read(path), self.factor(path)
         if factor == 1:
             return rgb
-        height, width = resampled(rgb.shape[:2], factor)
+        height, width = resampled_size(rgb.shape[:2], factor)
         return np.array(Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC))
 
-    def note(self, path: Path) -> str:
+    def digest_suffix(self, path: Path) -> str:
         """What an image's file was taken to be, beside its checksum: empty without a target."""
-        return f"@{self.own(path):g}um" if self.target_mpp else ""
+        return f"@{self.pixel_size(path):g}um" if self.target_mpp else ""
 
 
-AS_THEY_ARE = Sampling()
+NO_RESAMPLING = Resampling()
 
 
-def resampled(size: tuple[int, int], factor: float) -> tuple[int, int]:
+def resampled_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
     """Height and width after resampling, at least a pixel each."""
     return tuple(max(1, round(side * factor)) for side in size)

@@ -44,7 +44,7 @@ RESOLUTION_UNITS = {2: 25400.0, 3: 10000.0}  # TIFF's inch and centimetre, in mi
 
 
 @dataclasses.dataclass(frozen=True)
-class Field:
+class Slide:
     """An open field: what it is called in messages, height and width in pixels, microns a pixel where known."""
 
     name: str
@@ -90,7 +90,7 @@ class Field:
 
 
 @contextlib.contextmanager
-def open_field(source: Path | np.ndarray) -> Iterator[Field]:
+def open_slide(source: Path | np.ndarray) -> Iterator[Slide]:
     """Opens a field for reading by windows: an image file, or uint8 RGB [H, W, 3].
 
     Of a TIFF it is the first page; smaller ones after it (a pyramid's levels, a label) are passed over. Other colours
@@ -106,12 +106,12 @@ def open_field(source: Path | np.ndarray) -> Iterator[Field]:
         with tiff.open_page(source) as page:
             window = tiff.window_reader(page, source)
             mpp = believed(tiff_statements(page), source)
-            yield Field(str(source), (page.imagelength, page.imagewidth), mpp, window)
+            yield Slide(str(source), (page.imagelength, page.imagewidth), mpp, window)
     else:
         yield of_array(str(source), reader.read(source), pixel_size(source))
 
 
-def of_array(name: str, array: np.ndarray, mpp: float | None) -> Field:
+def of_array(name: str, array: np.ndarray, mpp: float | None) -> Slide:
     """An array as a field; InputError unless it is uint8 [H, W, 3] with at least a pixel."""
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise InputError(
@@ -121,7 +121,7 @@ def of_array(name: str, array: np.ndarray, mpp: float | None) -> Field:
     def window(top: int, left: int, height: int, width: int) -> np.ndarray:
         return array[top : top + height, left : left + width].copy()
 
-    return Field(name, array.shape[:2], mpp, window)
+    return Slide(name, array.shape[:2], mpp, window)
 
 
 def pixel_size(path: Path) -> float | None:

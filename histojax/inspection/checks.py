@@ -11,8 +11,8 @@ import numpy as np
 
 from histojax.config import View
 from histojax.images import reader
-from histojax.images.padding import scaled
-from histojax.images.resampling import SCALE_OF_TARGET, resampled
+from histojax.images.padding import scaled_size
+from histojax.images.resampling import SCALE_OF_TARGET, resampled_size
 from histojax.inspection import near_duplicates
 from histojax.inspection.image_quality import Look
 from histojax.inspection.recommend import PAPER_MPP, mixed, shown
@@ -220,8 +220,8 @@ def crops(subject: Subject, views: Sequence[View], target_mpp: float) -> list[Fi
             look = subject.looks[i]
             full = look.size
             if target_mpp and look.mpp:
-                full = resampled(look.size, look.mpp / (target_mpp * SCALE_OF_TARGET))
-            small = scaled(full, view.scale)
+                full = resampled_size(look.size, look.mpp / (target_mpp * SCALE_OF_TARGET))
+            small = scaled_size(full, view.scale)
             if min(small) < view.crop_size:
                 why[i] = f"{shown(look.size)} px, {shown(small)} at scale {view.scale}"
         crop = f"the {view.crop_size} px crop of view {view.name}"

@@ -11,10 +11,10 @@ import numpy as np
 from skimage.measure import blur_effect
 
 from histojax.errors import InputError
-from histojax.extraction import store
 from histojax.images import reader, slide
 from histojax.images.thumbnails import thumbnail
 from histojax.inspection import near_duplicates
+from histojax.utils import files
 
 SIDE = 512  # Longest side of the small copy, px.
 CENTRE = 512  # Side of the window at the centre, px.
@@ -90,9 +90,9 @@ def look(path: Path, mpp: float | None = None) -> Look:
         mpp = mpp or slide.pixel_size(path)
         # A file of several pages, such as a pyramid, is refused as an image and has a picture all the same.
         whole = not cause and size[0] * size[1] <= WHOLE
-        with slide.open_field(reader.read(path) if whole else path) as field:
+        with slide.open_slide(reader.read(path) if whole else path) as field:
             size = field.size
-            seen = measures(field.thumbnail(SIDE), field.read(*centre(size)), store.sha256(path))
+            seen = measures(field.thumbnail(SIDE), field.read(*centre(size)), files.sha256(path))
     except (InputError, OSError) as error:
         return Look(path, cause or str(error), size, form, mpp, None)
     return Look(path, cause, size, form, mpp, seen)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from histojax.config import PAPER_VIEWS, View
 from histojax.datasets import Dataset, folds
 from histojax.errors import InputError
-from histojax.images.padding import scaled
-from histojax.images.resampling import SCALE_OF_TARGET, resampled
+from histojax.images.padding import scaled_size
+from histojax.images.resampling import SCALE_OF_TARGET, resampled_size
 
 Size = tuple[int, int]
 
@@ -60,10 +60,10 @@ def suggest(
     """
     target, why_target = resampling(mpps, target_mpp)
     factors = [mpp / (target * SCALE_OF_TARGET) if target else 1.0 for mpp in mpps]
-    full = [resampled(size, factor) for size, factor in zip(sizes, factors, strict=True)]
+    full = [resampled_size(size, factor) for size, factor in zip(sizes, factors, strict=True)]
     views, why_views = views_for(full)
     small = sum(
-        any(min(scaled(size, view.scale)) < view.crop_size for view in views) for size in full
+        any(min(scaled_size(size, view.scale)) < view.crop_size for view in views) for size in full
     )
     if small:
         why_views += (
@@ -105,13 +105,13 @@ def views_for(sizes: Sequence[Size]) -> tuple[tuple[View, ...], tuple[str, ...]]
     """
     middle = statistics.median(min(size) for size in sizes)
     smallest = min((size for size in sizes if min(size) >= ODD * middle), key=min)
-    at_half = scaled(smallest, PAPER_VIEWS[0].scale)
+    at_half = scaled_size(smallest, PAPER_VIEWS[0].scale)
     if min(at_half) >= max(view.crop_size for view in PAPER_VIEWS):
         return PAPER_VIEWS, (
             f"The paper's crops fit: the smallest image has {shown(at_half)} px at scale 0.5.",
         )
     for scale in (0.5, 1.0):
-        side = min(scaled(smallest, scale))
+        side = min(scaled_size(smallest, scale))
         shares = [view.crop_size / PAPER_SIDE for view in PAPER_VIEWS]
         crops = sorted({int(share * side) // STEP * STEP for share in shares})
         if crops[0] >= LEAST_CROP:

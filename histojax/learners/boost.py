@@ -142,7 +142,9 @@ def work(task: Task) -> None:
         not task.bins.exists()
     ):  # Two workers at once do it twice, to the same end; the tasks' order makes that rare.
         write_bins(task.bins, descriptors, ~held_out, task.labels, chosen)
-    ensembles.save(task.model, *fit_bins(task.bins, descriptors[held_out], chosen, task.boosting))
+    ensembles.save_model(
+        task.model, *fit_bins(task.bins, descriptors[held_out], chosen, task.boosting)
+    )
 
 
 def train(
@@ -164,7 +166,7 @@ def train(
       InputError: descriptors are missing or damaged, or the folder holds models of other data or parameters.
     """
     start, tasks = time.monotonic(), []
-    ensembles.claim(models, folds, "trees", dataclasses.asdict(boosting), boosting.seeds)
+    ensembles.record_ensemble(models, folds, "trees", dataclasses.asdict(boosting), boosting.seeds)
     shared = models / SHARED
     shutil.rmtree(shared, ignore_errors=True)  # Left by a run that was killed.
     shared.mkdir(parents=True)
@@ -190,7 +192,9 @@ def missing(
         (seed, fold): path
         for seed in range(boosting.seeds)
         for fold in range(folds.count)
-        if not ensembles.is_done(path := ensembles.model_path(models, configuration, seed, fold))
+        if not ensembles.is_finished(
+            path := ensembles.model_path(models, configuration, seed, fold)
+        )
     }
 
 
@@ -198,7 +202,7 @@ def prepare(
     root: Path, models: Path, folds: Folds, configuration: str, boosting: Boosting, shared: Path
 ) -> list[Task]:
     """The models of a configuration still to be trained; its descriptors are put into one array for all workers."""
-    descriptors = ensembles.claim_descriptors(models, configuration, root, folds)
+    descriptors = ensembles.load_training_descriptors(models, configuration, root, folds)
     array = shared / f"{configuration}.npy"
     tasks = [
         Task(array, folds.labels, folds.folds, len(folds.classes), boosting, seed, fold, path)
@@ -238,10 +242,10 @@ def run_all(tasks: list[Task], workers: int) -> None:
 
 def record(models: Path, wanted: list[Path], start: float, workers: int, machine: str) -> None:
     """Adds a row to times.csv if any of the wanted models was trained, also where the run was stopped."""
-    if trained := sum(map(ensembles.is_done, wanted)):
+    if trained := sum(map(ensembles.is_finished, wanted)):
         seconds = f"{time.monotonic() - start:.1f}"
         today = datetime.date.today().isoformat()
-        ensembles.record_time(
+        ensembles.record_training_time(
             models, (today, trained, seconds, workers, f"{machine}, {platform.machine()}")
         )
 

@@ -55,9 +55,11 @@ def train(
     """
     start, configurations = time.monotonic(), tuple(configurations)
     with connected(scheduler) as client:
-        ensembles.claim(models, folds, "trees", dataclasses.asdict(boosting), boosting.seeds)
+        ensembles.record_ensemble(
+            models, folds, "trees", dataclasses.asdict(boosting), boosting.seeds
+        )
         for configuration in configurations:  # Read twice, so that a damaged file is known at once.
-            ensembles.claim_descriptors(models, configuration, descriptors_root, folds)
+            ensembles.load_training_descriptors(models, configuration, descriptors_root, folds)
         missing = {name: boost.missing(models, folds, name, boosting) for name in configurations}
         wanted = [path for paths in missing.values() for path in paths.values()]
         threads = client.nthreads()
@@ -112,12 +114,12 @@ def run_all(
         while waiting or places:
             while waiting and len(places) < 2 * sum(client.nthreads().values()):
                 name = waiting.popleft()
-                descriptors = ensembles.claim_descriptors(models, name, root, folds)
+                descriptors = ensembles.load_training_descriptors(models, name, root, folds)
                 submitted = submit(client, descriptors, folds, boosting, missing[name])
                 places |= submitted
                 finished.update(submitted)
             future = next(finished)
-            ensembles.save(places.pop(future), *result(future))
+            ensembles.save_model(places.pop(future), *result(future))
             bar.add(1)
 
 

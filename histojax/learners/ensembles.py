@@ -45,7 +45,7 @@ class Ensemble:
       parameters: of the learner.
       seeds: S.
       configurations: names such as ResNet-0.5-400.
-      made_with: the manifest of each configuration's descriptors, None for the authors'.
+      extractions: the manifest of each configuration's descriptors, None for the authors'.
     """
 
     root: Path
@@ -54,7 +54,7 @@ class Ensemble:
     parameters: dict[str, Any]
     seeds: int
     configurations: tuple[str, ...]
-    made_with: dict[str, store.Manifest | None]
+    extractions: dict[str, store.Manifest | None]
 
     def model(self, configuration: str, seed: int, fold: int) -> Path:
         """Where a model is."""
@@ -71,7 +71,7 @@ class Ensemble:
         ]
 
 
-def names(configuration: str, seeds: int, folds: int, learner: str) -> list[str]:
+def model_names(configuration: str, seeds: int, folds: int, learner: str) -> list[str]:
     """Where the models of a configuration are below the ensemble's folder, seed by seed."""
     return [
         model_path(Path(), configuration, seed, fold, learner).as_posix()
@@ -92,12 +92,12 @@ def scores_path(model: Path) -> Path:
     return model.with_suffix(".npy")
 
 
-def is_done(model: Path) -> bool:
+def is_finished(model: Path) -> bool:
     """Whether a model and its scores are there."""
     return model.exists() and scores_path(model).exists()
 
 
-def save(model: Path, content: str | dict[str, np.ndarray], scores: np.ndarray) -> None:
+def save_model(model: Path, content: str | dict[str, np.ndarray], scores: np.ndarray) -> None:
     """Writes a model's scores, then the model, text or arrays: what has a model file is finished."""
     files.write_array(scores_path(model), scores)
     if isinstance(content, str):
@@ -106,7 +106,9 @@ def save(model: Path, content: str | dict[str, np.ndarray], scores: np.ndarray) 
         files.write_arrays(model, content)
 
 
-def claim(models: Path, folds: Folds, learner: str, parameters: dict[str, Any], seeds: int) -> None:
+def record_ensemble(
+    models: Path, folds: Folds, learner: str, parameters: dict[str, Any], seeds: int
+) -> None:
     """Records what an ensemble is made of, or refuses to mix it with another; `folds.csv` must be there already.
 
     Raises:
@@ -119,10 +121,10 @@ def claim(models: Path, folds: Folds, learner: str, parameters: dict[str, Any], 
         "seeds": seeds,
         "folds_sha256": folds.sha256,
     }
-    claim_file(models / MANIFEST, wanted)
+    record_manifest(models / MANIFEST, wanted)
 
 
-def claim_descriptors(
+def load_training_descriptors(
     models: Path, configuration: str, descriptors_root: Path, folds: Folds
 ) -> np.ndarray:
     """The descriptors to train on, float32 [N, A, D]; records what they are, or refuses where models are of others.
@@ -136,11 +138,11 @@ def claim_descriptors(
         "descriptors_sha256": hashlib.sha256(descriptors).hexdigest(),
         "extraction": store.read_manifest(descriptors_root, configuration),
     }
-    claim_file(models / configuration / MANIFEST, wanted)
+    record_manifest(models / configuration / MANIFEST, wanted)
     return descriptors
 
 
-def claim_file(path: Path, wanted: dict[str, Any]) -> None:
+def record_manifest(path: Path, wanted: dict[str, Any]) -> None:
     """Writes a manifest, or refuses where models are there that were made with another."""
     if not path.exists():
         files.write_json(path, wanted)
@@ -190,7 +192,7 @@ def load(models: Path) -> Ensemble:
     # By what was claimed too, not only by what is there: a run may have stopped before a configuration's first model.
     there = [*models.glob(f"*/{MANIFEST}"), *models.glob(f"*/seed*{SUFFIXES[found['learner']]}")]
     configurations = in_order({path.parent.name for path in there})
-    made_with = {
+    extractions = {
         name: files.read_json(models / name / MANIFEST, ["extraction"])["extraction"]
         for name in configurations
     }
@@ -201,10 +203,10 @@ def load(models: Path) -> Ensemble:
         found["parameters"],
         found["seeds"],
         configurations,
-        made_with,
+        extractions,
     )
     paths = ensemble.models
-    missing = [path for path in paths if not is_done(path)]
+    missing = [path for path in paths if not is_finished(path)]
     if not paths:
         raise InputError(f"{models} holds no model yet: run the same training again")
     if missing:
@@ -256,7 +258,7 @@ def read_scores(path: Path) -> np.ndarray:
     return scores
 
 
-def record_time(models: Path, row: Iterable[Any]) -> None:
+def record_training_time(models: Path, row: Iterable[Any]) -> None:
     """Adds what a run took to times.csv: date, models trained, seconds, workers, machine."""
     path = models / TIMES
     earlier = (
@@ -267,14 +269,14 @@ def record_time(models: Path, row: Iterable[Any]) -> None:
     files.write_csv(path, [*earlier, list(row)], TIMES_COLUMNS)
 
 
-def read_times(models: Path) -> list[dict[str, str]]:
+def read_training_times(models: Path) -> list[dict[str, str]]:
     """What each run of training took; empty where it was not recorded."""
     path = models / TIMES
     return files.read_csv(path, TIMES_COLUMNS) if path.exists() else []
 
 
-def seconds(ensemble: Ensemble) -> float | None:
+def training_seconds(ensemble: Ensemble) -> float | None:
     """Wall seconds of all runs of training together; None where not all models' were recorded (a run was killed)."""
-    rows = read_times(ensemble.root)
+    rows = read_training_times(ensemble.root)
     recorded = sum(int(row["models"]) for row in rows)
     return sum(float(row["seconds"]) for row in rows) if recorded >= len(ensemble.models) else None

@@ -30,12 +30,13 @@ from histojax.datasets import Dataset
 from histojax.datasets.folds import Folds
 from histojax.encoders import Variables, weights
 from histojax.errors import InputError
-from histojax.extraction import extract, loaded_encoders, store
+from histojax.extraction import extract, loaded_encoders
 from histojax.extraction.loaded_encoders import Loaded
-from histojax.images.resampling import Sampling
+from histojax.images.resampling import Resampling
 from histojax.learners import ensembles, finetune_step, finetuned, probe
 from histojax.learners.finetune_step import Batch, Tree, Tuning
 from histojax.ops import stain
+from histojax.utils import files
 from histojax.utils.progress import Progress
 
 LEARNER = "finetuned"
@@ -98,11 +99,11 @@ def train(
         for seed in range(finetune.seeds)
         for fold in range(folds.count)
     }
-    ensembles.claim(models, folds, LEARNER, dataclasses.asdict(finetune), finetune.seeds)
+    ensembles.record_ensemble(models, folds, LEARNER, dataclasses.asdict(finetune), finetune.seeds)
     loaded = {name: load(name, extraction, cache, weights_dir) for name in extraction.encoders}
     loaded_encoders.check_encoders(loaded, extraction)
     digest = hashlib.sha256(
-        "".join(store.sha256(path) for path in dataset.paths).encode()
+        "".join(files.sha256(path) for path in dataset.paths).encode()
     ).hexdigest()
     missing = {}
     for each in loaded.values():
@@ -112,9 +113,11 @@ def train(
                 "images_sha256": digest,
                 "extraction": loaded_encoders.manifest(extraction, each, view),
             }
-            ensembles.claim_file(models / name / ensembles.MANIFEST, wanted)
+            ensembles.record_manifest(models / name / ensembles.MANIFEST, wanted)
             missing[each.encoder.name, view] = [
-                place for place in parts if not ensembles.is_done(model_path(models, name, *place))
+                place
+                for place in parts
+                if not ensembles.is_finished(model_path(models, name, *place))
             ]
     count = sum(map(len, missing.values()))
     with Progress("fine-tune", count * finetune.epochs, "epochs") as bar:
@@ -130,7 +133,7 @@ def train(
                 epath.Path(folder).rmtree(missing_ok=True)
     if count:
         row = (datetime.date.today().isoformat(), count, f"{time.monotonic() - begun:.1f}", 1)
-        ensembles.record_time(models, (*row, jax.local_devices()[0].device_kind))
+        ensembles.record_training_time(models, (*row, jax.local_devices()[0].device_kind))
     return count
 
 
@@ -146,7 +149,7 @@ def check(paths: Sequence[Path], extraction: Extraction, mpp: float | None = Non
             f"--crop_mode={extraction.crop_mode}: fine-tuning trains on crops, expected exact"
         )
     loaded_encoders.check(extraction, "xla")
-    extract.check_images(paths, extraction, Sampling(extraction.target_mpp, mpp))
+    extract.check_images(paths, extraction, Resampling(extraction.target_mpp, mpp))
 
 
 def load(name: str, extraction: Extraction, cache: Path | None, weights_dir: Path | None) -> Loaded:
@@ -178,7 +181,7 @@ def prepare(
     steps = int(-(-most // finetune.batch_crops))
     chosen = Tuning(loaded.encoder, view, extraction, finetune, len(folds.classes), steps)
     normalizer = stain.NORMALIZERS[extraction.stain_normalizer]
-    images = finetuned.read_images(paths, view, Sampling(extraction.target_mpp, mpp), normalizer)
+    images = finetuned.read_images(paths, view, Resampling(extraction.target_mpp, mpp), normalizer)
     return Work(chosen, loaded.variables["params"], images, folds, parts)
 
 
@@ -201,7 +204,7 @@ def fit_and_save(
     )
     model = finetuned.flat(best)
     held_out = np.flatnonzero(work.folds.folds == fold)
-    ensembles.save(
+    ensembles.save_model(
         path,
         model,
         finetuned.score_images(chosen, work.params, model, finetuned.taken(work.images, held_out)),

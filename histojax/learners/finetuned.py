@@ -19,8 +19,8 @@ from histojax.config import View
 from histojax.encoders import Variables, weights
 from histojax.errors import InputError
 from histojax.extraction import extract
-from histojax.images.padding import common_canvas, read_padded, scaled
-from histojax.images.resampling import AS_THEY_ARE, Sampling
+from histojax.images.padding import common_canvas, read_padded, scaled_size
+from histojax.images.resampling import NO_RESAMPLING, Resampling
 from histojax.learners import finetune_step
 from histojax.learners.finetune_step import Tree, Tuning
 from histojax.ops import crops, stain
@@ -38,24 +38,24 @@ class Images(NamedTuple):
 def read_images(
     paths: Sequence[Path],
     view: View,
-    sampling: Sampling = AS_THEY_ARE,
+    resampling: Resampling = NO_RESAMPLING,
     normalizer: stain.Normalizer = stain.MACENKO,
 ) -> Images:
     """Images resampled, downscaled and normalised as for extraction."""
     scale = view.scale
-    canvas = common_canvas([sampling.size(path) for path in paths], [view])[scale]
+    canvas = common_canvas([resampling.size(path) for path in paths], [view])[scale]
     pixels, sizes = (
         np.empty((len(paths), 3, *canvas), np.uint8),
         np.empty((len(paths), 2), np.int32),
     )
     decoded = prefetch.prefetch(
-        functools.partial(read_padded, sampling=sampling),
+        functools.partial(read_padded, resampling=resampling),
         paths,
         extract.DECODED_AHEAD,
         extract.DECODERS,
     )
     for i, image in enumerate(decoded):
-        sizes[i] = scaled(image.size, scale)
+        sizes[i] = scaled_size(image.size, scale)
         own = np.array(image.size, np.int32)
         pixels[i] = finetune_step.normalized(
             image.rgb, own, sizes[i], scale=scale, canvas=canvas, normalizer=normalizer

@@ -68,9 +68,9 @@ def train(
     """
     begun = time.monotonic()
     devices = devices or jax.devices()
-    ensembles.claim(models, folds, probe.head, dataclasses.asdict(probe), probe.seeds)
+    ensembles.record_ensemble(models, folds, probe.head, dataclasses.asdict(probe), probe.seeds)
     found = {
-        name: ensembles.claim_descriptors(models, name, descriptors_root, folds)
+        name: ensembles.load_training_descriptors(models, name, descriptors_root, folds)
         for name in configurations
     }
     missing = [
@@ -78,7 +78,7 @@ def train(
         for name in found
         for seed in range(probe.seeds)
         for fold in range(folds.count)
-        if not ensembles.is_done(ensembles.model_path(models, name, seed, fold, probe.head))
+        if not ensembles.is_finished(ensembles.model_path(models, name, seed, fold, probe.head))
     ]
     with Progress("train", len(missing), "models") as bar:
         if not missing:
@@ -97,7 +97,7 @@ def record(models: Path, trained: int, begun: float, devices: Sequence[jax.Devic
     """Adds a row to times.csv if any model was trained, also where the run was stopped."""
     if trained:
         today, seconds = datetime.date.today().isoformat(), f"{time.monotonic() - begun:.1f}"
-        ensembles.record_time(
+        ensembles.record_training_time(
             models, (today, trained, seconds, len(devices), devices[0].device_kind)
         )
 
@@ -305,4 +305,6 @@ def save(work: Work, models: Path, name: Name, model: Model, fitted: Fitted) -> 
     held_out = work.descriptors[model.configuration].reshape(
         len(work.folds.names), work.augmentations, -1
     )
-    ensembles.save(path, head, heads.score(head, held_out[work.folds.folds == fold, :, :channels]))
+    ensembles.save_model(
+        path, head, heads.score(head, held_out[work.folds.folds == fold, :, :channels])
+    )

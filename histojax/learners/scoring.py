@@ -60,7 +60,7 @@ def score(learner: str, model: Path, descriptors: np.ndarray) -> np.ndarray:
     return score_by(learner, parse(learner, model.read_bytes(), model), descriptors, model)
 
 
-class Scores(NamedTuple):
+class EnsembleScores(NamedTuple):
     """What the models say of N images, each a mean over what it does not name; float64.
 
     Attributes:
@@ -80,7 +80,7 @@ class Scores(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Committee:
+class LoadedEnsemble:
     """Every model of an ensemble, in memory.
 
     Attributes:
@@ -99,7 +99,9 @@ class Committee:
         """Names such as ResNet-0.5-400."""
         return tuple(self.models)
 
-    def each(self, descriptors: Mapping[str, np.ndarray]) -> Iterator[tuple[str, int, np.ndarray]]:
+    def scores_by_model(
+        self, descriptors: Mapping[str, np.ndarray]
+    ) -> Iterator[tuple[str, int, np.ndarray]]:
         """Configuration, fold and scores [N, A, K] of every model of these configurations, in order.
 
         Args:
@@ -120,25 +122,25 @@ class Committee:
             for (name, fold, _), found in zip(tasks, scores, strict=True):
                 yield name, fold, found
 
-    def scores(self, descriptors: Mapping[str, np.ndarray]) -> Scores:
+    def score(self, descriptors: Mapping[str, np.ndarray]) -> EnsembleScores:
         """What all models say of images, {configuration: [N, A, D]}."""
         by_fold, by_model, total = [[] for _ in range(self.folds)], [], 0.0
-        for _, fold, found in self.each(descriptors):
+        for _, fold, found in self.scores_by_model(descriptors):
             mean = found.mean(axis=1)
             by_fold[fold].append(mean)
             by_model.append(mean)
             total = total + found
         folds = np.stack([np.mean(each, axis=0) for each in by_fold], axis=1)
-        return Scores(folds, total / len(by_model), np.stack(by_model, axis=1))
+        return EnsembleScores(folds, total / len(by_model), np.stack(by_model, axis=1))
 
 
-def committee(
+def parse_models(
     learner: str,
     seeds: int,
     folds: int,
     configurations: tuple[str, ...],
     content: Callable[[str], bytes],
-) -> Committee:
+) -> LoadedEnsemble:
     """Reads every model of an ensemble, by what gives the content of `<configuration>/<model's file>`.
 
     Raises:
@@ -148,23 +150,23 @@ def committee(
         raise InputError(
             f"models that are {learner} score images: they cannot predict from descriptors"
         )
-    return Committee(
+    return LoadedEnsemble(
         learner,
         seeds,
         folds,
         {
             configuration: tuple(
                 parse(learner, content(name), name)
-                for name in ensembles.names(configuration, seeds, folds, learner)
+                for name in ensembles.model_names(configuration, seeds, folds, learner)
             )
             for configuration in configurations
         },
     )
 
 
-def committee_of(ensemble: Ensemble) -> Committee:
+def load_models(ensemble: Ensemble) -> LoadedEnsemble:
     """Every model of an ensemble on disk."""
-    return committee(
+    return parse_models(
         ensemble.learner,
         ensemble.seeds,
         ensemble.folds.count,
@@ -173,7 +175,9 @@ def committee_of(ensemble: Ensemble) -> Committee:
     )
 
 
-def check_made_with(made_with: Mapping[str, store.Manifest | None], descriptors_root: Path) -> None:
+def check_same_extraction(
+    made_with: Mapping[str, store.Manifest | None], descriptors_root: Path
+) -> None:
     """Raises InputError where descriptors are not of the protocol and weights that the models were trained on."""
     for configuration, trained_on in made_with.items():
         here = store.read_manifest(descriptors_root, configuration)

@@ -30,7 +30,7 @@ from histojax.evaluation import calibration, metrics, operating_point
 from histojax.extraction import store
 from histojax.learners import ensembles, scoring
 from histojax.learners.ensembles import Ensemble
-from histojax.learners.scoring import Committee
+from histojax.learners.scoring import LoadedEnsemble
 from histojax.prediction import uncertainty
 from histojax.prediction.out_of_distribution import ReferenceDistribution
 from histojax.prediction.uncertainty import Uncertainty
@@ -61,7 +61,7 @@ class Bundle:
       classes: K names.
       positive: indices of the classes that count as carcinoma; empty for none.
       made_with: the manifest of each configuration's descriptors; None where that is not known.
-      committee: the models.
+      ensemble: the models.
       uncertainty: what is known of its mistakes.
       about: what a reader wants to know: data, results, licences, versions.
       weights: variables of encoders by flat name; of those that are in the file.
@@ -72,7 +72,7 @@ class Bundle:
     classes: tuple[str, ...]
     positive: tuple[int, ...]
     made_with: dict[str, store.Manifest | None]
-    committee: Committee
+    ensemble: LoadedEnsemble
     uncertainty: Uncertainty
     about: dict[str, Any]
     weights: dict[str, Flat]
@@ -81,7 +81,7 @@ class Bundle:
     @property
     def configurations(self) -> tuple[str, ...]:
         """Names such as ResNet-0.5-400."""
-        return self.committee.configurations
+        return self.ensemble.configurations
 
     @property
     def extraction(self) -> Extraction:
@@ -101,7 +101,10 @@ class Bundle:
     def score(self, configuration: str, descriptors: np.ndarray) -> np.ndarray:
         """Mean scores by a configuration's models, not calibrated: float32 [N, A, D] -> float64 [N, K]."""
         return np.mean(
-            [each.mean(axis=1) for _, _, each in self.committee.each({configuration: descriptors})],
+            [
+                each.mean(axis=1)
+                for _, _, each in self.ensemble.scores_by_model({configuration: descriptors})
+            ],
             axis=0,
         )
 
@@ -158,10 +161,10 @@ def from_models(
       InputError: the ensemble is not complete or cannot predict, or the descriptors are missing or others.
     """
     ensemble = ensembles.load(models)
-    committee = scoring.committee_of(ensemble)
+    loaded = scoring.load_models(ensemble)
     positive = metrics.positive_classes(ensemble.folds.classes, positive_classes)
     if descriptors is not None:
-        scoring.check_made_with(ensemble.made_with, descriptors)
+        scoring.check_same_extraction(ensemble.extractions, descriptors)
     learned = uncertainty.of_ensemble(ensemble, positive, sensitivity, descriptors)
     if learned.temperature > 0.9 * calibration.RANGE[1]:
         logging.warning(
@@ -172,8 +175,8 @@ def from_models(
         name=str(models),
         classes=ensemble.folds.classes,
         positive=positive,
-        made_with=ensemble.made_with,
-        committee=committee,
+        made_with=ensemble.extractions,
+        ensemble=loaded,
         uncertainty=learned,
         about=facts(ensemble) | dict(about or {}),
         weights={},
@@ -193,7 +196,7 @@ def identity_of(ensemble: Ensemble, learned: Uncertainty) -> str:
         ensemble.learner,
         ensemble.parameters,
         ensemble.seeds,
-        ensemble.made_with,
+        ensemble.extractions,
         learned.cases.scores.tobytes(),
         learned.cases.positive,
         learned.sensitivity,
@@ -214,7 +217,7 @@ def facts(ensemble: Ensemble) -> dict[str, Any]:
         "parameters": ensemble.parameters,
         "versions": {
             name: each["versions"]
-            for name, each in ensemble.made_with.items()
+            for name, each in ensemble.extractions.items()
             if each and "versions" in each
         },
     }
@@ -237,9 +240,9 @@ def write(path: Path, bundle: Bundle, models: Path, card: str, weights: Mapping[
     description = {
         "classes": bundle.classes,
         "positive": bundle.positive,
-        "learner": bundle.committee.learner,
-        "seeds": bundle.committee.seeds,
-        "folds": bundle.committee.folds,
+        "learner": bundle.ensemble.learner,
+        "seeds": bundle.ensemble.seeds,
+        "folds": bundle.ensemble.folds,
         "sensitivity": bundle.uncertainty.sensitivity,
         "made_with": bundle.made_with,
         "about": bundle.about | {"histojax": __version__},
@@ -256,8 +259,8 @@ def write(path: Path, bundle: Bundle, models: Path, card: str, weights: Mapping[
     if bundle.uncertainty.reference is not None:
         parts[TYPICAL] = npz(bundle.uncertainty.reference.to_arrays())
     for configuration in bundle.configurations:
-        for name in ensembles.names(
-            configuration, bundle.committee.seeds, bundle.committee.folds, bundle.committee.learner
+        for name in ensembles.model_names(
+            configuration, bundle.ensemble.seeds, bundle.ensemble.folds, bundle.ensemble.learner
         ):
             parts[f"models/{name}"] = models / name
     parts |= {f"weights/{name}.npz": npz(flat) for name, flat in weights.items()}
@@ -302,7 +305,7 @@ def load(path: Path) -> Bundle:
             for name in names
             if (match := re.fullmatch(r"weights/(\w+)\.npz", name))
         }
-        committee = scoring.committee(
+        loaded = scoring.parse_models(
             found["learner"],
             found["seeds"],
             found["folds"],
@@ -314,7 +317,7 @@ def load(path: Path) -> Bundle:
         classes=classes,
         positive=positive,
         made_with=made_with,
-        committee=committee,
+        ensemble=loaded,
         uncertainty=uncertainty.of_arrays(kept, classes, positive, found["sensitivity"], reference),
         about=found["about"],
         weights=weights,

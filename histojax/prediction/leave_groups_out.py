@@ -142,7 +142,7 @@ def predicted(
     """The images of a part as its ensemble predicts them."""
     descriptors = {name: store.read(root, name, here.names) for name in trained.configurations}
     means = {name: each.mean(axis=1) for name, each in descriptors.items()}
-    scores, stain = trained.committee.scores(descriptors), store.read_stain_qc(root)
+    scores, stain = trained.ensemble.score(descriptors), store.read_stain_qc(root)
     file_names = [path.name for path in here.paths]
     predictions = {
         coverage: tuple(

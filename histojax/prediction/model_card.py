@@ -56,9 +56,9 @@ def card(bundle: Bundle, weights_included: Iterable[str] = ()) -> str:
 
 def what(bundle: Bundle) -> list[str]:
     """What it is."""
-    committee, extraction = bundle.committee, bundle.extraction
+    ensemble, extraction = bundle.ensemble, bundle.extraction
     views = ", ".join(view.name for view in extraction.views)
-    count = len(committee.configurations) * committee.seeds * committee.folds
+    count = len(ensemble.configurations) * ensemble.seeds * ensemble.folds
     mpp = (
         f", images resampled to {extraction.target_mpp} um/px at scale 0.5"
         if extraction.target_mpp
@@ -67,8 +67,8 @@ def what(bundle: Bundle) -> list[str]:
     return [
         "## What it is",
         "",
-        f"- {count} models ({committee.learner}): {len(committee.configurations)} configurations x {committee.seeds} "
-        f"seeds x {committee.folds} folds, averaged. After Rakhlin, Shvets, Iglovikov and Kalinin, 2018.",
+        f"- {count} models ({ensemble.learner}): {len(ensemble.configurations)} configurations x {ensemble.seeds} "
+        f"seeds x {ensemble.folds} folds, averaged. After Rakhlin, Shvets, Iglovikov and Kalinin, 2018.",
         f"- Encoders: {', '.join(extraction.encoders)}, frozen; {provenance.weights(bundle.made_with.values())}",
         f"- Views (scale, crop size): {views}; {extraction.augmentations} stain augmentations x {extraction.crops} "
         f"crops, crop mode {extraction.crop_mode}, {extraction.precision}{mpp}.",

@@ -104,7 +104,7 @@ def predict_descriptors(
         raise InputError(
             f"{descriptors} holds no descriptors of {bundle.configurations[0]}: pass --images"
         )
-    scoring.check_made_with(bundle.made_with, descriptors)
+    scoring.check_same_extraction(bundle.made_with, descriptors)
     files.require_writable(out)
     rows = collections.defaultdict(dict)  # Of stain_qc.csv, by image.
     for key, row in store.read_stain_qc(descriptors).items():
@@ -226,7 +226,7 @@ def predict(
         bundle.uncertainty,
         names,
         file_names,
-        bundle.committee.scores(descriptors),
+        bundle.ensemble.score(descriptors),
         means,
         stain,
         options,

@@ -21,7 +21,7 @@ from histojax.evaluation.labelled_predictions import Cases
 from histojax.extraction import store
 from histojax.learners import ensembles
 from histojax.learners.ensembles import Ensemble
-from histojax.learners.scoring import Scores
+from histojax.learners.scoring import EnsembleScores
 from histojax.prediction import conformal, out_of_distribution
 from histojax.prediction.out_of_distribution import ReferenceDistribution
 
@@ -195,7 +195,7 @@ def judge(
     uncertainty: Uncertainty,
     names: Sequence[str],
     files: Sequence[str],
-    scores: Scores,
+    scores: EnsembleScores,
     means: Mapping[str, np.ndarray],
     stain: store.StainQC,
     options: PredictionOptions = PredictionOptions(),

@@ -92,7 +92,7 @@ def command_lines(
 def extractions(ensemble: Ensemble) -> list[dict[str, Any]]:
     """Flags of one run for all configurations of one protocol; none for descriptors of unknown origin."""
     views: dict[tuple, dict[str, list[str]]] = {}
-    for made_with in ensemble.made_with.values():
+    for made_with in ensemble.extractions.values():
         if made_with is None:
             continue
         own = dict(made_with["protocol"])

@@ -219,7 +219,9 @@ def stain(descriptors: Path | None, ensemble: Ensemble) -> Stain | None:
 
 def protocols(ensemble: Ensemble) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """What the configurations' descriptors were made with: what all have in common, and what each has of its own."""
-    flat = {name: files.flatten(made_with or {}) for name, made_with in ensemble.made_with.items()}
+    flat = {
+        name: files.flatten(made_with or {}) for name, made_with in ensemble.extractions.items()
+    }
     keys = dict.fromkeys(key for each in flat.values() for key in each)
     first = next(iter(flat.values()))
     common = {

@@ -128,7 +128,7 @@ def pipelines(
 ) -> tuple[dict[str, list[Picture]], list[str]]:
     """The first image of each class on its way, and why there is none where there is none."""
     protocols = [
-        gallery.protocol(made_with) for made_with in evaluation.ensemble.made_with.values()
+        gallery.protocol(made_with) for made_with in evaluation.ensemble.extractions.values()
     ]
     protocols = [each for each in protocols if each["scale"] == protocols[0]["scale"]]
     cases, strips = evaluation.judgement.cases, {}

@@ -69,7 +69,7 @@ def write_files(
     commands: list[Command],
 ) -> str:
     """Writes everything below `folder` and returns the summary."""
-    note = provenance.weights(evaluated.ensemble.made_with.values())
+    note = provenance.weights(evaluated.ensemble.extractions.values())
     with_published = (
         bach.is_bach(evaluated.folds.names, evaluated.folds.classes) and evaluated.folds.count == 10
     )

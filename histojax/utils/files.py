@@ -8,6 +8,7 @@ there whole or not at all.
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import os
@@ -71,6 +72,12 @@ def default_cache() -> Path:
 def is_local(path: Path) -> bool:
     """Whether a path can be given to the operating system."""
     return isinstance(path, Path)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:

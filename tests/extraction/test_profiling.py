@@ -15,7 +15,7 @@ from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.extraction import dry_run, extract, loaded_encoders, profiling, programs, roofline
 from histojax.extraction.engine import Engine, layers
-from histojax.images.padding import Padded
+from histojax.images.padding import PaddedImage
 from histojax.ops import flops
 from tests.running import run
 from tests.samples import SMALL, tissue
@@ -35,7 +35,7 @@ def test_rates_and_shares_follow_from_the_counted_operations(mode, tmp_path, mon
         profiling, "seconds", lambda function, *arguments: function(*arguments) and 0.5
     )
     peak = profiling.Peak(operations=1e12, bytes=1e10)
-    image = Padded(Path("image"), tissue(0, 96, 128), (96, 128), "")
+    image = PaddedImage(Path("image"), tissue(0, 96, 128), (96, 128), "")
     published = {"VGG": (encoders.ENCODERS["VGG"], weights.random("VGG", 0))}
     rows = list(profiling.rows(machine, loaded, published, extraction, image, peak))
     assert len(rows) == (2 if mode == "exact" else 1)

@@ -14,7 +14,7 @@ from histojax import encoders
 from histojax.config import Extraction, View
 from histojax.encoders import weights
 from histojax.extraction import engine, programs
-from histojax.images.padding import bucket, scaled
+from histojax.images.padding import bucket, scaled_size
 from histojax.ops import crops, pooling, resize, stain
 from tests.samples import tissue
 
@@ -49,9 +49,9 @@ def describe(
     encoder, variables = loaded(name, extraction.precision)
     machine = engine.Engine(programs.mesh_of(jax.devices()[:devices]), step, kernel, tmp_path)
     variables = machine.replicate(variables)
-    size, small = rgb.shape[:2], scaled(rgb.shape, 0.5)
+    size, small = rgb.shape[:2], scaled_size(rgb.shape, 0.5)
     padded = np.pad(rgb, [(0, bucket(side) - side) for side in size] + [(0, 0)])
-    canvas = canvas or scaled(padded.shape, 0.5)
+    canvas = canvas or scaled_size(padded.shape, 0.5)
     sizes = (np.array(size, np.int32), np.array(small, np.int32))
     density, _ = programs.prepare(machine.replicate(padded), *sizes, scale=0.5, canvas=canvas)
     views = extraction.views

@@ -92,7 +92,7 @@ def descriptors(rgb, extraction, stride, augmentations=1, tiles=TILES):
         return np.zeros((len(found), 2))
 
     machine = opened(extraction, extraction.encoders[0])
-    with slide.open_field(rgb) as field:
+    with slide.open_slide(rgb) as field:
         grid = Grid(field.size, stride)
         arguments = machine, extraction.configurations, score, 2, grid, augmentations, tiles
         where = np.isfinite(sliding_window.mean_scores(field, "a", *arguments)[..., 0])
@@ -100,7 +100,7 @@ def descriptors(rgb, extraction, stride, augmentations=1, tiles=TILES):
 
 
 def map_of(rgb, extraction, score, stride, tiles=TILES, classes=2, augmentations=1):
-    with slide.open_field(rgb) as field:
+    with slide.open_slide(rgb) as field:
         return sliding_window.mean_scores(
             field,
             "a",
@@ -125,7 +125,7 @@ def test_tiles_are_pieces_of_the_field_scaled_whole(scale):
     rgb = samples.tissue(0, 203, 171)
     whole = np.asarray(resize.downscale(rgb, scale))
     around = np.pad(whole, ((200, 200), (200, 200), (0, 0)), "symmetric")
-    with slide.open_field(rgb) as field:
+    with slide.open_slide(rgb) as field:
         for top, left, height, width in (
             (0, 0, 64, 96),
             (-24, 17, 64, 96),
@@ -139,7 +139,7 @@ def test_tiles_are_pieces_of_the_field_scaled_whole(scale):
 
 def test_a_small_field_is_normalised_as_an_image_is():
     rgb = samples.tissue(1, 192, 256)
-    with slide.open_field(rgb) as field:
+    with slide.open_slide(rgb) as field:
         found = slide_scan.scan(field, 0.5)
         grid = Grid(field.size, 50)
         stains = slide_scan.stains(found, grid, np.ones(grid.shape, bool), Extraction())
@@ -158,7 +158,7 @@ def test_stains_of_a_large_field_come_from_a_sample_and_not_from_glass(monkeypat
     with_glass = np.concatenate([tissue, np.full((192, 300, 3), 245, np.uint8)], axis=1)
     fits = []
     for rgb in (tissue, with_glass):
-        with slide.open_field(rgb) as field:
+        with slide.open_slide(rgb) as field:
             found, grid = slide_scan.scan(field, 1.0), Grid(field.size, 32)
             np.testing.assert_array_equal(found.sample, rgb[:: found.step, :: found.step])
             fits.append(
@@ -347,7 +347,7 @@ def test_a_field_of_one_crop_has_a_map():
 
 def test_a_field_of_another_pixel_size_is_resampled_piece_by_piece():
     rgb, extraction = samples.tissue(10, 120, 150), protocol(View(0.5, 48), target_mpp=1.0)
-    with slide.open_field(rgb) as field:
+    with slide.open_slide(rgb) as field:
         for mpp in (0.3, 0.8):
             seen, factor = slide_scan.at_target(field, extraction, mpp)
             assert factor == pytest.approx(2 * mpp)
@@ -446,7 +446,7 @@ def test_forty_lesions_by_trees_and_vgg():
     machine = opened(extraction, "VGG")
     hits = []
     for seed in range(40):
-        with slide.open_field(planted(seed, 192, seed % 4)) as field:
+        with slide.open_slide(planted(seed, 192, seed % 4)) as field:
             scores = sliding_window.mean_scores(
                 field,
                 str(seed),

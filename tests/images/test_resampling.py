@@ -9,7 +9,7 @@ from PIL import Image
 
 from histojax.errors import InputError
 from histojax.extraction import extract, store
-from histojax.images.resampling import AS_THEY_ARE, Sampling
+from histojax.images.resampling import NO_RESAMPLING, Resampling
 from tests import samples
 from tests.running import run
 
@@ -30,28 +30,28 @@ def folder(tmp_path_factory):
 
 def test_without_a_target_images_are_read_as_they_are(folder):
     for path in folder.iterdir():
-        np.testing.assert_array_equal(AS_THEY_ARE.read(path), np.array(Image.open(path)))
-        assert AS_THEY_ARE.note(path) == ""
+        np.testing.assert_array_equal(NO_RESAMPLING.read(path), np.array(Image.open(path)))
+        assert NO_RESAMPLING.digest_suffix(path) == ""
 
 
 @pytest.mark.parametrize("name", ["as-is", "fine", "coarse"])
 def test_with_the_papers_target_all_have_its_pixel_size(folder, name):
-    path, sampling = folder / f"{name}.tif", Sampling(0.84)
-    assert sampling.size(path) == (160, 200)
-    found = sampling.read(path)
+    path, resampling = folder / f"{name}.tif", Resampling(0.84)
+    assert resampling.size(path) == (160, 200)
+    found = resampling.read(path)
     assert found.shape == (160, 200, 3)
     difference = np.abs(found.astype(int) - np.array(Image.open(folder / "as-is.tif")))
     assert difference.mean() < {"as-is": 1e-9, "fine": 3, "coarse": 15}[name]
-    assert Sampling(1.68).size(path) == (80, 100)
+    assert Resampling(1.68).size(path) == (80, 100)
 
 
 def test_the_users_word_goes_before_the_files(folder):
-    assert Sampling(0.84, 0.84).size(folder / "as-is.tif") == (320, 400)
-    assert Sampling(0.84, 0.42).size(folder / "silent.png") == (160, 200)
+    assert Resampling(0.84, 0.84).size(folder / "as-is.tif") == (320, 400)
+    assert Resampling(0.84, 0.42).size(folder / "silent.png") == (160, 200)
     with pytest.raises(
         InputError, match="does not say its pixel size, which --target_mpp needs: pass --mpp"
     ):
-        Sampling(0.84).size(folder / "silent.png")
+        Resampling(0.84).size(folder / "silent.png")
 
 
 def test_the_script_takes_a_target_and_the_users_word(folder, tmp_path, narrow_vgg):
@@ -82,7 +82,7 @@ def test_descriptors_are_of_the_resampled_image_and_of_no_other(folder, tmp_path
     extraction = dataclasses.replace(samples.SMALL, views=samples.SMALL.views[:1], target_mpp=0.84)
     extract.run([folder / "fine.tif"], extraction, tmp_path / "ours")
     whole = tmp_path / "fine.png"  # The image as it should have been resampled.
-    Image.fromarray(Sampling(0.84).read(folder / "fine.tif")).save(whole)
+    Image.fromarray(Resampling(0.84).read(folder / "fine.tif")).save(whole)
     extract.run([whole], dataclasses.replace(extraction, target_mpp=0.0), tmp_path / "theirs")
     ours, theirs = (
         store.read(tmp_path / each, "VGG-0.5-48", ["fine"]) for each in ("ours", "theirs")

@@ -46,7 +46,7 @@ def kinds(tmp_path_factory) -> Path:
 @hypothesis.given(st.data())
 def test_every_window_is_a_slice_of_the_image_read_whole(kinds, name, data):
     whole = reader.read(kinds / name)
-    with slide.open_field(kinds / name) as field:
+    with slide.open_slide(kinds / name) as field:
         height, width = field.size
         assert whole.shape == (height, width, 3)
         top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
@@ -60,7 +60,7 @@ def test_every_window_is_a_slice_of_the_image_read_whole(kinds, name, data):
 
 
 def test_an_array_is_a_field_and_a_window_of_it_a_copy():
-    with slide.open_field(RGB) as field:
+    with slide.open_slide(RGB) as field:
         assert (field.size, field.mpp) == ((150, 210), None)
         read = field.read(10, 20, 30, 40)
         np.testing.assert_array_equal(read, RGB[10:40, 20:60])
@@ -73,7 +73,7 @@ def test_an_array_is_a_field_and_a_window_of_it_a_copy():
 def test_other_arrays_are_refused(array):
     with (
         pytest.raises(InputError, match=r"expected uint8 RGB \[height, width, 3\]"),
-        slide.open_field(array),
+        slide.open_slide(array),
     ):
         pass
 
@@ -93,7 +93,7 @@ def test_other_arrays_are_refused(array):
 @pytest.mark.parametrize("name", ["tiles.tif", "rgb.png"])
 def test_a_window_that_is_not_inside_is_refused(kinds, name, window):
     with (
-        slide.open_field(kinds / name) as field,
+        slide.open_slide(kinds / name) as field,
         pytest.raises(InputError, match=f"{name}.* 150 x 210 .*inside"),
     ):
         field.read(*window)
@@ -102,7 +102,7 @@ def test_a_window_that_is_not_inside_is_refused(kinds, name, window):
 @pytest.mark.parametrize("name", ["tiles.tif", "rgb.png"])
 def test_a_thumbnail_is_the_image_averaged(kinds, monkeypatch, name):
     monkeypatch.setattr(slide, "THUMBNAIL_BLOCK", 50)
-    with slide.open_field(kinds / name) as field:
+    with slide.open_slide(kinds / name) as field:
         whole = Image.fromarray(field.read(0, 0, 150, 210))
         for longest, size in (
             (210, (210, 150)),
@@ -121,7 +121,7 @@ def test_a_thumbnail_of_a_fine_chequerboard_is_grey():
     board = np.repeat(
         (np.indices((301, 403)).sum(0) % 2 * 255).astype(np.uint8)[..., None], 3, axis=2
     )
-    with slide.open_field(board) as field:
+    with slide.open_slide(board) as field:
         assert np.abs(field.thumbnail(70).astype(int) - 127).max() <= 8
 
 
@@ -159,7 +159,7 @@ def bomb(path):
         (bomb, "too many pixels"),
     ],
 )
-@pytest.mark.parametrize("use", [slide.pixel_size, lambda path: slide.open_field(path).__enter__()])
+@pytest.mark.parametrize("use", [slide.pixel_size, lambda path: slide.open_slide(path).__enter__()])
 def test_what_is_no_image_is_refused_by_name(tmp_path, make, message, use):
     make(tmp_path / "a.tif")
     with pytest.raises(InputError, match=f"a.tif .*{message}"):
@@ -261,7 +261,7 @@ def test_the_size_of_a_pixel_is_what_a_tiff_says_where_it_can_be_believed(
     else:
         assert found == (expected if expected is None else pytest.approx(expected, rel=1e-4))
         assert not notices
-    with slide.open_field(path) as field:
+    with slide.open_slide(path) as field:
         assert field.mpp == found
 
 
@@ -280,7 +280,7 @@ def test_the_size_of_a_pixel_in_png_and_jpeg(tmp_path, name, options, expected):
     Image.fromarray(RGB).save(tmp_path / name, **options)
     found = slide.pixel_size(tmp_path / name)
     assert found == (expected if expected is None else pytest.approx(expected, rel=1e-4))
-    with slide.open_field(tmp_path / name) as field:
+    with slide.open_slide(tmp_path / name) as field:
         assert field.mpp == found
 
 
@@ -322,7 +322,7 @@ def test_a_large_field_is_read_by_pieces_within_memory(large):
         from histojax.images import slide
         assert "jax" not in sys.modules
         start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        with slide.open_field(Path({str(large)!r})) as field:
+        with slide.open_slide(Path({str(large)!r})) as field:
             for top in range(0, 10_000, 2_000):
                 for left in range(0, 10_000, 2_000):
                     assert field.read(top, left, 2_000, 2_000).shape == (2_000, 2_000, 3)
@@ -337,7 +337,7 @@ def test_a_large_field_is_read_by_pieces_within_memory(large):
 
 
 def test_a_large_field_has_its_pixels_where_they_belong(large):
-    with slide.open_field(large) as field:
+    with slide.open_slide(large) as field:
         read = field.read(9_950, 9_900, 50, 100)
     row, column = 9_950 // 256, 9_900 // 256
     tile = samples.tissue((row * 40 + column) % 3, 256, 256)

@@ -94,7 +94,7 @@ def test_every_window_of_every_kind_is_a_slice_of_the_image_read_whole(kinds, no
     expected_notices = list(notices)
     notices.clear()
     height, width = whole.shape[:2]
-    with slide.open_field(kinds / name) as field:
+    with slide.open_slide(kinds / name) as field:
         assert notices == expected_notices
         assert field.size == (height, width)
 
@@ -125,7 +125,7 @@ def test_jpeg_tiles_have_the_colours_they_were_made_from(tmp_path):
             compression="jpeg",
             **options,
         )
-        with slide.open_field(tmp_path / "a.tif") as field:
+        with slide.open_slide(tmp_path / "a.tif") as field:
             assert np.abs(field.read(0, 0, 64, 64).astype(int) - flat).max() <= 2
 
 
@@ -139,14 +139,14 @@ def test_the_first_page_is_the_field_wherever_the_levels_are(tmp_path):
         with tifffile.TiffWriter(path, ome=False) as writer:
             for array, options in pages:
                 writer.write(array, **TILED, **options)
-        with slide.open_field(path) as field:
+        with slide.open_slide(path) as field:
             np.testing.assert_array_equal(field.read(0, 0, 150, 210), RGB)
 
 
 def test_only_the_tiles_that_a_window_touches_are_decoded(kinds, monkeypatch):
     decoded = []
     monkeypatch.setattr(tiff, "check_jpeg", lambda data, shape: decoded.append(len(data)))
-    with slide.open_field(kinds / "jpeg.tif") as field:
+    with slide.open_slide(kinds / "jpeg.tif") as field:
         field.read(70, 50, 20, 20)
         assert len(decoded) == 1
         field.read(60, 50, 20, 20)
@@ -156,7 +156,7 @@ def test_only_the_tiles_that_a_window_touches_are_decoded(kinds, monkeypatch):
 def test_a_big_endian_bigtiff_is_read_exactly(tmp_path):
     """Apart from the others, since Pillow cannot read it."""
     tifffile.imwrite(tmp_path / "a.tif", RGB, bigtiff=True, byteorder=">", **TILED)
-    with slide.open_field(tmp_path / "a.tif") as field:
+    with slide.open_slide(tmp_path / "a.tif") as field:
         np.testing.assert_array_equal(field.read(0, 0, 150, 210), RGB)
 
 
@@ -170,7 +170,7 @@ def test_several_threads_may_read(kinds, monkeypatch):
     monkeypatch.setattr(tifffile.FileHandle, "seek", slow_seek)
     monkeypatch.setattr(tiff, "CACHE_BYTES", 0)
     corners = [(top, left) for top in range(0, 140, 20) for left in range(0, 200, 20)]
-    with slide.open_field(kinds / "deflate.tif") as field, futures.ThreadPoolExecutor(8) as threads:
+    with slide.open_slide(kinds / "deflate.tif") as field, futures.ThreadPoolExecutor(8) as threads:
         for (top, left), read in zip(
             corners, threads.map(lambda corner: field.read(*corner, 10, 10), corners), strict=True
         ):
@@ -316,7 +316,7 @@ def empty(path):
 def test_a_file_that_cannot_be_the_field_is_refused_when_it_is_opened(tmp_path, make, message):
     path = tmp_path / "a.tif"
     make(path)
-    with pytest.raises(InputError, match=message) as refusal, slide.open_field(path):
+    with pytest.raises(InputError, match=message) as refusal, slide.open_slide(path):
         pass
     assert str(path) in str(refusal.value)
 
@@ -331,7 +331,7 @@ def test_a_damaged_or_missing_tile_is_refused_when_it_is_read_and_no_other(tmp_p
     whole[offsets[0] : offsets[0] + counts[0]] = b"\x55" * counts[0]
     path.write_bytes(whole)
     change_tag(path, 325, (*counts[:-1], 0))
-    with slide.open_field(path) as field:
+    with slide.open_slide(path) as field:
         field.read(64, 48, 60, 40)
         with pytest.raises(
             InputError, match=r"a.tif is damaged: tile 1 of 15 cannot be decoded: .* Copy it again"
@@ -349,7 +349,7 @@ def test_a_tile_cut_short_within_the_file_is_refused(tmp_path, compression):
         counts = file.pages.first.databytecounts
     change_tag(path, 325, (counts[0] * 9 // 10, *counts[1:]))
     with (
-        slide.open_field(path) as field,
+        slide.open_slide(path) as field,
         pytest.raises(InputError, match="tile 1 of 15 cannot be decoded"),
     ):
         field.read(0, 0, 10, 10)
@@ -372,7 +372,7 @@ def test_a_tile_that_holds_a_larger_image_is_refused_unread(tmp_path, compressio
     tifffile.imwrite(
         path, iter([data] * 15), shape=RGB.shape, dtype=np.uint8, compression=compression, **TILED
     )
-    with slide.open_field(path) as field:
+    with slide.open_slide(path) as field:
         if compression == "jpeg":
             with pytest.raises(InputError, match="claims 4096 x 4096 pixels, expected 64 x 48"):
                 field.read(0, 0, 10, 10)
@@ -391,7 +391,7 @@ def test_a_file_cut_anywhere_is_refused(kinds, tmp_path, name):
     whole = (kinds / name).read_bytes()
     for length in np.linspace(0, len(whole) - 1, 40).astype(int):
         (tmp_path / name).write_bytes(whole[:length])
-        with pytest.raises(InputError, match=name), slide.open_field(tmp_path / name) as field:
+        with pytest.raises(InputError, match=name), slide.open_slide(tmp_path / name) as field:
             field.read(0, 0, 150, 210)
 
 
@@ -405,7 +405,7 @@ def test_a_file_with_any_byte_changed_is_read_or_refused_by_name(kinds, tmp_path
             changed[place] ^= int(rng.integers(1, 256))
             (tmp_path / "a.tif").write_bytes(changed)
             try:
-                with slide.open_field(tmp_path / "a.tif") as field:
+                with slide.open_slide(tmp_path / "a.tif") as field:
                     field.read(0, 0, *(min(side, 200) for side in field.size))
             except InputError as error:
                 refusals.append(str(error))

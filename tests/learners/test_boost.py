@@ -172,14 +172,14 @@ def test_what_a_run_took_is_kept_if_it_trained_anything(descriptors, split, tmp_
             boost.train(descriptors, tmp_path, split, ["VGG-0.5-400"], boosting, workers=2)
             == expected
         )
-    (row,) = ensembles.read_times(tmp_path)
+    (row,) = ensembles.read_training_times(tmp_path)
     assert (row["models"], row["workers"]) == ("6", "2")
     assert datetime.date.fromisoformat(row["date"])
     assert 0 < float(row["seconds"]) < 600
     assert row["machine"] == f"{boost.default_workers()} CPUs, {platform.machine()}"
     ensembles.model_path(tmp_path, "VGG-0.5-400", 0, 0).unlink()
     boost.train(descriptors, tmp_path, split, ["VGG-0.5-400"], boosting, workers=2)
-    assert [(row["models"], row["workers"]) for row in ensembles.read_times(tmp_path)] == [
+    assert [(row["models"], row["workers"]) for row in ensembles.read_training_times(tmp_path)] == [
         ("6", "2"),
         ("1", "1"),
     ]
@@ -252,7 +252,7 @@ def nonsense(path):
 def test_a_damaged_model_is_refused_by_name(models, descriptors, split, tmp_path, damage):
     ensemble = ensembles.load(damaged(models, tmp_path, damage))
     with pytest.raises(InputError, match="seed1-fold03.txt is no whole LightGBM model"):
-        scoring.committee_of(ensemble)
+        scoring.load_models(ensemble)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_lost_scores_are_made_anew(models, descriptors, split, tmp_path):
 
 
 def test_a_claim_without_models_binds_nobody(descriptors, split, tmp_path):
-    ensembles.claim_file(tmp_path / ensembles.MANIFEST, {"parameters": {"rounds": 99}})
+    ensembles.record_manifest(tmp_path / ensembles.MANIFEST, {"parameters": {"rounds": 99}})
     folds.save(split, tmp_path / ensembles.FOLDS)
     assert boost.train(descriptors, tmp_path, split, ["VGG-0.5-400"], BOOSTING, workers=1) == 6
     assert not (tmp_path / boost.SHARED).exists()
@@ -344,7 +344,7 @@ def test_new_images_get_the_mean_of_all_models(descriptors, models, split):
                 expected += (
                     booster.predict(x.reshape(-1, x.shape[-1])).reshape(5, A, 4).mean(axis=1) / 12
                 )
-    found = scoring.committee_of(ensemble).scores(
+    found = scoring.load_models(ensemble).score(
         {name: store.read(descriptors, name, names) for name in WIDTHS}
     )
     np.testing.assert_allclose(found.mean, expected, rtol=1e-12)
@@ -353,9 +353,9 @@ def test_new_images_get_the_mean_of_all_models(descriptors, models, split):
 
 
 def test_descriptors_of_another_width_are_refused(models):
-    committee = scoring.committee_of(ensembles.load(models))
+    loaded = scoring.load_models(ensembles.load(models))
     with pytest.raises(InputError, match="the descriptors have 26"):
-        committee.scores(dict.fromkeys(WIDTHS, np.zeros((1, A, 26), np.float32)))
+        loaded.score(dict.fromkeys(WIDTHS, np.zeros((1, A, 26), np.float32)))
 
 
 def test_changed_folds_beside_the_models_are_refused(models, split, tmp_path):

@@ -113,7 +113,7 @@ def test_models_and_scores_equal_those_trained_here_though_both_workers_die(
     assert min(left) > 0
     assert len(left) == 2
     assert contents(there) == contents(here)
-    (row,) = ensembles.read_times(there)
+    (row,) = ensembles.read_training_times(there)
     assert row["models"] == "18"
     assert row["machine"].startswith("Dask cluster of ")
 

@@ -17,13 +17,15 @@ SPLIT = Folds(("a", "b", "c", "d"), np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1
 def made(root, learner="linear", split=SPLIT, **parameters):
     """An ensemble of one seed and one configuration, with scores that name image, augmentation and class."""
     folds.save(split, root / ensembles.FOLDS)
-    ensembles.claim(root, split, learner, parameters, 1)
+    ensembles.record_ensemble(root, split, learner, parameters, 1)
     files.write_json(root / "VGG-0.5-400" / ensembles.MANIFEST, {"extraction": None})
     for fold in range(split.count):
         images = np.flatnonzero(split.folds == fold)
         scores = np.array([[[i / 10, 1 - i / 10], [0.5, 0.5]] for i in images])
         content = "text" if learner == "trees" else {"kernel": np.zeros((2, 2), np.float32)}
-        ensembles.save(ensembles.model_path(root, "VGG-0.5-400", 0, fold, learner), content, scores)
+        ensembles.save_model(
+            ensembles.model_path(root, "VGG-0.5-400", 0, fold, learner), content, scores
+        )
     return root
 
 
@@ -48,9 +50,11 @@ def test_models_of_the_first_version_are_understood_and_gone_on_with(tmp_path):
     ensemble = ensembles.load(root)
     assert (ensemble.learner, ensemble.seeds) == ("trees", 1)
     assert ensemble.parameters == {"boost": "paper", "rounds": 3, "seeds": 1}
-    ensembles.claim(root, SPLIT, "trees", {"boost": "paper", "rounds": 3, "seeds": 1}, 1)
+    ensembles.record_ensemble(root, SPLIT, "trees", {"boost": "paper", "rounds": 3, "seeds": 1}, 1)
     with pytest.raises(InputError, match="parameters.boost: found paper, expected fast"):
-        ensembles.claim(root, SPLIT, "trees", {"boost": "fast", "rounds": 3, "seeds": 1}, 1)
+        ensembles.record_ensemble(
+            root, SPLIT, "trees", {"boost": "fast", "rounds": 3, "seeds": 1}, 1
+        )
 
 
 @pytest.mark.parametrize(
@@ -63,7 +67,7 @@ def test_models_of_the_first_version_are_understood_and_gone_on_with(tmp_path):
 def test_another_learner_or_other_parameters_are_refused(tmp_path, learner, parameters, message):
     made(tmp_path, epochs=1)
     with pytest.raises(InputError, match=message):
-        ensembles.claim(tmp_path, SPLIT, learner, parameters, 1)
+        ensembles.record_ensemble(tmp_path, SPLIT, learner, parameters, 1)
 
 
 def test_a_manifest_of_a_later_version_is_refused(tmp_path):
@@ -76,12 +80,14 @@ def test_a_manifest_of_a_later_version_is_refused(tmp_path):
 
 def test_times_add_up_over_runs_and_are_not_known_while_some_are_lacking(tmp_path):
     ensemble = ensembles.load(made(tmp_path))
-    assert ensembles.seconds(ensemble) is None
-    ensembles.record_time(tmp_path, ("2026-11-24", 1, "1.5", 2, "2 CPUs"))
-    assert ensembles.seconds(ensemble) is None  # The run that made the other model was killed.
-    ensembles.record_time(tmp_path, ("2026-11-25", 1, "0.5", 1, "2 CPUs"))
-    assert ensembles.seconds(ensemble) == 2.0
-    assert [row["models"] for row in ensembles.read_times(tmp_path)] == ["1", "1"]
+    assert ensembles.training_seconds(ensemble) is None
+    ensembles.record_training_time(tmp_path, ("2026-11-24", 1, "1.5", 2, "2 CPUs"))
+    assert (
+        ensembles.training_seconds(ensemble) is None
+    )  # The run that made the other model was killed.
+    ensembles.record_training_time(tmp_path, ("2026-11-25", 1, "0.5", 1, "2 CPUs"))
+    assert ensembles.training_seconds(ensemble) == 2.0
+    assert [row["models"] for row in ensembles.read_training_times(tmp_path)] == ["1", "1"]
 
 
 def test_a_configuration_that_training_never_came_to_is_missed(tmp_path):
@@ -97,7 +103,7 @@ def test_what_is_lacking_is_named(tmp_path):
     with pytest.raises(InputError, match=r"the first: .*seed0-fold02.npy"):
         ensembles.load(root)
     folds.save(SPLIT, tmp_path / "new" / ensembles.FOLDS)
-    ensembles.claim(tmp_path / "new", SPLIT, "linear", {}, 1)
+    ensembles.record_ensemble(tmp_path / "new", SPLIT, "linear", {}, 1)
     with pytest.raises(InputError, match="holds no model yet"):
         ensembles.load(tmp_path / "new")
 

@@ -23,7 +23,7 @@ from histojax.datasets import Dataset, folds
 from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.extraction import programs
-from histojax.images.padding import read_padded, scaled
+from histojax.images.padding import read_padded, scaled_size
 from histojax.learners import ensembles, finetune, finetune_step, finetuned
 from histojax.learners.finetune_step import Batch, Tuning
 from histojax.ops import crops, stain
@@ -142,7 +142,7 @@ def stepped(work: finetune.Work, count: int = 6):
 def test_images_are_those_that_extraction_describes(dataset, work):
     for i, path in enumerate(dataset.paths[:4]):
         image = read_padded(path)
-        size = np.array(scaled(image.size, 0.5), np.int32)
+        size = np.array(scaled_size(image.size, 0.5), np.int32)
         density, _ = programs.prepare(
             image.rgb,
             np.array(image.size, np.int32),
@@ -376,7 +376,7 @@ def test_a_separable_set_is_learned_and_scores_have_the_form_of_any_ensemble(
     np.testing.assert_allclose(scores.sum(axis=-1), 1, atol=1e-12)
     assert (scores.mean(axis=(0, 2)).argmax(axis=-1) == split.labels).mean() >= 0.8
     assert not (models / CONFIGURATION / finetune.CHECKPOINTS).exists()
-    assert [row["models"] for row in ensembles.read_times(models)] == ["4"]
+    assert [row["models"] for row in ensembles.read_training_times(models)] == ["4"]
     assert not np.array_equal(scores[0], scores[1])
 
 

@@ -352,7 +352,10 @@ def test_a_lost_model_is_made_anew_as_it_was(descriptors, split, trained, tmp_pa
     after = read_head(lost, chosen.head)
     for name in before:
         np.testing.assert_allclose(after[name], before[name], rtol=1e-4, atol=1e-5)
-    assert [row["models"] for row in ensembles.read_times(tmp_path / "models")] == ["12", "1"]
+    assert [row["models"] for row in ensembles.read_training_times(tmp_path / "models")] == [
+        "12",
+        "1",
+    ]
 
 
 def test_seeds_and_folds_differ(trained):
@@ -412,8 +415,8 @@ def test_new_images_get_the_mean_of_all_heads(descriptors, split, trained, tmp_p
         axis=(0, 2),
     )
     five = {name: store.read(descriptors, name, split.names[:5]) for name in WIDTHS}
-    committee = scoring.committee_of(ensembles.load(root))
-    np.testing.assert_allclose(committee.scores(five).mean, expected, rtol=1e-12)
+    loaded = scoring.load_models(ensembles.load(root))
+    np.testing.assert_allclose(loaded.score(five).mean, expected, rtol=1e-12)
     outcome = predict.predict_descriptors(bundle.from_models(root), descriptors, tmp_path)
     assert len(outcome.predictions) == N
     assert len(files.read_csv(tmp_path / "predictions.csv", ())) == N
@@ -466,7 +469,7 @@ def resave(change):
 def test_a_damaged_head_is_refused_by_name(trained, descriptors, split, tmp_path, damage, message):
     folder, _ = copy_with(trained, tmp_path, damage)
     with pytest.raises(InputError, match=message) as error:
-        scoring.committee_of(ensembles.load(folder))
+        scoring.load_models(ensembles.load(folder))
     assert "seed1-fold03.npz" in str(error.value)
 
 
@@ -480,9 +483,9 @@ def test_a_hidden_layer_of_another_width_than_the_next_is_refused(tmp_path):
 
 
 def test_descriptors_of_another_width_are_refused(trained):
-    committee = scoring.committee_of(ensembles.load(trained[0]))
+    loaded = scoring.load_models(ensembles.load(trained[0]))
     with pytest.raises(InputError, match="the descriptors have 26"):
-        committee.scores(dict.fromkeys(WIDTHS, np.zeros((1, A, 26), np.float32)))
+        loaded.score(dict.fromkeys(WIDTHS, np.zeros((1, A, 26), np.float32)))
 
 
 def test_other_parameters_heads_or_folds_are_refused(descriptors, split, trained):

@@ -67,7 +67,7 @@ def test_probabilities_decision_and_spread_are_what_all_models_say(made, out):
     scores = []  # [configurations x seeds x folds, N, A, K], by a plain loop.
     for configuration in made.configurations:
         x = store.read(out / "descriptors", configuration, names)
-        for model in made.committee.models[configuration]:
+        for model in made.ensemble.models[configuration]:
             scores.append(model.predict(x.reshape(-1, x.shape[-1])).reshape(3, 5, 2))
     scores = np.array(scores)
     mean = scores.mean(axis=(0, 2))
@@ -299,7 +299,7 @@ def test_the_largest_set_decides_what_is_abstained_from(made, out):
         name: store.read(out / "descriptors", name, ["test0", "blank"])
         for name in made.configurations
     }
-    scores, means = made.committee.scores(x), {name: each.mean(axis=1) for name, each in x.items()}
+    scores, means = made.ensemble.score(x), {name: each.mean(axis=1) for name, each in x.items()}
     all_classes = PredictionOptions(
         coverage=0.99
     )  # More than 18 images can promise: every set has both.

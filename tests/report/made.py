@@ -73,7 +73,9 @@ def ensemble(
         groups and tuple(groups),
     )
     folds.save(split, root / ensembles.FOLDS)
-    ensembles.claim(root, split, "trees", dataclasses.asdict(Boosting(seeds=2, folds=count)), 2)
+    ensembles.record_ensemble(
+        root, split, "trees", dataclasses.asdict(Boosting(seeds=2, folds=count)), 2
+    )
     answers = np.where(rng.random(len(names)) < right, labels, (labels + 1) % k)
     answers = np.where(answers == never, (answers + 1) % k, answers)
     for configuration in configurations:
@@ -84,7 +86,7 @@ def ensemble(
             scores = scores / scores.sum(axis=-1, keepdims=True)
             for fold in range(count):
                 model = ensembles.model_path(root, configuration, seed, fold)
-                ensembles.save(model, "a model", scores[split.folds == fold])
+                ensembles.save_model(model, "a model", scores[split.folds == fold])
                 if test:
                     own = (
                         rng.dirichlet(np.ones(k), (test, 3))
@@ -98,5 +100,5 @@ def ensemble(
         test_set.write(
             root / test_set.TABLE, test_set.TestSet(tuple(f"test{i}" for i in range(test)), labels)
         )
-    ensembles.record_time(root, ("2026-01-01", 40, 12.5, 2, "a machine"))
+    ensembles.record_training_time(root, ("2026-01-01", 40, 12.5, 2, "a machine"))
     return root

@@ -135,7 +135,7 @@ def test_images_are_read_exactly(bucket, name):
     path = put(bucket / "images" / name)
     np.testing.assert_array_equal(reader.read(path), RGB)
     assert reader.size(path) == (40, 50)
-    assert store.sha256(path) == store.sha256(put(bucket / "copy" / name))
+    assert files.sha256(path) == files.sha256(put(bucket / "copy" / name))
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_deflate"])
