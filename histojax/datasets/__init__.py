@@ -1,6 +1,7 @@
-"""Where labelled images come from: a folder of class folders, BACH as unzipped, or a label table.
+"""Labelled images from a folder of class folders, BACH as unzipped, or a label table.
 
-load(path) -> Dataset of labelled images; for images without labels see `unlabelled.find_images`
+load(path) -> Dataset. Images without labels: unlabelled.py; data sets prepared by TFDS: tfds.py;
+patients and slides: groups.py; cross-validation: folds.py, paper_folds.py, leakage.py.
 """
 
 from pathlib import Path
@@ -8,27 +9,32 @@ from pathlib import Path
 from histojax.datasets import bach, folders, tables
 from histojax.datasets.dataset import Dataset
 from histojax.errors import InputError
+from histojax.utils import files
 
 
 def load(
-    path: Path, classes: tuple[str, ...] | None = None, require_all_classes: bool = True
+    path: str | Path, classes: tuple[str, ...] | None = None, require_all_classes: bool = True
 ) -> Dataset:
-    """The labelled images at `path`: a .csv table, BACH's folder, or a folder of class folders.
+    """The labelled images at `path`.
 
     Args:
-      path: a label table; `ICIAR2018_BACH_Challenge`, its `Photos` or the folder above; or a folder of class folders.
-      classes: the classes in the order wished; by default BACH's order where they are BACH's, else alphabetical.
-
-      require_all_classes: whether each class must have images, and be one of two at least, as for learning.
+      path: a label table (.csv); `ICIAR2018_BACH_Challenge`, its `Photos` or the folder above; or a
+        folder of class folders.
+      classes: the classes in the order to use; by default BACH's order where they are BACH's, else
+        alphabetical.
+      require_all_classes: whether there must be at least two classes and images of each, as for
+        training.
 
     Raises:
-      InputError: what is wrong, where, and what to do.
+      InputError: the images or labels are not usable; the message says what to do.
     """
+    path = files.as_path(path)
     if path.is_file():
         return tables.load(path, classes, require_all_classes)
     if not path.is_dir():
         raise InputError(
-            f"{path} is not there: expected a folder of class folders, BACH's folder, or a label table"
+            f"{path} is not there: expected a folder of class folders, BACH's folder, or a label "
+            "table"
         )
     if photos := bach.find_photos(path):
         return bach.load(photos, classes, require_all_classes)

@@ -1,4 +1,4 @@
-"""A folder of class folders: `<root>/<class>/<image>`."""
+"""Labelled images in class folders: `<root>/<class>/<image>`."""
 
 from pathlib import Path
 
@@ -11,22 +11,18 @@ from histojax.errors import InputError
 from histojax.utils import files
 
 
-def class_folders(root: Path) -> list[Path]:
-    """The folders directly below the root that are not hidden."""
-    return [path for path in files.list_folder(root)[0] if not path.name.startswith(".")]
-
-
 def load(
     root: Path, classes: tuple[str, ...] | None = None, require_all_classes: bool = True
 ) -> Dataset:
-    """The images below `root`, labelled by their folder.
+    """The images in the folders of `root`, labelled by folder name; hidden folders are ignored.
 
-    A folder named InSitu or Invasive makes BACH's four classes the expected ones, unless `classes` says otherwise.
+    A folder named InSitu or Invasive makes BACH's four classes the expected ones, unless `classes`
+    says otherwise.
 
     Raises:
-      InputError: no class folders, an empty one, or one of an unknown class.
+      InputError: no class folders, one without images, or one of an unknown class.
     """
-    folders = class_folders(root)
+    folders = [path for path in files.list_folder(root)[0] if not path.name.startswith(".")]
     if not folders:
         raise InputError(
             f"{root} holds no class folders: expected {root}/<class>/<image>, or a label table"
@@ -35,17 +31,17 @@ def load(
     expected = classes or (BACH_CLASSES if names & {"InSitu", "Invasive"} else None)
     if expected and (unknown := sorted(names - set(expected))):
         raise InputError(
-            f"{root} holds class folders that are not expected: {', '.join(unknown)}; expected {', '.join(expected)}. "
-            "Remove or rename them, or name your classes with --classes"
+            f"{root} holds class folders that are not expected: {', '.join(unknown)}; expected "
+            f"{', '.join(expected)}. Remove or rename them, or name your classes with --classes"
         )
-    labelled = {}
+    labels = {}
     for folder in folders:
-        found = dataset.list_images(folder)
-        if not found:
+        images = dataset.list_images(folder)
+        if not images:
             raise InputError(
                 f"class folder {folder} holds no TIFF, PNG or JPEG image: fill or remove it"
             )
-        if ignored := sum(1 for _ in folder.iterdir()) - len(found):
-            logging.info("%s: %d files that are no images were left out", folder, ignored)
-        labelled |= dict.fromkeys(found, folder.name)
-    return dataset.build(labelled, expected, require_all_classes=require_all_classes)
+        if ignored := sum(1 for _ in folder.iterdir()) - len(images):
+            logging.info("%s: ignored %d files that are not images", folder, ignored)
+        labels |= dict.fromkeys(images, folder.name)
+    return dataset.build(labels, expected, require_all_classes=require_all_classes)

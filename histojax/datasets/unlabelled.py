@@ -1,64 +1,65 @@
-"""Images without labels: a folder, one image, or a list of images."""
+"""Images without labels: from folders, single files, or lists of files."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from histojax.datasets.dataset import list_images, refuse_duplicates
+from histojax.datasets import dataset
 from histojax.errors import InputError
 from histojax.images import reader
 from histojax.utils import files
 
-LISTS = (".txt", ".csv")
+_LIST_SUFFIXES = (".txt", ".csv")
 
 
-def find_images(sources: Sequence[Path]) -> tuple[Path, ...]:
-    """The image files that are meant, in order of their sources.
+def find_images(sources: Sequence[str | Path]) -> tuple[Path, ...]:
+    """The image files that the sources name, in the order of the sources.
 
     Args:
-      sources: of each, a folder (the images directly in it), an image, or a list: a .txt with a path a line, or a .csv
-        with a column `image`; paths in a list are relative to its folder.
+      sources: folders (the images directly in them), images, or lists: a .txt with a path per line,
+        or a .csv with a column `image`. Paths in a list are relative to its folder; whether they
+        exist is left to whoever reads them.
 
     Raises:
       InputError: a source is not there or holds no image, or two images have one name.
     """
-    found = tuple(path for source in sources for path in of_source(source))
-    refuse_duplicates(found)
-    return found
+    images = []
+    for source in sources:
+        images += _images_of(files.as_path(source))
+    dataset.require_unique_names(images)
+    return tuple(images)
 
 
-def of_source(source: Path) -> list[Path]:
-    """The images of one source."""
+def _images_of(source: Path) -> list[Path]:
     if source.is_dir():
-        found = list_images(source)
-        if not found:
+        images = dataset.list_images(source)
+        if not images:
             raise InputError(
                 f"{source} holds no image: expected files ending in {', '.join(reader.SUFFIXES)}"
             )
-        return found
+        return images
     if not source.exists():
         raise InputError(
             f"{source} is not there: expected a folder of images, an image, or a list of images"
         )
-    if source.suffix.lower() in LISTS:
-        return listed(source)
+    if source.suffix.lower() in _LIST_SUFFIXES:
+        return _read_list(source)
     if not reader.is_image_name(source):
-        known = ", ".join((*reader.SUFFIXES, *LISTS))
         raise InputError(
-            f"{source} is no folder, image or list of images: expected a name ending in {known}"
+            f"{source} is no folder, image or list of images: expected a name ending in "
+            f"{', '.join((*reader.SUFFIXES, *_LIST_SUFFIXES))}"
         )
     return [source]
 
 
-def listed(path: Path) -> list[Path]:
-    """The images of a list; those that are not there are left for their reader to tell of."""
-    try:
-        if path.suffix.lower() == ".csv":
-            names = [row["image"] for row in files.read_csv(path, ["image"])]
-        else:
-            names = path.read_bytes().decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no text: {error}") from error
-    names = [name.strip() for name in names if name.strip()]
+def _read_list(path: Path) -> list[Path]:
+    if path.suffix.lower() == ".csv":
+        lines = [row["image"] for row in files.read_csv(path, ["image"])]
+    else:
+        try:
+            lines = path.read_bytes().decode("utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is no text: {error}") from error
+    names = [line.strip() for line in lines if line.strip()]
     if not names:
-        raise InputError(f"{path} names no image: expected a path a line, or a column `image`")
+        raise InputError(f"{path} names no image: expected a path per line, or a column `image`")
     return [path.parent / name for name in names]

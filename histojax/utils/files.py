@@ -158,6 +158,26 @@ def open_csv(path: Path) -> io.StringIO:
     return io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")
 
 
+def read_cells(path: Path, delimiters: str = ",") -> list[list[str]]:
+    """The rows of any CSV file, without blanks around cells and without empty rows.
+
+    The delimiter is the one of `delimiters` that the first line has most of.
+
+    Raises:
+      InputError: the file is not there, or is no CSV.
+    """
+    try:
+        text = open_csv(path)
+        first_line = next((line for line in text.getvalue().splitlines() if line.strip()), "")
+        reader = csv.reader(text, delimiter=max(delimiters, key=first_line.count))
+        rows = [[cell.strip() for cell in row] for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{path} cannot be read as CSV: {error}. Save it as CSV, a text file in UTF-8"
+        ) from error
+    return [row for row in rows if any(row)]
+
+
 def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
     """The rows of a CSV file with a header, as dictionaries.
 

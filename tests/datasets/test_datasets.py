@@ -240,7 +240,7 @@ def table(text: str):
         (table("file,class\nx.png,a\n"), "starts with file,class: expected the header"),
         (table("Image,Label\nx.png,a\n"), "starts with Image,Label: expected the header"),
         (table("x.png,a,p1\n"), "expected the header"),
-        (lambda root: image(root / "x.png"), "x.png is no CSV text file"),
+        (lambda root: image(root / "x.png"), "x.png cannot be read as CSV"),
         (table("image,label\n"), "has no rows"),
         (table(""), "has no rows"),
     ],

@@ -160,7 +160,7 @@ def test_a_cell_that_may_mean_two_names_means_neither(tmp_path):
 def test_a_title_above_the_header_is_no_header(tmp_path):
     rows = [[None, "Patients of the study"], ["Image", "Patient"], ["n999", 9], ["n001", 1]]
     path = sheet(tmp_path / "t.xlsx", rows)
-    assert groups.read(path, NAMES) == groups.Groups({"n001": "1"}, "Patient", ("n999",))
+    assert groups.read(path, NAMES) == groups.GroupTable({"n001": "1"}, "Patient", ("n999",))
 
 
 def test_a_name_may_have_dots(tmp_path):
@@ -172,7 +172,7 @@ def test_images_that_are_not_in_the_data_are_told(tmp_path, caplog):
     path = table(tmp_path / "t.csv", "image,group\nn001,1\nx001.tif,2\nx002.tif,3\n,4\n")
     with caplog.at_level(logging.WARNING):
         assert of(path) == ("1", "", "", "", "", "")
-    assert groups.read(path, NAMES).absent == ("x001.tif", "x002.tif")
+    assert groups.read(path, NAMES).unmatched == ("x001.tif", "x002.tif")
     assert "has 2 images that are not in the data (x001.tif, x002.tif)" in caplog.text
 
 
@@ -181,7 +181,7 @@ def test_a_table_may_start_with_images_that_are_not_in_the_data(tmp_path):
         tmp_path / "t.csv", "Patients of BACH\nimage,patient\nn999,patient 9\nn001,patient 1\n"
     )
     assert of(path)[0] == "patient 1"
-    assert groups.read(path, NAMES).absent == ("n999",)
+    assert groups.read(path, NAMES).unmatched == ("n999",)
     assert groups.read(path, NAMES, "patient").column == "patient"
 
 

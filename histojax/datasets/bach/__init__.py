@@ -1,6 +1,6 @@
-"""BACH (ICIAR 2018), part A, as it comes from the zip: `Photos` with four class folders and the ground truth.
+"""BACH (ICIAR 2018), part A, as unzipped: `Photos` with four class folders and a ground truth.
 
-The same as a TFDS data set, from the zip: challenge.py, bach_dataset_builder.py.
+challenge.py checks the challenge's zips, bach_dataset_builder.py makes them a TFDS data set.
 """
 
 from pathlib import Path
@@ -11,52 +11,56 @@ from histojax.datasets.dataset import Dataset
 from histojax.errors import InputError
 
 GROUND_TRUTH = "microscopy_ground_truth.csv"
-COUNT = 400
-PREFIXES = ("n", "b", "is", "iv")
+PREFIXES = ("n", "b", "is", "iv")  # Of the file names of each class.
+PER_CLASS = 100
 
 
 def find_photos(path: Path) -> Path | None:
-    """The `Photos` folder at `path`, below it, or one folder further down; None where there is none."""
-    for candidate in (path, path / "Photos", path / "ICIAR2018_BACH_Challenge" / "Photos"):
-        if (candidate / GROUND_TRUTH).is_file() or (
-            candidate.name == "Photos" and (candidate / "InSitu").is_dir()
-        ):
-            return candidate
+    """The folder `Photos`: `path` itself, in it, or one folder further down; None if not found."""
+    for folder in (path, path / "Photos", path / "ICIAR2018_BACH_Challenge" / "Photos"):
+        if (folder / GROUND_TRUTH).is_file():
+            return folder
+        if folder.name == "Photos" and (folder / "InSitu").is_dir():
+            return folder
     return None
 
 
 def load(
     photos: Path, classes: tuple[str, ...] | None = None, require_all_classes: bool = True
 ) -> Dataset:
-    """The labelled images of `Photos`; its ground-truth table, where it is there, must agree with the folders.
+    """The labelled images of `Photos`; its ground truth, if there, must agree with the folders.
 
     Raises:
-      InputError: as for class folders, or the table and the folders differ.
+      InputError: as for class folders, or the ground truth and the folders differ.
     """
-    labelled = folders.load(photos, classes or BACH_CLASSES, require_all_classes)
+    dataset = folders.load(photos, classes or BACH_CLASSES, require_all_classes)
     table = photos / GROUND_TRUTH
     if table.is_file():
-        found = zip(labelled.paths, labelled.labels, strict=True)
-        check_truth(table, {path.name: labelled.classes[label] for path, label in found})
-    return labelled
+        images = zip(dataset.paths, dataset.labels, strict=True)
+        check_ground_truth(table, {path.name: dataset.classes[label] for path, label in images})
+    return dataset
 
 
-def check_truth(table: Path, found: dict[str, str]) -> None:
-    """Raises InputError where a ground-truth table and the class folders, {file name: class}, differ."""
+def check_ground_truth(table: Path, folder_of: dict[str, str]) -> None:
+    """Raises InputError where a ground truth and the class folder of each file name differ."""
     truth = {row["image"]: row["label"] for row in tables.read_rows(table)}
-    differing = sorted(name for name in truth | found if truth.get(name) != found.get(name))
+    differing = sorted(name for name in truth | folder_of if truth.get(name) != folder_of.get(name))
     if differing:
         lines = "\n".join(
-            f"  {name}: table {truth.get(name)}, folder {found.get(name)}"
+            f"  {name}: table {truth.get(name)}, folder {folder_of.get(name)}"
             for name in differing[:20]
         )
         raise InputError(
-            f"{table} and the class folders beside it differ for {len(differing)} images (None: not there); "
-            f"unzip again, or correct the table:\n{lines}"
+            f"{table} and the class folders beside it differ for {len(differing)} images (None: "
+            f"not there); unzip again, or correct the table:\n{lines}"
         )
 
 
+def photo_names() -> list[str]:
+    """The names of the 400 labelled photos, n001 to iv100."""
+    return [f"{prefix}{i:03d}" for prefix in PREFIXES for i in range(1, PER_CLASS + 1)]
+
+
 def is_bach(names: tuple[str, ...], classes: tuple[str, ...]) -> bool:
-    """Whether images are BACH's 400 by count, classes and names (n001 .. iv100), so that the paper's table applies."""
-    expected = {f"{prefix}{i:03d}" for prefix in PREFIXES for i in range(1, 101)}
-    return classes == BACH_CLASSES and len(names) == COUNT and set(names) == expected
+    """Whether these are BACH's 400 photos and classes, so that the paper's table applies."""
+    return classes == BACH_CLASSES and sorted(names) == sorted(photo_names())

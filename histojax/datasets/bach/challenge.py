@@ -129,7 +129,7 @@ def training(manual: Path, height: int, width: int) -> tuple[tuple[Photo, str], 
         raise InputError(
             f"{folder} lacks {bach.GROUND_TRUTH}, which the labels are checked by: {SOURCE}"
         )
-    bach.check_truth(truth, {photo.file_name: name for photo, name in labelled})
+    bach.check_ground_truth(truth, {photo.file_name: name for photo, name in labelled})
     check_sizes([photo for photo, _ in labelled], height, width)
     return tuple(labelled)
 
@@ -151,7 +151,7 @@ def unlabelled(manual: Path, height: int, width: int) -> tuple[Photo, ...]:
 def patients(manual: Path, photos: tuple[Photo, ...]) -> dict[str, str]:
     """The patient of each photo that the challenge's spreadsheet knows one of; none where it is not in the folder."""
     table = manual / PATIENTS
-    return groups.read(table, tuple(photo.name for photo in photos)).of if table.is_file() else {}
+    return groups.read(table, tuple(photo.name for photo in photos)).group_of if table.is_file() else {}
 
 
 def photos_folder(manual: Path, name: str) -> Path | zipfile.Path | None:
