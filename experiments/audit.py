@@ -28,7 +28,7 @@ from histojax.errors import InputError
 from histojax.images import reader
 from histojax.images.thumbnails import thumbnail
 from histojax.inspection import near_duplicates
-from histojax.inspection.near_duplicates import Found
+from histojax.inspection.near_duplicates import SplitPair
 from histojax.learners import ensembles
 from histojax.utils import files
 from histojax.utils.files import require_writable
@@ -75,8 +75,10 @@ def main() -> None:
         require_writable(out)
     audited = leakage.audit(split)
     print("\n".join(leakage.text_lines(audited)), flush=True)
-    found = near_duplicates.within(near_duplicates.find(near_duplicates.read(dataset.paths)), split)
-    print("\n".join(["", *near_duplicates.lines(found, split, LISTED)]))
+    found = near_duplicates.pairs_in_split(
+        near_duplicates.find_pairs(near_duplicates.fingerprint(dataset.paths)), split
+    )
+    print("\n".join(["", *near_duplicates.summary_lines(found, split, LISTED)]))
     if out is not None:
         write(out, audited, found, split, dataset)
         print(f"\n{out / 'audit.json'}, audit.csv, duplicates.csv, duplicates.html")
@@ -104,19 +106,19 @@ def chosen(dataset: Dataset) -> Folds:
 def write(
     out: Path,
     audited: leakage.LeakageAudit,
-    found: tuple[Found, ...],
+    found: tuple[SplitPair, ...],
     split: Folds,
     dataset: Dataset,
 ) -> None:
     """Writes the four files."""
-    numbers = leakage.as_dict(audited) | {"duplicates": near_duplicates.numbers(found)}
+    numbers = leakage.as_dict(audited) | {"duplicates": near_duplicates.counts(found)}
     files.write_json(out / "audit.json", numbers)
     files.write_csv(out / "audit.csv", *leakage.as_table(audited))
     files.write_csv(out / "duplicates.csv", [row(each, split) for each in found], COLUMNS)
     files.write_text(out / "duplicates.html", page(found, split, dataset))
 
 
-def row(found: Found, split: Folds) -> tuple:
+def row(found: SplitPair, split: Folds) -> tuple:
     """The cells below COLUMNS."""
     pair, both = found.pair, (found.pair.first, found.pair.second)
     return (
@@ -130,15 +132,17 @@ def row(found: Found, split: Folds) -> tuple:
     )
 
 
-def page(found: tuple[Found, ...], split: Folds, dataset: Dataset) -> str:
+def page(found: tuple[SplitPair, ...], split: Folds, dataset: Dataset) -> str:
     """The pairs side by side in one file, the second image of each turned to match the first."""
     shown = [
         f"<figure>{picture(dataset.paths[each.pair.first])}{picture(dataset.paths[each.pair.second], each.pair.turn)}"
         f"<figcaption{' class=bad' if each.leaks or each.conflict else ''}>"
-        f"{html.escape(near_duplicates.line(each, split))}</figcaption></figure>"
+        f"{html.escape(near_duplicates.pair_line(each, split))}</figcaption></figure>"
         for each in found[:SHOWN]
     ]
-    told = "".join(f"<p>{html.escape(line)}</p>" for line in near_duplicates.lines(found, split, 0))
+    told = "".join(
+        f"<p>{html.escape(line)}</p>" for line in near_duplicates.summary_lines(found, split, 0)
+    )
     more = (
         f"<p>The {len(shown)} surest of {len(found)} pairs; duplicates.csv has all.</p>"
         if found[SHOWN:]
@@ -151,7 +155,7 @@ def page(found: tuple[Found, ...], split: Folds, dataset: Dataset) -> str:
 
 def picture(path: Path, turn: tuple[bool, int] = (False, 0)) -> str:
     """An image, turned, as HTML."""
-    planes = near_duplicates.turned(np.moveaxis(reader.read(path), -1, 0), turn)
+    planes = near_duplicates.apply_turn(np.moveaxis(reader.read(path), -1, 0), turn)
     uri = thumbnail(np.ascontiguousarray(np.moveaxis(planes, 0, -1)), side=320)
     return f'<img src="{uri}" alt="{html.escape(path.name)}" title="{html.escape(path.name)}">'
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from experiments import flags
 from histojax.errors import InputError
 from histojax.evaluation import comparison, evaluate, labelled_predictions, metrics
-from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.learners import ensembles
 from histojax.report import comparisons
 from histojax.utils.files import as_path, require_writable
@@ -35,7 +35,7 @@ def main() -> None:
     require_writable(flags.path("out"))
     runs = {name: load(place) for name, place in places.items()}
     judged = {name: len(run.names) for name, run in runs.items()}
-    runs = comparison.common(runs)
+    runs = comparison.restrict_to_common_images(runs)
     if flags.FLAGS.blend:
         if "blend" in runs:
             raise InputError("--blend adds a run of the name blend: call yours otherwise")
@@ -63,12 +63,12 @@ def named(runs: list[str]) -> dict[str, Path]:
     return {name: as_path(place) for name, _, place in pairs}
 
 
-def load(place: Path) -> Cases:
+def load(place: Path) -> LabelledPredictions:
     """A run's scores: of a folder of models, or of a table."""
     positive = flags.FLAGS.positive_classes
     if place.is_dir():
-        return evaluate.cases(place, positive)
-    found = labelled_predictions.read(place, flags.classes())
+        return evaluate.load_out_of_fold(place, positive)
+    found = labelled_predictions.load(place, flags.classes())
     return dataclasses.replace(found, positive=metrics.positive_classes(found.classes, positive))
 
 

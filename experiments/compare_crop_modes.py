@@ -27,7 +27,7 @@ from histojax.datasets import folds
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.evaluation import evaluate, metrics
-from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import provenance, store
 from histojax.learners import boost, ensembles
 from histojax.report import crop_modes
@@ -113,15 +113,15 @@ def cases(
     boosting: Boosting,
     groups: Sequence[str] | None,
     positive: Sequence[int],
-) -> Cases:
+) -> LabelledPredictions:
     """Trains what is missing of one mode's ensemble; its blended out-of-fold scores."""
     names = extraction.configurations
     boost.train(
         root / "descriptors", root / "models", split, names, boosting, boost.default_workers()
     )
     ensemble = ensembles.load(root / "models")
-    blended = metrics.blend([ensembles.out_of_fold(ensemble, name) for name in names])
-    return evaluate.cases_of(
+    blended = metrics.mean_scores([ensembles.out_of_fold(ensemble, name) for name in names])
+    return evaluate.out_of_fold_predictions(
         dataclasses.replace(split, groups=groups).held_out(), blended, positive
     )
 

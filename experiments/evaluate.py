@@ -72,7 +72,7 @@ def keep_test_scores() -> None:
     if data is not None:
         ensemble = ensembles.load(flags.path("models"))
         dataset = datasets.load(data, ensemble.folds.classes)
-        test_set.keep(ensemble, descriptors, test_set.of_dataset(dataset))
+        test_set.score(ensemble, descriptors, test_set.from_dataset(dataset))
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def main() -> None:
         flags.refuse_inside_data("out")
         require_writable(out)
     logging.set_verbosity(logging.ERROR)  # What is converted is a finding.
-    found = inspection.run(
+    found = inspection.inspect(
         place,
         flags.protocol("extraction").extraction,
         mpp=flags.FLAGS.mpp,

@@ -29,11 +29,11 @@ flags.define_sensitivity()
 
 
 def main() -> None:
-    table = labelled_predictions.read(flags.path("scores"), flags.classes())
+    table = labelled_predictions.load(flags.path("scores"), flags.classes())
     positive = metrics.positive_classes(table.classes, flags.FLAGS.positive_classes)
     out = flags.path("out")
     require_writable(out)
-    judged = statistics.judge(
+    judged = statistics.compute(
         dataclasses.replace(table, positive=positive), flags.FLAGS.sensitivity
     )
     print(summary.write(out, judged), end="")

@@ -10,7 +10,7 @@ from PIL import Image
 from histojax import datasets
 from histojax.config import BACH_CLASSES, Boosting, Extraction, View
 from histojax.datasets import folds
-from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import extract, store
 from histojax.learners import boost, ensembles
 from histojax.ops import stain
@@ -57,7 +57,7 @@ def write_descriptors(
             store.write(root, configuration, name, drawn)
 
 
-def published_predictions() -> Cases:
+def published_predictions() -> LabelledPredictions:
     """Made-up predictions of 400 images that have every figure that the paper printed of its own.
 
     By fold, images wrong in four classes and in two; 9 in situ and 5 invasive carcinomas missed of 200 at set-point
@@ -97,7 +97,7 @@ def published_predictions() -> Cases:
     other = np.where(called, 0, 2)
     scores[rows, other] *= 2
     names = tuple(f"{prefix}{i:03d}" for prefix in ("n", "b", "is", "iv") for i in range(1, 101))
-    return Cases(names, BACH_CLASSES, truth, predicted, scores, folds, None, (2, 3))
+    return LabelledPredictions(names, BACH_CLASSES, truth, predicted, scores, folds, None, (2, 3))
 
 
 def train_small(root: Path) -> Path:

@@ -14,14 +14,14 @@ import numpy as np
 
 from histojax.evaluation import bootstrap
 from histojax.evaluation.bootstrap import Interval
-from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 
 SUBSETS = 40  # Averaged over, or all of them where there are fewer.
 POINTS = 12  # Of a curve at most.
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """Accuracy with `count` of something, averaged over subsets, with its interval."""
 
     count: int
@@ -30,7 +30,7 @@ class Point:
 
 
 @dataclasses.dataclass(frozen=True)
-class Without:
+class ConfigurationAblation:
     """Accuracy without one configuration, and the paired difference to the whole."""
 
     configuration: str
@@ -52,8 +52,11 @@ def subsets(whole: int, size: int, rng: np.random.Generator) -> list[Sequence[in
 
 
 def curve(
-    whole: int, score: Callable[[Sequence[int]], np.ndarray], cases: Cases, by_group: bool
-) -> list[Point]:
+    whole: int,
+    score: Callable[[Sequence[int]], np.ndarray],
+    cases: LabelledPredictions,
+    by_group: bool,
+) -> list[CurvePoint]:
     """Accuracy against how many of `whole` are blended.
 
     Args:
@@ -71,30 +74,32 @@ def curve(
         for size in sizes(whole)
     }
     found = sure(right, cases, by_group, (0.0, 1.0))
-    return [Point(size, float(right[size].mean()), found[size]) for size in right]
+    return [CurvePoint(size, float(right[size].mean()), found[size]) for size in right]
 
 
 def sure(
     values: dict[int | str, np.ndarray],
-    cases: Cases,
+    cases: LabelledPredictions,
     by_group: bool,
     bounds: tuple[float, float] | None,
 ) -> dict[int | str, Interval]:
     """Intervals of means over images of values [N] each."""
-    groups = cases.units if by_group else len(cases.truth)
+    groups = cases.resampling_groups if by_group else len(cases.truth)
 
     def statistic(weights: np.ndarray) -> dict[int | str, np.ndarray]:
         total = weights.sum(axis=1)
         return {key: weights @ each / total for key, each in values.items()}
 
-    found, units = bootstrap.resample(statistic, groups), bootstrap.count(groups)
+    found, units = bootstrap.resample(statistic, groups), bootstrap.effective_size(groups)
     return {
-        key: bootstrap.interval(float(values[key].mean()), found[key], units, bounds)
+        key: bootstrap.confidence_interval(float(values[key].mean()), found[key], units, bounds)
         for key in values
     }
 
 
-def of_augmentations(scores: dict[str, np.ndarray], cases: Cases, by_group: bool) -> list[Point]:
+def of_augmentations(
+    scores: dict[str, np.ndarray], cases: LabelledPredictions, by_group: bool
+) -> list[CurvePoint]:
     """Against the number of augmentations: out-of-fold scores [S, N, A, K] by configuration."""
     by_augmentation = [each.mean(axis=0) for each in scores.values()]
     whole = min(each.shape[1] for each in by_augmentation)
@@ -106,19 +111,25 @@ def of_augmentations(scores: dict[str, np.ndarray], cases: Cases, by_group: bool
     )
 
 
-def of_seeds(scores: dict[str, np.ndarray], cases: Cases, by_group: bool) -> list[Point]:
+def of_seeds(
+    scores: dict[str, np.ndarray], cases: LabelledPredictions, by_group: bool
+) -> list[CurvePoint]:
     """Against the number of seeds."""
     by_seed = np.mean([each.mean(axis=2) for each in scores.values()], axis=0)
     return curve(len(by_seed), lambda chosen: by_seed[list(chosen)].mean(axis=0), cases, by_group)
 
 
-def of_configurations(scores: dict[str, np.ndarray], cases: Cases, by_group: bool) -> list[Point]:
+def of_configurations(
+    scores: dict[str, np.ndarray], cases: LabelledPredictions, by_group: bool
+) -> list[CurvePoint]:
     """Against the number of configurations."""
     alone = np.stack([each.mean(axis=(0, 2)) for each in scores.values()])
     return curve(len(alone), lambda chosen: alone[list(chosen)].mean(axis=0), cases, by_group)
 
 
-def of_folds(scores: dict[str, np.ndarray], cases: Cases, by_group: bool) -> list[Point]:
+def of_folds(
+    scores: dict[str, np.ndarray], cases: LabelledPredictions, by_group: bool
+) -> list[CurvePoint]:
     """Against the number of folds' models, on a labelled test set: its scores [S, F, T, A, K] by configuration.
 
     Out of fold there is no such curve: an image is scored by the models of one fold alone.
@@ -127,7 +138,9 @@ def of_folds(scores: dict[str, np.ndarray], cases: Cases, by_group: bool) -> lis
     return curve(len(by_fold), lambda chosen: by_fold[list(chosen)].mean(axis=0), cases, by_group)
 
 
-def without_each(scores: dict[str, np.ndarray], cases: Cases, by_group: bool) -> list[Without]:
+def without_each(
+    scores: dict[str, np.ndarray], cases: LabelledPredictions, by_group: bool
+) -> list[ConfigurationAblation]:
     """Accuracy without each configuration against that of all."""
     alone = {name: each.mean(axis=(0, 2)) for name, each in scores.items()}
     if len(alone) < 2:
@@ -141,5 +154,6 @@ def without_each(scores: dict[str, np.ndarray], cases: Cases, by_group: bool) ->
     lacking = {name: right([other for other in alone if other != name]) for name in alone}
     found = sure({name: each - whole for name, each in lacking.items()}, cases, by_group, None)
     return [
-        Without(n, float(e.mean()), float((e - whole).mean()), found[n]) for n, e in lacking.items()
+        ConfigurationAblation(n, float(e.mean()), float((e - whole).mean()), found[n])
+        for n, e in lacking.items()
     ]

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from scipy import special, stats
 
-from histojax.evaluation.metrics import Key
+from histojax.evaluation.metrics import MetricKey
 
 DRAWS = 2000
 SEED = 0
@@ -34,7 +34,7 @@ class Interval:
     left_out: int = 0
 
 
-def draws(
+def resampling_weights(
     groups: Sequence[str] | int, count: int = DRAWS, seed: int = SEED
 ) -> Iterator[np.ndarray]:
     """How often each image is drawn, float64 [at most count, N] at a time.
@@ -63,17 +63,17 @@ def draws(
 
 
 def resample(
-    statistic: Callable[[np.ndarray], dict[Key, np.ndarray]],
+    statistic: Callable[[np.ndarray], dict[MetricKey, np.ndarray]],
     groups: Sequence[str] | int,
     count: int = DRAWS,
     seed: int = SEED,
-) -> dict[Key, np.ndarray]:
+) -> dict[MetricKey, np.ndarray]:
     """A statistic of weights [B, N] in every draw: float64 [count] by key."""
-    parts = [statistic(weights) for weights in draws(groups, count, seed)]
+    parts = [statistic(weights) for weights in resampling_weights(groups, count, seed)]
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-def interval(
+def confidence_interval(
     value: float, drawn: np.ndarray, units: float, bounds: tuple[float, float] | None = None
 ) -> Interval:
     """The interval of a figure.
@@ -81,7 +81,7 @@ def interval(
     Args:
       value: the figure itself.
       drawn: it in every draw, float64 [B]; NaN where it is undefined, and those are left out.
-      units: images or groups that it rests on, as by `count`; a resample's variance is too small by 1 - 1/units.
+      units: images or groups that it rests on, as by `effective_size`; a resample's variance is too small by 1 - 1/units.
       bounds: between which the figure lies, the upper one may be infinite; None for a difference.
     """
     defined = drawn[~np.isnan(drawn)]
@@ -120,7 +120,7 @@ def at_a_bound(value: float, units: float, bounds: tuple[float, float], left_out
     )
 
 
-def percentiles(drawn: np.ndarray, units: float) -> tuple[float, float]:
+def percentile_interval(drawn: np.ndarray, units: float) -> tuple[float, float]:
     """The percentile interval of draws, for a curve's band; widened for few units.
 
     Their levels are moved as a t distribution and the resample's too small variance ask for (Hesterberg, What Teachers
@@ -133,7 +133,7 @@ def percentiles(drawn: np.ndarray, units: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def count(groups: Sequence[str] | int, among: np.ndarray | None = None) -> float:
+def effective_size(groups: Sequence[str] | int, among: np.ndarray | None = None) -> float:
     """How many units a figure rests on, among some images, bool [N], or all.
 
     Groups of unequal size count for fewer: (sum of sizes)^2 / sum of their squares (Kish, Survey Sampling, 1965).

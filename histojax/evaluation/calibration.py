@@ -9,13 +9,13 @@ from scipy.stats import binomtest
 
 from histojax.evaluation import metrics
 from histojax.evaluation.bootstrap import LEVEL
-from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 
-RANGE = (0.02, 50.0)  # In which a temperature is looked for.
+TEMPERATURE_RANGE = (0.02, 50.0)  # In which a temperature is looked for.
 
 
 @dataclasses.dataclass(frozen=True)
-class Bin:
+class ReliabilityBin:
     """Answers of about equal confidence: their mean confidence, the share that was right, its exact 95 % interval."""
 
     count: int
@@ -25,7 +25,7 @@ class Bin:
     high: float
 
 
-def reliability(cases: Cases) -> tuple[Bin, ...]:
+def reliability_curve(cases: LabelledPredictions) -> tuple[ReliabilityBin, ...]:
     """The reliability curve of the answers, in bins of equal width; empty ones are left out (Guo et al. 2017).
 
     The intervals are Clopper and Pearson's, of independent images.
@@ -37,7 +37,7 @@ def reliability(cases: Cases) -> tuple[Bin, ...]:
         there = bins == place
         interval = binomtest(int(right[there].sum()), int(there.sum())).proportion_ci(LEVEL)
         found.append(
-            Bin(
+            ReliabilityBin(
                 int(there.sum()),
                 float(confidence[there].mean()),
                 float(right[there].mean()),
@@ -48,7 +48,7 @@ def reliability(cases: Cases) -> tuple[Bin, ...]:
     return tuple(found)
 
 
-def temperature(scores: np.ndarray, truth: np.ndarray) -> float:
+def fit_temperature(scores: np.ndarray, truth: np.ndarray) -> float:
     """The T that minimises the log-loss of softmax(log p / T): float64 [N, K], int [N]."""
     logits = np.log(np.clip(scores, np.finfo(np.float64).eps, 1))
 
@@ -57,7 +57,7 @@ def temperature(scores: np.ndarray, truth: np.ndarray) -> float:
             np.arange(len(truth)), truth
         ].mean()
 
-    low, high = np.log(RANGE)
+    low, high = np.log(TEMPERATURE_RANGE)
     return float(
         np.exp(
             minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x
@@ -65,14 +65,14 @@ def temperature(scores: np.ndarray, truth: np.ndarray) -> float:
     )
 
 
-def tempered(scores: np.ndarray, temperature: float | np.ndarray) -> np.ndarray:
+def apply_temperature(scores: np.ndarray, temperature: float | np.ndarray) -> np.ndarray:
     """softmax(log p / T): [N, K], T a number or one for each image [N] -> [N, K]."""
     logits = np.log(np.clip(scores, np.finfo(np.float64).eps, 1))
     return np.exp(log_softmax(logits / np.reshape(temperature, (-1, 1)), axis=1))
 
 
 @dataclasses.dataclass(frozen=True)
-class Temperature:
+class CrossFittedTemperature:
     """Scores calibrated by a temperature that the image's own fold did not choose.
 
     Attributes:
@@ -83,16 +83,18 @@ class Temperature:
 
     by_fold: tuple[float, ...]
     overall: float
-    cases: Cases
+    predictions: LabelledPredictions
 
 
-def cross_fitted(cases: Cases) -> Temperature:
+def cross_fit(cases: LabelledPredictions) -> CrossFittedTemperature:
     """Fits a temperature on all folds but one, for each: the cases must have scores and at least two folds."""
     by_fold = []
     scores = np.empty_like(cases.scores)
     for fold in range(cases.folds.max() + 1):
         there = cases.folds == fold
-        by_fold.append(temperature(cases.scores[~there], cases.truth[~there]))
-        scores[there] = tempered(cases.scores[there], by_fold[-1])
-    overall = temperature(cases.scores, cases.truth)
-    return Temperature(tuple(by_fold), overall, dataclasses.replace(cases, scores=scores))
+        by_fold.append(fit_temperature(cases.scores[~there], cases.truth[~there]))
+        scores[there] = apply_temperature(cases.scores[there], by_fold[-1])
+    overall = fit_temperature(cases.scores, cases.truth)
+    return CrossFittedTemperature(
+        tuple(by_fold), overall, dataclasses.replace(cases, scores=scores)
+    )

@@ -9,8 +9,8 @@ from scipy.stats import binomtest
 from histojax.errors import InputError
 from histojax.evaluation import bootstrap, metrics
 from histojax.evaluation.bootstrap import DRAWS, Interval
-from histojax.evaluation.labelled_predictions import Cases
-from histojax.evaluation.metrics import Key
+from histojax.evaluation.labelled_predictions import LabelledPredictions
+from histojax.evaluation.metrics import MetricKey
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,22 +53,22 @@ class Comparison:
       p_value: of McNemar's exact two-sided test, which takes images to be independent.
     """
 
-    differences: dict[Key, Difference]
+    differences: dict[MetricKey, Difference]
     only_one: int
     only_other: int
     p_value: float
 
 
-def compare(one: Cases, other: Cases, draws: int = DRAWS) -> Comparison:
+def compare(one: LabelledPredictions, other: LabelledPredictions, draws: int = DRAWS) -> Comparison:
     """Compares two methods by the images that both judged.
 
     Raises:
       InputError: they have no image in common, or differ in an image's label or in the classes.
     """
-    one, other = paired(one, other)
+    one, other = pair_up(one, other)
 
-    def both(weights: np.ndarray) -> dict[tuple[str, Key], np.ndarray]:
-        first, second = metrics.figures(one, weights), metrics.figures(other, weights)
+    def both(weights: np.ndarray) -> dict[tuple[str, MetricKey], np.ndarray]:
+        first, second = metrics.compute(one, weights), metrics.compute(other, weights)
         shared = [key for key in first if key in second]
         return {("one", key): first[key] for key in shared} | {
             ("change", key): second[key] - first[key] for key in shared
@@ -76,7 +76,9 @@ def compare(one: Cases, other: Cases, draws: int = DRAWS) -> Comparison:
 
     value = both(np.ones((1, len(one.truth))))
     of_images = sure(both, (one, other), len(one.truth), draws)
-    of_groups = sure(both, (one, other), one.units, draws) if one.units else None
+    of_groups = (
+        sure(both, (one, other), one.resampling_groups, draws) if one.resampling_groups else None
+    )
     differences = {}
     for key in of_images:
         first, change = float(value["one", key][0]), float(value["change", key][0])
@@ -91,25 +93,27 @@ def compare(one: Cases, other: Cases, draws: int = DRAWS) -> Comparison:
 
 
 def sure(
-    both: Callable[[np.ndarray], dict[tuple[str, Key], np.ndarray]],
-    pair: tuple[Cases, Cases],
+    both: Callable[[np.ndarray], dict[tuple[str, MetricKey], np.ndarray]],
+    pair: tuple[LabelledPredictions, LabelledPredictions],
     groups: Sequence[str] | int,
     draws: int,
-) -> dict[Key, Interval]:
+) -> dict[MetricKey, Interval]:
     """The interval of each change, images or groups resampled."""
     value = both(np.ones((1, len(pair[0].truth))))
     return {
-        key: bootstrap.interval(
+        key: bootstrap.confidence_interval(
             float(value["change", key][0]),
             drawn,
-            min(bootstrap.count(groups, metrics.witnesses(cases, key)) for cases in pair),
+            min(bootstrap.effective_size(groups, metrics.witnesses(cases, key)) for cases in pair),
         )
         for (kind, key), drawn in bootstrap.resample(both, groups, draws).items()
         if kind == "change"
     }
 
 
-def paired(one: Cases, other: Cases) -> tuple[Cases, Cases]:
+def pair_up(
+    one: LabelledPredictions, other: LabelledPredictions
+) -> tuple[LabelledPredictions, LabelledPredictions]:
     """The images that both judged, in the order of the first; groups and positive classes are the first's."""
     if one.classes != other.classes:
         raise InputError(
@@ -119,8 +123,8 @@ def paired(one: Cases, other: Cases) -> tuple[Cases, Cases]:
     both = [i for i, name in enumerate(one.names) if name in place]
     if not both:
         raise InputError("no image is in both")
-    first = take(one, both)
-    second = take(other, [place[name] for name in first.names])
+    first = select(one, both)
+    second = select(other, [place[name] for name in first.names])
     if differing := [
         name for name, a, b in zip(first.names, first.truth, second.truth, strict=True) if a != b
     ]:
@@ -130,7 +134,9 @@ def paired(one: Cases, other: Cases) -> tuple[Cases, Cases]:
     return first, dataclasses.replace(second, groups=first.groups, positive=first.positive)
 
 
-def common(runs: dict[str, Cases]) -> dict[str, Cases]:
+def restrict_to_common_images(
+    runs: dict[str, LabelledPredictions],
+) -> dict[str, LabelledPredictions]:
     """All runs on the images that all of them judged, in the order of the first, with groups where any knows them.
 
     Raises:
@@ -138,22 +144,22 @@ def common(runs: dict[str, Cases]) -> dict[str, Cases]:
     """
     first, *others = runs
     shared = set.intersection(*(set(run.names) for run in runs.values()))
-    kept = take(runs[first], [i for i, name in enumerate(runs[first].names) if name in shared])
-    groups = next((run.groups for run in runs.values() if run.units), None)
+    kept = select(runs[first], [i for i, name in enumerate(runs[first].names) if name in shared])
+    groups = next((run.groups for run in runs.values() if run.resampling_groups), None)
     if groups:
-        known = next(run for run in runs.values() if run.units)
+        known = next(run for run in runs.values() if run.resampling_groups)
         of = dict(zip(known.names, known.groups, strict=True))
         kept = dataclasses.replace(kept, groups=tuple(of[name] for name in kept.names))
     found = {first: kept}
     for name in others:
         try:
-            found[name] = paired(kept, runs[name])[1]
+            found[name] = pair_up(kept, runs[name])[1]
         except InputError as error:
             raise InputError(f"{first} and {name} cannot be compared: {error}") from None
     return found
 
 
-def same_folds(one: Cases, other: Cases) -> bool:
+def same_folds(one: LabelledPredictions, other: LabelledPredictions) -> bool:
     """Whether two runs on the same images were judged in the same folds, whatever these are called."""
     if one.folds is None or other.folds is None:
         return True
@@ -161,7 +167,7 @@ def same_folds(one: Cases, other: Cases) -> bool:
     return len(pairs) == len(set(one.folds.tolist())) == len(set(other.folds.tolist()))
 
 
-def blend(runs: Sequence[Cases]) -> Cases:
+def blend(runs: Sequence[LabelledPredictions]) -> LabelledPredictions:
     """The mean of the scores of several methods, of the images that all judged.
 
     Raises:
@@ -173,12 +179,12 @@ def blend(runs: Sequence[Cases]) -> Cases:
     kept = [i for i, name in enumerate(runs[0].names) if name in shared]
     if not kept:
         raise InputError("the runs have no image in common")
-    first = take(runs[0], kept)
-    scores = np.mean([paired(first, run)[1].scores for run in runs], axis=0)
+    first = select(runs[0], kept)
+    scores = np.mean([pair_up(first, run)[1].scores for run in runs], axis=0)
     return dataclasses.replace(first, scores=scores, predicted=scores.argmax(axis=1))
 
 
-def take(cases: Cases, order: list[int]) -> Cases:
+def select(cases: LabelledPredictions, order: list[int]) -> LabelledPredictions:
     """The cases at these places."""
     return dataclasses.replace(
         cases,

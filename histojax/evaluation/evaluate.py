@@ -11,10 +11,10 @@ from histojax.datasets import leakage
 from histojax.datasets.folds import Folds
 from histojax.datasets.leakage import LeakageAudit
 from histojax.evaluation import ablation, metrics, operating_point, statistics, test_set
-from histojax.evaluation.ablation import Point, Without
+from histojax.evaluation.ablation import ConfigurationAblation, CurvePoint
 from histojax.evaluation.bootstrap import DRAWS
-from histojax.evaluation.labelled_predictions import Cases
-from histojax.evaluation.statistics import Judgement
+from histojax.evaluation.labelled_predictions import LabelledPredictions
+from histojax.evaluation.statistics import Statistics
 from histojax.learners import ensembles
 from histojax.learners.ensembles import Ensemble
 
@@ -38,19 +38,19 @@ class Evaluation:
 
     ensemble: Ensemble
     folds: Folds
-    judgement: Judgement
+    out_of_fold: Statistics
     by_configuration: dict[str, np.ndarray]
-    curves: dict[str, list[Point]]
-    without: list[Without]
+    curves: dict[str, list[CurvePoint]]
+    configuration_ablations: list[ConfigurationAblation]
     audit: LeakageAudit
-    test: Judgement | None
+    test: Statistics | None
     times: list[dict[str, str]]
 
 
 def evaluate(
     models: Path,
     positive_classes: Sequence[str] = (),
-    wished_sensitivity: float = operating_point.SENSITIVITY,
+    target_sensitivity: float = operating_point.TARGET_SENSITIVITY,
     draws: int = DRAWS,
 ) -> Evaluation:
     """Judges the ensemble in a folder.
@@ -62,8 +62,8 @@ def evaluate(
     positive = metrics.positive_classes(ensemble.folds.classes, positive_classes)
     folds = ensemble.folds.held_out()
     scores = {name: ensembles.out_of_fold(ensemble, name) for name in ensemble.configurations}
-    cases = cases_of(folds, metrics.blend(list(scores.values())), positive)
-    by_group = cases.units is not None
+    cases = out_of_fold_predictions(folds, metrics.mean_scores(list(scores.values())), positive)
+    by_group = cases.resampling_groups is not None
     curves = {
         "augmentations": ablation.of_augmentations(scores, cases, by_group),
         "seeds": ablation.of_seeds(scores, cases, by_group),
@@ -71,27 +71,31 @@ def evaluate(
     }
     test = None
     if (found := test_set.load(ensemble)) and found.labels is not None:
-        of_models = {name: test_set.scores(ensemble, name) for name in ensemble.configurations}
+        of_models = {name: test_set.load_scores(ensemble, name) for name in ensemble.configurations}
         blended = np.mean([each.mean(axis=(0, 1, 3)) for each in of_models.values()], axis=0)
-        test_cases = test_set.cases_of(found, folds.classes, blended, positive)
-        test = statistics.judge(test_cases, wished_sensitivity, draws)
-        curves["folds"] = ablation.of_folds(of_models, test_cases, test_cases.units is not None)
+        test_cases = test_set.labelled_predictions(found, folds.classes, blended, positive)
+        test = statistics.compute(test_cases, target_sensitivity, draws)
+        curves["folds"] = ablation.of_folds(
+            of_models, test_cases, test_cases.resampling_groups is not None
+        )
     return Evaluation(
         ensemble=ensemble,
         folds=folds,
-        judgement=statistics.judge(cases, wished_sensitivity, draws),
+        out_of_fold=statistics.compute(cases, target_sensitivity, draws),
         by_configuration={name: accuracies(each, folds) for name, each in scores.items()},
         curves=curves,
-        without=ablation.without_each(scores, cases, by_group),
+        configuration_ablations=ablation.without_each(scores, cases, by_group),
         audit=leakage.audit(ensemble.folds),
         test=test,
         times=ensembles.read_training_times(models),
     )
 
 
-def cases_of(folds: Folds, scores: np.ndarray, positive: Sequence[int]) -> Cases:
+def out_of_fold_predictions(
+    folds: Folds, scores: np.ndarray, positive: Sequence[int]
+) -> LabelledPredictions:
     """Out-of-fold scores as cases: float64 [N, K]."""
-    return Cases(
+    return LabelledPredictions(
         names=folds.names,
         classes=folds.classes,
         truth=folds.labels,
@@ -103,12 +107,12 @@ def cases_of(folds: Folds, scores: np.ndarray, positive: Sequence[int]) -> Cases
     )
 
 
-def cases(models: Path, positive_classes: Sequence[str] = ()) -> Cases:
+def load_out_of_fold(models: Path, positive_classes: Sequence[str] = ()) -> LabelledPredictions:
     """An ensemble's blended out-of-fold scores alone, to compare with others."""
     ensemble = ensembles.load(models)
     positive = metrics.positive_classes(ensemble.folds.classes, positive_classes)
     scores = [ensembles.out_of_fold(ensemble, name) for name in ensemble.configurations]
-    return cases_of(ensemble.folds.held_out(), metrics.blend(scores), positive)
+    return out_of_fold_predictions(ensemble.folds.held_out(), metrics.mean_scores(scores), positive)
 
 
 def accuracies(scores: np.ndarray, folds: Folds) -> np.ndarray:

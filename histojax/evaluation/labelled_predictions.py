@@ -22,7 +22,7 @@ TOLERANCE = 1e-3  # By which a row of probabilities, mostly printed with few dig
 
 
 @dataclasses.dataclass(frozen=True)
-class Cases:
+class LabelledPredictions:
     """N judged images of K classes.
 
     Attributes:
@@ -45,7 +45,7 @@ class Cases:
     positive: tuple[int, ...] = ()
 
     @property
-    def units(self) -> tuple[str, ...] | None:
+    def resampling_groups(self) -> tuple[str, ...] | None:
         """Groups to resample whole; an image of unknown group is one of its own."""
         if self.groups is None or not any(self.groups):
             return None
@@ -54,7 +54,7 @@ class Cases:
         )
 
     @property
-    def truly(self) -> np.ndarray:
+    def is_positive(self) -> np.ndarray:
         """Whether each image is a carcinoma, bool [N]."""
         return np.isin(self.truth, self.positive)
 
@@ -64,7 +64,7 @@ class Cases:
         return " + ".join(self.classes[i] for i in self.positive)
 
 
-def read(path: Path, classes: Sequence[str] | None = None) -> Cases:
+def load(path: Path, classes: Sequence[str] | None = None) -> LabelledPredictions:
     """A table of per-image predictions.
 
     Args:
@@ -102,7 +102,7 @@ def read(path: Path, classes: Sequence[str] | None = None) -> Cases:
             f"{path} has columns {', '.join(header)}; expected p0,p1,..., p_<class>, or `predicted`"
         )
     predicted = scores.argmax(axis=1) if scores is not None else indices("predicted")
-    return Cases(
+    return LabelledPredictions(
         names=tuple(row.get("image") or f"row {i}" for i, row in enumerate(rows, start=1)),
         classes=tuple(classes),
         truth=indices("label"),

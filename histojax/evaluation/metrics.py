@@ -10,10 +10,10 @@ import numpy as np
 
 from histojax.config import BACH_CARCINOMA, SET_POINTS
 from histojax.errors import InputError
-from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 
 # What a figure is of: its name, and a class, a set-point, or nothing.
-Key = tuple[str, str]
+MetricKey = tuple[str, str]
 
 LABELS = {
     "accuracy": "Accuracy",
@@ -44,12 +44,12 @@ BOUNDS = {
 BINS = 10  # Of the reliability curve and of the calibration error.
 
 
-def label(name: str, of: str) -> str:
+def label(name: str, of: str = "") -> str:
     """A metric in words: Sensitivity, InSitu."""
     return LABELS[name] + (f", {of}" if of else "")
 
 
-def blend(scores: Sequence[np.ndarray]) -> np.ndarray:
+def mean_scores(scores: Sequence[np.ndarray]) -> np.ndarray:
     """Mean over configurations, seeds and augmentations: [S, N, A, K] of each configuration -> float64 [N, K]."""
     return np.mean([each.mean(axis=(0, 2)) for each in scores], axis=0)
 
@@ -86,17 +86,17 @@ def positive_score(scores: np.ndarray, positive: Sequence[int]) -> np.ndarray:
     return highest / (highest + scores[:, ~is_positive].max(axis=1))
 
 
-def figures(cases: Cases, weights: np.ndarray) -> dict[Key, np.ndarray]:
+def compute(cases: LabelledPredictions, weights: np.ndarray) -> dict[MetricKey, np.ndarray]:
     """Every metric that the cases allow, by name and what it is of: weights [B, N] -> float64 [B] each."""
     found = of_labels(confusion(cases, weights), cases.classes)
     if cases.positive:
         found |= of_two_classes(cases, weights)
     if cases.scores is not None:
-        found |= of_scores(cases, weights)
+        found |= probability_metrics(cases, weights)
     return found
 
 
-def of_labels(matrix: np.ndarray, classes: Sequence[str]) -> dict[Key, np.ndarray]:
+def of_labels(matrix: np.ndarray, classes: Sequence[str]) -> dict[MetricKey, np.ndarray]:
     """What a confusion matrix says: [B, K, K], rows the truth."""
     total = matrix.sum(axis=(1, 2))
     right = np.diagonal(matrix, axis1=1, axis2=2)
@@ -120,9 +120,9 @@ def of_labels(matrix: np.ndarray, classes: Sequence[str]) -> dict[Key, np.ndarra
     return found
 
 
-def of_two_classes(cases: Cases, weights: np.ndarray) -> dict[Key, np.ndarray]:
+def of_two_classes(cases: LabelledPredictions, weights: np.ndarray) -> dict[MetricKey, np.ndarray]:
     """Carcinoma against the rest: of the argmax over all classes, collapsed to two; and of scores at the set-points."""
-    called, truly = np.isin(cases.predicted, cases.positive), cases.truly
+    called, truly = np.isin(cases.predicted, cases.positive), cases.is_positive
     found = {("carcinoma_accuracy", ""): weights @ (called == truly) / weights.sum(axis=1)}
     decisions = {"": called}
     if cases.scores is not None:
@@ -137,7 +137,9 @@ def of_two_classes(cases: Cases, weights: np.ndarray) -> dict[Key, np.ndarray]:
     return found
 
 
-def of_scores(cases: Cases, weights: np.ndarray) -> dict[Key, np.ndarray]:
+def probability_metrics(
+    cases: LabelledPredictions, weights: np.ndarray
+) -> dict[MetricKey, np.ndarray]:
     """Metrics of probabilities: log-loss, Brier score (sum over classes), calibration error, one-vs-rest areas."""
     scores, total = cases.scores, weights.sum(axis=1)
     true = np.eye(len(cases.classes))[cases.truth]
@@ -152,12 +154,12 @@ def of_scores(cases: Cases, weights: np.ndarray) -> dict[Key, np.ndarray]:
     return found | {("auc", name): each for name, each in zip(cases.classes, areas, strict=True)}
 
 
-def witnesses(cases: Cases, key: Key) -> np.ndarray:
+def witnesses(cases: LabelledPredictions, key: MetricKey) -> np.ndarray:
     """The images that a metric rests on, bool [N]: a sensitivity on those of its class, an area on the rarer kind."""
     name, of = key
     every = np.ones(len(cases.truth), bool)
     if name.startswith("carcinoma"):
-        kind, called = cases.truly, np.isin(cases.predicted, cases.positive)
+        kind, called = cases.is_positive, np.isin(cases.predicted, cases.positive)
     elif of in cases.classes:
         kind, called = (
             cases.truth == cases.classes.index(of),
@@ -171,7 +173,7 @@ def witnesses(cases: Cases, key: Key) -> np.ndarray:
     )
 
 
-def confusion(cases: Cases, weights: np.ndarray) -> np.ndarray:
+def confusion(cases: LabelledPredictions, weights: np.ndarray) -> np.ndarray:
     """Weighted counts, rows the truth: [B, N] -> float64 [B, K, K]."""
     k = len(cases.classes)
     cells = cases.truth * k + cases.predicted

@@ -10,10 +10,10 @@ import dataclasses
 import numpy as np
 
 from histojax.evaluation import metrics
-from histojax.evaluation.labelled_predictions import Cases
-from histojax.evaluation.metrics import Key
+from histojax.evaluation.labelled_predictions import LabelledPredictions
+from histojax.evaluation.metrics import MetricKey
 
-SENSITIVITY = 0.95  # Wished, unless told otherwise.
+TARGET_SENSITIVITY = 0.95  # Wished, unless told otherwise.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,13 +27,13 @@ class OperatingPoint:
       called: bool [N], by the thresholds of the images' own folds.
     """
 
-    wished: float
+    target_sensitivity: float
     thresholds: tuple[float, ...]
     threshold: float
     called: np.ndarray
 
 
-def threshold(score: np.ndarray, truly: np.ndarray, wished: float) -> float:
+def choose_threshold(score: np.ndarray, truly: np.ndarray, wished: float) -> float:
     """The highest score that, as a threshold, finds at least the wished share of carcinomas: float [N], bool [N].
 
     0, which calls everything carcinoma, where there is none to choose by.
@@ -45,27 +45,29 @@ def threshold(score: np.ndarray, truly: np.ndarray, wished: float) -> float:
     return float(found[min(missed, len(found) - 1)])
 
 
-def possible(cases: Cases) -> bool:
+def is_possible(cases: LabelledPredictions) -> bool:
     """Whether there is a carcinoma to choose by outside of each fold, and images of both kinds."""
-    truly = cases.truly
+    truly = cases.is_positive
     elsewhere = [truly[cases.folds != fold].any() for fold in range(cases.folds.max() + 1)]
     return bool(cases.positive) and all(elsewhere) and not truly.all()
 
 
-def nested(cases: Cases, wished: float = SENSITIVITY) -> OperatingPoint:
+def choose(cases: LabelledPredictions, wished: float = TARGET_SENSITIVITY) -> OperatingPoint:
     """Chooses and applies the thresholds: the cases must have scores, folds and positive classes."""
-    score, truly = metrics.positive_score(cases.scores, cases.positive), cases.truly
+    score, truly = metrics.positive_score(cases.scores, cases.positive), cases.is_positive
     called, thresholds = np.zeros(len(score), bool), []
     for fold in range(cases.folds.max() + 1):
         there = cases.folds == fold
-        thresholds.append(threshold(score[~there], truly[~there], wished))
+        thresholds.append(choose_threshold(score[~there], truly[~there], wished))
         called[there] = score[there] >= thresholds[-1]
-    return OperatingPoint(wished, tuple(thresholds), threshold(score, truly, wished), called)
+    return OperatingPoint(wished, tuple(thresholds), choose_threshold(score, truly, wished), called)
 
 
-def figures(point: OperatingPoint, cases: Cases, weights: np.ndarray) -> dict[Key, np.ndarray]:
+def compute_metrics(
+    point: OperatingPoint, cases: LabelledPredictions, weights: np.ndarray
+) -> dict[MetricKey, np.ndarray]:
     """Sensitivity and specificity of the nested decisions under weights [B, N]: float64 [B] each."""
-    called, truly, name = point.called, cases.truly, "nested"
+    called, truly, name = point.called, cases.is_positive, "nested"
     return {
         ("carcinoma_sensitivity", name): metrics.ratio(weights @ (called & truly), weights @ truly),
         ("carcinoma_specificity", name): metrics.ratio(

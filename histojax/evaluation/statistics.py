@@ -10,16 +10,18 @@ from sklearn.metrics import roc_curve
 
 from histojax.evaluation import bootstrap, calibration, metrics, operating_point
 from histojax.evaluation.bootstrap import DRAWS, Interval
-from histojax.evaluation.calibration import Bin, Temperature
-from histojax.evaluation.labelled_predictions import Cases
-from histojax.evaluation.metrics import Key
+from histojax.evaluation.calibration import CrossFittedTemperature, ReliabilityBin
+from histojax.evaluation.labelled_predictions import LabelledPredictions
+from histojax.evaluation.metrics import MetricKey
 from histojax.evaluation.operating_point import OperatingPoint
 
-GRID = np.linspace(0, 1, 101)  # False positive rates at which the band of the ROC curve is given.
+ROC_GRID = np.linspace(
+    0, 1, 101
+)  # False positive rates at which the band of the ROC curve is given.
 
 
 @dataclasses.dataclass(frozen=True)
-class Figure:
+class Estimate:
     """One metric.
 
     Attributes:
@@ -60,8 +62,8 @@ class Figure:
 
 
 @dataclasses.dataclass(frozen=True)
-class Roc:
-    """The ROC curve of the carcinoma score, float64 [M] each, and a pointwise 95 % band, [101], at GRID."""
+class RocCurve:
+    """The ROC curve of the carcinoma score, float64 [M] each, and a pointwise 95 % band, [101], at ROC_GRID."""
 
     false_positive_rate: np.ndarray
     true_positive_rate: np.ndarray
@@ -70,7 +72,7 @@ class Roc:
 
 
 @dataclasses.dataclass(frozen=True)
-class Judgement:
+class Statistics:
     """What is known of a set of cases.
 
     Attributes:
@@ -85,74 +87,82 @@ class Judgement:
       operating: None without scores, folds and positive classes, or where some fold has all carcinomas.
     """
 
-    cases: Cases
-    figures: dict[Key, Figure]
+    predictions: LabelledPredictions
+    estimates: dict[MetricKey, Estimate]
     confusion: np.ndarray
-    roc: Roc | None = None
-    reliability: tuple[Bin, ...] | None = None
-    temperature: Temperature | None = None
-    calibrated: dict[Key, Figure] = dataclasses.field(default_factory=dict)
-    calibrated_reliability: tuple[Bin, ...] | None = None
-    operating: OperatingPoint | None = None
+    roc: RocCurve | None = None
+    reliability: tuple[ReliabilityBin, ...] | None = None
+    temperature: CrossFittedTemperature | None = None
+    calibrated: dict[MetricKey, Estimate] = dataclasses.field(default_factory=dict)
+    calibrated_reliability: tuple[ReliabilityBin, ...] | None = None
+    operating_point: OperatingPoint | None = None
 
     def value(self, name: str, of: str = "") -> float:
         """A metric over all images; NaN where the cases do not allow it."""
-        figure = self.figures.get((name, of))
+        figure = self.estimates.get((name, of))
         return np.nan if figure is None else figure.value
 
 
-def judge(
-    cases: Cases, wished_sensitivity: float = operating_point.SENSITIVITY, draws: int = DRAWS
-) -> Judgement:
+def compute(
+    cases: LabelledPredictions,
+    target_sensitivity: float = operating_point.TARGET_SENSITIVITY,
+    draws: int = DRAWS,
+) -> Statistics:
     """Judges predictions by everything that they allow."""
-    found = measure(lambda weights: metrics.figures(cases, weights), cases, draws)
+    found = measure(lambda weights: metrics.compute(cases, weights), cases, draws)
     matrix = metrics.confusion(cases, np.ones((1, len(cases.truth))))[0].astype(int)
-    judgement = Judgement(cases, found, matrix)
+    judgement = Statistics(cases, found, matrix)
     if cases.scores is None:
         return judgement
-    judgement = dataclasses.replace(judgement, reliability=calibration.reliability(cases))
-    both_kinds = bool(cases.positive) and 0 < cases.truly.sum() < len(cases.truth)
+    judgement = dataclasses.replace(judgement, reliability=calibration.reliability_curve(cases))
+    both_kinds = bool(cases.positive) and 0 < cases.is_positive.sum() < len(cases.truth)
     if both_kinds:
         judgement = dataclasses.replace(judgement, roc=roc(cases, draws))
     if cases.folds is None or cases.folds.max() < 1:
         return judgement
-    if operating_point.possible(cases):
-        point = operating_point.nested(cases, wished_sensitivity)
+    if operating_point.is_possible(cases):
+        point = operating_point.choose(cases, target_sensitivity)
         chosen = measure(
-            lambda weights: operating_point.figures(point, cases, weights), cases, draws
+            lambda weights: operating_point.compute_metrics(point, cases, weights), cases, draws
         )
-        judgement = dataclasses.replace(judgement, operating=point, figures=found | chosen)
-    tempered = calibration.cross_fitted(cases)
+        judgement = dataclasses.replace(judgement, operating_point=point, estimates=found | chosen)
+    tempered = calibration.cross_fit(cases)
     return dataclasses.replace(
         judgement,
         temperature=tempered,
         calibrated=measure(
-            lambda weights: calibrated_figures(tempered.cases, weights), cases, draws
+            lambda weights: calibrated_figures(tempered.predictions, weights), cases, draws
         ),
-        calibrated_reliability=calibration.reliability(tempered.cases),
+        calibrated_reliability=calibration.reliability_curve(tempered.predictions),
     )
 
 
-def calibrated_figures(cases: Cases, weights: np.ndarray) -> dict[Key, np.ndarray]:
+def calibrated_figures(
+    cases: LabelledPredictions, weights: np.ndarray
+) -> dict[MetricKey, np.ndarray]:
     """The metrics that a temperature changes."""
-    found = metrics.of_scores(cases, weights)
+    found = metrics.probability_metrics(cases, weights)
     return {(name, ""): found[name, ""] for name in ("log_loss", "brier", "calibration_error")}
 
 
 def measure(
-    statistic: Callable[[np.ndarray], dict[Key, np.ndarray]], cases: Cases, draws: int = DRAWS
-) -> dict[Key, Figure]:
+    statistic: Callable[[np.ndarray], dict[MetricKey, np.ndarray]],
+    cases: LabelledPredictions,
+    draws: int = DRAWS,
+) -> dict[MetricKey, Estimate]:
     """A statistic of weights [B, N] as figures with intervals and values by fold."""
     value = statistic(np.ones((1, len(cases.truth))))
     of_images = sure(statistic, cases, len(cases.truth), draws)
-    of_groups = sure(statistic, cases, cases.units, draws) if cases.units else None
+    of_groups = (
+        sure(statistic, cases, cases.resampling_groups, draws) if cases.resampling_groups else None
+    )
     by_fold = None
     if cases.folds is not None:
         by_fold = statistic(
             (np.arange(cases.folds.max() + 1)[:, None] == cases.folds).astype(np.float64)
         )
     return {
-        key: Figure(
+        key: Estimate(
             *key,
             float(value[key][0]),
             of_images[key],
@@ -164,48 +174,48 @@ def measure(
 
 
 def sure(
-    statistic: Callable[[np.ndarray], dict[Key, np.ndarray]],
-    cases: Cases,
+    statistic: Callable[[np.ndarray], dict[MetricKey, np.ndarray]],
+    cases: LabelledPredictions,
     groups: Sequence[str] | int,
     draws: int,
-) -> dict[Key, Interval]:
+) -> dict[MetricKey, Interval]:
     """The interval of each figure of a statistic, images or groups resampled."""
     value = statistic(np.ones((1, len(cases.truth))))
     found = bootstrap.resample(statistic, groups, draws)
     return {
-        key: bootstrap.interval(
+        key: bootstrap.confidence_interval(
             float(value[key][0]),
             drawn,
-            bootstrap.count(groups, metrics.witnesses(cases, key)),
+            bootstrap.effective_size(groups, metrics.witnesses(cases, key)),
             metrics.BOUNDS.get(key[0], (0.0, 1.0)),
         )
         for key, drawn in found.items()
     }
 
 
-def roc(cases: Cases, draws: int = DRAWS) -> Roc:
+def roc(cases: LabelledPredictions, draws: int = DRAWS) -> RocCurve:
     """The ROC curve of the carcinoma score with its band, of groups where they are known."""
-    score, truly = metrics.positive_score(cases.scores, cases.positive), cases.truly
-    groups = cases.units or len(score)
+    score, truly = metrics.positive_score(cases.scores, cases.positive), cases.is_positive
+    groups = cases.resampling_groups or len(score)
     order = np.argsort(-score, kind="stable")
     ends = np.flatnonzero(np.diff(score[order], append=-np.inf) < 0)  # Of each run of equal scores.
     drawn = [
         curve
-        for weights in bootstrap.draws(groups, draws)
+        for weights in bootstrap.resampling_weights(groups, draws)
         for curve in sampled_curves(weights[:, order], truly[order], ends)
     ]
-    units = bootstrap.count(groups)
-    band = np.array([bootstrap.percentiles(column, units) for column in np.array(drawn).T])
+    units = bootstrap.effective_size(groups)
+    band = np.array([bootstrap.percentile_interval(column, units) for column in np.array(drawn).T])
     false_positive_rate, true_positive_rate, _ = roc_curve(truly, score, drop_intermediate=False)
-    return Roc(false_positive_rate, true_positive_rate, band[:, 0], band[:, 1])
+    return RocCurve(false_positive_rate, true_positive_rate, band[:, 0], band[:, 1])
 
 
 def sampled_curves(weights: np.ndarray, truly: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
-    """True positive rates at GRID of each draw that has both kinds: [B, N], bool [N], int [M]; best score first."""
+    """True positive rates at ROC_GRID of each draw that has both kinds: [B, N], bool [N], int [M]; best score first."""
     found = np.cumsum(weights * truly, axis=1)[:, ends]
     false = np.cumsum(weights * ~truly, axis=1)[:, ends]
     return [
-        np.interp(GRID, np.append(0, f / f[-1]), np.append(0, t / t[-1]))
+        np.interp(ROC_GRID, np.append(0, f / f[-1]), np.append(0, t / t[-1]))
         for t, f in zip(found, false, strict=True)
         if t[-1] and f[-1]
     ]

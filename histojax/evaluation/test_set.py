@@ -12,7 +12,7 @@ import numpy as np
 
 from histojax.datasets import Dataset
 from histojax.errors import InputError
-from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import store
 from histojax.learners import ensembles, scoring
 from histojax.learners.ensembles import Ensemble
@@ -33,19 +33,19 @@ class TestSet:
     groups: tuple[str, ...] | None = None
 
 
-def of_dataset(dataset: Dataset) -> TestSet:
+def from_dataset(dataset: Dataset) -> TestSet:
     """A labelled data set as a test set."""
     return TestSet(
         dataset.names, tuple(dataset.classes[label] for label in dataset.labels), dataset.groups
     )
 
 
-def path_of(model: Path) -> Path:
+def scores_path(model: Path) -> Path:
     """Where a model's scores of the test set are."""
     return model.with_suffix(".test.npy")
 
 
-def keep(ensemble: Ensemble, descriptors_root: Path, test: TestSet) -> int:
+def score(ensemble: Ensemble, descriptors_root: Path, test: TestSet) -> int:
     """Scores the test set by every model that has not done so yet; returns how many models did now.
 
     Raises:
@@ -64,22 +64,22 @@ def keep(ensemble: Ensemble, descriptors_root: Path, test: TestSet) -> int:
         raise InputError(
             f"{ensemble.root / TABLE} names another test set: remove it and the *.test.npy beside models"
         )
-    write(ensemble.root / TABLE, test)
+    save(ensemble.root / TABLE, test)
     scoring.check_same_extraction(ensemble.extractions, descriptors_root)
-    missing = [path for path in ensemble.models if not path_of(path).exists()]
+    missing = [path for path in ensemble.models if not scores_path(path).exists()]
     with Progress("score test set", len(missing), "models") as bar:
         for configuration in ensemble.configurations:
             if wanted := [path for path in missing if path.parent.name == configuration]:
                 descriptors = store.read(descriptors_root, configuration, test.names)
                 for model in wanted:
                     files.write_array(
-                        path_of(model), scoring.score(ensemble.learner, model, descriptors)
+                        scores_path(model), scoring.score(ensemble.learner, model, descriptors)
                     )
                     bar.add(1)
     return len(missing)
 
 
-def write(path: Path, test: TestSet) -> None:
+def save(path: Path, test: TestSet) -> None:
     columns = {"image": test.names, "label": test.labels, "group": test.groups}
     known = {name: column for name, column in columns.items() if column is not None}
     files.write_csv(path, zip(*known.values(), strict=True), known)
@@ -95,14 +95,17 @@ def load(ensemble: Ensemble) -> TestSet | None:
     return TestSet(columns.get("image", ()), columns.get("label"), columns.get("group"))
 
 
-def scores(ensemble: Ensemble, configuration: str) -> np.ndarray:
+def load_scores(ensemble: Ensemble, configuration: str) -> np.ndarray:
     """Scores of the test set by every model of a configuration: float64 [S, F, T, A, K].
 
     Raises:
       InputError: scores are missing or damaged.
     """
     paths = [
-        [path_of(ensemble.model(configuration, seed, fold)) for fold in range(ensemble.folds.count)]
+        [
+            scores_path(ensemble.model(configuration, seed, fold))
+            for fold in range(ensemble.folds.count)
+        ]
         for seed in range(ensemble.seeds)
     ]
     if missing := [path for row in paths for path in row if not path.exists()]:
@@ -117,11 +120,11 @@ def scores(ensemble: Ensemble, configuration: str) -> np.ndarray:
     return np.array(found)
 
 
-def cases_of(
+def labelled_predictions(
     test: TestSet, classes: tuple[str, ...], scores: np.ndarray, positive: Sequence[int]
-) -> Cases:
+) -> LabelledPredictions:
     """Scores of a labelled test set as cases: float64 [T, K]."""
-    return Cases(
+    return LabelledPredictions(
         names=test.names,
         classes=classes,
         truth=np.array([classes.index(label) for label in test.labels]),

@@ -138,7 +138,7 @@ def map_field(
     )
     known = np.isfinite(scores[..., 0])
     grid = np.full((len(bundle.classes), *known.shape), np.nan, np.float32)
-    grid[:, known] = calibration.tempered(scores[known], bundle.temperature).T
+    grid[:, known] = calibration.apply_temperature(scores[known], bundle.temperature).T
     return ProbabilityMap(
         name=name,
         classes=bundle.classes,

@@ -14,8 +14,8 @@ from histojax.images import reader
 from histojax.images.padding import scaled_size
 from histojax.images.resampling import SCALE_OF_TARGET, resampled_size
 from histojax.inspection import near_duplicates
-from histojax.inspection.image_quality import Look
-from histojax.inspection.recommend import PAPER_MPP, mixed, shown
+from histojax.inspection.image_quality import InspectedImage
+from histojax.inspection.recommend import PAPER_MPP, format_size, mixed
 
 PROBLEM, NOTE = "problem", "note"
 FORMATS = {".tif": "TIFF", ".tiff": "TIFF", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
@@ -51,13 +51,13 @@ class Finding:
 
     severity: str
     kind: str
-    says: str
+    message: str
     details: tuple[str, ...] = ()
-    images: tuple[int, ...] = ()
+    indices: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
+class ImageSet:
     """N images and what is known of them.
 
     Attributes:
@@ -68,20 +68,20 @@ class Subject:
     """
 
     names: tuple[str, ...]
-    looks: tuple[Look, ...]
+    images: tuple[InspectedImage, ...]
     labels: tuple[str, ...]
     groups: tuple[str, ...] | None
 
     def usable(self) -> list[int]:
         """Places of the images that can be used."""
-        return [i for i, look in enumerate(self.looks) if not look.cause]
+        return [i for i, look in enumerate(self.images) if not look.error]
 
     def seen(self) -> list[int]:
         """Places of the images that could be decoded."""
-        return [i for i, look in enumerate(self.looks) if look.measures]
+        return [i for i, look in enumerate(self.images) if look.quality]
 
 
-def find(subject: Subject, views: Sequence[View], target_mpp: float) -> list[Finding]:
+def run_checks(subject: ImageSet, views: Sequence[View], target_mpp: float) -> list[Finding]:
     """Everything there is to say about images; `views` and `target_mpp` are those of the protocol."""
     return [
         *unreadable(subject),
@@ -103,29 +103,31 @@ def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda finding: finding.severity != PROBLEM))
 
 
-def count(number: int, of: str = "image") -> str:
+def quantity(number: int, of: str = "image") -> str:
     """`1 image`, `2 images`."""
     return f"{number} {of}{'' if number == 1 else 's'}"
 
 
 def told(
-    severity: str, kind: str, says: str, subject: Subject, why: dict[int, str]
+    severity: str, kind: str, says: str, subject: ImageSet, why: dict[int, str]
 ) -> list[Finding]:
     """A finding about the images of `why`, {place: reason}, or none; `{}` in `says` is their number."""
     details = tuple(f"{subject.names[i]}: {reason}" for i, reason in why.items())
     return (
-        [Finding(severity, kind, says.format(count(len(why))), details, tuple(why))] if why else []
+        [Finding(severity, kind, says.format(quantity(len(why))), details, tuple(why))]
+        if why
+        else []
     )
 
 
-def unreadable(subject: Subject) -> list[Finding]:
+def unreadable(subject: ImageSet) -> list[Finding]:
     """Images that cannot be used, each with its cause; those that are read by region all the same apart."""
     why = {
-        i: look.cause.removeprefix(f"{look.path} ")
-        for i, look in enumerate(subject.looks)
-        if look.cause
+        i: look.error.removeprefix(f"{look.path} ")
+        for i, look in enumerate(subject.images)
+        if look.error
     }
-    lost = {i: cause for i, cause in why.items() if not subject.looks[i].measures}
+    lost = {i: cause for i, cause in why.items() if not subject.images[i].quality}
     fields = {i: cause for i, cause in why.items() if i not in lost}
     return [
         *told(
@@ -142,17 +144,17 @@ def unreadable(subject: Subject) -> list[Finding]:
     ]
 
 
-def same(subject: Subject) -> list[Finding]:
+def same(subject: ImageSet) -> list[Finding]:
     """Images that are the same or nearly: of two classes, on two sides of a split, or harmless."""
     seen = subject.seen()
     if len(seen) < 2:
         return []
-    measured = [subject.looks[i].measures for i in seen]
-    prints = near_duplicates.Prints(
-        tuple(each.sha256 for each in measured), np.stack([each.small for each in measured])
+    measured = [subject.images[i].quality for i in seen]
+    prints = near_duplicates.Fingerprints(
+        tuple(each.sha256 for each in measured), np.stack([each.fingerprint for each in measured])
     )
     conflicts, apart, together = [], [], []
-    for pair in near_duplicates.find(prints):
+    for pair in near_duplicates.find_pairs(prints):
         one, other = seen[pair.first], seen[pair.second]
         how = (
             "the same file"
@@ -194,7 +196,7 @@ def same(subject: Subject) -> list[Finding]:
 
 
 def pairs(
-    severity: str, kind: str, says: str, subject: Subject, found: list[tuple[int, int, str]]
+    severity: str, kind: str, says: str, subject: ImageSet, found: list[tuple[int, int, str]]
 ) -> list[Finding]:
     """A finding about pairs of images, or none."""
 
@@ -205,25 +207,25 @@ def pairs(
     details = tuple(f"{called(one)} and {called(other)}: {how}" for one, other, how in found)
     places = tuple(place for one, other, _ in found for place in (one, other))
     return (
-        [Finding(severity, kind, says.format(count(len(found), "pair")), details, places)]
+        [Finding(severity, kind, says.format(quantity(len(found), "pair")), details, places)]
         if found
         else []
     )
 
 
-def crops(subject: Subject, views: Sequence[View], target_mpp: float) -> list[Finding]:
+def crops(subject: ImageSet, views: Sequence[View], target_mpp: float) -> list[Finding]:
     """Images that a crop of a view does not fit into."""
     found = []
     for view in views:
         why, usable = {}, subject.usable()
         for i in usable:
-            look = subject.looks[i]
+            look = subject.images[i]
             full = look.size
             if target_mpp and look.mpp:
                 full = resampled_size(look.size, look.mpp / (target_mpp * SCALE_OF_TARGET))
             small = scaled_size(full, view.scale)
             if min(small) < view.crop_size:
-                why[i] = f"{shown(look.size)} px, {shown(small)} at scale {view.scale}"
+                why[i] = f"{format_size(look.size)} px, {format_size(small)} at scale {view.scale}"
         crop = f"the {view.crop_size} px crop of view {view.name}"
         ending = f"smaller than {crop}: choose other --views, such as those suggested"
         if why and len(why) == len(usable):
@@ -234,10 +236,10 @@ def crops(subject: Subject, views: Sequence[View], target_mpp: float) -> list[Fi
     return found
 
 
-def pixel_sizes(subject: Subject, target_mpp: float) -> list[Finding]:
+def pixel_sizes(subject: ImageSet, target_mpp: float) -> list[Finding]:
     """Pixel sizes that are mixed, or known of some images only."""
     usable = subject.usable()
-    known = {i: subject.looks[i].mpp for i in usable if subject.looks[i].mpp}
+    known = {i: subject.images[i].mpp for i in usable if subject.images[i].mpp}
     unknown = {i: "no pixel size" for i in usable if i not in known}
     found = []
     if target_mpp:
@@ -269,22 +271,22 @@ def pixel_sizes(subject: Subject, target_mpp: float) -> list[Finding]:
         low, high = min(known.values()), max(known.values())
         says = f"Pixel sizes go from {low:.3g} to {high:.3g} µm, so tissue is shown at different magnifications: pass "
         counts = collections.Counter(f"{mpp:.3g} µm" for mpp in known.values())
-        details = tuple(f"{size}: {count(number)}" for size, number in counts.most_common())
+        details = tuple(f"{size}: {quantity(number)}" for size, number in counts.most_common())
         found.append(Finding(PROBLEM, "pixel size", f"{says}--target_mpp={PAPER_MPP}.", details))
     return found
 
 
-def tissue(subject: Subject) -> list[Finding]:
+def tissue(subject: ImageSet) -> list[Finding]:
     """Blank fields, and others whose stains cannot be told apart."""
     from histojax.ops import stain  # Here alone: it brings jax.
 
     blank, plain = {}, {}
     for i in subject.seen():
-        measured = subject.looks[i].measures
-        if stain.STATUS[measured.stain].endswith("too little tissue"):
-            blank[i] = f"{measured.tissue:.1%} tissue"
-        elif measured.stain:
-            plain[i] = f"{measured.angle:.1f} degrees between the stains"
+        measured = subject.images[i].quality
+        if stain.STATUS[measured.stain_status].endswith("too little tissue"):
+            blank[i] = f"{measured.tissue_fraction:.1%} tissue"
+        elif measured.stain_status:
+            plain[i] = f"{measured.stain_angle:.1f} degrees between the stains"
     least = f"{stain.LEAST_TISSUE:.0%}"
     return [
         *told(
@@ -306,9 +308,9 @@ def tissue(subject: Subject) -> list[Finding]:
     ]
 
 
-def colours(subject: Subject) -> list[Finding]:
+def colours(subject: ImageSet) -> list[Finding]:
     """Tissue that does not absorb light as H&E does, or not as the rest of the set does."""
-    absorbed = {i: subject.looks[i].measures.absorbed for i in judged(subject)}
+    absorbed = {i: subject.images[i].quality.absorbed for i in judged(subject)}
     foreign, unlike = {}, {}
     shares = np.array(list(absorbed.values())).reshape(-1, 3)
     middle = np.median(shares, axis=0) if len(shares) else np.zeros(3)
@@ -344,18 +346,20 @@ def colours(subject: Subject) -> list[Finding]:
     ]
 
 
-def judged(subject: Subject) -> list[int]:
+def judged(subject: ImageSet) -> list[int]:
     """Places of the images with enough tissue to judge colour and focus by."""
     from histojax.ops import stain
 
-    return [i for i in subject.seen() if subject.looks[i].measures.tissue >= stain.LEAST_TISSUE]
+    return [
+        i for i in subject.seen() if subject.images[i].quality.tissue_fraction >= stain.LEAST_TISSUE
+    ]
 
 
-def glass(subject: Subject) -> list[Finding]:
+def glass(subject: ImageSet) -> list[Finding]:
     """A background that is tinted or dark."""
     tinted, dark = {}, {}
     for i in subject.seen():
-        white = subject.looks[i].measures.white
+        white = subject.images[i].quality.white
         rgb = ", ".join(f"{value:.0f}" for value in white)
         tint = max(white) - min(white)
         if max(white) < DARK:
@@ -370,9 +374,9 @@ def glass(subject: Subject) -> list[Finding]:
     ]
 
 
-def exposure(subject: Subject) -> list[Finding]:
+def exposure(subject: ImageSet) -> list[Finding]:
     """Tissue that has run into an end of the range."""
-    shares = {i: subject.looks[i].measures.clipped for i in subject.seen()}
+    shares = {i: subject.images[i].quality.clipped for i in subject.seen()}
     why = {i: f"{share:.0%} of pixels" for i, share in shares.items() if share > MOST_CLIPPED}
     return told(
         NOTE,
@@ -383,9 +387,9 @@ def exposure(subject: Subject) -> list[Finding]:
     )
 
 
-def focus(subject: Subject) -> list[Finding]:
+def focus(subject: ImageSet) -> list[Finding]:
     """Images that are blurred, against the rest; or all of them."""
-    blur = {i: subject.looks[i].measures.blur for i in judged(subject)}
+    blur = {i: subject.images[i].quality.blur for i in judged(subject)}
     if not blur:
         return []
     middle = float(np.median(list(blur.values())))
@@ -401,11 +405,11 @@ def focus(subject: Subject) -> list[Finding]:
     return told(NOTE, "blurred", "{} out of focus.", subject, why)
 
 
-def forms(subject: Subject) -> list[Finding]:
+def forms(subject: ImageSet) -> list[Finding]:
     """Files whose ending is not their format, and images that are converted to RGB."""
     named, converted = {}, {}
     for i in subject.usable():
-        path, (form, mode) = subject.looks[i].path, subject.looks[i].form
+        path, (form, mode) = subject.images[i].path, subject.images[i].file_format
         if FORMATS.get(path.suffix.lower(), form) != form:
             named[i] = f"it is {form}"
         if mode in reader.CONVERTED:
@@ -422,7 +426,7 @@ def forms(subject: Subject) -> list[Finding]:
     ]
 
 
-def groups_of(subject: Subject) -> list[Finding]:
+def groups_of(subject: ImageSet) -> list[Finding]:
     """Groups in several classes, classes in one group, images of unknown group."""
     if subject.groups is None:
         return []
@@ -441,7 +445,7 @@ def groups_of(subject: Subject) -> list[Finding]:
             f"{group}: {', '.join(f'{label} {number}' for label, number in sorted(counts.items()))}"
             for group, counts in sorted(several.items())
         )
-        says = f"{count(len(several), 'group')} of {len(classes)} in several classes; no fold splits a group."
+        says = f"{quantity(len(several), 'group')} of {len(classes)} in several classes; no fold splits a group."
         found.append(Finding(NOTE, "group", says, details))
     unknown = {i: "no group" for i, group in enumerate(subject.groups) if not group}
     found += told(

@@ -1,6 +1,6 @@
 """The images at a place, however untidy it is: in class folders, in a table, or in no order; and what is amiss there.
 
-class folders, BACH, a label table or a flat folder -> Listing. The loader for training, `datasets.load`, is strict.
+class folders, BACH, a label table or a flat folder -> DiscoveredImages. The loader for training, `datasets.load`, is strict.
 """
 
 import collections
@@ -18,7 +18,7 @@ from histojax.utils import files
 
 
 @dataclasses.dataclass(frozen=True)
-class Listing:
+class DiscoveredImages:
     """The images at a place, however untidy it is.
 
     Attributes:
@@ -33,7 +33,7 @@ class Listing:
     paths: tuple[Path, ...]
     labels: tuple[str, ...]
     groups: tuple[str, ...] | None
-    found: tuple[Finding, ...]
+    findings: tuple[Finding, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -46,7 +46,7 @@ class Listing:
         )
 
 
-def list_images(place: Path, classes: tuple[str, ...] | None = None) -> Listing:
+def discover(place: Path, classes: tuple[str, ...] | None = None) -> DiscoveredImages:
     """The images at a place with what labels there are, and what the strict loader would say."""
     if place.is_file():
         listing = of_table(place)
@@ -59,12 +59,16 @@ def list_images(place: Path, classes: tuple[str, ...] | None = None) -> Listing:
         range(len(listing.paths)),
         key=lambda i: (order.index(listing.labels[i]), str(listing.paths[i])),
     )
-    return Listing(
+    return DiscoveredImages(
         listing.root,
         tuple(listing.paths[i] for i in places),
         tuple(listing.labels[i] for i in places),
         listing.groups and tuple(listing.groups[i] for i in places),
-        (*refusal(place, classes, any(listing.labels)), *listing.found, *other_files(listing.root)),
+        (
+            *refusal(place, classes, any(listing.labels)),
+            *listing.findings,
+            *other_files(listing.root),
+        ),
     )
 
 
@@ -75,7 +79,7 @@ def class_names(labels: Sequence[str], classes: tuple[str, ...] | None) -> tuple
     return (*(name for name in order if name in there), *sorted(there - set(order)))
 
 
-def of_folder(root: Path) -> Listing:
+def of_folder(root: Path) -> DiscoveredImages:
     """Class folders where some folder directly below holds images; else the images directly in the folder."""
     parts = {path: path.relative_to(root).parts for path in dataset.list_images_below(root)}
     parts = {
@@ -90,9 +94,9 @@ def of_folder(root: Path) -> Listing:
     found = []
     if stray := sorted("/".join(names) for path, names in parts.items() if path not in chosen):
         where = "directly in a class folder" if depth == 2 else "directly in the folder"
-        says = f"{checks.count(len(stray))} not {where}: training does not see them."
+        says = f"{checks.quantity(len(stray))} not {where}: training does not see them."
         found.append(Finding(PROBLEM, "elsewhere", says, tuple(stray)))
-    return Listing(
+    return DiscoveredImages(
         root,
         tuple(chosen),
         tuple(chosen.values()),
@@ -101,7 +105,7 @@ def of_folder(root: Path) -> Listing:
     )
 
 
-def of_table(table: Path) -> Listing:
+def of_table(table: Path) -> DiscoveredImages:
     """The images that a label table names and that are there.
 
     Raises:
@@ -117,13 +121,13 @@ def of_table(table: Path) -> Listing:
         if len(there) == 1:
             chosen[there[0]] = row
     unnamed = sorted({path for each in by_name.values() for path in each} - set(chosen))
-    says = f"{checks.count(len(unnamed))} below {table.parent} that the table does not name."
+    says = f"{checks.quantity(len(unnamed))} below {table.parent} that the table does not name."
     found = (Finding(NOTE, "elsewhere", says, tuple(map(str, unnamed))),) if unnamed else ()
     labels = tuple(row["label"] for row in chosen.values())
     of_group = (
         tuple(row.get("group", "") for row in chosen.values()) if "group" in rows[0] else None
     )
-    return Listing(table.parent, tuple(chosen), labels, of_group, found)
+    return DiscoveredImages(table.parent, tuple(chosen), labels, of_group, found)
 
 
 def refusal(place: Path, classes: tuple[str, ...] | None, labelled: bool) -> list[Finding]:
@@ -179,6 +183,6 @@ def other_files(root: Path) -> list[Finding]:
         Finding(
             NOTE,
             "other files",
-            f"{checks.count(endings.total(), 'file')} not read as images: {counts}.",
+            f"{checks.quantity(endings.total(), 'file')} not read as images: {counts}.",
         )
     ]

@@ -1,6 +1,6 @@
 """How one image looks: what its file says, and a few measures of tissue, stain, colour and focus.
 
-image file -> Look. Tissue, stain and colours are measured on a copy made small, clipping and focus in a window at the
+image file -> InspectedImage. Tissue, stain and colours are measured on a copy made small, clipping and focus in a window at the
 centre, at the image's own resolution. So an image of any size costs the same, and a large one is read by region.
 """
 
@@ -24,7 +24,7 @@ GLASS = 250  # A pixel with all channels at least this bright is no tissue, so t
 
 
 @dataclasses.dataclass(frozen=True)
-class Measures:
+class ImageQuality:
     """What is seen in an image.
 
     Attributes:
@@ -41,11 +41,11 @@ class Measures:
     """
 
     sha256: str
-    small: np.ndarray
-    picture: str
-    tissue: float
-    stain: int
-    angle: float | None
+    fingerprint: np.ndarray
+    thumbnail: str
+    tissue_fraction: float
+    stain_status: int
+    stain_angle: float | None
     white: tuple[float, float, float]
     absorbed: tuple[float, float, float] | None
     clipped: float
@@ -53,7 +53,7 @@ class Measures:
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
+class InspectedImage:
     """An image file.
 
     Attributes:
@@ -66,14 +66,14 @@ class Look:
     """
 
     path: Path
-    cause: str
+    error: str
     size: tuple[int, int] | None
-    form: tuple[str, str]
+    file_format: tuple[str, str]
     mpp: float | None
-    measures: Measures | None
+    quality: ImageQuality | None
 
 
-def look(path: Path, mpp: float | None = None) -> Look:
+def inspect_image(path: Path, mpp: float | None = None) -> InspectedImage:
     """Looks at an image file; never raises InputError, but tells the cause.
 
     Args:
@@ -92,10 +92,10 @@ def look(path: Path, mpp: float | None = None) -> Look:
         whole = not cause and size[0] * size[1] <= WHOLE
         with slide.open_slide(reader.read(path) if whole else path) as field:
             size = field.size
-            seen = measures(field.thumbnail(SIDE), field.read(*centre(size)), files.sha256(path))
+            seen = measure(field.thumbnail(SIDE), field.read(*centre(size)), files.sha256(path))
     except (InputError, OSError) as error:
-        return Look(path, cause or str(error), size, form, mpp, None)
-    return Look(path, cause, size, form, mpp, seen)
+        return InspectedImage(path, cause or str(error), size, form, mpp, None)
+    return InspectedImage(path, cause, size, form, mpp, seen)
 
 
 def centre(size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -104,16 +104,16 @@ def centre(size: tuple[int, int]) -> tuple[int, int, int, int]:
     return (size[0] - height) // 2, (size[1] - width) // 2, height, width
 
 
-def measures(small: np.ndarray, window: np.ndarray, sha256: str) -> Measures:
+def measure(small: np.ndarray, window: np.ndarray, sha256: str) -> ImageQuality:
     """Measures of an image: uint8 [H, W, 3] of the small copy, at most SIDE, and of the window at the centre."""
     tissue, status, angle = stained(small)
-    return Measures(
+    return ImageQuality(
         sha256=sha256,
-        small=near_duplicates.thumbnail(small),
-        picture=thumbnail(small),
-        tissue=tissue,
-        stain=status,
-        angle=angle,
+        fingerprint=near_duplicates.thumbnail(small),
+        thumbnail=thumbnail(small),
+        tissue_fraction=tissue,
+        stain_status=status,
+        stain_angle=angle,
         white=white(small),
         absorbed=absorbed(small),
         clipped=clipped(window),

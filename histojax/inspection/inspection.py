@@ -14,9 +14,9 @@ from histojax.datasets import Dataset, groups
 from histojax.errors import InputError
 from histojax.images import reader
 from histojax.inspection import checks, image_quality, recommend
-from histojax.inspection.checks import PROBLEM, Finding, Subject
-from histojax.inspection.discovery import Listing, class_names, list_images
-from histojax.inspection.recommend import Suggestion
+from histojax.inspection.checks import PROBLEM, Finding, ImageSet
+from histojax.inspection.discovery import DiscoveredImages, class_names, discover
+from histojax.inspection.recommend import Recommendation
 from histojax.utils import files
 from histojax.utils.progress import Progress
 
@@ -38,11 +38,11 @@ class Inspection:
     """
 
     place: Path
-    subject: Subject
+    image_set: ImageSet
     classes: tuple[str, ...]
     extraction: Extraction
     findings: tuple[Finding, ...]
-    suggestion: Suggestion | None
+    recommendation: Recommendation | None
     commands: tuple[str, ...]
 
     @property
@@ -51,7 +51,7 @@ class Inspection:
         return folder_name(self.place)
 
 
-def run(
+def inspect(
     place: Path,
     extraction: Extraction,
     *,
@@ -75,11 +75,11 @@ def run(
     Raises:
       InputError: nothing is there, or no image.
     """
-    listing = list_images(place, classes)
+    listing = discover(place, classes)
     if not listing.paths:
         endings = ", ".join(reader.SUFFIXES)
         other = "".join(
-            f". {finding.says}" for finding in listing.found if finding.kind == "other files"
+            f". {finding.message}" for finding in listing.findings if finding.kind == "other files"
         )
         raise InputError(f"{place} holds no image: expected files ending in {endings}{other}")
     if table is not None:
@@ -89,11 +89,14 @@ def run(
         Progress("inspect", len(listing.paths), "images") as bar,
     ):
         seen = []
-        for look in pool.map(lambda path: image_quality.look(path, mpp), listing.paths):
+        for look in pool.map(lambda path: image_quality.inspect_image(path, mpp), listing.paths):
             seen.append(look)
             bar.add(1)
-    subject = Subject(listing.names, tuple(seen), listing.labels, listing.groups)
-    found = [*listing.found, *checks.find(subject, extraction.views, extraction.target_mpp)]
+    subject = ImageSet(listing.names, tuple(seen), listing.labels, listing.groups)
+    found = [
+        *listing.findings,
+        *checks.run_checks(subject, extraction.views, extraction.target_mpp),
+    ]
     suggested = suggest(subject, extraction.target_mpp, classes, most_folds, fold_seed)
     if suggested and suggested.folds is not None and suggested.folds < most_folds:
         found.append(
@@ -101,11 +104,11 @@ def run(
         )
     return Inspection(
         place=place,
-        subject=subject,
+        image_set=subject,
         classes=class_names(listing.labels, classes),
         extraction=extraction,
         findings=checks.ordered(found),
-        suggestion=suggested,
+        recommendation=suggested,
         commands=commands(place, suggested, extraction, mpp, classes, table, column)
         if suggested
         else (),
@@ -119,8 +122,8 @@ def folder_name(place: Path) -> str:
 
 
 def with_groups(
-    listing: Listing, classes: tuple[str, ...] | None, table: Path, column: str | None
-) -> Listing:
+    listing: DiscoveredImages, classes: tuple[str, ...] | None, table: Path, column: str | None
+) -> DiscoveredImages:
     """The listing with the groups of a table, or with the reason why it has none."""
     try:
         attached = groups.add_groups(
@@ -128,7 +131,7 @@ def with_groups(
         )
     except InputError as error:
         return dataclasses.replace(
-            listing, found=(*listing.found, Finding(PROBLEM, "group", str(error)))
+            listing, findings=(*listing.findings, Finding(PROBLEM, "group", str(error)))
         )
     return dataclasses.replace(listing, groups=attached.groups)
 
@@ -146,32 +149,32 @@ def as_dataset(
 
 
 def suggest(
-    subject: Subject,
+    subject: ImageSet,
     target_mpp: float,
     classes: tuple[str, ...] | None,
     most_folds: int,
     fold_seed: int,
-) -> Suggestion | None:
+) -> Recommendation | None:
     """What suits the images that can be used; None where there are none."""
     usable = subject.usable()
     if not usable:
         return None
-    seen, labels = [subject.looks[i] for i in usable], [subject.labels[i] for i in usable]
+    seen, labels = [subject.images[i] for i in usable], [subject.labels[i] for i in usable]
     labelled = None
     if all(labels) and len(set(labels)) > 1:
         of_group = subject.groups and [subject.groups[i] for i in usable]
         labelled = as_dataset([look.path for look in seen], labels, of_group, classes)
     sizes, mpps = [look.size for look in seen], [look.mpp for look in seen]
-    suggested = recommend.suggest(sizes, mpps, target_mpp, labelled, most_folds, fold_seed)
-    if left_out := len(subject.looks) - len(usable):
-        first = f"Take out the {checks.count(left_out)} that cannot be used first: extraction refuses them."
+    suggested = recommend.recommend(sizes, mpps, target_mpp, labelled, most_folds, fold_seed)
+    if left_out := len(subject.images) - len(usable):
+        first = f"Take out the {checks.quantity(left_out)} that cannot be used first: extraction refuses them."
         suggested = dataclasses.replace(suggested, why=(first, *suggested.why))
     return suggested
 
 
 def commands(
     place: Path,
-    suggested: Suggestion,
+    suggested: Recommendation,
     extraction: Extraction,
     mpp: float | None,
     classes: tuple[str, ...] | None,

@@ -34,7 +34,7 @@ TURNS = tuple((flip, quarters) for flip in (False, True) for quarters in range(4
 
 
 @dataclasses.dataclass(frozen=True)
-class Prints:
+class Fingerprints:
     """N images by their looks.
 
     Attributes:
@@ -67,7 +67,7 @@ class Pair:
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class SplitPair:
     """A pair within a split.
 
     Attributes:
@@ -81,7 +81,7 @@ class Found:
     conflict: bool
 
 
-def read(paths: Sequence[Path]) -> Prints:
+def fingerprint(paths: Sequence[Path]) -> Fingerprints:
     """The prints of image files, decoded on a few threads.
 
     Raises:
@@ -89,7 +89,9 @@ def read(paths: Sequence[Path]) -> Prints:
     """
     with ThreadPoolExecutor(WORKERS) as pool:
         found = list(pool.map(of_file, paths))
-    return Prints(tuple(digest for digest, _ in found), np.stack([small for _, small in found]))
+    return Fingerprints(
+        tuple(digest for digest, _ in found), np.stack([small for _, small in found])
+    )
 
 
 def of_file(path: Path) -> tuple[str, np.ndarray]:
@@ -107,7 +109,7 @@ def thumbnail(rgb: np.ndarray) -> np.ndarray:
     return np.asarray(small)
 
 
-def turned(pictures: np.ndarray, turn: tuple[bool, int]) -> np.ndarray:
+def apply_turn(pictures: np.ndarray, turn: tuple[bool, int]) -> np.ndarray:
     """Pictures [..., S, S], mirrored or not and then turned."""
     flip, quarters = turn
     return np.rot90(pictures[..., ::-1] if flip else pictures, quarters, axes=(-2, -1))
@@ -119,7 +121,7 @@ def hashes(thumbnails: np.ndarray) -> np.ndarray:
     bits[0] = 0  # The constant frequency is brightness alone.
     found = []
     for turn in TURNS:
-        low = dctn(turned(thumbnails, turn), axes=(-2, -1))[:, :FREQUENCIES, :FREQUENCIES]
+        low = dctn(apply_turn(thumbnails, turn), axes=(-2, -1))[:, :FREQUENCIES, :FREQUENCIES]
         found.append(((low > 0).reshape(-1, FREQUENCIES**2) * bits).sum(axis=1, dtype=np.uint64))
     return np.stack(found)
 
@@ -149,7 +151,7 @@ def correlation(first: np.ndarray, second: np.ndarray) -> float:
     return float((one * other).sum() / norm) if norm > 0 else 0.0
 
 
-def find(prints: Prints) -> tuple[Pair, ...]:
+def find_pairs(prints: Fingerprints) -> tuple[Pair, ...]:
     """All pairs that are the same or nearly, the surest first.
 
     Images without structure, such as bare glass, are compared as files alone: their thumbnails are all noise.
@@ -163,7 +165,10 @@ def find(prints: Prints) -> tuple[Pair, ...]:
     textured = np.flatnonzero(prints.thumbnails.std(axis=(1, 2)) >= FLAT)
     for first, second, distance, turn in candidates(hashes(prints.thumbnails[textured])):
         places = int(textured[first]), int(textured[second])
-        one, other = prints.thumbnails[places[0]], turned(prints.thumbnails[places[1]], TURNS[turn])
+        one, other = (
+            prints.thumbnails[places[0]],
+            apply_turn(prints.thumbnails[places[1]], TURNS[turn]),
+        )
         if places not in pairs and (alike := correlation(one, other)) >= ALIKE:
             pairs[places] = Pair(*places, False, distance, alike, TURNS[turn])
     return tuple(
@@ -174,18 +179,20 @@ def find(prints: Prints) -> tuple[Pair, ...]:
     )
 
 
-def within(pairs: Iterable[Pair], folds: Folds) -> tuple[Found, ...]:
+def pairs_in_split(pairs: Iterable[Pair], folds: Folds) -> tuple[SplitPair, ...]:
     """The pairs told apart by what they do to a split, those that leak first; places are those of `folds`."""
     found = []
     for pair in pairs:
         both = [pair.first, pair.second]
         found.append(
-            Found(pair, *(len(set(of[both].tolist())) > 1 for of in (folds.folds, folds.labels)))
+            SplitPair(
+                pair, *(len(set(of[both].tolist())) > 1 for of in (folds.folds, folds.labels))
+            )
         )
     return tuple(sorted(found, key=lambda each: not each.leaks))
 
 
-def lines(found: Sequence[Found], folds: Folds, most: int) -> list[str]:
+def summary_lines(found: Sequence[SplitPair], folds: Folds, most: int) -> list[str]:
     """What was found, as text, with the surest pairs."""
     leaking, conflicts = (
         sum(getattr(each, name) for each in found) for name in ("leaks", "conflict")
@@ -197,11 +204,11 @@ def lines(found: Sequence[Found], folds: Folds, most: int) -> list[str]:
         if found
         else "No near-duplicate images"
     )
-    listed = [f"  {line(each, folds)}" for each in found[:most]]
+    listed = [f"  {pair_line(each, folds)}" for each in found[:most]]
     return [told, *listed] + ([f"  and {len(found) - most} more"] if 0 < most < len(found) else [])
 
 
-def line(found: Found, folds: Folds) -> str:
+def pair_line(found: SplitPair, folds: Folds) -> str:
     """A pair in words."""
     pair, (one, other) = (
         found.pair,
@@ -225,7 +232,7 @@ def described(place: int, folds: Folds) -> str:
     return f"{folds.names[place]} ({folds.classes[folds.labels[place]]}, {where})"
 
 
-def numbers(found: Sequence[Found]) -> dict[str, int]:
+def counts(found: Sequence[SplitPair]) -> dict[str, int]:
     """The counts, for programs."""
     return {
         "pairs": len(found),

@@ -1,6 +1,6 @@
 """Which protocol suits a folder of images: pixel size to resample to, scale and crop sizes, number of folds.
 
-sizes [N], pixel sizes [N] -> Suggestion
+sizes [N], pixel sizes [N] -> Recommendation
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ ODD = 0.5  # An image whose shorter side is below this share of the median one d
 
 
 @dataclasses.dataclass(frozen=True)
-class Suggestion:
+class Recommendation:
     """What to run.
 
     Attributes:
@@ -40,14 +40,14 @@ class Suggestion:
     why: tuple[str, ...]
 
 
-def suggest(
+def recommend(
     sizes: Sequence[Size],
     mpps: Sequence[float | None],
     target_mpp: float,
     dataset: Dataset | None,
     most_folds: int,
     fold_seed: int,
-) -> Suggestion:
+) -> Recommendation:
     """What suits images of these sizes.
 
     Args:
@@ -70,7 +70,7 @@ def suggest(
             f"Leave out {small} smaller image{'' if small == 1 else 's'}, which these crops do not fit into.",
         )
     count, why_folds = folds_for(dataset, most_folds, fold_seed) if dataset else (None, ())
-    return Suggestion(views, target, count, (*why_target, *why_views, *why_folds))
+    return Recommendation(views, target, count, (*why_target, *why_views, *why_folds))
 
 
 def mixed(mpps: Sequence[float]) -> bool:
@@ -108,7 +108,7 @@ def views_for(sizes: Sequence[Size]) -> tuple[tuple[View, ...], tuple[str, ...]]
     at_half = scaled_size(smallest, PAPER_VIEWS[0].scale)
     if min(at_half) >= max(view.crop_size for view in PAPER_VIEWS):
         return PAPER_VIEWS, (
-            f"The paper's crops fit: the smallest image has {shown(at_half)} px at scale 0.5.",
+            f"The paper's crops fit: the smallest image has {format_size(at_half)} px at scale 0.5.",
         )
     for scale in (0.5, 1.0):
         side = min(scaled_size(smallest, scale))
@@ -117,18 +117,18 @@ def views_for(sizes: Sequence[Size]) -> tuple[tuple[View, ...], tuple[str, ...]]
         if crops[0] >= LEAST_CROP:
             told = " and ".join(map(str, crops))
             return tuple(View(scale, crop) for crop in crops), (
-                f"The paper's crops, 400 and 650 px, do not fit into {shown(at_half)} px at scale 0.5. Crops of {told} "
-                f"px at scale {scale} take about the same share of the smallest image, {shown(smallest)} px.",
+                f"The paper's crops, 400 and 650 px, do not fit into {format_size(at_half)} px at scale 0.5. Crops of {told} "
+                f"px at scale {scale} take about the same share of the smallest image, {format_size(smallest)} px.",
             )
     if min(smallest) < LEAST_CROP:
         return (), (
-            f"No view fits: the smallest image has {shown(smallest)} px, a crop at least {LEAST_CROP} px.",
+            f"No view fits: the smallest image has {format_size(smallest)} px, a crop at least {LEAST_CROP} px.",
         )
     largest = max(
         LEAST_CROP, int(PAPER_VIEWS[-1].crop_size / PAPER_SIDE * min(smallest)) // STEP * STEP
     )
     return tuple(View(1.0, crop) for crop in sorted({LEAST_CROP, largest})), (
-        f"The smallest image has {shown(smallest)} px: the least crop, {LEAST_CROP} px at scale 1, is most of it.",
+        f"The smallest image has {format_size(smallest)} px: the least crop, {LEAST_CROP} px at scale 1, is most of it.",
     )
 
 
@@ -148,6 +148,6 @@ def folds_for(dataset: Dataset, most: int, seed: int) -> tuple[int | None, tuple
     return None, (f"No split can be made.{reason}",)
 
 
-def shown(size: Size) -> str:
+def format_size(size: Size) -> str:
     """A size as people write it, width first."""
     return f"{size[1]} x {size[0]}"

@@ -144,7 +144,7 @@ def extraction_of(made_with: Mapping[str, store.Manifest | None], name: str) -> 
 def from_models(
     models: Path,
     positive_classes: Sequence[str] = (),
-    sensitivity: float = operating_point.SENSITIVITY,
+    sensitivity: float = operating_point.TARGET_SENSITIVITY,
     descriptors: Path | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> Bundle:
@@ -166,7 +166,7 @@ def from_models(
     if descriptors is not None:
         scoring.check_same_extraction(ensemble.extractions, descriptors)
     learned = uncertainty.of_ensemble(ensemble, positive, sensitivity, descriptors)
-    if learned.temperature > 0.9 * calibration.RANGE[1]:
+    if learned.temperature > 0.9 * calibration.TEMPERATURE_RANGE[1]:
         logging.warning(
             "out of fold, the scores of %s say nothing of the class: its answers are of no use",
             models,

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from histojax.errors import InputError
-from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 
 ROUNDING = 1e-9  # By which a sum of masses may miss the bound that it equals.
 ARRAYS = ("nonconformity", "folds", "masses", "classes")
@@ -119,7 +119,7 @@ def share_below(
     return total / (masses.sum() + 1)
 
 
-def calibrate(cases: Cases) -> Calibration:
+def calibrate(cases: LabelledPredictions) -> Calibration:
     """The calibration by out-of-fold scores; whatever was done to these must be done to the scores of new images.
 
     Raises:
@@ -162,7 +162,7 @@ def attainable(calibration: Calibration) -> float:
     return groups / (groups + 1)
 
 
-def out_of_fold(cases: Cases, coverage: float) -> np.ndarray:
+def out_of_fold(cases: LabelledPredictions, coverage: float) -> np.ndarray:
     """Sets of the calibration images themselves, bool [N, K], each calibrated on the other folds alone.
 
     For a report of coverage: an image of one fold is compared with those of other folds under their own models, so this
@@ -194,9 +194,9 @@ def with_answer(found: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return found
 
 
-def units_of(cases: Cases) -> Sequence[str]:
+def units_of(cases: LabelledPredictions) -> Sequence[str]:
     """What is exchangeable: groups, or images where no group is known."""
-    return cases.units or cases.names
+    return cases.resampling_groups or cases.names
 
 
 def require_coverage(coverage: float) -> None:
@@ -206,7 +206,7 @@ def require_coverage(coverage: float) -> None:
         )
 
 
-def require_folds(cases: Cases) -> None:
+def require_folds(cases: LabelledPredictions) -> None:
     lacking = [name for name in ("scores", "folds") if getattr(cases, name) is None]
     if lacking:
         raise InputError(

@@ -20,7 +20,7 @@ from histojax.datasets import Dataset, folds
 from histojax.errors import InputError
 from histojax.evaluation import bootstrap, calibration, metrics
 from histojax.evaluation.bootstrap import DRAWS, Interval
-from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import store
 from histojax.learners import boost, ensembles
 from histojax.prediction import bundle, conformal, uncertainty
@@ -52,7 +52,7 @@ class Transferred:
       made_with: the manifest of each configuration's descriptors.
     """
 
-    cases: Cases
+    cases: LabelledPredictions
     calibrated: np.ndarray
     predictions: dict[float, tuple[Prediction, ...]]
     attainable: float
@@ -158,7 +158,7 @@ def predicted(
         )
         for coverage in coverages
     }
-    cases = Cases(
+    cases = LabelledPredictions(
         here.names,
         here.classes,
         np.array(here.labels),
@@ -168,7 +168,7 @@ def predicted(
         here.groups,
         trained.positive,
     )
-    calibrated = calibration.tempered(scores.mean, trained.temperature)
+    calibrated = calibration.apply_temperature(scores.mean, trained.temperature)
     attainable = conformal.attainable(trained.uncertainty.sets)
     return Transferred(cases, calibrated, predictions, attainable, trained.made_with)
 
@@ -203,7 +203,7 @@ def statistic(transferred: Transferred, weights: np.ndarray) -> dict[Key, np.nda
     right, total = cases.predicted == cases.truth, weights.sum(axis=1)
     found: dict[Key, np.ndarray] = {("accuracy", None): weights @ right / total}
     for ending, scores in (("", cases.scores), ("_calibrated", transferred.calibrated)):
-        judged = metrics.of_scores(dataclasses.replace(cases, scores=scores), weights)
+        judged = metrics.probability_metrics(dataclasses.replace(cases, scores=scores), weights)
         found |= {
             (f"{name}{ending}", None): judged[name, ""]
             for name in ("calibration_error", "log_loss")
@@ -224,7 +224,7 @@ def statistic(transferred: Transferred, weights: np.ndarray) -> dict[Key, np.nda
     return found
 
 
-def covered(cases: Cases, predictions: Sequence[Prediction]) -> np.ndarray:
+def covered(cases: LabelledPredictions, predictions: Sequence[Prediction]) -> np.ndarray:
     """Whether each set has the true class, bool [N]."""
     truth = [cases.classes[k] for k in cases.truth]
     return np.array(
@@ -244,8 +244,8 @@ def figures(transferred: Transferred, draws: int = DRAWS) -> dict[Key, Figure]:
     }
     found = {}
     for key in value:
-        units = bootstrap.count(groups, witnesses(transferred, key))
-        sure = bootstrap.interval(
+        units = bootstrap.effective_size(groups, witnesses(transferred, key))
+        sure = bootstrap.confidence_interval(
             float(value[key][0]), drawn[key], units, bounds.get(key[0], (0.0, 1.0))
         )
         found[key] = Figure(*key, float(value[key][0]), sure)

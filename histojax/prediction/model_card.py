@@ -8,7 +8,7 @@ import numpy as np
 
 from histojax import __version__
 from histojax.evaluation import operating_point, statistics
-from histojax.evaluation.statistics import Judgement
+from histojax.evaluation.statistics import Statistics
 from histojax.extraction import provenance
 from histojax.prediction import conformal, out_of_distribution
 from histojax.prediction.bundle import Bundle
@@ -41,7 +41,7 @@ def card(bundle: Bundle, weights_included: Iterable[str] = ()) -> str:
       bundle: it.
       weights_included: encoders whose weights are in the file.
     """
-    judged = statistics.judge(bundle.uncertainty.cases, bundle.uncertainty.sensitivity, DRAWS)
+    judged = statistics.compute(bundle.uncertainty.cases, bundle.uncertainty.sensitivity, DRAWS)
     parts = [
         [f"# Model card: {', '.join(bundle.classes)} in H&E histology", "", NOT_FOR_DIAGNOSIS],
         what(bundle),
@@ -90,7 +90,7 @@ def trained_on(bundle: Bundle) -> list[str]:
     ]
 
 
-def results(bundle: Bundle, judged: Judgement) -> list[str]:
+def results(bundle: Bundle, judged: Statistics) -> list[str]:
     """How good it was on images that its models had not seen."""
     whole = "groups" if bundle.about["groups"] else "images"
     rows = [
@@ -99,7 +99,7 @@ def results(bundle: Bundle, judged: Judgement) -> list[str]:
             f"{figure.value:.3f}",
             f"{figure.interval.low:.3f} to {figure.interval.high:.3f}",
         ]
-        for (name, of), figure in judged.figures.items()
+        for (name, of), figure in judged.estimates.items()
         if name in SHOWN and not of
     ]
     rows += [
@@ -108,7 +108,7 @@ def results(bundle: Bundle, judged: Judgement) -> list[str]:
             f"{figure.value:.3f}",
             f"{figure.interval.low:.3f} to {figure.interval.high:.3f}",
         ]
-        for (name, _), figure in judged.figures.items()
+        for (name, _), figure in judged.estimates.items()
         if name == "sensitivity"
     ]
     lines = [
@@ -118,12 +118,12 @@ def results(bundle: Bundle, judged: Judgement) -> list[str]:
         "",
         *table(["", "", "95 %"], rows),
     ]
-    if bundle.positive and operating_point.possible(bundle.uncertainty.cases):
+    if bundle.positive and operating_point.is_possible(bundle.uncertainty.cases):
         named = " + ".join(bundle.classes[k] for k in bundle.positive)
         rows = []
         for wished in sorted({*SENSITIVITIES, bundle.uncertainty.sensitivity}):
-            point = operating_point.nested(bundle.uncertainty.cases, wished)
-            figures = operating_point.figures(
+            point = operating_point.choose(bundle.uncertainty.cases, wished)
+            figures = operating_point.compute_metrics(
                 point, bundle.uncertainty.cases, np.ones((1, len(bundle.uncertainty.cases.truth)))
             )
             reached = [f"{float(value[0]):.3f}" for value in figures.values()]

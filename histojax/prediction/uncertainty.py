@@ -17,7 +17,7 @@ import numpy as np
 
 from histojax.errors import InputError
 from histojax.evaluation import calibration, evaluate, metrics, operating_point
-from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import store
 from histojax.learners import ensembles
 from histojax.learners.ensembles import Ensemble
@@ -45,33 +45,33 @@ class Uncertainty:
       reference: the training images' descriptors and stain; None where they are not known.
     """
 
-    cases: Cases
+    cases: LabelledPredictions
     temperature: float
     sets: conformal.Calibration
-    sensitivity: float = operating_point.SENSITIVITY
+    sensitivity: float = operating_point.TARGET_SENSITIVITY
     reference: ReferenceDistribution | None = None
 
     def threshold(self, sensitivity: float | None = None) -> float | None:
         """The calibrated carcinoma score that reached a sensitivity out of fold; None without such classes."""
         if not self.cases.positive:
             return None
-        scores = calibration.tempered(self.cases.scores, self.temperature)
-        return operating_point.threshold(
+        scores = calibration.apply_temperature(self.cases.scores, self.temperature)
+        return operating_point.choose_threshold(
             metrics.positive_score(scores, self.cases.positive),
-            self.cases.truly,
+            self.cases.is_positive,
             sensitivity or self.sensitivity,
         )
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The cases as arrays for .npz."""
         cases = self.cases
-        groups = np.unique(cases.units or cases.names, return_inverse=True)[1]
+        groups = np.unique(cases.resampling_groups or cases.names, return_inverse=True)[1]
         columns = (cases.scores, cases.truth, cases.folds, groups)
         return {name: np.asarray(column) for name, column in zip(ARRAYS, columns, strict=True)}
 
 
 def learn(
-    cases: Cases, sensitivity: float, reference: ReferenceDistribution | None = None
+    cases: LabelledPredictions, sensitivity: float, reference: ReferenceDistribution | None = None
 ) -> Uncertainty:
     """What out-of-fold scores tell: the cases must have scores and folds.
 
@@ -79,7 +79,7 @@ def learn(
       InputError: there are no scores, or fewer than two folds.
     """
     found = conformal.calibrate(cases)
-    temperature = calibration.temperature(cases.scores, cases.truth)
+    temperature = calibration.fit_temperature(cases.scores, cases.truth)
     return Uncertainty(anonymous(cases), temperature, found, sensitivity, reference)
 
 
@@ -95,7 +95,9 @@ def of_ensemble(
       InputError: the ensemble's scores are damaged, or the descriptors are missing or others.
     """
     scores = [ensembles.out_of_fold(ensemble, name) for name in ensemble.configurations]
-    cases = evaluate.cases_of(ensemble.folds.held_out(), metrics.blend(scores), positive)
+    cases = evaluate.out_of_fold_predictions(
+        ensemble.folds.held_out(), metrics.mean_scores(scores), positive
+    )
     if descriptors_root is None:
         return learn(cases, sensitivity)
     return learn(
@@ -129,15 +131,17 @@ def of_arrays(
     names = tuple(str(i) for i in range(count))
     units = tuple(str(group) for group in groups)
     return learn(
-        Cases(names, classes, truth, scores.argmax(axis=1), scores, folds, units, positive),
+        LabelledPredictions(
+            names, classes, truth, scores.argmax(axis=1), scores, folds, units, positive
+        ),
         sensitivity,
         reference,
     )
 
 
-def anonymous(cases: Cases) -> Cases:
+def anonymous(cases: LabelledPredictions) -> LabelledPredictions:
     """The same cases under numbers."""
-    codes = np.unique(cases.units or cases.names, return_inverse=True)[1]
+    codes = np.unique(cases.resampling_groups or cases.names, return_inverse=True)[1]
     names = tuple(str(i) for i in range(len(cases.names)))
     return dataclasses.replace(cases, names=names, groups=tuple(map(str, codes)))
 
@@ -214,7 +218,7 @@ def judge(
       InputError: a wish that cannot be, or descriptors of other configurations.
     """
     classes = uncertainty.cases.classes
-    probabilities = calibration.tempered(scores.mean, uncertainty.temperature)
+    probabilities = calibration.apply_temperature(scores.mean, uncertainty.temperature)
     answers, every = scores.mean.argmax(axis=1), np.arange(len(names))
     in_set = conformal.sets(uncertainty.sets, scores.by_fold, options.coverage)
     threshold = uncertainty.threshold(options.sensitivity or uncertainty.sensitivity)

@@ -43,7 +43,7 @@ def command_lines(
     data: Path | None,
     descriptors: Path | None,
     positive_classes: Sequence[str],
-    wished_sensitivity: float,
+    target_sensitivity: float,
 ) -> list[Command]:
     """The command lines from images to this report; DATA and DESCRIPTORS stand for folders that were not named."""
     here, made = str(data or "DATA"), str(descriptors or "DESCRIPTORS")
@@ -79,8 +79,8 @@ def command_lines(
     judged |= {"descriptors": str(descriptors)} if descriptors else {}
     judged |= {"positive_classes": ",".join(positive_classes)} if positive_classes else {}
     judged |= (
-        {"sensitivity": wished_sensitivity}
-        if wished_sensitivity != operating_point.SENSITIVITY
+        {"sensitivity": target_sensitivity}
+        if target_sensitivity != operating_point.TARGET_SENSITIVITY
         else {}
     )
     lines.append(

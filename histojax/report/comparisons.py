@@ -10,16 +10,16 @@ import numpy as np
 from histojax.evaluation import comparison, metrics
 from histojax.evaluation.bootstrap import DRAWS
 from histojax.evaluation.comparison import Comparison, Difference
-from histojax.evaluation.labelled_predictions import Cases
-from histojax.evaluation.metrics import Key
+from histojax.evaluation.labelled_predictions import LabelledPredictions
+from histojax.evaluation.metrics import MetricKey
 from histojax.utils import files
 
-SHOWN: tuple[Key, ...] = (("accuracy", ""), ("carcinoma_auc", ""), ("log_loss", ""))
+SHOWN: tuple[MetricKey, ...] = (("accuracy", ""), ("carcinoma_auc", ""), ("log_loss", ""))
 
 
 def write(
     folder: Path,
-    runs: dict[str, Cases],
+    runs: dict[str, LabelledPredictions],
     seconds: dict[str, float | None],
     judged: dict[str, int] | None = None,
     draws: int = DRAWS,
@@ -116,7 +116,7 @@ def plain(difference: Difference) -> dict[str, Any]:
 
 def text(
     first: str,
-    runs: dict[str, Cases],
+    runs: dict[str, LabelledPredictions],
     found: dict[str, Comparison],
     seconds: dict[str, float | None],
 ) -> str:
@@ -124,16 +124,20 @@ def text(
     cases = runs[first]
     keys = [key for key in SHOWN if all(key in compared.differences for compared in found.values())]
     width = max(len(name) for name in runs) + 2
-    units = f"{len(set(cases.units))} groups" if cases.units else f"{len(cases.truth)} images"
+    units = (
+        f"{len(set(cases.resampling_groups))} groups"
+        if cases.resampling_groups
+        else f"{len(cases.truth)} images"
+    )
     lines = [
         f"{len(cases.truth)} images; differences to {first}, 95 % intervals of the paired bootstrap of {units}"
     ]
     lines.append(
         f"{'':{width}}"
-        + "".join(f"{metrics.LABELS[name]:<44}" for name, _ in keys)
+        + "".join(f"{metrics.label(name):<44}" for name, _ in keys)
         + f"{'McNemar':>8}{'seconds':>10}"
     )
-    value = metrics.figures(cases, np.ones((1, len(cases.truth))))
+    value = metrics.compute(cases, np.ones((1, len(cases.truth))))
     cells = "".join(f"{value[key][0]:<44.4f}" for key in keys)
     lines.append(f"{first:{width}}{cells}{'':>8}{shown(seconds.get(first)):>10}")
     for name, compared in found.items():
@@ -142,7 +146,7 @@ def text(
     return "\n".join(lines) + "\n"
 
 
-def notes(runs: dict[str, Cases], judged: dict[str, int]) -> list[str]:
+def notes(runs: dict[str, LabelledPredictions], judged: dict[str, int]) -> list[str]:
     """What a reader of the table must know."""
     first, *others = runs
     shared = len(runs[first].names)

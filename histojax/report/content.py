@@ -8,8 +8,8 @@ import numpy as np
 
 from histojax.errors import InputError
 from histojax.evaluation import metrics
-from histojax.evaluation.labelled_predictions import Cases
-from histojax.evaluation.statistics import Figure, Judgement
+from histojax.evaluation.labelled_predictions import LabelledPredictions
+from histojax.evaluation.statistics import Estimate, Statistics
 from histojax.extraction import store
 from histojax.learners.ensembles import Ensemble
 from histojax.report import images, published
@@ -33,7 +33,7 @@ class ClassRow:
 
     name: str
     images: int
-    figures: tuple[Figure | None, ...]
+    figures: tuple[Estimate | None, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Decision:
     """A way to call carcinoma: how, its two figures, and the published (sensitivity, specificity) in percent."""
 
     how: str
-    sensitivity: Figure
-    specificity: Figure
+    sensitivity: Estimate
+    specificity: Estimate
     published: tuple[float, float] | None
 
 
@@ -79,74 +79,76 @@ class Stain:
     rows: tuple[tuple[str, str, str], ...]
 
 
-def headline(judgement: Judgement) -> list[Figure]:
+def headline(judgement: Statistics) -> list[Estimate]:
     """The four figures that a reader looks for first."""
     wanted = [("accuracy", "")]
-    if judgement.cases.positive:
+    if judgement.predictions.positive:
         wanted += [
             ("carcinoma_auc", ""),
             ("carcinoma_sensitivity", ""),
             ("carcinoma_specificity", ""),
         ]
     wanted += [("balanced_accuracy", ""), ("macro_auc", ""), ("kappa", ""), ("macro_f1", "")]
-    return [judgement.figures[key] for key in wanted if key in judgement.figures][:4]
+    return [judgement.estimates[key] for key in wanted if key in judgement.estimates][:4]
 
 
-def overall(judgement: Judgement) -> list[Figure]:
+def overall(judgement: Statistics) -> list[Estimate]:
     """Figures of all classes together; ordered kappa only where classes can have an order."""
     names = ANSWERS + PROBABILITIES
-    if len(judgement.cases.classes) == 2:
+    if len(judgement.predictions.classes) == 2:
         names = tuple(name for name in names if name != "quadratic_kappa")  # It is kappa itself.
-    return [judgement.figures[name, ""] for name in names if (name, "") in judgement.figures]
+    return [judgement.estimates[name, ""] for name in names if (name, "") in judgement.estimates]
 
 
-def by_class(judgement: Judgement) -> list[ClassRow]:
+def by_class(judgement: Statistics) -> list[ClassRow]:
     """A row a class."""
-    cases = judgement.cases
+    cases = judgement.predictions
     return [
         ClassRow(
             name,
             int((cases.truth == k).sum()),
-            tuple(judgement.figures.get((metric, name)) for metric in columns),
+            tuple(judgement.estimates.get((metric, name)) for metric in columns),
         )
         for columns in [class_columns(judgement)]
         for k, name in enumerate(cases.classes)
     ]
 
 
-def class_columns(judgement: Judgement) -> tuple[str, ...]:
+def class_columns(judgement: Statistics) -> tuple[str, ...]:
     """Of OF_A_CLASS, those there are."""
-    return OF_A_CLASS if judgement.cases.scores is not None else OF_A_CLASS[:-1]
+    return OF_A_CLASS if judgement.predictions.scores is not None else OF_A_CLASS[:-1]
 
 
-def two_classes(judgement: Judgement) -> list[Figure]:
+def two_classes(judgement: Statistics) -> list[Estimate]:
     """Figures of carcinoma against the rest; none where no class counts as carcinoma."""
-    return [judgement.figures[name, ""] for name in TWO_CLASSES if (name, "") in judgement.figures]
+    return [
+        judgement.estimates[name, ""] for name in TWO_CLASSES if (name, "") in judgement.estimates
+    ]
 
 
-def decisions(judgement: Judgement, with_published: bool) -> list[Decision]:
+def decisions(judgement: Statistics, with_published: bool) -> list[Decision]:
     """Sensitivity and specificity for carcinoma by each way to call it."""
     found = []
-    for (name, of), figure in judgement.figures.items():
+    for (name, of), figure in judgement.estimates.items():
         if name != "carcinoma_sensitivity":
             continue
         how, said = f"score at least {of}", None
         if not of:
             how = "the answer's class"
         elif of == "nested":
-            how = f"for a sensitivity of {100 * judgement.operating.wished:g} %, threshold chosen on the other folds"
+            how = f"for a sensitivity of {100 * judgement.operating_point.target_sensitivity:g} %, threshold chosen on the other folds"
         elif with_published:
             said = published.SET_POINTS.get(float(of))
-        found.append(Decision(how, figure, judgement.figures["carcinoma_specificity", of], said))
+        found.append(Decision(how, figure, judgement.estimates["carcinoma_specificity", of], said))
     return found
 
 
-def tempered(judgement: Judgement) -> list[tuple[Figure, Figure]]:
+def tempered(judgement: Statistics) -> list[tuple[Estimate, Estimate]]:
     """Figures that a temperature changes, before and after."""
-    return [(judgement.figures[key], after) for key, after in judgement.calibrated.items()]
+    return [(judgement.estimates[key], after) for key, after in judgement.calibrated.items()]
 
 
-def answer(cases: Cases, i: int) -> Answer:
+def answer(cases: LabelledPredictions, i: int) -> Answer:
     """What was said of image i."""
     known = cases.scores is not None
     return Answer(
@@ -159,9 +161,9 @@ def answer(cases: Cases, i: int) -> Answer:
     )
 
 
-def cells(judgement: Judgement) -> list[list[Cell]]:
+def cells(judgement: Statistics) -> list[list[Cell]]:
     """The confusion matrix, row by row."""
-    cases, matrix = judgement.cases, judgement.confusion
+    cases, matrix = judgement.predictions, judgement.confusion
     there = images.by_cell(cases)
     most = images.in_a_cell(len(there))
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -181,7 +183,7 @@ def cells(judgement: Judgement) -> list[list[Cell]]:
     ]
 
 
-def mistakes(cases: Cases) -> list[Answer]:
+def mistakes(cases: LabelledPredictions) -> list[Answer]:
     """Wrong answers, the most confident first."""
     return [answer(cases, i) for i in images.mistakes(cases)]
 
@@ -238,4 +240,4 @@ def protocols(ensemble: Ensemble) -> tuple[dict[str, Any], dict[str, dict[str, A
 
 def label(metric: str) -> str:
     """What a metric is called."""
-    return metrics.LABELS[metric]
+    return metrics.label(metric)

@@ -11,7 +11,7 @@ import numpy as np
 
 from histojax.evaluation.bootstrap import DRAWS, SEED
 from histojax.evaluation.comparison import Difference, compare
-from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.utils import files
 
 FIGURES = (("accuracy", ""), ("carcinoma_auc", ""))
@@ -98,7 +98,9 @@ def correlations(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return (one * other).sum(axis=0) / (np.linalg.norm(one, axis=0) * np.linalg.norm(other, axis=0))
 
 
-def effects(exact: Cases, shared: Cases, draws: int = DRAWS) -> list[Difference]:
+def effects(
+    exact: LabelledPredictions, shared: LabelledPredictions, draws: int = DRAWS
+) -> list[Difference]:
     """Accuracy over all classes and, where classes count as positive, ROC AUC."""
     differences = compare(exact, shared, draws).differences
     return [differences[key] for key in FIGURES if key in differences]

@@ -16,9 +16,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from histojax.evaluation.ablation import Point, Without
-from histojax.evaluation.calibration import Bin
-from histojax.evaluation.statistics import GRID, Judgement
+from histojax.evaluation.ablation import ConfigurationAblation, CurvePoint
+from histojax.evaluation.calibration import ReliabilityBin
+from histojax.evaluation.statistics import ROC_GRID, Statistics
 from histojax.report import formats
 from histojax.utils import files
 
@@ -108,10 +108,10 @@ def svg(figure: Figure, name: str, says: str) -> str:
     return f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {box} role="img" aria-label="{says}">{rest.strip()}'
 
 
-def of_judgement(judgement: Judgement) -> dict[str, Figure]:
+def of_judgement(judgement: Statistics) -> dict[str, Figure]:
     """All that a judgement allows, by name: confusion, roc, reliability."""
     with drawing():
-        found = {"confusion": confusion(judgement.confusion, judgement.cases.classes)}
+        found = {"confusion": confusion(judgement.confusion, judgement.predictions.classes)}
         if judgement.roc is not None:
             found["roc"] = roc(judgement)
         if judgement.reliability is not None:
@@ -127,24 +127,24 @@ def from_0_to_1(axes: Axes) -> None:
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
 
 
-def roc(judgement: Judgement) -> Figure:
+def roc(judgement: Statistics) -> Figure:
     """The ROC curve of the carcinoma score with its band, the set-points and the nested operating point: Fig. 4 a."""
-    curve, cases = judgement.roc, judgement.cases
+    curve, cases = judgement.roc, judgement.predictions
     figure = Figure(figsize=(4.8, 5), layout="constrained")
     axes = figure.add_subplot()
     from_0_to_1(axes)
     if not np.isnan(curve.low).all():
         axes.fill_between(
-            GRID, curve.low, curve.high, color=BLUE, alpha=0.18, lw=0, label="95 % band"
+            ROC_GRID, curve.low, curve.high, color=BLUE, alpha=0.18, lw=0, label="95 % band"
         )
     axes.plot(curve.false_positive_rate, curve.true_positive_rate, color=BLUE, lw=1.6)
-    points = [of for name, of in judgement.figures if name == "carcinoma_sensitivity" and of]
+    points = [of for name, of in judgement.estimates if name == "carcinoma_sensitivity" and of]
     for of, (marker, color) in zip(points, MARKERS, strict=False):
         sensitivity = judgement.value("carcinoma_sensitivity", of)
         specificity = judgement.value("carcinoma_specificity", of)
         name = f"set-point {of}"
         if of == "nested":
-            name = f"for sensitivity {judgement.operating.wished:.2f}"
+            name = f"for sensitivity {judgement.operating_point.target_sensitivity:.2f}"
         label = f"{name}: {100 * sensitivity:.1f} % / {100 * specificity:.1f} %"
         axes.plot(1 - specificity, sensitivity, marker, ms=7, color=color, label=label)
     axes.set(xlabel="1 − specificity", ylabel="sensitivity", aspect="equal")
@@ -175,7 +175,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
     return figure
 
 
-def reliability(before: Sequence[Bin], after: Sequence[Bin] | None) -> Figure:
+def reliability(before: Sequence[ReliabilityBin], after: Sequence[ReliabilityBin] | None) -> Figure:
     """The share of right answers against their confidence, before and after the temperature, and how many they are."""
     figure = Figure(figsize=(4.8, 5.6), layout="constrained")
     axes, below = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
@@ -206,7 +206,7 @@ def reliability(before: Sequence[Bin], after: Sequence[Bin] | None) -> Figure:
     return figure
 
 
-def curve(name: str, points: Sequence[Point]) -> Figure:
+def curve(name: str, points: Sequence[CurvePoint]) -> Figure:
     """Accuracy against how many of something are blended, with its band."""
     with drawing():
         figure = Figure(figsize=(3.8, 3), layout="constrained")
@@ -230,7 +230,7 @@ def curve(name: str, points: Sequence[Point]) -> Figure:
     return figure
 
 
-def without(rows: Sequence[Without]) -> Figure:
+def without(rows: Sequence[ConfigurationAblation]) -> Figure:
     """The change of accuracy without each configuration."""
     with drawing():
         figure = Figure(figsize=(5, 0.38 * len(rows) + 1.1), layout="constrained")

@@ -12,10 +12,10 @@ from histojax import datasets
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.evaluation.evaluate import Evaluation
-from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.images.thumbnails import thumbnails
 from histojax.inspection import near_duplicates
-from histojax.inspection.near_duplicates import Found
+from histojax.inspection.near_duplicates import SplitPair
 from histojax.report import gallery
 from histojax.report.gallery import Picture
 
@@ -43,7 +43,7 @@ class Pictures:
     said: tuple[str, ...] = ()
     thumbnails: dict[str, str] = dataclasses.field(default_factory=dict)
     pipeline: dict[str, list[Picture]] = dataclasses.field(default_factory=dict)
-    pairs: tuple[Found, ...] | None = None
+    pairs: tuple[SplitPair, ...] | None = None
     split: Folds | None = None
 
     def pair_names(self) -> list[tuple[str, str]]:
@@ -52,7 +52,7 @@ class Pictures:
         return [(self.split.names[pair.first], self.split.names[pair.second]) for pair in shown]
 
 
-def by_cell(cases: Cases) -> dict[tuple[int, int], list[int]]:
+def by_cell(cases: LabelledPredictions) -> dict[tuple[int, int], list[int]]:
     """Images of each cell (truth, predicted) that has any, the most confident answers first."""
     found = collections.defaultdict(list)
     for i in most_confident(cases, np.arange(len(cases.names))):
@@ -60,12 +60,12 @@ def by_cell(cases: Cases) -> dict[tuple[int, int], list[int]]:
     return dict(found)
 
 
-def mistakes(cases: Cases) -> list[int]:
+def mistakes(cases: LabelledPredictions) -> list[int]:
     """Wrong answers, the most confident first."""
     return most_confident(cases, np.flatnonzero(cases.truth != cases.predicted)).tolist()
 
 
-def most_confident(cases: Cases, chosen: np.ndarray) -> np.ndarray:
+def most_confident(cases: LabelledPredictions, chosen: np.ndarray) -> np.ndarray:
     """Images by falling confidence; as they come where there are no scores."""
     if cases.scores is None:
         return chosen
@@ -87,7 +87,7 @@ def find(evaluation: Evaluation, data: Path | None) -> Pictures:
         return Pictures(("No images were given: pass --data to see pictures in place of names.",))
     dataset = datasets.load(data)
     paths = dict(zip(dataset.names, dataset.paths, strict=True))
-    cases = evaluation.judgement.cases
+    cases = evaluation.out_of_fold.predictions
     cells = by_cell(cases)
     wanted = [i for chosen in cells.values() for i in chosen[: in_a_cell(len(cells))]] + mistakes(
         cases
@@ -113,10 +113,12 @@ def find_pairs(folds: Folds, paths: dict[str, Path]) -> Pictures:
         many = f"{len(split.names)} images are too many to look for near-duplicates here: run histojax audit."
         return Pictures((many,) if split.names[1:] else ())
     try:
-        prints = near_duplicates.read([paths[name] for name in split.names])
+        prints = near_duplicates.fingerprint([paths[name] for name in split.names])
     except InputError as error:
         return Pictures((f"No search for near-duplicates: {error}",))
-    return Pictures(pairs=near_duplicates.within(near_duplicates.find(prints), split), split=split)
+    return Pictures(
+        pairs=near_duplicates.pairs_in_split(near_duplicates.find_pairs(prints), split), split=split
+    )
 
 
 def some(names: list[str], most: int = 8) -> str:
@@ -131,7 +133,7 @@ def pipelines(
         gallery.protocol(made_with) for made_with in evaluation.ensemble.extractions.values()
     ]
     protocols = [each for each in protocols if each["scale"] == protocols[0]["scale"]]
-    cases, strips = evaluation.judgement.cases, {}
+    cases, strips = evaluation.out_of_fold.predictions, {}
     for k in range(len(cases.classes)):
         there = [
             cases.names[i] for i in np.flatnonzero(cases.truth == k) if cases.names[i] in paths

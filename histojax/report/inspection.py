@@ -7,10 +7,10 @@ import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from histojax.inspection.checks import PROBLEM, Finding, count
-from histojax.inspection.image_quality import Look
+from histojax.inspection.checks import PROBLEM, Finding, quantity
+from histojax.inspection.image_quality import InspectedImage
 from histojax.inspection.inspection import Inspection
-from histojax.inspection.recommend import shown
+from histojax.inspection.recommend import format_size
 from histojax.report import TEMPLATES
 from histojax.utils import files, templates
 
@@ -95,7 +95,7 @@ def text(inspection: Inspection) -> str:
     lines = [f"{inspection.place}: {summary(inspection)}", *facts(inspection), ""]
     for finding in inspection.findings:
         lines.append(
-            f"{finding.severity.upper() if finding.severity == PROBLEM else finding.severity}: {finding.says}"
+            f"{finding.severity.upper() if finding.severity == PROBLEM else finding.severity}: {finding.message}"
         )
         most = len(finding.details) if finding.kind == "unreadable" else LISTED
         lines += [f"    {detail}" for detail in finding.details[:most]]
@@ -104,30 +104,30 @@ def text(inspection: Inspection) -> str:
         )
     if not inspection.findings:
         lines.append("nothing odd was found")
-    if inspection.suggestion:
-        lines += ["", "suggested:", *(f"  {why}" for why in inspection.suggestion.why)]
+    if inspection.recommendation:
+        lines += ["", "suggested:", *(f"  {why}" for why in inspection.recommendation.why)]
         lines += [f"  {command}" for command in inspection.commands]
     return "\n".join(lines) + "\n"
 
 
 def summary(inspection: Inspection) -> str:
     """58 images of 2 classes in 10 groups; 1 problem, 3 notes."""
-    subject = inspection.subject
+    subject = inspection.image_set
     groups = len(set(subject.groups or ()) - {""})
     classes = len(inspection.classes)
     of = f" of {classes} class{'' if classes == 1 else 'es'}" if classes else ", unlabelled"
-    within = f" in {count(groups, 'group')}" if groups else ""
+    within = f" in {quantity(groups, 'group')}" if groups else ""
     problems = sum(finding.severity == PROBLEM for finding in inspection.findings)
     notes = len(inspection.findings) - problems
-    return f"{count(len(subject.looks))}{of}{within}; {count(problems, 'problem')}, {count(notes, 'note')}"
+    return f"{quantity(len(subject.images))}{of}{within}; {quantity(problems, 'problem')}, {quantity(notes, 'note')}"
 
 
 def facts(inspection: Inspection) -> list[str]:
     """Images by class, sizes and pixel sizes, a line each."""
-    subject = inspection.subject
+    subject = inspection.image_set
     lines = [
-        f"sizes: {listed(size_counts(subject.looks))}",
-        f"pixel sizes: {listed(mpp_counts(subject.looks))}",
+        f"sizes: {listed(size_counts(subject.images))}",
+        f"pixel sizes: {listed(mpp_counts(subject.images))}",
     ]
     return (
         [f"classes: {listed(class_counts(inspection), 20)}", *lines]
@@ -142,16 +142,16 @@ def listed(counts: dict[str, int], most: int = 6) -> str:
     return ", ".join(told) + (f" and {len(counts) - most} more" if len(counts) > most else "")
 
 
-def size_counts(looks: tuple[Look, ...]) -> dict[str, int]:
+def size_counts(looks: tuple[InspectedImage, ...]) -> dict[str, int]:
     """Images by size, the most frequent first."""
     return dict(
         collections.Counter(
-            f"{shown(look.size)} px" if look.size else "unknown" for look in looks
+            f"{format_size(look.size)} px" if look.size else "unknown" for look in looks
         ).most_common()
     )
 
 
-def mpp_counts(looks: tuple[Look, ...]) -> dict[str, int]:
+def mpp_counts(looks: tuple[InspectedImage, ...]) -> dict[str, int]:
     """Images by pixel size, the most frequent first."""
     return dict(
         collections.Counter(
@@ -162,7 +162,7 @@ def mpp_counts(looks: tuple[Look, ...]) -> dict[str, int]:
 
 def class_counts(inspection: Inspection) -> dict[str, int]:
     """Images by class, in the order of the classes; those without one last."""
-    counts = collections.Counter(inspection.subject.labels)
+    counts = collections.Counter(inspection.image_set.labels)
     return {name: counts[name] for name in inspection.classes} | (
         {UNLABELLED: counts[""]} if counts[""] else {}
     )
@@ -170,29 +170,29 @@ def class_counts(inspection: Inspection) -> dict[str, int]:
 
 def marks(inspection: Inspection) -> list[list[Finding]]:
     """The findings about each image, the grave ones first."""
-    about = [[] for _ in inspection.subject.looks]
+    about = [[] for _ in inspection.image_set.images]
     for finding in inspection.findings:
-        for place in dict.fromkeys(finding.images):
+        for place in dict.fromkeys(finding.indices):
             about[place].append(finding)
     return about
 
 
 def numbers(inspection: Inspection) -> dict[str, Any]:
     """Everything for programs; images.csv has the images."""
-    subject, suggested = inspection.subject, inspection.suggestion
+    subject, suggested = inspection.image_set, inspection.recommendation
     return {
         "place": str(inspection.place),
-        "images": len(subject.looks),
+        "images": len(subject.images),
         "usable": len(subject.usable()),
         "classes": class_counts(inspection),
         "groups": groups_table(inspection),
-        "sizes": size_counts(subject.looks),
-        "pixel_sizes": mpp_counts(subject.looks),
+        "sizes": size_counts(subject.images),
+        "pixel_sizes": mpp_counts(subject.images),
         "views": [view.name for view in inspection.extraction.views],
         "target_mpp": inspection.extraction.target_mpp,
         "findings": [
             dataclasses.asdict(finding)
-            | {"images": [subject.names[i] for i in dict.fromkeys(finding.images)]}
+            | {"images": [subject.names[i] for i in dict.fromkeys(finding.indices)]}
             for finding in inspection.findings
         ],
         "suggestion": suggested
@@ -208,7 +208,7 @@ def numbers(inspection: Inspection) -> dict[str, Any]:
 
 def groups_table(inspection: Inspection) -> dict[str, dict[str, int]]:
     """Images of each group by class; nothing where groups are not known."""
-    subject, found = inspection.subject, collections.defaultdict(collections.Counter)
+    subject, found = inspection.image_set, collections.defaultdict(collections.Counter)
     for group, label in zip(subject.groups or (), subject.labels, strict=False):
         found[group][label or UNLABELLED] += 1
     return {group: dict(counts) for group, counts in sorted(found.items())}
@@ -216,31 +216,31 @@ def groups_table(inspection: Inspection) -> dict[str, dict[str, int]]:
 
 def rows(inspection: Inspection) -> list[list[Any]]:
     """A row an image, below COLUMNS."""
-    subject, found = inspection.subject, []
-    groups = subject.groups or [""] * len(subject.looks)
+    subject, found = inspection.image_set, []
+    groups = subject.groups or [""] * len(subject.images)
     for name, look, label, group, about in zip(
-        subject.names, subject.looks, subject.labels, groups, marks(inspection), strict=True
+        subject.names, subject.images, subject.labels, groups, marks(inspection), strict=True
     ):
         kinds = ";".join(dict.fromkeys(finding.kind for finding in about))
         height, width = look.size or ("", "")
-        of_file = [width, height, *look.form, look.mpp or ""]
+        of_file = [width, height, *look.file_format, look.mpp or ""]
         found.append(
-            [name, label, group, int(not look.cause), kinds, look.cause, *of_file, *measured(look)]
+            [name, label, group, int(not look.error), kinds, look.error, *of_file, *measured(look)]
         )
     return found
 
 
-def measured(look: Look) -> list[Any]:
+def measured(look: InspectedImage) -> list[Any]:
     """The measures of an image, as cells; empty ones where it has none."""
     from histojax.ops import stain  # Here alone: it brings jax.
 
-    each = look.measures
+    each = look.quality
     if each is None:
         return [""] * 12
     return [
-        f"{each.tissue:.4f}",
-        stain.STATUS[each.stain],
-        "" if each.angle is None else f"{each.angle:.2f}",
+        f"{each.tissue_fraction:.4f}",
+        stain.STATUS[each.stain_status],
+        "" if each.stain_angle is None else f"{each.stain_angle:.2f}",
         *(f"{value:.0f}" for value in each.white),
         *(f"{value:.3f}" for value in each.absorbed or ()),
         *([] if each.absorbed else [""] * 3),
@@ -252,13 +252,13 @@ def measured(look: Look) -> list[Any]:
 
 def sheet(inspection: Inspection) -> dict[str, tuple[list[Shown], int]]:
     """Pictures by class, problem images first, and how many more images each class has."""
-    subject, by_class = inspection.subject, {name: [] for name in class_counts(inspection)}
+    subject, by_class = inspection.image_set, {name: [] for name in class_counts(inspection)}
     for name, look, label, about in zip(
-        subject.names, subject.looks, subject.labels, marks(inspection), strict=True
+        subject.names, subject.images, subject.labels, marks(inspection), strict=True
     ):
         kinds = tuple(dict.fromkeys(finding.kind for finding in about))
         severity = about[0].severity if about else ""
-        uri = look.measures.picture if look.measures else ""
+        uri = look.quality.thumbnail if look.quality else ""
         by_class[label or UNLABELLED].append(Shown(name, uri, kinds, severity))
     most, cut = SHEET // max(1, len(by_class)), {}
     for name, pictures in by_class.items():
@@ -269,14 +269,14 @@ def sheet(inspection: Inspection) -> dict[str, tuple[list[Shown], int]]:
 
 def beside(inspection: Inspection, finding: Finding) -> list[Shown]:
     """Pictures for a finding, where they tell something; pairs stand side by side."""
-    subject = inspection.subject
-    places = finding.images[:BESIDE] if finding.kind in PICTURED else ()
-    return [Shown(subject.names[i], subject.looks[i].measures.picture, (), "") for i in places]
+    subject = inspection.image_set
+    places = finding.indices[:BESIDE] if finding.kind in PICTURED else ()
+    return [Shown(subject.names[i], subject.images[i].quality.thumbnail, (), "") for i in places]
 
 
 def page(inspection: Inspection, made: datetime.datetime) -> str:
     """One HTML file with its style, script and pictures inside."""
-    subject = inspection.subject
+    subject = inspection.image_set
     return templates.render(
         TEMPLATES,
         "inspection.html",
@@ -284,7 +284,7 @@ def page(inspection: Inspection, made: datetime.datetime) -> str:
         name=inspection.name,
         summary=summary(inspection),
         cards={
-            "images": len(subject.looks),
+            "images": len(subject.images),
             "that can be used": len(subject.usable()),
             "classes": len(inspection.classes) or "–",
             "groups": len(set(subject.groups) - {""}) if subject.groups else "–",
@@ -294,8 +294,8 @@ def page(inspection: Inspection, made: datetime.datetime) -> str:
         paired=PAIRED,
         by_class=class_counts(inspection),
         groups=groups_table(inspection),
-        sizes=size_counts(subject.looks),
-        mpps=mpp_counts(subject.looks),
+        sizes=size_counts(subject.images),
+        mpps=mpp_counts(subject.images),
         views=", ".join(view.name for view in inspection.extraction.views),
         sheet=sheet(inspection),
         commands=[map(shlex.quote, shlex.split(command)) for command in inspection.commands],

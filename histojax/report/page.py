@@ -64,13 +64,13 @@ def render(
         evaluation=evaluation,
         ensemble=evaluation.ensemble,
         folds=evaluation.folds,
-        judgement=evaluation.judgement,
+        judgement=evaluation.out_of_fold,
         note=note,
         untrained=untrained,
         table1=rows,
         svgs=svgs,
         pictures=shown,
-        mistakes=content.mistakes(evaluation.judgement.cases),
+        mistakes=content.mistakes(evaluation.out_of_fold.predictions),
         most_mistakes=MISTAKES,
         most_pairs=PAIRS,
         curves=CURVES,
@@ -88,11 +88,11 @@ def render(
 
 def alt(name: str, evaluation: Evaluation) -> str:
     """What a figure shows, for those who do not see it."""
-    judgement = evaluation.test if name.startswith("test_") else evaluation.judgement
+    judgement = evaluation.test if name.startswith("test_") else evaluation.out_of_fold
     kind = name.removeprefix("test_")
     if kind == "roc":
         area = formats.bare("carcinoma_auc", judgement.value("carcinoma_auc"))
-        return f"ROC curve of {judgement.cases.positive_names} against the rest, area {area}, with set-points and band"
+        return f"ROC curve of {judgement.predictions.positive_names} against the rest, area {area}, with set-points and band"
     if kind == "reliability":
         error = formats.bare("calibration_error", judgement.value("calibration_error"))
         return f"Reliability curve of the answers, expected calibration error {error}"

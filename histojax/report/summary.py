@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from histojax.evaluation.statistics import Figure, Judgement
+from histojax.evaluation.statistics import Estimate, Statistics
 from histojax.report import figures, formats, tables
 from histojax.utils import files
 
@@ -34,13 +34,13 @@ COLUMNS = (
 )
 
 
-def all_figures(judgement: Judgement) -> list[Figure]:
+def all_figures(judgement: Statistics) -> list[Estimate]:
     """Every metric, those of calibrated scores last."""
     tempered = [dataclasses.replace(each, of=TEMPERED) for each in judgement.calibrated.values()]
-    return [*judgement.figures.values(), *tempered]
+    return [*judgement.estimates.values(), *tempered]
 
 
-def figure_rows(judgement: Judgement) -> list[dict[str, Any]]:
+def figure_rows(judgement: Statistics) -> list[dict[str, Any]]:
     """A row of COLUMNS for each metric, and `by_fold`: its value in each fold. Not defined is NaN."""
     return [
         {
@@ -62,9 +62,9 @@ def figure_rows(judgement: Judgement) -> list[dict[str, Any]]:
     ]
 
 
-def numbers(judgement: Judgement) -> dict[str, Any]:
+def numbers(judgement: Statistics) -> dict[str, Any]:
     """Every number of a judgement, for programs; valid JSON: NaN and infinity are None."""
-    cases, point = judgement.cases, judgement.operating
+    cases, point = judgement.predictions, judgement.operating_point
     return plain(
         {
             "images": len(cases.names),
@@ -86,7 +86,7 @@ def numbers(judgement: Judgement) -> dict[str, Any]:
             },
             "operating": point
             and {
-                "wished": point.wished,
+                "wished": point.target_sensitivity,
                 "thresholds": point.thresholds,
                 "threshold": point.threshold,
             },
@@ -107,23 +107,23 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def fold_count(judgement: Judgement) -> int:
+def fold_count(judgement: Statistics) -> int:
     """0 where folds are not known."""
-    folds = judgement.cases.folds
+    folds = judgement.predictions.folds
     return 0 if folds is None else int(folds.max()) + 1
 
 
-def resampled(judgement: Judgement) -> str:
+def resampled(judgement: Statistics) -> str:
     """What the intervals quoted resample, in words."""
-    cases = judgement.cases
-    if cases.units is None:
+    cases = judgement.predictions
+    if cases.resampling_groups is None:
         return f"{len(cases.names)} images (no groups are known: images of one patient count as independent)"
     unknown = cases.groups.count("")
     alone = f"; {unknown} images of unknown group count as groups of their own" if unknown else ""
-    return f"{len(set(cases.units))} whole groups{alone}"
+    return f"{len(set(cases.resampling_groups))} whole groups{alone}"
 
 
-def figure_lines(judgement: Judgement) -> list[str]:
+def figure_lines(judgement: Statistics) -> list[str]:
     """Every metric as a line of text."""
     found = all_figures(judgement)
     width = max(len(each.label) for each in found)
@@ -142,13 +142,13 @@ def figure_lines(judgement: Judgement) -> list[str]:
     return [*lines, f"intervals: bootstrap of {resampled(judgement)}"]
 
 
-def point_lines(judgement: Judgement) -> list[str]:
+def point_lines(judgement: Statistics) -> list[str]:
     """The nested operating point and the temperature, a line each; none where there are none."""
     lines = []
-    if point := judgement.operating:
+    if point := judgement.operating_point:
         low, high = min(point.thresholds), max(point.thresholds)
         lines.append(
-            f"for a sensitivity of {formats.percent(point.wished)} call {judgement.cases.positive_names} what scores "
+            f"for a sensitivity of {formats.percent(point.target_sensitivity)} call {judgement.predictions.positive_names} what scores "
             f"at least {point.threshold:.3f} (nested: {low:.3f} to {high:.3f} by fold)"
         )
     if temperature := judgement.temperature:
@@ -159,9 +159,9 @@ def point_lines(judgement: Judgement) -> list[str]:
     return lines
 
 
-def summary(judgement: Judgement) -> str:
+def summary(judgement: Statistics) -> str:
     """The judgement as text."""
-    cases, folds = judgement.cases, fold_count(judgement)
+    cases, folds = judgement.predictions, fold_count(judgement)
     right = int(np.sum(cases.predicted == cases.truth))
     lines = [
         f"{len(cases.names)} images of {len(cases.classes)} classes ({', '.join(cases.classes)})"
@@ -176,7 +176,7 @@ def summary(judgement: Judgement) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(folder: Path, judgement: Judgement, note: str = "") -> str:
+def write(folder: Path, judgement: Statistics, note: str = "") -> str:
     """Writes everything below `folder` and returns the summary; `note` stands below each figure."""
     text = summary(judgement)
     files.write_text(folder / "summary.txt", text)
@@ -187,7 +187,7 @@ def write(folder: Path, judgement: Judgement, note: str = "") -> str:
     return text
 
 
-def write_table(path: Path, judgement: Judgement) -> None:
+def write_table(path: Path, judgement: Statistics) -> None:
     """Every metric as CSV; what is not defined is an empty cell."""
     rows = plain(figure_rows(judgement))
     header = [*COLUMNS, *(f"f{fold}" for fold in range(1, fold_count(judgement) + 1))]

@@ -31,7 +31,7 @@ def write_report(
     models: Path,
     folder: Path,
     positive_classes: Sequence[str] = (),
-    wished_sensitivity: float = operating_point.SENSITIVITY,
+    target_sensitivity: float = operating_point.TARGET_SENSITIVITY,
     data: Path | None = None,
     descriptors: Path | None = None,
     draws: int = DRAWS,
@@ -42,7 +42,7 @@ def write_report(
       models: the ensemble.
       folder: where the report goes.
       positive_classes: names of the classes that count as carcinoma, if not the default ones.
-      wished_sensitivity: that the nested operating point is chosen for.
+      target_sensitivity: that the nested operating point is chosen for.
       data: the labelled images, for pictures of them.
       descriptors: the folder of descriptors, for what is told of the stain there.
       draws: of each bootstrap.
@@ -52,11 +52,11 @@ def write_report(
     """
     ensembles.load(models)  # Before a folder is made for it.
     files.require_writable(folder)
-    evaluated = evaluation.evaluate(models, tuple(positive_classes), wished_sensitivity, draws)
+    evaluated = evaluation.evaluate(models, tuple(positive_classes), target_sensitivity, draws)
     shown = images.find(evaluated, data)
     stain = content.stain(descriptors, evaluated.ensemble)
     commands = command_lines(
-        evaluated.ensemble, folder, data, descriptors, tuple(positive_classes), wished_sensitivity
+        evaluated.ensemble, folder, data, descriptors, tuple(positive_classes), target_sensitivity
     )
     return write_files(folder, evaluated, shown, stain, commands)
 
@@ -73,15 +73,16 @@ def write_files(
     with_published = (
         bach.is_bach(evaluated.folds.names, evaluated.folds.classes) and evaluated.folds.count == 10
     )
-    blend = evaluated.judgement.figures["accuracy", ""].by_fold
+    blend = evaluated.out_of_fold.estimates["accuracy", ""].by_fold
     rows = tables.accuracy_rows(evaluated.by_configuration, blend, with_published)
     text = summary_text(evaluated, note, rows, with_published)
     found = numbers(evaluated, note)
     if shown.pairs is not None:
         text += (
-            "\n".join(["", *near_duplicates.lines(shown.pairs, shown.split, images.PAIRS)]) + "\n"
+            "\n".join(["", *near_duplicates.summary_lines(shown.pairs, shown.split, images.PAIRS)])
+            + "\n"
         )
-        found["duplicates"] = near_duplicates.numbers(shown.pairs)
+        found["duplicates"] = near_duplicates.counts(shown.pairs)
     drawn = draw(evaluated, stain)
     untrained = provenance.UNTRAINED if provenance.UNTRAINED in note else ""
     made = datetime.datetime.now()
@@ -101,7 +102,7 @@ def summary_text(
     evaluated: Evaluation, note: str, rows: list[tables.Row], with_published: bool
 ) -> str:
     """The main figures as text, beginning with what the descriptors were made with."""
-    head, rest = summary.summary(evaluated.judgement).split("\n", 1)
+    head, rest = summary.summary(evaluated.out_of_fold).split("\n", 1)
     lines = [
         head,
         note,
@@ -110,7 +111,7 @@ def summary_text(
         tables.table1(rows),
         rest,
     ]
-    if with_published and evaluated.judgement.cases.positive:
+    if with_published and evaluated.out_of_fold.predictions.positive:
         mean, deviation = published.TWO_CLASS_ACCURACY
         lines.append(
             f"published, two classes: accuracy {mean} ± {deviation} %, ROC AUC {published.TWO_CLASS_AUC}"
@@ -127,13 +128,13 @@ def summary_text(
 
 def draw(evaluated: Evaluation, stain: content.Stain | None) -> dict[str, Any]:
     """Every figure by name."""
-    drawn = figures.of_judgement(evaluated.judgement)
+    drawn = figures.of_judgement(evaluated.out_of_fold)
     drawn |= {
         f"accuracy_by_{name}": figures.curve(name, points)
         for name, points in evaluated.curves.items()
     }
-    if evaluated.without:
-        drawn["without_each"] = figures.without(evaluated.without)
+    if evaluated.configuration_ablations:
+        drawn["without_each"] = figures.without(evaluated.configuration_ablations)
     if stain is not None:
         drawn["stain"] = figures.stain(stain.measures, stain.flagged)
     if evaluated.test is not None:
@@ -147,7 +148,7 @@ def numbers(evaluated: Evaluation, note: str) -> dict[str, Any]:
     """Every number of the evaluation, for programs."""
     return (
         {"weights": note}
-        | summary.numbers(evaluated.judgement)
+        | summary.numbers(evaluated.out_of_fold)
         | summary.plain(
             {
                 "accuracy_by_fold_of_configuration": evaluated.by_configuration,
@@ -155,7 +156,7 @@ def numbers(evaluated: Evaluation, note: str) -> dict[str, Any]:
                     name: list(map(dataclasses.asdict, points))
                     for name, points in evaluated.curves.items()
                 },
-                "without": list(map(dataclasses.asdict, evaluated.without)),
+                "without": list(map(dataclasses.asdict, evaluated.configuration_ablations)),
                 "split": evaluated.folds.origin,
                 "audit": leakage.as_dict(evaluated.audit),
                 "test": evaluated.test and summary.numbers(evaluated.test),
@@ -175,8 +176,8 @@ def write_tables(
     note: str,
 ) -> None:
     """Every table as CSV."""
-    judgement, folds = evaluated.judgement, evaluated.folds
-    cases = judgement.cases
+    judgement, folds = evaluated.out_of_fold, evaluated.folds
+    cases = judgement.predictions
     positive = metrics.positive_score(cases.scores, cases.positive) if cases.positive else None
     tables.write_table1(folder / "table1.csv", rows)
     tables.write_predictions(
@@ -204,7 +205,7 @@ def write_tables(
     files.write_csv(folder / "curves.csv", curves, ("blended", "count", "accuracy", "low", "high"))
     without = [
         (e.configuration, e.accuracy, e.change, e.interval.low, e.interval.high)
-        for e in evaluated.without
+        for e in evaluated.configuration_ablations
     ]
     files.write_csv(
         folder / "without_each.csv", without, ("configuration", "accuracy", "change", "low", "high")

@@ -7,7 +7,7 @@ import pytest
 
 from histojax.config import BACH_CLASSES
 from histojax.evaluation import ablation, metrics
-from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 
 N = 48
 
@@ -27,10 +27,10 @@ def scores():
 
 @pytest.fixture(scope="module")
 def cases(scores):
-    blended = metrics.blend(list(scores.values()))
+    blended = metrics.mean_scores(list(scores.values()))
     groups = tuple(f"g{i // 3}" for i in range(N))
     truth = np.arange(N) % 4
-    return Cases(
+    return LabelledPredictions(
         tuple(map(str, range(N))),
         BACH_CLASSES,
         truth,
@@ -102,7 +102,7 @@ def test_leaving_out_what_knows_nothing_costs_nothing(scores, cases):
     }
     assert list(found) == list(scores)
     kept = [scores["ResNet-0.5-400"], scores["VGG-0.5-400"]]
-    assert found["VGG-0.5-650"].accuracy == pytest.approx(right(metrics.blend(kept), cases))
+    assert found["VGG-0.5-650"].accuracy == pytest.approx(right(metrics.mean_scores(kept), cases))
     for each in found.values():
         assert each.change == pytest.approx(each.accuracy - right(cases.scores, cases))
         assert each.interval.low <= each.change <= each.interval.high

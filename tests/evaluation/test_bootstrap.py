@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from histojax.evaluation import bootstrap, metrics, statistics
-from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 
 
 def all_draws(groups, count, seed=0):
-    return np.concatenate(list(bootstrap.draws(groups, count, seed)))
+    return np.concatenate(list(bootstrap.resampling_weights(groups, count, seed)))
 
 
 def test_each_draw_takes_as_many_images_as_there_are():
@@ -47,7 +47,7 @@ def test_the_standard_error_is_the_textbooks():
 @settings(max_examples=60, deadline=None)
 def test_a_share_s_interval_is_students_on_the_logit(value, spread, units):
     drawn = value + spread * np.array([-1.0, 1.0])
-    found = bootstrap.interval(value, drawn, units, (0.0, 1.0))
+    found = bootstrap.confidence_interval(value, drawn, units, (0.0, 1.0))
     reach = (
         stats.t.ppf(0.975, units - 1)
         * spread
@@ -62,11 +62,11 @@ def test_a_share_s_interval_is_students_on_the_logit(value, spread, units):
 def test_intervals_on_other_scales():
     drawn = np.array([0.9, 1.1])
     reach = stats.t.ppf(0.975, 49) * 0.1 * np.sqrt(50 / 49)
-    plain = bootstrap.interval(1.0, drawn, 50)
+    plain = bootstrap.confidence_interval(1.0, drawn, 50)
     assert (plain.low, plain.high) == pytest.approx((1 - reach, 1 + reach))
-    loss = bootstrap.interval(1.0, drawn, 50, (0.0, np.inf))
+    loss = bootstrap.confidence_interval(1.0, drawn, 50, (0.0, np.inf))
     assert (loss.low, loss.high) == pytest.approx((np.exp(-reach), np.exp(reach)))
-    kappa = bootstrap.interval(0.5, drawn - 0.5, 50, (-1.0, 1.0))
+    kappa = bootstrap.confidence_interval(0.5, drawn - 0.5, 50, (-1.0, 1.0))
     spread = reach / (1 - 0.5**2)
     assert (kappa.low, kappa.high) == pytest.approx(
         (np.tanh(np.arctanh(0.5) - spread), np.tanh(np.arctanh(0.5) + spread))
@@ -75,40 +75,43 @@ def test_intervals_on_other_scales():
 
 @pytest.mark.parametrize("bounds", [(0.0, 1.0), (0.0, np.inf), (-1.0, 1.0)])
 def test_a_figure_next_to_its_bound_has_an_interval_within_it(bounds):
-    found = bootstrap.interval(bounds[0] + 2.6e-9, np.array([0.0, 0.04]), 30, bounds)
+    found = bootstrap.confidence_interval(bounds[0] + 2.6e-9, np.array([0.0, 0.04]), 30, bounds)
     assert bounds[0] <= found.low <= bounds[0] + 2.6e-9 <= found.high <= bounds[1]
 
 
 def test_all_or_nothing_has_the_exact_interval():
-    full = bootstrap.interval(1.0, np.ones(10), 50, (0.0, 1.0))
+    full = bootstrap.confidence_interval(1.0, np.ones(10), 50, (0.0, 1.0))
     expected = stats.binomtest(50, 50).proportion_ci(0.95)
     assert (full.low, full.high) == pytest.approx((expected.low, 1))
-    none = bootstrap.interval(0.0, np.zeros(10), 20, (0.0, 1.0))
+    none = bootstrap.confidence_interval(0.0, np.zeros(10), 20, (0.0, 1.0))
     expected = stats.binomtest(0, 20).proportion_ci(0.95)
     assert (none.low, none.high) == pytest.approx((0, expected.high))
 
 
 def test_undefined_draws_are_counted_and_left_out():
-    found = bootstrap.interval(0.5, np.array([0.4, 0.6, np.nan]), 30, (0.0, 1.0))
-    same = bootstrap.interval(0.5, np.array([0.4, 0.6]), 30, (0.0, 1.0))
+    found = bootstrap.confidence_interval(0.5, np.array([0.4, 0.6, np.nan]), 30, (0.0, 1.0))
+    same = bootstrap.confidence_interval(0.5, np.array([0.4, 0.6]), 30, (0.0, 1.0))
     assert (found.low, found.high, found.left_out) == (same.low, same.high, 1)
-    nothing = bootstrap.interval(0.5, np.full(3, np.nan), 30, (0.0, 1.0))
+    nothing = bootstrap.confidence_interval(0.5, np.full(3, np.nan), 30, (0.0, 1.0))
     assert np.isnan([nothing.low, nothing.high]).all()
     assert nothing.left_out == 3
-    assert np.isnan(bootstrap.interval(0.5, np.array([0.4, 0.6]), 1, (0.0, 1.0)).low)
+    assert np.isnan(bootstrap.confidence_interval(0.5, np.array([0.4, 0.6]), 1, (0.0, 1.0)).low)
 
 
 def test_units_are_counted_among_the_images_a_figure_rests_on():
     groups = ["a", "b", "a", "c"]
-    assert bootstrap.count(groups) == pytest.approx(16 / 6)
-    assert bootstrap.count(["a", "b", "c"]) == 3
-    assert bootstrap.count(groups, np.array([True, False, True, False])) == 1
-    assert bootstrap.count(4, np.array([True, False, True, False])) == 2
+    assert bootstrap.effective_size(groups) == pytest.approx(16 / 6)
+    assert bootstrap.effective_size(["a", "b", "c"]) == 3
+    assert bootstrap.effective_size(groups, np.array([True, False, True, False])) == 1
+    assert bootstrap.effective_size(4, np.array([True, False, True, False])) == 2
 
 
 def test_percentiles_are_widened_for_few_units():
     drawn = np.random.default_rng(0).normal(size=20_000)
-    many, few = bootstrap.percentiles(drawn, 10_000), bootstrap.percentiles(drawn, 8)
+    many, few = (
+        bootstrap.percentile_interval(drawn, 10_000),
+        bootstrap.percentile_interval(drawn, 8),
+    )
     assert many == pytest.approx((-1.96, 1.96), abs=0.06)
     assert few[1] == pytest.approx(stats.t.ppf(0.975, 7) * np.sqrt(8 / 7), rel=0.05)
 
@@ -131,7 +134,7 @@ KEYS = (
 )
 
 
-def simulated(rng: np.random.Generator, images: int, groups: int | None) -> Cases:
+def simulated(rng: np.random.Generator, images: int, groups: int | None) -> LabelledPredictions:
     """Scores of a four-class problem; images of a group share their class mostly, and how hard they are."""
     if groups is None:
         truth, group, shift = rng.integers(4, size=images), None, 0.0
@@ -147,7 +150,7 @@ def simulated(rng: np.random.Generator, images: int, groups: int | None) -> Case
     scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     names = tuple(map(str, range(len(truth))))
     labels = None if group is None else tuple(map(str, group))
-    return Cases(
+    return LabelledPredictions(
         names, ("a", "b", "c", "d"), truth, scores.argmax(axis=1), scores, None, labels, (2, 3)
     )
 
@@ -160,13 +163,13 @@ def test_the_95_percent_interval_holds_the_truth_in_93_to_97_percent_of_1000_dra
     )
     truth = {
         key: value[0]
-        for key, value in metrics.figures(population, np.ones((1, len(population.truth)))).items()
+        for key, value in metrics.compute(population, np.ones((1, len(population.truth)))).items()
     }
     rng, held = np.random.default_rng(7), dict.fromkeys(KEYS, 0)
     for _ in range(1000):
         cases = simulated(rng, images, groups)
         found = statistics.sure(
-            lambda w, c=cases: metrics.figures(c, w), cases, cases.units or images, 500
+            lambda w, c=cases: metrics.compute(c, w), cases, cases.resampling_groups or images, 500
         )
         for key in KEYS:
             held[key] += found[key].low <= truth[key] <= found[key].high

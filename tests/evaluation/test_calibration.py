@@ -6,7 +6,7 @@ from scipy import stats
 from scipy.special import softmax
 
 from histojax.evaluation import calibration
-from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 
 
 def over_confident(n: int, factor: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -17,14 +17,14 @@ def over_confident(n: int, factor: float, seed: int = 0) -> tuple[np.ndarray, np
     return softmax(factor * logits, axis=1), truth
 
 
-def cases_of(scores, truth, folds=None) -> Cases:
+def cases_of(scores, truth, folds=None) -> LabelledPredictions:
     names = tuple(map(str, range(len(truth))))
-    return Cases(names, ("a", "b", "c"), truth, scores.argmax(axis=1), scores, folds)
+    return LabelledPredictions(names, ("a", "b", "c"), truth, scores.argmax(axis=1), scores, folds)
 
 
 def test_bins_are_counted_by_hand():
     scores = np.array([[0.95, 0.05, 0], [0.92, 0.05, 0.03], [0.5, 0.4, 0.1], [0.45, 0.3, 0.25]])
-    bins = calibration.reliability(cases_of(scores, np.array([0, 1, 0, 0])))
+    bins = calibration.reliability_curve(cases_of(scores, np.array([0, 1, 0, 0])))
     assert [(b.count, b.right) for b in bins] == [(2, 1.0), (2, 0.5)]
     assert [b.confidence for b in bins] == pytest.approx([0.475, 0.935])
     exact = stats.binomtest(1, 2).proportion_ci(0.95)
@@ -34,44 +34,46 @@ def test_bins_are_counted_by_hand():
 @pytest.mark.parametrize("factor", [0.5, 1.0, 2.5])
 def test_the_temperature_undoes_what_was_done_to_the_logits(factor):
     scores, truth = over_confident(20_000, factor)
-    assert calibration.temperature(scores, truth) == pytest.approx(factor, rel=0.05)
+    assert calibration.fit_temperature(scores, truth) == pytest.approx(factor, rel=0.05)
 
 
 def test_the_temperature_is_the_minimum_of_the_log_loss():
     scores, truth = over_confident(300, 2.0)
-    best = calibration.temperature(scores, truth)
+    best = calibration.fit_temperature(scores, truth)
 
     def loss(t):
-        return -np.log(calibration.tempered(scores, t)[np.arange(300), truth]).mean()
+        return -np.log(calibration.apply_temperature(scores, t)[np.arange(300), truth]).mean()
 
     assert loss(best) <= min(loss(best * 1.01), loss(best / 1.01))
 
 
 def test_tempered_scores_are_probabilities_in_the_same_order():
     scores, _ = over_confident(50, 3.0)
-    found = calibration.tempered(scores, 3.0)
+    found = calibration.apply_temperature(scores, 3.0)
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-12)
     np.testing.assert_array_equal(found.argsort(axis=1), scores.argsort(axis=1))
-    np.testing.assert_allclose(calibration.tempered(scores, 1.0), scores, rtol=1e-9)
-    certain = calibration.tempered(np.array([[1.0, 0.0, 0.0]]), 2.0)
+    np.testing.assert_allclose(calibration.apply_temperature(scores, 1.0), scores, rtol=1e-9)
+    certain = calibration.apply_temperature(np.array([[1.0, 0.0, 0.0]]), 2.0)
     assert np.isfinite(certain).all()
 
 
 def test_a_fold_does_not_choose_its_own_temperature():
     scores, truth = over_confident(300, 2.0)
     folds = np.arange(300) % 3
-    before = calibration.cross_fitted(cases_of(scores, truth, folds))
+    before = calibration.cross_fit(cases_of(scores, truth, folds))
     spoiled = truth.copy()
     spoiled[folds == 1] = (spoiled[folds == 1] + 1) % 3
-    after = calibration.cross_fitted(cases_of(scores, spoiled, folds))
+    after = calibration.cross_fit(cases_of(scores, spoiled, folds))
     assert after.by_fold[1] == before.by_fold[1]
     assert after.by_fold[0] != before.by_fold[0]
-    np.testing.assert_array_equal(after.cases.scores[folds == 1], before.cases.scores[folds == 1])
+    np.testing.assert_array_equal(
+        after.predictions.scores[folds == 1], before.predictions.scores[folds == 1]
+    )
     others = folds != 2
-    assert before.by_fold[2] == calibration.temperature(scores[others], truth[others])
-    assert before.overall == calibration.temperature(scores, truth)
+    assert before.by_fold[2] == calibration.fit_temperature(scores[others], truth[others])
+    assert before.overall == calibration.fit_temperature(scores, truth)
     np.testing.assert_allclose(
-        before.cases.scores[folds == 2],
-        calibration.tempered(scores[folds == 2], before.by_fold[2]),
+        before.predictions.scores[folds == 2],
+        calibration.apply_temperature(scores[folds == 2], before.by_fold[2]),
         rtol=1e-12,
     )

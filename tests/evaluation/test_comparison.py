@@ -8,10 +8,10 @@ from scipy.stats import binom
 
 from histojax.errors import InputError
 from histojax.evaluation import bootstrap, comparison, metrics
-from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 
 
-def two_methods(n: int = 90, seed: int = 1) -> tuple[Cases, Cases]:
+def two_methods(n: int = 90, seed: int = 1) -> tuple[LabelledPredictions, LabelledPredictions]:
     rng = np.random.default_rng(seed)
     truth = np.arange(n) % 3
     groups = tuple(f"p{i}" for i in rng.integers(0, 20, n))
@@ -21,7 +21,9 @@ def two_methods(n: int = 90, seed: int = 1) -> tuple[Cases, Cases]:
         scores /= scores.sum(axis=1, keepdims=True)
         names = tuple(f"i{i}" for i in range(n))
         found.append(
-            Cases(names, ("a", "b", "c"), truth, scores.argmax(axis=1), scores, None, groups, (2,))
+            LabelledPredictions(
+                names, ("a", "b", "c"), truth, scores.argmax(axis=1), scores, None, groups, (2,)
+            )
         )
     return tuple(found)
 
@@ -33,14 +35,14 @@ def test_the_paired_interval_is_that_of_a_plain_loop(grouped):
         one = dataclasses.replace(one, groups=None)
     found = comparison.compare(one, other, draws=300).differences["accuracy", ""]
     drawn = []
-    for weights in bootstrap.draws(one.units if grouped else 90, 300):
+    for weights in bootstrap.resampling_weights(one.resampling_groups if grouped else 90, 300):
         for row in weights.astype(int):
             images = np.repeat(np.arange(90), row)
             right = [np.mean(each.predicted[images] == each.truth[images]) for each in (one, other)]
             drawn.append(right[1] - right[0])
-    units = bootstrap.count(one.groups) if grouped else 90
+    units = bootstrap.effective_size(one.groups) if grouped else 90
     value = np.mean(other.predicted == other.truth) - np.mean(one.predicted == one.truth)
-    expected = bootstrap.interval(value, np.array(drawn), units)
+    expected = bootstrap.confidence_interval(value, np.array(drawn), units)
     assert (found.one, found.other) == pytest.approx(
         (np.mean(one.predicted == one.truth), found.one + found.value)
     )
@@ -83,16 +85,16 @@ def test_every_metric_that_both_allow_is_compared():
     assert ("accuracy", "") in found
     assert ("log_loss", "") not in found
     assert set(comparison.compare(one, other, draws=20).differences) == set(
-        metrics.figures(one, np.ones((1, 90)))
+        metrics.compute(one, np.ones((1, 90)))
     )
 
 
 def test_images_are_paired_by_name_whatever_their_order():
     one, other = two_methods()
     order = np.random.default_rng(0).permutation(90)[:70].tolist()
-    shuffled = comparison.take(other, order)
-    kept = comparison.take(one, sorted(order))
-    straight = comparison.compare(kept, comparison.take(other, sorted(order)), draws=50)
+    shuffled = comparison.select(other, order)
+    kept = comparison.select(one, sorted(order))
+    straight = comparison.compare(kept, comparison.select(other, sorted(order)), draws=50)
     assert comparison.compare(one, shuffled, draws=50) == straight
 
 
@@ -108,16 +110,16 @@ def test_what_cannot_be_paired_is_refused():
 
 def test_runs_are_brought_to_the_images_that_all_judged_with_groups_where_any_knows_them():
     one, other = two_methods()
-    unknown = dataclasses.replace(comparison.take(one, list(range(10, 90))), groups=None)
-    found = comparison.common(
-        {"table": unknown, "models": comparison.take(other, list(range(80, -1, -1)))}
+    unknown = dataclasses.replace(comparison.select(one, list(range(10, 90))), groups=None)
+    found = comparison.restrict_to_common_images(
+        {"table": unknown, "models": comparison.select(other, list(range(80, -1, -1)))}
     )
     assert found["table"].names == found["models"].names == one.names[10:81]
     assert found["table"].groups == one.groups[10:81]
     with pytest.raises(
         InputError, match="table and models cannot be compared: they have other labels"
     ):
-        comparison.common(
+        comparison.restrict_to_common_images(
             {"table": unknown, "models": dataclasses.replace(other, truth=(other.truth + 1) % 3)}
         )
 
@@ -142,7 +144,7 @@ def test_the_paired_interval_covers_the_true_difference():
         right = rng.uniform(size=(150, 2)) < (0.7, 0.8)
         truth = np.zeros(150, int)
         pair = [
-            Cases(tuple(map(str, range(150))), ("a", "b"), truth, (~each).astype(int))
+            LabelledPredictions(tuple(map(str, range(150))), ("a", "b"), truth, (~each).astype(int))
             for each in right.T
         ]
         found = comparison.compare(*pair, draws=400).differences["accuracy", ""].interval

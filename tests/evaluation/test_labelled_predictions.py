@@ -16,7 +16,7 @@ def table(tmp_path, text):
 
 def test_numbered_probabilities_with_folds(tmp_path):
     text = "image,label,fold,p0,p1,p2,p3\na,InSitu,1,.1,.2,.4,.3\nb,Normal,10,1,0,0,0\nc,1,2,.25,.25,.25,.25\n"
-    found = labelled_predictions.read(table(tmp_path, text))
+    found = labelled_predictions.load(table(tmp_path, text))
     assert found.names == ("a", "b", "c")
     assert found.classes == BACH_CLASSES
     assert found.truth.tolist() == [2, 0, 1]
@@ -26,7 +26,7 @@ def test_numbered_probabilities_with_folds(tmp_path):
 
 
 def test_labels_alone_named_columns_groups_and_others(tmp_path):
-    found = labelled_predictions.read(
+    found = labelled_predictions.load(
         table(tmp_path, "label,predicted\nbenign,malignant\nmalignant,malignant\n")
     )
     assert found.classes == ("benign", "malignant")
@@ -34,24 +34,24 @@ def test_labels_alone_named_columns_groups_and_others(tmp_path):
     assert found.predicted.tolist() == [1, 1]
     assert found.names == ("row 1", "row 2")
     text = "\ufeffimage,group,p_b,p_a,label,note\nx,p1,0.4,0.6,a,-\ny,,0.7,0.3,b,-\n"
-    found = labelled_predictions.read(table(tmp_path, text))
+    found = labelled_predictions.load(table(tmp_path, text))
     assert found.classes == ("b", "a")
     assert found.truth.tolist() == [1, 0]
     assert found.groups == ("p1", "")
-    assert found.units == ("p1", "\0y")
-    turned = labelled_predictions.read(table(tmp_path, text), ("a", "b"))
+    assert found.resampling_groups == ("p1", "\0y")
+    turned = labelled_predictions.load(table(tmp_path, text), ("a", "b"))
     np.testing.assert_allclose(turned.scores, [[0.6, 0.4], [0.3, 0.7]])
 
 
 def test_what_evaluate_writes_can_be_read(tmp_path):
     text = "image,label,fold,predicted,p_n,p_t,positive_score,weights\na,n,1,n,0.900000,0.100000,0.1,random\n"
-    found = labelled_predictions.read(table(tmp_path, text + "b,t,2,n,0.6,0.4,0.4,random\n"))
+    found = labelled_predictions.load(table(tmp_path, text + "b,t,2,n,0.6,0.4,0.4,random\n"))
     assert found.classes == ("n", "t")
     assert found.folds.tolist() == [0, 1]
 
 
 def test_printed_probabilities_are_renormalised(tmp_path):
-    found = labelled_predictions.read(table(tmp_path, "label,p0,p1\n0,0.3333,0.6666\n1,0.2,0.8\n"))
+    found = labelled_predictions.load(table(tmp_path, "label,p0,p1\n0,0.3333,0.6666\n1,0.2,0.8\n"))
     np.testing.assert_allclose(found.scores.sum(axis=1), 1, rtol=1e-15)
     assert found.classes == ("0", "1")
 
@@ -82,11 +82,11 @@ def test_printed_probabilities_are_renormalised(tmp_path):
 )
 def test_what_is_wrong_is_refused(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
-        labelled_predictions.read(table(tmp_path, text))
+        labelled_predictions.load(table(tmp_path, text))
 
 
 def test_classes_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(InputError, match="2 columns of probabilities for 3 classes"):
-        labelled_predictions.read(table(tmp_path, "label,p0,p1\na,.5,.5\n"), ("a", "b", "c"))
+        labelled_predictions.load(table(tmp_path, "label,p0,p1\na,.5,.5\n"), ("a", "b", "c"))
     with pytest.raises(InputError, match="cannot be read"):
-        labelled_predictions.read(tmp_path / "absent.csv")
+        labelled_predictions.load(tmp_path / "absent.csv")

@@ -13,13 +13,15 @@ from sklearn import metrics as reference
 from histojax.config import BACH_CLASSES
 from histojax.errors import InputError
 from histojax.evaluation import metrics
-from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 
 
-def cases_of(truth, scores=None, predicted=None, classes=BACH_CLASSES, positive=(2, 3)) -> Cases:
+def cases_of(
+    truth, scores=None, predicted=None, classes=BACH_CLASSES, positive=(2, 3)
+) -> LabelledPredictions:
     truth = np.asarray(truth)
     predicted = scores.argmax(axis=1) if predicted is None else np.asarray(predicted)
-    return Cases(
+    return LabelledPredictions(
         tuple(f"i{i}" for i in range(len(truth))),
         classes,
         truth,
@@ -29,7 +31,7 @@ def cases_of(truth, scores=None, predicted=None, classes=BACH_CLASSES, positive=
     )
 
 
-def drawn(seed: int, n: int, k: int, ties: bool) -> Cases:
+def drawn(seed: int, n: int, k: int, ties: bool) -> LabelledPredictions:
     """Random scores, in steps of 1/8 where ties are wished, and random truth with perhaps a class left out."""
     rng = np.random.default_rng(seed)
     scores = rng.multinomial(8, np.ones(k) / k, n) / 8 if ties else rng.dirichlet(np.ones(k), n)
@@ -41,7 +43,7 @@ def drawn(seed: int, n: int, k: int, ties: bool) -> Cases:
     )
 
 
-def by_sklearn(cases: Cases, weights: np.ndarray) -> dict:
+def by_sklearn(cases: LabelledPredictions, weights: np.ndarray) -> dict:
     """The same metrics by scikit-learn, for one weighting."""
     k, truth, said, scores = len(cases.classes), cases.truth, cases.predicted, cases.scores
     with warnings.catch_warnings():
@@ -119,7 +121,7 @@ def test_every_metric_is_scikit_learns(seed, n, k, ties):
     cases = drawn(seed, n, k, ties)
     rng = np.random.default_rng(seed + 1)
     weights = np.stack([np.ones(n), np.bincount(rng.integers(n, size=n), minlength=n)])
-    found = metrics.figures(cases, weights)
+    found = metrics.compute(cases, weights)
     for row in range(2):
         expected = by_sklearn(cases, weights[row])
         assert set(found) - set(expected) == {("calibration_error", "")}
@@ -134,7 +136,7 @@ def test_areas_are_scipys_rank_statistic():
     for i, name in enumerate(cases.classes):
         of_class = cases.truth == i
         u = stats.mannwhitneyu(cases.scores[of_class, i], cases.scores[~of_class, i]).statistic
-        found = metrics.figures(cases, np.ones((1, 80)))["auc", name][0]
+        found = metrics.compute(cases, np.ones((1, 80)))["auc", name][0]
         assert found == pytest.approx(u / of_class.sum() / (~of_class).sum(), abs=1e-12)
 
 
@@ -146,8 +148,8 @@ def test_a_count_is_that_many_copies_of_an_image(seed):
     counts[0] += 1
     many = np.repeat(np.arange(40), counts)
     copied = cases_of(cases.truth[many], cases.scores[many], classes=cases.classes)
-    weighted = metrics.figures(cases, counts[None].astype(float))
-    for key, value in metrics.figures(copied, np.ones((1, len(many)))).items():
+    weighted = metrics.compute(cases, counts[None].astype(float))
+    for key, value in metrics.compute(copied, np.ones((1, len(many)))).items():
         np.testing.assert_allclose(weighted[key], value, atol=1e-12, err_msg=str(key))
 
 
@@ -159,15 +161,15 @@ def test_the_calibration_error_is_a_plain_loop():
         there = (confidence > low) & (confidence <= low + 0.1 + 1e-15)
         if there.any():
             expected += there.mean() * abs(right[there].mean() - confidence[there].mean())
-    found = metrics.figures(cases, np.ones((1, 300)))["calibration_error", ""][0]
+    found = metrics.compute(cases, np.ones((1, 300)))["calibration_error", ""][0]
     assert found == pytest.approx(expected, abs=1e-12)
     sure = cases_of([0, 1], np.eye(4)[[0, 1]])
-    assert metrics.figures(sure, np.ones((1, 2)))["calibration_error", ""][0] == 0
+    assert metrics.compute(sure, np.ones((1, 2)))["calibration_error", ""][0] == 0
 
 
 def test_what_is_undefined_is_nan_and_raises_nothing():
     only = cases_of([0, 0, 0], np.eye(4)[[0, 0, 1]])
-    found = metrics.figures(only, np.ones((1, 3)))
+    found = metrics.compute(only, np.ones((1, 3)))
     for key in (
         ("sensitivity", "InSitu"),
         ("auc", "Normal"),
@@ -178,21 +180,21 @@ def test_what_is_undefined_is_nan_and_raises_nothing():
     assert found["accuracy", ""][0] == pytest.approx(2 / 3)
     assert found["balanced_accuracy", ""][0] == pytest.approx(2 / 3)
     same = cases_of([1, 1], predicted=[1, 1])
-    assert np.isnan(metrics.figures(same, np.ones((1, 2)))["kappa", ""][0])
+    assert np.isnan(metrics.compute(same, np.ones((1, 2)))["kappa", ""][0])
 
 
 def test_labels_alone_give_what_labels_can():
-    found = metrics.figures(cases_of([0, 1, 2, 3], predicted=[0, 1, 3, 3]), np.ones((1, 4)))
+    found = metrics.compute(cases_of([0, 1, 2, 3], predicted=[0, 1, 3, 3]), np.ones((1, 4)))
     names = {name for name, _ in found}
     assert not names & {"log_loss", "brier", "auc", "carcinoma_auc", "calibration_error"}
     assert found["carcinoma_sensitivity", ""][0] == 1
     assert ("carcinoma_sensitivity", "0.33") not in found
-    without = metrics.figures(cases_of([0, 1], predicted=[0, 1], positive=()), np.ones((1, 2)))
+    without = metrics.compute(cases_of([0, 1], predicted=[0, 1], positive=()), np.ones((1, 2)))
     assert not any(name.startswith("carcinoma") for name, _ in without)
 
 
 def test_every_metric_has_a_label():
-    for name, _ in metrics.figures(drawn(0, 30, 4, False), np.ones((1, 30))):
+    for name, _ in metrics.compute(drawn(0, 30, 4, False), np.ones((1, 30))):
         assert name in metrics.LABELS
 
 
@@ -222,12 +224,14 @@ def test_an_area_rests_on_the_rarer_kind():
 def test_configurations_count_equally_whatever_their_seeds_and_augmentations():
     one = np.broadcast_to([1.0, 0.0], (1, 2, 1, 2))
     many = np.broadcast_to([0.0, 1.0], (5, 2, 50, 2))
-    np.testing.assert_allclose(metrics.blend([one, many]), np.full((2, 2), 0.5), rtol=1e-12)
+    np.testing.assert_allclose(metrics.mean_scores([one, many]), np.full((2, 2), 0.5), rtol=1e-12)
 
 
 def test_the_blend_is_the_mean_over_configurations_seeds_and_augmentations():
     scores = np.random.default_rng(0).dirichlet(np.ones(4), (2, 3, 5, 7))
-    np.testing.assert_allclose(metrics.blend(list(scores)), scores.mean(axis=(0, 1, 3)), rtol=1e-12)
+    np.testing.assert_allclose(
+        metrics.mean_scores(list(scores)), scores.mean(axis=(0, 1, 3)), rtol=1e-12
+    )
 
 
 def test_the_confusion_has_the_truth_in_rows_and_every_class():
@@ -266,7 +270,7 @@ def test_the_positive_score_is_a_share_and_agrees_with_the_argmax(seed, classes)
 def test_a_score_at_the_set_point_is_positive():
     scores = np.array([[0.67, 0.33], [0.68, 0.32], [0.67, 0.33], [0.9, 0.1]])
     cases = cases_of([1, 1, 0, 0], scores, classes=("n", "p"), positive=(1,))
-    found = metrics.figures(cases, np.ones((1, 4)))
+    found = metrics.compute(cases, np.ones((1, 4)))
     assert (
         found["carcinoma_sensitivity", "0.33"][0],
         found["carcinoma_specificity", "0.33"][0],
@@ -277,7 +281,7 @@ def test_the_paper_s_set_point_follows_from_its_counts():
     truth = np.arange(400) // 100
     scores = np.full((400, 4), 0.1) + 0.6 * np.eye(4)[truth]
     scores[200:209] = scores[300:305] = [0.7, 0.1, 0.1, 0.1]  # 9 in situ and 5 invasive missed.
-    found = metrics.figures(cases_of(truth, scores), np.ones((1, 400)))
+    found = metrics.compute(cases_of(truth, scores), np.ones((1, 400)))
     assert found["carcinoma_sensitivity", "0.50"][0] == pytest.approx(0.93)
     assert found["carcinoma_specificity", "0.33"][0] == 1
     assert found["accuracy", ""][0] == found["carcinoma_accuracy", ""][0] == 386 / 400
@@ -317,7 +321,7 @@ def test_labels_outside_the_scores_do_not_matter_to_the_order_of_cases():
         predicted=cases.predicted[order],
         scores=cases.scores[order],
     )
-    for key, value in metrics.figures(cases, np.ones((1, 50))).items():
+    for key, value in metrics.compute(cases, np.ones((1, 50))).items():
         np.testing.assert_allclose(
-            metrics.figures(turned, np.ones((1, 50)))[key], value, atol=1e-12
+            metrics.compute(turned, np.ones((1, 50)))[key], value, atol=1e-12
         )

@@ -8,14 +8,14 @@ from sklearn import metrics as reference
 
 from histojax.config import BACH_CLASSES
 from histojax.evaluation import calibration, statistics
-from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.report import published
 from tests import samples
 
 DRAWS = 60
 
 
-def cases_of(n: int = 120, k: int = 4, seed: int = 0) -> Cases:
+def cases_of(n: int = 120, k: int = 4, seed: int = 0) -> LabelledPredictions:
     rng = np.random.default_rng(seed)
     truth = np.arange(n) % k
     scores = rng.dirichlet(np.ones(k), n) + 0.5 * np.eye(k)[truth]
@@ -23,7 +23,7 @@ def cases_of(n: int = 120, k: int = 4, seed: int = 0) -> Cases:
     groups = tuple(f"g{i // 4}" if i % 7 else "" for i in range(n))
     classes = BACH_CLASSES if k == 4 else tuple(f"class{i}" for i in range(k))
     names = tuple(f"i{i}" for i in range(n))
-    return Cases(
+    return LabelledPredictions(
         names,
         classes,
         truth,
@@ -37,8 +37,8 @@ def cases_of(n: int = 120, k: int = 4, seed: int = 0) -> Cases:
 
 def test_figures_have_values_by_fold_and_both_intervals():
     cases = cases_of()
-    judged = statistics.judge(cases, draws=DRAWS)
-    accuracy = judged.figures["accuracy", ""]
+    judged = statistics.compute(cases, draws=DRAWS)
+    accuracy = judged.estimates["accuracy", ""]
     right = cases.predicted == cases.truth
     assert accuracy.value == right.mean()
     assert accuracy.by_fold == pytest.approx(
@@ -50,7 +50,7 @@ def test_figures_have_values_by_fold_and_both_intervals():
     np.testing.assert_array_equal(
         judged.confusion, reference.confusion_matrix(cases.truth, cases.predicted)
     )
-    alone = statistics.judge(dataclasses.replace(cases, groups=None), draws=DRAWS).figures[
+    alone = statistics.compute(dataclasses.replace(cases, groups=None), draws=DRAWS).estimates[
         "accuracy", ""
     ]
     assert (alone.groups, alone.interval) == (None, accuracy.images)
@@ -67,7 +67,7 @@ def test_the_roc_curve_is_scikit_learns_inside_its_band():
     )
     area = np.trapezoid(roc.true_positive_rate, roc.false_positive_rate)
     assert area == pytest.approx(reference.roc_auc_score(cases.truth >= 2, score), abs=1e-12)
-    at_grid = np.interp(statistics.GRID[5:-5], roc.false_positive_rate, roc.true_positive_rate)
+    at_grid = np.interp(statistics.ROC_GRID[5:-5], roc.false_positive_rate, roc.true_positive_rate)
     assert np.mean((roc.low[5:-5] <= at_grid) & (at_grid <= roc.high[5:-5])) > 0.95
     assert (np.diff(roc.low) >= -1e-12).all()
 
@@ -82,54 +82,54 @@ def test_a_sampled_curve_is_that_of_copies():
     copies = np.repeat(np.arange(60), counts)
     false, true, _ = reference.roc_curve(truly[copies], score[copies], drop_intermediate=False)
     np.testing.assert_allclose(
-        np.trapezoid(found, statistics.GRID), np.trapezoid(true, false), atol=0.02
+        np.trapezoid(found, statistics.ROC_GRID), np.trapezoid(true, false), atol=0.02
     )
     assert statistics.sampled_curves((truly[order] * 1.0)[None], truly[order], ends) == []
 
 
 def test_a_judgement_holds_what_its_cases_allow():
     cases = cases_of()
-    whole = statistics.judge(cases, 0.9, draws=DRAWS)
-    assert whole.operating.wished == 0.9
-    assert ("carcinoma_sensitivity", "nested") in whole.figures
-    expected = calibration.cross_fitted(cases)
+    whole = statistics.compute(cases, 0.9, draws=DRAWS)
+    assert whole.operating_point.target_sensitivity == 0.9
+    assert ("carcinoma_sensitivity", "nested") in whole.estimates
+    expected = calibration.cross_fit(cases)
     assert whole.temperature.by_fold == expected.by_fold
     assert set(whole.calibrated) == {("log_loss", ""), ("brier", ""), ("calibration_error", "")}
-    no_folds = statistics.judge(dataclasses.replace(cases, folds=None), draws=DRAWS)
-    assert (no_folds.temperature, no_folds.operating, no_folds.calibrated) == (None, None, {})
-    assert no_folds.figures["accuracy", ""].by_fold == ()
-    assert np.isnan(no_folds.figures["accuracy", ""].mean)
-    one_fold = statistics.judge(dataclasses.replace(cases, folds=np.zeros(120, int)), draws=DRAWS)
-    assert one_fold.operating is None
-    labels = statistics.judge(dataclasses.replace(cases, scores=None), draws=DRAWS)
+    no_folds = statistics.compute(dataclasses.replace(cases, folds=None), draws=DRAWS)
+    assert (no_folds.temperature, no_folds.operating_point, no_folds.calibrated) == (None, None, {})
+    assert no_folds.estimates["accuracy", ""].by_fold == ()
+    assert np.isnan(no_folds.estimates["accuracy", ""].mean)
+    one_fold = statistics.compute(dataclasses.replace(cases, folds=np.zeros(120, int)), draws=DRAWS)
+    assert one_fold.operating_point is None
+    labels = statistics.compute(dataclasses.replace(cases, scores=None), draws=DRAWS)
     assert (labels.roc, labels.reliability) == (None, None)
-    nobody = statistics.judge(dataclasses.replace(cases, positive=()), draws=DRAWS)
-    assert (nobody.roc, nobody.operating) == (None, None)
+    nobody = statistics.compute(dataclasses.replace(cases, positive=()), draws=DRAWS)
+    assert (nobody.roc, nobody.operating_point) == (None, None)
     assert nobody.temperature is not None
 
 
 def test_an_undefined_fold_is_left_out_of_the_mean():
     cases = cases_of(40, 2)
     sorted_folds = dataclasses.replace(cases, folds=(cases.truth == 1).astype(int), positive=(1,))
-    found = statistics.judge(sorted_folds, draws=DRAWS)
-    assert np.isnan(found.figures["carcinoma_auc", ""].by_fold).all()
-    sensitivity = found.figures["sensitivity", "class1"]
+    found = statistics.compute(sorted_folds, draws=DRAWS)
+    assert np.isnan(found.estimates["carcinoma_auc", ""].by_fold).all()
+    sensitivity = found.estimates["sensitivity", "class1"]
     assert np.isnan(sensitivity.by_fold[0])
     assert sensitivity.mean == sensitivity.by_fold[1]
 
 
 @pytest.mark.parametrize(("n", "k"), [(40, 2), (90, 9), (12, 3)])
 def test_any_number_of_classes(n, k):
-    found = statistics.judge(cases_of(n, k), draws=DRAWS)
+    found = statistics.compute(cases_of(n, k), draws=DRAWS)
     assert found.confusion.shape == (k, k)
     assert np.isfinite(found.value("accuracy"))
 
 
 def test_the_published_figures_come_from_predictions_like_the_papers():
-    judged = statistics.judge(samples.published_predictions(), draws=20)
-    by_fold = 100 * np.array(judged.figures["accuracy", ""].by_fold)
+    judged = statistics.compute(samples.published_predictions(), draws=20)
+    by_fold = 100 * np.array(judged.estimates["accuracy", ""].by_fold)
     np.testing.assert_allclose(by_fold, published.ACCURACY["Model fusion"], atol=1e-9)
-    accuracy, two = judged.figures["accuracy", ""], judged.figures["carcinoma_accuracy", ""]
+    accuracy, two = judged.estimates["accuracy", ""], judged.estimates["carcinoma_accuracy", ""]
     printed = (round(100 * accuracy.mean, 1), round(100 * accuracy.deviation, 1))
     # 87.25 is printed as 87.2.
     assert (printed[0] in (87.2, 87.3), printed[1]) == (

@@ -13,8 +13,8 @@ from histojax.config import Extraction, View
 from histojax.datasets import synthetic
 from histojax.errors import InputError
 from histojax.inspection import checks, image_quality, inspection
-from histojax.inspection.checks import NOTE, PROBLEM, Subject
-from histojax.inspection.image_quality import Look, Measures
+from histojax.inspection.checks import NOTE, PROBLEM, ImageSet
+from histojax.inspection.image_quality import ImageQuality, InspectedImage
 from histojax.ops import stain
 from tests import samples
 
@@ -99,16 +99,16 @@ def spoiled(clean, tissue, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def inspected(spoiled):
-    return inspection.run(spoiled, SMALL)
+    return inspection.inspect(spoiled, SMALL)
 
 
 def about(found, kind: str, severity: str | None = None) -> set[str]:
     """Names of the images that findings of a kind are about."""
     return {
-        found.subject.names[i].split("/")[-1]
+        found.image_set.names[i].split("/")[-1]
         for finding in found.findings
         if finding.kind == kind and severity in (None, finding.severity)
-        for i in finding.images
+        for i in finding.indices
     }
 
 
@@ -118,11 +118,11 @@ def only(found, kind: str):
 
 
 def test_nothing_is_wrong_with_what_is_clean(clean):
-    found = inspection.run(clean, SMALL, most_folds=6)
+    found = inspection.inspect(clean, SMALL, most_folds=6)
     assert found.findings == ()
     assert found.classes == ("benign", "malignant")
-    assert found.subject.labels == ("benign",) * 6 + ("malignant",) * 6
-    assert found.suggestion.folds == 6
+    assert found.image_set.labels == ("benign",) * 6 + ("malignant",) * 6
+    assert found.recommendation.folds == 6
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_each_cause_is_told(inspected, name, cause):
 
 def test_what_training_does_not_see_is_told(inspected):
     assert only(inspected, "elsewhere").details == ("benign/deeper/deep.png", "loose.png")
-    assert "1 .svs" in only(inspected, "other files").says
+    assert "1 .svs" in only(inspected, "other files").message
 
 
 def test_problems_come_before_notes(inspected):
@@ -191,19 +191,19 @@ def test_problems_come_before_notes(inspected):
 def test_a_name_that_is_there_twice_is_what_training_would_say(clean, tmp_path):
     shutil.copytree(clean, tmp_path / "data")
     shutil.copy(tmp_path / "data/benign/image00.png", tmp_path / "data/malignant/image00.png")
-    found = inspection.run(tmp_path / "data", SMALL)
-    assert only(found, "refused").says.startswith(
+    found = inspection.inspect(tmp_path / "data", SMALL)
+    assert only(found, "refused").message.startswith(
         "Training refuses this folder: image names must be unique"
     )
-    assert len(found.subject.names) == 13
+    assert len(found.image_set.names) == 13
 
 
 def test_flat_folders_and_single_classes(clean, tmp_path):
-    flat = inspection.run(clean / "benign", SMALL)
-    assert (flat.classes, flat.findings, flat.suggestion.folds) == ((), (), None)
+    flat = inspection.inspect(clean / "benign", SMALL)
+    assert (flat.classes, flat.findings, flat.recommendation.folds) == ((), (), None)
     assert flat.commands[0].startswith("histojax extract --images=")
     shutil.copytree(clean / "benign", tmp_path / "benign")
-    assert "only one class" in only(inspection.run(tmp_path, SMALL), "refused").says
+    assert "only one class" in only(inspection.inspect(tmp_path, SMALL), "refused").message
 
 
 def test_a_table_beside_class_folders_is_pointed_to_and_read(clean, tmp_path):
@@ -216,15 +216,15 @@ def test_a_table_beside_class_folders_is_pointed_to_and_read(clean, tmp_path):
     table.write_text("\n".join(["image,label,group", *rows, "absent.png,no,p"]) + "\n")
     assert (
         "labels.csv has groups (patients or slides) of 12 of the images"
-        in only(inspection.run(table.parent, SMALL), "table").says
+        in only(inspection.inspect(table.parent, SMALL), "table").message
     )
-    found = inspection.run(table, SMALL)
+    found = inspection.inspect(table, SMALL)
     assert "absent.png (not found)" in only(found, "refused").details[0]
     assert found.classes == ("no", "yes")
-    assert any("3 groups of 3 in several classes" in finding.says for finding in found.findings)
+    assert any("3 groups of 3 in several classes" in finding.message for finding in found.findings)
     assert about(found, "group") == {"image00.png"}
     # Image 0, of unknown group, is one of its own.
-    assert (found.suggestion.folds, only(found, "folds").severity) == (4, PROBLEM)
+    assert (found.recommendation.folds, only(found, "folds").severity) == (4, PROBLEM)
     assert f"--data={table}" in found.commands[1]
 
 
@@ -233,19 +233,19 @@ def test_groups_of_another_table(clean, tmp_path):
     table.write_text(
         "image,patient\n" + "".join(f"image{i:02d}.png,p{i // 2}\n" for i in range(12))
     )
-    found = inspection.run(clean, SMALL, table=table, most_folds=3)
-    assert set(found.subject.groups) == {f"p{i}" for i in range(6)}
+    found = inspection.inspect(clean, SMALL, table=table, most_folds=3)
+    assert set(found.image_set.groups) == {f"p{i}" for i in range(6)}
     assert f"--groups={table}" in found.commands[1]
     table.write_text("nothing,here\n1,2\n")
     assert (
         "names no image of the data"
-        in only(inspection.run(clean, SMALL, table=table), "group").says
+        in only(inspection.inspect(clean, SMALL, table=table), "group").message
     )
 
 
 def test_names_are_quoted_in_the_commands(clean, tmp_path):
     shutil.copytree(clean, tmp_path / "a folder; rm -rf $HOME")
-    found = inspection.run(tmp_path / "a folder; rm -rf $HOME", SMALL)
+    found = inspection.inspect(tmp_path / "a folder; rm -rf $HOME", SMALL)
     assert f"'--data={tmp_path}/a folder; rm -rf $HOME'" in found.commands[0]
 
 
@@ -256,35 +256,35 @@ def test_nothing_there_is_refused(tmp_path, name):
     with pytest.raises(
         InputError, match="is not there" if name == "nowhere" else r"holds no image: .* 1 \.svs"
     ):
-        inspection.run(tmp_path / name, SMALL)
+        inspection.inspect(tmp_path / name, SMALL)
 
 
 def test_pixel_sizes_of_files_are_read_and_mixed_ones_flagged(tissue, tmp_path):
     for i, mpp in enumerate((0.25, 0.5)):
         resolution = {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"}
         tifffile.imwrite(tmp_path / f"{i}.tif", tissue[i], photometric="rgb", **resolution)
-    found = inspection.run(tmp_path, Extraction(views=(View(0.5, 32),)))
-    assert [look.mpp for look in found.subject.looks] == pytest.approx([0.25, 0.5])
-    assert "from 0.25 to 0.5 µm" in only(found, "pixel size").says
-    resampled = inspection.run(tmp_path, Extraction(views=(View(0.5, 64),), target_mpp=0.84))
+    found = inspection.inspect(tmp_path, Extraction(views=(View(0.5, 32),)))
+    assert [look.mpp for look in found.image_set.images] == pytest.approx([0.25, 0.5])
+    assert "from 0.25 to 0.5 µm" in only(found, "pixel size").message
+    resampled = inspection.inspect(tmp_path, Extraction(views=(View(0.5, 64),), target_mpp=0.84))
     # The first has 160 x 0.25 / 0.42 = 95 rows, 48 at scale 0.5; the second 95.
     assert about(resampled, "crop") == {"0.tif"}
-    told = inspection.run(tmp_path, SMALL, mpp=0.3)
-    assert [look.mpp for look in told.subject.looks] == [0.3, 0.3]
-    assert "--mpp=0.3" in told.commands[0] or not told.suggestion.target_mpp
+    told = inspection.inspect(tmp_path, SMALL, mpp=0.3)
+    assert [look.mpp for look in told.image_set.images] == [0.3, 0.3]
+    assert "--mpp=0.3" in told.commands[0] or not told.recommendation.target_mpp
 
 
 def test_a_large_image_is_read_by_region_and_measures_the_same(tissue, tmp_path, monkeypatch):
     path = tmp_path / "field.tif"
     big = np.tile(tissue[0], (4, 4, 1))
     tifffile.imwrite(path, big, photometric="rgb", tile=(128, 128), compression="deflate")
-    whole = image_quality.look(path)
+    whole = image_quality.inspect_image(path)
     monkeypatch.setattr(image_quality, "WHOLE", 1000)
     monkeypatch.setattr(image_quality.reader, "read", None)  # Reading it whole would fail.
-    by_region = image_quality.look(path)
-    np.testing.assert_array_equal(by_region.measures.small, whole.measures.small)
+    by_region = image_quality.inspect_image(path)
+    np.testing.assert_array_equal(by_region.quality.fingerprint, whole.quality.fingerprint)
     assert by_region.size == (4 * HEIGHT, 4 * WIDTH)
-    assert by_region.measures.clipped == whole.measures.clipped
+    assert by_region.quality.clipped == whole.quality.clipped
 
 
 def test_tissue_and_status_are_those_of_the_stain_step(tissue):
@@ -310,37 +310,37 @@ def test_colours_by_hand():
     assert image_quality.clipped(picture) == 8 / 400
 
 
-def made(**of_image) -> Look:
+def made(**of_image) -> InspectedImage:
     """A look at a good image, but for what is given."""
     measured = {
         "sha256": str(of_image),
-        "small": np.zeros((32, 32), np.float32),
-        "picture": "",
-        "tissue": 0.4,
-        "stain": 0,
-        "angle": 30.0,
+        "fingerprint": np.zeros((32, 32), np.float32),
+        "thumbnail": "",
+        "tissue_fraction": 0.4,
+        "stain_status": 0,
+        "stain_angle": 30.0,
         "white": (250.0, 250.0, 250.0),
         "absorbed": (0.33, 0.51, 0.16),
         "clipped": 0.0,
         "blur": 0.4,
     }
-    of_file = {"size": (1536, 2048), "form": ("PNG", "RGB"), "mpp": None, "cause": ""}
+    of_file = {"size": (1536, 2048), "file_format": ("PNG", "RGB"), "mpp": None, "error": ""}
     of_file |= {name: value for name, value in of_image.items() if name in of_file}
-    measures = Measures(
+    quality = ImageQuality(
         **measured | {name: value for name, value in of_image.items() if name in measured}
     )
-    return Look(Path("a.png"), measures=measures, **of_file)
+    return InspectedImage(Path("a.png"), quality=quality, **of_file)
 
 
 def kinds(
-    *given: Look, labels=None, groups=None, target_mpp=0.0
+    *given: InspectedImage, labels=None, groups=None, target_mpp=0.0
 ) -> list[tuple[str, str, tuple[int, ...]]]:
-    subject = Subject(
+    subject = ImageSet(
         tuple(f"{i}.png" for i in range(len(given))), given, labels or ("",) * len(given), groups
     )
     return [
-        (each.severity, each.kind, each.images)
-        for each in checks.find(subject, (View(0.5, 400),), target_mpp)
+        (each.severity, each.kind, each.indices)
+        for each in checks.run_checks(subject, (View(0.5, 400),), target_mpp)
     ]
 
 
@@ -351,17 +351,17 @@ def kinds(
         ({"absorbed": (0.45, 0.42, 0.13)}, []),  # The bluest of the real fields.
         ({"absorbed": (0.33, 0.37, 0.30)}, [(PROBLEM, "colour")]),
         ({"absorbed": (0.17, 0.40, 0.43)}, [(PROBLEM, "colour")]),
-        ({"absorbed": (0.0, 0.2, 0.8), "tissue": 0.01}, []),  # Too little to judge by.
+        ({"absorbed": (0.0, 0.2, 0.8), "tissue_fraction": 0.01}, []),  # Too little to judge by.
         ({"white": (250, 215, 240)}, []),  # Pale tissue.
         ({"white": (250, 195, 240)}, [(NOTE, "cast")]),
         ({"white": (250, 250, 229)}, [(NOTE, "cast")]),
         ({"white": (250, 250, 231)}, []),
         ({"white": (179, 179, 179)}, [(NOTE, "dark")]),
         ({"clipped": 0.06}, [(NOTE, "clipped")]),
-        ({"stain": 1, "tissue": 0.01}, [(PROBLEM, "blank")]),
-        ({"stain": 2, "angle": 1.0}, [(PROBLEM, "stain")]),
+        ({"stain_status": 1, "tissue_fraction": 0.01}, [(PROBLEM, "blank")]),
+        ({"stain_status": 2, "stain_angle": 1.0}, [(PROBLEM, "stain")]),
         ({"blur": 0.6}, [(NOTE, "blurred")]),
-        ({"form": ("JPEG", "L")}, [(NOTE, "ending"), (NOTE, "converted")]),
+        ({"file_format": ("JPEG", "L")}, [(NOTE, "ending"), (NOTE, "converted")]),
         ({"size": (799, 900)}, []),  # 400 px: round half to even, as everywhere.
         ({"size": (798, 900)}, [(PROBLEM, "crop")]),
     ],
@@ -424,12 +424,12 @@ def test_blur_tells_sharp_fields_from_blurred_ones():
     sharp = samples.tissue(0, 512, 512)
     soft = np.array(Image.fromarray(sharp).filter(ImageFilter.GaussianBlur(4)))
     assert (
-        image_quality.measures(soft, soft, "").blur
-        > image_quality.measures(sharp, sharp, "").blur + 0.1
+        image_quality.measure(soft, soft, "").blur
+        > image_quality.measure(sharp, sharp, "").blur + 0.1
     )
 
 
 def test_real_fields_have_no_fault_of_their_own(shared_data):
-    found = inspection.run(shared_data / "fields", Extraction(views=(View(0.5, 192),)))
+    found = inspection.inspect(shared_data / "fields", Extraction(views=(View(0.5, 192),)))
     assert {finding.kind for finding in found.findings} == {"converted"}
     assert found.commands[0].endswith("--views=0.5-192,0.5-320")

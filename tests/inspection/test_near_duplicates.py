@@ -45,25 +45,25 @@ CHANGES = {
 }
 
 
-def prints(pictures: list[np.ndarray]) -> near_duplicates.Prints:
+def prints(pictures: list[np.ndarray]) -> near_duplicates.Fingerprints:
     small = np.stack([near_duplicates.thumbnail(picture) for picture in pictures])
-    return near_duplicates.Prints(tuple(str(i) for i in range(len(pictures))), small)
+    return near_duplicates.Fingerprints(tuple(str(i) for i in range(len(pictures))), small)
 
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("turn", TURNS)
 def test_a_copy_is_found_in_every_turn(fields, change, turn):
     copy = np.array(CHANGES[change](Image.fromarray(fields[4])))
-    moved = np.moveaxis(near_duplicates.turned(np.moveaxis(copy, -1, 0), turn), 0, -1)
-    (pair,) = near_duplicates.find(prints([*fields, np.ascontiguousarray(moved)]))
+    moved = np.moveaxis(near_duplicates.apply_turn(np.moveaxis(copy, -1, 0), turn), 0, -1)
+    (pair,) = near_duplicates.find_pairs(prints([*fields, np.ascontiguousarray(moved)]))
     assert (pair.first, pair.second, pair.exact) == (4, len(fields), False)
     assert pair.correlation > 0.75
-    back = np.moveaxis(near_duplicates.turned(np.moveaxis(moved, -1, 0), pair.turn), 0, -1)
+    back = np.moveaxis(near_duplicates.apply_turn(np.moveaxis(moved, -1, 0), pair.turn), 0, -1)
     np.testing.assert_array_equal(back, copy)
 
 
 def test_different_fields_are_no_copies(fields):
-    assert near_duplicates.find(prints(fields)) == ()
+    assert near_duplicates.find_pairs(prints(fields)) == ()
 
 
 def test_candidates_are_those_of_brute_force(monkeypatch):
@@ -93,7 +93,7 @@ def test_the_hash_of_a_turn_is_the_turn_of_the_hash(fields):
     for place, turn in enumerate(TURNS):
         np.testing.assert_array_equal(
             near_duplicates.hashes(small)[place],
-            near_duplicates.hashes(near_duplicates.turned(small, turn))[0],
+            near_duplicates.hashes(near_duplicates.apply_turn(small, turn))[0],
         )
 
 
@@ -103,11 +103,11 @@ def test_bare_glass_is_compared_as_files_alone():
         glass - np.random.default_rng(seed).integers(0, 2, glass.shape, np.uint8)
         for seed in range(3)
     ]
-    assert near_duplicates.find(prints([glass, glass.copy(), *noisy])) == ()
+    assert near_duplicates.find_pairs(prints([glass, glass.copy(), *noisy])) == ()
     shaded = (glass - np.arange(64, dtype=np.uint8)[:, None, None] // 16).astype(np.uint8)
-    assert near_duplicates.find(prints([shaded, shaded.copy()])) == ()
-    same = near_duplicates.Prints(("a", "b", "a"), np.full((3, 32, 32), 240, np.float32))
-    (pair,) = near_duplicates.find(same)
+    assert near_duplicates.find_pairs(prints([shaded, shaded.copy()])) == ()
+    same = near_duplicates.Fingerprints(("a", "b", "a"), np.full((3, 32, 32), 240, np.float32))
+    (pair,) = near_duplicates.find_pairs(same)
     assert (pair.first, pair.second, pair.exact) == (0, 2, True)
 
 
@@ -116,7 +116,7 @@ def test_same_files_come_first_and_once(fields, tmp_path):
     for path, field in zip(paths, (fields[0], fields[1], fields[0], fields[0]), strict=True):
         Image.fromarray(field).save(path)
     Image.fromarray(fields[1]).save(tmp_path / "e.tif")
-    found = near_duplicates.find(near_duplicates.read([*paths, tmp_path / "e.tif"]))
+    found = near_duplicates.find_pairs(near_duplicates.fingerprint([*paths, tmp_path / "e.tif"]))
     assert [(pair.first, pair.second, pair.exact) for pair in found] == [
         (0, 2, True),
         (0, 3, True),
@@ -135,7 +135,7 @@ def test_pairs_are_told_apart_by_what_they_do_to_a_split():
     split = Folds(
         tuple("abcde"), np.array([0, 0, 1, 1, 1]), np.array([0, 0, 0, -1, -1]), ("x", "y")
     )
-    found = near_duplicates.within(pairs, split)
+    found = near_duplicates.pairs_in_split(pairs, split)
     assert [(each.pair.first, each.pair.second, each.leaks, each.conflict) for each in found] == [
         (0, 3, True, True),
         (0, 1, False, False),
@@ -143,7 +143,7 @@ def test_pairs_are_told_apart_by_what_they_do_to_a_split():
         (1, 2, False, True),
         (3, 4, False, False),
     ]
-    text = near_duplicates.lines(found, split, 2)
+    text = near_duplicates.summary_lines(found, split, 2)
     assert text[0].startswith(
         "5 pairs of near-duplicate images, 0 of them the same file: 1 in two folds"
     )
@@ -154,13 +154,13 @@ def test_pairs_are_told_apart_by_what_they_do_to_a_split():
         "  a (x, fold 1) and b (x, fold 1): 3 of 63 bits differ, correlation 0.90",
         "  and 3 more",
     ]
-    assert near_duplicates.numbers(found) == {
+    assert near_duplicates.counts(found) == {
         "pairs": 5,
         "same_file": 0,
         "in_two_folds": 1,
         "of_two_classes": 3,
     }
-    assert near_duplicates.lines((), split, 2) == ["No near-duplicate images"]
+    assert near_duplicates.summary_lines((), split, 2) == ["No near-duplicate images"]
 
 
 def test_real_fields_are_told_apart_and_their_copies_found(shared_data):
@@ -168,7 +168,7 @@ def test_real_fields_are_told_apart_and_their_copies_found(shared_data):
         reader.read(path) for path in sorted((shared_data / "ucsb_breast").rglob("*.png"))[::3]
     ]
     copies = [np.rot90(np.array(jpeg(Image.fromarray(field)))) for field in fields[:5]]
-    found = near_duplicates.find(prints([*fields, *copies]))
+    found = near_duplicates.find_pairs(prints([*fields, *copies]))
     assert sorted((pair.first, pair.second) for pair in found) == [
         (i, len(fields) + i) for i in range(5)
     ]

@@ -12,7 +12,9 @@ BACH = (1536, 2048)
 
 
 def suggest(sizes, mpps=None, target_mpp=0.0, dataset=None, most_folds=10):
-    return recommend.suggest(sizes, mpps or [None] * len(sizes), target_mpp, dataset, most_folds, 0)
+    return recommend.recommend(
+        sizes, mpps or [None] * len(sizes), target_mpp, dataset, most_folds, 0
+    )
 
 
 def labelled(*labels, groups=None) -> Dataset:

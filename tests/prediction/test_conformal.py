@@ -10,22 +10,24 @@ import pytest
 from scipy import stats
 
 from histojax.errors import InputError
-from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.prediction import conformal
 from histojax.utils import files
 
 SURE = 1e-4  # Chance by which a simulation may miss its bound.
 
 
-def cases_of(scores, truth, folds, groups=None) -> Cases:
+def cases_of(scores, truth, folds, groups=None) -> LabelledPredictions:
     scores, truth = np.asarray(scores, float), np.asarray(truth)
     names = tuple(f"image{i}" for i in range(len(truth)))
     classes = tuple("abcdef"[: scores.shape[1]])
-    return Cases(names, classes, truth, scores.argmax(axis=1), scores, np.asarray(folds), groups)
+    return LabelledPredictions(
+        names, classes, truth, scores.argmax(axis=1), scores, np.asarray(folds), groups
+    )
 
 
 @st.composite
-def drawn_cases(draw) -> Cases:
+def drawn_cases(draw) -> LabelledPredictions:
     """Few images whose scores are sixteenths, so that sums are exact and ties are common."""
     n, folds, classes = draw(st.integers(4, 14)), draw(st.integers(2, 3)), draw(st.integers(2, 4))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
@@ -36,7 +38,7 @@ def drawn_cases(draw) -> Cases:
     return cases_of(scores, rng.integers(classes, size=n), fold, groups)
 
 
-def new_scores(cases: Cases, count: int, seed: int = 0) -> np.ndarray:
+def new_scores(cases: LabelledPredictions, count: int, seed: int = 0) -> np.ndarray:
     """By fold [N, F, K], in sixteenths."""
     classes, folds = len(cases.classes), int(cases.folds.max()) + 1
     return (
@@ -44,7 +46,9 @@ def new_scores(cases: Cases, count: int, seed: int = 0) -> np.ndarray:
     )
 
 
-def by_loops(cases: Cases, by_fold: np.ndarray, coverage: Fraction, among=None) -> np.ndarray:
+def by_loops(
+    cases: LabelledPredictions, by_fold: np.ndarray, coverage: Fraction, among=None
+) -> np.ndarray:
     """Sets as the papers define them, image by image, in exact fractions; `among` are the calibration images."""
     among = list(range(len(cases.names)) if among is None else among)
     unit = [
@@ -138,7 +142,7 @@ def test_orders_and_names_do_not_matter_and_images_of_a_group_share_its_mass(cas
     expected = conformal.sets(conformal.calibrate(cases), new, 0.7)
 
     order = rng.permutation(len(cases.names))
-    shuffled = Cases(
+    shuffled = LabelledPredictions(
         tuple(cases.names[i] for i in order),
         cases.classes,
         cases.truth[order],
@@ -152,7 +156,7 @@ def test_orders_and_names_do_not_matter_and_images_of_a_group_share_its_mass(cas
     # Every image of a group twice: no group weighs more by it. (Those without a group would become two.)
     known = np.flatnonzero(np.array(cases.groups) != "")
     twice = np.concatenate([np.arange(len(cases.names)), known])
-    doubled = Cases(
+    doubled = LabelledPredictions(
         (*cases.names, *(f"again{i}" for i in known)),
         cases.classes,
         cases.truth[twice],

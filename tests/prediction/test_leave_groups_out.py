@@ -15,7 +15,7 @@ from histojax.config import Boosting
 from histojax.datasets import Dataset
 from histojax.errors import InputError
 from histojax.evaluation import bootstrap, metrics
-from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import store
 from histojax.learners import boost
 from histojax.prediction import bundle, leave_groups_out, predict
@@ -179,7 +179,7 @@ def by_hand() -> leave_groups_out.Transferred:
     names, groups = ("p0", "p1", "p2", "q0", "r0"), ("p", "p", "p", "q", "r")
     scores = np.array([[0.8, 0.2], [0.3, 0.7], [0.1, 0.9], [0.4, 0.6], [0.6, 0.4]])
     truth = np.array([0, 0, 1, 1, 1])
-    cases = Cases(
+    cases = LabelledPredictions(
         names,
         ("a", "b"),
         truth,
@@ -228,7 +228,7 @@ def test_intervals_resample_groups(by_hand):
     ):
         draws = np.array(list(itertools.product(range(3), repeat=3)))
         drawn = metrics.ratio(part[draws].sum(axis=1), whole[draws].sum(axis=1))
-        expected = bootstrap.interval(part.sum() / whole.sum(), drawn, units, (0.0, 1.0))
+        expected = bootstrap.confidence_interval(part.sum() / whole.sum(), drawn, units, (0.0, 1.0))
         sure = found[name, 0.7].interval
         reach = [
             special.logit([each.low, each.high]) for each in (sure, expected)

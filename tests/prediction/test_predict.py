@@ -71,7 +71,7 @@ def test_probabilities_decision_and_spread_are_what_all_models_say(made, out):
             scores.append(model.predict(x.reshape(-1, x.shape[-1])).reshape(3, 5, 2))
     scores = np.array(scores)
     mean = scores.mean(axis=(0, 2))
-    probabilities = calibration.tempered(mean, made.temperature)
+    probabilities = calibration.apply_temperature(mean, made.temperature)
     for i, name in enumerate(names):
         prediction, answer = found[name], mean[i].argmax()
         np.testing.assert_allclose(

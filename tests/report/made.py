@@ -93,11 +93,11 @@ def ensemble(
                         + np.eye(k)[np.arange(test) % k][:, None]
                     )
                     files.write_array(
-                        test_set.path_of(model), own / own.sum(axis=-1, keepdims=True)
+                        test_set.scores_path(model), own / own.sum(axis=-1, keepdims=True)
                     )
     if test:
         labels = tuple(classes[i % k] for i in range(test))
-        test_set.write(
+        test_set.save(
             root / test_set.TABLE, test_set.TestSet(tuple(f"test{i}" for i in range(test)), labels)
         )
     ensembles.record_training_time(root, ("2026-01-01", 40, 12.5, 2, "a machine"))

@@ -8,13 +8,13 @@ import pytest
 
 from histojax.errors import InputError
 from histojax.evaluation import comparison
-from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.report import comparisons
 from histojax.utils import files
 from tests.running import run
 
 
-def runs_of(gains: dict[str, float], n: int = 60, seed: int = 0) -> dict[str, Cases]:
+def runs_of(gains: dict[str, float], n: int = 60, seed: int = 0) -> dict[str, LabelledPredictions]:
     rng = np.random.default_rng(seed)
     truth = np.arange(n) % 2
     names, groups = tuple(f"i{i}" for i in range(n)), tuple(f"g{i // 3}" for i in range(n))
@@ -22,7 +22,7 @@ def runs_of(gains: dict[str, float], n: int = 60, seed: int = 0) -> dict[str, Ca
     for name, gain in gains.items():
         scores = rng.dirichlet(np.ones(2), n) + gain * np.eye(2)[truth]
         scores /= scores.sum(axis=1, keepdims=True)
-        found[name] = Cases(
+        found[name] = LabelledPredictions(
             names, ("n", "p"), truth, scores.argmax(axis=1), scores, None, groups, (1,)
         )
     return found
@@ -54,7 +54,7 @@ def test_the_table_has_a_row_a_run_and_the_files_every_number(tmp_path):
 
 def test_a_blend_is_the_mean_of_the_scores_of_common_images():
     runs = runs_of({"one": 0.2, "other": 0.4})
-    shuffled = comparison.take(runs["other"], [5, 2, 9])
+    shuffled = comparison.select(runs["other"], [5, 2, 9])
     found = comparison.blend([runs["one"], shuffled])
     assert found.names == ("i2", "i5", "i9")
     place = {name: i for i, name in enumerate(runs["one"].names)}
@@ -62,7 +62,9 @@ def test_a_blend_is_the_mean_of_the_scores_of_common_images():
         expected = (runs["one"].scores[place[name]] + runs["other"].scores[place[name]]) / 2
         np.testing.assert_allclose(found.scores[i], expected)
     with pytest.raises(InputError, match="labels alone cannot be blended"):
-        comparison.blend([runs["one"], Cases(("a",), ("n", "p"), np.array([0]), np.array([0]))])
+        comparison.blend(
+            [runs["one"], LabelledPredictions(("a",), ("n", "p"), np.array([0]), np.array([0]))]
+        )
 
 
 def test_the_script_compares_tables(tmp_path):

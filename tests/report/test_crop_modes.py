@@ -10,7 +10,7 @@ import pytest
 
 from histojax.datasets import synthetic
 from histojax.evaluation import statistics
-from histojax.evaluation.labelled_predictions import Cases
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.report import crop_modes
 from tests.running import run
 
@@ -85,10 +85,12 @@ def test_the_figures_are_accuracy_and_area_and_the_report_says_what_it_is_of(tmp
         scores = rng.dirichlet(np.ones(3), 60) + gain * np.eye(3)[truth]
         scores /= scores.sum(axis=1, keepdims=True)
         pair.append(
-            Cases(names, ("a", "b", "c"), truth, scores.argmax(axis=1), scores, None, groups, (2,))
+            LabelledPredictions(
+                names, ("a", "b", "c"), truth, scores.argmax(axis=1), scores, None, groups, (2,)
+            )
         )
     effects = crop_modes.effects(*pair, draws=50)
-    judged = statistics.judge(pair[1], draws=50)
+    judged = statistics.compute(pair[1], draws=50)
     assert [(each.name, each.other) for each in effects] == [
         (name, judged.value(name)) for name in ("accuracy", "carcinoma_auc")
     ]

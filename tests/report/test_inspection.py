@@ -33,7 +33,7 @@ def found(tmp_path_factory) -> inspection.Inspection:
         Image.fromarray(rgb).save(folder / f"{i} {MARKUP}.png")
     (folder / "7 broken.png").write_bytes(b"")
     Image.fromarray(samples.tissue(7, 130, 140)).save(folder / "8 again.png")
-    return inspection.run(root, EXTRACTION, most_folds=3)
+    return inspection.inspect(root, EXTRACTION, most_folds=3)
 
 
 @pytest.fixture(scope="session")
@@ -114,16 +114,16 @@ def test_problem_images_come_first(found):
 
 def test_thousands_of_images_make_no_huge_page(found):
     times = 300
-    subject = found.subject
+    subject = found.image_set
     many = dataclasses.replace(
         subject,
         names=subject.names * times,
-        looks=subject.looks * times,
+        images=subject.images * times,
         labels=subject.labels * times,
     )
     everything = tuple(many.seen())
     finding = pages.Finding("note", "colour", "says", tuple(map(str, everything)), everything)
-    large = dataclasses.replace(found, subject=many, findings=(finding,))
+    large = dataclasses.replace(found, image_set=many, findings=(finding,))
     sheet = pages.sheet(large)
     assert sum(len(shown) for shown, _ in sheet.values()) == pages.SHEET
     assert sum(more for _, more in sheet.values()) == 10 * times - pages.SHEET
@@ -136,7 +136,7 @@ def test_thousands_of_images_make_no_huge_page(found):
 
 def test_nothing_odd_and_nothing_usable_are_told(found):
     assert "nothing odd was found" in pages.text(dataclasses.replace(found, findings=()))
-    nothing = dataclasses.replace(found, suggestion=None, commands=())
+    nothing = dataclasses.replace(found, recommendation=None, commands=())
     assert "suggested" not in pages.text(nothing)
     assert "No image can be used" in pages.page(nothing, pages.datetime.datetime(2026, 1, 2))
     assert pages.numbers(nothing)["suggestion"] is None

@@ -14,8 +14,8 @@ from PIL import Image
 
 from histojax.config import Boosting, Extraction
 from histojax.evaluation import evaluate
-from histojax.evaluation.labelled_predictions import Cases
-from histojax.evaluation.statistics import judge
+from histojax.evaluation.labelled_predictions import LabelledPredictions
+from histojax.evaluation.statistics import compute
 from histojax.learners import ensembles
 from histojax.report import commands, content, figures
 from histojax.report import images as chosen_images
@@ -264,18 +264,20 @@ def test_what_fell_back_is_listed(tmp_path):
     np.testing.assert_array_equal(found.measures["stain angle, degrees"], [30, np.nan])
 
 
-def many(count: int, classes: int) -> Cases:
+def many(count: int, classes: int) -> LabelledPredictions:
     rng = np.random.default_rng(0)
     scores = rng.dirichlet(np.ones(classes), count)
     names = tuple(f"image {i}" for i in range(count))
     truth = rng.integers(classes, size=count)
-    return Cases(names, tuple("abcdefghi"[:classes]), truth, scores.argmax(axis=1), scores)
+    return LabelledPredictions(
+        names, tuple("abcdefghi"[:classes]), truth, scores.argmax(axis=1), scores
+    )
 
 
 @pytest.mark.parametrize("classes", [2, 9])
 def test_of_many_images_few_are_shown_and_all_are_named_once_the_most_confident_first(classes):
     cases = many(5000, classes)
-    found = [cell for row in content.cells(judge(cases, draws=2)) for cell in row]
+    found = [cell for row in content.cells(compute(cases, draws=2)) for cell in row]
     shown = [answer for cell in found for answer in cell.answers]
     assert len(shown) <= chosen_images.IN_ALL_CELLS
     assert (

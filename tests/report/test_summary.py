@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from histojax.evaluation.bootstrap import Interval
-from histojax.evaluation.labelled_predictions import Cases
-from histojax.evaluation.statistics import judge
+from histojax.evaluation.labelled_predictions import LabelledPredictions
+from histojax.evaluation.statistics import compute
 from histojax.report import formats, summary
 
 TRUTH = np.arange(60) % 3
@@ -20,8 +20,10 @@ def judged(**known):
     scores = np.random.default_rng(0).dirichlet(np.ones(3), 60)
     scores[np.arange(60), np.where(np.arange(60) % 5 < 3, TRUTH, (TRUTH + 1) % 3)] += 1
     scores /= scores.sum(axis=1, keepdims=True)
-    cases = Cases(NAMES, ("a", "b", "c"), TRUTH, scores.argmax(axis=1), scores, positive=(2,))
-    return judge(Cases(**(vars(cases) | known)), draws=50)
+    cases = LabelledPredictions(
+        NAMES, ("a", "b", "c"), TRUTH, scores.argmax(axis=1), scores, positive=(2,)
+    )
+    return compute(LabelledPredictions(**(vars(cases) | known)), draws=50)
 
 
 def read(folder):
@@ -41,11 +43,11 @@ def test_with_folds_and_groups_everything_is_written(tmp_path):
     assert "bootstrap of 20 whole groups" in text
     assert "for a sensitivity of 95.0 %" in text
     assert (
-        len(rows) == len(numbers["figures"]) == len(judgement.figures) + len(judgement.calibrated)
+        len(rows) == len(numbers["figures"]) == len(judgement.estimates) + len(judgement.calibrated)
     )
     accuracy = rows[0]
     assert (accuracy["label"], accuracy["resampled"]) == ("Accuracy", "groups")
-    known = judgement.figures["accuracy", ""]
+    known = judgement.estimates["accuracy", ""]
     assert float(accuracy["value"]) == known.value
     assert (float(accuracy["low"]), float(accuracy["high"])) == (
         known.groups.low,

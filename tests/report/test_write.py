@@ -78,11 +78,11 @@ def test_every_number_is_in_metrics_json(bach):
 
     numbers = json.loads((out / "metrics.json").read_text(), parse_constant=refuse)
     judged = evaluate.evaluate(models, draws=DRAWS)
-    assert numbers["accuracy"] == judged.judgement.value("accuracy")
+    assert numbers["accuracy"] == judged.out_of_fold.value("accuracy")
     found = {(row["metric"], row["of"]): row for row in numbers["figures"]}
-    assert set(judged.judgement.figures) <= set(found)
+    assert set(judged.out_of_fold.estimates) <= set(found)
     row = found["sensitivity", "InSitu"]
-    assert row["value"] == judged.judgement.value("sensitivity", "InSitu")
+    assert row["value"] == judged.out_of_fold.value("sensitivity", "InSitu")
     assert row["resampled"] == "groups"
     assert len(row["by_fold"]) == 10
     assert row["mean"] == pytest.approx(np.mean(row["by_fold"]))
@@ -144,7 +144,7 @@ def test_every_figure_is_there_as_png_and_pdf(bach):
 
 def test_a_figure_of_the_page_takes_its_colours_and_has_ids_of_its_own(bach):
     models, _, _ = bach
-    judged = evaluate.evaluate(models, draws=DRAWS).judgement
+    judged = evaluate.evaluate(models, draws=DRAWS).out_of_fold
     text = figures.svg(figures.of_judgement(judged)["roc"], "figure-roc", 'a "curve" & <more>')
     root = ElementTree.fromstring(
         text.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
