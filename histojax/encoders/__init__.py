@@ -1,13 +1,18 @@
-"""The frozen encoders: RGB images to descriptors. One literal table owns taps, input convention and weight file.
+"""The frozen encoders: RGB images to descriptors. One literal table has a row for each network.
 
 images [N, H, W, 3]  ->  feature maps  ->  global averages (taps) [N, C]  ->  descriptor [N, D]
 
-An encoder of the table computes as published, in float32. `encoder.folded(precision)`, with the variables that
-`encoder.fold_variables` makes for it, computes the same faster: without batch norms, in the precision wished.
+An encoder of the table computes as published, in float32. `encoder.folded(precision)`, with the
+variables that `encoder.fold_variables` returns, computes the same faster: without batch norms, in
+the chosen precision.
+
+To add an encoder, write a module with its network (a `layers.FrozenNetwork`) and a row of ENCODERS,
+and list its name in `config.ENCODERS`; docs/extending.md has an example.
 """
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -15,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from histojax.encoders import folding, inception_v3, resnet50, vgg16
+from histojax.encoders.layers import KerasFile, Shapes
 from histojax.encoders.precision import PRECISIONS
 from histojax.ops import pooling
 
@@ -23,7 +29,7 @@ Variables = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class InputConvention:
-    """What a network wants as input: RGB in 0..255, less its mean, over a divisor, in RGB or BGR order."""
+    """The input of a network: RGB in 0..255, less a mean, over a divisor, in RGB or BGR order."""
 
     mean: tuple[float, float, float]
     divisor: float = 1.0
@@ -42,14 +48,14 @@ RAW = InputConvention(mean=(0.0, 0.0, 0.0))
 
 @dataclasses.dataclass(frozen=True)
 class Tap:
-    """A feature map that is averaged into the descriptor.
+    """A feature map whose average goes into the descriptor.
 
     Attributes:
       layer: its name in the module's output.
       channels: its width, C.
       stride: pixels of the image from one cell of the map to the next.
-      multiple: rows and columns beyond a multiple of this are left out of the average. (ResNet-50 of 2018 had a 7 x 7
-        average pool there, at stride 7, which dropped those that filled no window.)
+      multiple: rows and columns beyond a multiple of this are left out of the average. (ResNet-50
+        of 2018 had a 7 x 7 average pool here, at stride 7, which dropped incomplete windows.)
     """
 
     layer: str
@@ -63,32 +69,44 @@ class Tap:
 
     def average(self, maps: jax.Array) -> jax.Array:
         """[N, H, W, C] to float32 [N, C]."""
-        return pooling.global_average(
-            maps[:, : self.averaged_cells(maps.shape[1]), : self.averaged_cells(maps.shape[2])]
-        )
+        rows, columns = (self.averaged_cells(side) for side in maps.shape[1:3])
+        return pooling.global_average(maps[:, :rows, :columns])
 
 
 @dataclasses.dataclass(frozen=True)
 class WeightFile:
-    """An official ImageNet weight file, HDF5, without the dense top."""
+    """An official ImageNet weight file, HDF5, without the dense top.
+
+    Attributes:
+      file, url, md5: its name, address and checksum.
+      layer_names: (the file's arrays, the shapes of our variables by flat name) -> our layer by the
+        file's layer; None where the names are the same.
+    """
 
     file: str
     url: str
     md5: str
+    layer_names: Callable[[KerasFile, Shapes], dict[str, str]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-    """A network, the taps taken of it, what it wants as input, and where its ImageNet weights come from.
+    """A network, its taps and input convention, and where its ImageNet weights come from.
 
     Attributes:
       module: flax module, `apply(variables, inputs) -> {layer: [N, H, W, C]}`.
       outputs: the taps in the order of the descriptor.
       convention: RGB in 0..255 to the network's input.
-      first_convolution: the convolution that sees the input.
-      first_convolution_padded: whether it pads: then the convention's shift cannot be folded into it, for it would see the shift
-        at the border.
-      weight_file: where the weights are published.
+      first_convolution: the layer that sees the input.
+      first_convolution_padded: whether it pads: then the convention's shift cannot be folded into
+        it, for the padding would be shifted too.
+      last_block: how the names of the layers at the coarsest resolution begin: fine-tuning with
+        --blocks=last trains these alone.
+      tile: side of the square of a field that heat maps show the network at a time, px at the
+        view's scale; a multiple of 32.
+      halo: px on each side of a tile whose feature cells are dropped, because they lack what lies
+        beyond the tile; a multiple of 32. docs/performance.md has the seams that remain.
+      weight_file: where the ImageNet weights are published; None where there are none.
     """
 
     name: str
@@ -97,7 +115,10 @@ class Encoder:
     convention: InputConvention
     first_convolution: str
     first_convolution_padded: bool
-    weight_file: WeightFile
+    last_block: tuple[str, ...]
+    tile: int
+    halo: int
+    weight_file: WeightFile | None
 
     @property
     def width(self) -> int:
@@ -105,37 +126,34 @@ class Encoder:
         return sum(tap.channels for tap in self.outputs)
 
     def folded(self, precision: str = "float32") -> "Encoder":
-        """The encoder for variables of `fold_variables`, in a precision of `PRECISIONS`; ValueError names the known ones."""
+        """The encoder for variables of `fold_variables`; ValueError for an unknown precision."""
         if precision not in PRECISIONS:
             raise ValueError(f"no precision {precision!r}; there are {', '.join(PRECISIONS)}")
-        left = (
-            dataclasses.replace(self.convention, bgr=False)
-            if self.first_convolution_padded
-            else RAW
-        )
+        padded = self.first_convolution_padded
+        convention = dataclasses.replace(self.convention, bgr=False) if padded else RAW
         module = self.module.clone(folded=True, precision=PRECISIONS[precision])
-        return dataclasses.replace(self, module=module, convention=left)
+        return dataclasses.replace(self, module=module, convention=convention)
 
     def fold_variables(self, variables: Variables, precision: str = "float32") -> Variables:
-        """Variables for `folded(precision)`: batch norms and, where that is exact, the input convention folded."""
+        """Variables for `folded(precision)`, with batch norms folded into the convolutions.
+
+        The input convention is folded too, as far as that is exact.
+        """
         params = folding.fold_batch_norms(variables, getattr(self.module, "epsilon", 0.0))["params"]
+        first = params[self.first_convolution]
         if self.convention.bgr:
-            params[self.first_convolution] = folding.fold_channel_order(
-                params[self.first_convolution]
-            )
+            first = folding.fold_channel_order(first)
         if not self.first_convolution_padded:
             divisor, mean = self.convention.divisor, self.convention.mean
-            params[self.first_convolution] = folding.fold_scale_and_shift(
-                params[self.first_convolution], 1 / divisor, mean
-            )
+            first = folding.fold_scale_and_shift(first, 1 / divisor, mean)
+        params[self.first_convolution] = first
         dtype = PRECISIONS[precision].dtype
         return {"params": jax.tree.map(lambda array: jnp.asarray(array, dtype), params)}
 
     def maps(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
-        """The feature maps of the taps by layer: images as in `taps` to [N, H, W, C] in the precision's dtype.
+        """The feature maps of the taps by layer, [N, H, W, C] in the precision's dtype.
 
-        Raises:
-          ValueError: the images are too small for the network, or not RGB.
+        Args and errors as for `taps`.
         """
         if images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f"{self.name} takes RGB images [N, H, W, 3], got shape {images.shape}")
@@ -147,7 +165,7 @@ class Encoder:
         """Global averages by layer.
 
         Args:
-          variables: {"params": ..., "batch_stats": ...} as `histojax.encoders.weights` returns them.
+          variables: {"params": ..., "batch_stats": ...} as from `histojax.encoders.weights`.
           images: RGB [N, H, W, 3], uint8, or float in 0..255.
 
         Returns:
@@ -166,8 +184,8 @@ class Encoder:
         return jnp.concatenate(list(self.taps(variables, images).values()), axis=-1)
 
 
-KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
-KERAS_2018 = "https://github.com/fchollet/deep-learning-models/releases/download"
+_KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
+_KERAS_2018 = "https://github.com/fchollet/deep-learning-models/releases/download"
 
 ENCODERS = {
     encoder.name: encoder
@@ -179,10 +197,14 @@ ENCODERS = {
             convention=CAFFE,
             first_convolution="conv1_conv",
             first_convolution_padded=True,
+            last_block=("conv5_",),
+            tile=1280,
+            halo=192,
             weight_file=WeightFile(
                 file="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
-                url=f"{KERAS}/resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+                url=f"{_KERAS}/resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
                 md5="4d473c1dd8becc155b73f8504c6f6626",
+                layer_names=resnet50.layer_names,
             ),
         ),
         Encoder(
@@ -192,10 +214,15 @@ ENCODERS = {
             convention=MINUS_ONE_TO_ONE,
             first_convolution="conv_1_conv",
             first_convolution_padded=False,
+            last_block=("mixed8_", "mixed9_", "mixed10_"),
+            tile=1280,
+            halo=256,
             weight_file=WeightFile(
                 file="inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
-                url=f"{KERAS}/inception_v3/inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
+                url=f"{_KERAS}/inception_v3/"
+                "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
                 md5="bcbd6486424b2319ff4ef7d526e38f63",
+                layer_names=inception_v3.layer_names,
             ),
         ),
         Encoder(
@@ -210,35 +237,39 @@ ENCODERS = {
             convention=CAFFE,
             first_convolution="block1_conv1",
             first_convolution_padded=True,
+            last_block=("block5_",),
+            tile=1024,
+            halo=96,
             weight_file=WeightFile(
                 file="vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
-                url=f"{KERAS}/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+                url=f"{_KERAS}/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
                 md5="6d6bbae143d832006294945121d1f1fc",
             ),
         ),
     )
 }
 
-# ResNet-50 as it ran in February 2018, with that month's file of the same name; its variables fit both variants.
+# ResNet-50 as it ran in February 2018, with that month's file of the same name; its variables fit
+# both variants.
 RESNET_2018 = dataclasses.replace(
     ENCODERS["ResNet"],
     module=resnet50.ResNet50(variant="keras2018"),
     outputs=(Tap(resnet50.LAST, 2048, stride=32, multiple=7),),
     weight_file=WeightFile(
         file="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        url=f"{KERAS_2018}/v0.2/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        url=f"{_KERAS_2018}/v0.2/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
         md5="a268eb855778b3df3c7506639542a6af",
+        layer_names=resnet50.layer_names,
     ),
 )
 RESNET_VARIANTS = {"keras": ENCODERS["ResNet"], "keras2018": RESNET_2018}
 
 
 def get(name: str, resnet_variant: str = "keras") -> Encoder:
-    """The encoder of that name, ResNet in the wished variant; ValueError names the known ones."""
+    """The encoder of that name, ResNet in the given variant; ValueError lists the known names."""
     if name not in ENCODERS:
         raise ValueError(f"no encoder {name!r}; there are {', '.join(ENCODERS)}")
     if resnet_variant not in RESNET_VARIANTS:
-        raise ValueError(
-            f"no ResNet variant {resnet_variant!r}; there are {', '.join(RESNET_VARIANTS)}"
-        )
+        known = ", ".join(RESNET_VARIANTS)
+        raise ValueError(f"no ResNet variant {resnet_variant!r}; there are {known}")
     return RESNET_VARIANTS[resnet_variant] if name == "ResNet" else ENCODERS[name]

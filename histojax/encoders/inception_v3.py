@@ -1,7 +1,11 @@
-"""InceptionV3 (Szegedy et al., arXiv:1512.00567) as Keras has it: [N, H, W, 3] -> feature maps by name.
+"""InceptionV3 (Szegedy et al., arXiv:1512.00567) as in Keras: [N, H, W, 3] -> feature maps by name.
 
-A branch is a chain of convolutions, each (channels, rows, columns), named `<block>_<branch>_<place in the chain>`.
+A branch is a chain of convolutions, each (channels, rows, columns), named
+`<block>_<branch>_<number in the chain>`.
 """
+
+import difflib
+import re
 
 import flax.linen as nn
 import jax
@@ -14,7 +18,7 @@ Chain = tuple[tuple[int, int, int], ...]
 LAST = "mixed10"
 
 
-def grid35(pooled: int) -> dict[str, Chain]:
+def _grid35(pooled: int) -> dict[str, Chain]:
     """A block on the 35 x 35 grid (at 299 px)."""
     return {
         "1x1": ((64, 1, 1),),
@@ -24,7 +28,7 @@ def grid35(pooled: int) -> dict[str, Chain]:
     }
 
 
-def grid17(inner: int) -> dict[str, Chain]:
+def _grid17(inner: int) -> dict[str, Chain]:
     """A block on the 17 x 17 grid, its 7 x 7 convolutions factorised."""
     return {
         "1x1": ((192, 1, 1),),
@@ -34,13 +38,14 @@ def grid17(inner: int) -> dict[str, Chain]:
     }
 
 
-# Blocks that keep the grid, in two runs, and those that halve it (last convolution of each branch at stride 2).
-BLOCKS35 = {"mixed0": grid35(32), "mixed1": grid35(64), "mixed2": grid35(64)}
+# Blocks that keep the grid, in two runs, and those that halve it (the last convolution of each
+# branch has stride 2).
+BLOCKS35 = {"mixed0": _grid35(32), "mixed1": _grid35(64), "mixed2": _grid35(64)}
 BLOCKS17 = {
-    "mixed4": grid17(128),
-    "mixed5": grid17(160),
-    "mixed6": grid17(160),
-    "mixed7": grid17(192),
+    "mixed4": _grid17(128),
+    "mixed5": _grid17(160),
+    "mixed6": _grid17(160),
+    "mixed7": _grid17(192),
 }
 REDUCE35 = {"3x3": ((384, 3, 3),), "3x3dbl": ((64, 1, 1), (96, 3, 3), (96, 3, 3))}
 REDUCE17 = {
@@ -51,6 +56,53 @@ REDUCE17 = {
 FORKED8 = {"3x3": ((384, 1, 1),), "3x3dbl": ((448, 1, 1), (384, 3, 3))}
 
 
+# Layers are numbered, not named, in the weight file: they are matched in the file's order, which is
+# Keras's order of a graph by depth, so that the branches of a block are interleaved. The same for
+# convolutions and batch norms.
+_ORDER35 = ("3x3dbl_1", "5x5_1", "3x3dbl_2", "1x1_1", "5x5_2", "3x3dbl_3", "pool_1")
+_ORDER17 = (
+    *("7x7dbl_1", "7x7dbl_2", "7x7_1", "7x7dbl_3", "7x7_2"),
+    *("7x7dbl_4", "1x1_1", "7x7_3", "7x7dbl_5", "pool_1"),
+)
+_ORDER8 = (
+    *("3x3dbl_1", "3x3_1", "3x3dbl_2", "3x3_row", "3x3_column"),
+    *("3x3dbl_row", "3x3dbl_column", "1x1_1", "pool_1"),
+)
+_FILE_ORDER = {
+    "conv": ("1", "2", "3", "4", "5"),
+    "mixed0": _ORDER35,
+    "mixed1": _ORDER35,
+    "mixed2": _ORDER35,
+    "mixed3": ("3x3dbl_1", "3x3dbl_2", "3x3_1", "3x3dbl_3"),
+    "mixed4": _ORDER17,
+    "mixed5": _ORDER17,
+    "mixed6": _ORDER17,
+    "mixed7": _ORDER17,
+    "mixed8": ("7x7x3_1", "7x7x3_2", "3x3_1", "7x7x3_3", "3x3_2", "7x7x3_4"),
+    "mixed9": _ORDER8,
+    "mixed10": _ORDER8,
+}
+
+
+def layer_names(file: layers.KerasFile, shapes: layers.Shapes) -> dict[str, str]:
+    """The file's layers to ours, by order; aligned by shape if the file has too few or too many."""
+    names = {}
+    for kind, ending, leaf in (("conv2d", "conv", "kernel"), ("batch_normalization", "bn", "bias")):
+        theirs = [name for name in file if re.fullmatch(rf"{kind}(_\d+)?", name)]
+        ours = [
+            f"{block}_{part}_{ending}" for block, parts in _FILE_ORDER.items() for part in parts
+        ]
+        if len(theirs) == len(ours):
+            names |= dict(zip(theirs, ours, strict=True))
+            continue
+        their_shapes = [next(iter(file[name].values())).shape for name in theirs]
+        our_shapes = [shapes[f"params/{name}/{leaf}"] for name in ours]
+        matcher = difflib.SequenceMatcher(None, their_shapes, our_shapes, autojunk=False)
+        for _, start, end, our_start, our_end in matcher.get_opcodes():
+            names |= dict(zip(theirs[start:end], ours[our_start:our_end], strict=False))
+    return names
+
+
 class InceptionV3(layers.FrozenNetwork):
     """The 2048-channel map `mixed10`."""
 
@@ -59,24 +111,24 @@ class InceptionV3(layers.FrozenNetwork):
     @nn.compact
     def __call__(self, images: jax.Array) -> dict[str, jax.Array]:
         layers.require_size(images, 75, "InceptionV3")
-        x = self.conv(images, (32, 3, 3), "conv_1", strides=2, padding="VALID")
-        x = self.conv(x, (32, 3, 3), "conv_2", padding="VALID")
-        x = self.conv(x, (64, 3, 3), "conv_3")
+        x = self._conv(images, (32, 3, 3), "conv_1", strides=2, padding="VALID")
+        x = self._conv(x, (32, 3, 3), "conv_2", padding="VALID")
+        x = self._conv(x, (64, 3, 3), "conv_3")
         x = layers.max_pool(x, 3)
-        x = self.conv(x, (80, 1, 1), "conv_4", padding="VALID")
-        x = self.conv(x, (192, 3, 3), "conv_5", padding="VALID")
+        x = self._conv(x, (80, 1, 1), "conv_4", padding="VALID")
+        x = self._conv(x, (192, 3, 3), "conv_5", padding="VALID")
         x = layers.max_pool(x, 3)
         for name, branches in BLOCKS35.items():
-            x = self.block(x, branches, name)
-        x = self.reduction(x, REDUCE35, "mixed3")
+            x = self._block(x, branches, name)
+        x = self._reduction(x, REDUCE35, "mixed3")
         for name, branches in BLOCKS17.items():
-            x = self.block(x, branches, name)
-        x = self.reduction(x, REDUCE17, "mixed8")
+            x = self._block(x, branches, name)
+        x = self._reduction(x, REDUCE17, "mixed8")
         for name in ("mixed9", LAST):
-            x = self.forked(x, name)
+            x = self._forked(x, name)
         return {LAST: x}
 
-    def conv(
+    def _conv(
         self,
         x: jax.Array,
         shape: tuple[int, int, int],
@@ -91,28 +143,29 @@ class InceptionV3(layers.FrozenNetwork):
         )
         return nn.relu(self.normalize(x, self.epsilon, f"{name}_bn", use_scale=False))
 
-    def chain(self, x: jax.Array, convolutions: Chain, name: str, first: int) -> jax.Array:
+    def _chain(self, x: jax.Array, convolutions: Chain, name: str, first: int) -> jax.Array:
         for i, shape in enumerate(convolutions, start=first):
-            x = self.conv(x, shape, f"{name}_{i}")
+            x = self._conv(x, shape, f"{name}_{i}")
         return x
 
-    def block(self, x: jax.Array, branches: dict[str, Chain], name: str) -> jax.Array:
-        heads = self.heads(x, {b: branch[0][0] for b, branch in branches.items()}, name)
+    def _block(self, x: jax.Array, branches: dict[str, Chain], name: str) -> jax.Array:
+        heads = self._heads(x, {b: branch[0][0] for b, branch in branches.items()}, name)
         return jnp.concatenate(
-            [self.chain(heads[b], branch[1:], f"{name}_{b}", 2) for b, branch in branches.items()],
+            [self._chain(heads[b], branch[1:], f"{name}_{b}", 2) for b, branch in branches.items()],
             axis=-1,
         )
 
-    def heads(self, x: jax.Array, channels: dict[str, int], name: str) -> dict[str, jax.Array]:
-        """The 1 x 1 convolutions that the branches of a block begin with; `pool` averages its input first.
+    def _heads(self, x: jax.Array, channels: dict[str, int], name: str) -> dict[str, jax.Array]:
+        """The first 1 x 1 convolutions of a block's branches; `pool` averages its input first.
 
-        Folded, they are one wide product. A 1 x 1 convolution and an average whose weights add up to one may change
-        places, so the pooling branch averages its few outputs instead of its many inputs.
+        Folded, they are one wide product. A 1 x 1 convolution commutes with an average whose
+        weights add up to one, so the pooling branch then averages its few outputs instead of its
+        many inputs.
         """
         if not self.folded:
             inputs = {"pool": layers.average_pool_same(x)} if "pool" in channels else {}
             return {
-                b: self.conv(inputs.get(b, x), (width, 1, 1), f"{name}_{b}_1")
+                b: self._conv(inputs.get(b, x), (width, 1, 1), f"{name}_{b}_1")
                 for b, width in channels.items()
             }
         shapes = {b: (1, 1, x.shape[-1], width) for b, width in channels.items()}
@@ -128,24 +181,24 @@ class InceptionV3(layers.FrozenNetwork):
             b: nn.relu(layers.average_pool_same(y) if b == "pool" else y) for b, y in heads.items()
         }
 
-    def reduction(self, x: jax.Array, branches: dict[str, Chain], name: str) -> jax.Array:
+    def _reduction(self, x: jax.Array, branches: dict[str, Chain], name: str) -> jax.Array:
         maps = []
-        heads = self.heads(
+        heads = self._heads(
             x, {b: branch[0][0] for b, branch in branches.items() if len(branch) > 1}, name
         )
         for b, (*before, last) in branches.items():
-            y = self.chain(heads[b], tuple(before[1:]), f"{name}_{b}", 2) if before else x
+            y = self._chain(heads[b], tuple(before[1:]), f"{name}_{b}", 2) if before else x
             maps.append(
-                self.conv(y, last, f"{name}_{b}_{len(before) + 1}", strides=2, padding="VALID")
+                self._conv(y, last, f"{name}_{b}_{len(before) + 1}", strides=2, padding="VALID")
             )
         return jnp.concatenate([*maps, layers.max_pool(x, 3)], axis=-1)
 
-    def forked(self, x: jax.Array, name: str) -> jax.Array:
+    def _forked(self, x: jax.Array, name: str) -> jax.Array:
         widths = {"1x1": 320, **{b: branch[0][0] for b, branch in FORKED8.items()}, "pool": 192}
-        heads = self.heads(x, widths, name)
+        heads = self._heads(x, widths, name)
         maps = [heads["1x1"]]
         for b, branch in FORKED8.items():
-            y = self.chain(heads[b], branch[1:], f"{name}_{b}", 2)
-            maps.append(self.conv(y, (384, 1, 3), f"{name}_{b}_row"))
-            maps.append(self.conv(y, (384, 3, 1), f"{name}_{b}_column"))
+            y = self._chain(heads[b], branch[1:], f"{name}_{b}", 2)
+            maps.append(self._conv(y, (384, 1, 3), f"{name}_{b}_row"))
+            maps.append(self._conv(y, (384, 3, 1), f"{name}_{b}_column"))
         return jnp.concatenate([*maps, heads["pool"]], axis=-1)

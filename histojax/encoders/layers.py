@@ -1,7 +1,7 @@
-"""The convolution, normalisation and pooling shared by the three encoders: inference only, channels last.
+"""Convolution, normalisation and pooling shared by the encoders: inference only, channels last.
 
-Where XLA has two ways to the same number, the faster is taken: a 1 x 1 convolution is a matrix product, and pooling is
-elementwise work on strided slices, which fuses with what is before it.
+Where XLA has two ways to the same number, the faster is taken: a 1 x 1 convolution is a matrix
+product, and pooling is elementwise work on strided slices, which fuses with the layers before it.
 """
 
 import functools
@@ -15,9 +15,14 @@ from histojax.encoders.precision import FLOAT32, Precision
 
 Padding = str | tuple[tuple[int, int], tuple[int, int]]
 
+# What an encoder's name table maps between: the layers of a Keras weight file, {layer: {dataset:
+# array}} in the file's order, and the shapes of our variables by flat name.
+KerasFile = dict[str, dict[str, np.ndarray]]
+Shapes = dict[str, tuple[int, ...]]
+
 
 class Weights(nn.Module):
-    """The kernel [rows, columns, in, out] and bias [out] of a convolution; a bias of zero where it has none."""
+    """The kernel [rows, columns, in, out] and bias [out] of a convolution; zeros for no bias."""
 
     shape: tuple[int, int, int, int]
     use_bias: bool
@@ -25,10 +30,10 @@ class Weights(nn.Module):
     @nn.compact
     def __call__(self) -> tuple[jax.Array, jax.Array]:
         kernel = self.param("kernel", nn.initializers.he_normal(), self.shape)
-        zeros = nn.initializers.zeros
-        return kernel, self.param("bias", zeros, self.shape[-1:]) if self.use_bias else jnp.zeros(
-            self.shape[-1:]
-        )
+        width = self.shape[-1:]
+        if self.use_bias:
+            return kernel, self.param("bias", nn.initializers.zeros, width)
+        return kernel, jnp.zeros(width)
 
 
 def convolution(
@@ -39,42 +44,40 @@ def convolution(
     strides: int = 1,
     padding: Padding = "SAME",
 ) -> jax.Array:
-    """[N, H, W, in] -> [N, H', W', out], by the way that is fastest; see docs/performance.md for what was measured."""
+    """[N, H, W, in] -> [N, H', W', out], the fastest way; docs/performance.md has times."""
     x, kernel, bias = (array.astype(precision.dtype) for array in (x, kernel, bias))
     rows, columns = kernel.shape[:2]
     if rows == columns == 1:
-        y = product(x[:, ::strides, ::strides], kernel[0, 0], precision)
+        y = _product(x[:, ::strides, ::strides], kernel[0, 0], precision)
     else:
-        # XLA's convolution for CPUs is several times slower unpadded: it is padded, and what that added is cut off.
-        cut = padding == "VALID" and strides == 1
+        # XLA's convolution for CPUs is several times slower without padding, so the image is padded
+        # and the result trimmed.
+        trim = padding == "VALID" and strides == 1
         y = jax.lax.conv_general_dilated(
             x,
             kernel,
             (strides, strides),
-            "SAME" if cut else padding,
+            "SAME" if trim else padding,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             precision=precision.multiply,
         )
-        if cut:
-            y = y[
-                :,
-                rows // 2 : y.shape[1] - (rows - 1) // 2,
-                columns // 2 : y.shape[2] - (columns - 1) // 2,
-            ]
+        if trim:
+            bottom, right = y.shape[1] - (rows - 1) // 2, y.shape[2] - (columns - 1) // 2
+            y = y[:, rows // 2 : bottom, columns // 2 : right]
     return y + bias[None, None, None]
 
 
-def product(x: jax.Array, matrix: jax.Array, precision: Precision) -> jax.Array:
+def _product(x: jax.Array, matrix: jax.Array, precision: Precision) -> jax.Array:
     """[N, H, W, in] times [in, out]."""
     return jax.lax.dot_general(x, matrix, (((3,), (0,)), ((), ())), precision=precision.multiply)
 
 
 class FrozenNetwork(nn.Module):
-    """What the three networks have in common.
+    """A network for inference alone, with or without its batch norms.
 
     Attributes:
-      precision: how exactly it computes.
-      folded: without batch norms: `histojax.encoders.folding` has put them into the convolutions.
+      precision: dtype and precision of multiplications.
+      folded: without batch norms, which `histojax.encoders.folding` has put into the convolutions.
     """
 
     precision: Precision = FLOAT32
@@ -98,16 +101,15 @@ class FrozenNetwork(nn.Module):
     def normalize(
         self, x: jax.Array, epsilon: float, name: str, use_scale: bool = True
     ) -> jax.Array:
-        """Batch normalisation with the stored statistics, whatever the batch; nothing where it is folded."""
+        """Batch normalisation by the stored statistics; `x` itself where it is folded."""
         if self.folded:
             return x
-        return nn.BatchNorm(
-            use_running_average=True, epsilon=epsilon, use_scale=use_scale, name=name
-        )(x)
+        norm = nn.BatchNorm(True, epsilon=epsilon, use_scale=use_scale, name=name)
+        return norm(x)
 
 
 def require_size(images: jax.Array, smallest: int, network: str) -> None:
-    """Raises ValueError where an image is too small for the network's last feature map to exist."""
+    """Raises ValueError for images too small for the network's last feature map to exist."""
     height, width = images.shape[1:3]
     if min(height, width) < smallest:
         raise ValueError(
@@ -115,8 +117,8 @@ def require_size(images: jax.Array, smallest: int, network: str) -> None:
         )
 
 
-def windows(maps: jax.Array, window: int, stride: int) -> list[jax.Array]:
-    """Entry i, j of every window x window square, unpadded: window^2 arrays [N, H', W', C]."""
+def _windows(maps: jax.Array, window: int, stride: int) -> list[jax.Array]:
+    """Entry i, j of every window x window square, no padding: window^2 arrays [N, H', W', C]."""
     rows, columns = ((side - window) // stride * stride + 1 for side in maps.shape[1:3])
     return [
         maps[:, i : i + rows : stride, j : j + columns : stride]
@@ -126,18 +128,16 @@ def windows(maps: jax.Array, window: int, stride: int) -> list[jax.Array]:
 
 
 def average_pool_same(maps: jax.Array) -> jax.Array:
-    """3 x 3 mean at stride 1, summed in float32, over the pixels inside the map: the padding is not counted."""
+    """3 x 3 mean at stride 1 over the pixels inside the map, not the padding; summed in float32."""
     height, width = maps.shape[1:3]
     counts = [1 + (np.arange(side) > 0) + (np.arange(side) < side - 1) for side in (height, width)]
     padded = jnp.pad(maps.astype(jnp.float32), ((0, 0), (1, 1), (1, 1), (0, 0)))
-    mean = sum(windows(padded, 3, 1)) / jnp.asarray(
-        np.outer(*counts)[None, :, :, None], jnp.float32
-    )
-    return mean.astype(maps.dtype)
+    divisor = jnp.asarray(np.outer(*counts)[None, :, :, None], jnp.float32)
+    return (sum(_windows(padded, 3, 1)) / divisor).astype(maps.dtype)
 
 
 def max_pool(maps: jax.Array, window: int, padding: int = 0) -> jax.Array:
-    """Maximum over window x window at stride 2, on maps padded on every side with what is never the maximum."""
+    """Maximum over window x window at stride 2, on maps padded on every side with -infinity."""
     widths = ((0, 0), (padding, padding), (padding, padding), (0, 0))
     padded = jnp.pad(maps, widths, constant_values=-jnp.inf) if padding else maps
-    return functools.reduce(jnp.maximum, windows(padded, window, 2))
+    return functools.reduce(jnp.maximum, _windows(padded, window, 2))

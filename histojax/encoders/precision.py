@@ -1,4 +1,4 @@
-"""How exactly an encoder computes: one literal table of dtype and matrix-unit precision by name."""
+"""The precisions an encoder may compute in: a table of dtype and matrix-unit precision by name."""
 
 import dataclasses
 from typing import Any
@@ -9,10 +9,10 @@ import jax.numpy as jnp
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
-    """The dtype of maps and kernels, and the precision asked of the matrix unit.
+    """The dtype of maps and kernels, and the precision requested of the matrix unit.
 
-    On an accelerator XLA multiplies float32 in TF32 (GPU) or bfloat16 (TPU) unless told otherwise. Global averages and
-    p-norms are float32 whatever the precision here.
+    On an accelerator XLA by default multiplies float32 in TF32 (GPU) or bfloat16 (TPU). Global
+    averages and p-norms are float32 whatever the precision here.
     """
 
     name: str

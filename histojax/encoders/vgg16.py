@@ -1,4 +1,7 @@
-"""VGG-16 (Simonyan and Zisserman, arXiv:1409.1556) without its dense layers: [N, H, W, 3] -> feature maps by name."""
+"""VGG-16 (Simonyan and Zisserman, arXiv:1409.1556) without its dense layers.
+
+[N, H, W, 3] -> feature maps by name.
+"""
 
 import flax.linen as nn
 import jax

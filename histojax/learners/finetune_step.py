@@ -26,13 +26,6 @@ from histojax.extraction import programs
 from histojax.learners import heads
 from histojax.ops import crops, stain
 
-# The layers at an encoder's coarsest resolution, by how their names begin: with --blocks=last these alone are trained.
-LAST_BLOCK = {
-    "ResNet": ("conv5_",),
-    "Inception": ("mixed8_", "mixed9_", "mixed10_"),
-    "VGG": ("block5_",),
-}
-
 Tree = dict[str, Any]
 
 
@@ -80,7 +73,7 @@ def foldable(encoder: Encoder, variables: Variables, precision: str) -> tuple[En
 
 def split_layers(params: Variables, encoder: Encoder, blocks: str) -> tuple[Variables, Variables]:
     """Layers to train, and frozen ones."""
-    beginnings = LAST_BLOCK[encoder.name] if blocks == "last" else ("",)
+    beginnings = encoder.last_block if blocks == "last" else ("",)
     trained = {name: layer for name, layer in params.items() if name.startswith(beginnings)}
     return trained, {name: layer for name, layer in params.items() if name not in trained}
 

@@ -1,7 +1,7 @@
-"""Random numbers, and the crops they choose.
+"""Random keys, and the gains, crops and turns drawn from them.
 
-Every key comes from (seed, image name, augmentation, crop) and nothing else, so a descriptor is the same in any order,
-batch, process or device.
+Every key comes from (seed, image name, augmentation, crop) and nothing else, so a descriptor is the
+same in any order, batch, process or device.
 """
 
 import hashlib
@@ -10,9 +10,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+# What an augmentation's random keys are for.
+_GAINS = 0
+_CROPS = 1
+_IMAGE_TURN = 2
+
 
 def image_key(seed: int, name: str) -> jax.Array:
-    """The key of an image: a scalar typed key from the seed and the first 8 bytes of the name's SHA-256."""
+    """The typed scalar key of an image, from the seed and the name's SHA-256 (first 8 bytes)."""
     digest = hashlib.sha256(name.encode()).digest()
     key = jax.random.key(seed, impl="threefry2x32")
     for start in (0, 4):
@@ -27,43 +32,42 @@ def gains(
 
     The paper's two are those of hematoxylin and eosin.
     """
-    return jax.random.uniform(
-        _augmentation_key(key, augmentation, 0), (count,), minval=low, maxval=high
-    )
+    gains_key = _augmentation_key(key, augmentation, _GAINS)
+    return jax.random.uniform(gains_key, (count,), minval=low, maxval=high)
 
 
-def _augmentation_key(key: jax.Array, augmentation: jax.Array, use: int) -> jax.Array:
-    """The key of an augmentation for one use: 0 its gains, 1 its crops, 2 the turn of the whole image."""
-    return jax.random.fold_in(jax.random.fold_in(key, augmentation), use)
+def _augmentation_key(key: jax.Array, augmentation: jax.Array, purpose: int) -> jax.Array:
+    """The key of an augmentation for one of _GAINS, _CROPS and _IMAGE_TURN."""
+    return jax.random.fold_in(jax.random.fold_in(key, augmentation), purpose)
 
 
 class Turn(NamedTuple):
-    """A quarter turn as numpy.rot90 by `quarters`, then flips: a transpose and two reversals, each a bool scalar."""
+    """Quarter turns and flips of a square, as a transpose and then two reversals: bool scalars."""
 
     transpose: jax.Array
     reverse_rows: jax.Array
     reverse_columns: jax.Array
 
 
-def quarter_turn(quarters: jax.Array, up_down: jax.Array, left_right: jax.Array) -> Turn:
-    """rot90 by `quarters` (counter-clockwise), then the flips.
+def _quarter_turn(quarters: jax.Array, up_down: jax.Array, left_right: jax.Array) -> Turn:
+    """numpy.rot90 by `quarters` (counter-clockwise), then the flips.
 
-    A quarter turn is a transpose and an up-down flip, a half turn both flips, three quarters a transpose and a
-    left-right flip.
+    A quarter turn is a transpose and an up-down flip, a half turn both flips, three quarters a
+    transpose and a left-right flip.
     """
     reverse_rows = ((quarters == 1) | (quarters == 2)) ^ up_down
     return Turn(quarters % 2 == 1, reverse_rows, (quarters >= 2) ^ left_right)
 
 
-def draw_turn(turn_key: jax.Array, flip_key: jax.Array) -> Turn:
-    """Quarter turns uniform in 0..3, then up-down and left-right flips with probability 1/2 each."""
+def _draw_turn(turn_key: jax.Array, flip_key: jax.Array) -> Turn:
+    """A uniform number of quarter turns, then two flips, each with probability 1/2."""
     up_down, left_right = jax.random.bernoulli(flip_key, shape=(2,))
-    return quarter_turn(jax.random.randint(turn_key, (), 0, 4), up_down, left_right)
+    return _quarter_turn(jax.random.randint(turn_key, (), 0, 4), up_down, left_right)
 
 
 def image_turn(key: jax.Array, augmentation: jax.Array) -> Turn:
     """The turn of the whole image in an augmentation: crop mode `shared`."""
-    return draw_turn(*jax.random.split(_augmentation_key(key, augmentation, 2)))
+    return _draw_turn(*jax.random.split(_augmentation_key(key, augmentation, _IMAGE_TURN)))
 
 
 def corner_and_turn(
@@ -80,10 +84,10 @@ def corner_and_turn(
     Returns:
       Its top-left corner, int32 [2], uniform over all positions that fit, and its turn.
     """
-    where, turn, flip = jax.random.split(
-        jax.random.fold_in(_augmentation_key(key, augmentation, 1), crop), 3
-    )
-    return jax.random.randint(where, (2,), 0, image_size - size + 1), draw_turn(turn, flip)
+    crop_key = jax.random.fold_in(_augmentation_key(key, augmentation, _CROPS), crop)
+    corner_key, turn_key, flip_key = jax.random.split(crop_key, 3)
+    corner = jax.random.randint(corner_key, (2,), 0, image_size - size + 1)
+    return corner, _draw_turn(turn_key, flip_key)
 
 
 def cut(planes: jax.Array, corner: jax.Array, turn: Turn, size: int) -> jax.Array:
@@ -91,13 +95,14 @@ def cut(planes: jax.Array, corner: jax.Array, turn: Turn, size: int) -> jax.Arra
     along = jnp.arange(size)
     i = jnp.where(turn.reverse_rows, along[::-1], along)[:, None]
     j = jnp.where(turn.reverse_columns, along[::-1], along)[None]
-    rows, columns = jnp.where(turn.transpose, j, i), jnp.where(turn.transpose, i, j)
+    rows = jnp.where(turn.transpose, j, i)
+    columns = jnp.where(turn.transpose, i, j)
     return planes.at[:, corner[0] + rows, corner[1] + columns].get(mode="promise_in_bounds")
 
 
 def random_crop(
     image: jax.Array, key: jax.Array, augmentation: jax.Array, crop: jax.Array, size: int
 ) -> jax.Array:
-    """One random square of an image, turned and flipped: [H, W, 3] -> [size, size, 3] of the image's dtype."""
+    """A random square of an image, turned: [H, W, 3] -> [size, size, 3] of the image's dtype."""
     corner, turn = corner_and_turn(key, augmentation, crop, jnp.array(image.shape[:2]), size)
     return jnp.moveaxis(cut(jnp.moveaxis(image, -1, 0), corner, turn, size), 0, -1)

@@ -1,4 +1,4 @@
-"""What a network must compute and move, layer by layer: counted from its trace, nothing is run."""
+"""What a network must compute and move, layer by layer: counted from its trace; nothing is run."""
 
 import dataclasses
 import math
@@ -11,13 +11,13 @@ from jax.extend import core
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """The work of a convolution, or of a matrix product in its place.
+    """The cost of a convolution, or of a matrix product in its place.
 
     Attributes:
       name: of the layer.
       operations: floating-point, a multiply-add counted as two.
-      bytes: the least that goes through memory: input and kernel read once, output written once.
-      activation_bytes: bytes of input and output, held together while it runs.
+      bytes: least memory traffic: input and kernel read once, output written once.
+      activation_bytes: of input and output, which are in memory together while it runs.
     """
 
     name: str
@@ -31,23 +31,22 @@ class Layer:
 
 
 def layers(function: Callable, *arguments: Any) -> tuple[Layer, ...]:
-    """The convolutions and matrix products that a function of arrays (or of their shapes) runs, in order."""
-    return tuple(convolutions(jax.make_jaxpr(function)(*arguments).jaxpr))
+    """The convolutions and matrix products of a function of arrays (or of shapes), in order."""
+    return tuple(_layers(jax.make_jaxpr(function)(*arguments).jaxpr))
 
 
-def convolutions(jaxpr: core.Jaxpr) -> Iterator[Layer]:
+def _layers(jaxpr: core.Jaxpr) -> Iterator[Layer]:
     for equation in jaxpr.eqns:
         if equation.primitive.name in ("conv_general_dilated", "dot_general"):
-            inputs, kernel, output = (each.aval for each in (*equation.invars, *equation.outvars))
-            *window, _ = (
-                kernel.shape
-            )  # Rows, columns, input channels; the output channels come last.
-            sizes = [array.size * array.dtype.itemsize for array in (inputs, kernel, output)]
+            arrays = [variable.aval for variable in (*equation.invars, *equation.outvars)]
+            inputs, kernel, output = (array.size * array.dtype.itemsize for array in arrays)
+            # A kernel's axes are rows, columns, input channels, and last output channels.
+            operations = 2 * arrays[2].size * math.prod(arrays[1].shape[:-1])
             name = str(equation.source_info.name_stack).rpartition("/")[2]
-            yield Layer(name, 2 * output.size * math.prod(window), sum(sizes), sizes[0] + sizes[2])
+            yield Layer(name, operations, inputs + kernel + output, inputs + output)
         for parameter in equation.params.values():
             if hasattr(parameter, "jaxpr"):
-                yield from convolutions(parameter.jaxpr)
+                yield from _layers(parameter.jaxpr)
 
 
 def total_operations(counted: tuple[Layer, ...]) -> int:
@@ -56,5 +55,5 @@ def total_operations(counted: tuple[Layer, ...]) -> int:
 
 
 def largest_activations(counted: tuple[Layer, ...]) -> int:
-    """Bytes of the layer that holds most."""
+    """Activation bytes of the layer that has most."""
     return max(layer.activation_bytes for layer in counted)

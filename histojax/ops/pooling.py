@@ -1,4 +1,4 @@
-"""From feature maps to a descriptor, from descriptors of crops to one of the image."""
+"""Pools feature maps into descriptors, and descriptors of crops into one of the image."""
 
 import math
 
@@ -9,18 +9,25 @@ import jax.numpy as jnp
 def global_average(maps: jax.Array) -> jax.Array:
     """The mean of each channel over the map: float [N, H, W, C] -> float32 [N, C]."""
     if maps.dtype == jnp.bfloat16:
-        # XLA for CPUs of jax 0.11.2 gives NaN where it fuses this conversion with the layers before; a barrier costs
-        # nothing, since those end in a map in memory.
-        maps = jax.lax.optimization_barrier(maps)
+        maps = unfused(maps)
     return jnp.mean(maps.astype(jnp.float32), axis=(1, 2))
+
+
+def unfused(maps: jax.Array) -> jax.Array:
+    """The same maps, whose conversion to float32 XLA does not fuse with the layers before.
+
+    XLA for CPUs (jax 0.11.2) gives NaN where it fuses bfloat16 maps so; the barrier costs nothing,
+    since those layers end in a map in memory anyway.
+    """
+    return jax.lax.optimization_barrier(maps)
 
 
 def pnorm(descriptors: jax.Array, p: float) -> jax.Array:
     """The p-norm mean over crops, (mean |d|^p)^(1/p) per channel; Rakhlin et al. 2018, equation 1.
 
-    p = 1 is the average, p = infinity the maximum. Descriptors are divided by their maximum before the power, so that
-    neither a large descriptor overflows nor a small one vanishes. Averages of ReLU outputs are never negative; where
-    other descriptors are, their absolute values are pooled.
+    p = 1 is the average, p = infinity the maximum. Descriptors are divided by their maximum before
+    the power, so that neither a large descriptor overflows nor a small one vanishes. Averages of
+    ReLU outputs are never negative; other descriptors are pooled by absolute value.
 
     Args:
       descriptors: [..., P, D], P crops.
@@ -34,7 +41,8 @@ def pnorm(descriptors: jax.Array, p: float) -> jax.Array:
     """
     if not p >= 1:
         raise ValueError(f"p of the p-norm must be at least 1 (or infinity), got {p}")
-    # Sixteenths: XLA divides by multiplying with the reciprocal, which vanishes for the very largest floats.
+    # Sixteenths, because XLA divides by multiplying with the reciprocal, which vanishes for the
+    # largest floats.
     magnitude = jnp.abs(descriptors.astype(jnp.float32)) / 16
     largest = jnp.max(magnitude, axis=-2, keepdims=True)
     if math.isinf(p):
@@ -44,9 +52,17 @@ def pnorm(descriptors: jax.Array, p: float) -> jax.Array:
 
 
 def window_weights(starts: jax.Array, length: float, cells: int) -> jax.Array:
-    """The share that each cell of an axis has in a window: float [P] starts in cells -> float32 [P, cells].
+    """The share that each cell of an axis has in a window.
 
-    Cell i reaches from i to i + 1. Shares are overlaps over their sum, so never negative and together 1.
+    Cell i reaches from i to i + 1. Shares are overlaps over their sum: never negative, together 1.
+
+    Args:
+      starts: float [P], where windows start, in cells.
+      length: of the windows, in cells.
+      cells: of the axis.
+
+    Returns:
+      float32 [P, cells].
     """
     first = jnp.arange(cells, dtype=jnp.float32)[None]
     start = starts.astype(jnp.float32)[:, None]
@@ -57,7 +73,8 @@ def window_weights(starts: jax.Array, length: float, cells: int) -> jax.Array:
 def window_averages(maps: jax.Array, corners: jax.Array, lengths: tuple[float, float]) -> jax.Array:
     """Area-weighted means of a map under windows, by one small matrix product per axis.
 
-    (A summed-area table would need fewer operations, but its differences of large sums come out negative.)
+    (A summed-area table would need fewer operations, but its differences of large sums can come out
+    negative.)
 
     Args:
       maps: float [H, W, C].

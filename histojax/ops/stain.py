@@ -31,12 +31,12 @@ REFERENCE_MAXIMA = (1.9705, 1.0308)  # 99th percentiles of concentration: H, E.
 # share of tissue below 2 % leaves the 99th percentile of concentration, taken over all pixels, to
 # the background.
 LEAST_TISSUE = 0.02
-LEAST_ANGLE = 2.0  # Degrees between stain vectors;
-LARGEST_ANGLE = 90.0  # two stains that absorb are at most 90 apart.
+LEAST_ANGLE = 2.0  # Degrees between stain vectors.
+LARGEST_ANGLE = 90.0  # Vectors of two stains that absorb are at most 90 degrees apart.
 LEAST_MAXIMUM = 0.05  # Natural optical density.
 
+# The augmentation's matrices. Rows H, E, residual; columns R, G, B.
 DECONVOLUTION = ((1.88, -0.07, -0.60), (-1.02, 1.13, -0.48), (-0.55, -0.13, 1.57))
-# Rows H, E, residual; columns R, G, B.
 STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
 
 STATUS = ("ok", "fallback: too little tissue", "fallback: degenerate stain plane")
@@ -120,27 +120,27 @@ def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _order_statistics(values: jax.Array, mask: jax.Array, ranks: jax.Array) -> jax.Array:
-    """The values of given ranks, from 0, where the mask holds: float32 [N], bool [N], int [Q] -> [Q].
+    """Values by rank, from 0, among those where the mask holds: [N], bool [N], int [Q] -> [Q].
 
     By bisection over the 32 bits of a float: as many passes of counting, which is several times
     faster than sorting. Ranks beyond the count give NaN.
     """
     bits = jax.lax.bitcast_convert_type(values, jnp.uint32)
     sign = jnp.uint32(1 << 31)
-    # Of unsigned integers in the order of the floats: negative ones reversed, below the others.
+    # Unsigned integers in the order of the floats: negative ones reversed, below the others.
     keys = jnp.where(mask, jnp.where(bits >= sign, ~bits, bits | sign), jnp.uint32(2**32 - 1))
 
-    def narrow(i: jax.Array, found: jax.Array) -> jax.Array:
-        tried = found | (sign >> i.astype(jnp.uint32))
-        below = jnp.sum(keys[None] < tried[:, None], axis=1, dtype=jnp.int32)
-        return jnp.where(below <= ranks, tried, found)
+    def narrow(i: jax.Array, lower: jax.Array) -> jax.Array:
+        middle = lower | (sign >> i.astype(jnp.uint32))
+        below = jnp.sum(keys[None] < middle[:, None], axis=1, dtype=jnp.int32)
+        return jnp.where(below <= ranks, middle, lower)
 
     found = jax.lax.fori_loop(0, 32, narrow, jnp.zeros(ranks.shape, jnp.uint32))
     return jax.lax.bitcast_convert_type(jnp.where(found >= sign, found ^ sign, ~found), jnp.float32)
 
 
 def _masked_percentile(values: jax.Array, mask: jax.Array, percent: jax.Array) -> jax.Array:
-    """numpy.percentile, linearly interpolated, of the values where the mask holds: [N], [N], [Q] -> [Q].
+    """numpy.percentile (linear) of the values where the mask holds: [N], bool [N], [Q] -> [Q].
 
     Where the mask holds nowhere the result is NaN.
     """
@@ -156,22 +156,22 @@ def _masked_percentile(values: jax.Array, mask: jax.Array, percent: jax.Array) -
 def _combine(matrix: jax.Array, planes: jax.Array) -> jax.Array:
     """`matrix.T @ planes`, [K, C] and [K, ...] to [C, ...], written out.
 
-    A few multiplications a pixel are elementwise work, which fuses with what is around it; a matrix
-    product does not.
+    A few multiplications a pixel are elementwise work, which XLA fuses with its neighbours; a
+    matrix product is not fused.
     """
     inner, outer = matrix.shape
     return jnp.stack([sum(matrix[k, c] * planes[k] for k in range(inner)) for c in range(outer)])
 
 
 def _stain_plane(density: jax.Array, tissue: jax.Array) -> jax.Array:
-    """Two leading eigenvectors of tissue's covariance, towards positive density: [3, N] -> [3, 2]."""
+    """Two leading eigenvectors of the covariance of tissue, of positive sum: [3, N] -> [3, 2]."""
     weight = tissue.astype(jnp.float32)[None]
     count = jnp.maximum(jnp.sum(weight), 2)
     centred = (density - jnp.sum(density * weight, axis=1, keepdims=True) / count) * weight
     covariance = jnp.stack([jnp.sum(centred * channel[None], axis=1) for channel in centred]) / (
         count - 1
     )
-    _, vectors = jnp.linalg.eigh(covariance)
+    _, vectors = jnp.linalg.eigh(covariance)  # In ascending order of eigenvalue.
     leading = vectors[:, :0:-1]
     return leading * jnp.where(jnp.sum(leading, axis=0, keepdims=True) < 0, -1, 1)
 
@@ -285,7 +285,7 @@ def optical_density(rgb: jax.Array) -> jax.Array:
 
 
 def _mixing(gains: jax.Array) -> jax.Array:
-    """Deconvolution, gains and rebuilding as one matrix on row vectors of density: [2] to [3, 3]."""
+    """Deconvolution, gains, rebuilding: one matrix for row vectors of density, [2] to [3, 3]."""
     amounts = jnp.concatenate([gains.astype(jnp.float32), jnp.ones(1)])
     return _matmul(jnp.array(DECONVOLUTION).T * amounts[None], jnp.array(STAINS))
 

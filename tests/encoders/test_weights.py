@@ -50,7 +50,7 @@ def shapes_are_found_once(monkeypatch):
 
 def layer_names(path) -> list[str]:
     with h5py.File(path) as file:
-        return [weights.text(name) for name in file.attrs["layer_names"]]
+        return weights._texts(file.attrs["layer_names"])
 
 
 def changed(
@@ -141,12 +141,12 @@ def test_one_numbered_layer_too_many_is_found_wherever_it_stands(first, official
 def test_any_one_layer_missing_from_inceptions_numbers_is_listed_by_its_shape(
     official, monkeypatch
 ):
-    found = weights.read_h5(official["Inception"])
+    found = weights._read_h5(official["Inception"])
     assert len(found) == 188
     for lost, arrays in found.items():
         monkeypatch.setattr(
             weights,
-            "read_h5",
+            "_read_h5",
             lambda path, lost=lost: {k: v for k, v in found.items() if k != lost},
         )
         header, *items = refusal("Inception", Path("less.h5")).splitlines()
@@ -165,7 +165,7 @@ def test_inceptions_numbers_may_start_anywhere(shift, official, tmp_path):
     path = changed(official["Inception"], tmp_path / "renumbered.h5", rename=renumber)
     assert layer_names(path) != layer_names(official["Inception"])
     found, expected = (
-        weights.flat_from_h5("Inception", each) for each in (path, official["Inception"])
+        weights._flat_from_h5("Inception", each) for each in (path, official["Inception"])
     )
     assert found.keys() == expected.keys()
     assert all(np.array_equal(found[key], expected[key]) for key in found)
@@ -180,7 +180,7 @@ def test_the_official_form_fills_every_variable_with_its_own_array(name, officia
     assert found == weights.shapes(encoders.ENCODERS[name])
     arrays = [
         array
-        for datasets in weights.read_h5(official[name]).values()
+        for datasets in weights._read_h5(official[name]).values()
         for array in datasets.values()
     ]
     sums = sorted(float(array.sum(dtype=np.float64)) for array in arrays)
@@ -310,7 +310,7 @@ def test_the_file_is_converted_once_and_kept(vgg, converted, official, monkeypat
     encoder, folder = vgg
     npz, first = converted
     assert first == weights.checksum(weights.load_h5("VGG", official["VGG"]))
-    monkeypatch.setattr(weights, "read_h5", forbidden)
+    monkeypatch.setattr(weights, "_read_h5", forbidden)
     assert weights.checksum(weights.imagenet(encoder, npz.parent, folder)) == first
 
 
@@ -353,7 +353,7 @@ def test_a_damaged_conversion_is_made_anew(damage, vgg, converted, tmp_path):
 
 def test_a_wrong_checksum_is_refused_and_nothing_is_read_or_kept(vgg, tmp_path, monkeypatch):
     encoder, folder = vgg
-    monkeypatch.setattr(weights, "read_h5", forbidden)
+    monkeypatch.setattr(weights, "_read_h5", forbidden)
     with pytest.raises(InputError, match=f"has md5 {encoder.weight_file.md5}, expected {'0' * 32}"):
         weights.imagenet(with_md5("VGG", "0" * 32), tmp_path / "cache", folder)
     assert not (tmp_path / "cache").exists()
@@ -374,12 +374,12 @@ def test_a_folder_may_hold_either_generation_of_the_resnet_file_and_the_cache_on
     file.write_bytes(b"the file of 2018")
     old = with_md5("ResNet", download.md5(file))
     monkeypatch.setitem(encoders.RESNET_VARIANTS, "keras2018", old)
-    assert weights.official_file(encoder, tmp_path, tmp_path) == (file, old.weight_file.md5)
+    assert weights._official_file(encoder, tmp_path, tmp_path) == (file, old.weight_file.md5)
     cached = tmp_path / encoder.weight_file.md5[:8] / file.name
     cached.parent.mkdir()
     cached.write_bytes(b"the file of 2018")
     with pytest.raises(InputError, match=f"expected {encoder.weight_file.md5}"):
-        weights.official_file(encoder, tmp_path, None)
+        weights._official_file(encoder, tmp_path, None)
 
 
 def test_the_cache_is_filled_from_the_address_once(tmp_path, monkeypatch):
@@ -392,7 +392,7 @@ def test_the_cache_is_filled_from_the_address_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(download, "fetch", fetch)
     encoder = with_md5("VGG", hashlib.md5(b"weights").hexdigest())
-    paths = {weights.official_file(encoder, tmp_path, None) for _ in range(2)}
+    paths = {weights._official_file(encoder, tmp_path, None) for _ in range(2)}
     assert asked == [(encoder.weight_file.url, encoder.weight_file.md5)]
     ((path, digest),) = paths
     assert path.read_bytes() == b"weights"

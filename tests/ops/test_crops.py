@@ -47,7 +47,7 @@ def test_turns_and_flips_are_numpys(k, up_down, left_right):
         expected = np.rot90(square, k, (1, 2))
         expected = expected[:, ::-1] if up_down else expected
         expected = expected[:, :, ::-1] if left_right else expected
-        turn = crops.quarter_turn(*jnp.array([k]), *jnp.array([up_down, left_right]))
+        turn = crops._quarter_turn(*jnp.array([k]), *jnp.array([up_down, left_right]))
         np.testing.assert_array_equal(
             crops.cut(jnp.array(planes), jnp.array(corner), turn, 12), expected
         )

@@ -48,7 +48,7 @@ def test_it_is_equation_1_and_what_xla_computes(shape, dtype, p):
 
 def test_a_map_of_several_tiles_is_averaged_whole():
     maps = drawn((1, 2, 70, 61, 8))
-    assert pooling_pallas.blocks(1, 70 * 61, 8, 4)[0] < 70 * 61
+    assert pooling_pallas._blocks(1, 70 * 61, 8, 4)[0] < 70 * 61
     np.testing.assert_allclose(pool(maps, 3), expected(maps, 3), rtol=1e-5)
 
 
@@ -135,7 +135,7 @@ def test_other_maps_are_refused(shape, dtype):
 @pytest.mark.parametrize("pixels", [1, 169, 40_000])
 def test_tiles_are_powers_of_two_that_fit_a_program(pixels, channels, itemsize):
     for augmentations in (1, 3, 60):
-        rows, columns, warps = pooling_pallas.blocks(augmentations, pixels, channels, itemsize)
+        rows, columns, warps = pooling_pallas._blocks(augmentations, pixels, channels, itemsize)
         assert all(number & (number - 1) == 0 for number in (rows, columns, warps))
         assert rows * columns <= 16384
         assert 1 <= warps <= 16
