@@ -1,7 +1,7 @@
-"""Whether a split leaks: for each fold, how many test images share a patient or slide with training.
+"""Leakage of a split: for each fold, how many test images share a patient or slide with training.
 
-Training is everything that is not in the fold, images that are never held out included. What is of unknown group may
-share one too: it is counted, with where the split put it, and nothing is claimed of it.
+Training is everything outside the fold, including images that are never held out. Images of unknown
+group may share one too: they are counted, and nothing else is claimed about them.
 """
 
 import collections
@@ -14,8 +14,8 @@ from histojax.datasets.folds import TRAIN_ONLY, Folds
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """One fold, counted in test images.
+class FoldLeakage:
+    """Numbers of test images of one fold.
 
     Attributes:
       fold: from 1 on.
@@ -23,8 +23,8 @@ class Row:
       by_class: of each class.
       known: of known group.
       groups: distinct known groups among them.
-      sharing: of a group that training has too.
-      sharing_class: of a group that training has too, with an image of the same class.
+      sharing: of a group that is in training too.
+      sharing_class: of a group that is in training too, with an image of the same class.
     """
 
     fold: int
@@ -37,30 +37,30 @@ class Row:
 
     @property
     def unknown(self) -> int:
-        """Those of unknown group."""
+        """Test images of unknown group."""
         return self.images - self.known
 
 
 @dataclasses.dataclass(frozen=True)
 class LeakageAudit:
-    """What is known of a split.
+    """What is known about the leakage of a split.
 
     Attributes:
-      origin: how it was made.
-      classes: K names.
-      rows: of each fold.
+      origin: how the split was made.
+      classes: K class names.
+      rows: the numbers of each fold.
       images: N.
       train_only: images that are never held out.
-      unknown: images of unknown group; None where groups are not known at all.
+      unknown: images of unknown group; None if no groups are known.
       unknown_train_only: those of them that are never held out.
-      groups: how many there are.
+      groups: number of known groups.
       mixed: groups with images of more than one class.
       largest: images of the largest group.
     """
 
     origin: str
     classes: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[FoldLeakage, ...]
     images: int
     train_only: int
     unknown: int | None
@@ -81,157 +81,118 @@ class LeakageAudit:
 
     @property
     def sharing_class(self) -> int:
-        """Test images that share a group and their class with training."""
+        """Test images that share a group with training images of their class."""
         return sum(row.sharing_class for row in self.rows)
 
     @property
     def leaks(self) -> bool:
-        """Whether any known group is on both sides."""
+        """Whether any known group is both in training and in test."""
         return self.sharing > 0
 
     @property
     def verdict(self) -> str:
-        """What it comes to, in one sentence."""
+        """The result in words."""
         if self.unknown is None:
             return (
-                "No groups are known: images of one patient may be in training and test, and figures then are too "
-                "good. Name them with --groups."
+                "No groups are known: images of one patient may be in training and test, and "
+                "figures then are too good. Name them with --groups."
             )
-        unknown = (
-            f" Of {self.unknown} images the group is unknown; they may share one."
-            if self.unknown
-            else ""
-        )
+        unknown = ""
+        if self.unknown:
+            unknown = f" Of {self.unknown} images the group is unknown; they may share one."
         if not self.known:
             return f"No test image is of known group, so nothing is known of leakage.{unknown}"
         if not self.leaks:
             return f"No known group is both in training and in test.{unknown}"
         return (
-            f"{self.sharing} of {self.known} test images of known group share it with training, {self.sharing_class} "
-            f"their class too: figures are likely too good.{unknown}"
+            f"{self.sharing} of {self.known} test images of known group share it with training, "
+            f"{self.sharing_class} their class too: figures are likely too good.{unknown}"
         )
 
 
 def audit(folds: Folds) -> LeakageAudit:
-    """Counts, fold by fold, who shares a group with training."""
+    """Counts, fold by fold, the test images that share a group with training."""
     groups = folds.groups or ("",) * len(folds.names)
     members = collections.defaultdict(list)
-    for place, group in enumerate(groups):
+    for i, group in enumerate(groups):
         if group:
-            members[group].append(place)
+            members[group].append(i)
+    train_only = folds.folds == TRAIN_ONLY
     return LeakageAudit(
         origin=folds.origin,
         classes=folds.classes,
-        rows=tuple(row(folds, groups, members, fold) for fold in range(folds.count)),
+        rows=tuple(_audit_fold(folds, groups, members, fold) for fold in range(folds.count)),
         images=len(folds.names),
-        train_only=int((folds.folds == TRAIN_ONLY).sum()),
+        train_only=int(train_only.sum()),
         unknown=None if folds.groups is None else groups.count(""),
-        unknown_train_only=sum(
-            not group and fold == TRAIN_ONLY
-            for group, fold in zip(groups, folds.folds.tolist(), strict=True)
-        ),
+        unknown_train_only=sum(not groups[i] for i in np.flatnonzero(train_only)),
         groups=len(members),
-        mixed=sum(len(set(folds.labels[places].tolist())) > 1 for places in members.values()),
+        mixed=sum(len(set(folds.labels[indices].tolist())) > 1 for indices in members.values()),
         largest=max(map(len, members.values()), default=0),
     )
 
 
-def row(folds: Folds, groups: tuple[str, ...], members: dict[str, list[int]], fold: int) -> Row:
-    """One fold's counts."""
+def _audit_fold(
+    folds: Folds, groups: tuple[str, ...], members: dict[str, list[int]], fold: int
+) -> FoldLeakage:
     test = np.flatnonzero(folds.folds == fold)
-    known = [place for place in test if groups[place]]
+    known = [i for i in test if groups[i]]
     sharing = sharing_class = 0
-    for place in known:
-        training = [other for other in members[groups[place]] if folds.folds[other] != fold]
+    for i in known:
+        training = [j for j in members[groups[i]] if folds.folds[j] != fold]
         sharing += bool(training)
-        sharing_class += any(folds.labels[other] == folds.labels[place] for other in training)
-    by_class = np.bincount(folds.labels[test], minlength=len(folds.classes))
-    own = len({groups[place] for place in known})
-    return Row(
-        fold + 1, len(test), tuple(by_class.tolist()), len(known), own, sharing, sharing_class
+        sharing_class += any(folds.labels[j] == folds.labels[i] for j in training)
+    return FoldLeakage(
+        fold=fold + 1,
+        images=len(test),
+        by_class=tuple(np.bincount(folds.labels[test], minlength=len(folds.classes)).tolist()),
+        known=len(known),
+        groups=len({groups[i] for i in known}),
+        sharing=sharing,
+        sharing_class=sharing_class,
     )
 
 
 def text_lines(audit: LeakageAudit) -> list[str]:
-    """The audit as text."""
-    found = [f"split: {audit.origin}", audit.verdict]
+    """The audit as lines of text, with a table of the folds at the end."""
+    lines = [f"split: {audit.origin}", audit.verdict]
     if audit.train_only:
-        found.append(f"{audit.train_only} images are trained on and never held out")
+        lines.append(f"{audit.train_only} images are trained on and never held out")
     if audit.unknown is not None:
-        found.append(
-            f"{audit.groups} known groups, the largest of {audit.largest} images; {audit.mixed} have images of several "
-            "classes"
+        lines.append(
+            f"{audit.groups} known groups, the largest of {audit.largest} images; {audit.mixed} "
+            "have images of several classes"
         )
     if audit.unknown:
-        held_out, places = (
-            audit.unknown - audit.unknown_train_only,
-            sum(row.unknown > 0 for row in audit.rows),
+        held_out = audit.unknown - audit.unknown_train_only
+        in_folds = sum(row.unknown > 0 for row in audit.rows)
+        lines.append(
+            f"of the {audit.unknown} images of unknown group {audit.unknown_train_only} are only "
+            f"trained on, {held_out} are held out, in {in_folds} of {len(audit.rows)} folds"
         )
-        found.append(
-            f"of the {audit.unknown} images of unknown group {audit.unknown_train_only} are only trained on, "
-            f"{held_out} are held out, in {places} of {len(audit.rows)} folds"
-        )
-    table = [HEADER, *(tuple(map(str, values(row))) for row in audit.rows)]
+    lines += ["", f"test images by class: {', '.join(audit.classes)}"]
+    header = "fold, test images, by class, known group, unknown, groups, share group, and class"
+    table = [tuple(header.split(", "))]
+    for row in audit.rows:
+        by_class = "+".join(map(str, row.by_class))
+        numbers = (row.unknown, row.groups, row.sharing, row.sharing_class)
+        table.append(tuple(map(str, (row.fold, row.images, by_class, row.known, *numbers))))
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    found += ["", f"test images by class: {', '.join(audit.classes)}"]
-    return found + ["  ".join(map(str.rjust, cells, widths)) for cells in table]
-
-
-HEADER = (
-    "fold",
-    "test images",
-    "by class",
-    "known group",
-    "unknown",
-    "groups",
-    "share group",
-    "and class",
-)
-
-
-def values(row: Row) -> tuple[int | str, ...]:
-    """The cells below HEADER."""
-    by_class = "+".join(map(str, row.by_class))
-    return (
-        row.fold,
-        row.images,
-        by_class,
-        row.known,
-        row.unknown,
-        row.groups,
-        row.sharing,
-        row.sharing_class,
-    )
+    return lines + ["  ".join(map(str.rjust, cells, widths)) for cells in table]
 
 
 def as_table(audit: LeakageAudit) -> tuple[list[tuple[int, ...]], tuple[str, ...]]:
-    """A row a fold, and the names of the columns, for programs."""
-    columns = (
-        "fold",
-        "images",
-        "known_group",
-        "unknown_group",
-        "groups",
-        "sharing_group",
-        "sharing_group_and_class",
-    )
-    rows = [
-        (
-            row.fold,
-            row.images,
-            row.known,
-            row.unknown,
-            row.groups,
-            row.sharing,
-            row.sharing_class,
-            *row.by_class,
-        )
-        for row in audit.rows
-    ]
-    return rows, (*columns, *(f"class_{name}" for name in audit.classes))
+    """A row for each fold, and the column names, for CSV."""
+    columns = ("fold", "images", "known_group", "unknown_group", "groups", "sharing_group")
+    columns += ("sharing_group_and_class", *(f"class_{name}" for name in audit.classes))
+    rows = []
+    for row in audit.rows:
+        counts = (row.known, row.unknown, row.groups, row.sharing, row.sharing_class)
+        rows.append((row.fold, row.images, *counts, *row.by_class))
+    return rows, columns
 
 
 def as_dict(audit: LeakageAudit) -> dict[str, Any]:
-    """Every number, for programs."""
+    """Every number, for JSON."""
     totals = {"known": audit.known, "sharing": audit.sharing, "sharing_class": audit.sharing_class}
     return dataclasses.asdict(audit) | totals | {"verdict": audit.verdict}

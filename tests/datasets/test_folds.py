@@ -197,10 +197,10 @@ def test_images_of_unknown_group_are_only_trained_on(tmp_path):
     made = folds.make(UNKNOWN, 3, seed=0, unknown_groups="train_only")
     assert (made.folds[24:] == folds.TRAIN_ONLY).all()
     assert set(made.folds[:24].tolist()) == {0, 1, 2}
-    judged = made.held_out()
-    assert judged.names == made.names[:24]
-    assert judged.groups == made.groups[:24]
-    assert (judged.folds >= 0).all()
+    held_out = made.held_out()
+    assert held_out.names == made.names[:24]
+    assert held_out.groups == made.groups[:24]
+    assert (held_out.folds >= 0).all()
     folds.save(made, tmp_path / "folds.csv")
     assert "image030,class0,0," in (tmp_path / "folds.csv").read_text()
     loaded = folds.load(tmp_path / "folds.csv", made.classes)
@@ -209,15 +209,15 @@ def test_images_of_unknown_group_are_only_trained_on(tmp_path):
 
 
 def test_stratified_folds_may_split_groups_but_remember_them(tmp_path):
-    made = folds.make(UNKNOWN, 4, seed=0, maker="stratified")
-    assert folds.torn_groups(made)
+    made = folds.make(UNKNOWN, 4, seed=0, method="stratified")
+    assert folds.divided_groups(made)
     assert made.groups == UNKNOWN.groups
     assert made.origin == "stratified, 4 folds, seed 0"
     path = tmp_path / "folds.csv"
     folds.save(made, path)
     with pytest.raises(InputError, match="--fold_maker=stratified to use it as it is"):
         folds.load_or_make(path, UNKNOWN, 4, 0)
-    again = folds.load_or_make(path, UNKNOWN, 4, 0, maker="stratified")
+    again = folds.load_or_make(path, UNKNOWN, 4, 0, method="stratified")
     np.testing.assert_array_equal(again.folds, made.folds)
 
 
@@ -229,7 +229,7 @@ def test_a_split_that_was_edited_loses_its_origin(tmp_path):
     lines[1], lines[2] = lines[1][:-1] + "1", lines[2][:-1] + "2"
     lines[3] = lines[3][:-1] + ("2" if lines[3][-1] == "1" else "1")
     path.write_text("\n".join(lines) + "\n")
-    assert folds.load(path, PLAIN.classes).origin == folds.GIVEN
+    assert folds.load(path, PLAIN.classes).origin == "given (folds.csv was there)"
 
 
 def test_groups_that_are_known_only_later_are_added(tmp_path):
@@ -242,7 +242,7 @@ def test_groups_that_are_known_only_later_are_added(tmp_path):
 
 def test_by_group_needs_groups():
     with pytest.raises(InputError, match="name groups"):
-        folds.make(PLAIN, 2, 0, maker="grouped")
+        folds.make(PLAIN, 2, 0, method="grouped")
     with pytest.raises(InputError, match=r"all images are of one group"):
         folds.make(dataset([0, 1, 0, 1], ["", "", "", ""]), 2, 0, unknown_groups="together")
 

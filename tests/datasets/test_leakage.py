@@ -108,7 +108,12 @@ def test_text_and_numbers_say_the_same():
     assert numbers["sharing"] == found.sharing == 2
     assert numbers["rows"][0]["images"] == 2
     assert numbers["verdict"] in text
-    assert text.splitlines()[-2].split() == [str(v) for v in leakage.values(found.rows[0])]
+    row = found.rows[0]
+    numbers = (row.known, row.unknown, row.groups, row.sharing, row.sharing_class)
+    by_class = "+".join(map(str, row.by_class))
+    assert text.splitlines()[-2].split() == [
+        str(value) for value in (row.fold, row.images, by_class, *numbers)
+    ]
 
 
 @pytest.mark.parametrize("groups", [["", "", "", ""], ["p", "", "", ""]])
