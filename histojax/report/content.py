@@ -12,7 +12,7 @@ from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.statistics import Estimate, Statistics
 from histojax.extraction import store
 from histojax.learners.ensembles import Ensemble
-from histojax.report import images, published
+from histojax.report import images, tables
 from histojax.utils import files
 
 ANSWERS = ("accuracy", "balanced_accuracy", "macro_f1", "kappa", "quadratic_kappa")
@@ -138,7 +138,7 @@ def decisions(judgement: Statistics, with_published: bool) -> list[Decision]:
         elif of == "nested":
             how = f"for a sensitivity of {100 * judgement.operating_point.target_sensitivity:g} %, threshold chosen on the other folds"
         elif with_published:
-            said = published.SET_POINTS.get(float(of))
+            said = tables.PUBLISHED_SET_POINTS.get(float(of))
         found.append(Decision(how, figure, judgement.estimates["carcinoma_specificity", of], said))
     return found
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from histojax.datasets import leakage
 from histojax.evaluation.evaluate import Evaluation
 from histojax.inspection import near_duplicates
-from histojax.report import TEMPLATES, content, figures, formats, published, summary
+from histojax.report import TEMPLATES, content, figures, formats, summary, tables
 from histojax.report.commands import Command, versions
 from histojax.report.content import Stain
 from histojax.report.images import MISTAKES, PAIRS, Pictures
@@ -81,7 +81,7 @@ def render(
         own=own,
         commands=commands,
         versions=versions(),
-        published=published if with_published else None,
+        published=tables if with_published else None,
         made=made.strftime("%Y-%m-%d %H:%M"),
     )
 

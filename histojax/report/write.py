@@ -15,13 +15,13 @@ from typing import Any
 
 from histojax.datasets import bach, leakage
 from histojax.evaluation import evaluate as evaluation
-from histojax.evaluation import metrics, operating_point
+from histojax.evaluation import operating_point
 from histojax.evaluation.bootstrap import DRAWS
 from histojax.evaluation.evaluate import Evaluation
 from histojax.extraction import provenance
 from histojax.inspection import near_duplicates
 from histojax.learners import ensembles
-from histojax.report import content, figures, images, page, published, summary, tables
+from histojax.report import content, figures, images, page, summary, tables
 from histojax.report.commands import Command, command_lines, versions
 from histojax.report.images import Pictures
 from histojax.utils import files
@@ -108,15 +108,15 @@ def summary_text(
         note,
         "",
         "accuracy (%) of out-of-fold predictions by fold:",
-        tables.table1(rows),
+        tables.accuracy_text(rows),
         rest,
     ]
     if with_published and evaluated.out_of_fold.predictions.positive:
-        mean, deviation = published.TWO_CLASS_ACCURACY
+        mean, deviation = tables.PUBLISHED_TWO_CLASS_ACCURACY
         lines.append(
-            f"published, two classes: accuracy {mean} ± {deviation} %, ROC AUC {published.TWO_CLASS_AUC}"
+            f"published, two classes: accuracy {mean} ± {deviation} %, ROC AUC {tables.PUBLISHED_TWO_CLASS_AUC}"
         )
-        for threshold, (sensitivity, specificity) in published.SET_POINTS.items():
+        for threshold, (sensitivity, specificity) in tables.PUBLISHED_SET_POINTS.items():
             lines.append(
                 f"published at {threshold:.2f}: sensitivity {sensitivity} %, specificity {specificity} %"
             )
@@ -178,12 +178,9 @@ def write_tables(
     """Every table as CSV."""
     judgement, folds = evaluated.out_of_fold, evaluated.folds
     cases = judgement.predictions
-    positive = metrics.positive_score(cases.scores, cases.positive) if cases.positive else None
-    tables.write_table1(folder / "table1.csv", rows)
-    tables.write_predictions(
-        folder / "out_of_fold.csv", cases.names, cases.scores, cases.classes, note, positive, folds
-    )
-    summary.write_table(folder / "summary.csv", judgement)
+    tables.write_accuracy(folder / "table1.csv", rows)
+    tables.write_out_of_fold(folder / "out_of_fold.csv", cases, folds, note)
+    summary.write_table(folder / "statistics.csv", judgement)
     if evaluated.test is not None:
         summary.write_table(folder / "test_statistics.csv", evaluated.test)
     header = ("truth", *cases.classes)

@@ -10,7 +10,6 @@ import pytest
 
 from histojax import encoders
 from histojax.encoders import weights
-from histojax.report import published
 
 THIRD_PARTY = Path(__file__).parents[2] / "third_party"
 TAPS = {
@@ -139,26 +138,3 @@ def test_the_manifest_of_weight_files_agrees_with_the_table():
             file.url,
             file.md5,
         )
-
-
-def test_the_published_table_is_the_same_in_both_places_and_agrees_with_its_means():
-    with open(THIRD_PARTY / "rakhlin2018_table1.csv") as file:
-        rows = {row["model"]: row for row in csv.DictReader(file)}
-    assert set(rows) == set(published.ACCURACY)
-    for model, accuracies in published.ACCURACY.items():
-        assert tuple(float(rows[model][f"f{fold}"]) for fold in range(1, 11)) == accuracies
-        printed = (float(rows[model]["mean"]), float(rows[model]["std"]))
-        assert printed == published.MEAN_AND_DEVIATION[model]
-        # Half of the last printed digit, whichever way a tie went.
-        assert printed[0] == pytest.approx(np.mean(accuracies), abs=0.05 + 1e-9)
-
-
-def test_only_the_blends_published_deviation_is_the_one_over_folds():
-    """The other rows average five seeds: multiples of 0.5 %, not of 2.5 %, and a deviation over folds and seeds."""
-    for model, accuracies in published.ACCURACY.items():
-        printed, over_folds = published.MEAN_AND_DEVIATION[model][1], np.std(accuracies)
-        blend = model == "Model fusion"
-        assert (abs(printed - over_folds) <= 0.05) == blend
-        assert printed > over_folds - 0.05
-        assert all(accuracy % 0.5 == 0 for accuracy in accuracies)
-        assert all(accuracy % 2.5 == 0 for accuracy in accuracies) == blend

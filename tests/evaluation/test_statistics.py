@@ -9,7 +9,7 @@ from sklearn import metrics as reference
 from histojax.config import BACH_CLASSES
 from histojax.evaluation import calibration, statistics
 from histojax.evaluation.labelled_predictions import LabelledPredictions
-from histojax.report import published
+from histojax.report import tables
 from tests import samples
 
 DRAWS = 60
@@ -128,23 +128,23 @@ def test_any_number_of_classes(n, k):
 def test_the_published_figures_come_from_predictions_like_the_papers():
     judged = statistics.compute(samples.published_predictions(), draws=20)
     by_fold = 100 * np.array(judged.estimates["accuracy", ""].by_fold)
-    np.testing.assert_allclose(by_fold, published.ACCURACY["Model fusion"], atol=1e-9)
+    np.testing.assert_allclose(by_fold, tables.PUBLISHED_ACCURACY["Model fusion"], atol=1e-9)
     accuracy, two = judged.estimates["accuracy", ""], judged.estimates["carcinoma_accuracy", ""]
     printed = (round(100 * accuracy.mean, 1), round(100 * accuracy.deviation, 1))
     # 87.25 is printed as 87.2.
     assert (printed[0] in (87.2, 87.3), printed[1]) == (
         True,
-        published.MEAN_AND_DEVIATION["Model fusion"][1],
+        tables.PUBLISHED_MEAN_AND_DEVIATION["Model fusion"][1],
     )
     assert round(100 * two.mean, 1) in (93.7, 93.8)
-    assert round(100 * two.deviation, 1) == published.TWO_CLASS_ACCURACY[1]
-    for point, (sensitivity, specificity) in published.SET_POINTS.items():
+    assert round(100 * two.deviation, 1) == tables.PUBLISHED_TWO_CLASS_ACCURACY[1]
+    for point, (sensitivity, specificity) in tables.PUBLISHED_SET_POINTS.items():
         assert 100 * judged.value("carcinoma_sensitivity", f"{point:.2f}") == pytest.approx(
             sensitivity
         )
         assert 100 * judged.value("carcinoma_specificity", f"{point:.2f}") == pytest.approx(
             specificity
         )
-    assert round(judged.value("carcinoma_auc"), 3) == published.TWO_CLASS_AUC
+    assert round(judged.value("carcinoma_auc"), 3) == tables.PUBLISHED_TWO_CLASS_AUC
     missed = judged.confusion[:, :2].sum(axis=1)
     assert (missed[2], missed[3]) == (9, 5)
