@@ -1,10 +1,11 @@
-"""The authors' own split, `folds-10.pkl`: a pickle, read so that it can run nothing.
+"""The paper's own split, `folds-10.pkl`, read from a pickle without running anything in it.
 
-A pickle is a program that names what it calls. Here the names of NumPy's array, dtype and scalar stand for inert
-records that only keep what they are given, every other name is refused, and arrays are made from the records
-afterwards: not even NumPy's own unpickling, which trusts what it is told about memory, is within a file's reach.
+A pickle is a program that names what it calls. Here the names of NumPy's array, dtype and scalar
+stand for inert records that only keep their arguments, and every other name is refused. Arrays are
+made from the records afterwards: not even NumPy's own unpickling, which trusts what a file says
+about memory, is within a file's reach.
 
-The content: a list of F dicts {"train" | "test": {"x": file names such as `b008.npy`, "y": labels}}.
+Content: a list of F dicts {"train" | "test": {"x": file names such as `b008.npy`, "y": labels}}.
 """
 
 import io
@@ -12,7 +13,6 @@ import math
 import pickle
 import pickletools
 import re
-from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,19 +22,23 @@ from histojax.config import BACH_CLASSES
 from histojax.datasets import Dataset
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
+from histojax.utils import files
 
-PARTS = ("train", "test")
-PLAIN = re.compile(r"[|<>=]?[biufSU]\d+")  # Types whose arrays are plain bytes.
+_PARTS = ("train", "test")
+_PLAIN_DTYPE = re.compile(r"[|<>=]?[biufSU]\d+")  # Types whose arrays are plain bytes.
+
+_Fold = dict[str, dict[str, Any]]  # For each part, {image name: label}.
 
 
-class Malformed(Exception):
+class _Malformed(Exception):
     """What is wrong with the content, without the file's name."""
 
 
 class Record:
-    """Something that a pickle makes: the arguments of the call, and the state set later, both kept as they are."""
+    """What a pickle makes instead of an object: the arguments of the call, and the state set "
+    "later."""
 
-    arguments, state = (), None  # A pickle can make one without calling __init__.
+    arguments, state = (), None  # A pickle can make an object without calling __init__.
 
     def __init__(self, *arguments: Any) -> None:
         self.arguments = arguments
@@ -48,23 +52,23 @@ class Ndarray(Record):
 
 
 class Dtype(Record):
-    """numpy.dtype(code, align, copy), and its state (version, byte order, ...)."""
+    """numpy.dtype(code, align, copy); state (version, byte order, ...)."""
 
     @property
     def code(self) -> str:
         """Such as <i8, U5 or O8."""
         order = self.state[1] if isinstance(self.state, tuple) and len(self.state) > 1 else ""
-        return f"{as_text(order)}{as_text(self.arguments[0] if self.arguments else '')}"
+        return f"{_as_text(order)}{_as_text(self.arguments[0] if self.arguments else '')}"
 
 
 class Reconstructed(Record):
-    """_reconstruct(type, shape, typecode), and the array's state (version, shape, dtype, Fortran order, data)."""
+    """_reconstruct(type, shape, typecode); state (version, shape, dtype, Fortran order, data)."""
 
     def values(self) -> list[Any]:
         if not isinstance(self.state, tuple) or len(self.state) != 5:
-            raise Malformed("an array without its content")
+            raise _Malformed("an array without its content")
         _, shape, dtype, _, data = self.state
-        return decoded(dtype, shape, data)
+        return _decode_array(dtype, shape, data)
 
 
 class Scalar(Record):
@@ -72,8 +76,9 @@ class Scalar(Record):
 
     def values(self) -> list[Any]:
         if len(self.arguments) != 2:
-            raise Malformed("a number without its value")
-        return decoded(self.arguments[0], (1,), self.arguments[1])
+            raise _Malformed("a number without its value")
+        dtype, data = self.arguments
+        return _decode_array(dtype, (1,), data)
 
 
 class Buffered(Record):
@@ -81,22 +86,23 @@ class Buffered(Record):
 
     def values(self) -> list[Any]:
         if len(self.arguments) != 4:
-            raise Malformed("an array without its content")
+            raise _Malformed("an array without its content")
         data, dtype, shape, _ = self.arguments
-        return decoded(dtype, shape, data)
+        return _decode_array(dtype, shape, data)
 
 
 class Encoded(Record):
-    """_codecs.encode(text, "latin1"), which is how protocols 0 to 2 write bytes: the bytes at once."""
+    """_codecs.encode(text, "latin1"), by which protocols 0 to 2 write bytes: the bytes at once."""
 
     def __new__(cls, text: Any = "", encoding: Any = "latin1") -> bytes:
         if not isinstance(text, str) or encoding != "latin1":
-            raise Malformed("text in an encoding other than latin1")
+            raise _Malformed("text in an encoding other than latin1")
         return text.encode("latin1")
 
 
-# Every name a file may say, of NumPy before and since its core was renamed, and what it stands for.
-NAMES = {
+# Every name that a file may use, and what it stands for: NumPy's before and since its core was
+# renamed.
+_RECORDS = {
     ("numpy", "ndarray"): Ndarray,
     ("numpy", "dtype"): Dtype,
     ("numpy.core.multiarray", "_reconstruct"): Reconstructed,
@@ -109,185 +115,171 @@ NAMES = {
 }
 
 
-class Unpickler(pickle.Unpickler):
-    """Knows NAMES and nothing else."""
+class _Unpickler(pickle.Unpickler):
+    """Knows the names of _RECORDS and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in NAMES:
-            raise Malformed(
-                f"it wants to import {module}.{name}, which a list of folds does not need; it was not run"
+        if (module, name) not in _RECORDS:
+            raise _Malformed(
+                f"it wants to import {module}.{name}, which a list of folds does not need; it was "
+                "not run"
             )
-        return NAMES[module, name]
+        return _RECORDS[module, name]
 
 
-def decoded(dtype: Any, shape: Any, data: Any) -> list[Any]:
-    """The values of an array, flat: numbers, text or bytes, or whatever objects a list holds."""
+def _decode_array(dtype: Any, shape: Any, data: Any) -> list[Any]:
+    """The values of an array, flat: numbers, text or bytes, or the objects that a list holds."""
     if isinstance(data, list):
         return data
     code = dtype.code if isinstance(dtype, Dtype) else ""
-    if not PLAIN.fullmatch(code):
-        raise Malformed(f"an array of type {code[:20] or 'unknown'}")
-    data = (
-        data.encode("latin1") if isinstance(data, str) else data
-    )  # Python 2 wrote its bytes as text.
+    if not _PLAIN_DTYPE.fullmatch(code):
+        raise _Malformed(f"an array of type {code[:20] or 'unknown'}")
+    if isinstance(data, str):  # Python 2 wrote bytes as text.
+        data = data.encode("latin1")
     shape = shape if isinstance(shape, tuple) else (shape,)
-    if not isinstance(data, bytes | bytearray) or not all(
-        isinstance(side, int) and side >= 0 for side in shape
-    ):
-        raise Malformed("an array whose content is no bytes")
+    is_shape = all(isinstance(side, int) and side >= 0 for side in shape)
+    if not isinstance(data, bytes | bytearray) or not is_shape:
+        raise _Malformed("an array whose content is no bytes")
     try:
         values = np.frombuffer(data, np.dtype(code))
     except (TypeError, ValueError) as error:
-        raise Malformed(f"an array that cannot be read ({error})") from error
+        raise _Malformed(f"an array that cannot be read ({error})") from error
     if values.size != math.prod(shape):
-        raise Malformed("an array of another size than it says")
+        raise _Malformed("an array of another size than it says")
     return values.tolist()
 
 
-def flat(value: Any) -> list[Any]:
-    """The plain values of a list, or of an array of numbers or text, or of objects that are such scalars."""
+def _as_list(value: Any) -> list[Any]:
+    """The plain values of a list, or of an array of numbers, text, or such scalars as objects."""
     if isinstance(value, Reconstructed | Buffered):
         value = value.values()
     if not isinstance(value, list | tuple):
-        raise Malformed(f"{type(value).__name__} where a list or an array was expected")
+        raise _Malformed(f"{type(value).__name__} where a list or an array was expected")
     return [item.values()[0] if isinstance(item, Scalar) else item for item in value]
 
 
-def as_text(value: Any) -> str:
-    """Text, or bytes as text; Malformed where it is neither."""
+def _as_text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("latin1")
     if not isinstance(value, str):
-        raise Malformed(f"{type(value).__name__} where text was expected")
+        raise _Malformed(f"{type(value).__name__} where text was expected")
     return value
 
 
-def load(path: Path, dataset: Dataset) -> Folds:
-    """The authors' split of a data set, in its order.
+def load(path: str | Path, dataset: Dataset) -> Folds:
+    """The paper's split of a data set, in the order of the data set.
 
     Raises:
-      InputError: the file cannot be read, wants to import anything else, or is no split of these images and labels.
+      InputError: the file cannot be read, wants to import anything else, or is no split of these
+        images and labels.
     """
+    path = files.as_path(path)
     try:
-        return split(parts_of(path.read_bytes()), dataset, path.name)
+        return _match_dataset(_unpickle(path.read_bytes()), dataset, path.name)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    except Malformed as error:
+    except _Malformed as error:
         raise InputError(
-            f"{path} is not used: {error}. Expected the authors' folds-10.pkl, and the data it is of"
+            f"{path} is not used: {error}. Expected the authors' folds-10.pkl, and the data it is "
+            "of"
         ) from error
 
 
-def parts_of(content: bytes) -> list[dict[str, dict[str, str | int]]]:
-    """For each fold, {"train" | "test": {image name: label}}."""
+def _unpickle(content: bytes) -> list[_Fold]:
     try:
-        refuse_far_places(content)
-        found = Unpickler(io.BytesIO(content), encoding="latin1").load()
-    except Malformed:
+        _require_small_memo(content)
+        folds = _Unpickler(io.BytesIO(content), encoding="latin1").load()
+    except _Malformed:
         raise
     except Exception as error:  # A damaged pickle raises whatever its bytes lead to.
-        raise Malformed(f"it is damaged ({type(error).__name__}: {error})") from error
-    if not isinstance(found, list | tuple) or len(found) < 2:
-        raise Malformed("it holds no list of folds")
-    if not all(
-        isinstance(fold, dict) and all(isinstance(fold.get(part), dict) for part in PARTS)
-        for fold in found
-    ):
-        raise Malformed("its folds have no train and test")
-    return [{part: labelled(fold[part]) for part in PARTS} for fold in found]
+        raise _Malformed(f"it is damaged ({type(error).__name__}: {error})") from error
+    if not isinstance(folds, list | tuple) or len(folds) < 2:
+        raise _Malformed("it holds no list of folds")
+    for fold in folds:
+        if not isinstance(fold, dict) or not all(isinstance(fold.get(p), dict) for p in _PARTS):
+            raise _Malformed("its folds have no train and test")
+    return [{part: _label_of_name(fold[part]) for part in _PARTS} for fold in folds]
 
 
-def refuse_far_places(content: bytes) -> None:
-    """Raises Malformed where a pickle numbers what it remembers beyond its length: it takes memory for all numbers."""
+def _require_small_memo(content: bytes) -> None:
+    """Raises _Malformed if a memo index exceeds the file's length: memory for all is allocated."""
     for opcode, argument, _ in pickletools.genops(content):
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(content):
-            raise Malformed(f"it is damaged (it numbers a value {argument})")
+            raise _Malformed(f"it is damaged (it numbers a value {argument})")
 
 
-def labelled(part: dict[Any, Any]) -> dict[str, str | int]:
+def _label_of_name(part: dict[Any, Any]) -> dict[str, Any]:
     """{image name: label} of one part of one fold."""
     if not {"x", "y"} <= set(part):
-        raise Malformed("a part of a fold has no x and y")
-    names, labels = [stem(as_text(name)) for name in flat(part["x"])], flat(part["y"])
-    if len(names) != len(labels) or len(set(names)) < len(names):
-        raise Malformed(
-            f"a part of a fold has {len(set(names))} different images in {len(names)}, {len(labels)} labels"
+        raise _Malformed("a part of a fold has no x and y")
+    paths = [PurePosixPath(_as_text(name).replace("\\", "/")) for name in _as_list(part["x"])]
+    labels = _as_list(part["y"])
+    label_of = {path.stem: label for path, label in zip(paths, labels, strict=False)}
+    if len(paths) != len(labels) or len(label_of) < len(paths):
+        raise _Malformed(
+            f"a part of a fold has {len({path.stem for path in paths})} different images in "
+            f"{len(paths)}, {len(labels)} labels"
         )
-    return dict(zip(names, labels, strict=True))
+    return label_of
 
 
-def stem(name: str) -> str:
-    """A file name without folder and ending."""
-    return PurePosixPath(name.replace("\\", "/")).stem
-
-
-def split(parts: list[dict[str, dict[str, str | int]]], dataset: Dataset, source: str) -> Folds:
-    """The folds, checked: every image held out once and trained on else, every label as in the data."""
-    place = {name: i for i, name in enumerate(dataset.names)}
-    folds = np.full(len(place), -1)
+def _match_dataset(parts: list[_Fold], dataset: Dataset, source: str) -> Folds:
+    """The folds, if every image is held out once, else trained on, and labelled as in the data."""
+    index = {name: i for i, name in enumerate(dataset.names)}
+    folds = np.full(len(index), -1)
     for fold, part in enumerate(parts):
-        for name in part["test"]:
-            if name not in place:
-                raise Malformed(f"it holds out {name}, which the data lack{others(parts, place)}")
-            if folds[place[name]] >= 0:
-                raise Malformed(
-                    f"it holds out {name} in fold {folds[place[name]] + 1} and in fold {fold + 1}"
-                )
-            folds[place[name]] = fold
         if not part["test"]:
-            raise Malformed(f"its fold {fold + 1} holds out nothing")
-    if missing := [name for name, i in place.items() if folds[i] < 0]:
-        raise Malformed(
+            raise _Malformed(f"its fold {fold + 1} holds out nothing")
+        for name in part["test"]:
+            if name not in index:
+                others = len({name for part in parts for name in part["test"]} - set(index)) - 1
+                also = f", as {others} others" if others else ""
+                raise _Malformed(f"it holds out {name}, which the data lack{also}")
+            if folds[index[name]] >= 0:
+                first = folds[index[name]] + 1
+                raise _Malformed(f"it holds out {name} in fold {first} and in fold {fold + 1}")
+            folds[index[name]] = fold
+    if missing := [name for name, i in index.items() if folds[i] < 0]:
+        raise _Malformed(
             f"it never holds out {len(missing)} images of the data ({', '.join(missing[:5])})"
         )
     for fold, part in enumerate(parts):
-        rest = {name for name, i in place.items() if folds[i] != fold}
-        if unlike := sorted(rest ^ set(part["train"])):
-            raise Malformed(
-                f"fold {fold + 1} does not train on all that it does not hold out ({', '.join(unlike[:5])})"
+        training = {name for name, i in index.items() if folds[i] != fold}
+        if differing := sorted(training ^ set(part["train"])):
+            raise _Malformed(
+                f"fold {fold + 1} does not train on all that it does not hold out "
+                f"({', '.join(differing[:5])})"
             )
-        refuse_other_labels(part, dataset, place)
-    labels, origin = (
-        np.array(dataset.labels),
-        f"paper: the authors' own split, {len(parts)} folds, from {source}",
-    )
+        _require_equal_labels(part["train"] | part["test"], dataset, index)
+    labels = np.array(dataset.labels)
+    origin = f"paper: the authors' own split, {len(parts)} folds, from {source}"
     return Folds(dataset.names, labels, folds, dataset.classes, dataset.groups, origin)
 
 
-def others(parts: list[dict[str, dict[str, str | int]]], place: Iterable[str]) -> str:
-    """How many more images are not in the data."""
-    more = len({name for part in parts for name in part["test"]} - set(place)) - 1
-    return f", as {more} others" if more else ""
-
-
-def refuse_other_labels(
-    part: dict[str, dict[str, str | int]], dataset: Dataset, place: dict[str, int]
+def _require_equal_labels(
+    label_of: dict[str, Any], dataset: Dataset, index: dict[str, int]
 ) -> None:
-    """Raises Malformed where a label, a name or its number in BACH's order, is not that of the data."""
+    """Raises _Malformed where a label, as name or as number in BACH's order, is not the data's."""
     differing = []
-    for name, label in (part["train"] | part["test"]).items():
-        here, there = dataset.classes[dataset.labels[place[name]]], class_name(label)
-        if plain(there) != plain(here):
-            differing.append(f"{name}: there {there}, here {here}")
+    for name, label in label_of.items():
+        expected = dataset.classes[dataset.labels[index[name]]]
+        found = _class_name(label)
+        if _letters(found) != _letters(expected):
+            differing.append(f"{name}: found {found}, expected {expected}")
     if differing:
-        raise Malformed(
+        raise _Malformed(
             f"{len(differing)} labels differ from the data ({'; '.join(sorted(differing)[:5])})"
         )
 
 
-def class_name(label: Any) -> str:
-    """The class that a label means."""
+def _class_name(label: Any) -> str:
     if isinstance(label, int | float) and label in range(len(BACH_CLASSES)):
         return BACH_CLASSES[int(label)]
-    return (
-        as_text(label)
-        if isinstance(label, str | bytes)
-        else f"{label}"
-        if isinstance(label, int)
-        else "no class"
-    )
+    if isinstance(label, str | bytes):
+        return _as_text(label)
+    return str(label) if isinstance(label, int) else "no class"
 
 
-def plain(name: str) -> str:
-    """Small letters alone: In Situ, in-situ and InSitu are one class."""
+def _letters(name: str) -> str:
+    """Lower-case letters and digits alone: In Situ, in-situ and InSitu are one class."""
     return re.sub(r"[^a-z0-9]", "", name.casefold())

@@ -101,7 +101,7 @@ def challenge(tmp_path_factory) -> Path:
 
 
 def test_any_data_set_is_read_with_names_classes_groups_and_its_bytes_as_they_are(slides, tmp_path):
-    found = tfds.load("slides", slides, cache=tmp_path)
+    found = datasets.load(tfds.label_table("slides", slides, cache=tmp_path))
     assert found.classes == ("fat", "stroma", "tumour")  # As of a folder with these classes.
     assert sorted(found.names) == [f"s{i}.v2" for i in range(9)]
     for path, label, group in zip(found.paths, found.labels, found.groups, strict=True):
@@ -110,13 +110,14 @@ def test_any_data_set_is_read_with_names_classes_groups_and_its_bytes_as_they_ar
         assert path.suffix == (".jpg" if i % 2 else ".png")
         assert found.classes[label] == CLASSES[i % 3]
         assert group == example(i)["patient"]
-    assert tfds.load("slides:1.2.3", slides, classes=CLASSES, cache=tmp_path).classes == CLASSES
+    table = tfds.label_table("slides:1.2.3", slides, cache=tmp_path)
+    assert datasets.load(table, CLASSES).classes == CLASSES
 
 
 def test_bach_is_the_same_data_set_from_its_folder_and_from_tfds(challenge, tmp_path):
     made_bach.write_folder(tmp_path, made_bach.training())
     folder = datasets.load(tmp_path / made_bach.TRAINING)
-    found = tfds.load("bach", challenge, cache=tmp_path / "cache")
+    found = datasets.load(tfds.label_table("bach", challenge, cache=tmp_path / "cache"))
     assert (found.names, found.labels, found.classes) == (folder.names, folder.labels, BACH_CLASSES)
     assert bach.is_bach(found.names, found.classes)
     assert {
@@ -130,9 +131,11 @@ def test_a_split_without_labels_is_to_be_predicted(challenge, tmp_path):
     found = tfds.image_paths("bach", challenge, "test", tmp_path)
     assert [path.name for path in found] == sorted(f"test{i}.png" for i in range(100))
     np.testing.assert_array_equal(reader.read(found[0]), made_bach.noise(1000))
-    assert found == unlabelled.find_images([tfds.folder("bach", challenge, "test", tmp_path)])
+    assert found == unlabelled.find_images(
+        [tfds.unpacked_folder("bach", challenge, "test", tmp_path)]
+    )
     with pytest.raises(InputError, match="split test of bach has images without a label"):
-        tfds.load("bach", challenge, "test", cache=tmp_path)
+        tfds.label_table("bach", challenge, "test", cache=tmp_path)
 
 
 def test_names_that_are_not_unique_give_way_to_numbers(slides, tmp_path):
@@ -141,7 +144,7 @@ def test_names_that_are_not_unique_give_way_to_numbers(slides, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("told", "stems"),
+    ("names", "stems"),
     [
         (["a", "b"], ["a", "b"]),
         (["x\\a.TIF", "x/b.1"], ["a", "b.1"]),
@@ -153,10 +156,9 @@ def test_names_that_are_not_unique_give_way_to_numbers(slides, tmp_path):
         (["a", "b" * 200], None),
     ],
 )
-def test_a_name_is_taken_where_a_file_can_have_it(told, stems):
-    made = [(".png", name, "", "") for name in told]
-    assert tfds.file_names("train", made) == (stems or ["train-1", "train-2"])
-    assert tfds.file_names("train", made * 5)[:2] == ["train-01", "train-02"]
+def test_a_name_is_used_where_a_file_can_have_it(names, stems):
+    assert tfds._file_names("train", names) == (stems or ["train-1", "train-2"])
+    assert tfds._file_names("train", names * 5)[:2] == ["train-01", "train-02"]
 
 
 def test_numbers_are_names_and_groups_too_and_unlabelled_sets_need_no_label(tmp_path):
@@ -167,7 +169,7 @@ def test_numbers_are_names_and_groups_too_and_unlabelled_sets_need_no_label(tmp_
     }
     made = [{"photo": encoded(i), "id": 100 + i, "case": 7} for i in range(2)]
     prepare(tmp_path, features, {"whole": made})
-    found = tfds.folder("slides", tmp_path, "whole", tmp_path / "cache")
+    found = tfds.unpacked_folder("slides", tmp_path, "whole", tmp_path / "cache")
     assert [path.stem for path in unlabelled.find_images([found])] == ["100", "101"]
     features["tissue"] = FEATURES.ClassLabel(num_classes=2)
     prepare(
@@ -176,7 +178,7 @@ def test_numbers_are_names_and_groups_too_and_unlabelled_sets_need_no_label(tmp_
         {"whole": [each | {"tissue": i} for i, each in enumerate(made)]},
         "labelled",
     )
-    dataset = tfds.load("labelled", tmp_path, "whole", cache=tmp_path / "cache")
+    dataset = datasets.load(tfds.label_table("labelled", tmp_path, "whole", tmp_path / "cache"))
     assert (dataset.names, dataset.classes, dataset.groups) == (
         ("100", "101"),
         ("0", "1"),
@@ -188,7 +190,7 @@ def test_unpacked_once_and_anew_when_it_was_built_again(slides, tmp_path, monkey
     data_dir = tmp_path / "data"
     shutil.copytree(slides, data_dir)
     first = tfds.label_table("slides", data_dir, cache=tmp_path)
-    monkeypatch.setattr(tfds, "unpack", lambda *_: pytest.fail("unpacked twice"))
+    monkeypatch.setattr(tfds, "_unpack", lambda *_: pytest.fail("unpacked twice"))
     assert tfds.label_table("slides", data_dir, cache=tmp_path) == first
     monkeypatch.undo()
     shutil.rmtree(data_dir)
@@ -221,7 +223,7 @@ def test_what_was_unpacked_and_then_altered_is_refused(slides, tmp_path, change)
 
 
 def test_a_broken_unpacking_leaves_nothing(slides, tmp_path, monkeypatch):
-    whole = tfds.examples
+    whole = tfds.read_examples
 
     def broken(*given):
         for i, each in enumerate(whole(*given)):
@@ -229,7 +231,7 @@ def test_a_broken_unpacking_leaves_nothing(slides, tmp_path, monkeypatch):
                 raise KeyboardInterrupt
             yield each
 
-    monkeypatch.setattr(tfds, "examples", broken)
+    monkeypatch.setattr(tfds, "read_examples", broken)
     with pytest.raises(KeyboardInterrupt):
         tfds.label_table("slides", slides, cache=tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -248,20 +250,22 @@ def test_a_broken_unpacking_leaves_nothing(slides, tmp_path, monkeypatch):
 )
 def test_a_name_that_leads_to_nothing_is_told_what_there_is(slides, tmp_path, name, split, message):
     with pytest.raises(InputError, match=message):
-        tfds.folder(name, slides, split, tmp_path)
+        tfds.unpacked_folder(name, slides, split, tmp_path)
 
 
 def test_the_newest_version_is_taken_and_between_configs_nothing_is_guessed(tmp_path):
     made = {"train": [example(i) for i in range(3)]}
     for version in ("1.9.0", "1.10.0"):
         prepare(tmp_path, USUAL, made, version=version, configs=("small", "large"))
-    assert tfds.find("slides/small", tmp_path) == tmp_path / "slides" / "small" / "1.10.0"
-    assert tfds.find("slides/large:1.9.0", tmp_path) == tmp_path / "slides" / "large" / "1.9.0"
+    assert tfds.find_build("slides/small", tmp_path) == tmp_path / "slides" / "small" / "1.10.0"
+    assert (
+        tfds.find_build("slides/large:1.9.0", tmp_path) == tmp_path / "slides" / "large" / "1.9.0"
+    )
     with pytest.raises(
         InputError,
         match="names 4 of what .* holds; name one of slides/large:1.9.0, slides/large:1.10",
     ):
-        tfds.find("slides", tmp_path)
+        tfds.find_build("slides", tmp_path)
 
 
 WRONG = {
@@ -290,7 +294,7 @@ def test_data_sets_that_are_no_image_classification_are_refused(tmp_path, wrong)
     made = {key: value for key, value in (example(0) | own).items() if key in features}
     prepare(tmp_path, features, {"train": [made]})
     with pytest.raises(InputError, match=message):
-        tfds.folder("slides", tmp_path, "train", tmp_path / "cache")
+        tfds.unpacked_folder("slides", tmp_path, "train", tmp_path / "cache")
 
 
 def altered(path: Path, change) -> None:
@@ -301,7 +305,7 @@ def altered(path: Path, change) -> None:
 
 def test_only_array_record_and_only_features_of_tfds_are_read(slides, tmp_path):
     shutil.copytree(slides, tmp_path / "data")
-    place = tfds.find("slides", tmp_path / "data")
+    place = tfds.find_build("slides", tmp_path / "data")
     altered(
         place / "features.json",
         lambda f: f["featuresDict"]["features"]["boxes"].update(pythonClassName="evil.Run"),
@@ -309,10 +313,10 @@ def test_only_array_record_and_only_features_of_tfds_are_read(slides, tmp_path):
     with pytest.raises(
         InputError, match="features of other packages than tensorflow_datasets: evil.Run"
     ):
-        tfds.folder("slides", tmp_path / "data", "train", tmp_path)
+        tfds.unpacked_folder("slides", tmp_path / "data", "train", tmp_path)
     altered(place / "dataset_info.json", lambda info: info.pop("fileFormat"))
     with pytest.raises(InputError, match="is stored as tfrecord"):
-        tfds.folder("slides", tmp_path / "data", "train", tmp_path)
+        tfds.unpacked_folder("slides", tmp_path / "data", "train", tmp_path)
 
 
 @pytest.mark.parametrize("change", ["absent", "empty", "cut", "noise"])
@@ -335,7 +339,7 @@ def test_damaged_files_are_told(slides, tmp_path, change):
         else "1.2.3 cannot be read"
     )
     with pytest.raises(InputError, match=message):
-        tfds.folder("slides", tmp_path / "data", "train", tmp_path)
+        tfds.unpacked_folder("slides", tmp_path / "data", "train", tmp_path)
     assert not list(tmp_path.rglob("unpacked.json"))
 
 
