@@ -50,7 +50,7 @@ def encoders(made: bundle.Bundle) -> dict[str, bundle.Flat]:
     """The variables that cannot be drawn from a seed."""
     from histojax.prediction import predict
 
-    return predict.encoder_variables(made, flags.path("weights_cache"), flags.path("weights_dir"))
+    return predict.encoder_variables(made, flags.weight_files())
 
 
 if __name__ == "__main__":

@@ -18,11 +18,10 @@ Time: that of histojax extract in both modes, and of two ensembles. The rate and
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from experiments import flags
 from histojax import datasets
-from histojax.config import CROP_MODES, Boosting, Extraction
+from histojax.config import CROP_MODES, Boosting, Extraction, Runtime
 from histojax.datasets import folds
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
@@ -38,7 +37,7 @@ flags.define_path("out", "Folder to write everything to.")
 flags.define_positive()
 flags.define_protocol("extraction", "boosting")
 flags.define_mpp()
-flags.define_computing()
+flags.define_runtime()
 
 
 def main() -> None:
@@ -56,9 +55,10 @@ def main() -> None:
         out / "exact" / "models" / ensembles.FOLDS, dataset, boosting.folds, boosting.fold_seed
     )
     folds.save(split, out / "shared" / "models" / ensembles.FOLDS)
-    how = flags.computing() | {"mpp": flags.FLAGS.mpp}
-    for mode, own in zip(modes, ({}, {"crops_per_step": None, "pooling": "xla"}), strict=True):
-        describe(dataset.paths, mode, out / mode.crop_mode / "descriptors", how | own)
+    runtime = flags.runtime()
+    runtimes = runtime, dataclasses.replace(runtime, crops_per_step=None, pooling="xla")
+    for mode, runtime in zip(modes, runtimes, strict=True):
+        describe(dataset.paths, mode, out / mode.crop_mode / "descriptors", runtime)
     judged = [
         cases(out / mode.crop_mode, split, mode, boosting, dataset.groups, positive)
         for mode in modes
@@ -81,15 +81,13 @@ def main() -> None:
     print(crop_modes.write(out, comparison), end="")
 
 
-def describe(
-    paths: Sequence[Path], extraction: Extraction, root: Path, how: dict[str, Any]
-) -> None:
+def describe(paths: Sequence[Path], extraction: Extraction, root: Path, runtime: Runtime) -> None:
     """Describes the images in one mode and prints its pace."""
     from histojax.extraction import (
         extract,  # Here alone: the processes that train import this file, and need no jax.
     )
 
-    outcome = extract.run(paths, extraction, root, **how)
+    outcome = extract.run(paths, extraction, root, mpp=flags.FLAGS.mpp, runtime=runtime)
     crops = (
         outcome.described
         * extraction.augmentations

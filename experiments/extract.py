@@ -33,7 +33,7 @@ flags.define_path(
 flags.define_path("descriptors", "Folder to write descriptors to.")
 flags.define_protocol("extraction")
 flags.define_mpp()
-flags.define_computing()
+flags.define_runtime()
 flags.define_processes()
 flags.define_bool(
     "dry_run", "Measure for a minute, tell what the run would take, and write no descriptors."
@@ -45,11 +45,11 @@ def main() -> None:
     paths = images()
     extraction = flags.protocol("extraction").extraction
     arguments = (paths, extraction, flags.path("descriptors"))
-    computing = flags.computing() | flags.processes() | {"mpp": flags.FLAGS.mpp}
+    options = flags.processes() | {"mpp": flags.FLAGS.mpp, "runtime": flags.runtime()}
     if flags.FLAGS.dry_run:
-        print(dry_run.run(*arguments, **computing).text())
+        print(dry_run.run(*arguments, **options).text())
         return
-    outcome = extract.run(*arguments, **computing)
+    outcome = extract.run(*arguments, **options)
     print(
         f"{outcome.described} images described, {outcome.done_before} were done before: {flags.path('descriptors')}"
     )

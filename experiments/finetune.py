@@ -42,8 +42,7 @@ def main() -> None:
         split,
         extraction,
         chosen,
-        cache=flags.path("weights_cache"),
-        weights_dir=flags.path("weights_dir"),
+        runtime=flags.weight_files(),
         mpp=flags.FLAGS.mpp,
         keep_checkpoints=flags.FLAGS.keep_checkpoints,
     )

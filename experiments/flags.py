@@ -5,12 +5,12 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import app, flags, logging
 
 from histojax import config
-from histojax.config import PRESETS, Protocol, View
+from histojax.config import PRESETS, Protocol, Runtime, View
 from histojax.errors import InputError
 from histojax.utils.files import as_path, is_local
 
@@ -368,7 +368,12 @@ def define_weights() -> None:
     )
 
 
-def define_computing() -> None:
+def weight_files() -> Runtime:
+    """Where ImageNet weights are, by the flags of `define_weights`."""
+    return Runtime(cache=path("weights_cache"), weights_dir=path("weights_dir"))
+
+
+def define_runtime() -> None:
     """What changes how extraction runs but not what it gives."""
     text = "Crops that go through an encoder at a time (whole images with --crop_mode=shared), on all devices together; "
     text += "by default what memory allows, tried once and remembered in the cache."
@@ -380,21 +385,17 @@ def define_computing() -> None:
     flags.DEFINE_string("compilation_cache", None, text)
 
 
-def computing() -> dict[str, Any]:
-    """The values of those flags, as the library's functions take them."""
-    from histojax.extraction import (
-        devices,  # Here alone: trees are trained, and judged, where there is no jax.
-    )
+def runtime() -> Runtime:
+    """The values of those flags."""
+    # Imported here, since the scripts that train trees and evaluate them need no jax.
+    from histojax.extraction import devices
 
     devices.split_cpu()
     if FLAGS.compilation_cache:
         devices.keep_compiled(FLAGS.compilation_cache)
-    return {
-        "cache": path("weights_cache"),
-        "weights_dir": path("weights_dir"),
-        "crops_per_step": FLAGS.crops_per_step,
-        "pooling": FLAGS.pooling,
-    }
+    return dataclasses.replace(
+        weight_files(), crops_per_step=FLAGS.crops_per_step, pooling=FLAGS.pooling
+    )
 
 
 def define_processes() -> None:

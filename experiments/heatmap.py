@@ -39,15 +39,15 @@ flags.define_float(
 )
 flags.define_mpp()
 flags.define_bool("strict", "Stop at the first image that cannot be mapped.")
-flags.define_computing()
+flags.define_runtime()
 
 
 def main() -> None:
-    computing, out = flags.computing(), flags.path("out")
+    runtime, out = flags.runtime(), flags.path("out")
     given = flags.FLAGS
     options = HeatmapOptions(given.stride, given.augmentations, given.sigma, given.mpp)
     summary = heatmap.map_images(
-        flags.model(), flags.images(), out, options, strict=given.strict, **computing
+        flags.model(), flags.images(), out, options, strict=given.strict, runtime=runtime
     )
     print(summary.text(out))
 

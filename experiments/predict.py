@@ -34,11 +34,11 @@ flags.define_path("out", "Folder to write predictions to.")
 flags.define_prediction_options()
 flags.define_mpp()
 flags.define_bool("strict", "Stop at the first image that cannot be predicted.")
-flags.define_computing()
+flags.define_runtime()
 
 
 def main() -> None:
-    computing, descriptors, out = flags.computing(), flags.path("descriptors"), flags.path("out")
+    runtime, descriptors, out = flags.runtime(), flags.path("descriptors"), flags.path("out")
     labelled, unlabelled = flags.path("data") is not None, not flags.no_images()
     if labelled + unlabelled + (descriptors is not None) == 0 or (labelled and unlabelled):
         raise InputError(
@@ -59,7 +59,7 @@ def main() -> None:
             mpp=flags.FLAGS.mpp,
             strict=flags.FLAGS.strict,
             labels=predict.labels_of(bundle, dataset) if labelled else None,
-            **computing,
+            runtime=runtime,
         )
     print(f"{summary.text(bundle)}\n{out / 'predictions.csv'}")
 

@@ -17,7 +17,6 @@ ones is another question: histojax compare_crop_modes.) Run it on an idle machin
 import dataclasses
 import datetime
 import platform
-from typing import Any
 
 import jax
 import numpy as np
@@ -25,11 +24,11 @@ from absl import flags as absl_flags
 
 from experiments import flags
 from histojax import encoders
-from histojax.config import CROP_MODES, PRECISIONS, Extraction
+from histojax.config import CROP_MODES, PRECISIONS, Extraction, Runtime
 from histojax.datasets import synthetic
 from histojax.encoders import weights
 from histojax.errors import InputError
-from histojax.extraction import engine, extract, loaded_encoders, profiling, programs, roofline
+from histojax.extraction import engine, extract, loaded_encoders, profiling, roofline
 from histojax.extraction.engine import Engine
 from histojax.images.padding import PaddedImage, bucket, scaled_size
 from histojax.ops import crops
@@ -52,13 +51,13 @@ absl_flags.DEFINE_integer("width", 2048, "Width of the image, px (likewise).", l
 flags.define_path("out", "Folder to write the profile to.")
 flags.define_path("trace", "Folder to write a profiler trace to.", required=False)
 flags.define_protocol("extraction")
-flags.define_computing()
+flags.define_runtime()
 
 HEADER = "encoder   crops                 mode   precision step compile  crops/s images/s  TFLOP/s  peak  roof  MiB error"
 
 
 def main() -> None:
-    computing = flags.computing()
+    runtime = flags.runtime()
     out, extraction = flags.path("out"), flags.protocol("extraction").extraction
     extraction = dataclasses.replace(extraction, weights="random")
     for name in ("crop_mode", "precision", "weights"):
@@ -87,7 +86,7 @@ def main() -> None:
     print(f"{machine_text()}; image {size[1]} x {size[0]} px", flush=True)
     measured, rows, stages = {}, [], {}
     for precision in precisions:
-        machine = machine_for(modes[0], computing)
+        machine = machine_for(modes[0], runtime)
         peak = measured[precision] = profiling.peak(machine, precision)
         print(
             f"{precision}: matrix product {peak.operations / 1e12:.3g} TFLOP/s, copy {peak.bytes / 1e9:.3g} GB/s"
@@ -95,7 +94,7 @@ def main() -> None:
         print(HEADER)
         for mode in modes:
             asked = dataclasses.replace(extraction, crop_mode=mode, precision=precision)
-            loaded, machine = loaded_encoders.load_encoders(asked), machine_for(mode, computing)
+            loaded, machine = loaded_encoders.fold_encoders(asked), machine_for(mode, runtime)
             for row in profiling.rows(machine, loaded, unfolded, asked, image, peak):
                 rows.append(row)
                 print(line(row), flush=True)
@@ -108,11 +107,10 @@ def main() -> None:
         write_trace(machine, extraction, image, trace)
 
 
-def machine_for(mode: str, computing: dict[str, Any]) -> Engine:
+def machine_for(mode: str, runtime: Runtime) -> Engine:
     """All local devices; the fused kernel, where it is asked for, in crop mode exact."""
-    kernel = computing["pooling"] == "pallas" and mode == "exact"
-    cache = computing["cache"] or files.default_cache()
-    return Engine(programs.mesh_of(jax.local_devices()), computing["crops_per_step"], kernel, cache)
+    pooling = runtime.pooling if mode == "exact" else "xla"
+    return Engine.of(dataclasses.replace(runtime, pooling=pooling))
 
 
 def chosen(flag: str, given: list[str], known: tuple[str, ...]) -> list[str]:
@@ -156,7 +154,7 @@ def stage_table(
     print(
         f"seconds an image by stage, each timed by itself, crop mode exact, {view.name}, {extraction.precision}:"
     )
-    for each in loaded_encoders.load_encoders(extraction).values():
+    for each in loaded_encoders.fold_encoders(extraction).values():
         table = tables[each.encoder.name] = profiling.stages(machine, each, extraction, view, image)
         print(
             f"  {each.encoder.name:9} "
@@ -173,7 +171,7 @@ def write_trace(
     scale = extraction.views[0].scale
     size = scaled_size(image.size, scale)
     arguments = []
-    for each in loaded_encoders.load_encoders(extraction).values():
+    for each in loaded_encoders.fold_encoders(extraction).values():
         variables = machine.replicate(each.variables)
         arguments.append(
             (

@@ -1,7 +1,9 @@
 """Research-grade classification of H&E histology images in JAX."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from histojax.config import Runtime
 
 if TYPE_CHECKING:
     from histojax.model import Model
@@ -9,16 +11,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load_bundle(path: str | Path, **computing: Any) -> "Model":
+def load_bundle(path: str | Path, runtime: Runtime = Runtime()) -> "Model":
     """Opens a bundle: `histojax.load_bundle("breast.histojax").predict("new")`.
 
     Args:
       path: the file that histojax bundle wrote.
-      computing: weights_dir, cache, crops_per_step, use, as for `histojax.extraction.loaded_encoders.open_encoders`.
+      runtime: devices, crops a step, and where weights are; see `histojax.config.Runtime`.
 
     Raises:
       histojax.errors.InputError: it is no bundle, of another version, altered, cut short, or lacks a part.
     """
     from histojax import model  # Here alone: most of the library needs neither models nor images.
 
-    return model.load(path, **computing)
+    return model.load(path, runtime)

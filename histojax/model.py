@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from histojax.config import Runtime
 from histojax.datasets import unlabelled
 from histojax.errors import InputError
 from histojax.prediction import bundle, predict
@@ -20,7 +21,7 @@ from histojax.prediction.uncertainty import Prediction, PredictionOptions
 from histojax.utils import files
 
 if TYPE_CHECKING:
-    from histojax.extraction.loaded_encoders import Opened
+    from histojax.extraction.loaded_encoders import EncoderSet
     from histojax.heatmap.probability_map import ProbabilityMap
 
 Source = str | Path | np.ndarray
@@ -33,9 +34,9 @@ class Model:
       bundle: classes, protocol, models, calibration; see `histojax.prediction.bundle.Bundle`.
     """
 
-    def __init__(self, bundle: Bundle, **computing: Any):
+    def __init__(self, bundle: Bundle, runtime: Runtime = Runtime()):
         self.bundle = bundle
-        self.computing = computing
+        self.runtime = runtime
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -43,9 +44,9 @@ class Model:
         return self.bundle.classes
 
     @functools.cached_property
-    def opened(self) -> "Opened":
+    def encoder_set(self) -> "EncoderSet":
         """The encoders, on their devices."""
-        return predict.load_encoders(self.bundle, **self.computing)
+        return predict.load_encoders(self.bundle, self.runtime)
 
     def predict(
         self,
@@ -84,7 +85,7 @@ class Model:
                 options=PredictionOptions(coverage, sensitivity, largest_set),
                 mpp=mpp,
                 strict=True,
-                opened=self.opened,
+                encoder_set=self.encoder_set,
             )
         found = {prediction.image: prediction for prediction in outcome.predictions}
         return [found[path.stem] for path in paths]
@@ -106,7 +107,11 @@ class Model:
 
         source = image if isinstance(image, np.ndarray) else files.as_path(str(image))
         return heatmap.map_image(
-            self.bundle, source, heatmap.HeatmapOptions(**options), name=name, opened=self.opened
+            self.bundle,
+            source,
+            heatmap.HeatmapOptions(**options),
+            name=name,
+            encoder_set=self.encoder_set,
         )
 
     def paths(
@@ -140,14 +145,14 @@ def written(image: np.ndarray, path: Path) -> Path:
     return path
 
 
-def load(path: str | Path, **computing: Any) -> Model:
+def load(path: str | Path, runtime: Runtime = Runtime()) -> Model:
     """Opens a bundle, all of it checked.
 
     Args:
       path: the file that histojax bundle wrote.
-      computing: as for `histojax.extraction.loaded_encoders.open_encoders`: weights_dir, cache, crops_per_step, use.
+      runtime: devices, crops a step, and where weights are.
 
     Raises:
       InputError: it is no bundle, of another version, altered, cut short, or lacks a part.
     """
-    return Model(bundle.load(files.as_path(str(path))), **computing)
+    return Model(bundle.load(files.as_path(str(path))), runtime)

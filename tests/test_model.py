@@ -30,7 +30,7 @@ def test_paths_arrays_folders_and_lists_are_predicted_alike(model, trained, tmp_
     by_folder = model.predict(trained / "new")
     assert [each.image for each in by_folder] == ["test0", "test1", "test2"]
     monkeypatch.setattr(
-        loaded_encoders, "open_encoders", lambda *_, **__: pytest.fail("encoders were loaded again")
+        loaded_encoders, "load_encoders", lambda *_, **__: pytest.fail("encoders were loaded again")
     )
     by_array = model.predict(arrays, names=[path.stem for path in paths])
     for one, other in zip(by_folder, by_array, strict=True):

@@ -5,11 +5,10 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 
-from histojax.config import Extraction
+from histojax.config import Extraction, Runtime
 from histojax.extraction import engine, extract, loaded_encoders, store
 from histojax.images.padding import bucket, common_canvas, read_padded, scaled_size
 from histojax.images.resampling import Resampling
@@ -59,7 +58,7 @@ def run(
     mpp: float | None = None,
     process: int = 0,
     processes: int = 1,
-    **computing: Any,
+    runtime: Runtime = Runtime(),
 ) -> Estimate:
     """Measures one call of every program on one image that is not described; arguments as for `extract.run`.
 
@@ -70,10 +69,10 @@ def run(
       InputError: unusable images, weights or folders.
     """
     resampling = Resampling(extraction.target_mpp, mpp)
-    loaded_encoders.check(extraction, computing.get("pooling", "xla"))
+    loaded_encoders.check(extraction, runtime.pooling)
     extract.check_images(paths, extraction, resampling)
-    opened = loaded_encoders.open_encoders(extraction, **computing)
-    machine, loaded = opened.machine, opened.loaded
+    encoder_set = loaded_encoders.load_encoders(extraction, runtime)
+    machine, loaded = encoder_set.engine, encoder_set.encoders
     for each in loaded.values():
         for view in extraction.views:
             configuration = extraction.configuration(each.encoder.name, view)
@@ -82,7 +81,7 @@ def run(
             )
     rows = store.read_stain_qc(root) if root.exists() else {}
     mine = sorted(paths, key=lambda path: path.stem)[process::processes]
-    to_do = [path for path in mine if extract.unfinished(path, opened, resampling, root, rows)]
+    to_do = [path for path in mine if extract.unfinished(path, encoder_set, resampling, root, rows)]
     disk = len(to_do) * sum(
         len(extraction.views) * (extraction.augmentations * each.encoder.width * 4 + 128)
         for each in loaded.values()

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from histojax.config import Extraction, View
+from histojax.config import Extraction, Runtime, View
 from histojax.encoders import Encoder, Variables
 from histojax.errors import InputError
 from histojax.extraction import devices, programs
 from histojax.extraction.programs import Plan, Pooled
 from histojax.ops import crops, flops
+from histojax.utils import files
 from histojax.utils.progress import Progress
 
 # The most crops, or whole images in crop mode shared, that one device takes at a time; memory may allow fewer. A CPU
@@ -55,6 +56,13 @@ class Engine:
     kernel: bool
     cache: Path
     programs: dict[Any, Program] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, runtime: Runtime = Runtime()) -> "Engine":
+        """All or the chosen devices, without any program yet."""
+        mesh = programs.mesh_of(runtime.devices or jax.local_devices())
+        cache = runtime.cache or files.default_cache()
+        return cls(mesh, runtime.crops_per_step, runtime.pooling == "pallas", cache)
 
     @property
     def platform(self) -> str:

@@ -1,4 +1,4 @@
-"""Images to descriptor files on the accelerator: what is compiled, for which images, and the order of the work.
+"""Images to descriptor files on the accelerator: what is compiled, for which images, and the order of the job.
 
 host threads decode ahead -> the device prepares and describes (programs.py) -> a host thread writes behind
 """
@@ -10,17 +10,17 @@ import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from absl import logging
 
-from histojax.config import Extraction, View
+from histojax.config import Extraction, Runtime, View
 from histojax.errors import InputError
 from histojax.extraction import engine, loaded_encoders, programs, store
 from histojax.extraction.engine import Engine
-from histojax.extraction.loaded_encoders import Opened
+from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.images.padding import (
     PaddedImage,
     common_canvas,
@@ -67,7 +67,7 @@ def problems(path: Path, extraction: Extraction, resampling: Resampling) -> list
 
 
 def check_images(paths: Sequence[Path], extraction: Extraction, resampling: Resampling) -> None:
-    """Raises InputError listing the images that cannot be described, before any work."""
+    """Raises InputError listing the images that cannot be described, before any job."""
     found = [problem for path in paths for problem in problems(path, extraction, resampling)]
     if found:
         more = f"\n  ... and {len(found) - 20} more" if len(found) > 20 else ""
@@ -113,7 +113,7 @@ class Listener:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class ExtractionSummary:
     """What a run did: images described now and before, those whose stain normalisation fell back, and its pace.
 
     Attributes:
@@ -136,8 +136,8 @@ def run(
     mpp: float | None = None,
     process: int = 0,
     processes: int = 1,
-    **computing: Any,
-) -> Outcome:
+    runtime: Runtime = Runtime(),
+) -> ExtractionSummary:
     """Describes images and writes the descriptors below `root`; goes on where an earlier run stopped.
 
     Args:
@@ -146,31 +146,33 @@ def run(
       root: the folder of descriptors.
       mpp: microns per pixel of the images, where files do not tell.
       process, processes: which of how many processes this is; each describes its share of the images.
-      computing: as for `open_encoders`.
+      runtime: devices, crops a step, pooling, and where weights are.
 
     Raises:
       InputError: unusable images, weights or folders; what was finished before stays.
     """
-    loaded_encoders.check(extraction, computing.get("pooling", "xla"))
+    loaded_encoders.check(extraction, runtime.pooling)
     check_images(paths, extraction, Resampling(extraction.target_mpp, mpp))
     require_writable(root)
-    return describe(
-        paths, loaded_encoders.open_encoders(extraction, **computing), root, mpp, process, processes
-    )
+    encoder_set = loaded_encoders.load_encoders(extraction, runtime)
+    return describe(paths, encoder_set, root, mpp, process, processes)
 
 
 def describe(
     paths: Sequence[Path],
-    opened: Opened,
+    encoder_set: EncoderSet,
     root: Path,
     mpp: float | None = None,
     process: int = 0,
     processes: int = 1,
     listener: Listener | None = None,
-) -> Outcome:
+) -> ExtractionSummary:
     """`run` by encoders that are loaded already. With a listener, images that cannot be described are told and left."""
-    extraction, resampling = opened.extraction, Resampling(opened.extraction.target_mpp, mpp)
-    claim(opened, root)
+    extraction, resampling = (
+        encoder_set.extraction,
+        Resampling(encoder_set.extraction.target_mpp, mpp),
+    )
+    claim(encoder_set, root)
     if processes == 1:
         store.merge_stain_qc(root)  # What is left of a run of several processes.
     mine = sorted(paths, key=lambda path: path.stem)[process::processes]
@@ -181,7 +183,7 @@ def describe(
     for path in mine:
         try:
             check_images([path] if listener else [], extraction, resampling)
-            lacking[path] = unfinished(path, opened, resampling, root, rows)
+            lacking[path] = unfinished(path, encoder_set, resampling, root, rows)
         except InputError as error:
             fail(listener, path, error)
     to_do = {path: pairs for path, pairs in lacking.items() if pairs}
@@ -189,32 +191,34 @@ def describe(
         for path in lacking.keys() - to_do.keys():
             listener.done(path, rows_of(path, rows))
     canvas = common_canvas([resampling.size(path) for path in to_do], extraction.views)
-    work = Work(opened, to_do, root, process, processes, rows, canvas, listener)
+    job = ExtractionJob(encoder_set, to_do, root, process, processes, rows, canvas, listener)
     start = time.monotonic()
-    described, waited = describe_all(work, resampling)
+    described, waited = describe_all(job, resampling)
     seconds = time.monotonic() - start
-    if processes > 1 and not any(lacking_of(path, opened, root) for path in paths):
+    if processes > 1 and not any(lacking_of(path, encoder_set, root) for path in paths):
         store.merge_stain_qc(root)
     fallbacks = notices({key: row for key, row in rows.items() if key[0] in names})
-    return Outcome(described, len(lacking) - len(to_do), fallbacks, seconds, waited)
+    return ExtractionSummary(described, len(lacking) - len(to_do), fallbacks, seconds, waited)
 
 
-def claim(opened: Opened, root: Path) -> None:
+def claim(encoder_set: EncoderSet, root: Path) -> None:
     """Records what descriptors below `root` are made with, or refuses to mix them with others: see `store.claim`."""
-    for each in opened.loaded.values():
-        for view in opened.extraction.views:
-            made_with = loaded_encoders.manifest(opened.extraction, each, view)
-            store.claim(root, opened.extraction.configuration(each.encoder.name, view), made_with)
+    for each in encoder_set.encoders.values():
+        for view in encoder_set.extraction.views:
+            made_with = loaded_encoders.manifest(encoder_set.extraction, each, view)
+            store.claim(
+                root, encoder_set.extraction.configuration(each.encoder.name, view), made_with
+            )
 
 
-def describe_all(work: "Work", resampling: Resampling) -> tuple[int, float]:
+def describe_all(job: "ExtractionJob", resampling: Resampling) -> tuple[int, float]:
     """Describes the images that lack something; how many, and seconds that the device waited for decoding."""
-    extraction, described, waited = work.opened.extraction, 0, 0.0
+    extraction, described, waited = job.encoder_set.extraction, 0, 0.0
     views = sum(
-        len(views) for pairs in work.lacking.values() for _, views in passes(pairs, extraction)
+        len(views) for pairs in job.lacking.values() for _, views in passes(pairs, extraction)
     )
     decoded = prefetch.prefetch(
-        functools.partial(decode, resampling), work.lacking, DECODED_AHEAD, DECODERS
+        functools.partial(decode, resampling), job.lacking, DECODED_AHEAD, DECODERS
     )
     try:
         with (
@@ -224,16 +228,16 @@ def describe_all(work: "Work", resampling: Resampling) -> tuple[int, float]:
             ) as bar,
             prefetch.background_writer(WRITTEN_BEHIND) as write,
         ):
-            for i, path in enumerate(work.lacking):
+            for i, path in enumerate(job.lacking):
                 asked = time.monotonic()
                 image = next(decoded)
                 waited += (time.monotonic() - asked) * (
                     i > 0
                 )  # For the first there is nothing to wait beside.
                 if isinstance(image, InputError):
-                    fail(work.listener, path, image)
+                    fail(job.listener, path, image)
                 else:
-                    describe_image(work, image, write, bar)
+                    describe_image(job, image, write, bar)
                     described += 1
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
@@ -279,13 +283,13 @@ def notices(rows: store.StainQC) -> tuple[str, ...]:
     return tuple(fallbacks)
 
 
-def lacking_of(path: Path, opened: Opened, root: Path) -> list[tuple[str, View]]:
+def lacking_of(path: Path, encoder_set: EncoderSet, root: Path) -> list[tuple[str, View]]:
     """The (encoder, view) pairs that have no descriptor file of an image."""
-    extraction = opened.extraction
+    extraction = encoder_set.extraction
     return [
         (name, view)
         for view in extraction.views
-        for name, each in opened.loaded.items()
+        for name, each in encoder_set.encoders.items()
         if not store.is_done(
             root,
             extraction.configuration(name, view),
@@ -296,17 +300,19 @@ def lacking_of(path: Path, opened: Opened, root: Path) -> list[tuple[str, View]]
 
 
 def unfinished(
-    path: Path, opened: Opened, resampling: Resampling, root: Path, rows: store.StainQC
+    path: Path, encoder_set: EncoderSet, resampling: Resampling, root: Path, rows: store.StainQC
 ) -> list[tuple[str, View]]:
     """The (encoder, view) pairs whose descriptors an image lacks: all, where stain_qc.csv does not know the image.
 
     Raises:
       InputError: the file is not the one its descriptors were made of.
     """
-    lacking = lacking_of(path, opened, root)
+    lacking = lacking_of(path, encoder_set, root)
     recorded = {row[-1] for (image, _), row in rows.items() if image == path.stem}
     if not recorded:
-        return [(name, view) for view in opened.extraction.views for name in opened.loaded]
+        return [
+            (name, view) for view in encoder_set.extraction.views for name in encoder_set.encoders
+        ]
     if recorded != {image_digest(path, resampling)}:
         raise InputError(
             f"{path} is not the file that the descriptors of {path.stem!r} in {root} were made of (SHA-256 or pixel "
@@ -315,10 +321,10 @@ def unfinished(
     return lacking
 
 
-class Work(NamedTuple):
+class ExtractionJob(NamedTuple):
     """What describing an image needs beside the image."""
 
-    opened: Opened
+    encoder_set: EncoderSet
     lacking: dict[Path, list[tuple[str, View]]]
     root: Path
     process: int
@@ -364,12 +370,14 @@ def prepare(
     return planes, quality, small
 
 
-def describe_image(work: Work, image: PaddedImage, write: prefetch.Submit, bar: Progress) -> None:
+def describe_image(
+    job: ExtractionJob, image: PaddedImage, write: prefetch.Submit, bar: Progress
+) -> None:
     """Describes one image for the (encoder, view) pairs it lacks; its results are fetched and written behind."""
     extraction, machine, lacking = (
-        work.opened.extraction,
-        work.opened.machine,
-        work.lacking[image.path],
+        job.encoder_set.extraction,
+        job.encoder_set.engine,
+        job.lacking[image.path],
     )
     key = machine.replicate(crops.image_key(extraction.seed, image.path.stem))
     for scale in scales(view for _, view in lacking):
@@ -377,31 +385,31 @@ def describe_image(work: Work, image: PaddedImage, write: prefetch.Submit, bar: 
         canvas = (
             scaled_size(image.rgb.shape, scale)
             if extraction.crop_mode == "shared"
-            else work.canvas[scale]
+            else job.canvas[scale]
         )
         density, quality, size = prepare(machine, extraction, image, scale, canvas)
-        write(write_quality, work, image, scale, quality)
+        write(write_quality, job, image, scale, quality)
         for name, views in passes([pair for pair in lacking if pair[1].scale == scale], extraction):
-            each = work.opened.loaded[name]
+            each = job.encoder_set.encoders[name]
             program = machine.program(each.encoder, each.variables, extraction, views, canvas)
             pooled = engine.describe(program, each.variables, density, size, key, bar)
-            write(write_descriptors, work, image, name, pooled)
-    if work.listener:
-        write(tell_done, work, image.path)
+            write(write_descriptors, job, image, name, pooled)
+    if job.listener:
+        write(tell_done, job, image.path)
 
 
 def write_quality(
-    work: Work, image: PaddedImage, scale: float, quality: stain.StainQuality
+    job: ExtractionJob, image: PaddedImage, scale: float, quality: stain.StainQuality
 ) -> None:
     """Adds a row to stain_qc.csv; before the descriptors are there, so that no descriptor is without one."""
     name = image.path.stem
-    work.rows[name, str(scale)] = quality_row(name, scale, quality, image.digest)
-    store.write_stain_qc(work.root, work.rows, work.process, work.processes)
+    job.rows[name, str(scale)] = quality_row(name, scale, quality, image.digest)
+    store.write_stain_qc(job.root, job.rows, job.process, job.processes)
 
 
-def tell_done(work: Work, path: Path) -> None:
+def tell_done(job: ExtractionJob, path: Path) -> None:
     """Tells the listener that an image's descriptors are all there."""
-    work.listener.done(path, rows_of(path, work.rows))
+    job.listener.done(path, rows_of(path, job.rows))
 
 
 def rows_of(path: Path, rows: store.StainQC) -> store.StainQC:
@@ -409,13 +417,13 @@ def rows_of(path: Path, rows: store.StainQC) -> store.StainQC:
     return {key: row for key, row in rows.items() if key[0] == path.stem}
 
 
-def write_descriptors(work: Work, image: PaddedImage, name: str, pooled: programs.Pooled) -> None:
+def write_descriptors(
+    job: ExtractionJob, image: PaddedImage, name: str, pooled: programs.Pooled
+) -> None:
     """Fetches an image's descriptors of one encoder and writes those that were lacking."""
-    for other, view in work.lacking[image.path]:
+    for other, view in job.lacking[image.path]:
         if other == name and view.name in pooled:
-            extraction = work.opened.extraction
+            extraction = job.encoder_set.extraction
             descriptors = np.asarray(pooled[view.name])[: extraction.augmentations]
             configuration = extraction.configuration(name, view)
-            store.write(
-                work.root, configuration, image.path.stem, np.ascontiguousarray(descriptors)
-            )
+            store.write(job.root, configuration, image.path.stem, np.ascontiguousarray(descriptors))

@@ -1,24 +1,23 @@
 """The encoders of a protocol: loaded, checked, on their devices, with the programs compiled so far."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 
 from histojax import config, encoders
-from histojax.config import Extraction, View
-from histojax.encoders import Encoder, Variables, weights
+from histojax.config import Extraction, Runtime, View
+from histojax.encoders import Encoder, Variables
+from histojax.encoders import weights as published
 from histojax.errors import InputError
-from histojax.extraction import programs, store
+from histojax.extraction import store
 from histojax.extraction.engine import Engine
 from histojax.ops import stain
-from histojax.utils import files
 
 
 @dataclasses.dataclass(frozen=True)
-class Loaded:
+class LoadedEncoder:
     """An encoder with its folded variables, where they came from, and their checksum before folding."""
 
     encoder: Encoder
@@ -27,33 +26,43 @@ class Loaded:
     sha256: str
 
 
-def load_encoders(
+def variables_of(
+    encoder: Encoder, extraction: Extraction, runtime: Runtime = Runtime()
+) -> tuple[Variables, str]:
+    """The variables of an encoder as published, ImageNet's or random ones, and their source.
+
+    Raises:
+      InputError: the weight file is missing, altered, or cannot be downloaded.
+    """
+    if extraction.weights == "random":
+        seed = extraction.weights_seed
+        return published.random(encoder.name, seed), f"random, seed {seed}"
+    return published.imagenet(encoder, runtime.cache, runtime.weights_dir), "imagenet"
+
+
+def fold_encoders(
     extraction: Extraction,
-    cache: Path | None = None,
-    weights_dir: Path | None = None,
-    given: Mapping[str, weights.Flat] | None = None,
-) -> dict[str, Loaded]:
-    """The folded encoders of a protocol by name, with ImageNet or random variables, or those given by flat name."""
-    loaded = {}
+    runtime: Runtime = Runtime(),
+    weights: Mapping[str, published.Flat] | None = None,
+) -> dict[str, LoadedEncoder]:
+    """The folded encoders of a protocol by name, not placed on any device; arguments as for `load_encoders`."""
+    folded = {}
     for name in extraction.encoders:
         encoder = encoders.get(name, extraction.resnet_variant)
-        if name in (given or {}):
-            variables, source = weights.to_variables(given[name]), extraction.weights
-        elif extraction.weights == "random":
-            variables, source = (
-                weights.random(name, extraction.weights_seed),
-                f"random, seed {extraction.weights_seed}",
-            )
+        if name in (weights or {}):
+            variables, source = published.to_variables(weights[name]), extraction.weights
         else:
-            variables, source = weights.imagenet(encoder, cache, weights_dir), "imagenet"
-        folded = encoder.fold_variables(variables, extraction.precision)
-        loaded[name] = Loaded(
-            encoder.folded(extraction.precision), folded, source, weights.checksum(variables)
+            variables, source = variables_of(encoder, extraction, runtime)
+        folded[name] = LoadedEncoder(
+            encoder.folded(extraction.precision),
+            encoder.fold_variables(variables, extraction.precision),
+            source,
+            published.checksum(variables),
         )
-    return loaded
+    return folded
 
 
-def manifest(extraction: Extraction, loaded: Loaded, view: View) -> store.Manifest:
+def manifest(extraction: Extraction, loaded: LoadedEncoder, view: View) -> store.Manifest:
     """What decides the descriptors of one configuration; precision and pixel size where they are not the defaults."""
     protocol = {
         "encoder": loaded.encoder.name,
@@ -98,7 +107,7 @@ def check(extraction: Extraction, pooling: str) -> None:
         )
 
 
-def check_encoders(loaded: dict[str, Loaded], extraction: Extraction) -> None:
+def check_encoders(loaded: dict[str, LoadedEncoder], extraction: Extraction) -> None:
     """Raises InputError where crops are too small for an encoder; nothing is computed."""
     for each in loaded.values():
         for view in extraction.views:
@@ -112,56 +121,41 @@ def check_encoders(loaded: dict[str, Loaded], extraction: Extraction) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Opened:
-    """Encoders on their devices, with the programs compiled so far: what one run can leave to the next.
+class EncoderSet:
+    """The encoders of a protocol on their devices, with the programs compiled so far: a later run can reuse it.
 
     Attributes:
       extraction: the protocol.
-      machine: devices and programs.
-      loaded: encoders by name, their variables on every device.
+      engine: devices and programs.
+      encoders: by name, their variables on every device.
     """
 
     extraction: Extraction
-    machine: Engine
-    loaded: dict[str, Loaded]
+    engine: Engine
+    encoders: dict[str, LoadedEncoder]
 
 
-def open_encoders(
+def load_encoders(
     extraction: Extraction,
-    *,
-    cache: Path | None = None,
-    weights_dir: Path | None = None,
-    crops_per_step: int | None = None,
-    pooling: str = "xla",
-    use: Sequence[jax.Device] | None = None,
-    given: Mapping[str, weights.Flat] | None = None,
-) -> Opened:
-    """Loads the encoders of a protocol.
+    runtime: Runtime = Runtime(),
+    weights: Mapping[str, published.Flat] | None = None,
+) -> EncoderSet:
+    """Loads the encoders of a protocol onto the devices.
 
     Args:
       extraction: the protocol.
-      cache, weights_dir: where ImageNet weights are kept, and where they are if not to be downloaded.
-      crops_per_step: crops (whole images in crop mode shared) that go through an encoder at a time, on all devices; by
-        default what memory allows, tried once and remembered in the cache.
-      pooling: `xla`, or `pallas` for the fused kernel (crop mode exact, on a GPU; interpreted on a CPU).
-      use: the devices; by default all local ones.
-      given: variables of encoders by flat name, in place of any files.
+      runtime: devices, crops a step, pooling, and where weights are.
+      weights: variables of encoders by flat name, taken instead of any files.
 
     Raises:
       InputError: unusable weights, or a protocol that does not fit.
     """
-    check(extraction, pooling)
-    cache = cache or files.default_cache()
-    machine = Engine(
-        programs.mesh_of(use or jax.local_devices()), crops_per_step, pooling == "pallas", cache
-    )
-    loaded = load_encoders(extraction, cache, weights_dir, given)
+    check(extraction, runtime.pooling)
+    engine = Engine.of(runtime)
+    loaded = fold_encoders(extraction, runtime, weights)
     check_encoders(loaded, extraction)
-    return Opened(
-        extraction,
-        machine,
-        {
-            name: dataclasses.replace(each, variables=machine.replicate(each.variables))
-            for name, each in loaded.items()
-        },
-    )
+    on_devices = {
+        name: dataclasses.replace(encoder, variables=engine.replicate(encoder.variables))
+        for name, encoder in loaded.items()
+    }
+    return EncoderSet(extraction, engine, on_devices)

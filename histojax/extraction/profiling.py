@@ -18,7 +18,7 @@ from histojax.encoders import Encoder, Variables
 from histojax.encoders.precision import PRECISIONS
 from histojax.extraction import engine, extract, programs, store
 from histojax.extraction.engine import Engine
-from histojax.extraction.loaded_encoders import Loaded
+from histojax.extraction.loaded_encoders import LoadedEncoder
 from histojax.images.padding import PaddedImage, read_padded, scaled_size, scales
 from histojax.ops import crops, flops, pooling, resize, stain
 
@@ -124,7 +124,7 @@ def peak(machine: Engine, precision: str) -> Peak:
 
 def rows(
     machine: Engine,
-    loaded: dict[str, Loaded],
+    loaded: dict[str, LoadedEncoder],
     unfolded: dict[str, tuple[Encoder, Variables]],
     extraction: Extraction,
     image: PaddedImage,
@@ -167,7 +167,7 @@ def rows(
 
 
 def errors(
-    loaded: Loaded,
+    loaded: LoadedEncoder,
     unfolded: tuple[Encoder, Variables],
     density: jax.Array,
     view: View,
@@ -199,7 +199,7 @@ def cut(density: jax.Array, key: jax.Array, size: int, count: int) -> jax.Array:
 
 
 def stages(
-    machine: Engine, loaded: Loaded, extraction: Extraction, view: View, image: np.ndarray
+    machine: Engine, loaded: LoadedEncoder, extraction: Extraction, view: View, image: np.ndarray
 ) -> dict[str, float]:
     """Seconds an image spends in each stage, each timed by itself (together they overlap and fuse): crop mode exact."""
     key = crops.image_key(0, "profile")

@@ -17,9 +17,10 @@ from absl import logging
 from PIL import Image
 from scipy import ndimage
 
+from histojax.config import Runtime
 from histojax.errors import InputError
 from histojax.evaluation import calibration
-from histojax.extraction.loaded_encoders import Opened
+from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.heatmap import overlay, slide_scan, sliding_window
 from histojax.heatmap.probability_map import ProbabilityMap, regions_of
 from histojax.heatmap.slide_scan import Grid
@@ -56,8 +57,8 @@ def map_image(
     options: HeatmapOptions = HeatmapOptions(),
     *,
     name: str | None = None,
-    opened: Opened | None = None,
-    **computing: Any,
+    encoder_set: EncoderSet | None = None,
+    runtime: Runtime = Runtime(),
 ) -> ProbabilityMap:
     """The heat map of one image.
 
@@ -66,16 +67,16 @@ def map_image(
       source: an image file, or uint8 RGB [H, W, 3].
       options: stride and so on.
       name: of the image, which seeds the gains; by default the file's without its ending.
-      opened: the bundle's encoders, where they are open already.
-      computing: as for `opening.open_encoders`.
+      encoder_set: the bundle's encoders, where they are loaded already.
+      runtime: devices, crops a step, pooling, and where weights are.
 
     Raises:
       InputError: the image cannot be read, or is smaller than a crop; or a wish makes no sense.
     """
-    opened = opened or predict.load_encoders(bundle, **computing)
+    encoder_set = encoder_set or predict.load_encoders(bundle, runtime)
     with slide.open_slide(source) as field:
         name = name or (source.stem if isinstance(source, Path) else "field")
-        return map_field(bundle, field, opened, _settings(bundle, field, name, options))
+        return map_field(bundle, field, encoder_set, _settings(bundle, field, name, options))
 
 
 def _settings(
@@ -121,7 +122,7 @@ def _settings(
 
 
 def map_field(
-    bundle: Bundle, field: slide.Slide, opened: Opened, made_with: dict[str, Any]
+    bundle: Bundle, field: slide.Slide, encoder_set: EncoderSet, made_with: dict[str, Any]
 ) -> ProbabilityMap:
     """The map of an open field, by the settings given."""
     name, stride, mpp = made_with["image"], made_with["stride_px"], made_with["mpp"]
@@ -129,7 +130,7 @@ def map_field(
     scores = sliding_window.mean_scores(
         seen,
         name,
-        opened,
+        encoder_set,
         bundle.configurations,
         bundle.score,
         len(bundle.classes),
@@ -204,13 +205,13 @@ def map_images(
     options: HeatmapOptions = HeatmapOptions(),
     *,
     strict: bool = False,
-    opened: Opened | None = None,
-    **computing: Any,
+    encoder_set: EncoderSet | None = None,
+    runtime: Runtime = Runtime(),
 ) -> HeatmapSummary:
     """Heat maps of images, each in a folder of its name below `out`; what is there already is not made again.
 
     Args:
-      bundle, options, opened, computing: as for `map_image`.
+      bundle, options, encoder_set, runtime: as for `map_image`.
       paths: image files, of unique names.
       out: where the folders go, and failures.csv, a table of the images that have no map.
       strict: the first image that fails stops the run.
@@ -219,7 +220,7 @@ def map_images(
       InputError: an unusable folder, or with `strict` an image that fails.
     """
     files.require_writable(out)
-    opened = opened or predict.load_encoders(bundle, **computing)
+    encoder_set = encoder_set or predict.load_encoders(bundle, runtime)
     made, before, failed = [], [], {}
     for path in paths:
         folder = out / path.stem
@@ -231,7 +232,7 @@ def map_images(
                 if _is_done(folder, wanted):
                     before.append(path.name)
                     continue
-                _write(folder, map_field(bundle, field, opened, wanted))
+                _write(folder, map_field(bundle, field, encoder_set, wanted))
             made.append(path.name)
         except InputError as error:
             if strict:

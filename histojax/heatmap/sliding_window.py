@@ -18,7 +18,7 @@ import numpy as np
 
 from histojax.config import Extraction, View
 from histojax.errors import InputError
-from histojax.extraction.loaded_encoders import Loaded, Opened
+from histojax.extraction.loaded_encoders import EncoderSet, LoadedEncoder
 from histojax.heatmap import border_correction, slide_scan, tile_features
 from histojax.heatmap.slide_scan import Axis, Grid, SlideScan
 from histojax.heatmap.tile_features import OFFSETS
@@ -55,7 +55,7 @@ class Work:
     """
 
     found: SlideScan
-    each: Loaded
+    each: LoadedEncoder
     views: tuple[View, ...]
     halo: int
     axes: tuple[Axis, Axis]
@@ -94,7 +94,7 @@ class Band(NamedTuple):
 def mean_scores(
     field: slide.Slide,
     name: str,
-    opened: Opened,
+    encoder_set: EncoderSet,
     configurations: Sequence[str],
     score: Score,
     classes: int,
@@ -107,7 +107,7 @@ def mean_scores(
     Args:
       field: at the pixel size that the models were trained at.
       name: the image's, which seeds the gains.
-      opened: the encoders, and the protocol the models were trained with.
+      encoder_set: the encoders, and the protocol the models were trained with.
       configurations: those that have models.
       score: mean scores of descriptors by a configuration's models; called with many places at once.
       classes: K.
@@ -121,7 +121,7 @@ def mean_scores(
     Raises:
       InputError: the field is smaller than a crop.
     """
-    extraction = opened.extraction
+    extraction = encoder_set.extraction
     check(field, extraction)
     key = crops.image_key(extraction.seed, name)
     low, high = extraction.gain_low, extraction.gain_high
@@ -134,12 +134,14 @@ def mean_scores(
         slide_scan.tissue_shares(scans[smallest.scale], grid, smallest.crop_size) >= LEAST_TISSUE
     )
     total = np.zeros((*grid.shape, classes))
-    work = list(to_do(opened, configurations, scans, grid, scored, tiles)) if scored.any() else []
+    work = (
+        list(to_do(encoder_set, configurations, scans, grid, scored, tiles)) if scored.any() else []
+    )
     trunk_passes = sum(int(part.wanted.sum()) for part in work) * len(gains)
     with Progress(f"heat map of {name}", trunk_passes, "tiles") as bar:
         for part in work:
             for rows, scores in scores_of(
-                part, field, opened, grid, scored, gains, key, score, bar
+                part, field, encoder_set, grid, scored, gains, key, score, bar
             ):
                 total[rows][scored[rows]] += scores
     total /= len(configurations) * len(gains)
@@ -158,7 +160,7 @@ def check(field: slide.Slide, extraction: Extraction) -> None:
 
 
 def to_do(
-    opened: Opened,
+    encoder_set: EncoderSet,
     configurations: Sequence[str],
     scans: Mapping[float, SlideScan],
     grid: Grid,
@@ -166,12 +168,14 @@ def to_do(
     tiles: Mapping[str, tuple[int, int]],
 ) -> Iterator[Work]:
     """The work, encoder by encoder and scale by scale."""
-    for (encoder, each), (scale, found) in itertools.product(opened.loaded.items(), scans.items()):
-        views = [view for view in opened.extraction.views if view.scale == scale]
+    for (encoder, each), (scale, found) in itertools.product(
+        encoder_set.encoders.items(), scans.items()
+    ):
+        views = [view for view in encoder_set.extraction.views if view.scale == scale]
         views = tuple(
             view
             for view in views
-            if opened.extraction.configuration(encoder, view) in configurations
+            if encoder_set.extraction.configuration(encoder, view) in configurations
         )
         if views:
             side, halo = tiles[encoder]
@@ -197,7 +201,7 @@ def looked_at(
 def scores_of(
     work: Work,
     field: slide.Slide,
-    opened: Opened,
+    encoder_set: EncoderSet,
     grid: Grid,
     scored: np.ndarray,
     gains: np.ndarray,
@@ -206,8 +210,8 @@ def scores_of(
     bar: Progress,
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Rows of places as they are ready, and scores of those with tissue there, summed over augmentations."""
-    stains = slide_scan.stains(work.found, grid, scored, opened.extraction)
-    added = borders_of(work, field, opened, grid, scored, stains, gains, key)
+    stains = slide_scan.stains(work.found, grid, scored, encoder_set.extraction)
+    added = borders_of(work, field, encoder_set, grid, scored, stains, gains, key)
     bands = [band(view, work, grid, border) for view, border in zip(work.views, added, strict=True)]
     rows = work.axes[0].own // work.cell + max(each.height for each in bands)
     width = work.each.encoder.width
@@ -216,12 +220,14 @@ def scores_of(
     )  # Augmentations in one pass over the field.
     together = max(1, HELD // (4 * width * step * grid.shape[1] * len(bands)))
     for first in range(0, len(gains), step):
-        parts = strips(work, field, opened.machine.mesh, stains, gains[first : first + step], bar)
-        for row, ready in described(parts, bands, opened.extraction.p, together):
+        parts = strips(
+            work, field, encoder_set.engine.mesh, stains, gains[first : first + step], bar
+        )
+        for row, ready in described(parts, bands, encoder_set.extraction.p, together):
             rows = slice(row, row + len(ready[0]))
             for view, descriptors in zip(work.views, ready, strict=True):
                 if scored[rows].any():
-                    name = opened.extraction.configuration(work.each.encoder.name, view)
+                    name = encoder_set.extraction.configuration(work.each.encoder.name, view)
                     yield rows, descriptors.shape[2] * score(name, descriptors[scored[rows]])
 
 
@@ -266,7 +272,7 @@ def strips(
 def borders_of(
     work: Work,
     field: slide.Slide,
-    opened: Opened,
+    encoder_set: EncoderSet,
     grid: Grid,
     scored: np.ndarray,
     stains: tile_features.FieldStain,
@@ -274,9 +280,9 @@ def borders_of(
     key: jax.Array,
 ) -> list[np.ndarray]:
     """What the border of a crop adds, by view; nothing for models whose crops were windows themselves."""
-    if opened.extraction.crop_mode == "shared":
+    if encoder_set.extraction.crop_mode == "shared":
         return [np.zeros(work.each.encoder.width, np.float32)] * len(work.views)
-    mesh, largest = opened.machine.mesh, max(view.crop_size for view in work.views)
+    mesh, largest = encoder_set.engine.mesh, max(view.crop_size for view in work.views)
     corners, sides = border_correction.pieces(
         work.axes, largest, grid, work.found.scale, scored, mesh.size
     )

@@ -25,13 +25,13 @@ from absl import logging
 from etils import epath
 
 from histojax import encoders
-from histojax.config import Extraction, Finetune, View
+from histojax.config import Extraction, Finetune, Runtime, View
 from histojax.datasets import Dataset
 from histojax.datasets.folds import Folds
 from histojax.encoders import Variables, weights
 from histojax.errors import InputError
 from histojax.extraction import extract, loaded_encoders
-from histojax.extraction.loaded_encoders import Loaded
+from histojax.extraction.loaded_encoders import LoadedEncoder
 from histojax.images.resampling import Resampling
 from histojax.learners import ensembles, finetune_step, finetuned, probe
 from histojax.learners.finetune_step import Batch, Tree, Tuning
@@ -73,8 +73,7 @@ def train(
     extraction: Extraction,
     finetune: Finetune,
     *,
-    cache: Path | None = None,
-    weights_dir: Path | None = None,
+    runtime: Runtime = Runtime(),
     mpp: float | None = None,
     keep_checkpoints: bool = False,
 ) -> int:
@@ -85,7 +84,7 @@ def train(
       models: where models go, with `folds.csv` already there.
       extraction: encoders, views, how crops are drawn, and by how many images are scored.
       finetune: how is trained.
-      cache, weights_dir: where ImageNet weights are kept, and where they are if not to be downloaded.
+      runtime: where ImageNet weights are.
       keep_checkpoints: not to remove those of finished models.
 
     Raises:
@@ -100,7 +99,7 @@ def train(
         for fold in range(folds.count)
     }
     ensembles.record_ensemble(models, folds, LEARNER, dataclasses.asdict(finetune), finetune.seeds)
-    loaded = {name: load(name, extraction, cache, weights_dir) for name in extraction.encoders}
+    loaded = {name: load(name, extraction, runtime) for name in extraction.encoders}
     loaded_encoders.check_encoders(loaded, extraction)
     digest = hashlib.sha256(
         "".join(files.sha256(path) for path in dataset.paths).encode()
@@ -152,25 +151,19 @@ def check(paths: Sequence[Path], extraction: Extraction, mpp: float | None = Non
     extract.check_images(paths, extraction, Resampling(extraction.target_mpp, mpp))
 
 
-def load(name: str, extraction: Extraction, cache: Path | None, weights_dir: Path | None) -> Loaded:
+def load(name: str, extraction: Extraction, runtime: Runtime) -> LoadedEncoder:
     """An encoder to train, with its parameters, where they came from, and their checksum."""
     encoder = encoders.get(name, extraction.resnet_variant)
-    if extraction.weights == "random":
-        variables, source = (
-            weights.random(name, extraction.weights_seed),
-            f"random, seed {extraction.weights_seed}",
-        )
-    else:
-        variables, source = weights.imagenet(encoder, cache, weights_dir), "imagenet"
+    variables, source = loaded_encoders.variables_of(encoder, extraction, runtime)
     foldable, params = finetune_step.foldable(encoder, variables, extraction.precision)
-    return Loaded(foldable, {"params": params}, source, weights.checksum(variables))
+    return LoadedEncoder(foldable, {"params": params}, source, weights.checksum(variables))
 
 
 def prepare(
     paths: Sequence[Path],
     folds: Folds,
     parts: Parts,
-    loaded: Loaded,
+    loaded: LoadedEncoder,
     view: View,
     extraction: Extraction,
     finetune: Finetune,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import logging
 
+from histojax.config import Runtime
 from histojax.datasets import Dataset
 from histojax.errors import InputError
 from histojax.extraction import store
@@ -30,7 +31,7 @@ from histojax.prediction.uncertainty import Prediction, PredictionOptions
 from histojax.utils import files
 
 if TYPE_CHECKING:
-    from histojax.extraction.loaded_encoders import Opened
+    from histojax.extraction.loaded_encoders import EncoderSet
 
 AT_ONCE = 32  # Images that all models score at a time, at most.
 
@@ -45,8 +46,8 @@ def predict_images(
     mpp: float | None = None,
     strict: bool = False,
     labels: Mapping[str, Truth] | None = None,
-    opened: "Opened | None" = None,
-    **computing: Any,
+    encoder_set: "EncoderSet | None" = None,
+    runtime: Runtime = Runtime(),
 ) -> PredictionSummary:
     """Describes images and predicts them, writing each prediction as it comes.
 
@@ -59,8 +60,8 @@ def predict_images(
       mpp: microns per pixel of the images, where files do not tell.
       strict: whether an image that cannot be predicted ends the run.
       labels: label and group of images by name, where they are known: they are written beside the predictions.
-      opened: the bundle's encoders, where they are open already.
-      computing: as for `opening.open_encoders`.
+      encoder_set: the bundle's encoders, where they are loaded already.
+      runtime: devices, crops a step, pooling, and where weights are.
 
     Raises:
       InputError: unusable folders, weights or options; no image could be predicted; or, with strict, one could not.
@@ -71,9 +72,9 @@ def predict_images(
 
     check_options(bundle, options)
     files.require_writable(out)
-    opened = opened or load_encoders(bundle, **computing)
+    encoder_set = encoder_set or load_encoders(bundle, runtime)
     descriptors = descriptors or out / "descriptors"
-    extract.claim(opened, descriptors)  # Before anything that an earlier run left is touched.
+    extract.claim(encoder_set, descriptors)  # Before anything that an earlier run left is touched.
     failed, left_out = {}, set()
 
     def refuse(path: Path, error: InputError) -> None:
@@ -86,7 +87,7 @@ def predict_images(
     with Ledger(bundle, out, options, labels) as ledger:
         with Scorer(bundle, descriptors, options, ledger) as scorer:
             listener = extract.Listener(done=scorer.add, failed=refuse)
-            extract.describe(paths, opened, descriptors, mpp, listener=listener)
+            extract.describe(paths, encoder_set, descriptors, mpp, listener=listener)
         return ledger.finish({path.stem for path in paths} - left_out, failed)
 
 
@@ -153,7 +154,7 @@ def check_options(bundle: Bundle, options: PredictionOptions) -> None:
         )
 
 
-def load_encoders(bundle: Bundle, **computing: Any) -> "Opened":
+def load_encoders(bundle: Bundle, runtime: Runtime = Runtime()) -> "EncoderSet":
     """The encoders that new images are described with, checked to be those of the training images.
 
     Raises:
@@ -161,15 +162,13 @@ def load_encoders(bundle: Bundle, **computing: Any) -> "Opened":
     """
     from histojax.extraction import loaded_encoders
 
-    opened = loaded_encoders.open_encoders(bundle.extraction, given=bundle.weights, **computing)
-    for encoder, loaded in opened.loaded.items():
+    encoder_set = loaded_encoders.load_encoders(bundle.extraction, runtime, bundle.weights)
+    for encoder, loaded in encoder_set.encoders.items():
         check_weights(bundle, encoder, loaded.sha256)
-    return opened
+    return encoder_set
 
 
-def encoder_variables(
-    bundle: Bundle, cache: Path | None = None, weights_dir: Path | None = None
-) -> dict[str, Any]:
+def encoder_variables(bundle: Bundle, runtime: Runtime = Runtime()) -> dict[str, Any]:
     """The variables of a bundle's encoders by flat name, to be put into its file; none of those drawn from a seed.
 
     Raises:
@@ -182,9 +181,8 @@ def encoder_variables(
         return {}
     found = {}
     for name in bundle.extraction.encoders:
-        here = weights.imagenet(
-            encoders.get(name, bundle.extraction.resnet_variant), cache, weights_dir
-        )
+        encoder = encoders.get(name, bundle.extraction.resnet_variant)
+        here = weights.imagenet(encoder, runtime.cache, runtime.weights_dir)
         check_weights(bundle, name, weights.checksum(here))
         found[name] = weights.to_flat(here)
     return found

@@ -16,7 +16,7 @@ import pytest
 from flax import traverse_util
 
 from histojax import encoders
-from histojax.config import Extraction, View
+from histojax.config import Extraction, Runtime, View
 from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.extraction import extract
@@ -426,7 +426,10 @@ def test_extraction_takes_the_official_weights_from_a_folder(
     extraction = Extraction(("VGG",), (View(1.0, 40),), augmentations=1, crops=2)
     root = tmp_path / "out"
     extract.run(
-        [tmp_path / "image.png"], extraction, root, cache=tmp_path / "cache", weights_dir=folder
+        [tmp_path / "image.png"],
+        extraction,
+        root,
+        runtime=Runtime(cache=tmp_path / "cache", weights_dir=folder),
     )
     manifest = extract.store.read_manifest(root, "VGG-1.0-40")
     expected = weights.checksum(weights.load_h5("VGG", official["VGG"]))

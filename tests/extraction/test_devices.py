@@ -20,7 +20,7 @@ CANVAS = (96, 128)
 
 @pytest.fixture(scope="module")
 def loaded():
-    return loaded_encoders.load_encoders(EXTRACTION)["VGG"]
+    return loaded_encoders.fold_encoders(EXTRACTION)["VGG"]
 
 
 def program(machine: Engine, loaded, extraction=EXTRACTION):

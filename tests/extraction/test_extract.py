@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from histojax import encoders
-from histojax.config import Extraction, View
+from histojax.config import Extraction, Runtime, View
 from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.extraction import extract, loaded_encoders, programs, store
@@ -26,11 +26,13 @@ from tests.samples import SMALL, tissue
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
+FOUR = Runtime(crops_per_step=4)
+
 
 @pytest.fixture(scope="module")
 def described(paths, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("descriptors")
-    extract.run(paths, SMALL, root, crops_per_step=4)
+    extract.run(paths, SMALL, root, runtime=FOUR)
     return root
 
 
@@ -65,18 +67,23 @@ def test_a_descriptor_is_the_protocol_step_by_step(paths, described):
 
 @pytest.mark.parametrize("step", [2, 20])
 def test_descriptors_do_not_depend_on_the_batch_size(paths, described, tmp_path, step):
-    extract.run(paths, SMALL, tmp_path, crops_per_step=step)
+    extract.run(paths, SMALL, tmp_path, runtime=Runtime(crops_per_step=step))
     assert_same(described, tmp_path, paths)
 
 
 def test_descriptors_do_not_depend_on_the_order_of_images(paths, described, tmp_path):
-    extract.run(paths[::-1], SMALL, tmp_path, crops_per_step=4)
+    extract.run(paths[::-1], SMALL, tmp_path, runtime=FOUR)
     assert_same(described, tmp_path, paths)
 
 
 def test_descriptors_do_not_depend_on_the_number_of_devices(paths, described, tmp_path):
     assert len(jax.local_devices()) == 2
-    extract.run(paths, SMALL, tmp_path, crops_per_step=3, use=jax.local_devices()[:1])
+    extract.run(
+        paths,
+        SMALL,
+        tmp_path,
+        runtime=Runtime(crops_per_step=3, devices=tuple(jax.local_devices()[:1])),
+    )
     assert_same(described, tmp_path, paths)
 
 
@@ -91,7 +98,7 @@ def test_a_killed_run_goes_on_at_the_first_missing_image(paths, described, tmp_p
     assert {path.stem for path in tmp_path.glob("VGG-1.0-64/*.npy")} == {paths[0].stem}
     first = store.file_of(tmp_path, "VGG-1.0-64", paths[0].stem)
     before = first.stat().st_mtime_ns
-    outcome = extract.run(paths, SMALL, tmp_path, crops_per_step=4)
+    outcome = extract.run(paths, SMALL, tmp_path, runtime=FOUR)
     assert outcome.done_before == 1
     assert first.stat().st_mtime_ns == before
     assert_same(described, tmp_path, paths)
@@ -278,14 +285,14 @@ def test_another_precision_is_another_protocol(paths, described):
 
 
 def test_the_fused_kernel_gives_the_same_descriptors(paths, described, tmp_path):
-    extract.run(paths, SMALL, tmp_path, pooling="pallas")
+    extract.run(paths, SMALL, tmp_path, runtime=Runtime(pooling="pallas"))
     assert_same(described, tmp_path, paths)
     with pytest.raises(InputError, match="--pooling=pallas is for --crop_mode=exact"):
         extract.run(
             paths,
             dataclasses.replace(SMALL, crop_mode="shared"),
             tmp_path / "shared",
-            pooling="pallas",
+            runtime=Runtime(pooling="pallas"),
         )
 
 
@@ -410,7 +417,7 @@ def test_new_images_are_described_in_the_mode_and_precision_the_models_were_trai
     extraction = dataclasses.replace(
         SMALL, crop_mode="shared", precision="tf32", views=SMALL.views[:1]
     )
-    loaded = loaded_encoders.load_encoders(extraction)["VGG"]
+    loaded = loaded_encoders.fold_encoders(extraction)["VGG"]
     made_with = {
         extraction.configuration("VGG", view): loaded_encoders.manifest(extraction, loaded, view)
         for view in extraction.views

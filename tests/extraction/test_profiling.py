@@ -4,16 +4,15 @@ import dataclasses
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from histojax import encoders
-from histojax.config import Extraction, View
+from histojax.config import Extraction, Runtime, View
 from histojax.encoders import weights
 from histojax.errors import InputError
-from histojax.extraction import dry_run, extract, loaded_encoders, profiling, programs, roofline
+from histojax.extraction import dry_run, extract, loaded_encoders, profiling, roofline
 from histojax.extraction.engine import Engine, layers
 from histojax.images.padding import PaddedImage
 from histojax.ops import flops
@@ -29,8 +28,8 @@ def test_rates_and_shares_follow_from_the_counted_operations(mode, tmp_path, mon
     extraction = Extraction(
         ("VGG",), (View(1.0, 48), View(1.0, 64)), 2, 3, weights="random", crop_mode=mode
     )
-    loaded = loaded_encoders.load_encoders(extraction)
-    machine = Engine(programs.mesh_of(jax.devices()), None, False, tmp_path)
+    loaded = loaded_encoders.fold_encoders(extraction)
+    machine = Engine.of(Runtime(cache=tmp_path))
     monkeypatch.setattr(
         profiling, "seconds", lambda function, *arguments: function(*arguments) and 0.5
     )
@@ -59,7 +58,7 @@ def test_rates_and_shares_follow_from_the_counted_operations(mode, tmp_path, mon
 
 
 def test_the_peak_is_measured_and_no_layer_beats_it_by_much(tmp_path):
-    machine = Engine(programs.mesh_of(jax.devices()), None, False, tmp_path)
+    machine = Engine.of(Runtime(cache=tmp_path))
     peak = profiling.peak(machine, "float32")
     assert 1e9 < peak.operations < 1e15
     assert 1e8 < peak.bytes < 1e13
@@ -67,10 +66,10 @@ def test_the_peak_is_measured_and_no_layer_beats_it_by_much(tmp_path):
 
 def test_every_stage_is_timed(tmp_path):
     extraction = Extraction(("VGG",), (View(1.0, 48),), 2, 3, weights="random")
-    machine = Engine(programs.mesh_of(jax.devices()), None, False, tmp_path)
+    machine = Engine.of(Runtime(cache=tmp_path))
     timed = profiling.stages(
         machine,
-        loaded_encoders.load_encoders(extraction)["VGG"],
+        loaded_encoders.fold_encoders(extraction)["VGG"],
         extraction,
         extraction.views[0],
         tissue(0, 96, 128),
@@ -154,13 +153,13 @@ def test_a_profile_of_nonsense_is_refused(tmp_path, flags, shown):
 
 
 def test_the_scopes_of_the_stages_are_in_the_program(tmp_path):
-    machine = Engine(programs.mesh_of(jax.devices()), None, False, tmp_path)
+    machine = Engine.of(Runtime(cache=tmp_path))
     for mode, scopes in (
         ("exact", ["crop", "augment", "p-norm"]),
         ("shared", ["augment", "turn", "windows", "p-norm"]),
     ):
         extraction = Extraction(("VGG",), (View(1.0, 48),), 2, 3, weights="random", crop_mode=mode)
-        (each,) = loaded_encoders.load_encoders(extraction).values()
+        (each,) = loaded_encoders.fold_encoders(extraction).values()
         program = machine.program(
             each.encoder, each.variables, extraction, extraction.views, (96, 128)
         )
@@ -180,14 +179,17 @@ def test_a_dry_run_tells_what_a_run_takes_and_writes_nothing(paths, tmp_path, mo
         seed=4,
         crop_mode=mode,
     )
-    told = dry_run.run(paths, extraction, tmp_path / "out", cache=tmp_path)
+    told = dry_run.run(paths, extraction, tmp_path / "out", runtime=Runtime(cache=tmp_path))
     assert told.images == 3
     assert told.seconds > told.compiling > 0
     assert told.memory > 0
     assert not (tmp_path / "out").exists()
-    extract.run(paths, extraction, tmp_path / "out", cache=tmp_path)
+    extract.run(paths, extraction, tmp_path / "out", runtime=Runtime(cache=tmp_path))
     assert told.disk == sum(path.stat().st_size for path in (tmp_path / "out").rglob("*.npy"))
-    assert dry_run.run(paths, extraction, tmp_path / "out", cache=tmp_path).images == 0
+    assert (
+        dry_run.run(paths, extraction, tmp_path / "out", runtime=Runtime(cache=tmp_path)).images
+        == 0
+    )
 
 
 def test_the_dry_run_flag_of_the_script(paths, tmp_path):
@@ -208,12 +210,14 @@ def test_the_dry_run_flag_of_the_script(paths, tmp_path):
 
 
 def test_a_dry_run_refuses_what_the_run_would_refuse(paths, tmp_path):
-    extract.run(paths, SMALL, tmp_path / "out", cache=tmp_path)
+    extract.run(paths, SMALL, tmp_path / "out", runtime=Runtime(cache=tmp_path))
     shared = dataclasses.replace(SMALL, crop_mode="shared")
     with pytest.raises(InputError, match="protocol.crop_mode"):
-        dry_run.run(paths, shared, tmp_path / "out", cache=tmp_path)
+        dry_run.run(paths, shared, tmp_path / "out", runtime=Runtime(cache=tmp_path))
     with pytest.raises(InputError, match="--pooling=pallas is for --crop_mode=exact"):
-        dry_run.run(paths, shared, tmp_path / "new", cache=tmp_path, pooling="pallas")
+        dry_run.run(
+            paths, shared, tmp_path / "new", runtime=Runtime(cache=tmp_path, pooling="pallas")
+        )
 
 
 def test_a_dry_run_counts_every_shape_and_the_largest_image_of_a_shared_run(tmp_path):
@@ -224,6 +228,8 @@ def test_a_dry_run_counts_every_shape_and_the_largest_image_of_a_shared_run(tmp_
         folder.mkdir()
         for i, side in enumerate(sides):
             Image.fromarray(tissue(i, side, side)).save(folder / f"{i}.png")
-        told[name] = dry_run.run(sorted(folder.iterdir()), shared, tmp_path / "out", cache=tmp_path)
+        told[name] = dry_run.run(
+            sorted(folder.iterdir()), shared, tmp_path / "out", runtime=Runtime(cache=tmp_path)
+        )
     assert told["many"].memory > 2 * told["one"].memory  # Of both the weights are 59 MB.
     assert told["many"].seconds > told["one"].seconds

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from histojax import encoders
-from histojax.config import Extraction, View
+from histojax.config import Extraction, Runtime, View
 from histojax.encoders import weights
 from histojax.extraction import engine, programs
 from histojax.images.padding import bucket, scaled_size
@@ -276,7 +276,7 @@ def test_window_averages_are_the_means_under_the_windows():
 
 def test_the_accumulator_is_donated(tmp_path):
     encoder, variables = loaded()
-    machine = engine.Engine(programs.mesh_of(jax.devices()), None, False, tmp_path)
+    machine = engine.Engine.of(Runtime(cache=tmp_path))
     program = machine.program(
         encoder, machine.replicate(variables), EXTRACTION, VIEWS[:1], (96, 128)
     )

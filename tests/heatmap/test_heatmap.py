@@ -19,7 +19,7 @@ from histojax.datasets import synthetic
 from histojax.encoders import CAFFE, Encoder, Tap
 from histojax.errors import InputError
 from histojax.extraction import loaded_encoders
-from histojax.extraction.loaded_encoders import Loaded
+from histojax.extraction.loaded_encoders import LoadedEncoder
 from histojax.heatmap import border_correction, heatmap, slide_scan, sliding_window, tile_features
 from histojax.heatmap.heatmap import HeatmapOptions
 from histojax.heatmap.slide_scan import Grid
@@ -65,13 +65,13 @@ TINY = Encoder(
 LIGHT = 16  # The first of the three channels of brightness.
 
 
-def opened(extraction: Extraction, name: str = "Tiny") -> loaded_encoders.Opened:
+def encoder_set(extraction: Extraction, name: str = "Tiny") -> loaded_encoders.EncoderSet:
     if name == "VGG":
-        return loaded_encoders.open_encoders(extraction)
+        return loaded_encoders.load_encoders(extraction)
     variables = TINY.module.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-    loaded = {"Tiny": Loaded(TINY, variables, "random, seed 0", "")}
+    loaded = {"Tiny": LoadedEncoder(TINY, variables, "random, seed 0", "")}
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("work",))
-    return loaded_encoders.Opened(extraction, types.SimpleNamespace(mesh=mesh), loaded)
+    return loaded_encoders.EncoderSet(extraction, types.SimpleNamespace(mesh=mesh), loaded)
 
 
 def protocol(
@@ -91,7 +91,7 @@ def descriptors(rgb, extraction, stride, augmentations=1, tiles=TILES):
         seen.setdefault(configuration, []).append(found)
         return np.zeros((len(found), 2))
 
-    machine = opened(extraction, extraction.encoders[0])
+    machine = encoder_set(extraction, extraction.encoders[0])
     with slide.open_slide(rgb) as field:
         grid = Grid(field.size, stride)
         arguments = machine, extraction.configurations, score, 2, grid, augmentations, tiles
@@ -104,7 +104,7 @@ def map_of(rgb, extraction, score, stride, tiles=TILES, classes=2, augmentations
         return sliding_window.mean_scores(
             field,
             "a",
-            opened(extraction),
+            encoder_set(extraction),
             extraction.configurations,
             score,
             classes,
@@ -178,7 +178,7 @@ def test_a_place_is_described_by_nine_windows_of_the_maps_of_the_whole_field():
     found, where = descriptors(rgb, extraction, 32)
     assert where.all()
 
-    machine = opened(extraction).loaded["Tiny"]
+    machine = encoder_set(extraction).encoders["Tiny"]
     reflected = np.pad(stain.normalize(rgb), ((96, 96), (96, 96), (0, 0)), "symmetric")
     gains = sliding_window.crops.gains(
         sliding_window.crops.image_key(0, "a"), 0, extraction.gain_low, extraction.gain_high
@@ -281,7 +281,7 @@ def test_what_the_border_of_a_crop_adds_is_added_to_windows():
     rgb = samples.tissue(11, 192, 256)
     as_they_are, _ = descriptors(rgb, protocol(View(1.0, 64)), 32)
     mended, _ = descriptors(rgb, protocol(View(1.0, 64), crop_mode="exact"), 32)
-    machine = opened(protocol(View(1.0, 64))).loaded["Tiny"]
+    machine = encoder_set(protocol(View(1.0, 64))).encoders["Tiny"]
     gains = sliding_window.crops.gains(sliding_window.crops.image_key(0, "a"), 0, 0.7, 1.3)
     seen = stain.augment(stain.normalize(rgb), gains)
     alone = [
@@ -443,7 +443,7 @@ def test_forty_lesions_by_trees_and_vgg():
         for fold in range(5)
         for kept in [np.arange(60) % 5 != fold]
     ]
-    machine = opened(extraction, "VGG")
+    machine = encoder_set(extraction, "VGG")
     hits = []
     for seed in range(40):
         with slide.open_slide(planted(seed, 192, seed % 4)) as field:
@@ -497,7 +497,7 @@ def models(monkeypatch):
         identity="abc",
         score=darkness,
     )
-    return made, opened(extraction)
+    return made, encoder_set(extraction)
 
 
 def test_a_map_has_calibrated_probabilities_and_says_how_it_was_made(models):
@@ -508,7 +508,7 @@ def test_a_map_has_calibrated_probabilities_and_says_how_it_was_made(models):
         rgb,
         HeatmapOptions(stride=32, augmentations=1, sigma=0, mpp=0.5),
         name="x",
-        opened=machine,
+        encoder_set=machine,
     )
     assert shown.grid.shape == (2, 6, 8)
     assert shown.grid.dtype == np.float32
@@ -518,7 +518,7 @@ def test_a_map_has_calibrated_probabilities_and_says_how_it_was_made(models):
     np.testing.assert_allclose(shown.carcinoma, shown.grid[1], rtol=1e-5)
     assert (shown.stride, shown.window, shown.mpp, shown.size) == (32, 64, 0.5, (192, 256))
     assert (
-        heatmap.map_image(made, rgb, opened=machine).stride == 16
+        heatmap.map_image(made, rgb, encoder_set=machine).stride == 16
     )  # A quarter of 32 px at scale 0.5.
     assert json.loads(json.dumps(shown.made_with)) == shown.made_with
 
@@ -530,7 +530,7 @@ def test_a_resampled_map_lies_over_the_file(models):
     rgb = np.full((384, 512, 3), (200, 150, 200), np.uint8)
     rgb[100:200, 350:450] = (90, 40, 130)
     shown = heatmap.map_image(
-        made, rgb, HeatmapOptions(stride=64, sigma=0, mpp=0.25), opened=machine
+        made, rgb, HeatmapOptions(stride=64, sigma=0, mpp=0.25), encoder_set=machine
     )
     assert shown.grid.shape == (2, 6, 8)
     assert shown.stride == pytest.approx(64)
@@ -549,7 +549,7 @@ def test_wishes_that_make_no_sense_are_refused(models):
         HeatmapOptions(sigma=float("nan")),
     ):
         with pytest.raises(InputError, match="expected a stride and augmentations of at least 1"):
-            heatmap.map_image(made, samples.tissue(0, 100, 100), wish, opened=machine)
+            heatmap.map_image(made, samples.tissue(0, 100, 100), wish, encoder_set=machine)
 
 
 def test_a_run_writes_maps_lists_failures_and_goes_on(models, tmp_path):
@@ -563,7 +563,7 @@ def test_a_run_writes_maps_lists_failures_and_goes_on(models, tmp_path):
         tmp_path / "out",
         HeatmapOptions(augmentations=1),
     )
-    first = heatmap.map_images(made, paths, out, options, opened=machine)
+    first = heatmap.map_images(made, paths, out, options, encoder_set=machine)
     assert first.mapped == ("a.png", "b.png")
     assert set(first.failed) == {"small.png", "c.png"}
     assert "2 images mapped, 2 could not be" in first.text(out)
@@ -587,14 +587,14 @@ def test_a_run_writes_maps_lists_failures_and_goes_on(models, tmp_path):
     assert about["first_place_px"] == [8, 8]
     assert json.loads((out / "a" / "regions.geojson").read_text())["type"] == "FeatureCollection"
 
-    again = heatmap.map_images(made, paths, out, options, opened=machine)
+    again = heatmap.map_images(made, paths, out, options, encoder_set=machine)
     assert (again.mapped, again.done_before) == ((), ("a.png", "b.png"))
     other = heatmap.map_images(
-        made, paths[:1], out, dataclasses.replace(options, stride=32), opened=machine
+        made, paths[:1], out, dataclasses.replace(options, stride=32), encoder_set=machine
     )
     assert other.mapped == ("a.png",)
     with pytest.raises(InputError, match="smaller than the 32 px crop"):
-        heatmap.map_images(made, paths[2:], out, options, opened=machine, strict=True)
+        heatmap.map_images(made, paths[2:], out, options, encoder_set=machine, strict=True)
 
 
 def test_every_encoder_has_tiles_on_its_cells():

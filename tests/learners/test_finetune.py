@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from histojax import encoders
-from histojax.config import Extraction, Finetune, View
+from histojax.config import Extraction, Finetune, Runtime, View
 from histojax.datasets import Dataset, folds
 from histojax.encoders import weights
 from histojax.errors import InputError
@@ -95,7 +95,7 @@ def models(tmp_path_factory, dataset, split) -> Path:
 
 def work_of(dataset, split, finetune_=FINETUNE, extraction=EXTRACTION) -> finetune.Work:
     parts = {(0, 0): finetune.probe.split(split, 0, 0, finetune_.validation_parts)}
-    loaded = finetune.load(extraction.encoders[0], extraction, None, None)
+    loaded = finetune.load(extraction.encoders[0], extraction, Runtime())
     return finetune.prepare(
         dataset.paths, split, parts, loaded, extraction.views[0], extraction, finetune_
     )

@@ -128,9 +128,9 @@ def test_weights_go_in_and_are_used_from_there(made, as_if, trained, tmp_path, m
     monkeypatch.setattr(
         weights, "imagenet", lambda *_: pytest.fail("weights were looked for elsewhere")
     )
-    opened = predict.load_encoders(bundle.load(tmp_path / "whole"))
+    encoder_set = predict.load_encoders(bundle.load(tmp_path / "whole"))
     assert loaded_encoders.manifest(
-        opened.extraction, opened.loaded["VGG"], opened.extraction.views[0]
+        encoder_set.extraction, encoder_set.encoders["VGG"], encoder_set.extraction.views[0]
     ) == {part: as_if.made_with["VGG-0.5-32"][part] for part in store.DECISIVE}
 
 

@@ -30,7 +30,7 @@ def made(trained, narrow_vgg) -> bundle.Bundle:
 
 
 @pytest.fixture(scope="module")
-def opened(made):
+def encoder_set(made):
     return predict.load_encoders(made)
 
 
@@ -40,13 +40,15 @@ def new(trained):
 
 
 @pytest.fixture(scope="module")
-def out(made, opened, new, tmp_path_factory):
+def out(made, encoder_set, new, tmp_path_factory):
     """A whole run on three images, one that is cut short, and a blank one."""
     folder = tmp_path_factory.mktemp("predicted")
     (folder / "cut.png").write_bytes((new[0].read_bytes())[:500])
     Image.new("RGB", (120, 104), "white").save(folder / "blank.png")
     paths = (*new, folder / "cut.png", folder / "blank.png")
-    outcome = predict.predict_images(made, paths, folder / "out", options=WISHES, opened=opened)
+    outcome = predict.predict_images(
+        made, paths, folder / "out", options=WISHES, encoder_set=encoder_set
+    )
     assert set(outcome.failed) == {"cut.png"}
     return folder / "out"
 
@@ -139,9 +141,9 @@ def test_both_submission_forms(out, tmp_path):
 
 
 def test_a_run_that_was_broken_off_goes_on_and_ends_the_same(
-    made, opened, new, out, tmp_path, monkeypatch
+    made, encoder_set, new, out, tmp_path, monkeypatch
 ):
-    predict.predict_images(made, new[:1], tmp_path, options=WISHES, opened=opened)
+    predict.predict_images(made, new[:1], tmp_path, options=WISHES, encoder_set=encoder_set)
     with (tmp_path / "predictions.jsonl").open("a") as file:
         file.write('{"image": "test1", "predic')  # As a kill may leave it.
     asked = []
@@ -149,16 +151,16 @@ def test_a_run_that_was_broken_off_goes_on_and_ends_the_same(
     monkeypatch.setattr(
         uncertainty, "judge", lambda d, names, *rest: asked.extend(names) or judge(d, names, *rest)
     )
-    predict.predict_images(made, new, tmp_path, options=WISHES, opened=opened)
+    predict.predict_images(made, new, tmp_path, options=WISHES, encoder_set=encoder_set)
     assert sorted(asked) == ["test1", "test2"]
     for name, prediction in lines(tmp_path).items():
         assert prediction == lines(out)[name]
     whole = {path.name: path.read_bytes() for path in tmp_path.glob("*.csv")}
-    predict.predict_images(made, new, tmp_path, options=WISHES, opened=opened)
+    predict.predict_images(made, new, tmp_path, options=WISHES, encoder_set=encoder_set)
     assert sorted(asked) == ["test1", "test2"]
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.csv")} == whole
     predict.predict_images(
-        made, new, tmp_path, options=PredictionOptions(coverage=0.6), opened=opened
+        made, new, tmp_path, options=PredictionOptions(coverage=0.6), encoder_set=encoder_set
     )  # Other options: all of them anew.
     assert len(asked) == 5
 
@@ -181,45 +183,56 @@ def test_images_described_before_are_predicted_the_same(made, out, tmp_path, mon
     assert len(lines(tmp_path)) == 4
 
 
-def test_models_of_another_protocol_leave_what_is_there_alone(made, opened, new, tmp_path):
-    predict.predict_images(made, new[:1], tmp_path, options=WISHES, opened=opened)
+def test_models_of_another_protocol_leave_what_is_there_alone(made, encoder_set, new, tmp_path):
+    predict.predict_images(made, new[:1], tmp_path, options=WISHES, encoder_set=encoder_set)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    other = dataclasses.replace(opened, extraction=dataclasses.replace(opened.extraction, crops=2))
+    other = dataclasses.replace(
+        encoder_set, extraction=dataclasses.replace(encoder_set.extraction, crops=2)
+    )
     with pytest.raises(InputError, match="protocol.crops: found 1, expected 2"):
         predict.predict_images(
             dataclasses.replace(made, identity="another"),
             new,
             tmp_path,
             options=WISHES,
-            opened=other,
+            encoder_set=other,
         )
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_an_image_that_changed_is_refused_and_not_answered_from_memory(made, opened, new, tmp_path):
+def test_an_image_that_changed_is_refused_and_not_answered_from_memory(
+    made, encoder_set, new, tmp_path
+):
     for path in new:
         shutil.copy(path, tmp_path)
     paths = tuple(tmp_path / path.name for path in new)
-    predict.predict_images(made, paths, tmp_path / "out", options=WISHES, opened=opened)
+    predict.predict_images(made, paths, tmp_path / "out", options=WISHES, encoder_set=encoder_set)
     shutil.copy(new[1], paths[0])
-    outcome = predict.predict_images(made, paths, tmp_path / "out", options=WISHES, opened=opened)
+    outcome = predict.predict_images(
+        made, paths, tmp_path / "out", options=WISHES, encoder_set=encoder_set
+    )
     assert set(outcome.failed) == {"test0.tif"}
     assert list(table(tmp_path / "out")) == list(lines(tmp_path / "out")) == ["test1", "test2"]
     assert "test0" not in (tmp_path / "out" / "submission.csv").read_text()
     shutil.copy(new[2], paths[1])  # Another one, and a folder that knows nothing of either.
     predict.predict_images(
-        made, paths, tmp_path / "out", descriptors=tmp_path / "anew", options=WISHES, opened=opened
+        made,
+        paths,
+        tmp_path / "out",
+        descriptors=tmp_path / "anew",
+        options=WISHES,
+        encoder_set=encoder_set,
     )
-    predict.predict_images(made, paths, tmp_path / "fresh", options=WISHES, opened=opened)
+    predict.predict_images(made, paths, tmp_path / "fresh", options=WISHES, encoder_set=encoder_set)
     assert lines(tmp_path / "out") == lines(tmp_path / "fresh")
     assert len(lines(tmp_path / "out")) == 3
 
 
-def test_a_name_that_is_no_text_is_listed_and_stops_nothing(made, opened, new, tmp_path):
+def test_a_name_that_is_no_text_is_listed_and_stops_nothing(made, encoder_set, new, tmp_path):
     odd = Path(str(tmp_path / "bad") + "\udcff.tif")
     shutil.copy(new[0], odd)
     outcome = predict.predict_images(
-        made, (odd, *new), tmp_path / "out", options=WISHES, opened=opened
+        made, (odd, *new), tmp_path / "out", options=WISHES, encoder_set=encoder_set
     )
     assert len(outcome.predictions) == 3
     assert "is no UTF-8" in outcome.failed["bad?.tif"]
@@ -249,18 +262,20 @@ def test_labelled_images_may_be_of_one_class(made, new, tmp_path):
         datasets.load(tmp_path)
 
 
-def test_strict_stops_at_the_first_image_that_fails(made, opened, new, tmp_path):
+def test_strict_stops_at_the_first_image_that_fails(made, encoder_set, new, tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(InputError, match="a.png is no TIFF, PNG or JPEG"):
         predict.predict_images(
-            made, (tmp_path / "a.png", *new), tmp_path / "out", opened=opened, strict=True
+            made, (tmp_path / "a.png", *new), tmp_path / "out", encoder_set=encoder_set, strict=True
         )
     with pytest.raises(InputError, match="none of 1 images could be predicted; the first: .*a.png"):
-        predict.predict_images(made, (tmp_path / "a.png",), tmp_path / "out", opened=opened)
+        predict.predict_images(
+            made, (tmp_path / "a.png",), tmp_path / "out", encoder_set=encoder_set
+        )
 
 
 def test_known_labels_stand_beside_and_say_how_good_it_is(
-    made, opened, new, trained, out, tmp_path
+    made, encoder_set, new, trained, out, tmp_path
 ):
     for path, label in zip(new, ("benign", "malignant", "malignant"), strict=True):
         (tmp_path / "in" / label).mkdir(parents=True, exist_ok=True)
@@ -268,7 +283,7 @@ def test_known_labels_stand_beside_and_say_how_good_it_is(
     data = datasets.load(tmp_path / "in")
     truth = predict.labels_of(made, data)
     outcome = predict.predict_images(
-        made, data.paths, tmp_path / "out", options=WISHES, opened=opened, labels=truth
+        made, data.paths, tmp_path / "out", options=WISHES, encoder_set=encoder_set, labels=truth
     )
     rows = table(tmp_path / "out")
     assert [row["label"] for row in rows.values()] == ["benign", "malignant", "malignant"]
@@ -324,7 +339,7 @@ def test_a_damaged_line_in_the_middle_is_refused(tmp_path):
 
 
 def test_an_error_of_scoring_is_raised_and_not_taken_for_an_images(
-    made, opened, new, tmp_path, monkeypatch
+    made, encoder_set, new, tmp_path, monkeypatch
 ):
     def broken(*_):
         raise InputError("the models are broken")
@@ -332,5 +347,5 @@ def test_an_error_of_scoring_is_raised_and_not_taken_for_an_images(
     monkeypatch.setattr(uncertainty, "judge", broken)
     for number in (3, 1):  # Before the last image is described, and after it.
         with pytest.raises(InputError, match="the models are broken"):
-            predict.predict_images(made, new[:number], tmp_path, opened=opened)
+            predict.predict_images(made, new[:number], tmp_path, encoder_set=encoder_set)
     assert not (tmp_path / "submission.csv").exists()
