@@ -69,7 +69,7 @@ def test_a_program_that_needs_more_memory_than_there_is_gets_less_work_a_step(
     less = program(machine_with(tmp_path / "two", step=4), loaded).bytes
     monkeypatch.setattr(devices, "memory", lambda used: (needed.bytes + less) // 2)
     # By its own count of the feature maps it would still try eight.
-    monkeypatch.setattr(engine.flops, "most_held", lambda counted: 1)
+    monkeypatch.setattr(engine.flops, "largest_activations", lambda counted: 1)
     assert program(machine_with(tmp_path / "short"), loaded).plan.per_step == 4
     monkeypatch.setattr(devices, "memory", lambda used: 1)
     with pytest.raises(
