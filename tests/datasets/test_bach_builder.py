@@ -152,7 +152,7 @@ def test_a_manual_folder_that_is_not_there_or_empty_is_told_with_what_to_put_the
 
 
 def check(folder: Path) -> None:
-    challenge.training(folder, HEIGHT, WIDTH)
+    challenge.training_photos(folder, (HEIGHT, WIDTH))
 
 
 def without(name: str):
@@ -322,5 +322,5 @@ def test_the_pixels_of_a_png_are_those_of_the_photo(tmp_path):
     pixels = made_bach.noise(3, 40, 30)
     (tmp_path / "a.tif").write_bytes(made_bach.tif(pixels))
     photo = challenge.Photo(tmp_path / "a.tif", 10_000)
-    again = np.array(Image.open(io.BytesIO(bach_dataset_builder.png(photo))))
+    again = np.array(Image.open(io.BytesIO(bach_dataset_builder._to_png(photo))))
     np.testing.assert_array_equal(again, pixels)

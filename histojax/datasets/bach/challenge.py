@@ -1,10 +1,10 @@
-"""The challenge's photos as they come, in zips or unpacked, checked before anything is made of them.
+"""The BACH challenge's photos as downloaded, in zips or unpacked, checked before they are used.
 
-training(manual, height, width) -> 400 (photo, class)       unlabelled(manual, height, width) -> 100 photos, or none
-patients(manual, photos) -> {name: patient}
+training_photos(folder, size) -> 400 (photo, class)      test_photos(folder, size) -> 100, or none
+patients(folder, photos) -> {photo name: patient}
 
-Nothing is unpacked to disk: a photo in a zip is read whole into memory, so that its checksum is checked, and not before
-what the zip says of its size is believable.
+`size` is (height, width) in pixels. Nothing is unpacked to disk: a photo in a zip is read whole
+into memory, so that its checksum is verified, and only if the size the zip states is plausible.
 """
 
 import dataclasses
@@ -23,215 +23,209 @@ from histojax.images import reader
 TRAINING = "ICIAR2018_BACH_Challenge"
 TEST = "ICIAR2018_BACH_Challenge_TestDataset"
 PATIENTS = "ICIAR2018_BACH_dataset_micro_patient.xlsx"
-PER_CLASS, TESTED = 100, 100
-SOURCE = "download it again from Zenodo record 3632035"
-SPARE = 2**20  # Bytes that a photo may have beside its pixels, and that a table may have.
+_TEST_COUNT = 100
+_REMEDY = "download it again from Zenodo record 3632035"
+_SPARE_BYTES = 2**20  # What a photo may have beyond its pixels, and a table in all.
 
-UNREADABLE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    OSError,
-)
+# What zipfile and its decompressors raise on damaged files.
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
+_ZIP_ERRORS += (NotImplementedError, RuntimeError, OSError)
+
+_Folder = Path | zipfile.Path
+_Size = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
 class Photo:
-    """A file in a folder or in a zip, of at most so many bytes; `histojax.images.reader` reads it as it reads a path.
+    """A file in a folder or in a zip; `histojax.images.reader` reads it as it reads a path.
 
     Attributes:
-      place: where it is.
-      most: bytes it may have, unpacked.
+      path: where it is.
+      max_bytes: how many bytes it may have, unpacked.
     """
 
-    place: Path | zipfile.Path
-    most: int
+    path: _Folder
+    max_bytes: int
 
     @property
     def file_name(self) -> str:
-        return self.place.name
+        return self.path.name
 
     @property
     def name(self) -> str:
         """The file name without its ending."""
-        return self.place.stem
+        return self.path.stem
 
     def read_bytes(self) -> bytes:
-        """What is in it.
+        """The content.
 
         Raises:
           InputError: it has too many bytes, or is damaged.
         """
         try:
-            size = (
-                self.place.stat().st_size
-                if isinstance(self.place, Path)
-                else entry(self.place).file_size
-            )
-            if size > self.most:
+            if isinstance(self.path, Path):
+                size = self.path.stat().st_size
+            else:
+                size = self.path.root.getinfo(self.path.at).file_size
+            if size > self.max_bytes:
                 raise InputError(
-                    f"{self.place} has {size} bytes, expected {self.most} at most: {SOURCE}"
+                    f"{self.path} has {size} bytes, expected {self.max_bytes} at most: {_REMEDY}"
                 )
-            return self.place.read_bytes()
-        except UNREADABLE as error:
-            raise InputError(f"{self.place} cannot be read ({error}): {SOURCE}") from error
+            return self.path.read_bytes()
+        except _ZIP_ERRORS as error:
+            raise InputError(f"{self.path} cannot be read ({error}): {_REMEDY}") from error
 
     def open(self, mode: str) -> io.BytesIO:
         return io.BytesIO(self.read_bytes())
 
     def is_file(self) -> bool:
-        return self.place.is_file()
+        return self.path.is_file()
 
     def __str__(self) -> str:
-        return str(self.place)
+        return str(self.path)
 
 
-def entry(place: zipfile.Path) -> zipfile.ZipInfo:
-    """What the zip says of a file in it."""
-    return place.root.getinfo(place.at)
-
-
-def training(manual: Path, height: int, width: int) -> tuple[tuple[Photo, str], ...]:
+def training_photos(folder: Path, size: _Size) -> tuple[tuple[Photo, str], ...]:
     """The 400 labelled photos and the class of each, in BACH's order.
 
     Args:
-      manual: the folder that ICIAR2018_BACH_Challenge.zip, or the folder in it, was put into.
-      height, width: of each photo, in pixels.
+      folder: where ICIAR2018_BACH_Challenge.zip, or the folder in it, was put.
+      size: (height, width) of each photo, in pixels.
 
     Raises:
-      InputError: they are not there, their zip is damaged or not to be trusted, or count, names, classes, ground truth
-        or sizes are not as expected.
+      InputError: they are not there, their zip is damaged or unsafe, or count, names, classes,
+        ground truth or sizes are not as expected.
     """
-    folder = photos_folder(manual, TRAINING)
-    if folder is None:
+    photos_folder = _find_photos(folder, TRAINING)
+    if photos_folder is None:
         raise InputError(
-            f"{manual} holds neither {TRAINING}.zip nor a folder {TRAINING}: download the zip from Zenodo record "
-            "3632035 and put it there"
+            f"{folder} holds neither {TRAINING}.zip nor a folder {TRAINING}: download the zip from "
+            "Zenodo record 3632035 and put it there"
         )
-    others = sorted(
-        path.name for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._"
+    names = sorted(
+        path.name for path in photos_folder.iterdir() if path.is_dir() and path.name[0] not in "._"
     )
-    if set(others) != set(BACH_CLASSES):
+    if set(names) != set(BACH_CLASSES):
         raise InputError(
-            f"{folder} holds the folders {', '.join(others) or 'none'}; expected {', '.join(BACH_CLASSES)}: {SOURCE}"
+            f"{photos_folder} holds the folders {', '.join(names) or 'none'}; expected "
+            f"{', '.join(BACH_CLASSES)}: {_REMEDY}"
         )
     labelled = []
-    for name, prefix in zip(BACH_CLASSES, bach.PREFIXES, strict=True):
-        expected = [f"{prefix}{i:03d}.tif" for i in range(1, PER_CLASS + 1)]
-        labelled += [
-            (photo, name) for photo in photos_named(folder / name, expected, height, width)
-        ]
-    truth = Photo(folder / bach.GROUND_TRUTH, SPARE)
+    for label, prefix in zip(BACH_CLASSES, bach.PREFIXES, strict=True):
+        expected = [f"{prefix}{i:03d}.tif" for i in range(1, bach.PER_CLASS + 1)]
+        photos = _list_photos(photos_folder / label, expected, size)
+        labelled += [(photo, label) for photo in photos]
+    truth = Photo(photos_folder / bach.GROUND_TRUTH, _SPARE_BYTES)
     if not truth.is_file():
         raise InputError(
-            f"{folder} lacks {bach.GROUND_TRUTH}, which the labels are checked by: {SOURCE}"
+            f"{photos_folder} lacks {bach.GROUND_TRUTH}, which the labels are checked against: "
+            f"{_REMEDY}"
         )
-    bach.check_ground_truth(truth, {photo.file_name: name for photo, name in labelled})
-    check_sizes([photo for photo, _ in labelled], height, width)
+    bach.check_ground_truth(truth, {photo.file_name: label for photo, label in labelled})
+    _require_size([photo for photo, _ in labelled], size)
     return tuple(labelled)
 
 
-def unlabelled(manual: Path, height: int, width: int) -> tuple[Photo, ...]:
-    """The 100 unlabelled photos, test0 to test99; empty where they were not put into the folder.
+def test_photos(folder: Path, size: _Size) -> tuple[Photo, ...]:
+    """The 100 unlabelled photos, test0 to test99; empty where they are not in the folder.
 
     Raises:
-      InputError: as for `training`.
+      InputError: as for `training_photos`.
     """
-    folder = photos_folder(manual, TEST)
-    if folder is None:
+    photos_folder = _find_photos(folder, TEST)
+    if photos_folder is None:
         return ()
-    photos = photos_named(folder, [f"test{i}.tif" for i in range(TESTED)], height, width)
-    check_sizes(photos, height, width)
+    photos = _list_photos(photos_folder, [f"test{i}.tif" for i in range(_TEST_COUNT)], size)
+    _require_size(photos, size)
     return tuple(photos)
 
 
-def patients(manual: Path, photos: tuple[Photo, ...]) -> dict[str, str]:
-    """The patient of each photo that the challenge's spreadsheet knows one of; none where it is not in the folder."""
-    table = manual / PATIENTS
-    return groups.read(table, tuple(photo.name for photo in photos)).group_of if table.is_file() else {}
+def patients(folder: Path, photos: tuple[Photo, ...]) -> dict[str, str]:
+    """The known patient of each photo, by the challenge's spreadsheet; empty if that is not "
+    "there."""
+    table = folder / PATIENTS
+    if not table.is_file():
+        return {}
+    return groups.read(table, tuple(photo.name for photo in photos)).group_of
 
 
-def photos_folder(manual: Path, name: str) -> Path | zipfile.Path | None:
-    """The folder Photos of the zip of that name, else of the folder of that name; None where neither is there."""
-    archive, unpacked = manual / f"{name}.zip", manual / name
+def _find_photos(folder: Path, name: str) -> _Folder | None:
+    """The folder Photos in the zip or folder of that name, zip first; None if neither is there."""
+    archive = folder / f"{name}.zip"
+    unpacked = folder / name
     if archive.is_file():
-        root = opened(archive)
+        source, root = archive, _open_zip(archive)
     elif unpacked.is_dir():
-        root = unpacked
+        source, root = unpacked, unpacked
     else:
         return None
-    for folder in (root / name / "Photos", root / "Photos"):
-        if folder.is_dir():
-            return folder
-    raise InputError(
-        f"{archive if archive.is_file() else unpacked} holds no {name}/Photos: {SOURCE}"
-    )
+    for photos in (root / name / "Photos", root / "Photos"):
+        if photos.is_dir():
+            return photos
+    raise InputError(f"{source} holds no {name}/Photos: {_REMEDY}")
 
 
-def opened(archive: Path) -> zipfile.Path:
+def _open_zip(archive: Path) -> zipfile.Path:
     """A zip as a folder.
 
     Raises:
-      InputError: no zip or cut short, encrypted, or with names that lead out of the folder it is unpacked in.
+      InputError: it is no zip or cut short, encrypted, or has names that lead out of its folder.
     """
     try:
-        held = zipfile.ZipFile(archive)
-    except UNREADABLE as error:
+        opened = zipfile.ZipFile(archive)
+    except _ZIP_ERRORS as error:
         raise InputError(
-            f"{archive} is no zip file, or is cut short ({error}): {SOURCE}"
+            f"{archive} is no zip file, or is cut short ({error}): {_REMEDY}"
         ) from error
-    for info in held.infolist():
+    for info in opened.infolist():
         parts = re.split(r"[/\\]", info.filename)
         if ".." in parts or parts[0] == "" or ":" in parts[0]:
             raise InputError(
-                f"{archive} holds {info.filename!r}, a name that leads out of its folder: do not unpack it, {SOURCE}"
+                f"{archive} holds {info.filename!r}, a name that leads out of its folder: do not "
+                f"unpack it, {_REMEDY}"
             )
         if info.flag_bits & 1:
             raise InputError(
-                f"{archive} is encrypted ({info.filename}), as the challenge's is not: {SOURCE}"
+                f"{archive} is encrypted ({info.filename}), as the challenge's is not: {_REMEDY}"
             )
-    return zipfile.Path(held)
+    return zipfile.Path(opened)
 
 
-def photos_named(
-    folder: Path | zipfile.Path, expected: list[str], height: int, width: int
-) -> list[Photo]:
-    """The photos in a folder, which must have just these names; hidden files and those that are no images do not count.
+def _list_photos(folder: _Folder, expected: list[str], size: _Size) -> list[Photo]:
+    """The photos in a folder, which must have exactly these names; other files are ignored.
 
     Raises:
-      InputError: some are missing, or there are others.
+      InputError: photos are missing, or there are others.
     """
-    found = {
+    paths = {
         path.name: path
         for path in folder.iterdir()
         if reader.is_image_name(PurePosixPath(path.name))
     }
-    missing = [name for name in expected if name not in found]
-    others = sorted(set(found) - set(expected))
-    if missing or others:
+    missing = [name for name in expected if name not in paths]
+    unexpected = sorted(set(paths) - set(expected))
+    if missing or unexpected:
         raise InputError(
-            f"{folder} holds {len(found)} images, expected the {len(expected)} from {expected[0]} to {expected[-1]}; "
-            f"missing: {some(missing)}; not expected: {some(others)}. Remove those, or {SOURCE}"
+            f"{folder} holds {len(paths)} images, expected the {len(expected)} from {expected[0]} "
+            f"to {expected[-1]}; missing: {_first_of(missing)}; not expected: "
+            f"{_first_of(unexpected)}. Remove those, or {_REMEDY}"
         )
-    return [Photo(found[name], 4 * height * width + SPARE) for name in expected]
+    height, width = size
+    return [Photo(paths[name], 4 * height * width + _SPARE_BYTES) for name in expected]
 
 
-def check_sizes(photos: list[Photo], height: int, width: int) -> None:
-    """Raises InputError where photos are not of that size, by their headers."""
+def _require_size(photos: list[Photo], size: _Size) -> None:
+    """Raises InputError where photos, by their headers, are not of that size."""
+    height, width = size
     sizes = {photo.file_name: reader.size(photo) for photo in photos}
-    if wrong := [
-        f"{name} ({w} x {h})" for name, (h, w) in sizes.items() if (h, w) != (height, width)
-    ]:
-        where = photos[0].place.parent.parent
+    if wrong := [f"{name} ({w} x {h})" for name, (h, w) in sizes.items() if (h, w) != size]:
         raise InputError(
-            f"{len(wrong)} photos in {where} are not {width} x {height} pixels: {some(wrong)}; {SOURCE}"
+            f"{len(wrong)} photos in {photos[0].path.parent.parent} are not {width} x {height} "
+            f"pixels: {_first_of(wrong)}; {_REMEDY}"
         )
 
 
-def some(names: list[str]) -> str:
-    """The first of them, and how many more there are."""
+def _first_of(names: list[str]) -> str:
+    """The first five names, and how many more there are."""
     more = f" and {len(names) - 5} more" if names[5:] else ""
     return (", ".join(names[:5]) or "none") + more
