@@ -1,140 +1,139 @@
-"""What the border of a crop adds to its descriptor, so that windows of a whole field can be shown to models of crops.
+"""What the border of a crop adds to its descriptor, so that windows can stand in for crops.
 
-A crop by itself is surrounded by nothing, which a network answers along its border; a window of a field's maps is
-surrounded by tissue. A descriptor is a mean over a map, so the two differ by a sum along the border that depends little
-on what the crop shows. It is measured on crops of the field itself, drawn and turned as the models' were, and added to
-its windows; docs/performance.md has what that mends.
+A crop by itself is surrounded by nothing, to which a network responds along the crop's border; a
+window of a field's feature maps is surrounded by tissue. A descriptor is a mean over a map, so the
+two differ by a sum along the border that depends little on the content of the crop. The difference
+is measured on crops of the field itself, drawn and turned as in training, and added to its windows;
+docs/performance.md shows the effect.
 """
 
+import dataclasses
 import functools
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from histojax.config import View
 from histojax.encoders import Encoder, Variables
-from histojax.extraction import programs
 from histojax.heatmap import tile_features
-from histojax.heatmap.slide_scan import CELL, Axis, Grid
+from histojax.heatmap.encoder_pass import EncoderPass
+from histojax.heatmap.slide_scan import SQUARE
 from histojax.heatmap.tile_features import FieldStain
 from histojax.ops import crops, pooling
 
-CROPS = 16  # Crops that the border is measured on, at least.
+_CROPS = 16  # Crops that the difference is measured on, at least.
 
 
-def pieces(
-    axes: Sequence[Axis], crop_size: int, grid: Grid, scale: float, scored: np.ndarray, count: int
+def corrections(encoder_pass: EncoderPass) -> list[np.ndarray]:
+    """What is added to the windows of each view: float32 [D].
+
+    Zeros in crop mode shared, whose crops were windows in training too.
+    """
+    views, devices = encoder_pass.views, encoder_pass.mesh.size
+    if encoder_pass.extraction.crop_mode == "shared":
+        return [np.zeros(encoder_pass.loaded.encoder.width, np.float32)] * len(views)
+    largest = max(view.crop_size for view in views)
+    corners, sides = _best_tiles(encoder_pass, largest, devices)
+    tiles = np.stack([encoder_pass.read(corner, sides) for corner in corners])
+    gains = np.resize(encoder_pass.gains, (devices, encoder_pass.gains.shape[1]))
+    cells = encoder_pass.feature_cells(tiles, gains)
+    return [_mean_difference(encoder_pass, view, tiles, gains, cells) for view in views]
+
+
+def _best_tiles(
+    encoder_pass: EncoderPass, crop_size: int, count: int
 ) -> tuple[list[tuple[int, int]], tuple[int, int]]:
-    """Where a field has most to score: corners of pieces, the best first, and their sides, px at the scale.
+    """Corners of the tiles with most scored positions, best first, and their sides, px.
 
-    Args:
-      axes: how the field is cut into tiles; a piece is a tile, or as large as a crop, moved inwards at the edge.
-      count: of pieces wished; where there are fewer, they come again.
+    Tiles are at least as large as a crop, and moved inwards at the edge of the field; if there are
+    fewer than `count`, they are repeated.
     """
-    sides = tuple(max(axis.own, -(-crop_size // CELL) * CELL) for axis in axes)
+    scan, axes = encoder_pass.scan, encoder_pass.axes
+    sides = tuple(max(axis.kept, -(-crop_size // SQUARE) * SQUARE) for axis in axes)
     starts, inside = [], []
-    for axis, side, centres in zip(axes, sides, grid.centres(scale), strict=True):
-        first = np.unique(np.clip(np.arange(axis.tiles) * axis.own, 0, max(0, axis.size - side)))
-        starts.append(first)
-        inside.append((centres[None] >= first[:, None]) & (centres[None] < first[:, None] + side))
-    number = inside[0].astype(int) @ scored @ inside[1].T.astype(int)
-    best = np.resize(np.argsort(-number, axis=None, kind="stable"), count)
-    rows, columns = np.unravel_index(best, number.shape)
-    return [
-        (int(starts[0][i]), int(starts[1][j])) for i, j in zip(rows, columns, strict=True)
-    ], sides
+    for axis, side, centres in zip(axes, sides, scan.grid.centres(encoder_pass.scale), strict=True):
+        starts.append(
+            np.unique(np.clip(np.arange(axis.tiles) * axis.kept, 0, max(0, axis.size - side)))
+        )
+        first = starts[-1][:, None]
+        inside.append(((centres[None] >= first) & (centres[None] < first + side)).astype(int))
+    scored = inside[0] @ scan.scored @ inside[1].T
+    best = np.resize(np.argsort(-scored, axis=None, kind="stable"), count)
+    rows, columns = np.unravel_index(best, scored.shape)
+    corners = zip(starts[0][rows].tolist(), starts[1][columns].tolist(), strict=True)
+    return list(corners), sides
 
 
-def measured(
+def _mean_difference(
+    encoder_pass: EncoderPass, view: View, tiles: np.ndarray, gains: np.ndarray, cells: jax.Array
+) -> np.ndarray:
+    """The mean difference of a crop's descriptor to its window's: float32 [D]."""
+    encoder, variables = encoder_pass.loaded.encoder, encoder_pass.loaded.variables
+    program = _CropProgram(
+        encoder, encoder_pass.mesh, encoder_pass.halo, view.crop_size, -(-_CROPS // len(tiles))
+    )
+    alone, corners = _crop_descriptors(
+        variables, encoder_pass.stains, encoder_pass.key, tiles, gains, program=program
+    )
+    taps = tile_features.tap_windows(encoder, variables, view.crop_size)
+    windows = []
+    for tap_cells, (_, length) in zip(tile_features.split_by_tap(cells, taps), taps, strict=True):
+        averages = functools.partial(pooling.window_averages, lengths=(length, length))
+        windows.append(jax.vmap(averages)(tap_cells, corners / encoder_pass.cell))
+    return np.asarray(jnp.mean(alone - jnp.concatenate(windows, axis=-1), axis=(0, 1)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _CropProgram:
+    """What `_crop_descriptors` is compiled for; `count` is of crops on each device."""
+
+    encoder: Encoder
+    mesh: Mesh
+    halo: int
+    crop_size: int
+    count: int
+
+
+@functools.partial(jax.jit, static_argnames="program")
+def _crop_descriptors(
     variables: Variables,
-    tiles: np.ndarray,
     stains: FieldStain,
-    gains: np.ndarray,
     key: jax.Array,
-    views: Sequence[View],
+    tiles: jax.Array,
+    gains: jax.Array,
     *,
-    encoder: Encoder,
-    mesh: Mesh,
-    halo: int,
-) -> list[np.ndarray]:
-    """The mean difference of a crop's descriptor to its window's, by view: float32 [D] each.
+    program: _CropProgram,
+) -> tuple[jax.Array, jax.Array]:
+    """Descriptors of random crops of tiles by themselves, and the corners of the crops.
 
     Args:
-      tiles: uint8 [B, T, T', 3], of B devices, with the halo around what crops are cut of.
-      gains: float32 [B, 2], of each tile.
-      key: of the image; crops are drawn from it.
-      views: whose crops fit into the tiles.
+      variables: of the encoder.
+      stains: of the field.
+      key: of the image.
+      tiles: uint8 [B, T, T', 3] for B devices, with the halo around what crops are cut from.
+      gains: float32 [B, G], of each tile's augmentation.
+      program: what is static.
+
+    Returns:
+      float32 [B, count, D], and int32 [B, count, 2] in px of the tile.
     """
-    cells = tile_features.cells(variables, tiles, stains, gains, encoder=encoder, mesh=mesh)
-    count, size = -(-CROPS // len(tiles)), np.array(tiles.shape[1:3]) - 2 * halo
-    found = []
-    for view in views:
-        own, corners = alone(
-            variables,
-            tiles,
-            stains,
-            gains,
-            key,
-            size,
-            encoder=encoder,
-            mesh=mesh,
-            halo=halo,
-            crop_size=view.crop_size,
-            count=count,
-        )
-        side, taps = (
-            tile_features.cell_size(encoder),
-            tile_features.lengths(encoder, variables, view.crop_size),
-        )
-        seen = [
-            jax.vmap(functools.partial(pooling.window_averages, lengths=(length, length)))(
-                part, corners / side
-            )
-            for part, (_, length) in zip(tile_features.by_tap(cells, taps), taps, strict=True)
-        ]
-        found.append(np.asarray(jnp.mean(own - jnp.concatenate(seen, axis=-1), axis=(0, 1))))
-    return found
+    halo, crop_size = program.halo, program.crop_size
+    size = jnp.array(tiles.shape[1:3], jnp.int32) - 2 * halo
 
-
-@functools.partial(jax.jit, static_argnames=("encoder", "mesh", "halo", "crop_size", "count"))
-def alone(
-    variables: Variables,
-    tiles: jax.Array,
-    stains: FieldStain,
-    gains: jax.Array,
-    key: jax.Array,
-    size: jax.Array,
-    *,
-    encoder: Encoder,
-    mesh: Mesh,
-    halo: int,
-    crop_size: int,
-    count: int,
-) -> tuple[jax.Array, jax.Array]:
-    """Crops of tiles by themselves, turned at random: float32 [B, count, D]; and their corners, int32 [B, count, 2]."""
-
-    def on_one_device(variables, tiles, stains, gains, numbers, key, size):
+    def on_one_device(variables, stains, key, size, tiles, gains, numbers):
         planes = stains.augmented(tiles[0], gains[0])
 
         def crop(number: jax.Array) -> tuple[jax.Array, jax.Array]:
             corner, turn = crops.corner_and_turn(key, jnp.int32(0), number, size, crop_size)
             square = crops.cut(planes, corner + halo, turn, crop_size)
-            return encoder.descriptors(variables, jnp.moveaxis(square, 0, -1)[None])[
-                0
-            ], corner + halo
+            image = jnp.moveaxis(square, 0, -1)[None]
+            return program.encoder.descriptors(variables, image)[0], corner + halo
 
-        own, corners = jax.lax.map(crop, numbers[0])
-        return own[None], corners[None]
+        descriptors, corners = jax.lax.map(crop, numbers[0])
+        return descriptors[None], corners[None]
 
-    numbers = jnp.arange(len(tiles) * count, dtype=jnp.int32).reshape(len(tiles), count)
-    same, spread = PartitionSpec(), PartitionSpec(programs.AXIS)
-    return jax.shard_map(
-        on_one_device,
-        mesh=mesh,
-        in_specs=(same, spread, same, spread, spread, same, same),
-        out_specs=spread,
-        check_vma=False,
-    )(variables, tiles, stains, gains, numbers, key, size)
+    numbers = jnp.arange(len(tiles) * program.count, dtype=jnp.int32).reshape(len(tiles), -1)
+    run = tile_features.on_each_device(program.mesh, on_one_device, shared=4, split=3)
+    return run(variables, stains, key, size, tiles, gains, numbers)

@@ -1,0 +1,93 @@
+"""A field before any encoder: tiles are pieces of it, stains come from tissue, sizes fit."""
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from histojax.config import Extraction, View
+from histojax.errors import InputError
+from histojax.heatmap import slide_scan
+from histojax.heatmap.slide_scan import Grid
+from histojax.images import slide
+from histojax.ops import resize, stain
+from tests import samples
+from tests.heatmap import tiny
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5, 0.37])
+def test_tiles_are_pieces_of_the_field_scaled_whole(scale):
+    rgb = samples.tissue(0, 203, 171)
+    whole = np.asarray(resize.downscale(rgb, scale))
+    around = np.pad(whole, ((200, 200), (200, 200), (0, 0)), "symmetric")
+    height, width = 64, 96
+    with slide.open_slide(rgb) as field:
+        for top, left in ((0, 0), (-24, 17), (40, 30), (170, -90)):
+            tile = slide_scan.read_tile(field, scale, (top, left), (height, width))
+            expected = around[200 + top : 200 + top + height, 200 + left : 200 + left + width]
+            np.testing.assert_array_equal(tile, expected)
+
+
+def test_a_small_field_is_normalised_as_an_image_is():
+    rgb, extraction = samples.tissue(1, 192, 256), Extraction(views=(View(0.5, 32),))
+    with slide.open_slide(rgb) as field:
+        scan = slide_scan.scan(field, Grid(field.size, 50), extraction)
+    assert scan.scored.all()
+    assert scan.scales[0.5].sample.shape == (96, 128, 3)
+    stains = scan.stains(0.5, extraction)
+    small = resize.downscale(rgb, 0.5)
+    transformed = np.asarray(stains.normalizer.transform(small, stains.fitted)).astype(int)
+    expected = np.asarray(stain.normalize(small)).astype(int)
+    assert abs(transformed - expected).max() <= 1
+    assert (transformed == expected).mean() > 0.99
+
+
+def test_stains_of_a_large_field_come_from_a_sample_and_not_from_glass(monkeypatch):
+    monkeypatch.setattr(slide_scan, "_SAMPLE", 4000)
+    monkeypatch.setattr(slide_scan, "_TILE", 64)
+    monkeypatch.setattr(slide_scan, "LEAST_TISSUE", 0.5)
+    extraction = Extraction(views=(View(1.0, 32),))
+    tissue = samples.tissue(2, 192, 160)
+    with_glass = np.concatenate([tissue, np.full((192, 300, 3), 245, np.uint8)], axis=1)
+    fits = []
+    for rgb in (tissue, with_glass):
+        with slide.open_slide(rgb) as field:
+            scan = slide_scan.scan(field, Grid(field.size, 32), extraction)
+        sampled = scan.scales[1.0]
+        assert sampled.step > 1
+        np.testing.assert_array_equal(sampled.sample, rgb[:: sampled.step, :: sampled.step])
+        fits.append(jax.tree.map(np.asarray, scan.stains(1.0, extraction).fitted))
+    cosine = np.sum(fits[0].vectors * fits[1].vectors, axis=0)
+    assert (cosine > 0.999).all()
+    np.testing.assert_allclose(fits[0].factors, fits[1].factors, rtol=0.1)
+
+
+def test_a_field_smaller_than_a_crop_is_refused():
+    with (
+        slide.open_slide(samples.tissue(9, 200, 90)) as field,
+        pytest.raises(
+            InputError,
+            match=r"array.* is 90 x 200 px, 45 x 100 at scale 0.5: smaller than the 48 px crop",
+        ),
+    ):
+        slide_scan.scan(field, Grid(field.size, 20), tiny.protocol(View(0.5, 48)))
+
+
+def test_a_field_of_another_pixel_size_is_resampled_piece_by_piece():
+    rgb, extraction = samples.tissue(10, 120, 150), tiny.protocol(View(0.5, 48), target_mpp=1.0)
+    with slide.open_slide(rgb) as field:
+        for mpp in (0.3, 0.8):
+            resampled, factor = slide_scan.at_target(field, extraction, mpp)
+            assert factor == pytest.approx(2 * mpp)
+            size = resampled.size[::-1]
+            whole = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC))
+            for top, left, height, width in (
+                (0, 0, *resampled.size),
+                (7, 11, 40, 30),
+                (3, 0, 20, resampled.size[1]),
+            ):
+                piece = resampled.read(top, left, height, width).astype(int)
+                expected = whole[top : top + height, left : left + width].astype(int)
+                assert abs(piece - expected).max() <= 1
+        assert slide_scan.at_target(field, extraction, 0.5) == (field, 1.0)
+        assert slide_scan.at_target(field, tiny.protocol(View(0.5, 48)), 0.3) == (field, 1.0)

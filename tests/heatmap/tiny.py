@@ -1,0 +1,140 @@
+"""A tiny network and heat maps by it, and a map made of given numbers.
+
+The network has two layers with the strides of an encoder, and takes no time.
+"""
+
+import dataclasses
+import types
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from histojax.config import Extraction, View
+from histojax.encoders import CAFFE, Encoder, Tap
+from histojax.extraction import loaded_encoders
+from histojax.extraction.loaded_encoders import LoadedEncoder
+from histojax.heatmap import sliding_window
+from histojax.heatmap.probability_map import ProbabilityMap
+from histojax.heatmap.slide_scan import Grid
+from histojax.images import slide
+
+
+class Tiny(nn.Module):
+    """Random textures at two strides, and the brightness of the image."""
+
+    @nn.compact
+    def __call__(self, images):
+        normal = nn.initializers.normal(0.15)
+        rows, columns = (side // 8 for side in images.shape[1:3])
+        images = images[:, : rows * 8, : columns * 8]
+        fine = nn.Conv(8, (5, 5), (4, 4), use_bias=False, kernel_init=normal, name="fine")
+        coarse = nn.Conv(8, (3, 3), (2, 2), use_bias=False, kernel_init=normal, name="coarse")
+        fine_maps = nn.relu(fine(images / 64))
+        coarse_maps = nn.relu(coarse(fine_maps))
+        light = images.reshape(len(images), rows, 8, columns, 8, 3).mean(axis=(2, 4))
+        return {"fine": fine_maps, "coarse": coarse_maps, "light": light + 123.0}
+
+
+# Its receptive field reaches 13 px to each side at most.
+TINY = Encoder(
+    name="Tiny",
+    module=Tiny(),
+    outputs=(Tap("fine", 8, stride=4), Tap("coarse", 8, stride=8), Tap("light", 3, stride=8)),
+    convention=dataclasses.replace(CAFFE, bgr=False),
+    first_convolution="fine",
+    first_convolution_padded=True,
+    last_block=("coarse",),
+    tile=128,
+    halo=32,
+    weight_file=None,
+)
+LIGHT = 16  # The first of the three channels of brightness.
+
+
+def encoder_set(extraction: Extraction, encoder: Encoder = TINY) -> loaded_encoders.EncoderSet:
+    """The encoder on all devices, with random variables that are not folded."""
+    variables = encoder.module.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("work",))
+    encoders = {"Tiny": LoadedEncoder(encoder, variables, "random, seed 0", "")}
+    return loaded_encoders.EncoderSet(extraction, types.SimpleNamespace(mesh=mesh), encoders)
+
+
+def protocol(
+    *views: View, encoder: str = "Tiny", crop_mode: str = "shared", **others
+) -> Extraction:
+    """By default of models trained on windows, so that windows need no correction."""
+    return Extraction(
+        (encoder,), views, augmentations=2, weights="random", crop_mode=crop_mode, **others
+    )
+
+
+def bundle(extraction: Extraction, score, classes=("benign", "malignant")) -> types.SimpleNamespace:
+    """What `mean_scores` and `map_image` use of a bundle."""
+    return types.SimpleNamespace(
+        extraction=extraction,
+        configurations=extraction.configurations,
+        classes=classes,
+        positive=(1,),
+        temperature=0.5,
+        threshold=0.5,
+        identity="abc",
+        score=score,
+    )
+
+
+def scores_of(rgb, extraction, score, stride, augmentations=1, loaded=None):
+    """Mean scores of the positions of a field called `a`: float64 [rows, columns, 2]."""
+    loaded = loaded or encoder_set(extraction)
+    with slide.open_slide(rgb) as field:
+        grid = Grid(field.size, stride)
+        models = bundle(extraction, score)
+        return sliding_window.mean_scores(field, "a", loaded, models, grid, augmentations)
+
+
+def descriptors_of(rgb, extraction, stride, augmentations=1, loaded=None):
+    """Descriptors of the scored positions in order, by configuration; and where they are."""
+    by_configuration = {}
+
+    def score(configuration, descriptors):
+        by_configuration.setdefault(configuration, []).append(descriptors)
+        return np.zeros((len(descriptors), 2))
+
+    scores = scores_of(rgb, extraction, score, stride, augmentations, loaded)
+    descriptors = {name: np.concatenate(parts) for name, parts in by_configuration.items()}
+    return descriptors, np.isfinite(scores[..., 0])
+
+
+def darkness(_, descriptors):
+    """Two scores that add up to one: how light a position is, and how dark."""
+    dark = 1 - descriptors[..., LIGHT].mean(axis=1) / 255
+    return np.stack([1 - dark, dark], axis=1)
+
+
+def map_of(
+    score: np.ndarray, stride: float = 40, size: tuple[int, int] | None = None, **others
+) -> ProbabilityMap:
+    """A map of two classes from the probability of the second, NaN where there is glass."""
+    grid = np.stack([1 - score, score]).astype(np.float32)
+    size = size or tuple(round(stride * count) for count in score.shape)
+    thumbnail_size = (round(size[0] / 2), round(size[1] / 2), 3)
+    values = {
+        "name": "a",
+        "classes": ("benign", "malignant"),
+        "positive": (1,),
+        "threshold": 0.5,
+        "grid": grid,
+        "smoothed": grid,
+        "size": size,
+        "stride": stride,
+        "window": 4 * stride,
+        "mpp": 0.5,
+        "thumbnail": np.random.default_rng(0).integers(0, 255, thumbnail_size, dtype=np.uint8),
+        "made_with": {
+            "augmentations": 4,
+            "classes": ["benign", "malignant"],
+            "size_px": list(size),
+        },
+    }
+    return ProbabilityMap(**(values | others))
