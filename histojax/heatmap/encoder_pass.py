@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from histojax.config import Extraction, View
-from histojax.extraction.loaded_encoders import LoadedEncoder, EncoderSet
+from histojax.extraction.loaded_encoders import EncoderSet, LoadedEncoder
 from histojax.heatmap import slide_scan, tile_features
 from histojax.heatmap.slide_scan import SlideScan
 from histojax.images import padding
