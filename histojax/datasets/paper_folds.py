@@ -35,8 +35,7 @@ class _Malformed(Exception):
 
 
 class Record:
-    """What a pickle makes instead of an object: the arguments of the call, and the state set "
-    "later."""
+    """What a pickle makes instead of an object: arguments of the call, and the state set later."""
 
     arguments, state = (), None  # A pickle can make an object without calling __init__.
 
@@ -45,10 +44,6 @@ class Record:
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
-
-
-class Ndarray(Record):
-    """numpy.ndarray, named as the type to reconstruct."""
 
 
 class Dtype(Record):
@@ -64,31 +59,13 @@ class Dtype(Record):
 class Reconstructed(Record):
     """_reconstruct(type, shape, typecode); state (version, shape, dtype, Fortran order, data)."""
 
-    def values(self) -> list[Any]:
-        if not isinstance(self.state, tuple) or len(self.state) != 5:
-            raise _Malformed("an array without its content")
-        _, shape, dtype, _, data = self.state
-        return _decode_array(dtype, shape, data)
-
 
 class Scalar(Record):
     """scalar(dtype, bytes)."""
 
-    def values(self) -> list[Any]:
-        if len(self.arguments) != 2:
-            raise _Malformed("a number without its value")
-        dtype, data = self.arguments
-        return _decode_array(dtype, (1,), data)
-
 
 class Buffered(Record):
     """_frombuffer(bytes, dtype, shape, order), of protocol 5."""
-
-    def values(self) -> list[Any]:
-        if len(self.arguments) != 4:
-            raise _Malformed("an array without its content")
-        data, dtype, shape, _ = self.arguments
-        return _decode_array(dtype, shape, data)
 
 
 class Encoded(Record):
@@ -103,7 +80,7 @@ class Encoded(Record):
 # Every name that a file may use, and what it stands for: NumPy's before and since its core was
 # renamed.
 _RECORDS = {
-    ("numpy", "ndarray"): Ndarray,
+    ("numpy", "ndarray"): Record,
     ("numpy", "dtype"): Dtype,
     ("numpy.core.multiarray", "_reconstruct"): Reconstructed,
     ("numpy._core.multiarray", "_reconstruct"): Reconstructed,
@@ -127,9 +104,18 @@ class _Unpickler(pickle.Unpickler):
         return _RECORDS[module, name]
 
 
-def _decode_array(dtype: Any, shape: Any, data: Any) -> list[Any]:
+def _values(array: Reconstructed | Scalar | Buffered) -> list[Any]:
     """The values of an array, flat: numbers, text or bytes, or the objects that a list holds."""
-    if isinstance(data, list):
+    try:
+        if isinstance(array, Reconstructed):
+            _, shape, dtype, _, data = array.state
+        elif isinstance(array, Scalar):
+            (dtype, data), shape = array.arguments, (1,)
+        else:
+            data, dtype, shape, _ = array.arguments
+    except (TypeError, ValueError) as error:
+        raise _Malformed("an array without its content") from error
+    if isinstance(data, list) and isinstance(array, Reconstructed):
         return data
     code = dtype.code if isinstance(dtype, Dtype) else ""
     if not _PLAIN_DTYPE.fullmatch(code):
@@ -152,10 +138,10 @@ def _decode_array(dtype: Any, shape: Any, data: Any) -> list[Any]:
 def _as_list(value: Any) -> list[Any]:
     """The plain values of a list, or of an array of numbers, text, or such scalars as objects."""
     if isinstance(value, Reconstructed | Buffered):
-        value = value.values()
+        value = _values(value)
     if not isinstance(value, list | tuple):
         raise _Malformed(f"{type(value).__name__} where a list or an array was expected")
-    return [item.values()[0] if isinstance(item, Scalar) else item for item in value]
+    return [_values(item)[0] if isinstance(item, Scalar) else item for item in value]
 
 
 def _as_text(value: Any) -> str:

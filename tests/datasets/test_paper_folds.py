@@ -264,13 +264,19 @@ def test_tricks_with_the_allowed_names_give_nothing(tmp_path, made):
     assert not hasattr(paper_folds.Encoded, "a")
 
 
-def lying(code: bytes, shape: bytes, data: bytes) -> bytes:
-    """A list of one fold whose test x is an array of that type, shape and content."""
+def dtype_of(code: bytes) -> bytes:
     text = b"X" + struct.pack("<I", len(code)) + code
-    dtype = b"cnumpy\ndtype\n" + text + b"\x85R(K\x03X\x01\x00\x00\x00|tb"
-    array = (
-        b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01" + shape + dtype + b"\x89" + data + b"tb"
-    )
+    return b"cnumpy\ndtype\n" + text + b"\x85R(K\x03X\x01\x00\x00\x00|tb"
+
+
+def lying(code: bytes, shape: bytes, data: bytes) -> bytes:
+    """A list of two folds whose x are arrays of that type, shape and content."""
+    start = b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01" + shape
+    return with_x(start + dtype_of(code) + b"\x89" + data + b"tb")
+
+
+def with_x(array: bytes) -> bytes:
+    """A list of two folds whose x is what these bytes make."""
     part = b"}X\x01\x00\x00\x00x" + array + b"sX\x01\x00\x00\x00y]s"
     fold = b"}X\x05\x00\x00\x00train" + part + b"sX\x04\x00\x00\x00test" + part + b"s"
     return b"\x80\x03](" + fold + fold + b"e."
@@ -296,6 +302,12 @@ def lying(code: bytes, shape: bytes, data: bytes) -> bytes:
 def test_an_array_that_lies_about_itself_is_refused(tmp_path, code, shape, data, message):
     with pytest.raises(InputError, match=message.replace("|O8", r"\|O8").replace("|V8", r"\|V8")):
         paper_folds.load(write(tmp_path / "f.pkl", lying(code, shape, data)), BACH)
+
+
+def test_a_number_whose_bytes_are_a_list_is_refused(tmp_path):
+    number = b"](cnumpy.core.multiarray\nscalar\n(" + dtype_of(b"i8") + b"]tRe"
+    with pytest.raises(InputError, match="no bytes"):
+        paper_folds.load(write(tmp_path / "f.pkl", with_x(number)), BACH)
 
 
 def test_a_file_cut_short_anywhere_or_not_there_is_told(tmp_path):
