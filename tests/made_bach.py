@@ -1,4 +1,4 @@
-"""BACH as it is downloaded, but of small images: zips laid out as the challenge's, or the folders in them."""
+"""BACH as it is downloaded, but with small images: the challenge's zips, or the folders in them."""
 
 import io
 import zipfile
@@ -29,7 +29,7 @@ def noise(seed: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
 
 
 def training(image=noise) -> dict[str, bytes]:
-    """The files of the training zip: 400 photos, image(number) each, the ground truth, a slide that nobody reads."""
+    """The files of the training zip: 400 photos, image(i) each, the ground truth, and a slide."""
     names = [
         (label, f"{PREFIXES[label]}{i:03d}.tif") for label in BACH_CLASSES for i in range(1, 101)
     ]
@@ -42,12 +42,12 @@ def training(image=noise) -> dict[str, bytes]:
 
 
 def unlabelled(image=noise) -> dict[str, bytes]:
-    """The files of the test zip: 100 photos, image(1000 + number) each."""
+    """The files of the test zip: 100 photos, image(1000 + i) each."""
     return {f"{TEST}/Photos/test{i}.tif": tif(image(1000 + i)) for i in range(100)}
 
 
 def junk(root: str) -> dict[str, bytes]:
-    """What a Mac's zip program and Windows leave beside the photos."""
+    """What macOS and Windows leave beside the photos."""
     photos = f"{root}/Photos"
     return {
         f"__MACOSX/{photos}/._n001.tif": b"\0\5\26\7",
@@ -59,7 +59,7 @@ def junk(root: str) -> dict[str, bytes]:
 
 
 def write_zip(folder: Path, name: str, made: dict[str, bytes]) -> Path:
-    """The zip, with entries of folders as most programs write them."""
+    """A zip of these files, with entries for folders as most programs write them."""
     folder.mkdir(parents=True, exist_ok=True)
     folders = sorted(
         {f"{parent}/" for path in made for parent in Path(path).parents if parent.name}
@@ -73,7 +73,7 @@ def write_zip(folder: Path, name: str, made: dict[str, bytes]) -> Path:
 
 
 def write_folder(folder: Path, made: dict[str, bytes]) -> None:
-    """The same, unpacked."""
+    """The same files, unpacked."""
     for path, content in made.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)

@@ -1,4 +1,4 @@
-"""VGG-16 with six channels a layer: for tests of what goes on around a network, which then computes in no time."""
+"""VGG-16 with six channels a layer, fast enough for tests of what goes on around a network."""
 
 import contextlib
 import dataclasses
@@ -10,7 +10,7 @@ from histojax.encoders import vgg16
 
 @contextlib.contextmanager
 def vgg() -> Iterator[None]:
-    """Within it the VGG of this process is the narrow one."""
+    """Makes the VGG of this process narrow until the end of the block."""
     blocks, encoder = vgg16.BLOCKS, encoders.ENCODERS["VGG"]
     taps = tuple(dataclasses.replace(tap, channels=6) for tap in encoder.outputs)
     vgg16.BLOCKS = tuple((block, depth, 6) for block, depth, _ in blocks)

@@ -1,4 +1,4 @@
-"""The protocol in plain NumPy, float64 throughout, written from the protocol and not from our code."""
+"""The protocol in plain NumPy, float64 throughout, written from the paper and not from our code."""
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def macenko(rgb: np.ndarray) -> np.ndarray:
 
 
 def augment(rgb: np.ndarray, gains: np.ndarray) -> np.ndarray:
-    """Hematoxylin and eosin gains, step 3 of the protocol: deconvolve, multiply, mix, pixel by pixel."""
+    """Hematoxylin and eosin gains, step 3 of the protocol: deconvolve, multiply, mix."""
     density = -np.log10((rgb.reshape(-1, 3).astype(np.float64) + 1) / WHITE)
     deconvolution = np.array([[1.88, -0.07, -0.60], [-1.02, 1.13, -0.48], [-0.55, -0.13, 1.57]])
     mixing = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
@@ -46,7 +46,10 @@ def pnorm(descriptors: np.ndarray, p: float) -> np.ndarray:
 
 
 def half(rgb: np.ndarray) -> np.ndarray:
-    """Downscale by one half, step 1 of the protocol: taps (-3, 19, 19, -3)/32 at stride 2, edges replicated."""
+    """Downscaling by one half, step 1 of the protocol.
+
+    Taps (-3, 19, 19, -3)/32 at stride 2, edges replicated.
+    """
 
     def axis0(values: np.ndarray) -> np.ndarray:
         size = values.shape[0]

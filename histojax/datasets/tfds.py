@@ -78,8 +78,7 @@ def image_paths(
     split: str = "test",
     cache: str | Path | None = None,
 ) -> tuple[Path, ...]:
-    """The images of a split, sorted by name; arguments and errors are those of "
-    "`unpacked_folder`."""
+    """The images of a split, sorted by name; see `unpacked_folder`."""
     return tuple(dataset.list_images(unpacked_folder(name, data_dir, split, cache)))
 
 

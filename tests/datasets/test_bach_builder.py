@@ -1,4 +1,7 @@
-"""BACH's zips become a TFDS data set of the same pixels, labels, names, patients; what is wrong with them is told."""
+"""BACH's zips become a TFDS data set with the same pixels, labels, names and patients.
+
+Tests bach_dataset_builder.py and challenge.py: what is wrong with the photos is named.
+"""
 
 import io
 import shutil
@@ -137,7 +140,7 @@ assert "tensorflow" not in sys.modules
     assert len(examples(tmp_path / "bach" / "small" / "1.0.0", "train")) == 400
 
 
-def test_a_photo_found_damaged_on_the_way_stops_it_and_leaves_nothing(tmp_path):
+def test_a_damaged_photo_stops_the_build_and_leaves_nothing(tmp_path):
     made = dict(TRAINING)
     made[LAST] = made[LAST][:-40]  # The header is whole.
     made_bach.write_zip(tmp_path / "manual", made_bach.TRAINING, made)
@@ -146,7 +149,7 @@ def test_a_photo_found_damaged_on_the_way_stops_it_and_leaves_nothing(tmp_path):
     assert not list((tmp_path / "data").rglob("*1.0.0*"))
 
 
-def test_a_manual_folder_that_is_not_there_or_empty_is_told_with_what_to_put_there(tmp_path):
+def test_an_empty_or_absent_manual_folder_is_refused_with_what_to_put_there(tmp_path):
     with pytest.raises(InputError, match=f"Put {made_bach.TRAINING}.zip of Zenodo record 3632035"):
         build(tmp_path / "none", tmp_path / "data")
 
@@ -234,7 +237,7 @@ SET = [
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize(("made", "message"), SET)
-def test_what_is_wrong_with_the_photos_is_told_zipped_or_not(tmp_path, zipped, made, message):
+def test_wrong_photos_are_refused_zipped_or_not(tmp_path, zipped, made, message):
     if zipped and "readme.txt" not in made:
         made_bach.write_zip(tmp_path, made_bach.TRAINING, made)
     else:
@@ -288,7 +291,7 @@ def understated(content: bytearray) -> bytes:
         (understated, "n001.tif cannot be read \\(Bad CRC-32"),
     ],
 )
-def test_a_damaged_zip_is_told_from_a_whole_one(tmp_path, change, message):
+def test_a_damaged_zip_is_refused(tmp_path, change, message):
     with zipfile.ZipFile(
         tmp_path / f"{made_bach.TRAINING}.zip", "w", zipfile.ZIP_STORED
     ) as archive:

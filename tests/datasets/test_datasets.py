@@ -1,4 +1,7 @@
-"""Class folders, label tables and BACH as unzipped become the same data set; what is wrong with them is told."""
+"""Class folders, label tables and BACH as unzipped become the same data set.
+
+Tests datasets/__init__.py, dataset.py, folders.py, tables.py and bach/__init__.py.
+"""
 
 from pathlib import Path
 
@@ -8,7 +11,7 @@ from PIL import Image
 
 from histojax import datasets
 from histojax.config import BACH_CLASSES
-from histojax.datasets import bach, unlabelled
+from histojax.datasets import bach
 from histojax.errors import InputError
 
 FOLDERS = {"Normal": "n", "Benign": "b", "InSitu": "is", "Invasive": "iv"}
@@ -42,6 +45,7 @@ def test_class_folders_are_alphabetical_and_other_files_are_left_out(tmp_path):
     assert dataset.names == ("a", "c", "b")
     assert dataset.labels == (0, 0, 1)
     assert dataset.groups is None
+    assert datasets.load(str(tmp_path)) == dataset
 
 
 @pytest.mark.parametrize("classes", [FOLDERS, ["Normal", "Benign", "InSitu", "Invasive", ".cache"]])
@@ -245,30 +249,9 @@ def table(text: str):
         (table(""), "has no rows"),
     ],
 )
-def test_what_is_wrong_is_told(tmp_path, make, message):
+def test_unusable_data_sets_are_refused(tmp_path, make, message):
     with pytest.raises(InputError, match=message):
         datasets.load(make(tmp_path))
-
-
-def test_unlabelled_images_are_those_directly_in_a_folder(tmp_path):
-    image(tmp_path / "b.png")
-    image(tmp_path / "a.tif")
-    image(tmp_path / "deeper" / "c.png")
-    assert [path.name for path in unlabelled.find_images([tmp_path])] == ["a.tif", "b.png"]
-    assert [path.name for path in unlabelled.find_images([tmp_path / "b.png"])] == ["b.png"]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no image"):
-        unlabelled.find_images([tmp_path / "empty"])
-
-
-def test_unlabelled_images_of_one_name_are_refused_and_hidden_files_ignored(tmp_path):
-    image(tmp_path / "a.png")
-    for junk in (".a.tif", "Thumbs.db", "a.txt"):
-        (tmp_path / junk).touch()
-    assert [path.name for path in unlabelled.find_images([tmp_path])] == ["a.png"]
-    image(tmp_path / "a.tif")
-    with pytest.raises(InputError, match="must be unique(.|\n)*a.png, .*a.tif"):
-        unlabelled.find_images([tmp_path])
 
 
 def test_bach_is_known_by_count_classes_and_names():

@@ -247,7 +247,7 @@ def test_by_group_needs_groups():
         folds.make(dataset([0, 1, 0, 1], ["", "", "", ""]), 2, 0, unknown_groups="together")
 
 
-def test_the_middle_zero_is_no_fold_to_judge(tmp_path):
+def test_zero_does_not_count_as_a_fold(tmp_path):
     path = tmp_path / "folds.csv"
     path.write_text("image,label,fold\na,x,0\nb,y,1\nc,x,1\n")
     with pytest.raises(InputError, match="at least two"):

@@ -1,4 +1,4 @@
-"""Tables of patients, as people make them, give each image its group; what is ambiguous is asked, not guessed."""
+"""Tables of patients, as people make them, give images their groups; nothing is guessed."""
 
 import logging
 from pathlib import Path
@@ -83,7 +83,7 @@ def test_columns_are_found_wherever_they_are(tmp_path):
 
 
 @pytest.mark.parametrize("cell", ["", " ", "-", "?", "NA", "n/a", "#N/A", "NaN", "None", "Unknown"])
-def test_what_says_that_it_is_unknown_is_no_group(tmp_path, cell):
+def test_a_cell_that_says_unknown_is_no_group(tmp_path, cell):
     assert of(table(tmp_path / "t.csv", f"image,patient\nn001,{cell}\nn002,7\n")) == (
         "",
         "7",
@@ -129,14 +129,14 @@ def test_a_header_says_what_is_a_group(tmp_path, header):
 
 
 @pytest.mark.parametrize("header", ["label", "identity", "width", "block"])
-def test_any_other_header_does_not(tmp_path, header):
+def test_any_other_header_is_no_group(tmp_path, header):
     with pytest.raises(
         InputError, match=f"no column that says it is of patients.*--group_column: {header}"
     ):
         of(table(tmp_path / "t.csv", f"image,{header}\nn001,1\n"))
 
 
-def test_names_that_are_numbers_are_told_from_groups_by_the_header(tmp_path):
+def test_names_that_are_numbers_are_distinguished_from_groups_by_the_header(tmp_path):
     data = Dataset((Path("1.png"), Path("2.png")), (0, 1), ("a", "b"))
     assert of(table(tmp_path / "t.csv", "patient,image\n1,2\n2,1\n"), data=data) == ("2", "1")
     with pytest.raises(InputError, match="names images of the data in several columns, patient, x"):
@@ -168,7 +168,7 @@ def test_a_name_may_have_dots(tmp_path):
     assert of(table(tmp_path / "t.csv", "image,group\na.1,1\na.2.png,2\n"), data=data) == ("1", "2")
 
 
-def test_images_that_are_not_in_the_data_are_told(tmp_path, caplog):
+def test_images_that_are_not_in_the_data_are_reported(tmp_path, caplog):
     path = table(tmp_path / "t.csv", "image,group\nn001,1\nx001.tif,2\nx002.tif,3\n,4\n")
     with caplog.at_level(logging.WARNING):
         assert of(path) == ("1", "", "", "", "", "")
@@ -224,7 +224,7 @@ def damaged(path: Path) -> Path:
         (lambda root: root / "absent.csv", "cannot be read as CSV: .*No such file"),
     ],
 )
-def test_what_is_wrong_is_told(tmp_path, make, message):
+def test_unusable_tables_are_refused(tmp_path, make, message):
     with pytest.raises(InputError, match=message):
         of(make(tmp_path))
 

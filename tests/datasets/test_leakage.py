@@ -1,4 +1,4 @@
-"""Counts of the audit against brute force, on BACH's published structure too, and what it says of them."""
+"""The audit counts as brute force does, on BACH's published structure too; its script."""
 
 import csv
 import json
@@ -33,7 +33,7 @@ def split_of(labels, folds, groups, classes=("a", "b")) -> Folds:
 
 
 def brute_force(split: Folds, fold: int) -> tuple[int, int, int]:
-    """Test images of known group, those sharing it with training, and those sharing their class too."""
+    """Test images of known group, those sharing it with training, those sharing their class too."""
     known = sharing = both = 0
     for i, group in enumerate(split.groups):
         if split.folds[i] != fold or not group:
@@ -165,7 +165,7 @@ def test_stratified_folds_of_bach_s_structure_leak_as_the_published_ones_do():
 
 
 def bach() -> Dataset:
-    """400 images; 145 of 29 patients, 10 of them in several classes, one with 36 images in 3 classes."""
+    """400 images, 145 of 29 patients: 10 in several classes, one with 36 images in 3 classes."""
     names = [f"{prefix}{i:03d}" for prefix in ("n", "b", "is", "iv") for i in range(1, 101)]
     groups = [""] * 400
     for label, start in ((1, 0), (2, 0), (3, 0)):  # The large one.
@@ -187,7 +187,7 @@ def bach() -> Dataset:
     )
 
 
-def test_nothing_is_claimed_where_no_test_image_is_of_known_group():
+def test_nothing_is_claimed_without_test_images_of_known_group():
     found = leakage.audit(split_of([0, 1, 0, 1], [0, 1, -1, -1], ["", "", "p", "p"]))
     assert found.verdict.startswith(
         "No test image is of known group, so nothing is known of leakage."
@@ -211,7 +211,10 @@ runpy.run_module("experiments.{script}", run_name="__main__")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Two classes of six images, one field in both, one twice in its own; patients of eight; random descriptors."""
+    """Two classes of six images, patients of eight of them, and random descriptors.
+
+    One field is in both classes, another one twice in its own.
+    """
     root = tmp_path_factory.mktemp("data")
     fields = [
         synthetic.render(label, seed, 64, 96)

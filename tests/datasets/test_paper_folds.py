@@ -1,4 +1,7 @@
-"""The authors' split is read from pickles old and new; nothing in a pickle is ever run; what does not fit is told."""
+"""The paper's split is read from old and new pickles, of which nothing is ever run.
+
+What does not fit the data is named.
+"""
 
 import builtins
 import collections
@@ -109,7 +112,7 @@ def test_every_form_and_protocol_gives_the_split(tmp_path, form, protocol, age):
 
 
 def python2(names: list[str], labels: list[int]) -> bytes:
-    """{"x": array of objects, "y": int64 array} as Python 2 wrote it by protocol 2: its str are bytes of Latin-1."""
+    """{"x": object array, "y": int64 array} as Python 2 wrote it, whose str are Latin-1 bytes."""
 
     def text(value: bytes) -> bytes:
         return (
@@ -187,7 +190,7 @@ def as_global(module: str, name: str, arguments: bytes = b"(tR") -> bytes:
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("place", ["alone", "in an array"])
-def test_what_a_pickle_wants_to_run_is_named_and_not_run(tmp_path, protocol, place):
+def test_what_a_pickle_would_run_is_named_and_not_run(tmp_path, protocol, place):
     mark = tmp_path / "ran"
     attempts = [
         (os.system, f"touch {mark}"),
@@ -235,7 +238,7 @@ def test_what_a_pickle_wants_to_run_is_named_and_not_run(tmp_path, protocol, pla
         (b"(S'true'\nios\nsystem\n.", "os.system"),
     ],
 )
-def test_other_roads_to_a_name_are_closed(tmp_path, made, named):
+def test_no_other_name_can_be_imported(tmp_path, made, named):
     with pytest.raises(InputError, match="wants to import " + named.replace(".", r"\.")):
         paper_folds.load(write(tmp_path / "f.pkl", made), BACH)
 
@@ -310,7 +313,7 @@ def test_a_number_whose_bytes_are_a_list_is_refused(tmp_path):
         paper_folds.load(write(tmp_path / "f.pkl", with_x(number)), BACH)
 
 
-def test_a_file_cut_short_anywhere_or_not_there_is_told(tmp_path):
+def test_a_file_that_is_cut_short_or_absent_is_refused(tmp_path):
     whole = pickle.dumps(content(), 2)
     for length in [*range(0, len(whole), 37), len(whole) - 1]:
         with pytest.raises(InputError, match="f.pkl is not used: "):
@@ -328,7 +331,7 @@ WHOLE = pickle.dumps(content(), 2)
     st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), min_size=1, max_size=6)
 )
 @settings(max_examples=300, deadline=None)
-def test_a_damaged_file_is_read_or_refused_and_nothing_else(tmp_path_factory, flips):
+def test_a_damaged_file_is_read_right_or_refused(tmp_path_factory, flips):
     made = bytearray(WHOLE)
     for place, value in flips:
         made[place] = value
@@ -416,7 +419,7 @@ def names_are_one_text(made):
         (names_are_one_text, "str where a list or an array was expected"),
     ],
 )
-def test_a_split_of_something_else_is_told(tmp_path, change, message):
+def test_a_split_of_something_else_is_refused(tmp_path, change, message):
     made = content()
     change(made)
     with pytest.raises(InputError, match=message):
@@ -424,7 +427,7 @@ def test_a_split_of_something_else_is_told(tmp_path, change, message):
 
 
 @pytest.mark.parametrize("made", [None, {}, [], [1, 2], "text", [{"train": {}, "test": {}}] * 2])
-def test_a_pickle_of_something_else_is_told(tmp_path, made):
+def test_a_pickle_of_something_else_is_refused(tmp_path, made):
     with pytest.raises(InputError, match="no list of folds|no train and test|no x and y"):
         paper_folds.load(write(tmp_path / "f.pkl", pickle.dumps(made)), BACH)
 

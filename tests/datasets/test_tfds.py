@@ -1,4 +1,7 @@
-"""What TFDS has prepared is read as the same images in a folder would be; it is unpacked once, whole or not at all."""
+"""What TFDS has prepared is read as the same images in a folder would be.
+
+It is unpacked once, whole or not at all.
+"""
 
 import io
 import json
@@ -83,7 +86,7 @@ def prepare(
 
 @pytest.fixture(scope="module")
 def slides(tmp_path_factory) -> Path:
-    """Nine labelled images of three classes and three patients, and two in a split without labels."""
+    """Nine labelled images of three classes and three patients; a split of two without labels."""
     data_dir = tmp_path_factory.mktemp("slides")
     prepare(data_dir, USUAL, {"train": [example(i) for i in range(9)], "test": NAMELESS})
     return data_dir
@@ -186,7 +189,7 @@ def test_numbers_are_names_and_groups_too_and_unlabelled_sets_need_no_label(tmp_
     )
 
 
-def test_unpacked_once_and_anew_when_it_was_built_again(slides, tmp_path, monkeypatch):
+def test_a_data_set_is_unpacked_once_and_again_after_a_new_build(slides, tmp_path, monkeypatch):
     data_dir = tmp_path / "data"
     shutil.copytree(slides, data_dir)
     first = tfds.label_table("slides", data_dir, cache=tmp_path)
@@ -248,7 +251,7 @@ def test_a_broken_unpacking_leaves_nothing(slides, tmp_path, monkeypatch):
         ("slides", "valid", "has no split valid: it has test, train"),
     ],
 )
-def test_a_name_that_leads_to_nothing_is_told_what_there_is(slides, tmp_path, name, split, message):
+def test_a_name_that_fits_nothing_is_refused_with_what_there_is(slides, tmp_path, name, split, message):
     with pytest.raises(InputError, match=message):
         tfds.unpacked_folder(name, slides, split, tmp_path)
 
@@ -320,7 +323,7 @@ def test_only_array_record_and_only_features_of_tfds_are_read(slides, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["absent", "empty", "cut", "noise"])
-def test_damaged_files_are_told(slides, tmp_path, change):
+def test_damaged_files_are_refused(slides, tmp_path, change):
     shutil.copytree(slides, tmp_path / "data")
     shard = next((tmp_path / "data").rglob("*train.array_record*"))
     content = bytearray(shard.read_bytes())

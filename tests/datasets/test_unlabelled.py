@@ -1,4 +1,4 @@
-"""Images without labels, however they are named."""
+"""Images without labels from folders, single files and lists."""
 
 import pytest
 from PIL import Image
@@ -18,17 +18,27 @@ def folder(tmp_path):
 def test_folders_images_and_lists(folder):
     (folder / "list.txt").write_text("in/c.jpg\n\n  b.png \n")
     (folder / "list.csv").write_text("number,image\n1,a.tif\n2,gone.png\n")
+    a, b, c = folder / "a.tif", folder / "b.png", folder / "in" / "c.jpg"
+    assert find_images([folder]) == find_images([str(folder)]) == (a, b)
+    assert find_images([b]) == (b,)
+    assert find_images([folder / "list.txt"]) == (c, b)
+    # An image that is not there is reported when it is read.
+    assert find_images([folder / "list.csv"]) == (a, folder / "gone.png")
+    assert find_images([folder / "in", b]) == (c, b)
+
+
+def test_hidden_and_other_files_in_a_folder_are_ignored(folder):
+    for junk in (".a.png", "Thumbs.db", "a.txt"):
+        (folder / junk).touch()
     assert find_images([folder]) == (folder / "a.tif", folder / "b.png")
-    assert find_images([folder / "b.png"]) == (folder / "b.png",)
-    assert find_images([folder / "list.txt"]) == (folder / "in" / "c.jpg", folder / "b.png")
-    assert find_images([folder / "list.csv"]) == (
-        folder / "a.tif",
-        folder / "gone.png",
-    )  # Told of when it is to be read.
-    assert find_images([folder / "in", folder / "b.png"]) == (
-        folder / "in" / "c.jpg",
-        folder / "b.png",
-    )
+
+
+def test_images_of_one_name_are_refused(folder):
+    (folder / "a.tif").rename(folder / "b.tif")
+    with pytest.raises(InputError, match="must be unique(.|\n)*b.png, .*b.tif"):
+        find_images([folder])
+    with pytest.raises(InputError, match="names must be unique"):
+        find_images([folder, folder / "b.png"])
 
 
 def test_what_holds_no_image_is_refused(folder):
@@ -49,5 +59,3 @@ def test_what_holds_no_image_is_refused(folder):
     (folder / "a.json").touch()
     with pytest.raises(InputError, match="no folder, image or list"):
         find_images([folder / "a.json"])
-    with pytest.raises(InputError, match="names must be unique"):
-        find_images([folder, folder / "b.png"])

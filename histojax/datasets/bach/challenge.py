@@ -141,8 +141,7 @@ def test_photos(folder: Path, size: _Size) -> tuple[Photo, ...]:
 
 
 def patients(folder: Path, photos: tuple[Photo, ...]) -> dict[str, str]:
-    """The known patient of each photo, by the challenge's spreadsheet; empty if that is not "
-    "there."""
+    """The known patient of each photo by the challenge's spreadsheet; empty without that."""
     table = folder / PATIENTS
     if not table.is_file():
         return {}
