@@ -1,7 +1,7 @@
-"""Whether one method is better than another on the same images: paired intervals, and McNemar's exact test."""
+"""Two methods on the same images: paired differences with intervals, and McNemar's exact test."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.stats import binomtest
@@ -15,14 +15,14 @@ from histojax.evaluation.metrics import MetricKey
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """How much larger a metric is of the other method.
+    """How a metric differs between two methods.
 
     Attributes:
       name, of: the metric's key.
       one, other: its two values.
       value: other - one.
-      images: interval of resampled images, the same for both methods.
-      groups: interval of resampled groups; None where they are not known.
+      images: interval from resampled images, the same for both methods.
+      groups: interval from resampled groups; None where they are not known.
     """
 
     name: str
@@ -35,11 +35,12 @@ class Difference:
 
     @property
     def label(self) -> str:
+        """The metric in words."""
         return metrics.label(self.name, self.of)
 
     @property
     def interval(self) -> Interval:
-        """The one to quote: of groups where they are known."""
+        """The one to quote: from groups where they are known."""
         return self.groups or self.images
 
 
@@ -49,7 +50,7 @@ class Comparison:
 
     Attributes:
       differences: by key, of every metric that both allow.
-      only_one, only_other: images that only the one, or only the other, gets right.
+      only_one, only_other: images that only the one, or only the other, predicts rightly.
       p_value: of McNemar's exact two-sided test, which takes images to be independent.
     """
 
@@ -60,74 +61,76 @@ class Comparison:
 
 
 def compare(one: LabelledPredictions, other: LabelledPredictions, draws: int = DRAWS) -> Comparison:
-    """Compares two methods by the images that both judged.
+    """Compares two methods on the images that both predicted.
 
     Raises:
       InputError: they have no image in common, or differ in an image's label or in the classes.
     """
     one, other = pair_up(one, other)
+    count, groups = len(one.truth), one.resampling_groups
 
-    def both(weights: np.ndarray) -> dict[tuple[str, MetricKey], np.ndarray]:
+    def changes(weights: np.ndarray) -> dict[MetricKey, np.ndarray]:
         first, second = metrics.compute(one, weights), metrics.compute(other, weights)
-        shared = [key for key in first if key in second]
-        return {("one", key): first[key] for key in shared} | {
-            ("change", key): second[key] - first[key] for key in shared
+        return {key: second[key] - first[key] for key in first if key in second}
+
+    def intervals(groups: Sequence[str] | int) -> dict[MetricKey, Interval]:
+        return {
+            key: bootstrap.confidence_interval(float(value[key][0]), drawn, size(groups, key))
+            for key, drawn in bootstrap.resample(changes, groups, draws).items()
         }
 
-    value = both(np.ones((1, len(one.truth))))
-    of_images = sure(both, (one, other), len(one.truth), draws)
-    of_groups = (
-        sure(both, (one, other), one.resampling_groups, draws) if one.resampling_groups else None
-    )
-    differences = {}
-    for key in of_images:
-        first, change = float(value["one", key][0]), float(value["change", key][0])
-        differences[key] = Difference(
-            *key, first, first + change, change, of_images[key], of_groups and of_groups[key]
+    def size(groups: Sequence[str] | int, key: MetricKey) -> float:
+        return min(
+            bootstrap.effective_size(groups, metrics.rests_on(predictions, key))
+            for predictions in (one, other)
         )
-    right, also = one.predicted == one.truth, other.predicted == other.truth
-    only_one, only_other = int((right & ~also).sum()), int((~right & also).sum())
+
+    every = np.ones((1, count))
+    value, first = changes(every), metrics.compute(one, every)
+    from_images, from_groups = intervals(count), intervals(groups) if groups else {}
+    differences = {
+        key: Difference(
+            *key,
+            one=float(first[key][0]),
+            other=float(first[key][0]) + float(value[key][0]),
+            value=float(value[key][0]),
+            images=from_images[key],
+            groups=from_groups.get(key),
+        )
+        for key in value
+    }
+    one_right, other_right = one.predicted == one.truth, other.predicted == other.truth
+    only_one, only_other = (
+        int((one_right & ~other_right).sum()),
+        int((~one_right & other_right).sum()),
+    )
     discordant = only_one + only_other
     p_value = float(binomtest(only_one, discordant).pvalue) if discordant else 1.0
     return Comparison(differences, only_one, only_other, p_value)
 
 
-def sure(
-    both: Callable[[np.ndarray], dict[tuple[str, MetricKey], np.ndarray]],
-    pair: tuple[LabelledPredictions, LabelledPredictions],
-    groups: Sequence[str] | int,
-    draws: int,
-) -> dict[MetricKey, Interval]:
-    """The interval of each change, images or groups resampled."""
-    value = both(np.ones((1, len(pair[0].truth))))
-    return {
-        key: bootstrap.confidence_interval(
-            float(value["change", key][0]),
-            drawn,
-            min(bootstrap.effective_size(groups, metrics.witnesses(cases, key)) for cases in pair),
-        )
-        for (kind, key), drawn in bootstrap.resample(both, groups, draws).items()
-        if kind == "change"
-    }
-
-
 def pair_up(
     one: LabelledPredictions, other: LabelledPredictions
 ) -> tuple[LabelledPredictions, LabelledPredictions]:
-    """The images that both judged, in the order of the first; groups and positive classes are the first's."""
+    """Both on the images that both predicted, in the order of the first.
+
+    Groups and positive classes are those of the first.
+
+    Raises:
+      InputError: they have no image in common, or differ in an image's label or in the classes.
+    """
     if one.classes != other.classes:
         raise InputError(
-            f"the classes are {', '.join(one.classes)} and {', '.join(other.classes)}; pass --classes for tables"
+            f"the classes are {', '.join(one.classes)} and {', '.join(other.classes)}; pass "
+            "--classes for tables"
         )
     place = {name: i for i, name in enumerate(other.names)}
-    both = [i for i, name in enumerate(one.names) if name in place]
-    if not both:
+    first = select(one, [i for i, name in enumerate(one.names) if name in place])
+    if not first.names:
         raise InputError("no image is in both")
-    first = select(one, both)
     second = select(other, [place[name] for name in first.names])
-    if differing := [
-        name for name, a, b in zip(first.names, first.truth, second.truth, strict=True) if a != b
-    ]:
+    differing = [first.names[i] for i in np.flatnonzero(first.truth != second.truth)]
+    if differing:
         raise InputError(
             f"they have other labels for {len(differing)} images: {', '.join(differing[:5])}"
         )
@@ -137,61 +140,66 @@ def pair_up(
 def restrict_to_common_images(
     runs: dict[str, LabelledPredictions],
 ) -> dict[str, LabelledPredictions]:
-    """All runs on the images that all of them judged, in the order of the first, with groups where any knows them.
+    """All runs on the images that all of them predicted, in the order of the first.
+
+    Groups are those of the first run that knows any.
 
     Raises:
       InputError: there is no such image, or two runs differ in classes or labels; it names them.
     """
     first, *others = runs
-    shared = set.intersection(*(set(run.names) for run in runs.values()))
-    kept = select(runs[first], [i for i, name in enumerate(runs[first].names) if name in shared])
-    groups = next((run.groups for run in runs.values() if run.resampling_groups), None)
-    if groups:
-        known = next(run for run in runs.values() if run.resampling_groups)
-        of = dict(zip(known.names, known.groups, strict=True))
-        kept = dataclasses.replace(kept, groups=tuple(of[name] for name in kept.names))
-    found = {first: kept}
+    common = _select_common(list(runs.values()))
+    if known := [run for run in runs.values() if run.resampling_groups]:
+        group_of = dict(zip(known[0].names, known[0].groups, strict=True))
+        common = dataclasses.replace(common, groups=tuple(group_of[name] for name in common.names))
+    restricted = {first: common}
     for name in others:
         try:
-            found[name] = pair_up(kept, runs[name])[1]
+            restricted[name] = pair_up(common, runs[name])[1]
         except InputError as error:
             raise InputError(f"{first} and {name} cannot be compared: {error}") from None
-    return found
+    return restricted
+
+
+def blend(runs: Sequence[LabelledPredictions]) -> LabelledPredictions:
+    """The mean of the scores of several methods, on the images that all predicted.
+
+    Raises:
+      InputError: a run has predicted classes alone, or they cannot be paired.
+    """
+    if any(run.scores is None for run in runs):
+        raise InputError("labels alone cannot be blended: every run must have probabilities")
+    common = _select_common(runs)
+    if not common.names:
+        raise InputError("the runs have no image in common")
+    scores = np.mean([pair_up(common, run)[1].scores for run in runs], axis=0)
+    return dataclasses.replace(common, scores=scores, predicted=scores.argmax(axis=1))
 
 
 def same_folds(one: LabelledPredictions, other: LabelledPredictions) -> bool:
-    """Whether two runs on the same images were judged in the same folds, whatever these are called."""
+    """Whether two runs on the same images have the same folds, whatever these are called."""
     if one.folds is None or other.folds is None:
         return True
     pairs = set(zip(one.folds.tolist(), other.folds.tolist(), strict=True))
     return len(pairs) == len(set(one.folds.tolist())) == len(set(other.folds.tolist()))
 
 
-def blend(runs: Sequence[LabelledPredictions]) -> LabelledPredictions:
-    """The mean of the scores of several methods, of the images that all judged.
+def select(predictions: LabelledPredictions, order: Sequence[int]) -> LabelledPredictions:
+    """The predictions at these places, in this order."""
+    places = np.array(order, int)
 
-    Raises:
-      InputError: a run has labels alone, or they cannot be paired.
-    """
-    if any(run.scores is None for run in runs):
-        raise InputError("labels alone cannot be blended: every run must have probabilities")
-    shared = set.intersection(*(set(run.names) for run in runs))
-    kept = [i for i, name in enumerate(runs[0].names) if name in shared]
-    if not kept:
-        raise InputError("the runs have no image in common")
-    first = select(runs[0], kept)
-    scores = np.mean([pair_up(first, run)[1].scores for run in runs], axis=0)
-    return dataclasses.replace(first, scores=scores, predicted=scores.argmax(axis=1))
+    def at_places(values):
+        if values is None:
+            return None
+        return values[places] if isinstance(values, np.ndarray) else tuple(values[i] for i in order)
 
-
-def select(cases: LabelledPredictions, order: list[int]) -> LabelledPredictions:
-    """The cases at these places."""
+    columns = ("names", "truth", "predicted", "scores", "folds", "groups")
     return dataclasses.replace(
-        cases,
-        names=tuple(cases.names[i] for i in order),
-        truth=cases.truth[order],
-        predicted=cases.predicted[order],
-        scores=None if cases.scores is None else cases.scores[order],
-        folds=None if cases.folds is None else cases.folds[order],
-        groups=cases.groups and tuple(cases.groups[i] for i in order),
+        predictions, **{name: at_places(getattr(predictions, name)) for name in columns}
     )
+
+
+def _select_common(runs: Sequence[LabelledPredictions]) -> LabelledPredictions:
+    """The first run on the images that all runs predicted."""
+    common = set.intersection(*(set(run.names) for run in runs))
+    return select(runs[0], [i for i, name in enumerate(runs[0].names) if name in common])

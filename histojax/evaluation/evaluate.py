@@ -1,4 +1,4 @@
-"""An ensemble on disk, judged: by its out-of-fold scores, and by a test set where there is one."""
+"""The evaluation of an ensemble on disk: by its out-of-fold scores, and by a test set if any."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,22 +17,25 @@ from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.statistics import Statistics
 from histojax.learners import ensembles
 from histojax.learners.ensembles import Ensemble
+from histojax.utils.files import as_path
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Everything that is told of an ensemble.
+    """Everything that a report says of an ensemble.
 
     Attributes:
-      ensemble: it.
-      folds: of the judged images.
-      judgement: of its blended out-of-fold scores.
-      by_configuration: accuracy of each configuration alone, float64 [S, F]: each seed's models judged by themselves,
-        as in the paper's table, whose single models' accuracies are no whole numbers of a fold's 40 images.
-      curves: accuracy against the number of augmentations, seeds, configurations and, with a test set, folds.
-      without: what each configuration brings.
-      audit: who shares a group with training.
-      test: of a labelled test set; None where there is none.
+      ensemble: that was evaluated.
+      folds: of the images that were held out.
+      out_of_fold: statistics of the blended out-of-fold scores.
+      by_configuration: accuracy of each configuration alone, float64 [S, F], each seed's models by
+        themselves. (So it is in the paper's table: its single models' accuracies are no whole
+        numbers of a fold's 40 images.)
+      curves: accuracy against the number of augmentations, seeds, configurations and, with a test
+        set, folds.
+      configuration_ablations: accuracy with each configuration left out.
+      audit: images that share a group with training.
+      test: statistics of the test set; None where there is none, or it has no labels.
       times: rows of times.csv.
     """
 
@@ -48,53 +51,73 @@ class Evaluation:
 
 
 def evaluate(
-    models: Path,
+    models: str | Path,
     positive_classes: Sequence[str] = (),
     target_sensitivity: float = operating_point.TARGET_SENSITIVITY,
     draws: int = DRAWS,
 ) -> Evaluation:
-    """Judges the ensemble in a folder.
+    """Evaluates the ensemble in a folder.
+
+    Args:
+      models: the folder.
+      positive_classes: names of the classes that count as positive, if not the default ones.
+      target_sensitivity: that the operating point is chosen for.
+      draws: of each bootstrap.
 
     Raises:
       InputError: the ensemble is not complete, or a positive class does not exist.
     """
+    models = as_path(models)
     ensemble = ensembles.load(models)
     positive = metrics.positive_classes(ensemble.folds.classes, positive_classes)
     folds = ensemble.folds.held_out()
     scores = {name: ensembles.out_of_fold(ensemble, name) for name in ensemble.configurations}
-    cases = out_of_fold_predictions(folds, metrics.mean_scores(list(scores.values())), positive)
-    by_group = cases.resampling_groups is not None
+    mean_scores = metrics.mean_scores(list(scores.values()))
+    predictions = out_of_fold_predictions(folds, mean_scores, positive)
     curves = {
-        "augmentations": ablation.of_augmentations(scores, cases, by_group),
-        "seeds": ablation.of_seeds(scores, cases, by_group),
-        "configurations": ablation.of_configurations(scores, cases, by_group),
+        "augmentations": ablation.by_augmentations(scores, predictions),
+        "seeds": ablation.by_seeds(scores, predictions),
+        "configurations": ablation.by_configurations(scores, predictions),
     }
     test = None
-    if (found := test_set.load(ensemble)) and found.labels is not None:
-        of_models = {name: test_set.load_scores(ensemble, name) for name in ensemble.configurations}
-        blended = np.mean([each.mean(axis=(0, 1, 3)) for each in of_models.values()], axis=0)
-        test_cases = test_set.labelled_predictions(found, folds.classes, blended, positive)
-        test = statistics.compute(test_cases, target_sensitivity, draws)
-        curves["folds"] = ablation.of_folds(
-            of_models, test_cases, test_cases.resampling_groups is not None
-        )
+    images = test_set.load(ensemble)
+    if images is not None and images.labels is not None:
+        by_model = {name: test_set.load_scores(ensemble, name) for name in ensemble.configurations}
+        blended = np.mean([array.mean(axis=(0, 1, 3)) for array in by_model.values()], axis=0)
+        of_test = test_set.labelled_predictions(images, folds.classes, blended, positive)
+        test = statistics.compute(of_test, target_sensitivity, draws)
+        curves["folds"] = ablation.by_folds(by_model, of_test)
     return Evaluation(
         ensemble=ensemble,
         folds=folds,
-        out_of_fold=statistics.compute(cases, target_sensitivity, draws),
-        by_configuration={name: accuracies(each, folds) for name, each in scores.items()},
+        out_of_fold=statistics.compute(predictions, target_sensitivity, draws),
+        by_configuration={name: _accuracies(array, folds) for name, array in scores.items()},
         curves=curves,
-        configuration_ablations=ablation.without_each(scores, cases, by_group),
+        configuration_ablations=ablation.by_configuration_left_out(scores, predictions),
         audit=leakage.audit(ensemble.folds),
         test=test,
         times=ensembles.read_training_times(models),
     )
 
 
+def load_out_of_fold(
+    models: str | Path, positive_classes: Sequence[str] = ()
+) -> LabelledPredictions:
+    """Reads an ensemble's blended out-of-fold scores alone, to compare them with others.
+
+    Raises:
+      InputError: the ensemble is not complete, or a positive class does not exist.
+    """
+    ensemble = ensembles.load(as_path(models))
+    positive = metrics.positive_classes(ensemble.folds.classes, positive_classes)
+    scores = [ensembles.out_of_fold(ensemble, name) for name in ensemble.configurations]
+    return out_of_fold_predictions(ensemble.folds.held_out(), metrics.mean_scores(scores), positive)
+
+
 def out_of_fold_predictions(
     folds: Folds, scores: np.ndarray, positive: Sequence[int]
 ) -> LabelledPredictions:
-    """Out-of-fold scores as cases: float64 [N, K]."""
+    """Out-of-fold scores, float64 [N, K], as labelled predictions, renormalised to sum to 1."""
     return LabelledPredictions(
         names=folds.names,
         classes=folds.classes,
@@ -107,26 +130,17 @@ def out_of_fold_predictions(
     )
 
 
-def load_out_of_fold(models: Path, positive_classes: Sequence[str] = ()) -> LabelledPredictions:
-    """An ensemble's blended out-of-fold scores alone, to compare with others."""
-    ensemble = ensembles.load(models)
-    positive = metrics.positive_classes(ensemble.folds.classes, positive_classes)
-    scores = [ensembles.out_of_fold(ensemble, name) for name in ensemble.configurations]
-    return out_of_fold_predictions(ensemble.folds.held_out(), metrics.mean_scores(scores), positive)
-
-
-def accuracies(scores: np.ndarray, folds: Folds) -> np.ndarray:
-    """Accuracy of each seed's models by themselves in each fold: [S, N, A, K] -> float64 [S, F]."""
-    right = scores.mean(axis=2).argmax(axis=-1) == folds.labels
-    return np.stack(
-        [right[:, folds.folds == fold].mean(axis=1) for fold in range(folds.count)], axis=1
-    )
-
-
 def settings(ensemble: Ensemble) -> dict[str, Any]:
-    """What the ensemble was made with, for a report: learner, parameters, and each configuration's extraction."""
+    """Learner, parameters and each configuration's extraction, for a report."""
     return {
         "learner": ensemble.learner,
         "parameters": ensemble.parameters,
         "extraction": ensemble.extractions,
     }
+
+
+def _accuracies(scores: np.ndarray, folds: Folds) -> np.ndarray:
+    """Accuracy of each seed's models in each fold: [S, N, A, K] -> float64 [S, F]."""
+    right = scores.mean(axis=2).argmax(axis=-1) == folds.labels
+    by_fold = [right[:, folds.folds == fold].mean(axis=1) for fold in range(folds.count)]
+    return np.stack(by_fold, axis=1)

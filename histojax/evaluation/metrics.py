@@ -1,236 +1,282 @@
-"""Metrics of predictions, each under B weightings of the N images at once: weights of ones give the figure itself,
-numbers of times that an image was drawn give a bootstrap sample of it.
+"""Metrics of labelled predictions, and METRICS, the one table that names them.
 
-K classes. A metric that is undefined (no image of a class, say) is NaN. scikit-learn's definitions throughout.
+To add a metric, write a function of `Weighted` and give it a row of METRICS: metrics.json, the
+tables and the report take its name, label, interval and format from there.
+
+A metric is computed under B weightings of the N images at once. Weights of one give the metric
+itself; how often each image was drawn gives a bootstrap sample of it. K classes. A metric that is
+undefined (no image of a class, say) is NaN. Definitions are scikit-learn's.
 """
 
-from collections.abc import Sequence
+import dataclasses
+import itertools
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
-from histojax.config import BACH_CARCINOMA, SET_POINTS
+from histojax.config import BACH_CARCINOMA
 from histojax.errors import InputError
 from histojax.evaluation.labelled_predictions import LabelledPredictions
+from histojax.evaluation.weighted import (
+    BINS,
+    Weighted,
+    area,
+    confidence_bins,
+    mean_of_defined,
+    positive_score,
+    ratio,
+    share,
+    sums,
+    weighted_kappa,
+)
 
-# What a figure is of: its name, and a class, a set-point, or nothing.
+# A metric's name, and the class or set-point it is of; "" where it is of all.
 MetricKey = tuple[str, str]
 
-LABELS = {
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "macro_f1": "Macro F1",
-    "kappa": "Cohen's kappa",
-    "quadratic_kappa": "Quadratic kappa",
-    "log_loss": "Log-loss",
-    "brier": "Brier score",
-    "calibration_error": "Expected calibration error",
-    "macro_auc": "Mean one-vs-rest ROC AUC",
-    "auc": "ROC AUC against the rest",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "precision": "Precision",
-    "carcinoma_accuracy": "Carcinoma accuracy",
-    "carcinoma_auc": "Carcinoma ROC AUC",
-    "carcinoma_sensitivity": "Carcinoma sensitivity",
-    "carcinoma_specificity": "Carcinoma specificity",
+# What a metric is of: all images, each class, or each way to call an image positive (the predicted
+# class, and each set-point of the score).
+ALL, CLASS, DECISION = "all", "class", "decision"
+
+
+def accuracy(weighted: Weighted) -> np.ndarray:
+    """Share of images whose class is predicted."""
+    return weighted.counts[0].sum(axis=1) / weighted.total
+
+
+def balanced_accuracy(weighted: Weighted) -> np.ndarray:
+    """Mean sensitivity of the classes."""
+    return mean_of_defined(sensitivity(weighted))
+
+
+def macro_f1(weighted: Weighted) -> np.ndarray:
+    """Mean over classes of the harmonic mean of precision and sensitivity."""
+    correct, images, predictions = weighted.counts
+    return mean_of_defined(ratio(2 * correct, images + predictions))
+
+
+def kappa(weighted: Weighted) -> np.ndarray:
+    """Agreement beyond chance; all errors count alike."""
+    return weighted_kappa(weighted.confusion, 1 - np.eye(len(weighted.predictions.classes)))
+
+
+def quadratic_kappa(weighted: Weighted) -> np.ndarray:
+    """Agreement beyond chance; an error counts by the squared distance of its classes in order."""
+    order = range(len(weighted.predictions.classes))
+    return weighted_kappa(weighted.confusion, np.subtract.outer(order, order) ** 2)
+
+
+def sensitivity(weighted: Weighted) -> np.ndarray:
+    """Share of a class's images that are called it."""
+    correct, images, _ = weighted.counts
+    return ratio(correct, images)
+
+
+def specificity(weighted: Weighted) -> np.ndarray:
+    """Share of all other images that are not called it."""
+    correct, images, predictions = weighted.counts
+    others = weighted.total[:, None] - images
+    return ratio(others - predictions + correct, others)
+
+
+def precision(weighted: Weighted) -> np.ndarray:
+    """Share of the images called a class that are of it."""
+    correct, _, predictions = weighted.counts
+    return ratio(correct, predictions)
+
+
+def positive_accuracy(weighted: Weighted) -> np.ndarray:
+    """Accuracy of the predicted classes, collapsed to positive and negative."""
+    predictions = weighted.predictions
+    correct = predictions.predicted_positive == predictions.is_positive
+    return weighted.weights @ correct / weighted.total
+
+
+def positive_auc(weighted: Weighted) -> np.ndarray:
+    """Area under the ROC curve of the positive score."""
+    predictions = weighted.predictions
+    score = positive_score(predictions.scores, predictions.positive)
+    return area(score, predictions.is_positive, weighted.weights)
+
+
+def positive_sensitivity(weighted: Weighted) -> np.ndarray:
+    """Share of positive images that are called positive."""
+    positive, decisions = weighted.predictions.is_positive, weighted.decisions.values()
+    return np.stack([share(called, positive, weighted.weights) for called in decisions], axis=1)
+
+
+def positive_specificity(weighted: Weighted) -> np.ndarray:
+    """Share of negative images that are called negative."""
+    negative, decisions = ~weighted.predictions.is_positive, weighted.decisions.values()
+    return np.stack([share(~called, negative, weighted.weights) for called in decisions], axis=1)
+
+
+def log_loss(weighted: Weighted) -> np.ndarray:
+    """Mean of -ln(probability of the true class), at least the float64 epsilon."""
+    truth, scores = weighted.predictions.truth, weighted.predictions.scores
+    of_truth = np.clip(scores[np.arange(len(scores)), truth], np.finfo(np.float64).eps, 1)
+    return weighted.weights @ -np.log(of_truth) / weighted.total
+
+
+def brier(weighted: Weighted) -> np.ndarray:
+    """Mean squared error of the probabilities, summed over the classes."""
+    truth, scores = weighted.predictions.truth, weighted.predictions.scores
+    errors = ((scores - np.eye(scores.shape[1])[truth]) ** 2).sum(axis=1)
+    return weighted.weights @ errors / weighted.total
+
+
+def calibration_error(weighted: Weighted) -> np.ndarray:
+    """Mean distance of confidence from accuracy over bins (Guo et al. 2017, equation 3)."""
+    truth, scores = weighted.predictions.truth, weighted.predictions.scores
+    confidence, bins = confidence_bins(scores)
+    gaps = weighted.weights * (confidence - (scores.argmax(axis=1) == truth))
+    return np.abs(sums(gaps, bins, BINS)).sum(axis=1) / weighted.total
+
+
+def macro_auc(weighted: Weighted) -> np.ndarray:
+    """Mean over classes of the area under the ROC curve of each against the rest."""
+    return mean_of_defined(weighted.areas)
+
+
+def auc(weighted: Weighted) -> np.ndarray:
+    """Area under the ROC curve of a class's score against the rest."""
+    return weighted.areas
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A row of METRICS.
+
+    Attributes:
+      label: what people read.
+      function: of weighted predictions, float64 [B]; [B, K] of each class; [B, D] of each decision.
+      of: ALL, CLASS or DECISION.
+      needs: `scores`, `positive` (classes that count as positive), or both.
+      rests_on: the images that decide how wide its interval is: `all`, those `true` or `false` for
+        the class, those `called` it, or the `rarer` of true and false.
+      bounds: between which it lies.
+      percent: whether people read it in percent.
+      calibration: whether it is also reported of calibrated scores.
+    """
+
+    label: str
+    function: Callable[[Weighted], np.ndarray]
+    of: str = ALL
+    needs: tuple[str, ...] = ()
+    rests_on: str = "all"
+    bounds: tuple[float, float] = (0.0, 1.0)
+    percent: bool = False
+    calibration: bool = False
+
+    def is_defined(self, predictions: LabelledPredictions) -> bool:
+        """Whether the predictions have what it needs."""
+        known = {"scores": predictions.scores is not None, "positive": bool(predictions.positive)}
+        return all(known[need] for need in self.needs)
+
+
+_POSITIVE, _SCORES, _BOTH = ("positive",), ("scores",), ("positive", "scores")
+
+# In the order of metrics.json, where neighbours that are of each class, or decision, alternate.
+METRICS = {
+    "accuracy": Metric("Accuracy", accuracy, percent=True),
+    "balanced_accuracy": Metric("Balanced accuracy", balanced_accuracy, percent=True),
+    "macro_f1": Metric("Macro F1", macro_f1, percent=True),
+    "kappa": Metric("Cohen's kappa", kappa, bounds=(-1.0, 1.0)),
+    "quadratic_kappa": Metric("Quadratic kappa", quadratic_kappa, bounds=(-1.0, 1.0)),
+    "sensitivity": Metric("Sensitivity", sensitivity, CLASS, (), "true", percent=True),
+    "specificity": Metric("Specificity", specificity, CLASS, (), "false", percent=True),
+    "precision": Metric("Precision", precision, CLASS, (), "called", percent=True),
+    "carcinoma_accuracy": Metric(
+        "Carcinoma accuracy", positive_accuracy, ALL, _POSITIVE, percent=True
+    ),
+    "carcinoma_auc": Metric("Carcinoma ROC AUC", positive_auc, ALL, _BOTH, "rarer"),
+    "carcinoma_sensitivity": Metric(
+        "Carcinoma sensitivity", positive_sensitivity, DECISION, _POSITIVE, "true", percent=True
+    ),
+    "carcinoma_specificity": Metric(
+        "Carcinoma specificity", positive_specificity, DECISION, _POSITIVE, "false", percent=True
+    ),
+    "log_loss": Metric("Log-loss", log_loss, ALL, _SCORES, bounds=(0.0, np.inf), calibration=True),
+    "brier": Metric("Brier score", brier, ALL, _SCORES, bounds=(0.0, 2.0), calibration=True),
+    "calibration_error": Metric(
+        "Expected calibration error", calibration_error, ALL, _SCORES, calibration=True
+    ),
+    "macro_auc": Metric("Mean one-vs-rest ROC AUC", macro_auc, ALL, _SCORES),
+    "auc": Metric("ROC AUC against the rest", auc, CLASS, _SCORES, "rarer"),
 }
-# Between which a metric lies, where it is not 0 and 1.
-BOUNDS = {
-    "kappa": (-1.0, 1.0),
-    "quadratic_kappa": (-1.0, 1.0),
-    "log_loss": (0.0, np.inf),
-    "brier": (0.0, 2.0),
-}
-BINS = 10  # Of the reliability curve and of the calibration error.
+
+
+def compute(
+    predictions: LabelledPredictions, weights: np.ndarray, names: Collection[str] = METRICS.keys()
+) -> dict[MetricKey, np.ndarray]:
+    """The named metrics that the predictions allow: weights [B, N] -> float64 [B] by key."""
+    weighted, values = Weighted(predictions, weights), {}
+    rows = [
+        (name, metric)
+        for name, metric in METRICS.items()
+        if name in names and metric.is_defined(predictions)
+    ]
+    for of, neighbours in itertools.groupby(rows, key=lambda row: row[1].of):
+        columns = {
+            name: metric.function(weighted).reshape(len(weights), -1) for name, metric in neighbours
+        }
+        for i, qualifier in enumerate(_qualifiers(weighted, of)):
+            values |= {(name, qualifier): column[:, i] for name, column in columns.items()}
+    return values
+
+
+def _qualifiers(weighted: Weighted, of: str) -> Sequence[str]:
+    """Names of the classes or decisions that a metric's columns stand for."""
+    if of == ALL:
+        return ("",)
+    return weighted.predictions.classes if of == CLASS else tuple(weighted.decisions)
 
 
 def label(name: str, of: str = "") -> str:
-    """A metric in words: Sensitivity, InSitu."""
-    return LABELS[name] + (f", {of}" if of else "")
+    """A metric in words, such as `Sensitivity, InSitu`."""
+    return METRICS[name].label + (f", {of}" if of else "")
+
+
+def rests_on(predictions: LabelledPredictions, key: MetricKey) -> np.ndarray:
+    """The images that a metric rests on, bool [N]; for a sensitivity, those of its class."""
+    name, of = key
+    true, called = predictions.is_positive, predictions.predicted_positive
+    if METRICS[name].of == CLASS:
+        k = predictions.classes.index(of)
+        true, called = predictions.truth == k, predictions.predicted == k
+    return {
+        "all": np.ones(len(true), bool),
+        "true": true,
+        "false": ~true,
+        "called": called,
+        "rarer": true if true.sum() <= len(true) / 2 else ~true,
+    }[METRICS[name].rests_on]
 
 
 def mean_scores(scores: Sequence[np.ndarray]) -> np.ndarray:
-    """Mean over configurations, seeds and augmentations: [S, N, A, K] of each configuration -> float64 [N, K]."""
-    return np.mean([each.mean(axis=(0, 2)) for each in scores], axis=0)
+    """Mean over configurations, seeds and augmentations: [S, N, A, K] each -> float64 [N, K]."""
+    return np.mean([configuration.mean(axis=(0, 2)) for configuration in scores], axis=0)
 
 
-def positive_classes(classes: Sequence[str], named: Sequence[str] = ()) -> tuple[int, ...]:
-    """Indices of the classes that count as carcinoma.
+def positive_classes(classes: Sequence[str], names: Sequence[str] = ()) -> tuple[int, ...]:
+    """Indices of the classes that count as positive.
 
-    Those named; else BACH's InSitu and Invasive where they are classes; else the second of two; else none, and then
-    there are no two-class figures.
+    Those named; else BACH's InSitu and Invasive where both are classes; else the second of two;
+    else none, and then there are no two-class metrics.
 
     Raises:
       InputError: a named class does not exist, or all classes are named.
     """
-    if unknown := [name for name in named if name not in classes]:
+    if unknown := [name for name in names if name not in classes]:
         raise InputError(
             f"no class {', '.join(unknown)} to count as positive; there are {', '.join(classes)}"
         )
-    chosen = set(named) or (set(BACH_CARCINOMA) if set(BACH_CARCINOMA) <= set(classes) else set())
+    chosen = set(names) or (set(BACH_CARCINOMA) if set(BACH_CARCINOMA) <= set(classes) else set())
     if not chosen and len(classes) == 2:
         chosen = {classes[1]}
-    if len(chosen) == len(classes) and not named:
-        return ()
     if len(chosen) == len(classes):
+        if not names:
+            return ()
         raise InputError(
             f"all of {', '.join(classes)} are named as positive; leave at least one out"
         )
     return tuple(i for i, name in enumerate(classes) if name in chosen)
-
-
-def positive_score(scores: np.ndarray, positive: Sequence[int]) -> np.ndarray:
-    """The larger positive score against the larger negative one, renormalised to sum to 1: [N, K] -> [N]."""
-    is_positive = np.isin(np.arange(scores.shape[1]), positive)
-    highest = scores[:, is_positive].max(axis=1)
-    return highest / (highest + scores[:, ~is_positive].max(axis=1))
-
-
-def compute(cases: LabelledPredictions, weights: np.ndarray) -> dict[MetricKey, np.ndarray]:
-    """Every metric that the cases allow, by name and what it is of: weights [B, N] -> float64 [B] each."""
-    found = of_labels(confusion(cases, weights), cases.classes)
-    if cases.positive:
-        found |= of_two_classes(cases, weights)
-    if cases.scores is not None:
-        found |= probability_metrics(cases, weights)
-    return found
-
-
-def of_labels(matrix: np.ndarray, classes: Sequence[str]) -> dict[MetricKey, np.ndarray]:
-    """What a confusion matrix says: [B, K, K], rows the truth."""
-    total = matrix.sum(axis=(1, 2))
-    right = np.diagonal(matrix, axis1=1, axis2=2)
-    truth, said = matrix.sum(axis=2), matrix.sum(axis=1)
-    sensitivity = ratio(right, truth)
-    found = {
-        ("accuracy", ""): right.sum(axis=1) / total,
-        ("balanced_accuracy", ""): mean_of_defined(sensitivity),
-        ("macro_f1", ""): mean_of_defined(ratio(2 * right, truth + said)),
-        ("kappa", ""): kappa(matrix, 1 - np.eye(len(classes))),
-        ("quadratic_kappa", ""): kappa(
-            matrix, np.subtract.outer(range(len(classes)), range(len(classes))) ** 2
-        ),
-    }
-    specificity = ratio(total[:, None] - truth - said + right, total[:, None] - truth)
-    precision = ratio(right, said)
-    for k, name in enumerate(classes):
-        found["sensitivity", name] = sensitivity[:, k]
-        found["specificity", name] = specificity[:, k]
-        found["precision", name] = precision[:, k]
-    return found
-
-
-def of_two_classes(cases: LabelledPredictions, weights: np.ndarray) -> dict[MetricKey, np.ndarray]:
-    """Carcinoma against the rest: of the argmax over all classes, collapsed to two; and of scores at the set-points."""
-    called, truly = np.isin(cases.predicted, cases.positive), cases.is_positive
-    found = {("carcinoma_accuracy", ""): weights @ (called == truly) / weights.sum(axis=1)}
-    decisions = {"": called}
-    if cases.scores is not None:
-        score = positive_score(cases.scores, cases.positive)
-        found["carcinoma_auc", ""] = area(score, truly, weights)
-        decisions |= {f"{point:.2f}": score >= point for point in SET_POINTS}
-    for name, decision in decisions.items():
-        found["carcinoma_sensitivity", name] = ratio(weights @ (decision & truly), weights @ truly)
-        found["carcinoma_specificity", name] = ratio(
-            weights @ (~decision & ~truly), weights @ ~truly
-        )
-    return found
-
-
-def probability_metrics(
-    cases: LabelledPredictions, weights: np.ndarray
-) -> dict[MetricKey, np.ndarray]:
-    """Metrics of probabilities: log-loss, Brier score (sum over classes), calibration error, one-vs-rest areas."""
-    scores, total = cases.scores, weights.sum(axis=1)
-    true = np.eye(len(cases.classes))[cases.truth]
-    of_truth = np.clip(scores[np.arange(len(scores)), cases.truth], np.finfo(np.float64).eps, 1)
-    areas = [area(scores[:, k], cases.truth == k, weights) for k in range(len(cases.classes))]
-    found = {
-        ("log_loss", ""): weights @ -np.log(of_truth) / total,
-        ("brier", ""): weights @ ((scores - true) ** 2).sum(axis=1) / total,
-        ("calibration_error", ""): calibration_error(scores, cases.truth, weights),
-        ("macro_auc", ""): mean_of_defined(np.stack(areas, axis=1)),
-    }
-    return found | {("auc", name): each for name, each in zip(cases.classes, areas, strict=True)}
-
-
-def witnesses(cases: LabelledPredictions, key: MetricKey) -> np.ndarray:
-    """The images that a metric rests on, bool [N]: a sensitivity on those of its class, an area on the rarer kind."""
-    name, of = key
-    every = np.ones(len(cases.truth), bool)
-    if name.startswith("carcinoma"):
-        kind, called = cases.is_positive, np.isin(cases.predicted, cases.positive)
-    elif of in cases.classes:
-        kind, called = (
-            cases.truth == cases.classes.index(of),
-            cases.predicted == cases.classes.index(of),
-        )
-    else:
-        return every
-    rarer = kind if kind.sum() <= len(kind) / 2 else ~kind
-    return {"sensitivity": kind, "specificity": ~kind, "precision": called, "auc": rarer}.get(
-        name.removeprefix("carcinoma_"), every
-    )
-
-
-def confusion(cases: LabelledPredictions, weights: np.ndarray) -> np.ndarray:
-    """Weighted counts, rows the truth: [B, N] -> float64 [B, K, K]."""
-    k = len(cases.classes)
-    cells = cases.truth * k + cases.predicted
-    return sums(weights, cells, k * k).reshape(-1, k, k)
-
-
-def sums(weights: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
-    """Sums of the weights at each place 0 .. count - 1: [B, N], int [N] -> float64 [B, count]."""
-    return weights @ (places[:, None] == np.arange(count)).astype(np.float64)
-
-
-def kappa(matrix: np.ndarray, disagreement: np.ndarray) -> np.ndarray:
-    """Cohen's (1968) kappa, weighted by disagreement [K, K]; NaN where chance alone would never disagree: -> [B]."""
-    expected = (
-        matrix.sum(axis=2)[:, :, None]
-        * matrix.sum(axis=1)[:, None, :]
-        / matrix.sum(axis=(1, 2))[:, None, None]
-    )
-    return 1 - ratio(
-        (matrix * disagreement).sum(axis=(1, 2)), (expected * disagreement).sum(axis=(1, 2))
-    )
-
-
-def area(score: np.ndarray, truly: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve, ties counted half: float [N], bool [N], [B, N] -> float64 [B]."""
-    order = np.argsort(score, kind="stable")
-    starts = np.flatnonzero(
-        np.diff(score[order], prepend=-np.inf) > 0
-    )  # Of each run of equal scores.
-    weights, truly = weights[:, order], truly[order]
-    positive = np.add.reduceat(weights * truly, starts, axis=1)
-    negative = np.add.reduceat(weights * ~truly, starts, axis=1)
-    below = np.cumsum(negative, axis=1) - negative / 2
-    return ratio((positive * below).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
-
-
-def bins_of(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The confidence of each answer, float64 [N], and its bin of equal width, int [N]; as in Guo et al. 2017."""
-    confidence = scores.max(axis=1)
-    return confidence, np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-
-
-def calibration_error(scores: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Expected calibration error of the answers (Guo et al. 2017, eq. 3): [N, K], int [N], [B, N] -> float64 [B]."""
-    confidence, bins = bins_of(scores)
-    gap = sums(weights * (confidence - (scores.argmax(axis=1) == truth)), bins, BINS)
-    return np.abs(gap).sum(axis=1) / weights.sum(axis=1)
-
-
-def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole, NaN where the whole is 0."""
-    return np.divide(
-        part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole != 0
-    )
-
-
-def mean_of_defined(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of what is not NaN: [B, K] -> [B]."""
-    defined = ~np.isnan(values)
-    return ratio(np.where(defined, values, 0).sum(axis=-1), defined.sum(axis=-1))

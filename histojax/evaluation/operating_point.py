@@ -1,27 +1,29 @@
-"""The operating point for a wished sensitivity: a threshold of the carcinoma score, chosen where it is not judged.
+"""The threshold of the positive score for a target sensitivity, chosen out of fold.
 
-For each fold the threshold is chosen on all other folds and applied to this one, so that no image is judged by a
-threshold that it helped to choose. (The scores of the other folds are by models that trained on this fold's images, as
-in any choice from the scores of one cross-validation: to rule that out too would take a cross-validation inside each.)
+The threshold of each fold is chosen on all other folds, so that no image is called by a threshold
+that it helped to choose. (The scores of the other folds are by models that trained on this fold's
+images, as in any choice from the scores of one cross-validation; to rule that out too would take a
+cross-validation inside each fold.)
 """
 
 import dataclasses
 
 import numpy as np
 
-from histojax.evaluation import metrics
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.metrics import MetricKey
+from histojax.evaluation.weighted import positive_score, share
 
-TARGET_SENSITIVITY = 0.95  # Wished, unless told otherwise.
+TARGET_SENSITIVITY = 0.95  # Unless another is asked for.
+NESTED = "nested"  # What these decisions are called in a metric's key.
 
 
 @dataclasses.dataclass(frozen=True)
 class OperatingPoint:
-    """Calling carcinoma what scores at least a threshold.
+    """Images that score at least a threshold are called positive.
 
     Attributes:
-      wished: the sensitivity asked for.
+      target_sensitivity: the sensitivity asked for.
       thresholds: of each fold, chosen on the others.
       threshold: chosen on all images, for images to come.
       called: bool [N], by the thresholds of the images' own folds.
@@ -33,44 +35,60 @@ class OperatingPoint:
     called: np.ndarray
 
 
-def choose_threshold(score: np.ndarray, truly: np.ndarray, wished: float) -> float:
-    """The highest score that, as a threshold, finds at least the wished share of carcinomas: float [N], bool [N].
+def choose_threshold(
+    score: np.ndarray, is_positive: np.ndarray, target_sensitivity: float
+) -> float:
+    """The highest score that, as a threshold, finds at least the target share of positive images.
 
-    0, which calls everything carcinoma, where there is none to choose by.
+    Args:
+      score: float [N].
+      is_positive: bool [N].
+      target_sensitivity: between 0 and 1.
+
+    Returns:
+      A score; 0, which calls every image positive, where there is no positive image to choose by.
     """
-    found = np.sort(score[truly])
-    if not len(found):
+    scores = np.sort(score[is_positive])
+    if not len(scores):
         return 0.0
-    missed = int(np.floor((1 - wished) * len(found) + 1e-9))
-    return float(found[min(missed, len(found) - 1)])
+    missed = int(np.floor((1 - target_sensitivity) * len(scores) + 1e-9))
+    return float(scores[min(missed, len(scores) - 1)])
 
 
-def is_possible(cases: LabelledPredictions) -> bool:
-    """Whether there is a carcinoma to choose by outside of each fold, and images of both kinds."""
-    truly = cases.is_positive
-    elsewhere = [truly[cases.folds != fold].any() for fold in range(cases.folds.max() + 1)]
-    return bool(cases.positive) and all(elsewhere) and not truly.all()
+def is_possible(predictions: LabelledPredictions) -> bool:
+    """Whether every fold leaves a positive image to choose by, and some image is negative."""
+    is_positive, folds = predictions.is_positive, predictions.folds
+    outside = [is_positive[folds != fold].any() for fold in range(predictions.fold_count)]
+    return bool(predictions.positive) and all(outside) and not is_positive.all()
 
 
-def choose(cases: LabelledPredictions, wished: float = TARGET_SENSITIVITY) -> OperatingPoint:
-    """Chooses and applies the thresholds: the cases must have scores, folds and positive classes."""
-    score, truly = metrics.positive_score(cases.scores, cases.positive), cases.is_positive
+def choose(
+    predictions: LabelledPredictions, target_sensitivity: float = TARGET_SENSITIVITY
+) -> OperatingPoint:
+    """Chooses the thresholds and applies them.
+
+    Args:
+      predictions: with scores, folds and positive classes.
+      target_sensitivity: between 0 and 1.
+    """
+    score = positive_score(predictions.scores, predictions.positive)
+    is_positive = predictions.is_positive
     called, thresholds = np.zeros(len(score), bool), []
-    for fold in range(cases.folds.max() + 1):
-        there = cases.folds == fold
-        thresholds.append(choose_threshold(score[~there], truly[~there], wished))
-        called[there] = score[there] >= thresholds[-1]
-    return OperatingPoint(wished, tuple(thresholds), choose_threshold(score, truly, wished), called)
+    for fold in range(predictions.fold_count):
+        inside = predictions.folds == fold
+        threshold = choose_threshold(score[~inside], is_positive[~inside], target_sensitivity)
+        called[inside] = score[inside] >= threshold
+        thresholds.append(threshold)
+    overall = choose_threshold(score, is_positive, target_sensitivity)
+    return OperatingPoint(target_sensitivity, tuple(thresholds), overall, called)
 
 
 def compute_metrics(
-    point: OperatingPoint, cases: LabelledPredictions, weights: np.ndarray
+    point: OperatingPoint, predictions: LabelledPredictions, weights: np.ndarray
 ) -> dict[MetricKey, np.ndarray]:
-    """Sensitivity and specificity of the nested decisions under weights [B, N]: float64 [B] each."""
-    called, truly, name = point.called, cases.is_positive, "nested"
+    """Sensitivity and specificity of the nested decisions: weights [B, N] -> float64 [B] by key."""
+    called, positive = point.called, predictions.is_positive
     return {
-        ("carcinoma_sensitivity", name): metrics.ratio(weights @ (called & truly), weights @ truly),
-        ("carcinoma_specificity", name): metrics.ratio(
-            weights @ (~called & ~truly), weights @ ~truly
-        ),
+        ("carcinoma_sensitivity", NESTED): share(called, positive, weights),
+        ("carcinoma_specificity", NESTED): share(~called, ~positive, weights),
     }

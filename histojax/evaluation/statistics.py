@@ -1,5 +1,5 @@
-"""What predictions are worth: every metric with its intervals and its values by fold, the ROC curve with its band,
-calibration, and the operating point for a wished sensitivity.
+"""What predictions are worth: every metric with its intervals and its values by fold, the ROC curve
+with its band, calibration, and the operating point for a target sensitivity.
 """
 
 import dataclasses
@@ -12,23 +12,25 @@ from histojax.evaluation import bootstrap, calibration, metrics, operating_point
 from histojax.evaluation.bootstrap import DRAWS, Interval
 from histojax.evaluation.calibration import CrossFittedTemperature, ReliabilityBin
 from histojax.evaluation.labelled_predictions import LabelledPredictions
-from histojax.evaluation.metrics import MetricKey
+from histojax.evaluation.metrics import METRICS, MetricKey
 from histojax.evaluation.operating_point import OperatingPoint
+from histojax.evaluation.weighted import Weighted, mean_of_defined, positive_score
 
-ROC_GRID = np.linspace(
-    0, 1, 101
-)  # False positive rates at which the band of the ROC curve is given.
+# Of weights [B, N] to metrics, float64 [B] each.
+Statistic = Callable[[np.ndarray], dict[MetricKey, np.ndarray]]
+
+ROC_GRID = np.linspace(0, 1, 101)  # False positive rates at which the band of the ROC curve is.
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """One metric.
+    """A metric with its intervals.
 
     Attributes:
-      name, of: its key: a name of `metrics.LABELS`, and a class, a set-point, or nothing.
+      name, of: its key: a name of METRICS, and a class, a set-point, or nothing.
       value: over all images.
-      images: interval of resampled images.
-      groups: interval of resampled groups; None where they are not known.
+      images: interval from resampled images.
+      groups: interval from resampled groups; None where they are not known.
       by_fold: the metric in each fold, NaN where it is undefined; empty where folds are not known.
     """
 
@@ -41,29 +43,29 @@ class Estimate:
 
     @property
     def label(self) -> str:
-        """Sensitivity, InSitu."""
+        """In words, such as `Sensitivity, InSitu`."""
         return metrics.label(self.name, self.of)
 
     @property
     def interval(self) -> Interval:
-        """The one to quote: of groups where they are known."""
+        """The one to quote: from groups where they are known."""
         return self.groups or self.images
 
     @property
     def mean(self) -> float:
-        """Over the folds in which it is defined."""
-        return float(metrics.mean_of_defined(np.array(self.by_fold))) if self.by_fold else np.nan
+        """Mean over the folds in which it is defined."""
+        return float(mean_of_defined(np.array(self.by_fold))) if self.by_fold else np.nan
 
     @property
     def deviation(self) -> float:
         """Population standard deviation over those folds, as in the paper's Table 1."""
-        defined = np.array(self.by_fold)[~np.isnan(self.by_fold)] if self.by_fold else np.array([])
-        return float(defined.std()) if defined.size else np.nan
+        defined = [value for value in self.by_fold if not np.isnan(value)]
+        return float(np.std(defined)) if defined else np.nan
 
 
 @dataclasses.dataclass(frozen=True)
 class RocCurve:
-    """The ROC curve of the carcinoma score, float64 [M] each, and a pointwise 95 % band, [101], at ROC_GRID."""
+    """The ROC curve of the positive score, float64 [M] each, with a pointwise 95 % band, [101]."""
 
     false_positive_rate: np.ndarray
     true_positive_rate: np.ndarray
@@ -73,18 +75,18 @@ class RocCurve:
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """What is known of a set of cases.
+    """Everything that labelled predictions allow to estimate.
 
     Attributes:
-      cases: they.
-      figures: every metric, by key.
+      predictions: that they are of.
+      estimates: every metric, by key.
       confusion: int [K, K], rows the truth.
       roc: None without scores or positive classes, or where all images are of one kind.
       reliability: None without scores.
-      temperature: None without scores and folds.
-      calibrated: metrics of the tempered scores; empty where there are none.
-      calibrated_reliability: of the tempered scores.
-      operating: None without scores, folds and positive classes, or where some fold has all carcinomas.
+      temperature: None without scores or at least two folds.
+      calibrated: metrics of the calibrated scores; empty where there are none.
+      calibrated_reliability: of the calibrated scores.
+      operating_point: None without scores, folds or positive classes, or where it cannot be chosen.
     """
 
     predictions: LabelledPredictions
@@ -98,124 +100,121 @@ class Statistics:
     operating_point: OperatingPoint | None = None
 
     def value(self, name: str, of: str = "") -> float:
-        """A metric over all images; NaN where the cases do not allow it."""
-        figure = self.estimates.get((name, of))
-        return np.nan if figure is None else figure.value
+        """A metric over all images; NaN where the predictions do not allow it."""
+        estimate = self.estimates.get((name, of))
+        return np.nan if estimate is None else estimate.value
 
 
 def compute(
-    cases: LabelledPredictions,
+    predictions: LabelledPredictions,
     target_sensitivity: float = operating_point.TARGET_SENSITIVITY,
     draws: int = DRAWS,
 ) -> Statistics:
-    """Judges predictions by everything that they allow."""
-    found = measure(lambda weights: metrics.compute(cases, weights), cases, draws)
-    matrix = metrics.confusion(cases, np.ones((1, len(cases.truth))))[0].astype(int)
-    judgement = Statistics(cases, found, matrix)
-    if cases.scores is None:
-        return judgement
-    judgement = dataclasses.replace(judgement, reliability=calibration.reliability_curve(cases))
-    both_kinds = bool(cases.positive) and 0 < cases.is_positive.sum() < len(cases.truth)
-    if both_kinds:
-        judgement = dataclasses.replace(judgement, roc=roc(cases, draws))
-    if cases.folds is None or cases.folds.max() < 1:
-        return judgement
-    if operating_point.is_possible(cases):
-        point = operating_point.choose(cases, target_sensitivity)
-        chosen = measure(
-            lambda weights: operating_point.compute_metrics(point, cases, weights), cases, draws
-        )
-        judgement = dataclasses.replace(judgement, operating_point=point, estimates=found | chosen)
-    tempered = calibration.cross_fit(cases)
-    return dataclasses.replace(
-        judgement,
-        temperature=tempered,
-        calibrated=measure(
-            lambda weights: calibrated_figures(tempered.predictions, weights), cases, draws
-        ),
-        calibrated_reliability=calibration.reliability_curve(tempered.predictions),
-    )
+    """Estimates everything that the predictions allow, with `draws` bootstrap samples."""
+
+    def estimate(function: Callable[..., dict], *arguments: object) -> dict[MetricKey, Estimate]:
+        return _estimates(lambda weights: function(*arguments, weights), predictions, draws)
+
+    weighted = Weighted(predictions, np.ones((1, len(predictions.truth))))
+    known = {
+        "estimates": estimate(metrics.compute, predictions),
+        "confusion": weighted.confusion[0].astype(int),
+    }
+    if predictions.scores is not None:
+        known["reliability"] = calibration.reliability_curve(predictions)
+        if predictions.positive and 0 < predictions.is_positive.sum() < len(predictions.truth):
+            known["roc"] = roc(predictions, draws)
+    if predictions.scores is not None and predictions.fold_count > 1:
+        if operating_point.is_possible(predictions):
+            point = operating_point.choose(predictions, target_sensitivity)
+            known["operating_point"] = point
+            known["estimates"] |= estimate(operating_point.compute_metrics, point, predictions)
+        temperature = calibration.cross_fit(predictions)
+        known["temperature"] = temperature
+        known["calibrated"] = estimate(_calibration_metrics, temperature.predictions)
+        known["calibrated_reliability"] = calibration.reliability_curve(temperature.predictions)
+    return Statistics(predictions, **known)
 
 
-def calibrated_figures(
-    cases: LabelledPredictions, weights: np.ndarray
+def _calibration_metrics(
+    predictions: LabelledPredictions, weights: np.ndarray
 ) -> dict[MetricKey, np.ndarray]:
-    """The metrics that a temperature changes."""
-    found = metrics.probability_metrics(cases, weights)
-    return {(name, ""): found[name, ""] for name in ("log_loss", "brier", "calibration_error")}
+    names = [name for name, metric in METRICS.items() if metric.calibration]
+    return metrics.compute(predictions, weights, names)
 
 
-def measure(
-    statistic: Callable[[np.ndarray], dict[MetricKey, np.ndarray]],
-    cases: LabelledPredictions,
-    draws: int = DRAWS,
+def _estimates(
+    statistic: Statistic, predictions: LabelledPredictions, draws: int
 ) -> dict[MetricKey, Estimate]:
-    """A statistic of weights [B, N] as figures with intervals and values by fold."""
-    value = statistic(np.ones((1, len(cases.truth))))
-    of_images = sure(statistic, cases, len(cases.truth), draws)
-    of_groups = (
-        sure(statistic, cases, cases.resampling_groups, draws) if cases.resampling_groups else None
-    )
-    by_fold = None
-    if cases.folds is not None:
-        by_fold = statistic(
-            (np.arange(cases.folds.max() + 1)[:, None] == cases.folds).astype(np.float64)
-        )
+    """A statistic with intervals and values by fold."""
+    value = statistic(np.ones((1, len(predictions.truth))))
+    groups = predictions.resampling_groups
+    from_images = intervals(statistic, predictions, len(predictions.truth), draws)
+    from_groups = intervals(statistic, predictions, groups, draws) if groups else {}
+    by_fold = {}
+    if predictions.folds is not None:
+        in_fold = np.arange(predictions.fold_count)[:, None] == predictions.folds
+        by_fold = statistic(in_fold.astype(np.float64))
     return {
         key: Estimate(
             *key,
-            float(value[key][0]),
-            of_images[key],
-            of_groups and of_groups[key],
-            tuple(by_fold[key].tolist()) if by_fold else (),
+            value=float(value[key][0]),
+            images=from_images[key],
+            groups=from_groups.get(key),
+            by_fold=tuple(by_fold[key].tolist()) if by_fold else (),
         )
         for key in value
     }
 
 
-def sure(
-    statistic: Callable[[np.ndarray], dict[MetricKey, np.ndarray]],
-    cases: LabelledPredictions,
-    groups: Sequence[str] | int,
-    draws: int,
+def intervals(
+    statistic: Statistic, predictions: LabelledPredictions, groups: Sequence[str] | int, draws: int
 ) -> dict[MetricKey, Interval]:
-    """The interval of each figure of a statistic, images or groups resampled."""
-    value = statistic(np.ones((1, len(cases.truth))))
-    found = bootstrap.resample(statistic, groups, draws)
+    """The interval of each metric of a statistic, with images or groups resampled."""
+    value = statistic(np.ones((1, len(predictions.truth))))
     return {
         key: bootstrap.confidence_interval(
             float(value[key][0]),
             drawn,
-            bootstrap.effective_size(groups, metrics.witnesses(cases, key)),
-            metrics.BOUNDS.get(key[0], (0.0, 1.0)),
+            bootstrap.effective_size(groups, metrics.rests_on(predictions, key)),
+            METRICS[key[0]].bounds,
         )
-        for key, drawn in found.items()
+        for key, drawn in bootstrap.resample(statistic, groups, draws).items()
     }
 
 
-def roc(cases: LabelledPredictions, draws: int = DRAWS) -> RocCurve:
-    """The ROC curve of the carcinoma score with its band, of groups where they are known."""
-    score, truly = metrics.positive_score(cases.scores, cases.positive), cases.is_positive
-    groups = cases.resampling_groups or len(score)
+def roc(predictions: LabelledPredictions, draws: int = DRAWS) -> RocCurve:
+    """The ROC curve of the positive score; its band resamples groups where they are known."""
+    score = positive_score(predictions.scores, predictions.positive)
+    groups, is_positive = predictions.resampling_groups or len(score), predictions.is_positive
     order = np.argsort(-score, kind="stable")
-    ends = np.flatnonzero(np.diff(score[order], append=-np.inf) < 0)  # Of each run of equal scores.
-    drawn = [
+    # The last place of each run of equal scores.
+    ends = np.flatnonzero(np.diff(score[order], append=-np.inf) < 0)
+    curves = [
         curve
         for weights in bootstrap.resampling_weights(groups, draws)
-        for curve in sampled_curves(weights[:, order], truly[order], ends)
+        for curve in _resampled_curves(weights[:, order], is_positive[order], ends)
     ]
-    units = bootstrap.effective_size(groups)
-    band = np.array([bootstrap.percentile_interval(column, units) for column in np.array(drawn).T])
-    false_positive_rate, true_positive_rate, _ = roc_curve(truly, score, drop_intermediate=False)
-    return RocCurve(false_positive_rate, true_positive_rate, band[:, 0], band[:, 1])
+    size = bootstrap.effective_size(groups)
+    band = np.array([bootstrap.percentile_interval(rates, size) for rates in np.array(curves).T])
+    false_rate, true_rate, _ = roc_curve(is_positive, score, drop_intermediate=False)
+    return RocCurve(false_rate, true_rate, band[:, 0], band[:, 1])
 
 
-def sampled_curves(weights: np.ndarray, truly: np.ndarray, ends: np.ndarray) -> list[np.ndarray]:
-    """True positive rates at ROC_GRID of each draw that has both kinds: [B, N], bool [N], int [M]; best score first."""
-    found = np.cumsum(weights * truly, axis=1)[:, ends]
-    false = np.cumsum(weights * ~truly, axis=1)[:, ends]
+def _resampled_curves(
+    weights: np.ndarray, is_positive: np.ndarray, ends: np.ndarray
+) -> list[np.ndarray]:
+    """True positive rates at ROC_GRID in each draw that has images of both kinds.
+
+    Args:
+      weights: float64 [B, N], the image with the highest score first.
+      is_positive: bool [N].
+      ends: int [M], the last place of each run of equal scores.
+    """
+    true = np.cumsum(weights * is_positive, axis=1)[:, ends]
+    false = np.cumsum(weights * ~is_positive, axis=1)[:, ends]
     return [
         np.interp(ROC_GRID, np.append(0, f / f[-1]), np.append(0, t / t[-1]))
-        for t, f in zip(found, false, strict=True)
+        for t, f in zip(true, false, strict=True)
         if t[-1] and f[-1]
     ]

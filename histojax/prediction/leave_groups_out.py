@@ -203,7 +203,8 @@ def statistic(transferred: Transferred, weights: np.ndarray) -> dict[Key, np.nda
     right, total = cases.predicted == cases.truth, weights.sum(axis=1)
     found: dict[Key, np.ndarray] = {("accuracy", None): weights @ right / total}
     for ending, scores in (("", cases.scores), ("_calibrated", transferred.calibrated)):
-        judged = metrics.probability_metrics(dataclasses.replace(cases, scores=scores), weights)
+        rescored = dataclasses.replace(cases, scores=scores)
+        judged = metrics.compute(rescored, weights, ("calibration_error", "log_loss"))
         found |= {
             (f"{name}{ending}", None): judged[name, ""]
             for name in ("calibration_error", "log_loss")

@@ -47,15 +47,15 @@ def right(blended, cases):
 
 
 @pytest.mark.parametrize(
-    "of", [ablation.of_augmentations, ablation.of_seeds, ablation.of_configurations]
+    "of", [ablation.by_augmentations, ablation.by_seeds, ablation.by_configurations]
 )
 def test_a_curve_ends_at_the_whole_ensemble(of, scores, cases):
-    points = of(scores, cases, by_group=True)
+    points = of(scores, cases)
     assert points[0].count == 1
     assert points[-1].accuracy == pytest.approx(right(cases.scores, cases))
     assert (
         points[-1].count
-        == {"of_augmentations": 5, "of_seeds": 3, "of_configurations": 3}[of.__name__]
+        == {"by_augmentations": 5, "by_seeds": 3, "by_configurations": 3}[of.__name__]
     )
     assert all(point.interval.low < point.accuracy <= point.interval.high for point in points)
 
@@ -64,22 +64,22 @@ def test_a_point_averages_over_all_subsets(scores, cases):
     pairs = list(itertools.combinations(range(3), 2))
     alone = [each.mean(axis=(0, 2)) for each in scores.values()]
     expected = np.mean([right((alone[a] + alone[b]) / 2, cases) for a, b in pairs])
-    assert ablation.of_configurations(scores, cases, False)[1].accuracy == pytest.approx(expected)
+    assert ablation.by_configurations(scores, cases)[1].accuracy == pytest.approx(expected)
     by_seed = np.mean([each.mean(axis=2) for each in scores.values()], axis=0)
     expected = np.mean([right((by_seed[a] + by_seed[b]) / 2, cases) for a, b in pairs])
-    assert ablation.of_seeds(scores, cases, False)[1].accuracy == pytest.approx(expected)
+    assert ablation.by_seeds(scores, cases)[1].accuracy == pytest.approx(expected)
     of_one = np.mean(
         [
             right(np.mean([e[:, :, a].mean(axis=0) for e in scores.values()], axis=0), cases)
             for a in range(5)
         ]
     )
-    assert ablation.of_augmentations(scores, cases, False)[0].accuracy == pytest.approx(of_one)
+    assert ablation.by_augmentations(scores, cases)[0].accuracy == pytest.approx(of_one)
 
 
 def test_configurations_may_differ_in_augmentations(scores, cases):
     fewer = dict(scores) | {"VGG-0.5-650": scores["VGG-0.5-650"][:, :, :2]}
-    assert ablation.of_augmentations(fewer, cases, False)[-1].count == 2
+    assert ablation.by_augmentations(fewer, cases)[-1].count == 2
 
 
 def test_folds_models_are_counted_on_a_test_set(cases):
@@ -88,7 +88,7 @@ def test_folds_models_are_counted_on_a_test_set(cases):
         "VGG-0.5-400": rng.dirichlet(np.ones(4), (2, 6, N, 3))
         + 0.1 * np.eye(4)[cases.truth][:, None]
     }
-    points = ablation.of_folds(of_models, cases, False)
+    points = ablation.by_folds(of_models, cases)
     assert [point.count for point in points] == [1, 2, 3, 4, 5, 6]
     by_fold = of_models["VGG-0.5-400"].mean(axis=(0, 3))
     assert points[0].accuracy == pytest.approx(np.mean([right(each, cases) for each in by_fold]))
@@ -97,9 +97,7 @@ def test_folds_models_are_counted_on_a_test_set(cases):
 
 
 def test_leaving_out_what_knows_nothing_costs_nothing(scores, cases):
-    found = {
-        each.configuration: each for each in ablation.without_each(scores, cases, by_group=True)
-    }
+    found = {each.configuration: each for each in ablation.by_configuration_left_out(scores, cases)}
     assert list(found) == list(scores)
     kept = [scores["ResNet-0.5-400"], scores["VGG-0.5-400"]]
     assert found["VGG-0.5-650"].accuracy == pytest.approx(right(metrics.mean_scores(kept), cases))
@@ -107,7 +105,7 @@ def test_leaving_out_what_knows_nothing_costs_nothing(scores, cases):
         assert each.change == pytest.approx(each.accuracy - right(cases.scores, cases))
         assert each.interval.low <= each.change <= each.interval.high
     assert found["ResNet-0.5-400"].change < 0 <= found["VGG-0.5-650"].change
-    assert ablation.without_each({"one": scores["VGG-0.5-400"]}, cases, False) == []
+    assert ablation.by_configuration_left_out({"one": scores["VGG-0.5-400"]}, cases) == []
 
 
 @pytest.mark.parametrize("whole", [1, 2, 5, 50, 300])

@@ -32,7 +32,7 @@ def test_groups_are_drawn_whole():
 
 def test_draws_do_not_depend_on_how_many_are_held_at_once(monkeypatch):
     whole = all_draws(25, 40, seed=3)
-    monkeypatch.setattr(bootstrap, "AT_ONCE", 60)
+    monkeypatch.setattr(bootstrap, "_COUNTS_AT_ONCE", 60)
     np.testing.assert_array_equal(all_draws(25, 40, seed=3), whole)
     assert not np.array_equal(all_draws(25, 40, seed=4), whole)
 
@@ -168,7 +168,7 @@ def test_the_95_percent_interval_holds_the_truth_in_93_to_97_percent_of_1000_dra
     rng, held = np.random.default_rng(7), dict.fromkeys(KEYS, 0)
     for _ in range(1000):
         cases = simulated(rng, images, groups)
-        found = statistics.sure(
+        found = statistics.intervals(
             lambda w, c=cases: metrics.compute(c, w), cases, cases.resampling_groups or images, 500
         )
         for key in KEYS:

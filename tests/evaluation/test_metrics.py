@@ -14,6 +14,7 @@ from histojax.config import BACH_CLASSES
 from histojax.errors import InputError
 from histojax.evaluation import metrics
 from histojax.evaluation.labelled_predictions import LabelledPredictions
+from histojax.evaluation.weighted import Weighted
 
 
 def cases_of(
@@ -195,7 +196,7 @@ def test_labels_alone_give_what_labels_can():
 
 def test_every_metric_has_a_label():
     for name, _ in metrics.compute(drawn(0, 30, 4, False), np.ones((1, 30))):
-        assert name in metrics.LABELS
+        assert name in metrics.METRICS
 
 
 def test_a_metric_rests_on_the_images_it_counts():
@@ -212,13 +213,13 @@ def test_a_metric_rests_on_the_images_it_counts():
         ("carcinoma_accuracy", ""): [0, 1, 2, 3, 4, 5],
     }
     for key, images in rests_on.items():
-        assert np.flatnonzero(metrics.witnesses(cases, key)).tolist() == images, key
+        assert np.flatnonzero(metrics.rests_on(cases, key)).tolist() == images, key
 
 
 def test_an_area_rests_on_the_rarer_kind():
     cases = cases_of([0, 0, 0, 0, 1, 3], predicted=[0] * 6)
-    assert np.flatnonzero(metrics.witnesses(cases, ("auc", "Normal"))).tolist() == [4, 5]
-    assert np.flatnonzero(metrics.witnesses(cases, ("carcinoma_auc", ""))).tolist() == [5]
+    assert np.flatnonzero(metrics.rests_on(cases, ("auc", "Normal"))).tolist() == [4, 5]
+    assert np.flatnonzero(metrics.rests_on(cases, ("carcinoma_auc", ""))).tolist() == [5]
 
 
 def test_configurations_count_equally_whatever_their_seeds_and_augmentations():
@@ -236,7 +237,7 @@ def test_the_blend_is_the_mean_over_configurations_seeds_and_augmentations():
 
 def test_the_confusion_has_the_truth_in_rows_and_every_class():
     cases = cases_of([0, 2] * 4, predicted=[0] * 8)
-    found = metrics.confusion(cases, np.ones((1, 8)))[0]
+    found = Weighted(cases, np.ones((1, 8))).confusion[0]
     np.testing.assert_array_equal(found, [[4, 0, 0, 0], [0] * 4, [4, 0, 0, 0], [0] * 4])
 
 

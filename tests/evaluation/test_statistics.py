@@ -78,13 +78,13 @@ def test_a_sampled_curve_is_that_of_copies():
     counts = np.random.default_rng(0).integers(0, 3, 60)
     order = np.argsort(-score, kind="stable")
     ends = np.flatnonzero(np.diff(score[order], append=-np.inf) < 0)
-    found = statistics.sampled_curves(counts[None, order].astype(float), truly[order], ends)[0]
+    found = statistics._resampled_curves(counts[None, order].astype(float), truly[order], ends)[0]
     copies = np.repeat(np.arange(60), counts)
     false, true, _ = reference.roc_curve(truly[copies], score[copies], drop_intermediate=False)
     np.testing.assert_allclose(
         np.trapezoid(found, statistics.ROC_GRID), np.trapezoid(true, false), atol=0.02
     )
-    assert statistics.sampled_curves((truly[order] * 1.0)[None], truly[order], ends) == []
+    assert statistics._resampled_curves((truly[order] * 1.0)[None], truly[order], ends) == []
 
 
 def test_a_judgement_holds_what_its_cases_allow():
