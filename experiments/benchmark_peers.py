@@ -11,6 +11,8 @@ Takes about 4 minutes on two cores.
 
 import os
 
+from histojax.config import STAIN_STATUS
+
 # JAX would take three quarters of a GPU's memory; PyTorch gets the other half.
 os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
 
@@ -294,7 +296,7 @@ def time_preprocessing(image: np.ndarray) -> list[dict[str, str | float | None]]
     normalized, quality = stain.normalize_with_quality(on_device)
     if quality.status:
         raise InputError(
-            f"--image has no two stains ({stain.STATUS[int(quality.status)]}): name one of stained tissue"
+            f"--image has no two stains ({STAIN_STATUS[int(quality.status)]}): name one of stained tissue"
         )
     shares = [share_within_one_level(np.asarray(normalized), preprocessing_numpy.normalize(image))]
     pairs = zip(

@@ -27,6 +27,12 @@ FOLD_MAKERS = ("stratified", "grouped", "paper")
 UNKNOWN_GROUPS = ("own", "together", "train_only")
 HEADS = ("linear", "hidden")
 BLOCKS = ("last", "all")
+# How the stain normalisation of an image went. All but the first mean that it fell back on the
+# reference stains.
+STAIN_OK = "ok"
+STAIN_TOO_LITTLE_TISSUE = "fallback: too little tissue"
+STAIN_STATUS = (STAIN_OK, STAIN_TOO_LITTLE_TISSUE, "fallback: degenerate stain plane")
+
 SHARED = "-shared"  # Ends the name of a configuration in crop mode shared.
 
 # Carcinoma scores at and above a set-point are called positive; the paper's Fig. 4.

@@ -16,7 +16,14 @@ import jax
 import numpy as np
 from absl import logging
 
-from histojax.config import Extraction, Runtime, View
+from histojax.config import (
+    STAIN_OK,
+    STAIN_STATUS,
+    STAIN_TOO_LITTLE_TISSUE,
+    Extraction,
+    Runtime,
+    View,
+)
 from histojax.errors import InputError
 from histojax.extraction import engine, loaded_encoders, programs, store
 from histojax.extraction.engine import Engine
@@ -76,24 +83,24 @@ def check_images(paths: Sequence[Path], extraction: Extraction, resampling: Resa
         )
 
 
-def quality_row(name: str, scale: float, quality: stain.StainQuality, digest: str) -> list[str]:
-    """A row of stain_qc.csv; the angle is left empty where no stain vectors were sought."""
-    status = int(quality.status)
-    angle = (
-        ""
-        if stain.STATUS[status].endswith("too little tissue")
-        else f"{float(quality.stain_angle):.2f}"
+def stain_qc_row(
+    name: str, scale: float, quality: stain.StainQuality, digest: str
+) -> store.StainQCRow:
+    """A row of stain_qc.csv, with numbers as the file keeps them."""
+    status = STAIN_STATUS[int(quality.status)]
+    hematoxylin, eosin = (round(float(value), 4) for value in quality.maxima)
+    return store.StainQCRow(
+        image=name,
+        scale=str(scale),
+        tissue_fraction=round(float(quality.tissue_fraction), 4),
+        stain_angle_degrees=None
+        if status == STAIN_TOO_LITTLE_TISSUE
+        else round(float(quality.stain_angle), 2),
+        max_hematoxylin=hematoxylin,
+        max_eosin=eosin,
+        status=status,
+        file_sha256=digest,
     )
-    maxima = [f"{float(value):.4f}" for value in quality.maxima]
-    return [
-        name,
-        str(scale),
-        f"{float(quality.tissue_fraction):.4f}",
-        angle,
-        *maxima,
-        stain.STATUS[status],
-        digest,
-    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,14 +273,14 @@ def decode(resampling: Resampling, path: Path) -> PaddedImage | InputError:
 def notices(rows: store.StainQC) -> tuple[str, ...]:
     """Warns of images whose stain normalisation fell back, and of one file under several names; returns the former."""
     same = collections.defaultdict(set)
-    for (name, _), row in rows.items():
-        same[row[-1]].add(name)
+    for row in rows.values():
+        same[row.file_sha256].add(row.image)
     for names in same.values():
         if len(names) > 1:
             logging.warning(
                 "%s are one file under several names: folds may leak", ", ".join(sorted(names))
             )
-    fallbacks = sorted({name for (name, _), row in rows.items() if row[6] != stain.STATUS[0]})
+    fallbacks = sorted({row.image for row in rows.values() if row.status != STAIN_OK})
     for name in fallbacks:
         logging.warning(
             "stain normalisation of %s fell back on the reference stains, see %s",
@@ -308,7 +315,7 @@ def unfinished(
       InputError: the file is not the one its descriptors were made of.
     """
     lacking = lacking_of(path, encoder_set, root)
-    recorded = {row[-1] for (image, _), row in rows.items() if image == path.stem}
+    recorded = {row.file_sha256 for row in rows.values() if row.image == path.stem}
     if not recorded:
         return [
             (name, view) for view in encoder_set.extraction.views for name in encoder_set.encoders
@@ -403,7 +410,7 @@ def write_quality(
 ) -> None:
     """Adds a row to stain_qc.csv; before the descriptors are there, so that no descriptor is without one."""
     name = image.path.stem
-    job.rows[name, str(scale)] = quality_row(name, scale, quality, image.digest)
+    job.rows[name, str(scale)] = stain_qc_row(name, scale, quality, image.digest)
     store.write_stain_qc(job.root, job.rows, job.process, job.processes)
 
 

@@ -8,9 +8,10 @@
 The root may be a folder or a URI (an `etils.epath.Path`), and several processes may write below it at once.
 """
 
+import dataclasses
 import importlib.metadata
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,6 @@ from histojax.utils import files
 MANIFEST = "manifest.json"
 STAIN_QC = "stain_qc.csv"
 STAIN_QC_PARTS = "stain_qc-*of*.csv"
-QC_COLUMNS = (
-    "image",
-    "scale",
-    "tissue_fraction",
-    "stain_angle_degrees",
-    "max_hematoxylin",
-    "max_eosin",
-    "status",
-    "file_sha256",
-)
 VERSIONS_OF = ("jax", "flax", "numpy", "pillow")
 
 # What decides a descriptor; `versions` is recorded beside it.
@@ -47,8 +38,36 @@ OF_A_CONFIGURATION = (
 )
 
 Manifest = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class StainQCRow:
+    """A row of stain_qc.csv: how the stain normalisation of an image went at a scale.
+
+    Attributes:
+      image: its name, without the ending of the file.
+      scale: of the view, as text.
+      tissue_fraction: share of pixels that are tissue.
+      stain_angle_degrees: between the stain vectors; None where there was too little tissue.
+      max_hematoxylin, max_eosin: 99th percentiles of concentration.
+      status: one of `config.STAIN_STATUS`.
+      file_sha256: of the image file, with the pixel size that it was resampled from, if it was.
+    """
+
+    image: str
+    scale: str
+    tissue_fraction: float
+    stain_angle_degrees: float | None
+    max_hematoxylin: float
+    max_eosin: float
+    status: str
+    file_sha256: str
+
+
 # The rows of stain_qc.csv by image and scale.
-StainQC = dict[tuple[str, str], list[str]]
+StainQC = dict[tuple[str, str], StainQCRow]
+_QC_COLUMNS = tuple(field.name for field in dataclasses.fields(StainQCRow))
+_QC_DIGITS = {"tissue_fraction": 4, "stain_angle_degrees": 2, "max_hematoxylin": 4, "max_eosin": 4}
 
 
 def file_of(root: Path, configuration: str, name: str) -> Path:
@@ -220,7 +239,7 @@ def write_stain_qc(root: Path, rows: StainQC, process: int = 0, processes: int =
       process, processes: which process this is, from 0 on, and how many write at once.
     """
     name = STAIN_QC if processes == 1 else f"stain_qc-{process + 1}of{processes}.csv"
-    files.write_csv(root / name, (rows[key] for key in sorted(rows)), QC_COLUMNS)
+    files.write_csv(root / name, (_cells(rows[key]) for key in sorted(rows)), _QC_COLUMNS)
 
 
 def merge_stain_qc(root: Path) -> None:
@@ -264,11 +283,32 @@ def read_rows(path: Path, again: int = 2) -> StainQC:
       InputError: it is damaged, read `again` and again: an object replaced while it is read can come cut.
     """
     try:
-        rows = files.read_csv(path, QC_COLUMNS)
+        rows = [_parse(path, cells) for cells in files.read_csv(path, _QC_COLUMNS)]
     except InputError as error:
         if not path.exists():
             return {}
         if again:
             return read_rows(path, again - 1)
         raise InputError(f"{error}. Remove it: the images are then described again") from error
-    return {(row["image"], row["scale"]): [row[column] for column in QC_COLUMNS] for row in rows}
+    return {(row.image, row.scale): row for row in rows}
+
+
+def _cells(row: StainQCRow) -> list[str]:
+    """The cells of a row; empty where nothing was measured."""
+    values = dataclasses.asdict(row)
+    for name, digits in _QC_DIGITS.items():
+        values[name] = "" if values[name] is None else f"{values[name]:.{digits}f}"
+    return list(values.values())
+
+
+def _parse(path: Path, cells: Mapping[str, str]) -> StainQCRow:
+    """The row of these cells; InputError where one of them is no number."""
+    values: dict[str, Any] = {name: cells[name] for name in _QC_COLUMNS}
+    try:
+        for name in _QC_DIGITS:
+            values[name] = float(values[name]) if values[name] else None
+    except ValueError as error:
+        raise InputError(
+            f"{path} is damaged in the row of {cells['image']} at scale {cells['scale']}: {error}"
+        ) from error
+    return StainQCRow(**values)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from histojax.config import View
+from histojax.config import STAIN_STATUS, STAIN_TOO_LITTLE_TISSUE, View
 from histojax.images import reader
 from histojax.images.padding import scaled_size
 from histojax.images.resampling import SCALE_OF_TARGET, resampled_size
@@ -283,7 +283,7 @@ def tissue(subject: ImageSet) -> list[Finding]:
     blank, plain = {}, {}
     for i in subject.seen():
         measured = subject.images[i].quality
-        if stain.STATUS[measured.stain_status].endswith("too little tissue"):
+        if STAIN_STATUS[measured.stain_status] == STAIN_TOO_LITTLE_TISSUE:
             blank[i] = f"{measured.tissue_fraction:.1%} tissue"
         elif measured.stain_status:
             plain[i] = f"{measured.stain_angle:.1f} degrees between the stains"

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from skimage.measure import blur_effect
 
+from histojax.config import STAIN_STATUS, STAIN_TOO_LITTLE_TISSUE
 from histojax.errors import InputError
 from histojax.images import reader, slide
 from histojax.images.thumbnails import thumbnail
@@ -32,7 +33,7 @@ class ImageQuality:
       small: float32 [32, 32], the thumbnail that near-duplicates are found by.
       picture: a thumbnail as a data URI.
       tissue: share of pixels that the stain step counts as tissue.
-      stain: index into `stain.STATUS`; above 0 the reference stains would be used.
+      stain: index into `config.STAIN_STATUS`; above 0 the reference stains would be used.
       angle: degrees between the stain vectors; None where there was too little tissue to seek them.
       white: median colour (R, G, B) of the brightest hundredth of the pixels, 0 to 255.
       absorbed: shares of R, G and B in the mean optical density of tissue, which add up to 1; None without tissue.
@@ -130,7 +131,7 @@ def stained(small: np.ndarray) -> tuple[float, int, float | None]:
     valid = np.pad(np.ones((height, width), bool), ((0, SIDE - height), (0, SIDE - width)))
     _, quality = stain.normalize_with_quality(rgb, valid)
     status = int(quality.status)
-    sought = not stain.STATUS[status].endswith("too little tissue")
+    sought = STAIN_STATUS[status] != STAIN_TOO_LITTLE_TISSUE
     return float(quality.tissue_fraction), status, float(quality.stain_angle) if sought else None
 
 

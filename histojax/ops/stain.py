@@ -39,8 +39,6 @@ LEAST_MAXIMUM = 0.05  # Natural optical density.
 DECONVOLUTION = ((1.88, -0.07, -0.60), (-1.02, 1.13, -0.48), (-0.55, -0.13, 1.57))
 STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
 
-STATUS = ("ok", "fallback: too little tissue", "fallback: degenerate stain plane")
-
 
 class StainQuality(NamedTuple):
     """How the normalisation of an image went; scalars, but for `maxima`.
@@ -51,7 +49,7 @@ class StainQuality(NamedTuple):
       stain_angle: degrees between the hematoxylin and eosin vectors found (the reference's with too
         little tissue).
       maxima: float32 [2], 99th percentiles of hematoxylin and eosin concentration by those vectors.
-      status: int32 index into STATUS; above 0 the reference vectors were used, unscaled.
+      status: int32 index into `config.STAIN_STATUS`; above 0 the reference vectors were used, unscaled.
     """
 
     tissue_fraction: jax.Array

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from histojax.config import STAIN_TOO_LITTLE_TISSUE
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.extraction import store
@@ -31,7 +32,6 @@ LIMIT = 5.0  # Standard deviations at which a channel's deviation is cut.
 FLOOR = (
     0.01  # A standard deviation's least value, of a channel's mean or, for stain, on the log scale.
 )
-TOO_LITTLE = "fallback: too little tissue"  # As `stain.STATUS` has it, which is not imported, for it needs jax.
 MEASURES = ("tissue_fraction", "stain_angle_degrees", "max_hematoxylin", "max_eosin")
 LEAST = 1e-2  # Below it a measure's logarithm says nothing.
 PLAIN = ("folds", "masses", "own", "stain", "stain_masses", "stain_own")
@@ -215,10 +215,9 @@ def stain_features(rows: store.StainQC, names: Sequence[str], scales: Sequence[s
     NaN for an image with too little tissue, whose stain was not measured.
 
     Raises:
-      InputError: an image has no row at one of the scales, or a cell is no number.
+      InputError: an image has no row at one of the scales.
     """
     features = np.empty((len(names), len(scales), len(MEASURES)))
-    columns = [store.QC_COLUMNS.index(measure) for measure in MEASURES]
     for i, name in enumerate(names):
         for j, scale in enumerate(scales):
             row = rows.get((name, scale))
@@ -227,12 +226,7 @@ def stain_features(rows: store.StainQC, names: Sequence[str], scales: Sequence[s
                     f"{store.STAIN_QC} has no row of {name} at scale {scale}: extract that image again, or remove the "
                     "file to do without"
                 )
-            try:
-                features[i, j] = [float(row[column] or "nan") for column in columns]
-            except ValueError as error:
-                raise InputError(
-                    f"{store.STAIN_QC} is damaged in the row of {name} at scale {scale}: {error}"
-                ) from error
+            features[i, j] = [getattr(row, measure) for measure in MEASURES]
         if too_little_tissue(rows, name):
             features[i] = np.nan
     return np.log(np.maximum(features, LEAST)).reshape(len(names), -1)
@@ -240,8 +234,7 @@ def stain_features(rows: store.StainQC, names: Sequence[str], scales: Sequence[s
 
 def too_little_tissue(rows: store.StainQC, name: str) -> bool:
     """Whether an image had less tissue at any scale than a stain can be found in (`stain.LEAST_TISSUE`)."""
-    status = store.QC_COLUMNS.index("status")
-    return any(row[status] == TOO_LITTLE for (image, _), row in rows.items() if image == name)
+    return any(row.status == STAIN_TOO_LITTLE_TISSUE for row in rows.values() if row.image == name)
 
 
 def descriptor_p(reference: ReferenceDistribution, means: Mapping[str, np.ndarray]) -> np.ndarray:

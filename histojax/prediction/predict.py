@@ -206,7 +206,7 @@ def batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
 
 def digest_of(stain: store.StainQC, name: str) -> str:
     """The SHA-256 of an image's file by stain_qc.csv; empty where it is not there."""
-    return next((row[-1] for (image, _), row in stain.items() if image == name), "")
+    return next((row.file_sha256 for row in stain.values() if row.image == name), "")
 
 
 def predict(

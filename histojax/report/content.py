@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from histojax.config import STAIN_OK
 from histojax.errors import InputError
 from histojax.evaluation import metrics
 from histojax.evaluation.labelled_predictions import LabelledPredictions
@@ -201,22 +202,16 @@ def stain(descriptors: Path | None, ensemble: Ensemble) -> Stain | None:
             f"{descriptors} has no {store.STAIN_QC}: name the folder that histojax extract wrote, or none"
         )
     names = set(ensemble.folds.names)
-    rows = [
-        dict(zip(store.QC_COLUMNS, row, strict=True))
-        for row in store.read_stain_qc(descriptors).values()
-    ]
-    rows = [row for row in rows if row["image"] in names]
+    rows = [row for row in store.read_stain_qc(descriptors).values() if row.image in names]
     if not rows:
         return None
     measures = {
-        label: np.array([factor * float(row[column] or "nan") for row in rows])
+        label: factor * np.array([getattr(row, column) for row in rows], float)
         for column, (label, factor) in STAIN.items()
     }
-    flagged = np.array([row["status"] != "ok" for row in rows])
-    listed = tuple(
-        (row["image"], row["scale"], row["status"]) for row in rows if row["status"] != "ok"
-    )
-    return Stain(measures, flagged, listed)
+    fallbacks = [row for row in rows if row.status != STAIN_OK]
+    flagged = np.array([row.status != STAIN_OK for row in rows])
+    return Stain(measures, flagged, tuple((row.image, row.scale, row.status) for row in fallbacks))
 
 
 def protocols(ensemble: Ensemble) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from histojax.config import STAIN_STATUS
 from histojax.inspection.checks import PROBLEM, Finding, quantity
 from histojax.inspection.image_quality import InspectedImage
 from histojax.inspection.inspection import Inspection
@@ -232,14 +233,12 @@ def rows(inspection: Inspection) -> list[list[Any]]:
 
 def measured(look: InspectedImage) -> list[Any]:
     """The measures of an image, as cells; empty ones where it has none."""
-    from histojax.ops import stain  # Here alone: it brings jax.
-
     each = look.quality
     if each is None:
         return [""] * 12
     return [
         f"{each.tissue_fraction:.4f}",
-        stain.STATUS[each.stain_status],
+        STAIN_STATUS[each.stain_status],
         "" if each.stain_angle is None else f"{each.stain_angle:.2f}",
         *(f"{value:.0f}" for value in each.white),
         *(f"{value:.3f}" for value in each.absorbed or ()),

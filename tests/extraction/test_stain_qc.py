@@ -1,5 +1,6 @@
 """stain_qc.csv and its parts, and a store that several processes write at once."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from histojax.config import STAIN_TOO_LITTLE_TISSUE
 from histojax.errors import InputError
 from histojax.extraction import store
 
@@ -15,19 +17,39 @@ MANIFEST = {"protocol": {"crops": 20, "p": 3.0}, "weights": {"source": "imagenet
 
 
 def test_stain_quality_survives_a_round_trip(tmp_path):
-    row = ["a", "0.5", "0.3000", "", "1.0000", "0.5000", "ok", "00"]
-    store.write_stain_qc(tmp_path, {("a", "0.5"): row})
-    assert store.read_stain_qc(tmp_path) == {("a", "0.5"): row}
+    store.write_stain_qc(tmp_path, qc("a"))
+    assert (tmp_path / "stain_qc.csv").read_text().splitlines() == [
+        "image,scale,tissue_fraction,stain_angle_degrees,max_hematoxylin,max_eosin,status,"
+        "file_sha256",
+        "a,0.5,0.3000,,1.0000,0.5000,fallback: too little tissue,00",
+    ]
+    assert store.read_stain_qc(tmp_path) == qc("a")
+    measured = {
+        key: dataclasses.replace(row, stain_angle_degrees=31.25) for key, row in qc("a").items()
+    }
+    store.write_stain_qc(tmp_path, measured)
+    assert store.read_stain_qc(tmp_path) == measured
+
+
+def test_a_cell_that_is_no_number_is_named(tmp_path):
+    store.write_stain_qc(tmp_path, qc("a"))
+    path = tmp_path / "stain_qc.csv"
+    path.write_text(path.read_text().replace("0.3000", "0.3o"))
+    with pytest.raises(InputError, match=r"row of a at scale 0\.5: could not convert .*'0\.3o'.* Remove it"):
+        store.read_stain_qc(tmp_path)
 
 
 def qc(*names):
     return {
-        (name, "0.5"): [name, "0.5", "0.3000", "", "1.0000", "0.5000", "ok", "00"] for name in names
+        (name, "0.5"): store.StainQCRow(
+            name, "0.5", 0.3, None, 1.0, 0.5, STAIN_TOO_LITTLE_TISSUE, "00"
+        )
+        for name in names
     }
 
 
 def test_a_part_wins_over_the_main_file(tmp_path):
-    changed = {key: [*row[:-1], "ff"] for key, row in qc("b").items()}
+    changed = {key: dataclasses.replace(row, file_sha256="ff") for key, row in qc("b").items()}
     store.write_stain_qc(tmp_path, qc("a", "b"))
     store.write_stain_qc(tmp_path, changed, 1, 4)
     store.write_stain_qc(tmp_path, qc("c"), 0, 2)
@@ -114,16 +136,18 @@ def test_descriptors_of_another_process_may_come_while_one_claims(tmp_path, monk
 
 
 TOGETHER = f"""
-import sys, time
+import dataclasses
 import subprocess
 import sys
+import time
 from pathlib import Path
 import numpy as np
 from histojax.extraction import store
 MANIFEST = {MANIFEST!r}
 root, process, processes = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 def qc(*names):
-    return {{(name, "0.5"): [name, "0.5", "0.3000", "", "1.0000", "0.5000", "ok", "00"] for name in names}}
+    row = store.StainQCRow("", "0.5", 0.3, None, 1.0, 0.5, {STAIN_TOO_LITTLE_TISSUE!r}, "00")
+    return {{(name, "0.5"): dataclasses.replace(row, image=name) for name in names}}
 def meet(name):
     (root / f"{{name}}.{{process}}").touch()
     while len(list(root.glob(f"{{name}}.*"))) < processes:

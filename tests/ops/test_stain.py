@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from histojax.config import STAIN_STATUS
 from histojax.ops import stain
 from tests import references
 
@@ -30,7 +31,7 @@ def tissue(seed: int, height: int = 64, width: int = 80, share: float = 0.7) -> 
 def test_normalisation_equals_the_reference(seed, share):
     rgb = tissue(seed, share=share)
     ours, quality = stain.normalize_with_quality(rgb)
-    assert stain.STATUS[int(quality.status)] == "ok"
+    assert STAIN_STATUS[int(quality.status)] == "ok"
     difference = np.abs(np.asarray(ours).astype(int) - references.macenko(rgb))
     assert (difference <= 1).mean() >= 0.999
 
@@ -91,7 +92,7 @@ def test_normalisation_forgets_the_strength_of_the_stain():
 )
 def test_images_without_a_stain_plane_fall_back_and_say_so(image, status):
     normalized, quality = stain.normalize_with_quality(image)
-    assert stain.STATUS[int(quality.status)] == status
+    assert STAIN_STATUS[int(quality.status)] == status
     assert np.isfinite(np.concatenate([np.ravel(value) for value in quality])).all()
     density = -np.log((image.reshape(-1, 3).astype(np.float64) + 1) / 240)
     amounts = np.linalg.lstsq(REFERENCE, density.T, rcond=None)[0]
@@ -103,7 +104,7 @@ def test_a_few_specks_of_tissue_on_white_are_not_blown_up():
     rgb = np.full((100, 100, 3), 240, np.uint8)
     rgb[:10, :10] = tissue(2, 10, 10, share=1)
     normalized, quality = stain.normalize_with_quality(rgb)
-    assert stain.STATUS[int(quality.status)] == "fallback: too little tissue"
+    assert STAIN_STATUS[int(quality.status)] == "fallback: too little tissue"
     assert np.abs(np.asarray(normalized)[50:].astype(int) - 240).max() <= 2
 
 

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from histojax.config import STAIN_STATUS
 from histojax.images import reader
 from histojax.ops import resize, stain
 from tests import references
@@ -50,7 +51,7 @@ def test_normalisation_and_augmentation_equal_float64(real_images):
     for path, gains in zip(real_images, itertools.cycle(GAINS), strict=False):
         rgb = np.asarray(resize.downscale(reader.read(path), 0.5))
         normalized, quality = stain.normalize_with_quality(rgb)
-        assert stain.STATUS[int(quality.status)] == "ok", path.name
+        assert STAIN_STATUS[int(quality.status)] == "ok", path.name
         shares.append(
             (within_one_level(normalized, references.macenko(rgb)), f"normalised {path.name}")
         )

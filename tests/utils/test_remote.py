@@ -1,5 +1,6 @@
 """Images, data sets and descriptors at gs:// paths, in a stand-in for Google's object store."""
 
+import dataclasses
 import io
 
 import fsspec
@@ -20,7 +21,7 @@ from histojax.utils import files
 RGB = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 DESCRIPTORS = np.random.default_rng(1).normal(size=(3, 5)).astype(np.float32)
 MANIFEST = {"protocol": {"crops": 20}, "weights": {"source": "imagenet", "sha256": "ab"}}
-ROW = ["a", "0.5", "0.3000", "", "1.0000", "0.5000", "ok", "00"]
+ROW = store.StainQCRow("a", "0.5", 0.3, None, 1.0, 0.5, "ok", "00")
 
 
 class Upload(io.BytesIO):
@@ -287,7 +288,9 @@ def test_a_pickle_is_never_run(bucket):
 
 def test_stain_quality_is_merged_from_its_parts(bucket):
     root = bucket / "descriptors"
-    rows = {(name, "0.5"): [name, *ROW[1:]] for name in ("a", "b", "\u00fc,\"'")}
+    rows = {
+        (name, "0.5"): dataclasses.replace(ROW, image=name) for name in ("a", "b", "\u00fc,\"'")
+    }
     for process, (key, row) in enumerate(rows.items()):
         store.write_stain_qc(root, {key: row}, process, 3)
     assert store.read_stain_qc(root) == rows
