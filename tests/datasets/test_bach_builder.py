@@ -37,12 +37,12 @@ def examples(place: Path, split: str) -> dict[str, tuple[bytes, int, str]]:
     """{name: (pixels, label, patient)} as TFDS reads them."""
     source = tfds.builder_from_directory(place).as_data_source(split)
     return {
-        each["name"].decode(): (
-            each["image"].tobytes(),
-            int(each["label"]),
-            each["patient"].decode(),
+        example["name"].decode(): (
+            example["image"].tobytes(),
+            int(example["label"]),
+            example["patient"].decode(),
         )
-        for each in source
+        for example in source
     }
 
 
@@ -123,14 +123,14 @@ cli_utils.make_flags_parser(build.Args, description="")(sys.argv).execute()
 assert "tensorflow" not in sys.modules
 """
     config = f'{{"name": "small", "width": {WIDTH}, "height": {HEIGHT}}}'
-    given = [
+    arguments = [
         "histojax/datasets/bach",
         f"--manual_dir={manual}",
         f"--data_dir={tmp_path}",
         f"--config={config}",
     ]
     done = subprocess.run(
-        [sys.executable, "-c", program, *given],
+        [sys.executable, "-c", program, *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -242,9 +242,9 @@ def test_wrong_photos_are_refused_zipped_or_not(tmp_path, zipped, made, message)
         made_bach.write_zip(tmp_path, made_bach.TRAINING, made)
     else:
         made_bach.write_folder(tmp_path, made)
-    with pytest.raises(InputError, match=message) as told:
+    with pytest.raises(InputError, match=message) as refusal:
         check(tmp_path)
-    assert str(told.value).count("\n") <= 1
+    assert str(refusal.value).count("\n") <= 1
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def flipped(content: bytearray) -> bytes:
 
 
 def understated(content: bytearray) -> bytes:
-    """With half the size told of the first photo, in the directory at the end."""
+    """With half the size of the first photo, in the directory at the end."""
     place = content.rindex(FIRST.encode()) - 22
     size = int.from_bytes(content[place : place + 4], "little")
     content[place : place + 4] = (size // 2).to_bytes(4, "little")

@@ -23,12 +23,12 @@ def image(path: Path) -> Path:
     return path
 
 
-def challenge(root: Path, each: int = 2) -> Path:
+def challenge(root: Path, per_class: int = 2) -> Path:
     """BACH's folder as it comes from the zip."""
     photos = root / "ICIAR2018_BACH_Challenge" / "Photos"
     rows = []
     for label, prefix in FOLDERS.items():
-        for i in range(1, each + 1):
+        for i in range(1, per_class + 1):
             rows.append(f"{image(photos / label / f'{prefix}{i:03d}.tif').name},{label}")
     (photos / "microscopy_ground_truth.csv").write_text("\n".join(rows) + "\n")
     return photos

@@ -45,10 +45,10 @@ def test_no_group_is_in_two_folds(seed, count):
     rng = np.random.default_rng(seed)
     groups = [f"g{g}" for g in rng.integers(0, 12, 60)]
     made = folds.make(dataset([i % 2 for i in range(60)], groups), count, seed)
-    where = collections.defaultdict(set)
+    folds_of = collections.defaultdict(set)
     for group, fold in zip(groups, made.folds, strict=True):
-        where[group].add(int(fold))
-    assert all(len(found) == 1 for found in where.values())
+        folds_of[group].add(int(fold))
+    assert all(len(numbers) == 1 for numbers in folds_of.values())
     assert set(made.folds.tolist()) == set(range(count))
 
 
@@ -172,17 +172,17 @@ def test_saved_folds_that_split_a_group_are_refused(tmp_path):
 UNKNOWN = dataset([i % 2 for i in range(40)], [f"p{i // 4}" if i < 24 else "" for i in range(40)])
 
 
-def where(made: folds.Folds) -> dict[str, set[int]]:
-    found = collections.defaultdict(set)
+def folds_by_group(made: folds.Folds) -> dict[str, set[int]]:
+    folds_of = collections.defaultdict(set)
     for name, group, fold in zip(made.names, made.groups, made.folds.tolist(), strict=True):
-        found[group or name].add(fold)
-    return found
+        folds_of[group or name].add(fold)
+    return folds_of
 
 
 def test_images_of_unknown_group_are_on_their_own():
     made = folds.make(UNKNOWN, 4, seed=0, unknown_groups="own")
     assert made.groups == UNKNOWN.groups
-    assert all(len(each) == 1 for each in where(made).values())
+    assert all(len(numbers) == 1 for numbers in folds_by_group(made).values())
     assert len(set(made.folds[24:].tolist())) > 1
     assert made.origin == "grouped, 4 folds, seed 0; 16 images of unknown group: own"
 

@@ -55,13 +55,13 @@ def test_counts_are_brute_force(seed, n, count):
     folds[:count] = np.arange(count)
     groups = [rng.choice(["", "p1", "p2", "p3", "p4"]) for _ in range(n)]
     split = split_of(rng.integers(0, 2, n), folds, groups)
-    found = leakage.audit(split)
-    for row in found.rows:
+    audit = leakage.audit(split)
+    for row in audit.rows:
         assert (row.known, row.sharing, row.sharing_class) == brute_force(split, row.fold - 1)
         assert row.images == np.sum(split.folds == row.fold - 1) == sum(row.by_class)
-    assert found.unknown == groups.count("")
-    assert found.train_only == np.sum(folds == -1)
-    assert found.leaks == any(row.sharing for row in found.rows)
+    assert audit.unknown == groups.count("")
+    assert audit.train_only == np.sum(folds == -1)
+    assert audit.leaks == any(row.sharing for row in audit.rows)
 
 
 def test_bach_s_published_structure():
@@ -75,13 +75,13 @@ def test_bach_s_published_structure():
     split = split_of(
         np.arange(400) // 100, rng.permutation(np.arange(400) % 10), groups.tolist(), BACH_CLASSES
     )
-    found = leakage.audit(split)
-    assert (found.known, found.unknown, found.groups, found.largest) == (145, 255, 29, 36)
-    assert found.sharing == sum(brute_force(split, fold)[1] for fold in range(10)) > 100
+    audit = leakage.audit(split)
+    assert (audit.known, audit.unknown, audit.groups, audit.largest) == (145, 255, 29, 36)
+    assert audit.sharing == sum(brute_force(split, fold)[1] for fold in range(10)) > 100
     assert (
-        f"{found.sharing} of 145 test images of known group share it with training" in found.verdict
+        f"{audit.sharing} of 145 test images of known group share it with training" in audit.verdict
     )
-    assert "Of 255 images the group is unknown" in found.verdict
+    assert "Of 255 images the group is unknown" in audit.verdict
 
 
 def test_a_split_by_group_is_said_to_be_clean_and_one_without_groups_to_be_unknown():
@@ -95,20 +95,20 @@ def test_a_split_by_group_is_said_to_be_clean_and_one_without_groups_to_be_unkno
 
 
 def test_an_image_that_only_trains_counts_as_training():
-    found = leakage.audit(split_of([0, 1, 0, 1], [0, 1, -1, 0], ["p", "q", "p", "r"]))
-    assert (found.rows[0].sharing, found.rows[0].sharing_class) == (1, 1)
-    assert "1 images are trained on and never held out" in leakage.text_lines(found)
+    audit = leakage.audit(split_of([0, 1, 0, 1], [0, 1, -1, 0], ["p", "q", "p", "r"]))
+    assert (audit.rows[0].sharing, audit.rows[0].sharing_class) == (1, 1)
+    assert "1 images are trained on and never held out" in leakage.text_lines(audit)
 
 
 def test_text_and_numbers_say_the_same():
-    found = leakage.audit(split_of([0, 1, 0, 1], [0, 1, 1, 0], ["p", "q", "p", ""]))
-    text = "\n".join(leakage.text_lines(found))
-    numbers = json.loads(json.dumps(leakage.as_dict(found)))
+    audit = leakage.audit(split_of([0, 1, 0, 1], [0, 1, 1, 0], ["p", "q", "p", ""]))
+    text = "\n".join(leakage.text_lines(audit))
+    numbers = json.loads(json.dumps(leakage.as_dict(audit)))
     assert "split: stratified, seed 0" in text
-    assert numbers["sharing"] == found.sharing == 2
+    assert numbers["sharing"] == audit.sharing == 2
     assert numbers["rows"][0]["images"] == 2
     assert numbers["verdict"] in text
-    row = found.rows[0]
+    row = audit.rows[0]
     numbers = (row.known, row.unknown, row.groups, row.sharing, row.sharing_class)
     by_class = "+".join(map(str, row.by_class))
     assert text.splitlines()[-2].split() == [
@@ -123,10 +123,10 @@ def test_unknown_groups_share_nothing(groups):
 
 def test_where_images_of_unknown_group_went_is_counted():
     split = split_of([0, 1, 0, 1, 0, 1], [0, 1, 1, -1, 1, -1], ["p", "q", "", "", "", "r"])
-    found = leakage.audit(split)
-    assert [row.unknown for row in found.rows] == [0, 2]
-    assert (found.unknown, found.unknown_train_only) == (3, 1)
-    text = "\n".join(leakage.text_lines(found))
+    audit = leakage.audit(split)
+    assert [row.unknown for row in audit.rows] == [0, 2]
+    assert (audit.unknown, audit.unknown_train_only) == (3, 1)
+    text = "\n".join(leakage.text_lines(audit))
     assert (
         "of the 3 images of unknown group 1 are only trained on, 2 are held out, in 1 of 2 folds"
         in text
@@ -139,28 +139,28 @@ def test_where_images_of_unknown_group_went_is_counted():
 )
 def test_each_policy_on_bach_s_structure_leaks_nothing_known(policy, only_trained, places):
     dataset = bach()
-    found = leakage.audit(folds.make(dataset, 10 if policy == "own" else 8, 0, "grouped", policy))
-    assert not found.leaks
-    assert found.unknown_train_only == found.train_only == only_trained
-    assert sum(row.unknown > 0 for row in found.rows) == places
-    assert f"255 images of unknown group: {policy}" in found.origin
+    audit = leakage.audit(folds.make(dataset, 10 if policy == "own" else 8, 0, "grouped", policy))
+    assert not audit.leaks
+    assert audit.unknown_train_only == audit.train_only == only_trained
+    assert sum(row.unknown > 0 for row in audit.rows) == places
+    assert f"255 images of unknown group: {policy}" in audit.origin
 
 
 def test_stratified_folds_of_bach_s_structure_leak_as_the_published_ones_do():
     dataset = bach()
     split = folds.make(dataset, 10, 0, "stratified")
-    found = leakage.audit(split)
-    for row in found.rows:
+    audit = leakage.audit(split)
+    for row in audit.rows:
         assert (row.known, row.sharing, row.sharing_class) == brute_force(split, row.fold - 1)
         assert row.by_class == (10, 10, 10, 10)
-    assert found.known == 145
-    assert found.sharing > 120
-    assert found.mixed == 10
-    assert leakage.as_table(found)[0][0][:4] == (
+    assert audit.known == 145
+    assert audit.sharing > 120
+    assert audit.mixed == 10
+    assert leakage.as_table(audit)[0][0][:4] == (
         1,
         40,
-        found.rows[0].known,
-        40 - found.rows[0].known,
+        audit.rows[0].known,
+        40 - audit.rows[0].known,
     )
 
 
@@ -188,8 +188,8 @@ def bach() -> Dataset:
 
 
 def test_nothing_is_claimed_without_test_images_of_known_group():
-    found = leakage.audit(split_of([0, 1, 0, 1], [0, 1, -1, -1], ["", "", "p", "p"]))
-    assert found.verdict.startswith(
+    audit = leakage.audit(split_of([0, 1, 0, 1], [0, 1, -1, -1], ["", "", "p", "p"]))
+    assert audit.verdict.startswith(
         "No test image is of known group, so nothing is known of leakage."
     )
 
@@ -291,11 +291,13 @@ def test_the_script_audits_a_split_and_shows_copies_side_by_side(data, tmp_path)
 
 def test_training_splits_by_the_flags_and_the_audit_finds_that_split(data, tmp_path):
     small = ["--folds=2", "--seeds=1", "--rounds=2", "--workers=1"]
-    given = [f"--data={data}/images", f"--groups={data}/patients.csv"]
-    place = [f"--descriptors={data}/descriptors", f"--models={tmp_path}/models"]
-    done = run_without_jax("train", *given, *place, *small, "--unknown_groups=train_only")
+    data_flags = [f"--data={data}/images", f"--groups={data}/patients.csv"]
+    model_flags = [f"--descriptors={data}/descriptors", f"--models={tmp_path}/models"]
+    done = run_without_jax(
+        "train", *data_flags, *model_flags, *small, "--unknown_groups=train_only"
+    )
     assert done.returncode == 0, done.stderr
-    audited = run("audit", *given, f"--models={tmp_path}/models")
+    audited = run("audit", *data_flags, f"--models={tmp_path}/models")
     assert (
         "split: grouped, 2 folds, seed 0; 4 images of unknown group: train_only" in audited.stdout
     )
@@ -317,19 +319,19 @@ def test_the_authors_split_is_used_by_training(data, tmp_path):
         for fold in range(3)
     ]
     (tmp_path / "folds-10.pkl").write_bytes(pickle.dumps(made, 2))
-    given = [
+    data_flags = [
         "--fold_maker=paper",
         f"--paper_folds={tmp_path}/folds-10.pkl",
         f"--data={data}/images",
     ]
-    place = [
+    model_flags = [
         f"--descriptors={data}/descriptors",
         f"--models={tmp_path}/models",
         "--seeds=1",
         "--rounds=2",
         "--workers=1",
     ]
-    done = run("train", *given, *place, "--folds=3")
+    done = run("train", *data_flags, *model_flags, "--folds=3")
     assert done.returncode == 0, done.stderr
     split = folds.load(tmp_path / "models" / "folds.csv", ("benign", "malignant"))
     assert split.folds.tolist() == fold_of.tolist()

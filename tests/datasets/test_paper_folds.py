@@ -101,14 +101,14 @@ def test_every_form_and_protocol_gives_the_split(tmp_path, form, protocol, age):
         pickle._Pickler(pickler, min(protocol, 3)).dump(content(form))
         made = old(pickler.getvalue())
         assert b"numpy._core" not in made
-    found = paper_folds.load(write(tmp_path / "folds-10.pkl", made), BACH)
-    np.testing.assert_array_equal(found.folds, FOLDS)
-    assert (found.names, found.labels.tolist(), found.classes) == (
+    split = paper_folds.load(write(tmp_path / "folds-10.pkl", made), BACH)
+    np.testing.assert_array_equal(split.folds, FOLDS)
+    assert (split.names, split.labels.tolist(), split.classes) == (
         NAMES,
         list(LABELS),
         BACH_CLASSES,
     )
-    assert found.origin == "paper: the authors' own split, 5 folds, from folds-10.pkl"
+    assert split.origin == "paper: the authors' own split, 5 folds, from folds-10.pkl"
 
 
 def python2(names: list[str], labels: list[int]) -> bytes:
@@ -157,15 +157,15 @@ def test_a_file_of_python_2_gives_the_split(tmp_path):
                 + python2([NAMES[i] for i in of], [LABELS[i] for i in of])
             )
         body += b"u"
-    found = paper_folds.load(write(tmp_path / "f.pkl", b"\x80\x02" + body + b"e."), BACH)
-    np.testing.assert_array_equal(found.folds, FOLDS)
+    split = paper_folds.load(write(tmp_path / "f.pkl", b"\x80\x02" + body + b"e."), BACH)
+    np.testing.assert_array_equal(split.folds, FOLDS)
 
 
 def test_the_order_and_the_groups_are_those_of_the_data(tmp_path):
     turned = Dataset(BACH.paths[::-1], LABELS[::-1], BACH_CLASSES, ("p", *[""] * 19))
-    found = paper_folds.load(write(tmp_path / "f.pkl", pickle.dumps(content())), turned)
-    np.testing.assert_array_equal(found.folds, FOLDS[::-1])
-    assert found.groups == turned.groups
+    split = paper_folds.load(write(tmp_path / "f.pkl", pickle.dumps(content())), turned)
+    np.testing.assert_array_equal(split.folds, FOLDS[::-1])
+    assert split.groups == turned.groups
 
 
 class Evil:
@@ -337,10 +337,10 @@ def test_a_damaged_file_is_read_right_or_refused(tmp_path_factory, flips):
         made[place] = value
     path = write(tmp_path_factory.getbasetemp() / "damaged.pkl", bytes(made))
     try:
-        found = paper_folds.load(path, BACH)
+        split = paper_folds.load(path, BACH)
     except InputError:
         return
-    np.testing.assert_array_equal(found.folds, FOLDS)
+    np.testing.assert_array_equal(split.folds, FOLDS)
 
 
 def held_out_twice(made):

@@ -35,7 +35,7 @@ def test_tissue_is_pink_and_its_nuclei_bluer(field):
     rgb = field.reshape(-1, 3).astype(float)
     assert rgb[:, 0].mean() > rgb[:, 1].mean() + 20
     dark = rgb[rgb[:, 0] <= np.percentile(rgb[:, 0], 1)]
-    density, nuclear = (-np.log((each + 1) / 240).mean(axis=0) for each in (rgb, dark))
+    density, nuclear = (-np.log((pixels + 1) / 240).mean(axis=0) for pixels in (rgb, dark))
     assert nuclear[0] / nuclear[1] > density[0] / density[1] + 0.1
 
 
@@ -60,11 +60,11 @@ def test_a_folder_is_a_data_set_and_is_not_written_twice(tmp_path):
     assert dataset.classes == synthetic.CLASSES
     assert dataset.names[:3] == ("n001", "n002", "b001")
     assert len(dataset.paths) == 8
-    gathered = unlabelled.find_images([tmp_path / "unlabelled"])
+    images = unlabelled.find_images([tmp_path / "unlabelled"])
     with open(tmp_path / "unlabelled_truth.csv") as file:
         truth = {row["image"]: row["label"] for row in csv.DictReader(file)}
-    assert set(truth) == {path.name for path in gathered}
-    pixels = {np.array(Image.open(path)).tobytes() for path in (*dataset.paths, *gathered)}
+    assert set(truth) == {path.name for path in images}
+    pixels = {np.array(Image.open(path)).tobytes() for path in (*dataset.paths, *images)}
     assert len(pixels) == 11
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
     synthetic.write_folder(tmp_path, per_class=2, unlabelled=3, height=64, width=64)

@@ -56,14 +56,15 @@ USUAL = {
 
 
 def prepare(
-    data_dir: Path, features: dict, splits: dict[str, list[dict]], name: str = "slides", **own
+    data_dir: Path, features: dict, splits: dict[str, list[dict]], name: str = "slides", **options
 ) -> Path:
     """A data set prepared by TFDS alone, as anybody's."""
 
     class Slides(tensorflow_datasets.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = tensorflow_datasets.core.Version(own.get("version", "1.2.3"))
+        VERSION = tensorflow_datasets.core.Version(options.get("version", "1.2.3"))
         BUILDER_CONFIGS = [
-            tensorflow_datasets.core.BuilderConfig(name=config) for config in own.get("configs", ())
+            tensorflow_datasets.core.BuilderConfig(name=config)
+            for config in options.get("configs", ())
         ]
 
         def _info(self):
@@ -78,7 +79,7 @@ def prepare(
             raise NotImplementedError
 
     Slides.name = name
-    for config in own.get("configs", (None,)):
+    for config in options.get("configs", (None,)):
         builder = Slides(data_dir=data_dir, file_format="array_record", config=config)
         builder.download_and_prepare()
     return Path(builder.data_path)
@@ -104,14 +105,14 @@ def challenge(tmp_path_factory) -> Path:
 
 
 def test_any_data_set_is_read_with_names_classes_groups_and_its_bytes_as_they_are(slides, tmp_path):
-    found = datasets.load(tfds.label_table("slides", slides, cache=tmp_path))
-    assert found.classes == ("fat", "stroma", "tumour")  # As of a folder with these classes.
-    assert sorted(found.names) == [f"s{i}.v2" for i in range(9)]
-    for path, label, group in zip(found.paths, found.labels, found.groups, strict=True):
+    dataset = datasets.load(tfds.label_table("slides", slides, cache=tmp_path))
+    assert dataset.classes == ("fat", "stroma", "tumour")  # As of a folder with these classes.
+    assert sorted(dataset.names) == [f"s{i}.v2" for i in range(9)]
+    for path, label, group in zip(dataset.paths, dataset.labels, dataset.groups, strict=True):
         i = int(path.name[1])
         assert path.read_bytes() == example(i)["photo"]
         assert path.suffix == (".jpg" if i % 2 else ".png")
-        assert found.classes[label] == CLASSES[i % 3]
+        assert dataset.classes[label] == CLASSES[i % 3]
         assert group == example(i)["patient"]
     table = tfds.label_table("slides:1.2.3", slides, cache=tmp_path)
     assert datasets.load(table, CLASSES).classes == CLASSES
@@ -120,21 +121,25 @@ def test_any_data_set_is_read_with_names_classes_groups_and_its_bytes_as_they_ar
 def test_bach_is_the_same_data_set_from_its_folder_and_from_tfds(challenge, tmp_path):
     made_bach.write_folder(tmp_path, made_bach.training())
     folder = datasets.load(tmp_path / made_bach.TRAINING)
-    found = datasets.load(tfds.label_table("bach", challenge, cache=tmp_path / "cache"))
-    assert (found.names, found.labels, found.classes) == (folder.names, folder.labels, BACH_CLASSES)
-    assert bach.is_bach(found.names, found.classes)
+    dataset = datasets.load(tfds.label_table("bach", challenge, cache=tmp_path / "cache"))
+    assert (dataset.names, dataset.labels, dataset.classes) == (
+        folder.names,
+        folder.labels,
+        BACH_CLASSES,
+    )
+    assert bach.is_bach(dataset.names, dataset.classes)
     assert {
-        name: group for name, group in zip(found.names, found.groups, strict=True) if group
+        name: group for name, group in zip(dataset.names, dataset.groups, strict=True) if group
     } == {"n001": "7", "iv100": "12"}
-    for ours, theirs in list(zip(found.paths, folder.paths, strict=True))[::37]:
+    for ours, theirs in list(zip(dataset.paths, folder.paths, strict=True))[::37]:
         np.testing.assert_array_equal(reader.read(ours), reader.read(theirs))
 
 
 def test_a_split_without_labels_is_to_be_predicted(challenge, tmp_path):
-    found = tfds.image_paths("bach", challenge, "test", tmp_path)
-    assert [path.name for path in found] == sorted(f"test{i}.png" for i in range(100))
-    np.testing.assert_array_equal(reader.read(found[0]), made_bach.noise(1000))
-    assert found == unlabelled.find_images(
+    paths = tfds.image_paths("bach", challenge, "test", tmp_path)
+    assert [path.name for path in paths] == sorted(f"test{i}.png" for i in range(100))
+    np.testing.assert_array_equal(reader.read(paths[0]), made_bach.noise(1000))
+    assert paths == unlabelled.find_images(
         [tfds.unpacked_folder("bach", challenge, "test", tmp_path)]
     )
     with pytest.raises(InputError, match="split test of bach has images without a label"):
@@ -142,8 +147,8 @@ def test_a_split_without_labels_is_to_be_predicted(challenge, tmp_path):
 
 
 def test_names_that_are_not_unique_give_way_to_numbers(slides, tmp_path):
-    found = tfds.image_paths("slides", slides, "test", tmp_path)
-    assert [path.stem for path in found] == ["test-1", "test-2"]
+    paths = tfds.image_paths("slides", slides, "test", tmp_path)
+    assert [path.stem for path in paths] == ["test-1", "test-2"]
 
 
 @pytest.mark.parametrize(
@@ -172,13 +177,13 @@ def test_numbers_are_names_and_groups_too_and_unlabelled_sets_need_no_label(tmp_
     }
     made = [{"photo": encoded(i), "id": 100 + i, "case": 7} for i in range(2)]
     prepare(tmp_path, features, {"whole": made})
-    found = tfds.unpacked_folder("slides", tmp_path, "whole", tmp_path / "cache")
-    assert [path.stem for path in unlabelled.find_images([found])] == ["100", "101"]
+    folder = tfds.unpacked_folder("slides", tmp_path, "whole", tmp_path / "cache")
+    assert [path.stem for path in unlabelled.find_images([folder])] == ["100", "101"]
     features["tissue"] = FEATURES.ClassLabel(num_classes=2)
     prepare(
         tmp_path,
         features,
-        {"whole": [each | {"tissue": i} for i, each in enumerate(made)]},
+        {"whole": [example | {"tissue": i} for i, example in enumerate(made)]},
         "labelled",
     )
     dataset = datasets.load(tfds.label_table("labelled", tmp_path, "whole", tmp_path / "cache"))
@@ -228,11 +233,11 @@ def test_what_was_unpacked_and_then_altered_is_refused(slides, tmp_path, change)
 def test_a_broken_unpacking_leaves_nothing(slides, tmp_path, monkeypatch):
     whole = tfds.read_examples
 
-    def broken(*given):
-        for i, each in enumerate(whole(*given)):
+    def broken(*arguments):
+        for i, example in enumerate(whole(*arguments)):
             if i == 4:
                 raise KeyboardInterrupt
-            yield each
+            yield example
 
     monkeypatch.setattr(tfds, "read_examples", broken)
     with pytest.raises(KeyboardInterrupt):
@@ -251,7 +256,9 @@ def test_a_broken_unpacking_leaves_nothing(slides, tmp_path, monkeypatch):
         ("slides", "valid", "has no split valid: it has test, train"),
     ],
 )
-def test_a_name_that_fits_nothing_is_refused_with_what_there_is(slides, tmp_path, name, split, message):
+def test_a_name_that_fits_nothing_is_refused_with_what_there_is(
+    slides, tmp_path, name, split, message
+):
     with pytest.raises(InputError, match=message):
         tfds.unpacked_folder(name, slides, split, tmp_path)
 
@@ -293,8 +300,8 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_data_sets_that_are_no_image_classification_are_refused(tmp_path, wrong):
-    features, own, message = WRONG[wrong]
-    made = {key: value for key, value in (example(0) | own).items() if key in features}
+    features, extra, message = WRONG[wrong]
+    made = {key: value for key, value in (example(0) | extra).items() if key in features}
     prepare(tmp_path, features, {"train": [made]})
     with pytest.raises(InputError, match=message):
         tfds.unpacked_folder("slides", tmp_path, "train", tmp_path / "cache")
@@ -347,13 +354,13 @@ def test_damaged_files_are_refused(slides, tmp_path, change):
 
 
 def test_scripts_take_it_where_they_take_data(slides):
-    given = ["--tfds=slides", f"--tfds_data_dir={slides}"]
-    done = run("audit", *given, "--folds=2")
+    flags = ["--tfds=slides", f"--tfds_data_dir={slides}"]
+    done = run("audit", *flags, "--folds=2")
     assert done.returncode == 0, done.stderr
     assert "grouped, 2 folds" in done.stdout
     done = run(
         "extract",
-        *given,
+        *flags,
         "--tfds_split=test",
         "--descriptors=unused",
         "--views=1.0-999",
@@ -361,7 +368,7 @@ def test_scripts_take_it_where_they_take_data(slides):
     )
     assert done.returncode == 1
     assert "test-1." in done.stderr  # Read, and found too small.
-    for flags in ([*given, "--data=x"], []):
-        done = run("audit", *flags)
+    for wrong in ([*flags, "--data=x"], []):
+        done = run("audit", *wrong)
         assert done.returncode == 1
         assert "--data" in done.stderr or "data, tfds" in done.stderr

@@ -60,13 +60,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        running.cut, running.ranges, running.style, running.asked = None, True, "sized", []
-        running.url = f"http://127.0.0.1:{running.server_port}/file"
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.cut, server.ranges, server.style, server.asked = None, True, "sized", []
+        server.url = f"http://127.0.0.1:{server.server_port}/file"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield running
-        running.shutdown()
+        yield server
+        server.shutdown()
         thread.join()
 
 

@@ -48,23 +48,23 @@ class ObjectStore(fsspec.AbstractFileSystem):
         path = self._strip_protocol(path)
         if path not in self.dircache:
             prefix = f"{path}/" if path else ""
-            found = {}
+            listed = {}
             for name, content in self.objects.items():
                 if name == path or name.startswith(prefix):
                     below = (
                         name if name == path else prefix + name.removeprefix(prefix).split("/")[0]
                     )
                     kind = "file" if below == name else "directory"
-                    found[below] = {
+                    listed[below] = {
                         "name": below,
                         "type": kind,
                         "size": len(content) if kind == "file" else 0,
                     }
-            if not found:
+            if not listed:
                 raise FileNotFoundError(path)
-            self.dircache[path] = list(found.values())
-            return list(found.values()) if detail else list(found)
-        return self.dircache[path] if detail else [each["name"] for each in self.dircache[path]]
+            self.dircache[path] = list(listed.values())
+            return list(listed.values()) if detail else list(listed)
+        return self.dircache[path] if detail else [entry["name"] for entry in self.dircache[path]]
 
     def _open(self, path, mode="rb", **kwargs):
         if mode == "rb" and path not in self.objects:
@@ -174,13 +174,13 @@ def test_class_folders_are_read(bucket):
     for name in ("benign/b2", "benign/b1", "cancer/c1", ".trash/x", "cancer/.hidden"):
         put(bucket / "data" / f"{name}.png")
     (bucket / "data" / "cancer" / "notes.txt").write_bytes(b"")
-    found = datasets.load(bucket / "data")
-    assert (found.classes, found.names, found.labels) == (
+    dataset = datasets.load(bucket / "data")
+    assert (dataset.classes, dataset.names, dataset.labels) == (
         ("benign", "cancer"),
         ("b1", "b2", "c1"),
         (0, 0, 1),
     )
-    assert str(found.paths[0]) == "gs://bucket/data/benign/b1.png"
+    assert str(dataset.paths[0]) == "gs://bucket/data/benign/b1.png"
     assert [path.name for path in unlabelled.find_images([bucket / "data" / "benign"])] == [
         "b1.png",
         "b2.png",
@@ -221,13 +221,13 @@ def test_a_label_table_finds_its_images_beside_below_and_above(bucket):
     table.write_bytes(
         '\ufeffimage,label,group\r\na.png,x,"1,\u00fc"\r\nb.png,y,2\r\n../other/c.png,y,3\r\n'.encode()
     )
-    found = datasets.load(table)
-    assert [str(path) for path in found.paths] == [
+    dataset = datasets.load(table)
+    assert [str(path) for path in dataset.paths] == [
         "gs://bucket/tables/a.png",
         "gs://bucket/tables/deep/down/b.png",
         "gs://bucket/other/c.png",
     ]
-    assert found.groups == ("1,\u00fc", "2", "3")
+    assert dataset.groups == ("1,\u00fc", "2", "3")
     table.write_bytes(b"image,label\na.png,x\ne.png,y\n")
     with pytest.raises(InputError, match=r"e\.png \(not found\)"):
         datasets.load(table)
