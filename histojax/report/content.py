@@ -10,16 +10,13 @@ from histojax.config import STAIN_OK
 from histojax.errors import InputError
 from histojax.evaluation import metrics
 from histojax.evaluation.labelled_predictions import LabelledPredictions
+from histojax.evaluation.metrics import ALL, CLASS, METRICS
 from histojax.evaluation.statistics import Estimate, Statistics
 from histojax.extraction import store
 from histojax.learners.ensembles import Ensemble
 from histojax.report import images, tables
 from histojax.utils import files
 
-ANSWERS = ("accuracy", "balanced_accuracy", "macro_f1", "kappa", "quadratic_kappa")
-PROBABILITIES = ("macro_auc", "log_loss", "brier", "calibration_error")
-OF_A_CLASS = ("sensitivity", "specificity", "precision", "auc")
-TWO_CLASSES = ("carcinoma_accuracy", "carcinoma_auc")
 STAIN = {
     "tissue_fraction": ("tissue, % of pixels", 100),
     "stain_angle_degrees": ("stain angle, degrees", 1),
@@ -30,7 +27,7 @@ STAIN = {
 
 @dataclasses.dataclass(frozen=True)
 class ClassRow:
-    """The figures of one class, in the order of OF_A_CLASS; None where there is none."""
+    """The figures of one class, in the order of `class_columns`; None where there is none."""
 
     name: str
     images: int
@@ -95,10 +92,21 @@ def headline(judgement: Statistics) -> list[Estimate]:
 
 def overall(judgement: Statistics) -> list[Estimate]:
     """Figures of all classes together; ordered kappa only where classes can have an order."""
-    names = ANSWERS + PROBABILITIES
+    names = _metrics_of_all(positive=False)
+    # The mean area stands before the other metrics of scores.
+    names.sort(key=lambda name: (bool(METRICS[name].needs), name != "macro_auc"))
     if len(judgement.predictions.classes) == 2:
-        names = tuple(name for name in names if name != "quadratic_kappa")  # It is kappa itself.
+        names.remove("quadratic_kappa")  # It is kappa itself.
     return [judgement.estimates[name, ""] for name in names if (name, "") in judgement.estimates]
+
+
+def _metrics_of_all(positive: bool) -> list[str]:
+    """Metrics of all images together: those of positive classes, or those of all classes."""
+    return [
+        name
+        for name, metric in METRICS.items()
+        if metric.of == ALL and ("positive" in metric.needs) == positive
+    ]
 
 
 def by_class(judgement: Statistics) -> list[ClassRow]:
@@ -116,15 +124,18 @@ def by_class(judgement: Statistics) -> list[ClassRow]:
 
 
 def class_columns(judgement: Statistics) -> tuple[str, ...]:
-    """Of OF_A_CLASS, those there are."""
-    return OF_A_CLASS if judgement.predictions.scores is not None else OF_A_CLASS[:-1]
+    """Names of the metrics of each class."""
+    return tuple(
+        name
+        for name, metric in METRICS.items()
+        if metric.of == CLASS and metric.is_defined(judgement.predictions)
+    )
 
 
 def two_classes(judgement: Statistics) -> list[Estimate]:
     """Figures of carcinoma against the rest; none where no class counts as carcinoma."""
-    return [
-        judgement.estimates[name, ""] for name in TWO_CLASSES if (name, "") in judgement.estimates
-    ]
+    names = _metrics_of_all(positive=True)
+    return [judgement.estimates[name, ""] for name in names if (name, "") in judgement.estimates]
 
 
 def decisions(judgement: Statistics, with_published: bool) -> list[Decision]:

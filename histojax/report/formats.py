@@ -3,30 +3,20 @@
 import math
 
 from histojax.evaluation.bootstrap import Interval
+from histojax.evaluation.metrics import METRICS
 
 NONE = "–"
-PERCENT = (
-    "accuracy",
-    "balanced_accuracy",
-    "macro_f1",
-    "sensitivity",
-    "specificity",
-    "precision",
-    "carcinoma_accuracy",
-    "carcinoma_sensitivity",
-    "carcinoma_specificity",
-)
 
 
 def bare(metric: str, value: float) -> str:
     """A metric's value without unit: 87.2, or 0.973."""
     if not math.isfinite(value):
         return NONE
-    return f"{100 * value:.1f}" if metric in PERCENT else f"{value:.3f}"
+    return f"{100 * value:.1f}" if METRICS[metric].percent else f"{value:.3f}"
 
 
 def unit(metric: str) -> str:
-    return " %" if metric in PERCENT else ""
+    return " %" if METRICS[metric].percent else ""
 
 
 def number(metric: str, value: float) -> str:

@@ -12,9 +12,10 @@ from sklearn import metrics as reference
 
 from histojax.config import BACH_CLASSES
 from histojax.errors import InputError
-from histojax.evaluation import metrics
+from histojax.evaluation import metrics, statistics
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.weighted import Weighted
+from histojax.report import content, summary
 
 
 def cases_of(
@@ -194,9 +195,28 @@ def test_labels_alone_give_what_labels_can():
     assert not any(name.startswith("carcinoma") for name, _ in without)
 
 
-def test_every_metric_has_a_label():
-    for name, _ in metrics.compute(drawn(0, 30, 4, False), np.ones((1, 30))):
-        assert name in metrics.METRICS
+def test_every_row_of_the_table_is_computed_and_has_a_definition():
+    computed = metrics.compute(drawn(0, 30, 4, False), np.ones((1, 30)))
+    assert {name for name, _ in computed} == set(metrics.METRICS)
+    assert all(metric.function.__doc__ for metric in metrics.METRICS.values())
+    only = metrics.compute(drawn(0, 30, 4, False), np.ones((1, 30)), ("brier", "auc"))
+    assert list(only) == [("brier", ""), *(("auc", f"class{k}") for k in range(4))]
+    assert all((only[key] == computed[key]).all() for key in only)
+
+
+def test_a_new_row_is_in_the_numbers_the_text_and_the_page(monkeypatch):
+    def error_rate(weighted: Weighted) -> np.ndarray:
+        return 1 - metrics.accuracy(weighted)
+
+    row = metrics.Metric("Error rate", error_rate, percent=True)
+    monkeypatch.setitem(metrics.METRICS, "error_rate", row)
+    computed = statistics.compute(drawn(0, 60, 4, False), draws=50)
+    estimate = computed.estimates["error_rate", ""]
+    assert estimate.value == 1 - computed.value("accuracy")
+    assert estimate.interval.low < estimate.value < estimate.interval.high
+    assert "error_rate" in [row["metric"] for row in summary.numbers(computed)["figures"]]
+    assert "Error rate" in summary.summary(computed)
+    assert estimate in content.overall(computed)
 
 
 def test_a_metric_rests_on_the_images_it_counts():
