@@ -27,10 +27,8 @@ Contents = dict[str, Any]
 
 def write(path: Path, kind: str, version: int, parts: Mapping[str, bytes | Path]) -> str:
     """Writes parts, bytes or files, into one file, whole or not at all; returns its seal."""
-    described = {
-        name: {"bytes": _size(part), "sha256": _sha256(part)} for name, part in parts.items()
-    }
-    contents = {"kind": kind, "version": version, "parts": described}
+    listed = {name: _size_and_sha256(part) for name, part in parts.items()}
+    contents = {"kind": kind, "version": version, "parts": listed}
     with files.atomic_write(path) as temporary:
         with zipfile.ZipFile(
             temporary, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False
@@ -51,15 +49,10 @@ def write(path: Path, kind: str, version: int, parts: Mapping[str, bytes | Path]
     return computed
 
 
-def _size(part: bytes | Path) -> int:
-    return len(part) if isinstance(part, bytes) else part.stat().st_size
-
-
-def _sha256(part: bytes | Path) -> str:
+def _size_and_sha256(part: bytes | Path) -> Contents:
     if isinstance(part, bytes):
-        return hashlib.sha256(part).hexdigest()
-    with part.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return {"bytes": len(part), "sha256": hashlib.sha256(part).hexdigest()}
+    return {"bytes": part.stat().st_size, "sha256": files.sha256(part)}
 
 
 def seal(path: Path) -> str:
