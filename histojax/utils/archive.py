@@ -1,16 +1,20 @@
-"""Named parts in one zip file, in which any alteration is noticed.
+"""Named parts in one file that cannot be altered unnoticed: a zip with a table of its contents.
 
-The first part, `contents.json`, says what kind of file it is, its version, and the size and
-SHA-256 of every other part. The zip's comment, its last 64 bytes, is the SHA-256 of all bytes
-before them, in hexadecimal. Any zip program can open the file. Nothing is ever unpacked to disk,
-and nothing that is read can run code. A checksum shows damage, not who made a file.
+The first part, `contents.json`, is the contents table, sorted JSON: what the file is, its version,
+and the size and SHA-256 of every other part. The SHA-256 of the table is the file's identity: equal
+identities mean equal parts. The zip's comment, the last 64 bytes of the file, is the SHA-256 of all
+bytes before it, so that damage between the parts is noticed as well.
+
+Any program that reads zip files can open it. Nothing is unpacked to disk, and nothing that is read
+can run code. A checksum shows damage; it does not show who made a file.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,74 +22,91 @@ from histojax.errors import InputError
 from histojax.utils import files
 
 CONTENTS = "contents.json"
-_SEAL_BYTES = 64  # A SHA-256 in hexadecimal.
-_DATE = (1980, 1, 1, 0, 0, 0)  # Of every part, so that equal parts give equal files.
-_MAX_CONTENTS_BYTES = 2**24
+_DIGEST = 64  # Characters of a SHA-256 in hexadecimal.
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # The date of every part, so that equal parts give equal files.
+_MAX_CONTENTS = 2**24  # Bytes that the contents table may have.
 
 Contents = dict[str, Any]
 
 
+def contents_table(kind: str, version: int, parts: Mapping[str, bytes | Path]) -> Contents:
+    """The table of parts, bytes or files, that `write` puts into a file."""
+    return {
+        "kind": kind,
+        "version": version,
+        "parts": {
+            name: {"bytes": _size_of(part), "sha256": _sha256_of(part)}
+            for name, part in parts.items()
+        },
+    }
+
+
+def identity(contents: Contents) -> str:
+    """The SHA-256, in hexadecimal, of a contents table as sorted JSON."""
+    return hashlib.sha256(_as_json(contents)).hexdigest()
+
+
 def write(path: Path, kind: str, version: int, parts: Mapping[str, bytes | Path]) -> str:
-    """Writes parts, bytes or files, into one file, whole or not at all; returns its seal."""
-    listed = {name: _size_and_sha256(part) for name, part in parts.items()}
-    contents = {"kind": kind, "version": version, "parts": listed}
+    """Writes parts, bytes or files, into one file, whole or not at all; returns its identity."""
+    contents = contents_table(kind, version, parts)
     with files.atomic_write(path) as temporary:
-        with zipfile.ZipFile(
-            temporary, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False
-        ) as archive:
-            archive.writestr(zipfile.ZipInfo(CONTENTS, _DATE), files.to_json(contents))
+        with zipfile.ZipFile(temporary, "w", strict_timestamps=False) as archive:
+            archive.writestr(zipfile.ZipInfo(CONTENTS, _EPOCH), _as_json(contents))
             for name, part in parts.items():
-                entry = zipfile.ZipInfo(name, _DATE)
-                # Arrays hardly shrink; text does, to a third.
+                entry = zipfile.ZipInfo(name, _EPOCH)
+                # Text shrinks to a third; arrays hardly shrink.
                 stored = name.endswith((".npz", ".npy"))
                 entry.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
                 with archive.open(entry, "w", force_zip64=True) as out:
                     out.write(part if isinstance(part, bytes) else part.read_bytes())
-            archive.comment = bytes(_SEAL_BYTES)
-        computed = seal(temporary)
+            archive.comment = bytes(_DIGEST)
+        checksum = _checksum(temporary)
         with temporary.open("r+b") as file:
-            file.seek(-_SEAL_BYTES, 2)
-            file.write(computed.encode())
-    return computed
+            file.seek(-_DIGEST, 2)
+            file.write(checksum.encode())
+    return identity(contents)
 
 
-def _size_and_sha256(part: bytes | Path) -> Contents:
-    if isinstance(part, bytes):
-        return {"bytes": len(part), "sha256": hashlib.sha256(part).hexdigest()}
-    return {"bytes": part.stat().st_size, "sha256": files.sha256(part)}
+@dataclasses.dataclass(frozen=True)
+class Archive:
+    """A file that was opened and verified.
 
+    Attributes:
+      path: the file.
+      contents: its contents table.
+      zip: the open zip.
+    """
 
-def seal(path: Path) -> str:
-    """The SHA-256, in hexadecimal, of a file without its last 64 bytes."""
-    digest = hashlib.sha256()
-    remaining = path.stat().st_size - _SEAL_BYTES
-    with path.open("rb") as file:
-        while remaining > 0 and (block := file.read(min(remaining, 2**20))):
-            digest.update(block)
-            remaining -= len(block)
-    return digest.hexdigest()
+    path: Path
+    contents: Contents
+    zip: zipfile.ZipFile
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the parts."""
+        return tuple(self.contents["parts"])
 
-def sealed_with(path: Path) -> str:
-    """The seal written in a file: its last 64 bytes as text."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _SEAL_BYTES))
-        return file.read().decode("ascii", errors="replace")
+    @property
+    def identity(self) -> str:
+        """The SHA-256 of the contents table."""
+        return identity(self.contents)
 
-
-def names(path: Path) -> list[str]:
-    """The names of the parts of a file that `open_verified` accepted."""
-    with zipfile.ZipFile(path) as archive:
-        return [name for name in archive.namelist() if name != CONTENTS]
+    def read(self, name: str) -> bytes:
+        """A part; InputError where there is none of that name."""
+        if name not in self.contents["parts"]:
+            raise InputError(
+                f"{self.path} has no part {name}: it was made by another program, make it again"
+            )
+        return self.zip.read(name)
 
 
 @contextlib.contextmanager
-def open_verified(path: Path, kind: str, version: int) -> Iterator[Callable[[str], bytes]]:
-    """Opens a file, verifies all of it, and yields a function that reads a part by name.
+def open_verified(path: Path, kind: str, version: int) -> Iterator[Archive]:
+    """Opens a file that `write` wrote, and verifies all of it.
 
     Raises:
-      InputError: the file is not there, of another kind or version, cut short, altered, or lacks
-        one of its parts; or a part is asked for that it does not have.
+      InputError: the file is not there, is of another kind or version, is cut short or altered, or
+        has a part too few or too many.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -94,48 +115,71 @@ def open_verified(path: Path, kind: str, version: int) -> Iterator[Callable[[str
             raise InputError(f"{path} is not there: expected a {kind}") from error
         except IsADirectoryError as error:
             raise InputError(f"{path} is a folder: expected a {kind}, which is one file") from error
-        # zipfile raises more than BadZipFile where sizes and offsets make no sense.
-        except Exception as error:
-            problem = "is cut short or damaged" if _starts_as_zip(path) else "is something else"
+        except Exception as error:  # zipfile raises more than BadZipFile where offsets are wrong.
+            state = "is cut short or damaged" if _begins_as_zip(path) else "is something else"
             raise InputError(
-                f"{path} {problem}: expected a {kind}. Copy it again from its source"
+                f"{path} {state}: expected a {kind}. Copy it again from its source"
             ) from error
         contents = _read_contents(archive, path, kind, version)
-        _require_listed_parts(archive, contents, path)
-        if seal(path) != sealed_with(path):
+        _check_parts(archive, contents, path)
+        if _checksum(path) != _written_checksum(path):
             name = _first_altered(archive, contents)
-            where = f"in {name}" if name else "outside of its parts"
+            place = f"in {name}" if name else "outside of its parts"
             raise InputError(
-                f"{path} was altered after it was written ({where}): copy it again from its source"
+                f"{path} was altered after it was written ({place}): copy it again from its source"
             )
-
-        def read_part(name: str) -> bytes:
-            if name not in contents["parts"]:
-                raise InputError(
-                    f"{path} has no part {name}: it was made by another program, make it anew"
-                )
-            return archive.read(name)
-
-        yield read_part
+        yield Archive(path, contents, archive)
 
 
-def _starts_as_zip(path: Path) -> bool:
+def _as_json(contents: Contents) -> bytes:
+    return (json.dumps(contents, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _size_of(part: bytes | Path) -> int:
+    return len(part) if isinstance(part, bytes) else part.stat().st_size
+
+
+def _sha256_of(part: bytes | Path) -> str:
+    if isinstance(part, bytes):
+        return hashlib.sha256(part).hexdigest()
+    with part.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checksum(path: Path) -> str:
+    """The SHA-256, in hexadecimal, of a file without its last 64 bytes."""
+    digest = hashlib.sha256()
+    left = path.stat().st_size - _DIGEST
+    with path.open("rb") as file:
+        while left > 0 and (block := file.read(min(left, 2**20))):
+            digest.update(block)
+            left -= len(block)
+    return digest.hexdigest()
+
+
+def _written_checksum(path: Path) -> str:
+    """The checksum that a file bears: its last 64 bytes as text."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _DIGEST))
+        return file.read().decode("ascii", errors="replace")
+
+
+def _begins_as_zip(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(4) == b"PK\3\4"
 
 
 def _read_contents(archive: zipfile.ZipFile, path: Path, kind: str, version: int) -> Contents:
-    """The table of contents; InputError where it is not that of a `kind` of this version."""
+    """The contents table; InputError where the file is not of this kind and version."""
     try:
-        if archive.getinfo(CONTENTS).file_size > _MAX_CONTENTS_BYTES:
+        if archive.getinfo(CONTENTS).file_size > _MAX_CONTENTS:
             raise ValueError
         contents = json.loads(archive.read(CONTENTS))
-        found_kind = contents["kind"]
-        found_version = contents["version"]
+        found_kind, found_version = contents["kind"], contents["version"]
         parts = contents["parts"].values()
         if not all(isinstance(part["bytes"], int) and part["sha256"] for part in parts):
             raise ValueError
-    except Exception as error:  # zipfile, zlib and json raise many kinds on damaged bytes.
+    except Exception as error:  # zipfile, zlib and json raise errors of many classes on damage.
         raise InputError(
             f"{path} was altered, or is no {kind}: its {CONTENTS} cannot be read. Copy it again "
             "from its source"
@@ -145,40 +189,37 @@ def _read_contents(archive: zipfile.ZipFile, path: Path, kind: str, version: int
     if found_version != version:
         raise InputError(
             f"{path} is a {kind} of version {found_version}, expected version {version}: use the "
-            "histojax that wrote it, or make it anew"
+            "histojax that wrote it, or make it again"
         )
     return contents
 
 
-def _require_listed_parts(archive: zipfile.ZipFile, contents: Contents, path: Path) -> None:
-    """Raises InputError where parts are missing, not listed, or of another size; reads no part."""
-    sizes = {
-        entry.filename: entry.file_size
-        for entry in archive.infolist()
-        if entry.filename != CONTENTS
-    }
-    listed = {name: part["bytes"] for name, part in contents["parts"].items()}
-    if missing := sorted(listed.keys() - sizes.keys()):
+def _check_parts(archive: zipfile.ZipFile, contents: Contents, path: Path) -> None:
+    """Raises InputError where parts are missing, unknown or of another size; unpacks nothing."""
+    sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+    del sizes[CONTENTS]
+    expected = {name: part["bytes"] for name, part in contents["parts"].items()}
+    if missing := sorted(expected.keys() - sizes.keys()):
         raise InputError(
-            f"{path} lacks {', '.join(missing[:5])} of its {len(listed)} parts: make it anew"
+            f"{path} lacks {', '.join(missing[:5])} of its {len(expected)} parts: make it again"
         )
-    if unlisted := sorted(sizes.keys() - listed.keys()):
+    if unknown := sorted(sizes.keys() - expected.keys()):
         raise InputError(
-            f"{path} was altered: it holds {', '.join(unlisted[:5])}, which its {CONTENTS} does "
-            "not list"
+            f"{path} was altered: it holds {', '.join(unknown[:5])}, which its {CONTENTS} does not "
+            "list"
         )
-    if altered := sorted(name for name in listed if sizes[name] != listed[name]):
+    if altered := sorted(name for name in expected if sizes[name] != expected[name]):
         raise InputError(
             f"{path} was altered in {', '.join(altered[:5])}: copy it again from its source"
         )
 
 
 def _first_altered(archive: zipfile.ZipFile, contents: Contents) -> str | None:
-    """The first part with another SHA-256 than listed; None if only bytes between them differ."""
+    """The first part whose content is not the listed one; None where all parts are intact."""
     for name, part in contents["parts"].items():
         try:
             if hashlib.sha256(archive.read(name)).hexdigest() != part["sha256"]:
                 return name
-        except Exception:  # zipfile and zlib raise many kinds on damaged bytes.
+        except Exception:  # zipfile and zlib raise errors of many classes on damage.
             return name
     return None

@@ -1,5 +1,6 @@
 """An archive gives back the parts that were written, and refuses any alteration."""
 
+import hashlib
 import zipfile
 
 import numpy as np
@@ -19,8 +20,8 @@ def path(tmp_path):
 
 
 def read(path, kind=KIND, version=VERSION):
-    with archive.open_verified(path, kind, version) as part:
-        return {name: part(name) for name in archive.names(path)}
+    with archive.open_verified(path, kind, version) as opened:
+        return {name: opened.read(name) for name in opened.names}
 
 
 def rewrite(path, change):
@@ -36,13 +37,24 @@ def rewrite(path, change):
 def test_parts_come_back_from_bytes_and_from_files(path, tmp_path):
     assert read(path) == PARTS
     (tmp_path / "part").write_bytes(PARTS["models/b.txt"])
-    seal = archive.write(
-        tmp_path / "other", KIND, VERSION, PARTS | {"models/b.txt": tmp_path / "part"}
-    )
+    parts = PARTS | {"models/b.txt": tmp_path / "part"}
+    archive.write(tmp_path / "other", KIND, VERSION, parts)
     # Equal parts give equal files, whenever written.
     assert (tmp_path / "other").read_bytes() == path.read_bytes()
-    assert archive.sealed_with(path) == seal == archive.seal(path)
     assert zipfile.ZipFile(path).testzip() is None
+
+
+def test_the_identity_is_the_digest_of_the_contents_table(path, tmp_path):
+    with archive.open_verified(path, KIND, VERSION) as opened:
+        identity = opened.identity
+    table = zipfile.ZipFile(path).read("contents.json")
+    assert identity == hashlib.sha256(table).hexdigest()
+    assert identity == archive.write(tmp_path / "other", KIND, VERSION, PARTS)
+    assert identity == archive.identity(archive.contents_table(KIND, VERSION, PARTS))
+    reordered = dict(reversed(PARTS.items()))
+    assert identity == archive.write(tmp_path / "other", KIND, VERSION, reordered)
+    changed = PARTS | {"a.json": b'{"a": 2}'}
+    assert identity != archive.write(tmp_path / "other", KIND, VERSION, changed)
 
 
 def test_any_byte_that_is_changed_is_noticed(path):
@@ -108,7 +120,7 @@ def test_another_kind_another_version_and_no_such_file_are_refused(path, tmp_pat
     with pytest.raises(InputError, match="is a folder"):
         read(tmp_path)
     with (
-        archive.open_verified(path, KIND, VERSION) as part,
+        archive.open_verified(path, KIND, VERSION) as opened,
         pytest.raises(InputError, match="has no part z"),
     ):
-        part("z")
+        opened.read("z")
