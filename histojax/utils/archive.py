@@ -31,14 +31,11 @@ Contents = dict[str, Any]
 
 def contents_table(kind: str, version: int, parts: Mapping[str, bytes | Path]) -> Contents:
     """The table of parts, bytes or files, that `write` puts into a file."""
-    return {
-        "kind": kind,
-        "version": version,
-        "parts": {
-            name: {"bytes": _size_of(part), "sha256": _sha256_of(part)}
-            for name, part in parts.items()
-        },
-    }
+    table = {}
+    for name, part in parts.items():
+        content = _content(part)
+        table[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    return {"kind": kind, "version": version, "parts": table}
 
 
 def identity(contents: Contents) -> str:
@@ -58,7 +55,7 @@ def write(path: Path, kind: str, version: int, parts: Mapping[str, bytes | Path]
                 stored = name.endswith((".npz", ".npy"))
                 entry.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
                 with archive.open(entry, "w", force_zip64=True) as out:
-                    out.write(part if isinstance(part, bytes) else part.read_bytes())
+                    out.write(_content(part))
             archive.comment = bytes(_DIGEST)
         checksum = _checksum(temporary)
         with temporary.open("r+b") as file:
@@ -135,15 +132,8 @@ def _as_json(contents: Contents) -> bytes:
     return (json.dumps(contents, indent=2, sort_keys=True) + "\n").encode()
 
 
-def _size_of(part: bytes | Path) -> int:
-    return len(part) if isinstance(part, bytes) else part.stat().st_size
-
-
-def _sha256_of(part: bytes | Path) -> str:
-    if isinstance(part, bytes):
-        return hashlib.sha256(part).hexdigest()
-    with part.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _content(part: bytes | Path) -> bytes:
+    return part if isinstance(part, bytes) else part.read_bytes()
 
 
 def _checksum(path: Path) -> str:
