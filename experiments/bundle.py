@@ -39,10 +39,10 @@ def main() -> None:
     )
     weights = {} if flags.FLAGS.checksums_only else encoders(made)
     card = model_card.card(made, weights)
-    seal = bundle.write(out, made, models, card, weights)
+    identity = bundle.write(out, made, models, card, weights)
     files.write_text(out.with_suffix(".md"), card)
     print(
-        f"{out}: {out.stat().st_size / 2**20:.1f} MiB, SHA-256 seal {seal}; model card: {out.with_suffix('.md')}"
+        f"{out}: {out.stat().st_size / 2**20:.1f} MiB, identity {identity}; model card: {out.with_suffix('.md')}"
     )
 
 

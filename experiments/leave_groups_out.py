@@ -45,10 +45,10 @@ def main() -> None:
         out,
         flags.configurations(),
         boosting,
-        parts=flags.FLAGS.parts,
-        coverages=coverages or leave_groups_out.COVERAGES,
-        positive_classes=flags.FLAGS.positive_classes,
-        workers=flags.FLAGS.workers,
+        leave_groups_out.Options(
+            flags.FLAGS.parts, coverages or leave_groups_out.COVERAGES, flags.FLAGS.positive_classes
+        ),
+        flags.FLAGS.workers,
     )
     print(pages.write(out, transferred, boosting), end="")
 

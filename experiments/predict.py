@@ -50,15 +50,18 @@ def main() -> None:
         summary = predict.predict_descriptors(bundle, descriptors, out, options)
     else:
         dataset = datasets.load(flags.path("data"), require_all_classes=False) if labelled else None
+        images = predict.ImageFiles(
+            dataset.paths if labelled else flags.images(),
+            flags.FLAGS.mpp,
+            predict.labels_of(bundle, dataset) if labelled else None,
+        )
         summary = predict.predict_images(
             bundle,
-            dataset.paths if labelled else flags.images(),
+            images,
             out,
             descriptors=descriptors,
             options=options,
-            mpp=flags.FLAGS.mpp,
             strict=flags.FLAGS.strict,
-            labels=predict.labels_of(bundle, dataset) if labelled else None,
             runtime=runtime,
         )
     print(f"{summary.text(bundle)}\n{out / 'predictions.csv'}")

@@ -1,6 +1,6 @@
-"""The same in a notebook: `histojax.load_bundle(path)` gives a model that predicts images, and maps them.
+"""Predictions and heat maps in a notebook: `histojax.load_bundle(path)` gives a `Model`.
 
-Encoders are loaded, and programs compiled, at the first image, and kept for the next.
+The first image loads the encoders and compiles the programs; later images reuse them.
 """
 
 import functools
@@ -61,51 +61,52 @@ class Model:
         """Predicts images, in their order.
 
         Args:
-          images: a folder, an image, a list of images (.txt, .csv), or uint8 RGB [H, W, 3]; or several of these. Arrays
-            are predicted as if they were files.
-          names: of arrays, by which their crops are drawn; image0, image1, ... by default. The same name and pixels
-            have the same prediction.
-          mpp: microns per pixel of the images, where files do not tell.
+          images: a folder, an image, a list of images (.txt, .csv), or uint8 RGB [H, W, 3]; or
+            several of these. Arrays are predicted as if they were files.
+          names: of the arrays, which seed their crops; image0, image1, ... by default. The same
+            name and pixels give the same prediction.
+          mpp: microns per pixel, where the files do not tell.
           coverage: share of images whose class shall be in the prediction set.
-          sensitivity: that the operating point is to have; by default the bundle's.
-          largest_set: classes that a set may have before the answer is abstained from; by default half of all.
+          sensitivity: target of the operating point; by default the bundle's.
+          largest_set: number of classes above which a set makes the prediction abstain; by default
+            half of all.
 
         Returns:
-          What is said of each; see `histojax.prediction.uncertainty.Prediction`.
+          One prediction per image; see `histojax.prediction.uncertainty.Prediction`.
 
         Raises:
-          InputError: an image that cannot be predicted, or wishes that make no sense.
+          InputError: there are no images, one cannot be predicted, or an option is impossible.
         """
         with tempfile.TemporaryDirectory(prefix="histojax-") as folder:
-            paths = self.paths(images, names, Path(folder) / "images")
-            outcome = predict.predict_images(
+            paths = _as_files(images, names, Path(folder) / "images")
+            summary = predict.predict_images(
                 self.bundle,
-                paths,
-                Path(folder),
+                predict.ImageFiles(paths, mpp),
+                folder,
                 options=PredictionOptions(coverage, sensitivity, largest_set),
-                mpp=mpp,
                 strict=True,
                 encoder_set=self.encoder_set,
             )
-        found = {prediction.image: prediction for prediction in outcome.predictions}
-        return [found[path.stem] for path in paths]
+        by_image = {prediction.image: prediction for prediction in summary.predictions}
+        return [by_image[path.stem] for path in paths]
 
     def heatmap(
         self, image: Source, *, name: str | None = None, **options: Any
     ) -> "ProbabilityMap":
-        """Where in an image each class is: class probabilities over a grid of places.
+        """Class probabilities over a grid of places: where in an image each class is.
 
         Args:
           image: a path, or uint8 RGB [H, W, 3].
-          name: of the image, which seeds the gains; by default the file's without its ending.
-          options: stride, augmentations, sigma and mpp, as for `histojax.heatmap.heatmap.HeatmapOptions`.
+          name: of the image, which seeds the gains; by default the file's, without its suffix.
+          options: stride, augmentations, sigma and mpp; see
+            `histojax.heatmap.heatmap.HeatmapOptions`.
 
         Raises:
           InputError: the image cannot be read, or is smaller than a crop.
         """
         from histojax.heatmap import heatmap
 
-        source = image if isinstance(image, np.ndarray) else files.as_path(str(image))
+        source = image if isinstance(image, np.ndarray) else files.as_path(image)
         return heatmap.map_image(
             self.bundle,
             source,
@@ -114,28 +115,42 @@ class Model:
             encoder_set=self.encoder_set,
         )
 
-    def paths(
-        self, images: Source | Sequence[Source], names: Sequence[str] | None, folder: Path
-    ) -> tuple[Path, ...]:
-        """The images as files: arrays are written into a folder, as PNG, which keeps every pixel."""
-        several = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
-        arrays = [image for image in several if isinstance(image, np.ndarray)]
-        chosen = iter(names or [f"image{i}" for i in range(len(arrays))])
-        if names is not None and len(names) != len(arrays):
-            raise InputError(f"{len(names)} names for {len(arrays)} arrays: expected one each")
-        if not several:
-            raise InputError("there is no image to predict")
-        sources = [
-            written(image, folder / f"{next(chosen)}.png")
-            if isinstance(image, np.ndarray)
-            else files.as_path(str(image))
-            for image in several
-        ]
-        return unlabelled.find_images(sources)
+
+def load(path: str | Path, runtime: Runtime = Runtime()) -> Model:
+    """Reads a bundle and verifies all of it.
+
+    Args:
+      path: the file that `histojax bundle` wrote.
+      runtime: devices, crops per step, and where weights are.
+
+    Raises:
+      InputError: it is no bundle, of another version, altered, cut short, or lacks a part.
+    """
+    return Model(bundle.load(path), runtime)
 
 
-def written(image: np.ndarray, path: Path) -> Path:
-    """Writes uint8 RGB [H, W, 3] as PNG; InputError for another array."""
+def _as_files(
+    images: Source | Sequence[Source], names: Sequence[str] | None, folder: Path
+) -> tuple[Path, ...]:
+    """The images as files: arrays are written into a folder as PNG, which keeps every pixel."""
+    sources = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
+    if not sources:
+        raise InputError("there are no images to predict: pass a folder, image files or arrays")
+    count = sum(isinstance(source, np.ndarray) for source in sources)
+    if names is not None and len(names) != count:
+        raise InputError(f"{len(names)} names for {count} arrays: expected one each")
+    array_names = iter(names or [f"image{i}" for i in range(count)])
+    paths = [
+        _write_png(source, folder / f"{next(array_names)}.png")
+        if isinstance(source, np.ndarray)
+        else files.as_path(source)
+        for source in sources
+    ]
+    return unlabelled.find_images(paths)
+
+
+def _write_png(image: np.ndarray, path: Path) -> Path:
+    """Writes uint8 RGB [H, W, 3]; InputError for any other array."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise InputError(
             f"an image is {image.dtype} {image.shape}, expected uint8 RGB (height, width, 3)"
@@ -143,16 +158,3 @@ def written(image: np.ndarray, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(path)
     return path
-
-
-def load(path: str | Path, runtime: Runtime = Runtime()) -> Model:
-    """Opens a bundle, all of it checked.
-
-    Args:
-      path: the file that histojax bundle wrote.
-      runtime: devices, crops a step, and where weights are.
-
-    Raises:
-      InputError: it is no bundle, of another version, altered, cut short, or lacks a part.
-    """
-    return Model(bundle.load(files.as_path(str(path))), runtime)

@@ -1,19 +1,18 @@
-"""A trained ensemble in one file, with everything that predictions need: models, protocol, calibration, encoders.
+"""A trained ensemble in one file, with everything that predictions need.
 
-contents.json       every part's size and SHA-256 (`sealed`)
-bundle.json         classes, learner, protocol, what it was trained on, results out of fold, versions
-MODEL_CARD.md       the same for people
-out_of_fold.npz     scores, truth, fold and group of the judged images, by number: all doubt is learned from them
-typical.npz       the training images' mean descriptors and stain, by number
-models/<configuration>/seed0-fold01.txt    LightGBM's text of trees, or .npz of a head
-weights/<encoder>.npz    the encoder's variables, unless they are drawn from a seed or left out by wish
+contents.json       the size and SHA-256 of every other part (see `histojax.utils.archive`)
+bundle.json         classes, learner, protocol, training data, versions
+MODEL_CARD.md       what people should know
+out_of_fold.npz     scores, truth, fold and group of the training images, by number
+typical.npz         mean descriptors and stain of the training images, by number
+models/<configuration>/seed0-fold01.txt    a LightGBM model as text, or a head as .npz
+weights/<encoder>.npz    an encoder's variables, unless they are random or were left out
 
-Needs no jax. Nothing in it can run code.
+Reading a bundle needs no JAX, and nothing in it can run code.
 """
 
 import dataclasses
 import datetime
-import hashlib
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -38,16 +37,17 @@ from histojax.utils import archive, files
 
 KIND = "histojax bundle"
 VERSION = 1
-ABOUT, CARD, OUT_OF_FOLD, TYPICAL = "bundle.json", "MODEL_CARD.md", "out_of_fold.npz", "typical.npz"
-KEYS = ("classes", "positive", "learner", "seeds", "folds", "sensitivity", "made_with", "about")
+DESCRIPTION, CARD = "bundle.json", "MODEL_CARD.md"
+OUT_OF_FOLD, REFERENCE = "out_of_fold.npz", "typical.npz"
+_KEYS = ("classes", "positive", "learner", "seeds", "folds", "sensitivity", "made_with", "about")
 
-# Values that all configurations must have in common for one run to describe new images.
 # Values that a manifest records only where they are not the default.
-DEFAULTS = {
+_DEFAULTS = {
     name: getattr(Extraction, name)
     for name in ("precision", "target_mpp", "stain_normalizer", "stain_augmentation")
 }
-COMMON = ("augmentations", "crops", "gain_low", "gain_high", "p", "seed", "crop_mode", *DEFAULTS)
+# Values in which all configurations must agree, so that one run can extract from new images.
+_COMMON = ("augmentations", "crops", "gain_low", "gain_high", "p", "seed", "crop_mode", *_DEFAULTS)
 
 Flat = dict[str, np.ndarray]
 
@@ -57,15 +57,16 @@ class Bundle:
     """An ensemble that can predict.
 
     Attributes:
-      name: where it came from, for messages.
+      name: where it was read from, for messages.
       classes: K names.
-      positive: indices of the classes that count as carcinoma; empty for none.
-      made_with: the manifest of each configuration's descriptors; None where that is not known.
+      positive: indices of the positive classes; empty for none.
+      made_with: the manifest of each configuration's descriptors; None where it is unknown.
       ensemble: the models.
-      uncertainty: what is known of its mistakes.
-      about: what a reader wants to know: data, results, licences, versions.
-      weights: variables of encoders by flat name; of those that are in the file.
-      identity: SHA-256 of the file, or of what decides the predictions of an ensemble that is none.
+      uncertainty: what is known of their mistakes.
+      about: what a reader wants to know: data, licences, versions.
+      weights: variables, by flat name, of the encoders that are in the file.
+      identity: SHA-256 of the contents table of the file or, for a folder of models, of the parts
+        that decide its predictions.
     """
 
     name: str
@@ -85,250 +86,260 @@ class Bundle:
 
     @property
     def extraction(self) -> Extraction:
-        """The protocol that new images are described with; InputError where it is not known."""
+        """The protocol for new images; InputError where it is unknown."""
         return extraction_of(self.made_with, self.name)
 
     @property
     def temperature(self) -> float:
-        """That calibrates the mean scores of all models."""
+        """The temperature that calibrates the mean scores of all models."""
         return self.uncertainty.temperature
 
     @property
     def threshold(self) -> float | None:
-        """The operating point of the calibrated carcinoma score; None without classes that count as carcinoma."""
+        """The operating point of the calibrated positive score; None without positive classes."""
         return self.uncertainty.threshold()
 
     def score(self, configuration: str, descriptors: np.ndarray) -> np.ndarray:
-        """Mean scores by a configuration's models, not calibrated: float32 [N, A, D] -> float64 [N, K]."""
-        return np.mean(
-            [
-                each.mean(axis=1)
-                for _, _, each in self.ensemble.scores_by_model({configuration: descriptors})
-            ],
-            axis=0,
+        """Mean scores of a configuration's models, not calibrated.
+
+        Args:
+          configuration: its name.
+          descriptors: float32 [N, A, D].
+
+        Returns:
+          float64 [N, K].
+        """
+        by_model = self.ensemble.scores_by_model({configuration: descriptors})
+        return np.mean([scores.mean(axis=1) for _, _, scores in by_model], axis=0)
+
+    def encoder_sha256(self, encoder: str) -> str:
+        """The SHA-256 of the weights of an encoder; the protocol must be known."""
+        manifests = self.made_with.values()
+        return next(
+            manifest["weights"]["sha256"]
+            for manifest in manifests
+            if manifest["protocol"]["encoder"] == encoder
         )
 
 
 def extraction_of(made_with: Mapping[str, store.Manifest | None], name: str) -> Extraction:
-    """The protocol that descriptors were made with, so that new images are described alike.
+    """The protocol that descriptors were made with, for the extraction from new images.
+
+    Args:
+      made_with: the manifest of each configuration.
+      name: of the models, for messages.
 
     Raises:
-      InputError: it was not recorded (descriptors not made here), or differs between configurations.
+      InputError: the protocol was not recorded (the descriptors come from elsewhere), or differs
+        between configurations.
     """
     if unknown := [configuration for configuration, made in made_with.items() if made is None]:
         raise InputError(
-            f"{name} was trained on descriptors of unknown protocol ({', '.join(unknown)}): describe the images with "
-            "histojax extract yourself, and pass --descriptors without --images"
+            f"{name} was trained on descriptors of unknown protocol ({', '.join(unknown)}): run "
+            "histojax extract on the images yourself, and pass --descriptors without --images"
         )
-    protocols = [DEFAULTS | made["protocol"] for made in made_with.values()]
-    sources = {made["weights"]["source"] for made in made_with.values()}
-    common = {key: {each[key] for each in protocols} for key in COMMON}
+    protocols = [_DEFAULTS | manifest["protocol"] for manifest in made_with.values()]
+    common = {key: {protocol[key] for protocol in protocols} for key in _COMMON}
+    sources = {manifest["weights"]["source"] for manifest in made_with.values()}
     if mixed := [key for key, values in (common | {"weights": sources}).items() if len(values) > 1]:
         raise InputError(
             f"the configurations of {name} differ in {', '.join(mixed)}: predict with each alone"
         )
     source = sources.pop()
-    random = source.removeprefix("random, seed ")
+    seed = source.removeprefix("random, seed ")
+    is_random = seed != source
+    variants = [protocol.get("resnet_variant") for protocol in protocols]
     return Extraction(
-        encoders=tuple(dict.fromkeys(each["encoder"] for each in protocols)),
+        encoders=tuple(dict.fromkeys(protocol["encoder"] for protocol in protocols)),
         views=tuple(dict.fromkeys(View(each["scale"], each["crop_size"]) for each in protocols)),
-        weights="imagenet" if random == source else "random",
-        weights_seed=0 if random == source else int(random),
-        resnet_variant=next(
-            (each["resnet_variant"] for each in protocols if "resnet_variant" in each), "keras"
-        ),
+        weights="random" if is_random else "imagenet",
+        weights_seed=int(seed) if is_random else 0,
+        resnet_variant=next(filter(None, variants), Extraction.resnet_variant),
         **{key: values.pop() for key, values in common.items()},
     )
 
 
 def from_models(
-    models: Path,
+    models: str | Path,
     positive_classes: Sequence[str] = (),
-    sensitivity: float = operating_point.TARGET_SENSITIVITY,
-    descriptors: Path | None = None,
+    target_sensitivity: float = operating_point.TARGET_SENSITIVITY,
+    descriptors: str | Path | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> Bundle:
     """The ensemble in a folder, ready to predict.
 
     Args:
       models: the folder, as training writes it.
-      positive_classes: names of the classes that count as carcinoma, if not the default ones.
-      sensitivity: that the operating point is chosen for.
-      descriptors: of the training images; without them it is not known how typical a new image is.
-      about: what a reader wants to know, beside what the folder tells.
+      positive_classes: names of the positive classes, if not the default ones.
+      target_sensitivity: that the operating point is chosen for.
+      descriptors: folder of the training images' descriptors; without it, how far a new image is
+        from the training images stays unknown.
+      about: what a reader wants to know beyond what the folder tells.
 
     Raises:
-      InputError: the ensemble is not complete or cannot predict, or the descriptors are missing or others.
+      InputError: the ensemble is incomplete or cannot predict, or the descriptors are missing or
+        not those it was trained on.
     """
+    models = files.as_path(models)
     ensemble = ensembles.load(models)
-    loaded = scoring.load_models(ensemble)
     positive = metrics.positive_classes(ensemble.folds.classes, positive_classes)
     if descriptors is not None:
+        descriptors = files.as_path(descriptors)
         scoring.check_same_extraction(ensemble.extractions, descriptors)
-    learned = uncertainty.of_ensemble(ensemble, positive, sensitivity, descriptors)
+    learned = uncertainty.from_ensemble(ensemble, positive, target_sensitivity, descriptors)
     if learned.temperature > 0.9 * calibration.TEMPERATURE_RANGE[1]:
         logging.warning(
-            "out of fold, the scores of %s say nothing of the class: its answers are of no use",
+            "the out-of-fold scores of %s do not tell the classes apart: its predictions are of no "
+            "use",
             models,
         )
-    return Bundle(
+    bundle = Bundle(
         name=str(models),
         classes=ensemble.folds.classes,
         positive=positive,
         made_with=ensemble.extractions,
-        ensemble=loaded,
+        ensemble=scoring.load_models(ensemble),
         uncertainty=learned,
-        about=facts(ensemble) | dict(about or {}),
+        about=_facts(ensemble) | dict(about or {}),
         weights={},
-        identity=identity_of(ensemble, learned),
+        identity="",
     )
+    contents = archive.contents_table(KIND, VERSION, _decisive_parts(bundle, models))
+    return dataclasses.replace(bundle, identity=archive.identity(contents))
 
 
-def identity_of(ensemble: Ensemble, learned: Uncertainty) -> str:
-    """SHA-256 of all that decides what an ensemble says of an image."""
-    reference = (
-        ()
-        if learned.reference is None
-        else (learned.reference.own.tobytes(), learned.reference.stain_own.tobytes())
-    )
-    decisive = (
-        ensemble.folds.sha256,
-        ensemble.learner,
-        ensemble.parameters,
-        ensemble.seeds,
-        ensemble.extractions,
-        learned.cases.scores.tobytes(),
-        learned.cases.positive,
-        learned.sensitivity,
-        *reference,
-    )
-    return hashlib.sha256(repr(decisive).encode()).hexdigest()
-
-
-def facts(ensemble: Ensemble) -> dict[str, Any]:
-    """What an ensemble's folder tells of its data and making."""
-    folds = ensemble.folds
-    groups = set(folds.groups or ()) - {""}
-    return {
-        "created": datetime.date.today().isoformat(),
-        "images": {name: int((folds.labels == i).sum()) for i, name in enumerate(folds.classes)},
-        "groups": len(groups),
-        "split": folds.origin,
-        "parameters": ensemble.parameters,
-        "versions": {
-            name: each["versions"]
-            for name, each in ensemble.extractions.items()
-            if each and "versions" in each
-        },
-    }
-
-
-def write(path: Path, bundle: Bundle, models: Path, card: str, weights: Mapping[str, Flat]) -> str:
-    """Writes a bundle, whole or not at all; returns its seal.
+def write(
+    path: str | Path, bundle: Bundle, models: str | Path, card: str, weights: Mapping[str, Flat]
+) -> str:
+    """Writes a bundle, whole or not at all; returns its identity.
 
     Args:
       path: the file.
-      bundle: of `from_models`.
-      models: the folder it came from, whose model files go in as they are.
+      bundle: made by `from_models`.
+      models: the folder it was made from, whose model files go in unchanged.
       card: the model card, Markdown.
-      weights: variables of encoders by flat name, to go in; none for those that are left out.
+      weights: variables, by flat name, of the encoders that go in.
 
     Raises:
-      InputError: the protocol of its descriptors is not known, so that nobody could describe images for it.
+      InputError: the protocol of the descriptors is unknown, so nobody could extract from images
+        for this bundle.
     """
-    extraction = bundle.extraction
-    description = {
-        "classes": bundle.classes,
-        "positive": bundle.positive,
-        "learner": bundle.ensemble.learner,
-        "seeds": bundle.ensemble.seeds,
-        "folds": bundle.ensemble.folds,
-        "sensitivity": bundle.uncertainty.sensitivity,
-        "made_with": bundle.made_with,
+    encoders = bundle.extraction.encoders
+    description = _decisive_values(bundle) | {
         "about": bundle.about | {"histojax": __version__},
-        "weights": {name: encoder_sha256(bundle, name) for name in extraction.encoders},
+        "weights": {name: bundle.encoder_sha256(name) for name in encoders},
         "weights_in_file": sorted(weights),
         "temperature": bundle.temperature,
         "operating_point": bundle.threshold,
     }
-    parts: dict[str, bytes | Path] = {
-        ABOUT: files.to_json(description).encode(),
-        CARD: card.encode(),
-        OUT_OF_FOLD: npz(bundle.uncertainty.arrays()),
-    }
-    if bundle.uncertainty.reference is not None:
-        parts[TYPICAL] = npz(bundle.uncertainty.reference.to_arrays())
-    for configuration in bundle.configurations:
-        for name in ensembles.model_names(
-            configuration, bundle.ensemble.seeds, bundle.ensemble.folds, bundle.ensemble.learner
-        ):
-            parts[f"models/{name}"] = models / name
-    parts |= {f"weights/{name}.npz": npz(flat) for name, flat in weights.items()}
-    return archive.write(path, KIND, VERSION, parts)
+    parts: dict[str, bytes | Path] = {DESCRIPTION: b"", CARD: card.encode()}
+    parts |= _decisive_parts(bundle, files.as_path(models))
+    parts[DESCRIPTION] = files.to_json(description).encode()
+    parts |= {f"weights/{name}.npz": to_npz(flat) for name, flat in weights.items()}
+    return archive.write(files.as_path(path), KIND, VERSION, parts)
 
 
-def encoder_sha256(bundle: Bundle, encoder: str) -> str:
-    """The checksum of an encoder's weights."""
-    return next(
-        made["weights"]["sha256"]
-        for made in bundle.made_with.values()
-        if made["protocol"]["encoder"] == encoder
-    )
+def load(path: str | Path) -> Bundle:
+    """Reads a bundle and verifies all of it.
+
+    Raises:
+      InputError: it is no bundle, of another version, altered, cut short, or lacks a part.
+    """
+    path = files.as_path(path)
+    with archive.open_verified(path, KIND, VERSION) as opened:
+        description = files.parse_json(opened.read(DESCRIPTION), f"{DESCRIPTION} of {path}", _KEYS)
+        classes, positive = tuple(description["classes"]), tuple(description["positive"])
+        made_with = description["made_with"]
+        reference = None
+        if REFERENCE in opened.names:
+            reference = ReferenceDistribution.from_arrays(_read_npz(opened, REFERENCE))
+        learned = uncertainty.from_arrays(
+            _read_npz(opened, OUT_OF_FOLD), classes, positive, description["sensitivity"], reference
+        )
+        matches = [re.fullmatch(r"weights/(\w+)\.npz", name) for name in opened.names]
+        weights = {match[1]: _read_npz(opened, match[0]) for match in matches if match}
+        loaded = scoring.parse_models(
+            description["learner"],
+            description["seeds"],
+            description["folds"],
+            tuple(made_with),
+            lambda name: opened.read(f"models/{name}"),
+        )
+        return Bundle(
+            name=str(path),
+            classes=classes,
+            positive=positive,
+            made_with=made_with,
+            ensemble=loaded,
+            uncertainty=learned,
+            about=description["about"],
+            weights=weights,
+            identity=opened.identity,
+        )
 
 
-def npz(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Arrays as the content of an .npz, without pickle."""
+def to_npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Arrays as the content of an .npz file, without pickle."""
     out = io.BytesIO()
     np.savez(out, allow_pickle=False, **arrays)
     return out.getvalue()
 
 
-def load(path: Path) -> Bundle:
-    """Opens a bundle, all of it checked.
-
-    Raises:
-      InputError: it is no bundle, of another version, altered, cut short, or lacks a part.
-    """
-    with archive.open_verified(path, KIND, VERSION) as part:
-        found = files.parse_json(part(ABOUT), f"{ABOUT} of {path}", KEYS)
-        classes, positive = tuple(found["classes"]), tuple(found["positive"])
-        made_with = found["made_with"]
-        names = archive.names(path)
-        reference = (
-            ReferenceDistribution.from_arrays(arrays(part(TYPICAL), path, TYPICAL))
-            if TYPICAL in names
-            else None
-        )
-        kept = arrays(part(OUT_OF_FOLD), path, OUT_OF_FOLD)
-        weights = {
-            match[1]: arrays(part(name), path, name)
-            for name in names
-            if (match := re.fullmatch(r"weights/(\w+)\.npz", name))
-        }
-        loaded = scoring.parse_models(
-            found["learner"],
-            found["seeds"],
-            found["folds"],
-            tuple(made_with),
-            lambda name: part(f"models/{name}"),
-        )
-    return Bundle(
-        name=str(path),
-        classes=classes,
-        positive=positive,
-        made_with=made_with,
-        ensemble=loaded,
-        uncertainty=uncertainty.of_arrays(kept, classes, positive, found["sensitivity"], reference),
-        about=found["about"],
-        weights=weights,
-        identity=archive.sealed_with(path),
-    )
-
-
-def arrays(content: bytes, path: Path, name: str) -> Flat:
-    """The arrays of an .npz in a bundle."""
+def _read_npz(opened: archive.Archive, name: str) -> Flat:
+    """The arrays of a part."""
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as found:
-            return {key: found[key] for key in found.files}
-    except Exception as error:  # NumPy's reader raises whatever a damaged archive throws up.
-        raise InputError(f"{name} of {path} cannot be read: make the bundle anew") from error
+        with np.load(io.BytesIO(opened.read(name)), allow_pickle=False) as arrays:
+            return dict(arrays)
+    except InputError:
+        raise
+    except Exception as error:  # NumPy's reader raises errors of many classes on damage.
+        raise InputError(
+            f"{name} of {opened.path} cannot be read: make the bundle again"
+        ) from error
+
+
+def _decisive_values(bundle: Bundle) -> dict[str, Any]:
+    """The values of bundle.json that decide predictions."""
+    return {
+        "classes": bundle.classes,
+        "positive": bundle.positive,
+        "learner": bundle.ensemble.learner,
+        "seeds": bundle.ensemble.seeds,
+        "folds": bundle.ensemble.folds,
+        "sensitivity": bundle.uncertainty.target_sensitivity,
+        "made_with": bundle.made_with,
+    }
+
+
+def _decisive_parts(bundle: Bundle, models: Path) -> dict[str, bytes | Path]:
+    """The parts that decide predictions."""
+    parts: dict[str, bytes | Path] = {
+        DESCRIPTION: files.to_json(_decisive_values(bundle)).encode(),
+        OUT_OF_FOLD: to_npz(bundle.uncertainty.to_arrays()),
+    }
+    if bundle.uncertainty.reference is not None:
+        parts[REFERENCE] = to_npz(bundle.uncertainty.reference.to_arrays())
+    ensemble = bundle.ensemble
+    for configuration in bundle.configurations:
+        names = ensembles.model_names(
+            configuration, ensemble.seeds, ensemble.folds, ensemble.learner
+        )
+        parts |= {f"models/{name}": models / name for name in names}
+    return parts
+
+
+def _facts(ensemble: Ensemble) -> dict[str, Any]:
+    """What an ensemble's folder tells about its data and how it was trained."""
+    folds = ensemble.folds
+    return {
+        "created": datetime.date.today().isoformat(),
+        "images": {name: int((folds.labels == i).sum()) for i, name in enumerate(folds.classes)},
+        "groups": len(set(folds.groups or ()) - {""}),
+        "split": folds.origin,
+        "parameters": ensemble.parameters,
+        "versions": {
+            name: manifest["versions"]
+            for name, manifest in ensemble.extractions.items()
+            if manifest and "versions" in manifest
+        },
+    }

@@ -1,5 +1,6 @@
-"""The model card of a bundle: what it is, what it was trained on, how good and how sure it was out of fold, what it is
-not for. Markdown, after Mitchell et al., Model Cards for Model Reporting, 2019.
+"""The model card of a bundle, Markdown: what it is, its data, results, uncertainty and limits.
+
+After Mitchell et al., Model Cards for Model Reporting, 2019.
 """
 
 from collections.abc import Iterable, Sequence
@@ -8,15 +9,14 @@ import numpy as np
 
 from histojax import __version__
 from histojax.evaluation import operating_point, statistics
-from histojax.evaluation.statistics import Statistics
 from histojax.extraction import provenance
 from histojax.prediction import conformal, out_of_distribution
 from histojax.prediction.bundle import Bundle
 
-DRAWS = 1000  # Of the bootstrap behind each interval.
-SENSITIVITIES = (0.9, 0.95, 0.99)
-COVERAGES = (0.8, 0.9, 0.95)
-SHOWN = (
+_DRAWS = 1000  # Of the bootstrap behind each interval.
+_SENSITIVITIES = (0.9, 0.95, 0.99)
+_COVERAGES = (0.8, 0.9, 0.95)
+_METRICS = (
     "accuracy",
     "balanced_accuracy",
     "macro_auc",
@@ -25,9 +25,12 @@ SHOWN = (
     "carcinoma_accuracy",
     "carcinoma_auc",
 )
-NOT_FOR_DIAGNOSIS = "**Not for diagnosis.** For research only. Not a medical device; not validated on any patients but those below."
-# Of the files that ImageNet weights come from; third_party/README.md has more.
-WEIGHTS_LICENCES = {
+_NOT_FOR_DIAGNOSIS = (
+    "**Not for diagnosis.** For research only. Not a medical device; not validated on any patients "
+    "but those below."
+)
+# Of the files that ImageNet weights come from; third_party/README.md says more.
+_WEIGHTS_LICENCES = {
     "ResNet": "ResNet-50: ported from Kaiming He's release, MIT",
     "Inception": "InceptionV3: ported from TensorFlow's models, Apache-2.0",
     "VGG": "VGG-16: ported from the Visual Geometry Group, Oxford, CC BY 4.0",
@@ -38,178 +41,171 @@ def card(bundle: Bundle, weights_included: Iterable[str] = ()) -> str:
     """The model card of a bundle.
 
     Args:
-      bundle: it.
+      bundle: made by `bundle.from_models`.
       weights_included: encoders whose weights are in the file.
     """
-    judged = statistics.compute(bundle.uncertainty.cases, bundle.uncertainty.sensitivity, DRAWS)
-    parts = [
-        [f"# Model card: {', '.join(bundle.classes)} in H&E histology", "", NOT_FOR_DIAGNOSIS],
-        what(bundle),
-        trained_on(bundle),
-        results(bundle, judged),
-        doubt_of(bundle),
-        limits(bundle),
-        licences(bundle, tuple(weights_included)),
+    sections = [
+        [f"# Model card: {', '.join(bundle.classes)} in H&E histology", "", _NOT_FOR_DIAGNOSIS],
+        _description(bundle),
+        _data(bundle),
+        _results(bundle),
+        _uncertainty(bundle),
+        _limits(bundle),
+        _licences(bundle, tuple(weights_included)),
     ]
-    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+    return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
 
-def what(bundle: Bundle) -> list[str]:
-    """What it is."""
+def _description(bundle: Bundle) -> list[str]:
     ensemble, extraction = bundle.ensemble, bundle.extraction
-    views = ", ".join(view.name for view in extraction.views)
-    count = len(ensemble.configurations) * ensemble.seeds * ensemble.folds
-    mpp = (
-        f", images resampled to {extraction.target_mpp} um/px at scale 0.5"
-        if extraction.target_mpp
-        else ""
-    )
+    configurations = len(ensemble.configurations)
+    mpp = ""
+    if extraction.target_mpp:
+        mpp = f", images resampled to {extraction.target_mpp} um/px at scale 0.5"
     return [
         "## What it is",
         "",
-        f"- {count} models ({ensemble.learner}): {len(ensemble.configurations)} configurations x {ensemble.seeds} "
-        f"seeds x {ensemble.folds} folds, averaged. After Rakhlin, Shvets, Iglovikov and Kalinin, 2018.",
-        f"- Encoders: {', '.join(extraction.encoders)}, frozen; {provenance.weights(bundle.made_with.values())}",
-        f"- Views (scale, crop size): {views}; {extraction.augmentations} stain augmentations x {extraction.crops} "
-        f"crops, crop mode {extraction.crop_mode}, {extraction.precision}{mpp}.",
+        f"- {configurations * ensemble.seeds * ensemble.folds} models ({ensemble.learner}): "
+        f"{configurations} configurations x {ensemble.seeds} seeds x {ensemble.folds} folds, "
+        "averaged. After Rakhlin, Shvets, Iglovikov and Kalinin, 2018.",
+        f"- Encoders: {', '.join(extraction.encoders)}, frozen; {_weights(bundle)}",
+        f"- Views (scale, crop size): {', '.join(view.name for view in extraction.views)}; "
+        f"{extraction.augmentations} stain augmentations x {extraction.crops} crops, crop mode "
+        f"{extraction.crop_mode}, {extraction.precision}{mpp}.",
         f"- Made {bundle.about['created']} by histojax {__version__}.",
     ]
 
 
-def trained_on(bundle: Bundle) -> list[str]:
-    """The data."""
+def _data(bundle: Bundle) -> list[str]:
     about = bundle.about
     images = ", ".join(f"{name} {count}" for name, count in about["images"].items())
-    groups = about["groups"]
     return [
         "## Trained on",
         "",
         f"- {sum(about['images'].values())} images: {images}.",
-        f"- Groups (patients or slides): {groups if groups else 'not known'}. Split: {about['split']}.",
-        f"- Source and licence of the images: {about.get('data_licence') or 'not stated by whoever made this'}.",
+        f"- Groups (patients or slides): {about['groups'] or 'not known'}. "
+        f"Split: {about['split']}.",
+        "- Source and licence of the images: "
+        f"{about.get('data_licence') or 'not stated by whoever made this'}.",
     ]
 
 
-def results(bundle: Bundle, judged: Statistics) -> list[str]:
-    """How good it was on images that its models had not seen."""
-    whole = "groups" if bundle.about["groups"] else "images"
+def _results(bundle: Bundle) -> list[str]:
+    uncertainty = bundle.uncertainty
+    estimates = statistics.compute(
+        uncertainty.out_of_fold, uncertainty.target_sensitivity, _DRAWS
+    ).estimates
+    shown = [estimate for key, estimate in estimates.items() if key[0] in _METRICS and not key[1]]
+    shown += [estimate for key, estimate in estimates.items() if key[0] == "sensitivity"]
     rows = [
         [
-            figure.label,
-            f"{figure.value:.3f}",
-            f"{figure.interval.low:.3f} to {figure.interval.high:.3f}",
+            estimate.label,
+            f"{estimate.value:.3f}",
+            f"{estimate.interval.low:.3f} to {estimate.interval.high:.3f}",
         ]
-        for (name, of), figure in judged.estimates.items()
-        if name in SHOWN and not of
-    ]
-    rows += [
-        [
-            figure.label,
-            f"{figure.value:.3f}",
-            f"{figure.interval.low:.3f} to {figure.interval.high:.3f}",
-        ]
-        for (name, _), figure in judged.estimates.items()
-        if name == "sensitivity"
+        for estimate in shown
     ]
     lines = [
         "## Results out of fold",
         "",
-        f"Each image scored by the models that never saw it; 95 % intervals of resampled {whole}.",
+        "Each image scored by the models that never saw it; 95 % intervals of resampled "
+        f"{'groups' if bundle.about['groups'] else 'images'}.",
         "",
-        *table(["", "", "95 %"], rows),
+        *_table(["", "", "95 %"], rows),
     ]
-    if bundle.positive and operating_point.is_possible(bundle.uncertainty.cases):
-        named = " + ".join(bundle.classes[k] for k in bundle.positive)
-        rows = []
-        for wished in sorted({*SENSITIVITIES, bundle.uncertainty.sensitivity}):
-            point = operating_point.choose(bundle.uncertainty.cases, wished)
-            figures = operating_point.compute_metrics(
-                point, bundle.uncertainty.cases, np.ones((1, len(bundle.uncertainty.cases.truth)))
-            )
-            reached = [f"{float(value[0]):.3f}" for value in figures.values()]
-            rows.append([f"{wished:g}", f"{bundle.uncertainty.threshold(wished):.4f}", *reached])
-        lines += [
-            "",
-            f"Operating points for {named}, on the calibrated score; reached: chosen on other folds than judged on. "
-            f"Decisions are made for {bundle.uncertainty.sensitivity:g} unless wished otherwise.",
-            "",
-            *table(
-                ["sensitivity wished", "threshold", "sensitivity reached", "specificity reached"],
-                rows,
-            ),
-        ]
+    if bundle.positive and operating_point.is_possible(uncertainty.out_of_fold):
+        lines += ["", *_operating_points(bundle)]
     return lines
 
 
-def doubt_of(bundle: Bundle) -> list[str]:
-    """How it tells its doubt."""
-    cases, attainable = bundle.uncertainty.cases, conformal.attainable(bundle.uncertainty.sets)
+def _operating_points(bundle: Bundle) -> list[str]:
+    uncertainty = bundle.uncertainty
+    every_image = np.ones((1, len(uncertainty.out_of_fold.truth)))
     rows = []
-    for coverage in COVERAGES:
-        sets = conformal.out_of_fold(cases, coverage)
-        reached = sets[np.arange(len(cases.truth)), cases.truth].mean()
+    for target in sorted({*_SENSITIVITIES, uncertainty.target_sensitivity}):
+        point = operating_point.choose(uncertainty.out_of_fold, target)
+        reached = operating_point.compute_metrics(point, uncertainty.out_of_fold, every_image)
+        figures = [f"{float(value[0]):.3f}" for value in reached.values()]
+        rows.append([f"{target:g}", f"{uncertainty.threshold(target):.4f}", *figures])
+    return [
+        f"Operating points for {uncertainty.out_of_fold.positive_names}, on the calibrated score; "
+        "each image is decided by a threshold chosen on the other folds. By default, decisions aim "
+        f"at a sensitivity of {uncertainty.target_sensitivity:g}.",
+        "",
+        *_table(
+            ["target sensitivity", "threshold", "sensitivity reached", "specificity reached"], rows
+        ),
+    ]
+
+
+def _uncertainty(bundle: Bundle) -> list[str]:
+    images, reference = bundle.uncertainty.out_of_fold, bundle.uncertainty.reference
+    attainable = conformal.attainable_coverage(bundle.uncertainty.sets)
+    rows = []
+    for coverage in _COVERAGES:
+        sets = conformal.out_of_fold(images, coverage)
+        reached = sets[np.arange(len(images.truth)), images.truth].mean()
         rows.append([f"{coverage:g}", f"{reached:.3f}", f"{sets.sum(axis=1).mean():.2f}"])
-    reference = bundle.uncertainty.reference
-    known = (
-        []
-        if reference is None
-        else ["descriptors", *(["stain"] if reference.stain_masses.any() else [])]
-    )
-    compared = (
-        f"{' and '.join(known)} with the training images'"
-        if known
-        else "nothing with the training images'"
-    )
+    compared = []
+    if reference is not None:
+        compared = ["descriptors", "stain"] if reference.stain_masses.any() else ["descriptors"]
+    reasons = "from images with too little tissue and from too large sets"
+    if compared:
+        reasons += (
+            f", and where {' or '.join(compared)} are far from the training images' (p at most "
+            f"{out_of_distribution.FAR}, or further than all)"
+        )
     return [
         "## Uncertainty",
         "",
         f"- Probabilities are calibrated by a temperature of {bundle.temperature:.3f}.",
-        f"- Prediction sets are conformal; above a coverage of {attainable:.3f} they hold all classes, for want of "
-        "groups. Out of fold, each fold calibrated on the others:",
+        f"- Prediction sets are conformal; above a coverage of {attainable:.3f} they hold all "
+        "classes, as there are too few groups. Out of fold, each fold calibrated on the others:",
         "",
-        *table(["coverage wished", "reached", "classes in a set"], rows),
+        *_table(["stated coverage", "reached", "classes in a set"], rows),
         "",
-        f"- It abstains from images with too little tissue, from too large sets, and compares {compared} "
-        f"(far: p at most {out_of_distribution.FAR}, or further than all).",
+        f"- It abstains {reasons}.",
     ]
 
 
-def limits(bundle: Bundle) -> list[str]:
-    """What it must not be used for."""
+def _limits(bundle: Bundle) -> list[str]:
     lines = [
         "## Limits",
         "",
-        "- Scanners, stains, organs and pixel sizes other than the training images' are covered by no figure above.",
-        "- Images without tissue of these classes are given one of them all the same, unless it abstains.",
-        "- Coverage is of new groups like those trained on, on average; not of one patient, nor of one class.",
+        "- No figure above covers other scanners, stains, organs or pixel sizes than those of the "
+        "training images.",
+        "- Images without tissue of these classes are given one of them all the same, unless it "
+        "abstains.",
+        "- Coverage is an average over new groups like those trained on; it holds neither for a "
+        "single patient nor for a single class.",
     ]
-    if provenance.UNTRAINED in provenance.weights(bundle.made_with.values()):
+    if provenance.UNTRAINED in _weights(bundle):
         lines.append(
-            "- **The encoders are untrained** (random weights): a trial of the pipeline, of no other use."
+            "- **The encoders are untrained** (random weights): good for trying out the pipeline, "
+            "and for nothing else."
         )
     return lines
 
 
-def licences(bundle: Bundle, included: Sequence[str]) -> list[str]:
-    """Licences, and what the encoders' weights are."""
-    lines = ["## Licences and weights", ""]
+def _licences(bundle: Bundle, included: Sequence[str]) -> list[str]:
+    encoders, lines = bundle.extraction.encoders, ["## Licences and weights", ""]
     if bundle.extraction.weights == "imagenet":
-        lines += [f"- {WEIGHTS_LICENCES[name]}." for name in bundle.extraction.encoders]
+        lines += [f"- {_WEIGHTS_LICENCES[name]}." for name in encoders]
         lines.append("- ImageNet itself is for non-commercial research; judge for your use.")
-    for name in bundle.extraction.encoders:
-        where = "in the file" if name in included else "not in the file"
-        sha256 = next(
-            made["weights"]["sha256"]
-            for made in bundle.made_with.values()
-            if made["protocol"]["encoder"] == name
-        )
-        lines.append(f"- {name}: {where}, SHA-256 of its arrays `{sha256}`.")
-    lines.append(
-        "- The bundle keeps no image and no name, but out-of-fold scores and mean descriptors, by number."
-    )
-    return lines
+    for name in encoders:
+        place = "in the file" if name in included else "not in the file"
+        lines.append(f"- {name}: {place}, SHA-256 of its arrays `{bundle.encoder_sha256(name)}`.")
+    return [
+        *lines,
+        "- The bundle holds no image and no name, but out-of-fold scores and mean descriptors, by "
+        "number.",
+    ]
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def _weights(bundle: Bundle) -> str:
+    return provenance.weights(bundle.made_with.values())
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """A Markdown table."""
     return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]

@@ -1,36 +1,187 @@
-"""Predictions as files: tables for people and programs, and the two forms in which challenges take them.
+"""Predictions on disk, each written as it is made, so that an interrupted run can be continued.
 
-predictions.csv               image, predicted, p_<class>, carcinoma_score, decision, spreads, set, p-values, abstain;
-                              with label and group where they are known
-predictions.jsonl             the same with nothing rounded, a JSON object an image
-submission.csv                the authors' form: name.tif,Class, without a header
-submission_probabilities.csv  case,class,P(Normal),...: classes are numbered from 1
+OUT/predictions.csv               image, predicted, p_<class>, carcinoma_score, decision, spreads,
+                                  set, p-values, abstain; label and group where they are known
+OUT/predictions.jsonl             the same with nothing rounded, one JSON object per image
+OUT/submission.csv                the authors' form: name.tif,Class, without a header
+OUT/submission_probabilities.csv  case,class,P(Normal),...: classes are numbered from 1
+OUT/failures.csv                  images that could not be predicted, and why
+OUT/run.json                      the models and options that the predictions were made with
 """
 
+import collections
+import contextlib
 import csv
 import dataclasses
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from histojax.errors import InputError
-from histojax.prediction.uncertainty import Prediction
+from histojax.extraction import provenance
+from histojax.prediction.bundle import Bundle
+from histojax.prediction.uncertainty import Prediction, PredictionOptions
 from histojax.utils import files
 
 TABLE, LINES = "predictions.csv", "predictions.jsonl"
 SUBMISSION, WITH_PROBABILITIES = "submission.csv", "submission_probabilities.csv"
-Truth = tuple[str, str]  # An image's label and its group, which may be empty.
+FAILURES, RUN = "failures.csv", "run.json"
 
-DECISIONS = {True: "carcinoma", False: "no carcinoma", None: ""}
-SPELLED = {"InSitu": "In Situ"}  # As the challenge spells its classes in P(...).
+KnownLabel = tuple[str, str]  # An image's label, and its group, which may be empty.
+
+_DECISIONS = {True: "carcinoma", False: "no carcinoma", None: ""}
+_SPELLING = {"InSitu": "In Situ"}  # How BACH spells its classes in P(...).
+_KEYS = {"positive_score": "carcinoma_score", "positive": "carcinoma"}  # In predictions.jsonl.
+_FIELDS = {key: field for field, key in _KEYS.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictionSummary:
+    """The result of a run.
+
+    Attributes:
+      predictions: sorted by image.
+      failed: why images could not be predicted, by file name.
+      accuracy: lines on how well known labels agree; empty where none are known.
+    """
+
+    predictions: tuple[Prediction, ...]
+    failed: dict[str, str]
+    accuracy: tuple[str, ...] = ()
+
+    def text(self, bundle: Bundle) -> str:
+        """A few lines for people."""
+        counts = collections.Counter(prediction.predicted for prediction in self.predictions)
+        lines = [", ".join(f"{name} {counts[name]}" for name in bundle.classes)]
+        if abstained := [
+            prediction.abstain for prediction in self.predictions if prediction.abstain
+        ]:
+            reasons = collections.Counter(reason for reasons in abstained for reason in reasons)
+            listed = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+            lines.append(f"abstain: {len(abstained)} of {len(self.predictions)} images ({listed})")
+        lines += self.accuracy
+        if self.failed:
+            lines.append(f"{len(self.failed)} images could not be predicted: {FAILURES}")
+        return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictionWriter:
+    """Adds predictions to the files of a folder; made by `open_writer`.
+
+    Attributes:
+      bundle, out, options, labels: as for `open_writer`.
+      stored: prediction, and SHA-256 of the image's file, by image.
+      lines, table: the open files.
+    """
+
+    bundle: Bundle
+    out: Path
+    options: PredictionOptions
+    labels: Mapping[str, KnownLabel]
+    stored: dict[str, tuple[Prediction, str]]
+    lines: TextIO
+    table: TextIO
+
+    def has(self, image: str, digest: str) -> bool:
+        """Whether an image was predicted already, from a file of this SHA-256."""
+        return image in self.stored and self.stored[image][1] == digest
+
+    def add(self, prediction: Prediction, digest: str) -> None:
+        """Writes a prediction at once, in place of one of another file of that name."""
+        self.stored[prediction.image] = prediction, digest
+        self.lines.write(_line(prediction, digest))
+        self.lines.flush()
+        self.table.write(_as_csv(_rows([prediction], self.bundle, self.labels)))
+        self.table.flush()
+
+    def finish(self, images: set[str], failed: dict[str, str]) -> PredictionSummary:
+        """Puts the predictions of these images in order, and writes submissions and failures.
+
+        Raises:
+          InputError: no image could be predicted.
+        """
+        files.write_csv(self.out / FAILURES, sorted(failed.items()), ("image", "cause"))
+        stored = [self.stored[image] for image in sorted(images & self.stored.keys())]
+        if not stored:
+            first = next(iter(failed.values()))
+            raise InputError(f"none of {len(failed)} images could be predicted; the first: {first}")
+        _rewrite(self.out, stored, self.bundle, self.labels)
+        predictions = tuple(prediction for prediction, _ in stored)
+        write_submissions(self.out, predictions, self.bundle.classes)
+        accuracy = _accuracy(predictions, self.labels, self.options.coverage) if self.labels else ()
+        return PredictionSummary(predictions, failed, tuple(accuracy))
+
+
+@contextlib.contextmanager
+def open_writer(
+    bundle: Bundle,
+    out: Path,
+    options: PredictionOptions,
+    labels: Mapping[str, KnownLabel] | None = None,
+) -> Iterator[PredictionWriter]:
+    """Opens the files of a folder for predictions.
+
+    Predictions that are there are kept if the same bundle made them with the same options, and are
+    removed otherwise.
+
+    Args:
+      bundle: the models.
+      out: the folder.
+      options: of the predictions.
+      labels: known label and group, by image, which are written beside the predictions.
+
+    Raises:
+      InputError: the predictions in the folder are damaged.
+    """
+    labels = labels or {}
+    run = {"models": bundle.identity, "wishes": dataclasses.asdict(options)}
+    is_same = (out / RUN).exists() and files.read_json(out / RUN, ()) == run
+    stored = read_lines(out / LINES) if is_same else []
+    _rewrite(out, stored, bundle, labels)
+    files.write_json(out / RUN, run)
+    by_image = {prediction.image: (prediction, digest) for prediction, digest in stored}
+    with (
+        (out / LINES).open("a", encoding="utf-8") as lines,
+        (out / TABLE).open("a", encoding="utf-8", newline="") as table,
+    ):
+        yield PredictionWriter(bundle, out, options, labels, by_image, lines, table)
+
+
+def read_lines(path: Path) -> list[tuple[Prediction, str]]:
+    """The predictions in a predictions.jsonl, each with the SHA-256 of the image's file.
+
+    An interrupted run may have left half a line at the end, which is left out.
+
+    Raises:
+      InputError: another line is damaged.
+    """
+    predictions = []
+    lines = path.read_bytes().decode(errors="replace").splitlines() if path.exists() else []
+    for number, text in enumerate(lines, start=1):
+        try:
+            record = {_FIELDS.get(key, key): value for key, value in json.loads(text).items()}
+            digest = record.pop("file_sha256")
+            record |= {key: tuple(record[key]) for key in ("prediction_set", "abstain")}
+            predictions.append((Prediction(**record), digest))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if number < len(lines):
+                raise InputError(f"{path}, line {number}, is damaged: remove the file") from error
+    return predictions
 
 
 def header(classes: Sequence[str], labelled: bool = False) -> list[str]:
-    """The columns of predictions.csv; `label` is the truth, where it is known."""
-    probabilities = [f"p_{name}" for name in classes]
-    doubt = [
+    """The columns of predictions.csv; `label` and `group` where labels are known."""
+    return [
+        "image",
+        *(["label", "group"] if labelled else []),
+        "predicted",
+        *(f"p_{name}" for name in classes),
+        "carcinoma_score",
+        "decision",
         "spread_augmentations",
         "spread_models",
         "prediction_set",
@@ -38,29 +189,19 @@ def header(classes: Sequence[str], labelled: bool = False) -> list[str]:
         "descriptors_p",
         "abstain",
         "causes",
-    ]
-    truth = ["label", "group"] if labelled else []
-    return [
-        "image",
-        *truth,
-        "predicted",
-        *probabilities,
-        "carcinoma_score",
-        "decision",
-        *doubt,
         "weights",
     ]
 
 
-def row(prediction: Prediction, provenance: str, truth: Truth | None = None) -> list[str]:
-    """A row of predictions.csv."""
+def row(prediction: Prediction, weights: str, label: KnownLabel | None = None) -> list[str]:
+    """A row of predictions.csv; `weights` says where the encoders' weights come from."""
     return [
         prediction.image,
-        *(truth or ()),
+        *(label or ()),
         prediction.predicted,
         *(decimals(value) for value in prediction.probabilities.values()),
-        decimals(prediction.carcinoma_score),
-        DECISIONS[prediction.carcinoma],
+        decimals(prediction.positive_score),
+        _DECISIONS[prediction.positive],
         decimals(prediction.spread_augmentations),
         decimals(prediction.spread_models),
         ";".join(prediction.prediction_set),
@@ -68,90 +209,90 @@ def row(prediction: Prediction, provenance: str, truth: Truth | None = None) -> 
         decimals(prediction.descriptors_p),
         "yes" if prediction.abstain else "no",
         "; ".join(prediction.abstain),
-        provenance,
+        weights,
     ]
 
 
 def decimals(value: float | None) -> str:
+    """Six decimals; empty for None."""
     return "" if value is None else f"{value:.6f}"
-
-
-def as_csv(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as they stand in a CSV."""
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
-def line(prediction: Prediction, digest: str) -> str:
-    """A line of predictions.jsonl; with the SHA-256 of the image's file, by which a later run knows it again."""
-    return json.dumps(dataclasses.asdict(prediction) | {"file_sha256": digest}) + "\n"
-
-
-def read_lines(path: Path) -> list[tuple[Prediction, str]]:
-    """The predictions of a run that may have been broken off, which can have left half a line at the end.
-
-    Raises:
-      InputError: another line is damaged.
-    """
-    found = []
-    lines = path.read_bytes().decode(errors="replace").splitlines() if path.exists() else []
-    for number, text in enumerate(lines, start=1):
-        try:
-            value = json.loads(text)
-            digest = value.pop("file_sha256")
-            value |= {key: tuple(value[key]) for key in ("prediction_set", "abstain")}
-            found.append((Prediction(**value), digest))
-        except (ValueError, KeyError, TypeError) as error:
-            if number < len(lines):
-                raise InputError(f"{path}, line {number}, is damaged: remove the file") from error
-    return found
-
-
-def compared(
-    predictions: Sequence[Prediction], truth: Mapping[str, Truth], coverage: float
-) -> list[str]:
-    """What known labels say of predictions, in lines."""
-    known = [(each, truth[each.image][0]) for each in predictions if each.image in truth]
-    used = [(each, label) for each, label in known if not each.abstain]
-    lines = [f"labels known: {share([each.predicted == label for each, label in known])} right"]
-    if len(used) < len(known):
-        lines[0] += (
-            f"; of those not abstained from {share([each.predicted == label for each, label in used])}"
-        )
-    held = share([label in each.prediction_set for each, label in known])
-    return [*lines, f"in the prediction set: {held} (wished {coverage:.1%})"]
-
-
-def share(holds: Sequence[bool]) -> str:
-    """12 of 15 (80.0 %)."""
-    return f"{sum(holds)} of {len(holds)}" + (f" ({sum(holds) / len(holds):.1%})" if holds else "")
 
 
 def write_submissions(
     folder: Path, predictions: Sequence[Prediction], classes: Sequence[str]
 ) -> None:
-    """Both forms, sorted by file name and by case.
+    """Writes both forms of submission, sorted by file name and by case.
 
-    Images called test0, test1 and so on are BACH's test set, whatever they were stored as: their files are test0.tif,
-    test1.tif, ..., their cases the numbers. A case of other images is the image's name.
+    Images called test0, test1 and so on are BACH's test set, in whatever format they are stored:
+    their files are test0.tif, test1.tif, ..., their cases the numbers. The case of any other image
+    is its name.
     """
-    numbers = {each.image: re.fullmatch(r"test(\d+)", each.image) for each in predictions}
-    if all(numbers.values()):
-        named = {image: (f"{image}.tif", int(match[1])) for image, match in numbers.items()}
-    else:
-        named = {each.image: (each.file, each.image) for each in predictions}
-    labels = {each.image: each.predicted for each in predictions}
-    files.write_csv(
-        folder / SUBMISSION, sorted((named[image][0], label) for image, label in labels.items())
-    )
-    rows = [
-        (
-            named[each.image][1],
-            1 + classes.index(each.predicted),
-            *map(decimals, each.probabilities.values()),
+    matches = {each.image: re.fullmatch(r"test(\d+)", each.image) for each in predictions}
+    is_bach = all(matches.values())
+    labels, cases = [], []
+    for prediction in predictions:
+        image = prediction.image
+        file, case = (
+            (f"{image}.tif", int(matches[image][1])) if is_bach else (prediction.file, image)
         )
-        for each in sorted(predictions, key=lambda each: named[each.image][1])
+        labels.append((file, prediction.predicted))
+        probabilities = [decimals(value) for value in prediction.probabilities.values()]
+        cases.append((case, 1 + classes.index(prediction.predicted), *probabilities))
+    files.write_csv(folder / SUBMISSION, sorted(labels))
+    columns = [f"P({_SPELLING.get(name, name)})" for name in classes]
+    files.write_csv(folder / WITH_PROBABILITIES, sorted(cases), ["case", "class", *columns])
+
+
+def _rewrite(
+    out: Path,
+    stored: Sequence[tuple[Prediction, str]],
+    bundle: Bundle,
+    labels: Mapping[str, KnownLabel],
+) -> None:
+    """Writes predictions.jsonl and predictions.csv anew."""
+    files.write_text(out / LINES, "".join(_line(*pair) for pair in stored))
+    rows = _rows([prediction for prediction, _ in stored], bundle, labels)
+    files.write_csv(out / TABLE, rows, header(bundle.classes, bool(labels)))
+
+
+def _rows(
+    predictions: Iterable[Prediction], bundle: Bundle, labels: Mapping[str, KnownLabel]
+) -> list[list[str]]:
+    """Rows of predictions.csv."""
+    weights = provenance.weights(bundle.made_with.values())
+    return [
+        row(each, weights, labels.get(each.image, ("", "")) if labels else None)
+        for each in predictions
     ]
-    spelled = [f"P({SPELLED.get(name, name)})" for name in classes]
-    files.write_csv(folder / WITH_PROBABILITIES, rows, ["case", "class", *spelled])
+
+
+def _as_csv(rows: Iterable[Sequence[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _line(prediction: Prediction, digest: str) -> str:
+    """A line of predictions.jsonl, with the SHA-256 of the image's file, to recognise it by."""
+    values = dataclasses.asdict(prediction) | {"file_sha256": digest}
+    return json.dumps({_KEYS.get(field, field): value for field, value in values.items()}) + "\n"
+
+
+def _accuracy(
+    predictions: Sequence[Prediction], labels: Mapping[str, KnownLabel], coverage: float
+) -> list[str]:
+    """Lines on how well known labels agree with predictions."""
+    known = [(each, labels[each.image][0]) for each in predictions if each.image in labels]
+    used = [(each, label) for each, label in known if not each.abstain]
+    right = f"labels known: {_share([each.predicted == label for each, label in known])} right"
+    if len(used) < len(known):
+        right += (
+            f"; without abstentions {_share([each.predicted == label for each, label in used])}"
+        )
+    in_set = _share([label in each.prediction_set for each, label in known])
+    return [right, f"in the prediction set: {in_set} (stated coverage {coverage:.1%})"]
+
+
+def _share(holds: Sequence[bool]) -> str:
+    """12 of 15 (80.0%)."""
+    return f"{sum(holds)} of {len(holds)}" + (f" ({sum(holds) / len(holds):.1%})" if holds else "")

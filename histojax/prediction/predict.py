@@ -1,19 +1,21 @@
-"""New images to predictions with their doubt, image by image.
+"""Predicts new images with a bundle: extracts descriptors, scores them, writes each prediction.
 
-The device describes, and behind it all models score as many images as are waiting at a time: one where the device is
-slow, a batch where it is fast. Every prediction is written as it comes; a broken run goes on where it stopped.
+The device extracts while, on another thread, all models score as many images as are waiting: one at
+a time where the device is slow, a batch where it is fast. Each prediction is written as it is made,
+so an interrupted run can be continued.
 
-OUT/predictions.csv and others    see `ledger`
-OUT/descriptors                   of the images, and stain_qc.csv
+OUT/predictions.csv and others    see `outputs`
+OUT/descriptors                   the descriptors of the images, and stain_qc.csv
 """
 
 import collections
 import concurrent.futures
+import contextlib
+import dataclasses
 import queue
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import logging
@@ -23,113 +25,172 @@ from histojax.datasets import Dataset
 from histojax.errors import InputError
 from histojax.extraction import store
 from histojax.learners import scoring
-from histojax.prediction import conformal, uncertainty
-from histojax.prediction.bundle import Bundle
-from histojax.prediction.ledger import Ledger, PredictionSummary
-from histojax.prediction.outputs import Truth
-from histojax.prediction.uncertainty import Prediction, PredictionOptions
+from histojax.prediction import conformal, outputs, uncertainty
+from histojax.prediction.bundle import Bundle, Flat
+from histojax.prediction.outputs import KnownLabel, PredictionSummary, PredictionWriter
+from histojax.prediction.uncertainty import PredictionOptions, ScoredImages
 from histojax.utils import files
 
 if TYPE_CHECKING:
     from histojax.extraction.loaded_encoders import EncoderSet
 
-AT_ONCE = 32  # Images that all models score at a time, at most.
+_BATCH = 32  # Images that all models score at a time, at most.
+
+Extracted = tuple[Path, store.StainQC]  # An image, and its rows of stain_qc.csv.
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFiles:
+    """Images to predict.
+
+    Attributes:
+      paths: image files, of unique names.
+      mpp: microns per pixel, where the files do not tell.
+      labels: label and group by image, where they are known: written beside the predictions.
+    """
+
+    paths: Sequence[Path]
+    mpp: float | None = None
+    labels: Mapping[str, KnownLabel] | None = None
 
 
 def predict_images(
     bundle: Bundle,
-    paths: Sequence[Path],
-    out: Path,
+    images: ImageFiles | Sequence[Path],
+    out: str | Path,
     *,
-    descriptors: Path | None = None,
+    descriptors: str | Path | None = None,
     options: PredictionOptions = PredictionOptions(),
-    mpp: float | None = None,
     strict: bool = False,
-    labels: Mapping[str, Truth] | None = None,
     encoder_set: "EncoderSet | None" = None,
     runtime: Runtime = Runtime(),
 ) -> PredictionSummary:
-    """Describes images and predicts them, writing each prediction as it comes.
+    """Extracts descriptors from images and predicts, writing each prediction as it is made.
 
     Args:
       bundle: the models.
-      paths: image files, of unique names.
+      images: image files, of unique names.
       out: the folder of predictions.
-      descriptors: where descriptors of the images are, or go; by default OUT/descriptors.
+      descriptors: the folder of descriptors, read where they are there; by default OUT/descriptors.
       options: coverage, sensitivity and the largest set.
-      mpp: microns per pixel of the images, where files do not tell.
       strict: whether an image that cannot be predicted ends the run.
-      labels: label and group of images by name, where they are known: they are written beside the predictions.
       encoder_set: the bundle's encoders, where they are loaded already.
-      runtime: devices, crops a step, pooling, and where weights are.
+      runtime: devices, crops per step, pooling, and where weights are.
 
     Raises:
-      InputError: unusable folders, weights or options; no image could be predicted; or, with strict, one could not.
+      InputError: there are no images; folders, weights or options are unusable; no image could be
+        predicted; or, with `strict`, one could not.
     """
-    from histojax.extraction import (
-        extract,  # Here alone, so that descriptors are scored without an accelerator's libraries.
-    )
+    # Only here: descriptors can be scored without an accelerator's libraries.
+    from histojax.extraction import extract
 
+    if not isinstance(images, ImageFiles):
+        images = ImageFiles(images)
+    if not images.paths:
+        raise InputError("there are no images to predict: pass at least one image file")
     check_options(bundle, options)
+    out = files.as_path(out)
+    root = files.as_path(descriptors or out / "descriptors")
     files.require_writable(out)
     encoder_set = encoder_set or load_encoders(bundle, runtime)
-    descriptors = descriptors or out / "descriptors"
-    extract.claim(encoder_set, descriptors)  # Before anything that an earlier run left is touched.
-    failed, left_out = {}, set()
+    extract.claim(encoder_set, root)  # Before any result of an earlier run is touched.
+    names, failed = {path.stem for path in images.paths}, {}
 
-    def refuse(path: Path, error: InputError) -> None:
+    def fail(path: Path, error: InputError) -> None:
         if strict:
             raise error
         logging.warning("%s", error)
-        failed[as_text(path.name)] = str(error)
-        left_out.add(path.stem)
+        # A name that is no UTF-8 could not be written.
+        failed[path.name.encode(errors="replace").decode()] = str(error)
+        names.discard(path.stem)
 
-    with Ledger(bundle, out, options, labels) as ledger:
-        with Scorer(bundle, descriptors, options, ledger) as scorer:
-            listener = extract.Listener(done=scorer.add, failed=refuse)
-            extract.describe(paths, encoder_set, descriptors, mpp, listener=listener)
-        return ledger.finish({path.stem for path in paths} - left_out, failed)
+    with outputs.open_writer(bundle, out, options, images.labels) as writer:
+
+        def predict(batch: Sequence[Extracted]) -> None:
+            paths = [path for path, _ in batch]
+            stain_rows = {key: row for _, rows in batch for key, row in rows.items()}
+            image_names = [path.stem for path in paths]
+            file_names = [path.name for path in paths]
+            _predict(writer, score_stored(bundle, root, image_names, file_names, stain_rows))
+
+        with _in_background(predict) as add:
+
+            def done(path: Path, stain_rows: store.StainQC) -> None:
+                if not writer.has(path.stem, _file_sha256(stain_rows, path.stem)):
+                    add((path, stain_rows))
+
+            listener = extract.Listener(done=done, failed=fail)
+            extract.describe(images.paths, encoder_set, root, images.mpp, listener=listener)
+        return writer.finish(names, failed)
 
 
 def predict_descriptors(
-    bundle: Bundle, descriptors: Path, out: Path, options: PredictionOptions = PredictionOptions()
+    bundle: Bundle,
+    descriptors: str | Path,
+    out: str | Path,
+    options: PredictionOptions = PredictionOptions(),
 ) -> PredictionSummary:
     """Predicts every image that has descriptors in a folder.
 
     Raises:
-      InputError: there are none, or they are of another protocol or damaged; or unusable options.
+      InputError: there are no descriptors, or they are of another protocol or damaged; or options
+        are unusable.
     """
     check_options(bundle, options)
-    names = store.image_names(descriptors, bundle.configurations[0])
+    root, out = files.as_path(descriptors), files.as_path(out)
+    names = store.image_names(root, bundle.configurations[0])
     if not names:
         raise InputError(
-            f"{descriptors} holds no descriptors of {bundle.configurations[0]}: pass --images"
+            f"{root} holds no descriptors of {bundle.configurations[0]}: pass --images"
         )
-    scoring.check_same_extraction(bundle.made_with, descriptors)
+    scoring.check_same_extraction(bundle.made_with, root)
     files.require_writable(out)
-    rows = collections.defaultdict(dict)  # Of stain_qc.csv, by image.
-    for key, row in store.read_stain_qc(descriptors).items():
-        rows[key[0]][key] = row
-    with Ledger(bundle, out, options) as ledger:
-        todo = [name for name in names if not ledger.knows(name, digest_of(rows[name], name))]
-        for batch in batches(todo):
-            stain = {key: row for name in batch for key, row in rows[name].items()}
-            for prediction in predict(bundle, descriptors, batch, batch, stain, options):
-                ledger.add(prediction, digest_of(stain, prediction.image))
-        return ledger.finish(set(names), {})
+    rows_of = collections.defaultdict(dict)
+    for (name, scale), row in store.read_stain_qc(root).items():
+        rows_of[name][name, scale] = row
+    with outputs.open_writer(bundle, out, options) as writer:
+        lacking = [
+            name for name in names if not writer.has(name, _file_sha256(rows_of[name], name))
+        ]
+        for first in range(0, len(lacking), _BATCH):
+            batch = lacking[first : first + _BATCH]
+            stain_rows = {key: row for name in batch for key, row in rows_of[name].items()}
+            _predict(writer, score_stored(bundle, root, batch, batch, stain_rows))
+        return writer.finish(set(names), {})
 
 
-def as_text(name: str) -> str:
-    """A file's name as it can be written, where it is no UTF-8."""
-    return name.encode(errors="replace").decode()
+def score_stored(
+    bundle: Bundle,
+    descriptors_root: Path,
+    names: Sequence[str],
+    file_names: Sequence[str],
+    stain_rows: store.StainQC,
+) -> ScoredImages:
+    """Scores images whose descriptors are on disk.
+
+    Args:
+      bundle: the models.
+      descriptors_root: the folder of descriptors.
+      names, file_names: of the images, and of their files.
+      stain_rows: rows of stain_qc.csv.
+
+    Raises:
+      InputError: descriptors are missing or damaged.
+    """
+    descriptors = {
+        name: store.read(descriptors_root, name, names) for name in bundle.configurations
+    }
+    means = {name: values.mean(axis=1) for name, values in descriptors.items()}
+    scores = bundle.ensemble.score(descriptors)
+    return ScoredImages(names, file_names, scores, means, stain_rows)
 
 
-def labels_of(bundle: Bundle, dataset: Dataset) -> dict[str, Truth]:
-    """Label and group by name; InputError where the data have classes that the models do not know."""
+def labels_of(bundle: Bundle, dataset: Dataset) -> dict[str, KnownLabel]:
+    """Label and group by image; InputError where a class is not one of the bundle's."""
     if unknown := sorted(set(dataset.classes) - set(bundle.classes)):
         raise InputError(
-            f"the data have {', '.join(unknown)} among their classes, the models of {bundle.name} know "
-            f"{', '.join(bundle.classes)}: correct the labels, or pass the images without them"
+            f"the data have {', '.join(unknown)} among their classes, the models of {bundle.name} "
+            f"know {', '.join(bundle.classes)}: correct the labels, or pass the images without them"
         )
     groups = dataset.groups or ("",) * len(dataset.names)
     labels = [dataset.classes[label] for label in dataset.labels]
@@ -137,7 +198,7 @@ def labels_of(bundle: Bundle, dataset: Dataset) -> dict[str, Truth]:
 
 
 def check_options(bundle: Bundle, options: PredictionOptions) -> None:
-    """Raises InputError where options make no sense; warns of a coverage that so few groups cannot give."""
+    """Raises InputError for impossible options; warns of a coverage out of reach of few groups."""
     if options.sensitivity is not None and not 0 < options.sensitivity <= 1:
         raise InputError(f"--sensitivity is {options.sensitivity}, expected above 0, at most 1")
     if options.largest_set is not None and not 1 <= options.largest_set <= len(bundle.classes):
@@ -145,140 +206,107 @@ def check_options(bundle: Bundle, options: PredictionOptions) -> None:
             f"--largest_set is {options.largest_set}, expected 1 to {len(bundle.classes)} classes"
         )
     conformal.require_coverage(options.coverage)
-    attainable = conformal.attainable(bundle.uncertainty.sets)
+    attainable = conformal.attainable_coverage(bundle.uncertainty.sets)
     if options.coverage > attainable:
         logging.warning(
-            "coverage %g cannot be promised from so few groups: every set holds all classes. At most %.2f can",
+            "a coverage of %g cannot be promised with so few groups, so every set holds all "
+            "classes: at most %.2f can",
             options.coverage,
             np.floor(100 * attainable) / 100,
         )
 
 
 def load_encoders(bundle: Bundle, runtime: Runtime = Runtime()) -> "EncoderSet":
-    """The encoders that new images are described with, checked to be those of the training images.
+    """Loads the encoders for new images, and checks that they are those of the training images.
 
     Raises:
-      InputError: the weights are others than the models were trained with, or cannot be had.
+      InputError: the weights are not those the models were trained with, or cannot be had.
     """
     from histojax.extraction import loaded_encoders
 
     encoder_set = loaded_encoders.load_encoders(bundle.extraction, runtime, bundle.weights)
     for encoder, loaded in encoder_set.encoders.items():
-        check_weights(bundle, encoder, loaded.sha256)
+        _check_weights(bundle, encoder, loaded.sha256)
     return encoder_set
 
 
-def encoder_variables(bundle: Bundle, runtime: Runtime = Runtime()) -> dict[str, Any]:
-    """The variables of a bundle's encoders by flat name, to be put into its file; none of those drawn from a seed.
+def encoder_variables(bundle: Bundle, runtime: Runtime = Runtime()) -> dict[str, Flat]:
+    """The variables of a bundle's encoders, by flat name, for its file; none if they are random.
 
     Raises:
-      InputError: the weights are others than the models were trained with, or cannot be had.
+      InputError: the weights are not those the models were trained with, or cannot be had.
     """
     from histojax import encoders
     from histojax.encoders import weights
 
     if bundle.extraction.weights == "random":
         return {}
-    found = {}
+    flat = {}
     for name in bundle.extraction.encoders:
         encoder = encoders.get(name, bundle.extraction.resnet_variant)
-        here = weights.imagenet(encoder, runtime.cache, runtime.weights_dir)
-        check_weights(bundle, name, weights.checksum(here))
-        found[name] = weights.to_flat(here)
-    return found
+        variables = weights.imagenet(encoder, runtime.cache, runtime.weights_dir)
+        _check_weights(bundle, name, weights.checksum(variables))
+        flat[name] = weights.to_flat(variables)
+    return flat
 
 
-def check_weights(bundle: Bundle, encoder: str, sha256: str) -> None:
-    """Raises InputError where an encoder's weights are not those that the bundle's models were trained with."""
-    for name, made in bundle.made_with.items():
-        wanted = made["weights"]["sha256"]
-        if made["protocol"]["encoder"] == encoder and sha256 != wanted:
+def _check_weights(bundle: Bundle, encoder: str, sha256: str) -> None:
+    """Raises InputError where weights are not those that the models were trained with."""
+    for configuration, manifest in bundle.made_with.items():
+        expected = manifest["weights"]["sha256"]
+        if manifest["protocol"]["encoder"] == encoder and sha256 != expected:
             raise InputError(
-                f"the weights of {encoder} here have SHA-256 {sha256[:16]}..., but {name} of {bundle.name} was trained "
-                f"with {wanted[:16]}...: name the same weight files with --weights_dir"
+                f"the weights of {encoder} here have SHA-256 {sha256[:16]}..., but {configuration} "
+                f"of {bundle.name} was trained with {expected[:16]}...: name the same weight files "
+                "with --weights_dir"
             )
 
 
-def batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    for first in range(0, len(names), AT_ONCE):
-        yield names[first : first + AT_ONCE]
+def _predict(writer: PredictionWriter, images: ScoredImages) -> None:
+    """Predicts scored images and writes the predictions."""
+    for prediction in uncertainty.assess(writer.bundle.uncertainty, images, writer.options):
+        writer.add(prediction, _file_sha256(images.stain_rows, prediction.image))
 
 
-def digest_of(stain: store.StainQC, name: str) -> str:
-    """The SHA-256 of an image's file by stain_qc.csv; empty where it is not there."""
-    return next((row.file_sha256 for row in stain.values() if row.image == name), "")
+def _file_sha256(stain_rows: store.StainQC, name: str) -> str:
+    """The SHA-256 of an image's file by stain_qc.csv; empty where it is unknown."""
+    return next((row[-1] for (image, _), row in stain_rows.items() if image == name), "")
 
 
-def predict(
-    bundle: Bundle,
-    root: Path,
-    names: Sequence[str],
-    file_names: Sequence[str],
-    stain: store.StainQC,
-    options: PredictionOptions,
-) -> list[Prediction]:
-    """Predictions of images that are described below `root`."""
-    descriptors = {name: store.read(root, name, names) for name in bundle.configurations}
-    means = {name: each.mean(axis=1) for name, each in descriptors.items()}
-    return uncertainty.judge(
-        bundle.uncertainty,
-        names,
-        file_names,
-        bundle.ensemble.score(descriptors),
-        means,
-        stain,
-        options,
-    )
+@contextlib.contextmanager
+def _in_background(
+    predict: Callable[[Sequence[Extracted]], None],
+) -> Iterator[Callable[[Extracted], None]]:
+    """Yields a function that adds an image to those which a thread predicts.
 
-
-class Scorer:
-    """A thread that predicts images as they are described: `with Scorer(...) as scorer: scorer.add(path, rows)`.
-
-    It takes all that wait, up to AT_ONCE. Its error is raised by a later `add`, or at the end.
+    The thread takes all images that wait, up to a batch. It is joined at the end, when all images
+    that were added are predicted, also after an error elsewhere. Its own error is raised when the
+    next image is added, or at the end.
     """
+    waiting: queue.Queue[Extracted | None] = queue.Queue()  # None is the end.
 
-    def __init__(self, bundle: Bundle, root: Path, options: PredictionOptions, ledger: Ledger):
-        self.bundle, self.root, self.options, self.ledger = bundle, root, options, ledger
-        self.waiting: queue.Queue = queue.Queue()
-        self.pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="score")
-        self.work = self.pool.submit(self.loop)
-
-    def __enter__(self) -> "Scorer":
-        return self
-
-    def add(self, path: Path, stain: store.StainQC) -> None:
-        """Takes a described image, unless it was predicted before; with its rows of stain_qc.csv."""
-        if self.work.done():
-            self.work.result()
-        if not self.ledger.knows(path.stem, digest_of(stain, path.stem)):
-            self.waiting.put((path, stain))
-
-    def loop(self) -> None:
-        while batch := self.next_batch():
-            paths = [path for path, _ in batch]
-            stain = {key: row for _, rows in batch for key, row in rows.items()}
-            names = [path.stem for path in paths]
-            found = predict(
-                self.bundle, self.root, names, [path.name for path in paths], stain, self.options
-            )
-            for path, prediction in zip(paths, found, strict=True):
-                self.ledger.add(prediction, digest_of(stain, path.stem))
-
-    def next_batch(self) -> list[tuple[Path, store.StainQC]]:
-        """All that wait, at least one; none at the end."""
-        batch = [self.waiting.get()]
-        while batch[-1] is not None and len(batch) < AT_ONCE and not self.waiting.empty():
-            batch.append(self.waiting.get())
+    def next_batch() -> list[Extracted]:
+        batch = [waiting.get()]
+        while batch[-1] is not None and len(batch) < _BATCH and not waiting.empty():
+            batch.append(waiting.get())
         if batch[-1] is None:
-            self.waiting.put(None)
-        return [each for each in batch if each is not None]
+            waiting.put(None)
+        return [item for item in batch if item is not None]
 
-    def __exit__(
-        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.waiting.put(
-            None
-        )  # What is described is predicted still, also after an error elsewhere.
-        self.pool.shutdown(wait=True)
-        if error is None:
-            self.work.result()
+    def predict_all() -> None:
+        while batch := next_batch():
+            predict(batch)
+
+    with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="predict") as pool:
+        future = pool.submit(predict_all)
+
+        def add(item: Extracted) -> None:
+            if future.done():
+                future.result()
+            waiting.put(item)
+
+        try:
+            yield add
+        finally:
+            waiting.put(None)
+    future.result()

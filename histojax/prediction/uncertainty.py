@@ -1,10 +1,12 @@
-"""How far an ensemble's answer can be trusted: what its out-of-fold scores and its training images say of new ones.
+"""Predictions with their uncertainty, and when they should not be used.
 
-Everything is learned once, from the judged images of the cross-validation, and holds for images to come:
+Everything is learned once, from the held-out images of the cross-validation, and holds for new
+images:
+
 probabilities   by the temperature that fits the out-of-fold scores best
-decision        carcinoma or not, by the threshold that reached a wished sensitivity out of fold
-set             the classes that cannot be ruled out at a stated coverage (conformal)
-abstention      with its causes: too little tissue, stain or descriptors far from training, too large a set
+decision        positive or not, by the threshold that reached a target sensitivity out of fold
+set             the classes that cannot be ruled out at a stated coverage (`conformal`)
+abstention      with its reasons (`reasons_to_abstain`)
 
 N images, F folds, K classes. No name of an image or a group is kept.
 """
@@ -23,155 +25,41 @@ from histojax.learners import ensembles
 from histojax.learners.ensembles import Ensemble
 from histojax.learners.scoring import EnsembleScores
 from histojax.prediction import conformal, out_of_distribution
-from histojax.prediction.out_of_distribution import ReferenceDistribution
+from histojax.prediction.out_of_distribution import Comparison, ReferenceDistribution
 
-COVERAGE = 0.9  # Of the sets, unless told otherwise.
 TOO_LITTLE_TISSUE = "too little tissue"
 FAR_STAIN = "stain far from training"
 FAR_DESCRIPTORS = "descriptors far from training"
 LARGE_SET = "prediction set too large"
-ARRAYS = ("scores", "truth", "folds", "groups")
-
-
-@dataclasses.dataclass(frozen=True)
-class Uncertainty:
-    """What is known of an ensemble's mistakes.
-
-    Attributes:
-      cases: the judged images with their blended out-of-fold scores, by number, not by name.
-      temperature: that calibrates the mean scores of all models.
-      sets: the calibration of prediction sets.
-      sensitivity: that the operating point is chosen for, unless wished otherwise.
-      reference: the training images' descriptors and stain; None where they are not known.
-    """
-
-    cases: LabelledPredictions
-    temperature: float
-    sets: conformal.Calibration
-    sensitivity: float = operating_point.TARGET_SENSITIVITY
-    reference: ReferenceDistribution | None = None
-
-    def threshold(self, sensitivity: float | None = None) -> float | None:
-        """The calibrated carcinoma score that reached a sensitivity out of fold; None without such classes."""
-        if not self.cases.positive:
-            return None
-        scores = calibration.apply_temperature(self.cases.scores, self.temperature)
-        return operating_point.choose_threshold(
-            metrics.positive_score(scores, self.cases.positive),
-            self.cases.is_positive,
-            sensitivity or self.sensitivity,
-        )
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The cases as arrays for .npz."""
-        cases = self.cases
-        groups = np.unique(cases.resampling_groups or cases.names, return_inverse=True)[1]
-        columns = (cases.scores, cases.truth, cases.folds, groups)
-        return {name: np.asarray(column) for name, column in zip(ARRAYS, columns, strict=True)}
-
-
-def learn(
-    cases: LabelledPredictions, sensitivity: float, reference: ReferenceDistribution | None = None
-) -> Uncertainty:
-    """What out-of-fold scores tell: the cases must have scores and folds.
-
-    Raises:
-      InputError: there are no scores, or fewer than two folds.
-    """
-    found = conformal.calibrate(cases)
-    temperature = calibration.fit_temperature(cases.scores, cases.truth)
-    return Uncertainty(anonymous(cases), temperature, found, sensitivity, reference)
-
-
-def of_ensemble(
-    ensemble: Ensemble,
-    positive: Sequence[int],
-    sensitivity: float,
-    descriptors_root: Path | None = None,
-) -> Uncertainty:
-    """What an ensemble on disk tells, and, where the folder of the training descriptors is named, its images.
-
-    Raises:
-      InputError: the ensemble's scores are damaged, or the descriptors are missing or others.
-    """
-    scores = [ensembles.out_of_fold(ensemble, name) for name in ensemble.configurations]
-    cases = evaluate.out_of_fold_predictions(
-        ensemble.folds.held_out(), metrics.mean_scores(scores), positive
-    )
-    if descriptors_root is None:
-        return learn(cases, sensitivity)
-    return learn(
-        cases,
-        sensitivity,
-        out_of_distribution.learn(ensemble.folds, ensemble.configurations, descriptors_root),
-    )
-
-
-def of_arrays(
-    arrays: Mapping[str, np.ndarray],
-    classes: tuple[str, ...],
-    positive: tuple[int, ...],
-    sensitivity: float,
-    reference: ReferenceDistribution | None,
-) -> Uncertainty:
-    """What `Uncertainty.arrays` gave; InputError where it is no such thing."""
-    if missing := [name for name in ARRAYS if name not in arrays]:
-        raise InputError(f"the out-of-fold scores lack {', '.join(missing)}: make the bundle anew")
-    scores, truth, folds, groups = (np.asarray(arrays[name]) for name in ARRAYS)
-    count = len(truth)
-    sound = scores.shape == (
-        count,
-        len(classes),
-    ) and folds.shape == groups.shape == truth.shape == (count,)
-    sound = (
-        sound and np.isfinite(scores).all() and set(np.unique(truth)) <= set(range(len(classes)))
-    )
-    if not sound:
-        raise InputError("the out-of-fold scores do not fit together: make the bundle anew")
-    names = tuple(str(i) for i in range(count))
-    units = tuple(str(group) for group in groups)
-    return learn(
-        LabelledPredictions(
-            names, classes, truth, scores.argmax(axis=1), scores, folds, units, positive
-        ),
-        sensitivity,
-        reference,
-    )
-
-
-def anonymous(cases: LabelledPredictions) -> LabelledPredictions:
-    """The same cases under numbers."""
-    codes = np.unique(cases.resampling_groups or cases.names, return_inverse=True)[1]
-    names = tuple(str(i) for i in range(len(cases.names)))
-    return dataclasses.replace(cases, names=names, groups=tuple(map(str, codes)))
+_ARRAYS = ("scores", "truth", "folds", "groups")
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What is said of one image.
+    """The prediction for one image.
 
     Attributes:
-      image: its name, without ending.
-      file: its file's name; the same as `image` where only descriptors are known.
+      image: its name, without suffix.
+      file: the name of its file; the same as `image` where only descriptors are known.
       predicted: the class.
       probabilities: calibrated, of each class.
-      carcinoma_score: the largest calibrated probability of a carcinoma against the largest of the rest, 0 .. 1; None
-        where no classes count as carcinoma.
-      carcinoma: whether the score reaches the operating point.
-      spread_augmentations, spread_models: standard deviation of the answer's uncalibrated probability over
-        augmentations, and over models.
+      positive_score: the largest calibrated probability of a positive class relative to the largest
+        of the others, 0 .. 1; None without positive classes.
+      positive: whether the score reaches the operating point.
+      spread_augmentations, spread_models: standard deviation of the predicted class's uncalibrated
+        probability over augmentations, and over models.
       prediction_set: the classes that cannot be ruled out, the likeliest first.
-      stain_p, descriptors_p: share of training images whose stain, or descriptors, lie at least as far from the others'
-        as this image's; None where it is not known.
-      abstain: why the answer should not be used; empty if it may.
+      stain_p, descriptors_p: share of training images whose stain, or descriptors, lie at least as
+        far from the others' as this image's; None where unknown.
+      abstain: why the prediction should not be used; empty if it may be.
     """
 
     image: str
     file: str
     predicted: str
     probabilities: dict[str, float]
-    carcinoma_score: float | None
-    carcinoma: bool | None
+    positive_score: float | None
+    positive: bool | None
     spread_augmentations: float
     spread_models: float
     prediction_set: tuple[str, ...]
@@ -182,114 +70,236 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True)
 class PredictionOptions:
-    """What the user wants of predictions.
+    """What may be chosen of predictions.
 
     Attributes:
-      coverage: share of images whose class shall be in the set.
-      sensitivity: that the operating point is to have; None for the bundle's own.
-      largest_set: classes that a set may have before the answer is abstained from; None for half of all.
+      coverage: share of images whose class shall be in the prediction set.
+      sensitivity: target of the operating point; None for the bundle's.
+      largest_set: number of classes above which a set makes the prediction abstain; None for half
+        of all.
     """
 
-    coverage: float = COVERAGE
+    coverage: float = 0.9
     sensitivity: float | None = None
     largest_set: int | None = None
 
 
-def judge(
-    uncertainty: Uncertainty,
-    names: Sequence[str],
-    files: Sequence[str],
-    scores: EnsembleScores,
-    means: Mapping[str, np.ndarray],
-    stain: store.StainQC,
-    options: PredictionOptions = PredictionOptions(),
-) -> list[Prediction]:
-    """What is said of N images.
+@dataclasses.dataclass(frozen=True)
+class ScoredImages:
+    """N images as the models score them.
 
-    Args:
-      uncertainty: of the ensemble.
+    Attributes:
       names, files: of the images, and of their files.
       scores: by all models.
       means: {configuration: float32 [N, D]}, descriptors averaged over augmentations.
-      stain: rows of stain_qc.csv; those of images without are left open.
-      options: of the user.
+      stain_rows: rows of stain_qc.csv; they may lack images, and have others.
+    """
+
+    names: Sequence[str]
+    files: Sequence[str]
+    scores: EnsembleScores
+    means: Mapping[str, np.ndarray]
+    stain_rows: store.StainQC
+
+
+@dataclasses.dataclass(frozen=True)
+class Uncertainty:
+    """What is known of an ensemble's mistakes.
+
+    Attributes:
+      out_of_fold: the held-out images with their mean out-of-fold scores, by number, not by name.
+      temperature: of the calibration of the mean scores of all models.
+      sets: the calibration of prediction sets.
+      target_sensitivity: of the operating point, unless another one is chosen.
+      reference: the training images' descriptors and stain; None where unknown.
+    """
+
+    out_of_fold: LabelledPredictions
+    temperature: float
+    sets: conformal.Calibration
+    target_sensitivity: float
+    reference: ReferenceDistribution | None
+
+    def threshold(self, target_sensitivity: float | None = None) -> float | None:
+        """The calibrated positive score that reached a sensitivity out of fold.
+
+        None without positive classes.
+        """
+        images = self.out_of_fold
+        if not images.positive:
+            return None
+        scores = calibration.apply_temperature(images.scores, self.temperature)
+        return operating_point.choose_threshold(
+            metrics.positive_score(scores, images.positive),
+            images.is_positive,
+            target_sensitivity or self.target_sensitivity,
+        )
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """The out-of-fold scores as arrays for an .npz file."""
+        images = self.out_of_fold
+        columns = (images.scores, images.truth, images.folds, _group_numbers(images))
+        return {name: np.asarray(column) for name, column in zip(_ARRAYS, columns, strict=True)}
+
+
+def learn(
+    images: LabelledPredictions,
+    target_sensitivity: float,
+    reference: ReferenceDistribution | None = None,
+) -> Uncertainty:
+    """The uncertainty by out-of-fold scores.
 
     Raises:
-      InputError: a wish that cannot be, or descriptors of other configurations.
+      InputError: there are no scores, or fewer than two folds.
     """
-    classes = uncertainty.cases.classes
-    probabilities = calibration.apply_temperature(scores.mean, uncertainty.temperature)
-    answers, every = scores.mean.argmax(axis=1), np.arange(len(names))
-    in_set = conformal.sets(uncertainty.sets, scores.by_fold, options.coverage)
-    threshold = uncertainty.threshold(options.sensitivity or uncertainty.sensitivity)
-    positive = (
-        None
-        if threshold is None
-        else metrics.positive_score(probabilities, uncertainty.cases.positive)
+    sets = conformal.calibrate(images)
+    temperature = calibration.fit_temperature(images.scores, images.truth)
+    anonymous = dataclasses.replace(
+        images,
+        names=tuple(str(i) for i in range(len(images.names))),
+        groups=tuple(str(number) for number in _group_numbers(images)),
     )
-    spreads = [
-        each[every, :, answers].std(axis=1) for each in (scores.by_augmentation, scores.by_model)
-    ]
-    stain_p, descriptors_p, little, far = unusual(uncertainty.reference, names, means, stain)
-    largest = max(1, len(classes) // 2) if options.largest_set is None else options.largest_set
-    found = []
-    for i, name in enumerate(names):
-        likeliest = [k for k in probabilities[i].argsort()[::-1] if in_set[i, k]]
-        causes = {
-            TOO_LITTLE_TISSUE: little[i],
-            FAR_STAIN: far["stain"][i],
-            FAR_DESCRIPTORS: far["descriptors"][i],
-            LARGE_SET: len(likeliest) > largest,
+    return Uncertainty(anonymous, temperature, sets, target_sensitivity, reference)
+
+
+def from_ensemble(
+    ensemble: Ensemble,
+    positive: Sequence[int],
+    target_sensitivity: float,
+    descriptors_root: Path | None = None,
+) -> Uncertainty:
+    """The uncertainty of an ensemble on disk.
+
+    Args:
+      ensemble: with its out-of-fold scores.
+      positive: indices of the positive classes.
+      target_sensitivity: of the operating point.
+      descriptors_root: the folder of the training images' descriptors, with stain_qc.csv or without
+        (the authors'); None if new images shall not be compared with them.
+
+    Raises:
+      InputError: scores, descriptors or stain_qc.csv are missing or damaged.
+    """
+    folds = ensemble.folds
+    scores = [ensembles.out_of_fold(ensemble, name) for name in ensemble.configurations]
+    held_out = evaluate.out_of_fold_predictions(
+        folds.held_out(), metrics.mean_scores(scores), positive
+    )
+    reference = None
+    if descriptors_root is not None:
+        means = {
+            name: store.read(descriptors_root, name, folds.names).mean(axis=1)
+            for name in ensemble.configurations
         }
-        found.append(
-            Prediction(
-                image=name,
-                file=files[i],
-                predicted=classes[answers[i]],
-                probabilities=dict(zip(classes, probabilities[i].tolist(), strict=True)),
-                carcinoma_score=None if positive is None else float(positive[i]),
-                carcinoma=None if positive is None else bool(positive[i] >= threshold),
-                spread_augmentations=float(spreads[0][i]),
-                spread_models=float(spreads[1][i]),
-                prediction_set=tuple(classes[k] for k in likeliest),
-                stain_p=known(stain_p[i]),
-                descriptors_p=known(descriptors_p[i]),
-                abstain=tuple(cause for cause, holds in causes.items() if holds),
-            )
-        )
-    return found
+        stain_rows = store.read_stain_qc(descriptors_root)
+        reference = out_of_distribution.fit(folds, means, stain_rows)
+    return learn(held_out, target_sensitivity, reference)
 
 
-def known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
-def unusual(
+def from_arrays(
+    arrays: Mapping[str, np.ndarray],
+    classes: tuple[str, ...],
+    positive: tuple[int, ...],
+    target_sensitivity: float,
     reference: ReferenceDistribution | None,
-    names: Sequence[str],
-    means: Mapping[str, np.ndarray],
-    stain: store.StainQC,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """p-values by stain and by descriptors, [N], NaN where unknown; which have too little tissue; which are far."""
-    count = len(names)
-    little = np.array([out_of_distribution.too_little_tissue(stain, name) for name in names], bool)
-    stain_p, descriptors_p = np.full(count, np.nan), np.full(count, np.nan)
-    far = {"stain": np.zeros(count, bool), "descriptors": np.zeros(count, bool)}
-    if reference is None:
-        return stain_p, descriptors_p, little, far
-    descriptors_p = out_of_distribution.descriptor_p(reference, means)
-    far["descriptors"] = out_of_distribution.far(descriptors_p, reference.masses)
-    measured = [
-        i
-        for i, name in enumerate(names)
-        if all((name, scale) in stain for scale in reference.scales)
-    ]
-    if measured and reference.scales:
-        features = out_of_distribution.stain_features(
-            stain, [names[i] for i in measured], reference.scales
+) -> Uncertainty:
+    """The inverse of `Uncertainty.to_arrays`; InputError where arrays are missing or damaged."""
+    if missing := [name for name in _ARRAYS if name not in arrays]:
+        raise InputError(f"the out-of-fold scores lack {', '.join(missing)}: make the bundle again")
+    scores, truth, folds, groups = (np.asarray(arrays[name]) for name in _ARRAYS)
+    count = len(truth)
+    if (
+        scores.shape != (count, len(classes))
+        or not folds.shape == groups.shape == truth.shape == (count,)
+        or not np.isfinite(scores).all()
+        or not set(np.unique(truth)) <= set(range(len(classes)))
+    ):
+        raise InputError("the out-of-fold scores do not fit together: make the bundle again")
+    images = LabelledPredictions(
+        names=tuple(str(i) for i in range(count)),
+        classes=classes,
+        truth=truth,
+        predicted=scores.argmax(axis=1),
+        scores=scores,
+        folds=folds,
+        groups=tuple(str(group) for group in groups),
+        positive=positive,
+    )
+    return learn(images, target_sensitivity, reference)
+
+
+def assess(
+    uncertainty: Uncertainty, images: ScoredImages, options: PredictionOptions = PredictionOptions()
+) -> list[Prediction]:
+    """Predictions, with their uncertainty, for N images.
+
+    Raises:
+      InputError: an impossible option, or descriptors of other configurations.
+    """
+    classes, scores = uncertainty.out_of_fold.classes, images.scores
+    probabilities = calibration.apply_temperature(scores.mean, uncertainty.temperature)
+    predicted, rows = scores.mean.argmax(axis=1), np.arange(len(images.names))
+    in_set = conformal.sets(uncertainty.sets, scores.by_fold, options.coverage)
+    threshold = uncertainty.threshold(options.sensitivity)
+    positive_scores = None
+    if threshold is not None:
+        positive_scores = metrics.positive_score(probabilities, uncertainty.out_of_fold.positive)
+    spread_augmentations, spread_models = (
+        each[rows, :, predicted].std(axis=1) for each in (scores.by_augmentation, scores.by_model)
+    )
+    comparison = out_of_distribution.compare(
+        uncertainty.reference, images.names, images.means, images.stain_rows
+    )
+    largest_set = options.largest_set or max(1, len(classes) // 2)
+    reasons = reasons_to_abstain(comparison, in_set.sum(axis=1), largest_set)
+    predictions = []
+    for i, name in enumerate(images.names):
+        positive_score = None if positive_scores is None else float(positive_scores[i])
+        prediction = Prediction(
+            image=name,
+            file=images.files[i],
+            predicted=classes[predicted[i]],
+            probabilities=dict(zip(classes, probabilities[i].tolist(), strict=True)),
+            positive_score=positive_score,
+            positive=None if positive_score is None else bool(positive_score >= threshold),
+            spread_augmentations=float(spread_augmentations[i]),
+            spread_models=float(spread_models[i]),
+            prediction_set=tuple(
+                classes[k] for k in probabilities[i].argsort()[::-1] if in_set[i, k]
+            ),
+            stain_p=_none_if_nan(comparison.stain_p[i]),
+            descriptors_p=_none_if_nan(comparison.descriptors_p[i]),
+            abstain=reasons[i],
         )
-        found = out_of_distribution.stain_p(reference, features)
-        if found is not None:
-            stain_p[measured] = found
-            far["stain"] = out_of_distribution.far(stain_p, reference.stain_masses)
-    return stain_p, descriptors_p, little, far
+        predictions.append(prediction)
+    return predictions
+
+
+def reasons_to_abstain(
+    comparison: Comparison, set_sizes: np.ndarray, largest_set: int
+) -> list[tuple[str, ...]]:
+    """Why each of N predictions should not be used; `abstain` is true where there is a reason.
+
+    Args:
+      comparison: of the images with the training images; what is unknown is no reason.
+      set_sizes: int [N], classes in the prediction sets.
+      largest_set: classes that a set may have.
+    """
+    holds = {
+        TOO_LITTLE_TISSUE: comparison.too_little_tissue,
+        FAR_STAIN: comparison.stain_far,
+        FAR_DESCRIPTORS: comparison.descriptors_far,
+        LARGE_SET: set_sizes > largest_set,
+    }
+    return [
+        tuple(reason for reason, where in holds.items() if where[i]) for i in range(len(set_sizes))
+    ]
+
+
+def _group_numbers(images: LabelledPredictions) -> np.ndarray:
+    """The group of each image as a number, int [N]; an image of unknown group is its own."""
+    return np.unique(images.resampling_groups or images.names, return_inverse=True)[1]
+
+
+def _none_if_nan(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

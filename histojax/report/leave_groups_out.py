@@ -16,7 +16,7 @@ from histojax.config import Boosting
 from histojax.evaluation.bootstrap import DRAWS
 from histojax.extraction import provenance
 from histojax.prediction import leave_groups_out, outputs
-from histojax.prediction.leave_groups_out import Figure, Key, Transferred
+from histojax.prediction.leave_groups_out import Estimate, Key, LeftOut
 from histojax.prediction.uncertainty import Prediction
 from histojax.utils import files
 
@@ -44,7 +44,7 @@ SHARES = (
 )  # The others have no unit.
 
 
-def write(folder: Path, transferred: Transferred, boosting: Boosting, draws: int = DRAWS) -> str:
+def write(folder: Path, transferred: LeftOut, boosting: Boosting, draws: int = DRAWS) -> str:
     """Writes the predictions and the figures; returns the figures as text.
 
     Args:
@@ -53,7 +53,7 @@ def write(folder: Path, transferred: Transferred, boosting: Boosting, draws: int
       boosting: that its ensembles were trained by.
       draws: of the bootstrap.
     """
-    found = leave_groups_out.figures(transferred, draws)
+    found = leave_groups_out.estimate(transferred, draws)
     files.write_csv(folder / PREDICTIONS, rows(transferred), header(transferred))
     files.write_json(folder / f"{SUMMARY}.json", numbers(transferred, found, boosting))
     heading, note, lines = (
@@ -81,9 +81,9 @@ def write(folder: Path, transferred: Transferred, boosting: Boosting, draws: int
     return text
 
 
-def heading_of(transferred: Transferred, boosting: Boosting) -> str:
+def heading_of(transferred: LeftOut, boosting: Boosting) -> str:
     """What was done."""
-    cases = transferred.cases
+    cases = transferred.images
     return (
         f"{len(cases.names)} images of {len(set(cases.groups))} groups, left out in {cases.folds.max() + 1} parts; "
         f"each predicted by {len(transferred.made_with)} configurations x {boosting.seeds} seeds x {boosting.folds} "
@@ -91,10 +91,10 @@ def heading_of(transferred: Transferred, boosting: Boosting) -> str:
     )
 
 
-def note_of(transferred: Transferred) -> str:
+def note_of(transferred: LeftOut) -> str:
     """What a reader of the figures must know."""
     note = (
-        f"95 % intervals by bootstrap of {len(set(transferred.cases.groups))} groups; "
+        f"95 % intervals by bootstrap of {len(set(transferred.images.groups))} groups; "
         f"{provenance.weights(transferred.made_with.values())}."
     )
     if (most := max(transferred.predictions)) > transferred.attainable:
@@ -103,7 +103,7 @@ def note_of(transferred: Transferred) -> str:
     return note
 
 
-def table(transferred: Transferred, found: dict[Key, Figure]) -> list[tuple[str, str, str]]:
+def table(transferred: LeftOut, found: dict[Key, Estimate]) -> list[tuple[str, str, str]]:
     """What, value and interval, line by line."""
     lines = [(text, *cells(found[name, None])) for name, text in OVERALL.items()]
     for coverage, predictions in transferred.predictions.items():
@@ -118,7 +118,7 @@ def table(transferred: Transferred, found: dict[Key, Figure]) -> list[tuple[str,
     return lines
 
 
-def cells(figure: Figure) -> tuple[str, str]:
+def cells(figure: Estimate) -> tuple[str, str]:
     """Value and interval as people read them; a dash where there is none."""
     form = percent if figure.name in SHARES else "{:.3f}".format
     ends = figure.interval.low, figure.interval.high
@@ -137,9 +137,9 @@ def causes(predictions: Sequence[Prediction]) -> dict[str, int]:
     )
 
 
-def header(transferred: Transferred) -> list[str]:
+def header(transferred: LeftOut) -> list[str]:
     """The columns of predictions.csv: those of `predict`, and the scores before calibration."""
-    classes = transferred.cases.classes
+    classes = transferred.images.classes
     return [
         "coverage",
         "part",
@@ -148,9 +148,9 @@ def header(transferred: Transferred) -> list[str]:
     ]
 
 
-def rows(transferred: Transferred) -> list[list[Any]]:
+def rows(transferred: LeftOut) -> list[list[Any]]:
     """A row for each coverage and image."""
-    cases, weights = transferred.cases, provenance.weights(transferred.made_with.values())
+    cases, weights = transferred.images, provenance.weights(transferred.made_with.values())
     truth = [(cases.classes[k], group) for k, group in zip(cases.truth, cases.groups, strict=True)]
     return [
         [
@@ -165,14 +165,14 @@ def rows(transferred: Transferred) -> list[list[Any]]:
 
 
 def numbers(
-    transferred: Transferred, found: dict[Key, Figure], boosting: Boosting
+    transferred: LeftOut, found: dict[Key, Estimate], boosting: Boosting
 ) -> dict[str, Any]:
     """Every number, for programs; NaN as null."""
 
     def plain(value: float) -> float | None:
         return None if np.isnan(value) else float(value)
 
-    cases = transferred.cases
+    cases = transferred.images
     return {
         "images": len(cases.names),
         "groups": len(set(cases.groups)),
@@ -194,7 +194,7 @@ def numbers(
         "counts": [
             {
                 "stated_coverage": coverage,
-                "covered": int(leave_groups_out.covered(cases, predictions).sum()),
+                "covered": int(leave_groups_out.true_class_in_set(cases, predictions).sum()),
                 "abstained": sum(bool(each.abstain) for each in predictions),
                 "causes": causes(predictions),
             }

@@ -1,9 +1,10 @@
-"""A bundle predicts what its ensemble predicts, says what it is, and is refused where it is not what was written."""
+"""A bundle predicts what its ensemble predicts, and is refused once anything in it changed."""
 
 import dataclasses
+import hashlib
 import json
-import re
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -34,76 +35,102 @@ def packed(made, trained, tmp_path_factory):
 
 
 def predictions(of, trained):
-    names = store.image_names(trained / "descriptors", of.configurations[0])
-    rows = store.read_stain_qc(trained / "descriptors")
-    return predict.predict(of, trained / "descriptors", names, names, rows, PredictionOptions(0.7))
+    root = trained / "descriptors"
+    names = store.image_names(root, of.configurations[0])
+    scored = predict.score_stored(of, root, names, names, store.read_stain_qc(root))
+    return uncertainty.assess(of.uncertainty, scored, PredictionOptions(0.7))
+
+
+def parts_of(path) -> dict[str, bytes]:
+    with archive.open_verified(path, bundle.KIND, bundle.VERSION) as opened:
+        return {name: opened.read(name) for name in opened.names}
 
 
 def repacked(path, folder, change):
-    """The bundle with other parts, sealed as if it had been written so."""
-    with archive.open_verified(path, bundle.KIND, bundle.VERSION) as part:
-        parts = {name: part(name) for name in archive.names(path)}
+    """The bundle with other parts, written as if they were its own."""
+    parts = parts_of(path)
     change(parts)
     archive.write(folder / "other", bundle.KIND, bundle.VERSION, parts)
     return folder / "other"
 
 
+def write_unsorted(path, parts):
+    """Writes parts as the first release did, whose contents table is not sorted."""
+    table = {
+        name: {"bytes": len(part), "sha256": hashlib.sha256(part).hexdigest()}
+        for name, part in parts.items()
+    }
+    contents = {"kind": "histojax bundle", "version": 1, "parts": table}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("contents.json", json.dumps(contents, indent=2) + "\n")
+        for name, part in parts.items():
+            file.writestr(name, part)
+        file.comment = bytes(64)
+    whole = path.read_bytes()[:-64]
+    path.write_bytes(whole + hashlib.sha256(whole).hexdigest().encode())
+
+
 def test_a_bundle_predicts_what_its_ensemble_does(made, packed, trained, tmp_path):
     alone = tmp_path / "moved"  # It needs nothing beside it.
     shutil.copy(packed, alone)
-    found = bundle.load(alone)
-    assert (found.classes, found.positive, found.extraction) == (
-        made.classes,
-        (1,),
-        samples.TRAINED,
-    )
-    assert found.configurations == made.configurations
-    assert found.threshold == made.threshold
-    for one, other in zip(predictions(made, trained), predictions(found, trained), strict=True):
+    loaded = bundle.load(str(alone))
+    assert (loaded.classes, loaded.positive) == (made.classes, (1,))
+    assert loaded.extraction == samples.TRAINED
+    assert loaded.configurations == made.configurations
+    assert loaded.threshold == made.threshold
+    for one, other in zip(predictions(made, trained), predictions(loaded, trained), strict=True):
         assert one == other
-    assert found.identity == archive.seal(packed) != made.identity
 
 
-def test_models_that_learned_nothing_are_told_of(trained, made, monkeypatch, caplog):
-    cases = dataclasses.replace(
-        made.uncertainty.cases, scores=np.full_like(made.uncertainty.cases.scores, 0.5)
+def test_a_bundle_is_identified_by_its_contents_table(made, packed, trained, tmp_path):
+    table = zipfile.ZipFile(packed).read("contents.json")
+    identity = bundle.load(packed).identity
+    assert identity == hashlib.sha256(table).hexdigest() != made.identity
+    models = trained / "models"
+    again = bundle.from_models(models, descriptors=trained / "descriptors")
+    assert again.identity == made.identity  # Whatever else is said about the data.
+    other_card = bundle.write(tmp_path / "other", made, models, "another card", {})
+    assert other_card == bundle.load(tmp_path / "other").identity != identity
+
+
+def test_a_bundle_of_the_first_release_is_read_and_verified(packed, trained, tmp_path):
+    path = tmp_path / "old"
+    write_unsorted(path, dict(reversed(parts_of(packed).items())))
+    assert list(json.loads(zipfile.ZipFile(path).read("contents.json"))) != sorted(
+        json.loads(zipfile.ZipFile(packed).read("contents.json"))
     )
-    monkeypatch.setattr(uncertainty, "of_ensemble", lambda *_: uncertainty.learn(cases, 0.95))
+    old, new = bundle.load(path), bundle.load(packed)
+    assert old.identity == new.identity
+    assert predictions(old, trained) == predictions(new, trained)
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(InputError, match="was altered after it was written"):
+        bundle.load(path)
+
+
+def test_models_that_learned_nothing_are_warned_of(trained, made, monkeypatch, caplog):
+    cases = dataclasses.replace(
+        made.uncertainty.out_of_fold, scores=np.full_like(made.uncertainty.out_of_fold.scores, 0.5)
+    )
+    monkeypatch.setattr(uncertainty, "from_ensemble", lambda *_: uncertainty.learn(cases, 0.95))
     with caplog.at_level("WARNING", "absl"):
         bundle.from_models(trained / "models")
-    assert "say nothing of the class" in caplog.text
+    assert "do not tell the classes apart" in caplog.text
 
 
-def test_nothing_in_it_names_an_image_or_a_group(made, packed, trained):
+def test_nothing_in_it_names_an_image_or_a_group(packed, trained):
     names = [path.stem for path in (trained / "images").rglob("*.png")]
-    with archive.open_verified(packed, bundle.KIND, bundle.VERSION) as part:
-        for name in archive.names(packed):
-            assert not any(image.encode() in part(name) for image in names), name
-    assert {"bundle.json", "MODEL_CARD.md", "out_of_fold.npz", "typical.npz"} <= set(
-        archive.names(packed)
-    )
-    assert sum(name.startswith("models/") for name in archive.names(packed)) == 12
-
-
-def test_the_card_says_what_it_is_not_for_and_what_is_known(made):
-    card = model_card.card(made)
-    assert "**Not for diagnosis.**" in card
-    assert "encoders are untrained" in card
-    assert "benign 9, malignant 9" in card
-    assert "Source and licence of the images: ours." in card
-    assert made.made_with["VGG-0.5-32"]["weights"]["sha256"] in card
-    right = np.mean(made.uncertainty.cases.predicted == made.uncertainty.cases.truth)
-    assert f"| Accuracy | {right:.3f} |" in card
-    thresholds = dict(re.findall(r"\| (0\.9\d?) \| (\d\.\d{4}) \|", card))
-    assert thresholds["0.95"] == f"{made.threshold:.4f}"
-    sets = re.search(r"\| 0\.8 \| (\d\.\d+) \| (\d\.\d+) \|", card)
-    assert float(sets[1]) >= 0.8
-    assert 1 <= float(sets[2]) <= 2
+    parts = parts_of(packed)
+    for name, part in parts.items():
+        assert not any(image.encode() in part for image in names), name
+    assert {"bundle.json", "MODEL_CARD.md", "out_of_fold.npz", "typical.npz"} <= set(parts)
+    assert sum(name.startswith("models/") for name in parts) == 12
 
 
 @pytest.fixture(scope="module")
-def as_if(made) -> bundle.Bundle:
-    """The same as if its weights were ImageNet's, which have no seed to be drawn from."""
+def of_imagenet(made) -> bundle.Bundle:
+    """The same bundle, as if its encoders had ImageNet weights, which no seed can draw."""
     sources = {
         name: each["weights"] | {"source": "imagenet"} for name, each in made.made_with.items()
     }
@@ -115,27 +142,31 @@ def as_if(made) -> bundle.Bundle:
     )
 
 
-def test_weights_go_in_and_are_used_from_there(made, as_if, trained, tmp_path, monkeypatch):
+def test_weights_go_in_and_are_used_from_there(made, of_imagenet, trained, tmp_path, monkeypatch):
     assert predict.encoder_variables(made) == {}  # Random ones are drawn again.
     monkeypatch.setattr(weights, "imagenet", lambda *_: weights.random("VGG", 0))
-    inside = predict.encoder_variables(as_if)
+    inside = predict.encoder_variables(of_imagenet)
     assert inside.keys() == {"VGG"}
     bundle.write(
-        tmp_path / "whole", as_if, trained / "models", model_card.card(as_if, inside), inside
+        tmp_path / "whole",
+        of_imagenet,
+        trained / "models",
+        model_card.card(of_imagenet, inside),
+        inside,
     )
-    assert "VGG: in the file" in model_card.card(as_if, inside)
-    assert "CC BY 4.0" in model_card.card(as_if, inside)
+    assert "VGG: in the file" in model_card.card(of_imagenet, inside)
+    assert "CC BY 4.0" in model_card.card(of_imagenet, inside)
     monkeypatch.setattr(
         weights, "imagenet", lambda *_: pytest.fail("weights were looked for elsewhere")
     )
     encoder_set = predict.load_encoders(bundle.load(tmp_path / "whole"))
     assert loaded_encoders.manifest(
         encoder_set.extraction, encoder_set.encoders["VGG"], encoder_set.extraction.views[0]
-    ) == {part: as_if.made_with["VGG-0.5-32"][part] for part in store.DECISIVE}
+    ) == {part: of_imagenet.made_with["VGG-0.5-32"][part] for part in store.DECISIVE}
 
 
-def test_without_them_the_same_files_must_be_there(as_if, trained, tmp_path, monkeypatch):
-    bundle.write(tmp_path / "small", as_if, trained / "models", "card", {})
+def test_without_them_the_same_files_must_be_there(of_imagenet, trained, tmp_path, monkeypatch):
+    bundle.write(tmp_path / "small", of_imagenet, trained / "models", "card", {})
     monkeypatch.setattr(weights, "imagenet", lambda *_: weights.random("VGG", 0))
     predict.load_encoders(bundle.load(tmp_path / "small"))
     monkeypatch.setattr(weights, "imagenet", lambda *_: weights.random("VGG", 1))
@@ -177,7 +208,7 @@ def without(key):
             "out_of_fold.npz of .* cannot be read",
         ),
         (
-            lambda parts: parts.update({"typical.npz": bundle.npz({"a": np.ones(2)})}),
+            lambda parts: parts.update({"typical.npz": bundle.to_npz({"a": np.ones(2)})}),
             "record of the training images",
         ),
         (

@@ -1,4 +1,4 @@
-"""Prediction sets by hand, by loops over fractions, and over many draws: they hold the coverage that was stated."""
+"""Prediction sets by hand, by loops over fractions, and over many draws with a stated coverage."""
 
 import dataclasses
 from fractions import Fraction
@@ -12,7 +12,6 @@ from scipy import stats
 from histojax.errors import InputError
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.prediction import conformal
-from histojax.utils import files
 
 SURE = 1e-4  # Chance by which a simulation may miss its bound.
 
@@ -49,7 +48,7 @@ def new_scores(cases: LabelledPredictions, count: int, seed: int = 0) -> np.ndar
 def by_loops(
     cases: LabelledPredictions, by_fold: np.ndarray, coverage: Fraction, among=None
 ) -> np.ndarray:
-    """Sets as the papers define them, image by image, in exact fractions; `among` are the calibration images."""
+    """Sets as the papers define them, in exact fractions; `among` are the calibration images."""
     among = list(range(len(cases.names)) if among is None else among)
     unit = [
         (cases.groups[i] or cases.names[i]) if cases.groups else cases.names[i]
@@ -58,7 +57,7 @@ def by_loops(
     size = {name: sum(unit[j] == name for j in among) for name in {unit[j] for j in among}}
 
     def above(p, y):
-        return sum(Fraction(float(each)) for each in p if each > p[y])
+        return sum(Fraction(float(value)) for value in p if value > p[y])
 
     found = np.zeros((len(by_fold), by_fold.shape[2]), bool)
     for i, scores in enumerate(by_fold):
@@ -79,7 +78,8 @@ def test_nonconformity_is_the_probability_of_likelier_classes():
 
 
 def test_a_case_worked_by_hand():
-    # Nonconformities 0, 0.5, 0.75, 0; group p has two images of mass 1/2, the others one each: G + 1 = 4.
+    # Nonconformities 0, 0.5, 0.75, 0; group p has two images of mass 1/2, the other groups have one
+    # image each: G + 1 = 4.
     scores = [[0.75, 0.25, 0], [0.5, 0.375, 0.125], [0.125, 0.75, 0.125], [0, 0, 1]]
     cases = cases_of(scores, [0, 1, 2, 2], [0, 0, 1, 1], ("p", "q", "p", "r"))
     calibration = conformal.calibrate(cases)
@@ -153,7 +153,8 @@ def test_orders_and_names_do_not_matter_and_images_of_a_group_share_its_mass(cas
     )
     np.testing.assert_array_equal(conformal.sets(conformal.calibrate(shuffled), new, 0.7), expected)
 
-    # Every image of a group twice: no group weighs more by it. (Those without a group would become two.)
+    # Every image of a group twice: no group gains weight. (Images without a group would become two
+    # groups.)
     known = np.flatnonzero(np.array(cases.groups) != "")
     twice = np.concatenate([np.arange(len(cases.names)), known])
     doubled = LabelledPredictions(
@@ -176,7 +177,8 @@ def test_orders_and_names_do_not_matter_and_images_of_a_group_share_its_mass(cas
         conformal.sets(conformal.calibrate(turned), by_fold, 0.7), expected
     )
 
-    # Other order of the classes, unless two share the highest mean score: the first of them is the answer.
+    # Another order of the classes, unless two share the highest mean score: the first of them is
+    # the answer.
     mean = new.mean(axis=1)
     if ((mean == mean.max(axis=1, keepdims=True)).sum(axis=1) == 1).all():
         change = rng.permutation(len(cases.classes))
@@ -187,7 +189,7 @@ def test_orders_and_names_do_not_matter_and_images_of_a_group_share_its_mass(cas
         np.testing.assert_array_equal(found, expected[:, change])
 
 
-def test_the_most_doubtful_answer_has_the_largest_set():
+def test_the_most_uncertain_answer_has_the_largest_set():
     rng = np.random.default_rng(0)
     scores = rng.dirichlet(np.ones(4) * 0.3, 60)
     truth = (scores.cumsum(axis=1) > rng.random((60, 1))).argmax(axis=1)
@@ -201,14 +203,14 @@ def test_attainable_is_where_sets_begin_to_hold_all_classes():
     groups = tuple(f"g{i // 2}" for i in range(18))
     sure = np.tile([0.875, 0.125], (18, 1))
     calibration = conformal.calibrate(cases_of(sure, np.zeros(18, int), np.arange(18) // 6, groups))
-    assert conformal.attainable(calibration) == pytest.approx(0.9)
+    assert conformal.attainable_coverage(calibration) == pytest.approx(0.9)
     new = np.tile([0.75, 0.25], (1, 3, 1))
-    assert conformal.sets(calibration, new, conformal.attainable(calibration)).sum() == 1
+    assert conformal.sets(calibration, new, conformal.attainable_coverage(calibration)).sum() == 1
     assert conformal.sets(calibration, new, 0.901).all()
 
 
 def nearest_mean(x, y, new, classes=3):
-    """Probabilities by distance to the mean of each class, as of normal classes of unit variance."""
+    """Probabilities by distance to the class means, as of normal classes of unit variance."""
     means = np.stack(
         [x[y == k].mean(axis=0) if (y == k).any() else np.zeros(x.shape[1]) for k in range(classes)]
     )
@@ -239,7 +241,7 @@ def test_new_images_are_covered_as_stated_by_models_that_were_trained():
     assert coverage - 0.02 <= covered_out_of_fold / draws <= coverage + 0.06
 
 
-def test_images_of_new_groups_are_covered_as_stated_where_groups_differ_and_images_alone_would_not_tell():
+def test_new_groups_are_covered_as_stated_where_masses_by_image_would_fail():
     draws, groups, coverage = 1500, 12, 0.8
     rng = np.random.default_rng(2)
     covered = covered_by_images = 0
@@ -254,40 +256,10 @@ def test_images_of_new_groups_are_covered_as_stated_where_groups_differ_and_imag
         calibration = conformal.calibrate(cases_of(scores[:-1], truth[:-1], of[:-1] % 3, names))
         new = np.tile(scores[-1], (1, 3, 1))
         covered += conformal.sets(calibration, new, coverage)[0, truth[-1]]
-        each = dataclasses.replace(calibration, masses=np.ones(len(of) - 1))
-        covered_by_images += conformal.sets(each, new, coverage)[0, truth[-1]]
+        by_image = dataclasses.replace(calibration, masses=np.ones(len(of) - 1))
+        covered_by_images += conformal.sets(by_image, new, coverage)[0, truth[-1]]
     assert covered >= stats.binom.ppf(SURE, draws, coverage)
     assert covered_by_images < stats.binom.ppf(SURE, draws, coverage)
-
-
-def test_a_calibration_is_stored_without_pickle(tmp_path):
-    cases = cases_of(np.eye(3)[[0, 1, 2, 0]], [0, 1, 1, 0], [0, 1, 0, 1], ("p", "p", "", "q"))
-    before = conformal.calibrate(cases)
-    files.write_arrays(tmp_path / "c.npz", before.to_arrays())
-    with np.load(tmp_path / "c.npz", allow_pickle=False) as arrays:
-        after = conformal.Calibration.from_arrays(dict(arrays))
-    assert after.classes == ("a", "b", "c")
-    for name in ("nonconformity", "folds", "masses"):
-        np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("nonconformity", np.array([0.1, np.nan])),
-        ("masses", np.array([1.0, 0.0])),
-        ("masses", np.ones(3)),
-        ("folds", np.array([0.0, 1.0])),
-        ("classes", np.array([1, 2])),
-    ],
-)
-def test_a_damaged_calibration_is_refused(name, value):
-    sound = conformal.calibrate(cases_of(np.eye(2), [0, 1], [0, 1])).to_arrays()
-    conformal.Calibration.from_arrays(sound)
-    with pytest.raises(InputError, match="damaged"):
-        conformal.Calibration.from_arrays(sound | {name: value})
-    with pytest.raises(InputError, match=f"lacks {name}"):
-        conformal.Calibration.from_arrays({key: each for key, each in sound.items() if key != name})
 
 
 def test_what_cannot_be_calibrated_is_refused():

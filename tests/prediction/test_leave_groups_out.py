@@ -1,4 +1,4 @@
-"""Leaving groups out: nothing of a part is used for it, it is predicted as `predict` does, and figures are by hand."""
+"""Groups that are left out are predicted by models of the others alone; metrics by hand."""
 
 import csv
 import dataclasses
@@ -75,11 +75,16 @@ def leave_out(folder, out, *more):
 
 
 @pytest.fixture(scope="module")
-def transferred(root):
+def left_out(root):
     """The same from Python; the models are there already."""
     data = datasets.load(root / "groups.csv")
     return leave_groups_out.run(
-        data, root / "descriptors", root / "out", tuple(WIDTHS), BOOSTING, coverages=COVERAGES
+        data,
+        root / "descriptors",
+        root / "out",
+        tuple(WIDTHS),
+        BOOSTING,
+        leave_groups_out.Options(coverages=COVERAGES),
     )
 
 
@@ -100,12 +105,12 @@ def test_every_group_is_predicted_once_by_models_of_the_others(root):
     assert all(row["group"] == f"g{int(row['part']) - 1}" == row["image"][:2] for row in rows)
 
 
-def test_a_part_is_predicted_as_predict_does(root, transferred, tmp_path):
+def test_a_part_is_predicted_as_predict_does(root, left_out, tmp_path):
     models = root / "out" / "part02" / "models"
-    left_out = [name for name in NAMES if name.startswith("g1")]
+    names = [name for name in NAMES if name.startswith("g1")]
     for configuration in WIDTHS:
         (tmp_path / "new" / configuration).mkdir(parents=True)
-        for name in left_out:
+        for name in names:
             shutil.copy(
                 store.file_of(root / "descriptors", configuration, name),
                 tmp_path / "new" / configuration,
@@ -116,20 +121,19 @@ def test_a_part_is_predicted_as_predict_does(root, transferred, tmp_path):
             trained, tmp_path / "new", tmp_path / f"out{coverage}", PredictionOptions(coverage)
         )
         ours = sorted(
-            (each for each in transferred.predictions[coverage] if each.image.startswith("g1")),
+            (each for each in left_out.predictions[coverage] if each.image.startswith("g1")),
             key=lambda each: each.image,
         )
-        assert [each.image for each in ours] == left_out
+        assert [each.image for each in ours] == names
         for one, other in zip(ours, found.predictions, strict=True):
             assert dataclasses.replace(one, file="") == dataclasses.replace(other, file="")
-            given_out = transferred.calibrated[transferred.cases.names.index(one.image)]
+            given_out = left_out.calibrated[left_out.images.names.index(one.image)]
             np.testing.assert_array_equal(list(one.probabilities.values()), given_out)
 
 
-def test_less_coverage_has_smaller_sets(transferred):
+def test_less_coverage_has_smaller_sets(left_out):
     sizes = [
-        np.mean([len(each.prediction_set) for each in transferred.predictions[at]])
-        for at in COVERAGES
+        np.mean([len(each.prediction_set) for each in left_out.predictions[at]]) for at in COVERAGES
     ]
     assert sizes[0] < sizes[1] == 2  # Four groups promise 0.8 at most.
 
@@ -162,8 +166,8 @@ def prediction(name, predicted, classes, abstain=()) -> Prediction:
         file=f"{name}.png",
         predicted=predicted,
         probabilities={"a": 0.5, "b": 0.5},
-        carcinoma_score=None,
-        carcinoma=None,
+        positive_score=None,
+        positive=None,
         spread_augmentations=0.0,
         spread_models=0.0,
         prediction_set=tuple(classes),
@@ -174,7 +178,7 @@ def prediction(name, predicted, classes, abstain=()) -> Prediction:
 
 
 @pytest.fixture
-def by_hand() -> leave_groups_out.Transferred:
+def by_hand() -> leave_groups_out.LeftOut:
     """Three images of group p, one of q, one of r; the truth is a, a, b, b, b."""
     names, groups = ("p0", "p1", "p2", "q0", "r0"), ("p", "p", "p", "q", "r")
     scores = np.array([[0.8, 0.2], [0.3, 0.7], [0.1, 0.9], [0.4, 0.6], [0.6, 0.4]])
@@ -196,14 +200,14 @@ def by_hand() -> leave_groups_out.Transferred:
         prediction("q0", "b", "ba", ["stain far from training", "prediction set too large"]),
         prediction("r0", "a", "a"),
     )
-    return leave_groups_out.Transferred(
+    return leave_groups_out.LeftOut(
         cases, scores[:, ::-1], {0.7: predictions}, 2 / 3, {"VGG-0.5-400": None}
     )
 
 
 def test_figures_by_hand(by_hand):
     found = {
-        key: figure.value for key, figure in leave_groups_out.figures(by_hand, draws=50).items()
+        key: figure.value for key, figure in leave_groups_out.estimate(by_hand, draws=50).items()
     }
     assert found["accuracy", None] == pytest.approx(3 / 5)
     assert found["coverage", 0.7] == pytest.approx((2 / 3 + 1 + 0) / 3)  # Each group weighs one.
@@ -214,12 +218,13 @@ def test_figures_by_hand(by_hand):
     probabilities = np.array([0.8, 0.3, 0.9, 0.6, 0.4])
     assert found["log_loss", None] == pytest.approx(-np.log(probabilities).mean())
     assert found["log_loss_calibrated", None] == pytest.approx(-np.log(1 - probabilities).mean())
-    # Answers of confidence 0.8, 0.7, 0.9, 0.6, 0.6 lie in bins of one each, but for the last two: right, wrong.
+    # Answers of confidence 0.8, 0.7 and 0.9 have a bin each; of the two with 0.6, in the same bin,
+    # the first is right and the second wrong.
     assert found["calibration_error", None] == pytest.approx((0.2 + 0.7 + 0.1 + abs(1.2 - 1)) / 5)
 
 
 def test_intervals_resample_groups(by_hand):
-    found = leave_groups_out.figures(by_hand, draws=20_000)
+    found = leave_groups_out.estimate(by_hand, draws=20_000)
     # Of each group: images, those abstained from, those of them that are right.
     images, left, right = np.array([3, 1, 1]), np.array([1, 1, 0]), np.array([0, 1, 0])
     for name, part, whole, units in (
@@ -237,10 +242,10 @@ def test_intervals_resample_groups(by_hand):
 
 
 def test_what_few_groups_allow_is_that_of_the_smallest_part(by_hand):
-    both = leave_groups_out.joined([dataclasses.replace(by_hand, attainable=0.9), by_hand])
+    both = leave_groups_out.concatenate([dataclasses.replace(by_hand, attainable=0.9), by_hand])
     assert both.attainable == 2 / 3
-    assert both.cases.names == by_hand.cases.names * 2
-    assert len(both.predictions[0.7]) == len(both.calibrated) == len(both.cases.scores) == 10
+    assert both.images.names == by_hand.images.names * 2
+    assert len(both.predictions[0.7]) == len(both.calibrated) == len(both.images.scores) == 10
 
 
 def test_what_is_written_agrees(by_hand, tmp_path):
@@ -272,7 +277,7 @@ def test_what_is_written_agrees(by_hand, tmp_path):
         (each["figure"], each["stated_coverage"]): each["value"] for each in numbers["figures"]
     } == {
         key: pytest.approx(figure.value)
-        for key, figure in leave_groups_out.figures(by_hand, draws=50).items()
+        for key, figure in leave_groups_out.estimate(by_hand, draws=50).items()
     }
     with (tmp_path / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -329,4 +334,4 @@ def test_groups_that_cannot_be_left_out_are_refused(root, tmp_path):
 def test_unknown_groups_are_refused_from_python():
     data = Dataset((), (), ("a", "b"))
     with pytest.raises(InputError, match="no group is known"):
-        leave_groups_out.parts_of(data, None, 0)
+        leave_groups_out._parts(data, None, 0)

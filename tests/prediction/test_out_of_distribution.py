@@ -1,4 +1,4 @@
-"""Who is far: noise, another stain and empty glass are; images as those trained on are not, more often than stated."""
+"""Noise, other stains and empty glass are far; images like the training images rarely are."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from histojax.config import STAIN_OK, STAIN_TOO_LITTLE_TISSUE, Extraction, View
+from histojax.config import Extraction, View
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.extraction import extract, store
@@ -31,20 +31,20 @@ def folds_of(count: int, folds: int, groups: tuple[str, ...] | None = None) -> F
 
 
 def restained(rgb: np.ndarray, vectors) -> np.ndarray:
-    """The same amounts of other stains, rows of red, green, blue: hematoxylin and the brown of antibodies, for one."""
+    """The same amounts of other stains (rows of red, green, blue), such as an antibody's brown."""
     amounts = (
         -np.log((rgb + 1.0) / stain.WHITE) @ np.linalg.pinv(np.array(stain.REFERENCE_STAINS)).T
     )
     return np.clip(stain.WHITE * np.exp(-amounts @ np.array(vectors)), 0, 255).astype(np.uint8)
 
 
-def stain_row(image, scale, values) -> store.StainQCRow:
-    return store.StainQCRow(image, scale, *values, STAIN_OK, "")
+def stain_row(values) -> list[str]:
+    return ["", "", *map(str, values), stain.STATUS[0], ""]
 
 
 @pytest.fixture(scope="module")
 def described(tmp_path_factory):
-    """Descriptors of tissue to train on, of more such tissue, and of images that are something else."""
+    """Descriptors of tissue to train on, of more such tissue, and of entirely other images."""
     folder = tmp_path_factory.mktemp("typicality")
     rng = np.random.default_rng(0)
     pictures = {f"i{i}": samples.tissue(i, 96, 96) for i in range(TRAINED)}
@@ -63,65 +63,86 @@ def described(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def typical(described):
-    return out_of_distribution.learn(folds_of(TRAINED, 4), [VGG], described)
+def reference(described):
+    folds = folds_of(TRAINED, 4)
+    return out_of_distribution.fit(
+        folds, means(described, *folds.names), store.read_stain_qc(described)
+    )
 
 
 def means(root, *names) -> dict[str, np.ndarray]:
     return {VGG: store.read(root, VGG, names).mean(axis=1)}
 
 
-def far_by_descriptors(typical, root, *names) -> np.ndarray:
-    return out_of_distribution.far(
-        out_of_distribution.descriptor_p(typical, means(root, *names)), typical.masses
+def far_by_descriptors(reference, root, *names) -> np.ndarray:
+    return out_of_distribution.is_far(
+        out_of_distribution.descriptors_p_values(reference, means(root, *names)), reference.masses
     )
 
 
-def far_by_stain(typical, root, *names) -> np.ndarray:
-    features = out_of_distribution.stain_features(store.read_stain_qc(root), names, typical.scales)
-    return out_of_distribution.far(
-        out_of_distribution.stain_p(typical, features), typical.stain_masses
+def far_by_stain(reference, root, *names) -> np.ndarray:
+    features = out_of_distribution.stain_features(
+        store.read_stain_qc(root), names, reference.scales
+    )
+    return out_of_distribution.is_far(
+        out_of_distribution.stain_p_values(reference, features), reference.stain_masses
     )
 
 
-def test_noise_another_stain_and_empty_glass_are_far(described, typical):
+def test_noise_another_stain_and_empty_glass_are_far(described, reference):
     rows = store.read_stain_qc(described)
-    assert far_by_descriptors(typical, described, "noise", "blank").all()
+    assert far_by_descriptors(reference, described, "noise", "blank").all()
     assert far_by_stain(
-        typical, described, "brown", "grey"
+        reference, described, "brown", "grey"
     ).all()  # Normalised, so descriptors need not show it.
     assert out_of_distribution.too_little_tissue(rows, "blank")
-    assert not far_by_stain(typical, described, "blank").any()  # Nothing is known of its stain.
-    assert np.isnan(out_of_distribution.stain_features(rows, ["blank"], typical.scales)).all()
+    assert not far_by_stain(reference, described, "blank").any()  # Nothing is known of its stain.
+    assert np.isnan(out_of_distribution.stain_features(rows, ["blank"], reference.scales)).all()
 
 
-def test_images_like_those_trained_on_are_not(described, typical):
+def test_images_like_those_trained_on_are_not(described, reference):
     alike = [f"alike{i}" for i in range(ALIKE)]
     rows = store.read_stain_qc(described)
-    assert not far_by_descriptors(typical, described, *alike).any()
-    assert not far_by_stain(typical, described, *alike).any()
+    assert not far_by_descriptors(reference, described, *alike).any()
+    assert not far_by_stain(reference, described, *alike).any()
     assert not any(out_of_distribution.too_little_tissue(rows, name) for name in alike)
+
+
+def test_the_words_for_too_little_tissue_are_those_of_the_stain_step():
+    assert out_of_distribution.TOO_LITTLE in stain.STATUS
 
 
 def test_without_a_record_of_stain_there_is_no_answer_about_it(tmp_path):
     samples.write_descriptors(
         tmp_path, [f"i{i}" for i in range(8)], [0] * 8, {"VGG-0.5-400": 12}, 2, 1.0
     )
-    found = out_of_distribution.learn(folds_of(8, 2), ["VGG-0.5-400"], tmp_path)
-    assert found.scales == ()
-    assert out_of_distribution.stain_p(found, np.empty((3, 0))) is None
-    again = out_of_distribution.ReferenceDistribution.from_arrays(found.to_arrays())
-    assert out_of_distribution.stain_p(again, np.empty((3, 0))) is None
+    folds, descriptors = (
+        folds_of(8, 2),
+        store.read(tmp_path, "VGG-0.5-400", [f"i{i}" for i in range(8)]),
+    )
+    means_of = {"VGG-0.5-400": descriptors.mean(axis=1)}
+    fitted = out_of_distribution.fit(folds, means_of, store.read_stain_qc(tmp_path))
+    assert fitted.scales == ()
+    again = out_of_distribution.ReferenceDistribution.from_arrays(fitted.to_arrays())
+    for reference in (fitted, again):
+        assert np.isnan(out_of_distribution.stain_p_values(reference, np.empty((3, 0)))).all()
+        compared = out_of_distribution.compare(reference, folds.names, means_of, {})
+        assert np.isnan(compared.stain_p).all()
+        assert not compared.stain_far.any()
+        assert (compared.descriptors_p > 0).all()
 
 
 def test_a_record_that_lacks_an_image_is_refused():
-    rows = {("i0", "0.5"): stain_row("i0", "0.5", [0.5, 30, 1, 1])}
+    rows = {("i0", "0.5"): stain_row([0.5, 30, 1, 1])}
     with pytest.raises(InputError, match="no row of i1 at scale 0.5"):
-        out_of_distribution.measured(folds_of(2, 2), {"A": np.ones((2, 3), np.float32)}, rows)
+        out_of_distribution.fit(folds_of(2, 2), {"A": np.ones((2, 3), np.float32)}, rows)
+    rows["i1", "0.5"] = stain_row(["half", 30, 1, 1])
+    with pytest.raises(InputError, match="i1 at scale 0.5: could not convert"):
+        out_of_distribution.fit(folds_of(2, 2), {"A": np.ones((2, 3), np.float32)}, rows)
 
 
 def distance_by_loops(known: list[dict], new: dict) -> float:
-    """Mean over the five nearest of the root of the mean over configurations of the mean over channels."""
+    """Mean distance to the five nearest: the root of the mean over configurations and channels."""
     found = []
     for image in known:
         squares = []
@@ -152,7 +173,7 @@ def test_descriptors_by_loops():
     }
     values["A"][3, 0] = 1000  # Cut at five deviations.
     new = {"A": rng.gamma(1, 1.3, (6, 7)), "B": rng.normal(5, 12, (6, 4))}
-    typical = out_of_distribution.measured(folds, values, {})
+    reference = out_of_distribution.fit(folds, values, {})
     images = [{name: value[i] for name, value in values.items()} for i in range(12)]
     own = [
         distance_by_loops(
@@ -160,8 +181,8 @@ def test_descriptors_by_loops():
         )
         for i in range(11)
     ]
-    np.testing.assert_allclose(typical.own[:11], own, rtol=1e-6)
-    assert np.isnan(typical.own[11])
+    np.testing.assert_allclose(reference.distances[:11], own, rtol=1e-6)
+    assert np.isnan(reference.distances[11])
     unit = [group or f"own{i}" for i, group in enumerate(groups)][:11]
     expected = []
     for i in range(6):
@@ -172,26 +193,24 @@ def test_descriptors_by_loops():
                 own[j] >= distance_by_loops(known, {name: each[i] for name, each in new.items()})
             ) / unit.count(unit[j])
         expected.append(mass / (len(set(unit)) + 1))
-    np.testing.assert_allclose(out_of_distribution.descriptor_p(typical, new), expected, rtol=1e-9)
+    np.testing.assert_allclose(
+        out_of_distribution.descriptors_p_values(reference, new), expected, rtol=1e-9
+    )
 
 
 def test_stain_by_loops():
     rng = np.random.default_rng(4)
     count = 9
     rows = {
-        (f"i{i}", scale): stain_row(f"i{i}", scale, rng.uniform(0.2, 2, 4))
+        (f"i{i}", scale): stain_row(rng.uniform(0.2, 2, 4))
         for i in range(count)
         for scale in ("0.5", "1.0")
     }
-    rows["i4", "1.0"] = dataclasses.replace(rows["i4", "1.0"], status=STAIN_TOO_LITTLE_TISSUE)
+    rows["i4", "1.0"][store.QC_COLUMNS.index("status")] = out_of_distribution.TOO_LITTLE
     folds = folds_of(count, 3)
-    typical = out_of_distribution.measured(folds, {"A": np.ones((count, 2), np.float32)}, rows)
+    reference = out_of_distribution.fit(folds, {"A": np.ones((count, 2), np.float32)}, rows)
     values = {
-        i: [
-            np.log(getattr(rows[f"i{i}", scale], measure))
-            for scale in ("0.5", "1.0")
-            for measure in out_of_distribution.MEASURES
-        ]
+        i: [np.log(float(rows[f"i{i}", s][c])) for s in ("0.5", "1.0") for c in range(2, 6)]
         for i in range(count)
     }
     known = [i for i in range(count) if i != 4]
@@ -205,14 +224,14 @@ def test_stain_by_loops():
         return worst
 
     own = {i: deviation(values[i], folds.folds[i]) for i in known}
-    np.testing.assert_allclose(typical.stain_own[known], list(own.values()))
-    assert np.isnan(typical.stain_own[4])
-    assert typical.stain_masses.sum() == 8
+    np.testing.assert_allclose(reference.stain_distances[known], list(own.values()))
+    assert np.isnan(reference.stain_distances[4])
+    assert reference.stain_masses.sum() == 8
     new = np.log(rng.uniform(0.15, 2.5, (5, 8)))
     expected = [
         (1 + sum(own[i] >= deviation(each, folds.folds[i]) for i in known)) / 9 for each in new
     ]
-    np.testing.assert_allclose(out_of_distribution.stain_p(typical, new), expected)
+    np.testing.assert_allclose(out_of_distribution.stain_p_values(reference, new), expected)
 
 
 def test_torn_groups_do_not_measure_distances_to_themselves():
@@ -228,11 +247,11 @@ def test_torn_groups_do_not_measure_distances_to_themselves():
         tuple(f"g{i // 2}" for i in range(12)),
     )
     values = {"A": pairs.astype(np.float32)}
-    apart = out_of_distribution.measured(folds, values, {}).own
-    twins = out_of_distribution.measured(dataclasses.replace(folds, groups=None), values, {}).own
+    apart = out_of_distribution.fit(folds, values, {}).distances
+    twins = out_of_distribution.fit(dataclasses.replace(folds, groups=None), values, {}).distances
     assert (apart > 1.1 * twins).all()
     alone = dataclasses.replace(folds, groups=("g",) * 12)
-    assert not out_of_distribution.measured(
+    assert not out_of_distribution.fit(
         alone, values, {}
     ).masses.any()  # No image of another group: no distances at all.
 
@@ -249,12 +268,12 @@ def test_as_many_alike_are_far_as_is_stated(grouped):
         count = int((of < units).sum())
         folds = folds_of(count, 5, tuple(f"{each:02d}" for each in of[:count]))
         logs = values[:, :4].astype(float) / 4
-        rows = {(f"i{i}", "0.5"): stain_row(f"i{i}", "0.5", np.exp(logs[i])) for i in range(count)}
-        typical = out_of_distribution.measured(folds, {"A": values[:count]}, rows)
-        p = out_of_distribution.descriptor_p(typical, {"A": values[-1:]})
-        far_descriptors += out_of_distribution.far(p, typical.masses)[0]
-        far_stain += out_of_distribution.far(
-            out_of_distribution.stain_p(typical, logs[-1:]), typical.stain_masses
+        rows = {(f"i{i}", "0.5"): stain_row(np.exp(logs[i])) for i in range(count)}
+        reference = out_of_distribution.fit(folds, {"A": values[:count]}, rows)
+        p = out_of_distribution.descriptors_p_values(reference, {"A": values[-1:]})
+        far_descriptors += out_of_distribution.is_far(p, reference.masses)[0]
+        far_stain += out_of_distribution.is_far(
+            out_of_distribution.stain_p_values(reference, logs[-1:]), reference.stain_masses
         )[0]
     low, high = stats.binom.ppf([1e-3, 1 - 1e-3], draws, 1 / (units + 1))
     for found in (far_descriptors, far_stain):
@@ -265,33 +284,35 @@ def test_as_many_alike_are_far_as_is_stated(grouped):
 def test_a_level_of_one_in_a_hundred_where_there_are_enough_images():
     masses = np.ones(199)
     np.testing.assert_array_equal(
-        out_of_distribution.far(np.array([1 / 200, 2 / 200, 3 / 200, np.nan]), masses),
+        out_of_distribution.is_far(np.array([1 / 200, 2 / 200, 3 / 200, np.nan]), masses),
         [True, True, False, False],
     )
     np.testing.assert_array_equal(
-        out_of_distribution.far(np.array([1 / 10, 2 / 10]), np.ones(9)), [True, False]
+        out_of_distribution.is_far(np.array([1 / 10, 2 / 10]), np.ones(9)), [True, False]
     )
 
 
-def test_what_is_typical_is_stored_without_pickle(tmp_path, described, typical):
-    files.write_arrays(tmp_path / "t.npz", typical.to_arrays())
+def test_what_is_typical_is_stored_without_pickle(tmp_path, described, reference):
+    files.write_arrays(tmp_path / "t.npz", reference.to_arrays())
     with np.load(tmp_path / "t.npz", allow_pickle=False) as arrays:
         again = out_of_distribution.ReferenceDistribution.from_arrays(dict(arrays))
     assert (again.configurations, again.scales) == ((VGG,), ("1.0",))
     new = means(described, "noise", "alike0", "alike1")
     np.testing.assert_array_equal(
-        out_of_distribution.descriptor_p(again, new), out_of_distribution.descriptor_p(typical, new)
+        out_of_distribution.descriptors_p_values(again, new),
+        out_of_distribution.descriptors_p_values(reference, new),
     )
     features = out_of_distribution.stain_features(
         store.read_stain_qc(described), ["alike0", "grey"], again.scales
     )
     np.testing.assert_array_equal(
-        out_of_distribution.stain_p(again, features), out_of_distribution.stain_p(typical, features)
+        out_of_distribution.stain_p_values(again, features),
+        out_of_distribution.stain_p_values(reference, features),
     )
 
 
-def test_a_damaged_record_is_refused(typical):
-    arrays = typical.to_arrays()
+def test_a_damaged_record_is_refused(reference):
+    arrays = reference.to_arrays()
     for name in arrays:
         with pytest.raises(InputError, match="lacks|damaged"):
             out_of_distribution.ReferenceDistribution.from_arrays(
@@ -309,10 +330,10 @@ def test_a_damaged_record_is_refused(typical):
             out_of_distribution.ReferenceDistribution.from_arrays(arrays | {name: value})
 
 
-def test_descriptors_and_features_of_another_form_are_refused(typical):
+def test_descriptors_and_features_of_another_form_are_refused(reference):
     with pytest.raises(InputError, match="channels by configuration"):
-        out_of_distribution.descriptor_p(typical, {VGG: np.ones((2, 5))})
+        out_of_distribution.descriptors_p_values(reference, {VGG: np.ones((2, 5))})
     with pytest.raises(InputError, match="channels by configuration"):
-        out_of_distribution.descriptor_p(typical, {"ResNet-0.5-400": np.ones((2, 1408))})
+        out_of_distribution.descriptors_p_values(reference, {"ResNet-0.5-400": np.ones((2, 1408))})
     with pytest.raises(InputError, match="4 measures at each of the scales 1.0"):
-        out_of_distribution.stain_p(typical, np.ones((2, 8)))
+        out_of_distribution.stain_p_values(reference, np.ones((2, 8)))

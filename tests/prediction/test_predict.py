@@ -1,8 +1,10 @@
-"""Predictions with their doubt: what is written, when, and what becomes of images that fail."""
+"""Predicting images and descriptors: the predictions, what fails, and runs that are continued.
+
+The files are tested in test_outputs, uncertainty in test_uncertainty.
+"""
 
 import csv
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
@@ -16,12 +18,12 @@ from histojax.errors import InputError
 from histojax.evaluation import calibration, metrics
 from histojax.extraction import store
 from histojax.prediction import bundle, outputs, predict, uncertainty
-from histojax.prediction.ledger import Ledger
+from histojax.prediction.predict import ImageFiles
 from histojax.prediction.uncertainty import PredictionOptions
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
-WISHES = PredictionOptions(coverage=0.7)
+OPTIONS = PredictionOptions(coverage=0.7)
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +48,10 @@ def out(made, encoder_set, new, tmp_path_factory):
     (folder / "cut.png").write_bytes((new[0].read_bytes())[:500])
     Image.new("RGB", (120, 104), "white").save(folder / "blank.png")
     paths = (*new, folder / "cut.png", folder / "blank.png")
-    outcome = predict.predict_images(
-        made, paths, folder / "out", options=WISHES, encoder_set=encoder_set
+    summary = predict.predict_images(
+        made, paths, folder / "out", options=OPTIONS, encoder_set=encoder_set
     )
-    assert set(outcome.failed) == {"cut.png"}
+    assert set(summary.failed) == {"cut.png"}
     return folder / "out"
 
 
@@ -62,9 +64,9 @@ def lines(out):
     return {each.image: each for each, _ in outputs.read_lines(out / "predictions.jsonl")}
 
 
-def test_probabilities_decision_and_spread_are_what_all_models_say(made, out):
-    rows, found = table(out), lines(out)
-    assert list(rows) == list(found) == ["blank", "test0", "test1", "test2"]
+def test_probabilities_decision_and_spread_are_those_of_all_models(made, out):
+    rows, predictions = table(out), lines(out)
+    assert list(rows) == list(predictions) == ["blank", "test0", "test1", "test2"]
     names = ["test0", "test1", "test2"]
     scores = []  # [configurations x seeds x folds, N, A, K], by a plain loop.
     for configuration in made.configurations:
@@ -75,15 +77,15 @@ def test_probabilities_decision_and_spread_are_what_all_models_say(made, out):
     mean = scores.mean(axis=(0, 2))
     probabilities = calibration.apply_temperature(mean, made.temperature)
     for i, name in enumerate(names):
-        prediction, answer = found[name], mean[i].argmax()
+        prediction, answer = predictions[name], mean[i].argmax()
         np.testing.assert_allclose(
             list(prediction.probabilities.values()), probabilities[i], atol=1e-12
         )
         assert prediction.predicted == made.classes[answer]
-        assert prediction.carcinoma_score == pytest.approx(
+        assert prediction.positive_score == pytest.approx(
             metrics.positive_score(probabilities[i : i + 1], [1])[0]
         )
-        assert prediction.carcinoma == (prediction.carcinoma_score >= made.threshold)
+        assert prediction.positive == (prediction.positive_score >= made.threshold)
         of_augmentations, of_models = (
             scores[:, i, :, answer].mean(axis=0),
             scores[:, i, :, answer].mean(axis=1),
@@ -94,7 +96,7 @@ def test_probabilities_decision_and_spread_are_what_all_models_say(made, out):
         row = rows[name]
         assert row["predicted"] == prediction.predicted
         assert float(row["p_benign"]) == pytest.approx(prediction.probabilities["benign"], abs=1e-6)
-        assert row["decision"] == ("carcinoma" if prediction.carcinoma else "no carcinoma")
+        assert row["decision"] == ("carcinoma" if prediction.positive else "no carcinoma")
         assert row["prediction_set"].split(";") == list(prediction.prediction_set)
         assert (row["abstain"] == "yes") == bool(prediction.abstain)
         assert "UNTRAINED" in row["weights"]
@@ -104,87 +106,52 @@ def test_a_blank_image_is_abstained_from_and_a_damaged_one_is_listed(out):
     assert uncertainty.TOO_LITTLE_TISSUE in lines(out)["blank"].abstain
     assert uncertainty.TOO_LITTLE_TISSUE in table(out)["blank"]["causes"]
     assert lines(out)["blank"].stain_p is None
+    with (out / "submission.csv").open() as file:
+        names = [row[0] for row in csv.reader(file)]
+    assert names == ["blank.png", "test0.tif", "test1.tif", "test2.tif"]
     with (out / "failures.csv").open() as file:
         (failure,) = csv.DictReader(file)
     assert failure["image"] == "cut.png"
     assert "damaged or cut short" in failure["cause"]
 
 
-def test_both_submission_forms(out, tmp_path):
-    with (out / "submission.csv").open() as file:
-        assert [row[0] for row in csv.reader(file)] == [
-            "blank.png",
-            "test0.tif",
-            "test1.tif",
-            "test2.tif",
-        ]
-    shown = [  # As the challenge's test set is called, of which no image comes out of order.
-        dataclasses.replace(
-            lines(out)["test0"],
-            image=f"test{i}",
-            file=f"test{i}.tif",
-            predicted=name,
-            probabilities={"Normal": 0.1, "Benign": 0.2, "InSitu": 0.3, "Invasive": 0.4},
-        )
-        for i, name in ((10, "Invasive"), (9, "InSitu"))
-    ]
-    outputs.write_submissions(tmp_path, shown, ("Normal", "Benign", "InSitu", "Invasive"))
-    assert (tmp_path / "submission.csv").read_text().split() == [
-        "test10.tif,Invasive",
-        "test9.tif,InSitu",
-    ]
-    assert (tmp_path / "submission_probabilities.csv").read_text().splitlines() == [
-        "case,class,P(Normal),P(Benign),P(In Situ),P(Invasive)",
-        "9,3,0.100000,0.200000,0.300000,0.400000",
-        "10,4,0.100000,0.200000,0.300000,0.400000",
-    ]
-
-
-def test_a_run_that_was_broken_off_goes_on_and_ends_the_same(
+def test_an_interrupted_run_is_continued_and_ends_the_same(
     made, encoder_set, new, out, tmp_path, monkeypatch
 ):
-    predict.predict_images(made, new[:1], tmp_path, options=WISHES, encoder_set=encoder_set)
+    predict.predict_images(made, new[:1], tmp_path, options=OPTIONS, encoder_set=encoder_set)
     with (tmp_path / "predictions.jsonl").open("a") as file:
         file.write('{"image": "test1", "predic')  # As a kill may leave it.
     asked = []
-    judge = uncertainty.judge
+    assess = uncertainty.assess
     monkeypatch.setattr(
-        uncertainty, "judge", lambda d, names, *rest: asked.extend(names) or judge(d, names, *rest)
+        uncertainty,
+        "assess",
+        lambda known, images, options: asked.extend(images.names) or assess(known, images, options),
     )
-    predict.predict_images(made, new, tmp_path, options=WISHES, encoder_set=encoder_set)
+    predict.predict_images(made, new, tmp_path, options=OPTIONS, encoder_set=encoder_set)
     assert sorted(asked) == ["test1", "test2"]
     for name, prediction in lines(tmp_path).items():
         assert prediction == lines(out)[name]
     whole = {path.name: path.read_bytes() for path in tmp_path.glob("*.csv")}
-    predict.predict_images(made, new, tmp_path, options=WISHES, encoder_set=encoder_set)
+    predict.predict_images(made, new, tmp_path, options=OPTIONS, encoder_set=encoder_set)
     assert sorted(asked) == ["test1", "test2"]
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.csv")} == whole
     predict.predict_images(
         made, new, tmp_path, options=PredictionOptions(coverage=0.6), encoder_set=encoder_set
-    )  # Other options: all of them anew.
+    )  # Other options: all are predicted again.
     assert len(asked) == 5
 
 
-def test_each_prediction_is_on_disk_as_soon_as_it_is_made(made, tmp_path, out):
-    first, second = list(lines(out).values())[:2]
-    with Ledger(made, tmp_path, WISHES) as ledger:
-        ledger.add(first, "digest")
-        assert list(lines(tmp_path).values()) == [first]
-        assert list(table(tmp_path)) == [first.image]
-        ledger.add(second, "digest")
-        assert list(table(tmp_path)) == [first.image, second.image]
-
-
-def test_images_described_before_are_predicted_the_same(made, out, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "AT_ONCE", 3)  # Two batches.
-    predict.predict_descriptors(made, out / "descriptors", tmp_path, WISHES)
+def test_stored_descriptors_are_predicted_the_same(made, out, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "_BATCH", 3)  # Two batches.
+    predict.predict_descriptors(made, out / "descriptors", tmp_path, OPTIONS)
     for name, prediction in lines(tmp_path).items():
         assert dataclasses.replace(prediction, file=lines(out)[name].file) == lines(out)[name]
     assert len(lines(tmp_path)) == 4
 
 
-def test_models_of_another_protocol_leave_what_is_there_alone(made, encoder_set, new, tmp_path):
-    predict.predict_images(made, new[:1], tmp_path, options=WISHES, encoder_set=encoder_set)
+def test_models_of_another_protocol_change_no_file(made, encoder_set, new, tmp_path):
+    predict.predict_images(made, new[:1], tmp_path, options=OPTIONS, encoder_set=encoder_set)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     other = dataclasses.replace(
         encoder_set, extraction=dataclasses.replace(encoder_set.extraction, crops=2)
@@ -194,36 +161,38 @@ def test_models_of_another_protocol_leave_what_is_there_alone(made, encoder_set,
             dataclasses.replace(made, identity="another"),
             new,
             tmp_path,
-            options=WISHES,
+            options=OPTIONS,
             encoder_set=other,
         )
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_an_image_that_changed_is_refused_and_not_answered_from_memory(
+def test_an_image_that_changed_is_refused_and_its_old_prediction_is_not_used(
     made, encoder_set, new, tmp_path
 ):
     for path in new:
         shutil.copy(path, tmp_path)
     paths = tuple(tmp_path / path.name for path in new)
-    predict.predict_images(made, paths, tmp_path / "out", options=WISHES, encoder_set=encoder_set)
+    predict.predict_images(made, paths, tmp_path / "out", options=OPTIONS, encoder_set=encoder_set)
     shutil.copy(new[1], paths[0])
-    outcome = predict.predict_images(
-        made, paths, tmp_path / "out", options=WISHES, encoder_set=encoder_set
+    summary = predict.predict_images(
+        made, paths, tmp_path / "out", options=OPTIONS, encoder_set=encoder_set
     )
-    assert set(outcome.failed) == {"test0.tif"}
+    assert set(summary.failed) == {"test0.tif"}
     assert list(table(tmp_path / "out")) == list(lines(tmp_path / "out")) == ["test1", "test2"]
     assert "test0" not in (tmp_path / "out" / "submission.csv").read_text()
-    shutil.copy(new[2], paths[1])  # Another one, and a folder that knows nothing of either.
+    shutil.copy(new[2], paths[1])  # Another one; a new folder has descriptors of neither.
     predict.predict_images(
         made,
         paths,
         tmp_path / "out",
         descriptors=tmp_path / "anew",
-        options=WISHES,
+        options=OPTIONS,
         encoder_set=encoder_set,
     )
-    predict.predict_images(made, paths, tmp_path / "fresh", options=WISHES, encoder_set=encoder_set)
+    predict.predict_images(
+        made, paths, tmp_path / "fresh", options=OPTIONS, encoder_set=encoder_set
+    )
     assert lines(tmp_path / "out") == lines(tmp_path / "fresh")
     assert len(lines(tmp_path / "out")) == 3
 
@@ -231,11 +200,11 @@ def test_an_image_that_changed_is_refused_and_not_answered_from_memory(
 def test_a_name_that_is_no_text_is_listed_and_stops_nothing(made, encoder_set, new, tmp_path):
     odd = Path(str(tmp_path / "bad") + "\udcff.tif")
     shutil.copy(new[0], odd)
-    outcome = predict.predict_images(
-        made, (odd, *new), tmp_path / "out", options=WISHES, encoder_set=encoder_set
+    summary = predict.predict_images(
+        made, (odd, *new), tmp_path / "out", options=OPTIONS, encoder_set=encoder_set
     )
-    assert len(outcome.predictions) == 3
-    assert "is no UTF-8" in outcome.failed["bad?.tif"]
+    assert len(summary.predictions) == 3
+    assert "is no UTF-8" in summary.failed["bad?.tif"]
 
 
 def test_other_positive_classes_or_training_images_are_other_models(made, trained):
@@ -274,31 +243,16 @@ def test_strict_stops_at_the_first_image_that_fails(made, encoder_set, new, tmp_
         )
 
 
-def test_known_labels_stand_beside_and_say_how_good_it_is(
-    made, encoder_set, new, trained, out, tmp_path
-):
-    for path, label in zip(new, ("benign", "malignant", "malignant"), strict=True):
-        (tmp_path / "in" / label).mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, tmp_path / "in" / label)
-    data = datasets.load(tmp_path / "in")
-    truth = predict.labels_of(made, data)
-    outcome = predict.predict_images(
-        made, data.paths, tmp_path / "out", options=WISHES, encoder_set=encoder_set, labels=truth
-    )
-    rows = table(tmp_path / "out")
-    assert [row["label"] for row in rows.values()] == ["benign", "malignant", "malignant"]
-    right = sum(row["label"] == row["predicted"] for row in rows.values())
-    assert f"labels known: {right} of 3" in outcome.text(made)
-    held = sum(row["label"] in row["prediction_set"].split(";") for row in rows.values())
-    assert f"in the prediction set: {held} of 3" in outcome.text(made)
-    other = dataclasses.replace(data, classes=("benign", "Invasive"))
-    with pytest.raises(
-        InputError, match="the data have Invasive among their classes, the models of .* know benign"
-    ):
-        predict.labels_of(made, other)
+def test_no_images_are_refused_and_nothing_is_written(made, tmp_path):
+    for images in ((), ImageFiles(())):
+        with pytest.raises(InputError, match="there are no images to predict"):
+            predict.predict_images(made, images, tmp_path / "out")
+    with pytest.raises(InputError, match="holds no descriptors of VGG-0.5-32: pass --images"):
+        predict.predict_descriptors(made, str(tmp_path), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
-def test_wishes_that_cannot_be_are_refused_and_too_high_ones_warned_of(made, caplog):
+def test_impossible_options_are_refused(made):
     for options, message in (
         (PredictionOptions(coverage=1.0), "coverage 1"),
         (PredictionOptions(largest_set=3), "--largest_set is 3"),
@@ -309,42 +263,45 @@ def test_wishes_that_cannot_be_are_refused_and_too_high_ones_warned_of(made, cap
         predict.check_options(made, PredictionOptions(sensitivity=0.0))
 
 
-def test_the_largest_set_decides_what_is_abstained_from(made, out):
-    x = {
-        name: store.read(out / "descriptors", name, ["test0", "blank"])
-        for name in made.configurations
-    }
-    scores, means = made.ensemble.score(x), {name: each.mean(axis=1) for name, each in x.items()}
-    all_classes = PredictionOptions(
-        coverage=0.99
-    )  # More than 18 images can promise: every set has both.
-    for largest, abstains in ((1, True), (2, False)):
-        found = uncertainty.judge(
-            made.uncertainty,
-            ["test0", "blank"],
-            ["test0", "blank"],
-            scores,
-            means,
-            {},
-            dataclasses.replace(all_classes, largest_set=largest),
-        )
-        assert all(len(each.prediction_set) == 2 for each in found)
-        assert all((uncertainty.LARGE_SET in each.abstain) == abstains for each in found)
+def test_a_coverage_out_of_reach_is_warned_of(made, notices):
+    predict.check_options(made, PredictionOptions(coverage=0.9))
+    assert not notices
+    predict.check_options(made, PredictionOptions(coverage=0.99))  # 18 groups reach 18 / 19.
+    assert "a coverage of 0.99 cannot be promised" in notices[0]
+    assert "at most 0.94 can" in notices[0]
 
 
-def test_a_damaged_line_in_the_middle_is_refused(tmp_path):
-    (tmp_path / "a.jsonl").write_text(json.dumps({"image": 1}) + "\n" + "{}\n")
-    with pytest.raises(InputError, match="line 1, is damaged"):
-        outputs.read_lines(tmp_path / "a.jsonl")
+def test_known_labels_are_written_and_their_agreement_is_summarised(
+    made, encoder_set, new, trained, out, tmp_path
+):
+    for path, label in zip(new, ("benign", "malignant", "malignant"), strict=True):
+        (tmp_path / "in" / label).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / "in" / label)
+    data = datasets.load(tmp_path / "in")
+    images = ImageFiles(data.paths, labels=predict.labels_of(made, data))
+    summary = predict.predict_images(
+        made, images, tmp_path / "out", options=OPTIONS, encoder_set=encoder_set
+    )
+    rows = table(tmp_path / "out")
+    assert [row["label"] for row in rows.values()] == ["benign", "malignant", "malignant"]
+    right = sum(row["label"] == row["predicted"] for row in rows.values())
+    assert f"labels known: {right} of 3" in summary.text(made)
+    held = sum(row["label"] in row["prediction_set"].split(";") for row in rows.values())
+    assert f"in the prediction set: {held} of 3" in summary.text(made)
+    other = dataclasses.replace(data, classes=("benign", "Invasive"))
+    with pytest.raises(
+        InputError, match="the data have Invasive among their classes, the models of .* know benign"
+    ):
+        predict.labels_of(made, other)
 
 
-def test_an_error_of_scoring_is_raised_and_not_taken_for_an_images(
+def test_an_error_of_scoring_is_raised_and_not_taken_for_one_of_an_image(
     made, encoder_set, new, tmp_path, monkeypatch
 ):
     def broken(*_):
         raise InputError("the models are broken")
 
-    monkeypatch.setattr(uncertainty, "judge", broken)
+    monkeypatch.setattr(uncertainty, "assess", broken)
     for number in (3, 1):  # Before the last image is described, and after it.
         with pytest.raises(InputError, match="the models are broken"):
             predict.predict_images(made, new[:number], tmp_path, encoder_set=encoder_set)

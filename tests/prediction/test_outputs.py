@@ -1,0 +1,150 @@
+"""The files of predictions: when they are written, what is kept, and both forms of submission."""
+
+import csv
+import dataclasses
+import json
+import types
+
+import pytest
+
+from histojax.errors import InputError
+from histojax.prediction import outputs
+from histojax.prediction.uncertainty import Prediction, PredictionOptions
+
+BUNDLE = types.SimpleNamespace(classes=("benign", "malignant"), identity="a", made_with={})
+OPTIONS = PredictionOptions(coverage=0.7)
+FIRST = Prediction(
+    image="one",
+    file="one.png",
+    predicted="benign",
+    probabilities={"benign": 0.75, "malignant": 0.25},
+    positive_score=0.25,
+    positive=False,
+    spread_augmentations=0.1,
+    spread_models=0.2,
+    prediction_set=("benign", "malignant"),
+    stain_p=None,
+    descriptors_p=0.5,
+    abstain=("too little tissue", "prediction set too large"),
+)
+SECOND = dataclasses.replace(FIRST, image="two", file="two.tif", predicted="malignant", abstain=())
+
+
+def table(out):
+    with (out / "predictions.csv").open(newline="") as file:
+        return {row["image"]: row for row in csv.DictReader(file)}
+
+
+def lines(out):
+    return [prediction for prediction, _ in outputs.read_lines(out / "predictions.jsonl")]
+
+
+def test_each_prediction_is_on_disk_as_soon_as_it_is_made(tmp_path):
+    with outputs.open_writer(BUNDLE, tmp_path, OPTIONS) as writer:
+        writer.add(SECOND, "digest")
+        assert lines(tmp_path) == [SECOND]
+        assert list(table(tmp_path)) == ["two"]
+        writer.add(FIRST, "digest")
+        assert list(table(tmp_path)) == ["two", "one"]
+        summary = writer.finish({"one", "two"}, {"bad.png": "damaged"})
+    assert summary.predictions == (FIRST, SECOND)
+    assert lines(tmp_path) == [FIRST, SECOND]
+    assert list(table(tmp_path)) == ["one", "two"]
+    assert (tmp_path / "failures.csv").read_text() == "image,cause\nbad.png,damaged\n"
+    assert summary.text(BUNDLE).splitlines() == [
+        "benign 1, malignant 1",
+        "abstain: 1 of 2 images (too little tissue 1, prediction set too large 1)",
+        "1 images could not be predicted: failures.csv",
+    ]
+
+
+def test_the_names_in_the_files_are_those_of_the_first_release(tmp_path):
+    with outputs.open_writer(BUNDLE, tmp_path, OPTIONS, {"one": ("benign", "p")}) as writer:
+        writer.add(FIRST, "digest")
+    assert (tmp_path / "predictions.csv").read_text().splitlines() == [
+        "image,label,group,predicted,p_benign,p_malignant,carcinoma_score,decision,"
+        "spread_augmentations,spread_models,prediction_set,stain_p,descriptors_p,abstain,causes,"
+        "weights",
+        "one,benign,p,benign,0.750000,0.250000,0.250000,no carcinoma,0.100000,0.200000,"
+        "benign;malignant,,0.500000,yes,too little tissue; prediction set too large,weights: ",
+    ]
+    line = json.loads((tmp_path / "predictions.jsonl").read_text())
+    assert list(line) == [
+        "image",
+        "file",
+        "predicted",
+        "probabilities",
+        "carcinoma_score",
+        "carcinoma",
+        "spread_augmentations",
+        "spread_models",
+        "prediction_set",
+        "stain_p",
+        "descriptors_p",
+        "abstain",
+        "file_sha256",
+    ]
+    assert json.loads((tmp_path / "run.json").read_text()) == {
+        "models": "a",
+        "wishes": {"coverage": 0.7, "sensitivity": None, "largest_set": None},
+    }
+
+
+def test_predictions_of_the_same_bundle_and_options_alone_are_kept(tmp_path):
+    def kept(bundle, options) -> bool:
+        with outputs.open_writer(BUNDLE, tmp_path, OPTIONS) as writer:
+            writer.add(FIRST, "digest")
+        with outputs.open_writer(bundle, tmp_path, options) as writer:
+            assert not writer.has("one", "of another file")
+            assert not writer.has("two", "digest")
+            assert bool(lines(tmp_path)) == bool(table(tmp_path)) == writer.has("one", "digest")
+            return writer.has("one", "digest")
+
+    assert kept(BUNDLE, OPTIONS)
+    assert not kept(BUNDLE, PredictionOptions(coverage=0.6))
+    assert not kept(types.SimpleNamespace(**vars(BUNDLE) | {"identity": "b"}), OPTIONS)
+
+
+def test_half_a_line_at_the_end_is_left_out_and_a_damaged_one_before_is_refused(tmp_path):
+    with outputs.open_writer(BUNDLE, tmp_path, OPTIONS) as writer:
+        writer.add(FIRST, "digest")
+    with (tmp_path / "predictions.jsonl").open("a") as file:
+        file.write('{"image": "two", "predic')  # As an interruption may leave it.
+    assert lines(tmp_path) == [FIRST]
+    for damaged in (json.dumps({"image": 1}), "[]", "{"):
+        (tmp_path / "predictions.jsonl").write_text(damaged + "\n{}\n")
+        with pytest.raises(InputError, match="line 1, is damaged"):
+            outputs.read_lines(tmp_path / "predictions.jsonl")
+
+
+def test_both_submission_forms(tmp_path):
+    outputs.write_submissions(tmp_path, [SECOND, FIRST], BUNDLE.classes)
+    assert (tmp_path / "submission.csv").read_text() == "one.png,benign\ntwo.tif,malignant\n"
+    assert (tmp_path / "submission_probabilities.csv").read_text().splitlines() == [
+        "case,class,P(benign),P(malignant)",
+        "one,1,0.750000,0.250000",
+        "two,2,0.750000,0.250000",
+    ]
+
+
+def test_the_test_set_of_the_challenge_is_sorted_by_number(tmp_path):
+    predictions = [
+        dataclasses.replace(
+            FIRST,
+            image=f"test{i}",
+            file=f"test{i}.png",
+            predicted=name,
+            probabilities={"Normal": 0.1, "Benign": 0.2, "InSitu": 0.3, "Invasive": 0.4},
+        )
+        for i, name in ((10, "Invasive"), (9, "InSitu"))
+    ]
+    outputs.write_submissions(tmp_path, predictions, ("Normal", "Benign", "InSitu", "Invasive"))
+    assert (tmp_path / "submission.csv").read_text().split() == [
+        "test10.tif,Invasive",
+        "test9.tif,InSitu",
+    ]
+    assert (tmp_path / "submission_probabilities.csv").read_text().splitlines() == [
+        "case,class,P(Normal),P(Benign),P(In Situ),P(Invasive)",
+        "9,3,0.100000,0.200000,0.300000,0.400000",
+        "10,4,0.100000,0.200000,0.300000,0.400000",
+    ]
