@@ -1,4 +1,4 @@
-"""What a notebook uses: a bundle by its path, images as paths and as arrays."""
+"""What a notebook uses: a bundle by its path; images as paths and as arrays."""
 
 import dataclasses
 
@@ -52,26 +52,35 @@ def test_bad_images_and_names_are_refused(model, tmp_path):
         model.predict(np.zeros((4, 4, 3)))
     with pytest.raises(InputError, match="smaller than the 32 px crop"):
         model.predict(np.zeros((40, 40, 3), np.uint8))
-    with pytest.raises(
-        InputError, match="smaller than the 32 px crop"
-    ):  # One of several is not left out in silence.
+    # One of several is not left out in silence.
+    with pytest.raises(InputError, match="smaller than the 32 px crop"):
         model.predict([np.full((104, 120, 3), 200, np.uint8), np.zeros((40, 40, 3), np.uint8)])
     with pytest.raises(InputError, match="2 names for 1 arrays"):
         model.predict([np.zeros((40, 40, 3), np.uint8)], names=["a", "b"])
-    with pytest.raises(InputError, match="there is no image"):
-        model.predict([])
     with pytest.raises(InputError, match="is not there"):
         model.predict(tmp_path / "none.png")
     with pytest.raises(InputError, match="is not there: expected a histojax bundle"):
         histojax.load_bundle(tmp_path / "none")
 
 
+def test_no_images_are_refused(model, tmp_path):
+    for images in ([], ()):
+        with pytest.raises(InputError, match="there are no images to predict"):
+            model.predict(images)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty holds no image: expected files ending in"):
+        model.predict(tmp_path / "empty")
+    (tmp_path / "list.txt").write_text("\n")
+    with pytest.raises(InputError, match="list.txt names no image"):
+        model.predict(str(tmp_path / "list.txt"))
+
+
 def test_a_map_of_an_array_and_of_its_file_agree(model, trained):
     path = trained / "new" / "test0.tif"
-    found = model.heatmap(path)
+    grid = model.heatmap(path).grid
     again = model.heatmap(np.array(Image.open(path)), name="test0")
-    np.testing.assert_array_equal(found.grid, again.grid)
-    assert found.grid.shape[0] == 2
-    known = found.grid[:, np.isfinite(found.grid[0])]
+    np.testing.assert_array_equal(grid, again.grid)
+    assert grid.shape[0] == 2
+    known = grid[:, np.isfinite(grid[0])]
     assert known.size
     np.testing.assert_allclose(known.sum(axis=0), 1, atol=1e-5)

@@ -296,7 +296,7 @@ def test_what_is_typical_is_stored_without_pickle(tmp_path, described, reference
     files.write_arrays(tmp_path / "t.npz", reference.to_arrays())
     with np.load(tmp_path / "t.npz", allow_pickle=False) as arrays:
         again = out_of_distribution.ReferenceDistribution.from_arrays(dict(arrays))
-    assert (again.configurations, again.scales) == ((VGG,), ("1.0",))
+    assert (tuple(again.means), again.scales) == ((VGG,), ("1.0",))
     new = means(described, "noise", "alike0", "alike1")
     np.testing.assert_array_equal(
         out_of_distribution.descriptors_p_values(again, new),
