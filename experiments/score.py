@@ -16,7 +16,7 @@ import dataclasses
 
 from experiments import flags
 from histojax.evaluation import labelled_predictions, metrics, statistics
-from histojax.report import summary
+from histojax.report.write import write_statistics
 from histojax.utils.files import require_writable
 
 flags.define_path("scores", "CSV table of predictions, a row an image.")
@@ -36,7 +36,7 @@ def main() -> None:
     judged = statistics.compute(
         dataclasses.replace(table, positive=positive), flags.FLAGS.sensitivity
     )
-    print(summary.write(out, judged), end="")
+    print(write_statistics(out, judged), end="")
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def address(tmp_path_factory) -> str:
     models = made.ensemble(root / "models", names, CLASSES, 3, **how)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(
-            figures, "save", lambda *_: None
+            figures, "save_all", lambda *_: None
         )  # PNG and PDF take long, and are not looked at here.
         write_report(models, root / "report", ("c",), data=root / "labels.csv", draws=20)
     return (root / "report" / "report.html").as_uri()

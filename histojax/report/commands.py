@@ -1,4 +1,4 @@
-"""How to make the same report again: command lines, and the versions of what was at work."""
+"""The command lines that make a report again, and the versions of the packages behind it."""
 
 import dataclasses
 import importlib.metadata
@@ -9,31 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from histojax.config import View
-from histojax.evaluation import operating_point
+from histojax.evaluation.operating_point import TARGET_SENSITIVITY
 from histojax.learners import ensembles
 from histojax.learners.ensembles import Ensemble
 
-# The script that trains each learner on descriptors.
-SCRIPTS = {"trees": "train", "linear": "probe", "hidden": "probe"}
-PACKAGES = (
-    "histojax",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "lightgbm",
-    "matplotlib",
-    "jinja2",
-    "pillow",
-    "jax",
-    "flax",
+# The command that trains each learner on descriptors.
+_TRAINERS = {"trees": "train", "linear": "probe", "hidden": "probe"}
+_PACKAGES = (
+    *("histojax", "numpy", "scipy", "scikit-learn", "lightgbm", "matplotlib", "jinja2"),
+    *("pillow", "jax", "flax"),
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A command line and what it does."""
+    """A command line and what it is for."""
 
-    does: str
+    purpose: str
     line: str
 
 
@@ -45,90 +37,80 @@ def command_lines(
     positive_classes: Sequence[str],
     target_sensitivity: float,
 ) -> list[Command]:
-    """The command lines from images to this report; DATA and DESCRIPTORS stand for folders that were not named."""
-    here, made = str(data or "DATA"), str(descriptors or "DESCRIPTORS")
-    models, split = (
-        str(ensemble.root),
-        [ensembles.FOLDS, str(Path(ensembles.FOLDS).with_suffix(".json"))],
-    )
-    copied = [str(ensemble.root / name) for name in split if (ensemble.root / name).exists()]
-    copy = Command("take the same split", f"mkdir -p NEW && {shlex.join(['cp', *copied])} NEW/")
+    """The command lines from the images to this report.
+
+    DATA and DESCRIPTORS stand for folders that are not known, NEW for one to train into.
+    """
+    splits = [Path(ensembles.FOLDS), Path(ensembles.FOLDS).with_suffix(".json")]
+    splits = [str(ensemble.root / name) for name in splits if (ensemble.root / name).exists()]
+    copy = f"mkdir -p NEW && {shlex.join(['cp', *splits])} NEW/"
+    commands = [Command("Take the same split.", copy)]
+    flags = {"data": data or "DATA"}
     if ensemble.learner == "finetuned":
-        own = {"data": here, "models": "NEW"}
-        found = extractions(ensemble)
-        lines = [
-            copy,
-            *(
-                Command("fine-tune", script("finetune", own | each | ensemble.parameters))
-                for each in found
-            ),
+        flags |= {"models": "NEW"}
+        commands += [
+            Command("Fine-tune.", _line("finetune", flags | extraction | ensemble.parameters))
+            for extraction in _extractions(ensemble)
         ]
     else:
-        own = {"data": here, "descriptors": made}
-        lines = [
-            Command("describe the images", script("extract", own | each))
-            for each in extractions(ensemble)
+        flags |= {"descriptors": descriptors or "DESCRIPTORS"}
+        extracts = [
+            Command("Extract the descriptors.", _line("extract", flags | extraction))
+            for extraction in _extractions(ensemble)
         ]
-        own |= {"models": "NEW", "configurations": ",".join(ensemble.configurations)}
-        lines += [
-            copy,
-            Command("train", script(SCRIPTS[ensemble.learner], own | ensemble.parameters)),
-        ]
-    judged = {"models": models, "report": str(report)}
-    judged |= {"data": str(data)} if data else {}
-    judged |= {"descriptors": str(descriptors)} if descriptors else {}
-    judged |= {"positive_classes": ",".join(positive_classes)} if positive_classes else {}
-    judged |= (
-        {"sensitivity": target_sensitivity}
-        if target_sensitivity != operating_point.TARGET_SENSITIVITY
-        else {}
-    )
-    lines.append(
-        Command("judge (of new models, NEW in place of the folder)", script("evaluate", judged))
-    )
-    return lines
+        flags |= {"models": "NEW", "configurations": ",".join(ensemble.configurations)}
+        train = _line(_TRAINERS[ensemble.learner], flags | ensemble.parameters)
+        commands = [*extracts, *commands, Command("Train.", train)]
+    flags = {"models": ensemble.root, "report": report}
+    flags |= {"data": data} if data else {}
+    flags |= {"descriptors": descriptors} if descriptors else {}
+    flags |= {"positive_classes": ",".join(positive_classes)} if positive_classes else {}
+    if target_sensitivity != TARGET_SENSITIVITY:
+        flags["sensitivity"] = target_sensitivity
+    purpose = "Evaluate (for the new models, pass NEW as --models)."
+    return [*commands, Command(purpose, _line("evaluate", flags))]
 
 
-def extractions(ensemble: Ensemble) -> list[dict[str, Any]]:
-    """Flags of one run for all configurations of one protocol; none for descriptors of unknown origin."""
+def _extractions(ensemble: Ensemble) -> list[dict[str, Any]]:
+    """The flags of each run of extraction: one run serves all configurations of one protocol.
+
+    Descriptors of unknown origin have none.
+    """
     views: dict[tuple, dict[str, list[str]]] = {}
-    for made_with in ensemble.extractions.values():
-        if made_with is None:
+    for manifest in ensemble.extractions.values():
+        if manifest is None:
             continue
-        own = dict(made_with["protocol"])
-        encoder = own.pop("encoder")
-        view = View(own.pop("scale"), own.pop("crop_size")).name
-        source = made_with["weights"]["source"]
+        protocol = dict(manifest["protocol"])
+        encoder = protocol.pop("encoder")
+        view = View(protocol.pop("scale"), protocol.pop("crop_size")).name
+        source = manifest["weights"]["source"]
         seed = source.removeprefix("random, seed ")
-        own |= (
-            {"weights": "imagenet"}
-            if seed == source
-            else {"weights": "random", "weights_seed": seed}
-        )
-        views.setdefault(tuple(own.items()), {}).setdefault(encoder, []).append(view)
+        protocol["weights"] = "imagenet" if seed == source else "random"
+        if seed != source:
+            protocol["weights_seed"] = seed
+        views.setdefault(tuple(protocol.items()), {}).setdefault(encoder, []).append(view)
     encoders: dict[tuple, list[str]] = {}
-    for own, by_encoder in views.items():
+    for protocol, by_encoder in views.items():
         for encoder, names in by_encoder.items():
-            encoders.setdefault((own, tuple(names)), []).append(encoder)
+            encoders.setdefault((protocol, tuple(names)), []).append(encoder)
     return [
-        {"encoders": ",".join(e), "views": ",".join(v)} | dict(own)
-        for (own, v), e in encoders.items()
+        {"encoders": ",".join(encoder_names), "views": ",".join(view_names)} | dict(protocol)
+        for (protocol, view_names), encoder_names in encoders.items()
     ]
 
 
-def script(name: str, flags: dict[str, Any]) -> str:
-    """histojax NAME with its flags."""
-    return " ".join(
-        [f"histojax {name}", *(f"--{key}={shlex.quote(str(v))}" for key, v in flags.items())]
-    )
+def _line(command: str, flags: dict[str, Any]) -> str:
+    """`histojax COMMAND` with its flags."""
+    arguments = [f"--{name}={shlex.quote(str(value))}" for name, value in flags.items()]
+    return " ".join(["histojax", command, *arguments])
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that are installed here."""
+    """The versions of Python and of the installed packages."""
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for package in _PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
     return found

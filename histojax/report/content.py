@@ -1,23 +1,31 @@
-"""What stands in a report: figures in groups, cells of the confusion matrix, stain quality, protocols. No layout."""
+"""What a report says, without layout: metrics in groups, confusion, stain quality, protocols."""
 
 import dataclasses
+import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from histojax.config import STAIN_OK
 from histojax.errors import InputError
-from histojax.evaluation import metrics
+from histojax.evaluation.evaluate import Evaluation
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.metrics import ALL, CLASS, METRICS
 from histojax.evaluation.statistics import Estimate, Statistics
-from histojax.extraction import store
+from histojax.extraction import provenance, store
 from histojax.learners.ensembles import Ensemble
 from histojax.report import images, tables
+from histojax.report.commands import Command
+from histojax.report.images import ReportImages
 from histojax.utils import files
 
-STAIN = {
+_HEADLINE = (
+    *("accuracy", "carcinoma_auc", "carcinoma_sensitivity", "carcinoma_specificity"),
+    *("balanced_accuracy", "macro_auc", "kappa", "macro_f1"),
+)
+_STAIN_MEASURES = {  # Column of stain_qc.csv: label and factor.
     "tissue_fraction": ("tissue, % of pixels", 100),
     "stain_angle_degrees": ("stain angle, degrees", 1),
     "max_hematoxylin": ("hematoxylin, 99th percentile", 1),
@@ -27,18 +35,18 @@ STAIN = {
 
 @dataclasses.dataclass(frozen=True)
 class ClassRow:
-    """The figures of one class, in the order of `class_columns`; None where there is none."""
+    """The metrics of one class, in the order of `class_metrics`; None where one is not defined."""
 
     name: str
     images: int
-    figures: tuple[Estimate | None, ...]
+    estimates: tuple[Estimate | None, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """A way to call carcinoma: how, its two figures, and the published (sensitivity, specificity) in percent."""
+    """A rule for calling an image positive; the published values are percentages."""
 
-    how: str
+    rule: str
     sensitivity: Estimate
     specificity: Estimate
     published: tuple[float, float] | None
@@ -46,19 +54,27 @@ class Decision:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What was said of an image: names of classes, confidence and score of the truth (None without scores)."""
+    """The answer to one image: class names, and the scores of both where there are any."""
 
     image: str
     truth: str
     predicted: str
-    confidence: float | None
-    of_truth: float | None
+    score_of_predicted: float | None
+    score_of_truth: float | None
     fold: int | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A cell of the confusion matrix: its share of the row, the answers to show and the names of the others."""
+    """A cell of the confusion matrix.
+
+    Attributes:
+      row, column: indices of the true class and of the predicted one.
+      count: images.
+      share: of the images of the true class.
+      answers: those to show.
+      others: names of the other images.
+    """
 
     row: int
     column: int
@@ -69,39 +85,79 @@ class Cell:
 
 
 @dataclasses.dataclass(frozen=True)
-class Stain:
-    """How the stain normalisation went: measures [N] by name, whether an image fell back, and rows of those."""
+class StainQuality:
+    """How the stain normalisation of N images at their scales went.
+
+    Attributes:
+      measures: float64 [N] by label; NaN where a measure is not known.
+      is_fallback: bool [N], whether the reference stains were used instead of the image's own.
+      fallbacks: (image, scale, status) of each of these.
+    """
 
     measures: dict[str, np.ndarray]
-    flagged: np.ndarray
-    rows: tuple[tuple[str, str, str], ...]
+    is_fallback: np.ndarray
+    fallbacks: tuple[tuple[str, str, str], ...]
 
 
-def headline(judgement: Statistics) -> list[Estimate]:
-    """The four figures that a reader looks for first."""
-    wanted = [("accuracy", "")]
-    if judgement.predictions.positive:
-        wanted += [
-            ("carcinoma_auc", ""),
-            ("carcinoma_sensitivity", ""),
-            ("carcinoma_specificity", ""),
-        ]
-    wanted += [("balanced_accuracy", ""), ("macro_auc", ""), ("kappa", ""), ("macro_f1", "")]
-    return [judgement.estimates[key] for key in wanted if key in judgement.estimates][:4]
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Everything that a report of an evaluation shows.
+
+    Attributes:
+      evaluation: the numbers.
+      accuracy: the rows of Table 1.
+      figures: matplotlib figures by name; those of the test set begin with `test_`.
+      images: of the data set.
+      stain: None where it is not known.
+      commands: to make the report again.
+      with_published: whether the data are the paper's, so that its figures stand beside ours.
+      made: when.
+    """
+
+    evaluation: Evaluation
+    accuracy: list[tables.Row]
+    figures: dict[str, Figure]
+    images: ReportImages
+    stain: StainQuality | None
+    commands: list[Command]
+    with_published: bool
+    made: datetime.datetime
+
+    @property
+    def weights(self) -> str:
+        """One line on the encoders' weights."""
+        return provenance.weights(self.evaluation.ensemble.extractions.values())
+
+    @property
+    def untrained(self) -> str:
+        """The warning that the encoders' weights are random; empty where they are not."""
+        return provenance.UNTRAINED if provenance.UNTRAINED in self.weights else ""
 
 
-def overall(judgement: Statistics) -> list[Estimate]:
-    """Figures of all classes together; ordered kappa only where classes can have an order."""
+def headline(statistics: Statistics) -> list[Estimate]:
+    """The four metrics that a reader looks for first."""
+    keys = [(name, "") for name in _HEADLINE]
+    return [statistics.estimates[key] for key in keys if key in statistics.estimates][:4]
+
+
+def overall(statistics: Statistics) -> list[Estimate]:
+    """The metrics of all classes together; of two classes, quadratic kappa is kappa itself."""
     names = _metrics_of_all(positive=False)
     # The mean area stands before the other metrics of scores.
     names.sort(key=lambda name: (bool(METRICS[name].needs), name != "macro_auc"))
-    if len(judgement.predictions.classes) == 2:
-        names.remove("quadratic_kappa")  # It is kappa itself.
-    return [judgement.estimates[name, ""] for name in names if (name, "") in judgement.estimates]
+    if len(statistics.predictions.classes) == 2:
+        names.remove("quadratic_kappa")
+    return [statistics.estimates[name, ""] for name in names if (name, "") in statistics.estimates]
+
+
+def two_classes(statistics: Statistics) -> list[Estimate]:
+    """The metrics of the positive classes against the rest; none where no class is positive."""
+    names = _metrics_of_all(positive=True)
+    return [statistics.estimates[name, ""] for name in names if (name, "") in statistics.estimates]
 
 
 def _metrics_of_all(positive: bool) -> list[str]:
-    """Metrics of all images together: those of positive classes, or those of all classes."""
+    """Metrics of all images together: those of the positive classes, or those of all classes."""
     return [
         name
         for name, metric in METRICS.items()
@@ -109,108 +165,107 @@ def _metrics_of_all(positive: bool) -> list[str]:
     ]
 
 
-def by_class(judgement: Statistics) -> list[ClassRow]:
-    """A row a class."""
-    cases = judgement.predictions
+def class_metrics(statistics: Statistics) -> list[str]:
+    """The metrics of one class against the rest that the predictions allow."""
+    predictions = statistics.predictions
     return [
-        ClassRow(
-            name,
-            int((cases.truth == k).sum()),
-            tuple(judgement.estimates.get((metric, name)) for metric in columns),
-        )
-        for columns in [class_columns(judgement)]
-        for k, name in enumerate(cases.classes)
-    ]
-
-
-def class_columns(judgement: Statistics) -> tuple[str, ...]:
-    """Names of the metrics of each class."""
-    return tuple(
         name
         for name, metric in METRICS.items()
-        if metric.of == CLASS and metric.is_defined(judgement.predictions)
-    )
-
-
-def two_classes(judgement: Statistics) -> list[Estimate]:
-    """Figures of carcinoma against the rest; none where no class counts as carcinoma."""
-    names = _metrics_of_all(positive=True)
-    return [judgement.estimates[name, ""] for name in names if (name, "") in judgement.estimates]
-
-
-def decisions(judgement: Statistics, with_published: bool) -> list[Decision]:
-    """Sensitivity and specificity for carcinoma by each way to call it."""
-    found = []
-    for (name, of), figure in judgement.estimates.items():
-        if name != "carcinoma_sensitivity":
-            continue
-        how, said = f"score at least {of}", None
-        if not of:
-            how = "the answer's class"
-        elif of == "nested":
-            how = f"for a sensitivity of {100 * judgement.operating_point.target_sensitivity:g} %, threshold chosen on the other folds"
-        elif with_published:
-            said = tables.PUBLISHED_SET_POINTS.get(float(of))
-        found.append(Decision(how, figure, judgement.estimates["carcinoma_specificity", of], said))
-    return found
-
-
-def tempered(judgement: Statistics) -> list[tuple[Estimate, Estimate]]:
-    """Figures that a temperature changes, before and after."""
-    return [(judgement.estimates[key], after) for key, after in judgement.calibrated.items()]
-
-
-def answer(cases: LabelledPredictions, i: int) -> Answer:
-    """What was said of image i."""
-    known = cases.scores is not None
-    return Answer(
-        image=cases.names[i],
-        truth=cases.classes[cases.truth[i]],
-        predicted=cases.classes[cases.predicted[i]],
-        confidence=float(cases.scores[i, cases.predicted[i]]) if known else None,
-        of_truth=float(cases.scores[i, cases.truth[i]]) if known else None,
-        fold=None if cases.folds is None else int(cases.folds[i]) + 1,
-    )
-
-
-def cells(judgement: Statistics) -> list[list[Cell]]:
-    """The confusion matrix, row by row."""
-    cases, matrix = judgement.predictions, judgement.confusion
-    there = images.by_cell(cases)
-    most = images.in_a_cell(len(there))
-    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    return [
-        [
-            Cell(
-                row,
-                column,
-                int(matrix[row, column]),
-                float(share[row, column]),
-                tuple(answer(cases, i) for i in there.get((row, column), [])[:most]),
-                tuple(cases.names[i] for i in there.get((row, column), [])[most:]),
-            )
-            for column in range(len(cases.classes))
-        ]
-        for row in range(len(cases.classes))
+        if metric.of == CLASS and metric.is_defined(predictions)
     ]
 
 
-def mistakes(cases: LabelledPredictions) -> list[Answer]:
+def by_class(statistics: Statistics) -> list[ClassRow]:
+    """A row for each class."""
+    predictions, names = statistics.predictions, class_metrics(statistics)
+    return [
+        ClassRow(
+            class_name,
+            int((predictions.truth == k).sum()),
+            tuple(statistics.estimates.get((name, class_name)) for name in names),
+        )
+        for k, class_name in enumerate(predictions.classes)
+    ]
+
+
+def decisions(statistics: Statistics, with_published: bool) -> list[Decision]:
+    """Sensitivity and specificity by each rule for calling an image positive."""
+    rows = []
+    for (name, point), sensitivity in statistics.estimates.items():
+        if name != "carcinoma_sensitivity":
+            continue
+        published = None
+        if not point:
+            rule = "predicted class is positive"
+        elif point == "nested":
+            target = 100 * statistics.operating_point.target_sensitivity
+            rule = f"threshold for a sensitivity of {target:g} %, chosen on the other folds"
+        else:
+            rule = f"score of at least {point}"
+            published = tables.PUBLISHED_SET_POINTS.get(float(point)) if with_published else None
+        specificity = statistics.estimates["carcinoma_specificity", point]
+        rows.append(Decision(rule, sensitivity, specificity, published))
+    return rows
+
+
+def calibration(statistics: Statistics) -> list[tuple[Estimate, Estimate]]:
+    """The metrics that a temperature changes, before and after."""
+    return [(statistics.estimates[key], after) for key, after in statistics.calibrated.items()]
+
+
+def _answer(predictions: LabelledPredictions, i: int) -> Answer:
+    """The answer to image i."""
+    truth, predicted = predictions.truth[i], predictions.predicted[i]
+    scores = predictions.scores
+    return Answer(
+        image=predictions.names[i],
+        truth=predictions.classes[truth],
+        predicted=predictions.classes[predicted],
+        score_of_predicted=None if scores is None else float(scores[i, predicted]),
+        score_of_truth=None if scores is None else float(scores[i, truth]),
+        fold=None if predictions.folds is None else int(predictions.folds[i]) + 1,
+    )
+
+
+def cells(statistics: Statistics) -> list[list[Cell]]:
+    """The confusion matrix, row by row."""
+    predictions, matrix = statistics.predictions, statistics.confusion
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    indices = images.by_cell(predictions)
+    most = images.thumbnails_per_cell(len(indices))
+
+    def cell(row: int, column: int) -> Cell:
+        in_cell = indices.get((row, column), [])
+        return Cell(
+            row=row,
+            column=column,
+            count=int(matrix[row, column]),
+            share=float(share[row, column]),
+            answers=tuple(_answer(predictions, i) for i in in_cell[:most]),
+            others=tuple(predictions.names[i] for i in in_cell[most:]),
+        )
+
+    classes = range(len(predictions.classes))
+    return [[cell(row, column) for column in classes] for row in classes]
+
+
+def mistakes(predictions: LabelledPredictions) -> list[Answer]:
     """Wrong answers, the most confident first."""
-    return [answer(cases, i) for i in images.mistakes(cases)]
+    return [_answer(predictions, i) for i in images.mistakes(predictions)]
 
 
-def stain(descriptors: Path | None, ensemble: Ensemble) -> Stain | None:
-    """The stain quality of an ensemble's images from stain_qc.csv; None where there is none.
+def stain_quality(descriptors: Path | None, ensemble: Ensemble) -> StainQuality | None:
+    """The stain quality of an ensemble's images; None without a folder of descriptors or a row.
 
     Raises:
-      InputError: it is damaged.
+      InputError: the folder has no stain_qc.csv, or a damaged one.
     """
     if descriptors is None:
         return None
     if not (descriptors / store.STAIN_QC).exists():
         raise InputError(
-            f"{descriptors} has no {store.STAIN_QC}: name the folder that histojax extract wrote, or none"
+            f"{descriptors} has no {store.STAIN_QC}: pass as --descriptors a folder that "
+            "histojax extract wrote, or leave the flag out"
         )
     names = set(ensemble.folds.names)
     rows = [row for row in store.read_stain_qc(descriptors).values() if row.image in names]
@@ -218,32 +273,29 @@ def stain(descriptors: Path | None, ensemble: Ensemble) -> Stain | None:
         return None
     measures = {
         label: factor * np.array([getattr(row, column) for row in rows], float)
-        for column, (label, factor) in STAIN.items()
+        for column, (label, factor) in _STAIN_MEASURES.items()
     }
-    fallbacks = [row for row in rows if row.status != STAIN_OK]
-    flagged = np.array([row.status != STAIN_OK for row in rows])
-    return Stain(measures, flagged, tuple((row.image, row.scale, row.status) for row in fallbacks))
+    is_fallback = np.array([row.status != STAIN_OK for row in rows])
+    fallbacks = [(row.image, row.scale, row.status) for row in rows if row.status != STAIN_OK]
+    return StainQuality(measures, is_fallback, tuple(fallbacks))
 
 
 def protocols(ensemble: Ensemble) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """What the configurations' descriptors were made with: what all have in common, and what each has of its own."""
-    flat = {
-        name: files.flatten(made_with or {}) for name, made_with in ensemble.extractions.items()
+    """What all configurations' manifests share, and the rest of each, by configuration."""
+    manifests = {
+        name: files.flatten(manifest or {}) for name, manifest in ensemble.extractions.items()
     }
-    keys = dict.fromkeys(key for each in flat.values() for key in each)
-    first = next(iter(flat.values()))
-    common = {
+    keys = dict.fromkeys(key for manifest in manifests.values() for key in manifest)
+    first = next(iter(manifests.values()))
+    shared = {
         key: first[key]
         for key in keys
-        if all(key in e and e[key] == first.get(key) for e in flat.values())
+        if all(
+            key in manifest and manifest[key] == first.get(key) for manifest in manifests.values()
+        )
     }
-    own = {
-        name: {key: each.get(key) for key in keys if key not in common}
-        for name, each in flat.items()
+    rest = {
+        name: {key: manifest.get(key) for key in keys if key not in shared}
+        for name, manifest in manifests.items()
     }
-    return common, own
-
-
-def label(metric: str) -> str:
-    """What a metric is called."""
-    return metrics.label(metric)
+    return shared, rest

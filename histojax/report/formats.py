@@ -1,46 +1,78 @@
-"""Numbers as people read them: shares in percent, everything else with three decimals; a dash where there is none."""
+"""How a report prints numbers and metrics' names, and how it writes them as JSON.
+
+Shares are percentages, everything else has three decimals, and a dash stands for what is undefined.
+"""
 
 import math
+from typing import Any
 
+import numpy as np
+
+from histojax.config import BACH_CARCINOMA
 from histojax.evaluation.bootstrap import Interval
+from histojax.evaluation.comparison import Difference
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.metrics import METRICS
+from histojax.evaluation.statistics import Estimate
 
-NONE = "–"
-
-
-def bare(metric: str, value: float) -> str:
-    """A metric's value without unit: 87.2, or 0.973."""
-    if not math.isfinite(value):
-        return NONE
-    return f"{100 * value:.1f}" if METRICS[metric].percent else f"{value:.3f}"
+DASH = "–"
 
 
-def unit(metric: str) -> str:
-    return " %" if METRICS[metric].percent else ""
+def label(metric: Estimate | Difference, predictions: LabelledPredictions) -> str:
+    """What a metric is called: `Sensitivity, Benign`; one of two classes by the positive classes.
+
+    The positive classes are called carcinoma where they are BACH's (`Carcinoma ROC AUC`), and by
+    their own names everywhere else (`malignant: ROC AUC`).
+    """
+    positive = {predictions.classes[i] for i in predictions.positive}
+    if not metric.name.startswith("carcinoma_") or positive == set(BACH_CARCINOMA):
+        return metric.label
+    return f"{predictions.positive_names}: {metric.label.removeprefix('Carcinoma ')}"
 
 
 def number(metric: str, value: float) -> str:
-    """87.2 %, or 0.973."""
-    return bare(metric, value) + unit(metric) if math.isfinite(value) else NONE
+    """A metric's value: 87.2 %, or 0.973."""
+    unit = " %" if METRICS[metric].percent else ""
+    return bare(metric, value) + unit if math.isfinite(value) else DASH
 
 
-def interval(metric: str, found: Interval | None) -> str:
-    """83.1 to 90.4 %; a dash where there is none, or only one end."""
-    if found is None or math.isnan(found.low) and math.isnan(found.high):
-        return NONE
-    return f"{bare(metric, found.low)} to {number(metric, found.high)}"
+def bare(metric: str, value: float) -> str:
+    """A metric's value without its unit: 87.2, or 0.973."""
+    if not math.isfinite(value):
+        return DASH
+    return f"{100 * value:.1f}" if METRICS[metric].percent else f"{value:.3f}"
+
+
+def interval(metric: str, ends: Interval) -> str:
+    """83.1 to 90.4 %; a dash where neither end is known."""
+    if math.isnan(ends.low) and math.isnan(ends.high):
+        return DASH
+    return f"{bare(metric, ends.low)} to {number(metric, ends.high)}"
 
 
 def spread(metric: str, mean: float, deviation: float) -> str:
     """87.2 ± 2.6 %."""
-    return NONE if math.isnan(mean) else f"{bare(metric, mean)} ± {number(metric, deviation)}"
+    return DASH if math.isnan(mean) else f"{bare(metric, mean)} ± {number(metric, deviation)}"
 
 
-def percent(value: float) -> str:
-    """A share in percent."""
-    return number("accuracy", value)
+def percent(share: float) -> str:
+    """A share as a percentage."""
+    return number("accuracy", share)
 
 
-def points(value: float) -> str:
+def points(change: float) -> str:
     """A difference of shares in percentage points, with its sign."""
-    return f"{100 * value:+.1f}".replace("-", "−") if math.isfinite(value) else NONE
+    return f"{100 * change:+.1f}".replace("-", "−") if math.isfinite(change) else DASH
+
+
+def for_json(value: Any) -> Any:
+    """Arrays as lists, names as text, and None where a number is NaN or infinite."""
+    if isinstance(value, dict):
+        return {str(key): for_json(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return for_json(value.tolist())
+    if isinstance(value, list | tuple):
+        return [for_json(item) for item in value]
+    if isinstance(value, np.generic):
+        return for_json(value.item())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

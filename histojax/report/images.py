@@ -1,149 +1,223 @@
-"""Which images a report shows: the most confident ones of each cell of the confusion matrix, the most confident
-mistakes, pairs that look the same, and one of each class on its way through the pipeline.
+"""The images that a report shows, as JPEG data URIs, and why some are missing.
+
+Shown are the most confident answers of each cell of the confusion matrix, the most confident
+mistakes, pairs of near-duplicates, and one image of each class at every step of the pipeline, as in
+the paper's Fig. 2.
 """
 
 import collections
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from histojax import datasets
+from histojax.config import Extraction
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.evaluation.evaluate import Evaluation
 from histojax.evaluation.labelled_predictions import LabelledPredictions
-from histojax.images.thumbnails import thumbnails
+from histojax.images import reader
+from histojax.images.thumbnails import SIDE, thumbnail, thumbnails
 from histojax.inspection import near_duplicates
 from histojax.inspection.near_duplicates import SplitPair
-from histojax.report import gallery
-from histojax.report.gallery import Picture
 
-MISTAKES = 24  # Shown at most.
-IN_A_CELL, IN_ALL_CELLS = 24, 360  # Thumbnails, at most.
-PAIRS = 12  # Of near-duplicates shown at most.
-COMPARED = (
-    1000  # Images looked through for near-duplicates at most; histojax audit knows no such limit.
-)
-STRIPS = 4  # Images on their way through the pipeline, at most.
+# At most so many thumbnails of mistakes, of one cell, and of all cells; so many pairs.
+MISTAKES, CELL, ALL_CELLS, PAIRS = 24, 24, 360, 12
+# At most so many images are searched for near-duplicates; histojax audit has no such limit.
+_SEARCHED = 1000
+_PIPELINES = 4  # At most so many images at every step of the pipeline,
+_AUGMENTATIONS = 4  # with so many augmentations,
+_STEP_SIDE = 220  # and so many pixels along the longest side.
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures:
-    """What there is to see.
+class PipelineStep:
+    """An image at one step of the pipeline; a crop has the column of its augmentation."""
+
+    caption: str
+    uri: str
+    column: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportImages:
+    """The images of a report.
 
     Attributes:
-      said: why there are none, or which are missing; a line each.
+      notices: a sentence each on what is missing, and why.
       thumbnails: data URIs by image name.
-      pipeline: by image name.
-      pairs: near-duplicates, those that leak first; None where images were not compared.
-      split: the images that `pairs` refers to.
+      pipelines: the steps of the pipeline by image name.
+      pairs: near-duplicates, those that leak first; None where no search was made.
+      split: the images that `pairs` indexes.
     """
 
-    said: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
     thumbnails: dict[str, str] = dataclasses.field(default_factory=dict)
-    pipeline: dict[str, list[Picture]] = dataclasses.field(default_factory=dict)
+    pipelines: dict[str, list[PipelineStep]] = dataclasses.field(default_factory=dict)
     pairs: tuple[SplitPair, ...] | None = None
     split: Folds | None = None
 
     def pair_names(self) -> list[tuple[str, str]]:
-        """The names of the pairs to show."""
-        shown = [each.pair for each in (self.pairs or ())[:PAIRS]]
-        return [(self.split.names[pair.first], self.split.names[pair.second]) for pair in shown]
+        """The names of both images of each pair that is shown."""
+        pairs = [split_pair.pair for split_pair in (self.pairs or ())[:PAIRS]]
+        return [(self.split.names[pair.first], self.split.names[pair.second]) for pair in pairs]
 
 
-def by_cell(cases: LabelledPredictions) -> dict[tuple[int, int], list[int]]:
-    """Images of each cell (truth, predicted) that has any, the most confident answers first."""
-    found = collections.defaultdict(list)
-    for i in most_confident(cases, np.arange(len(cases.names))):
-        found[int(cases.truth[i]), int(cases.predicted[i])].append(int(i))
-    return dict(found)
+def by_cell(predictions: LabelledPredictions) -> dict[tuple[int, int], list[int]]:
+    """Indices of the images in each cell (truth, predicted), the most confident answers first."""
+    cells = collections.defaultdict(list)
+    for i in _most_confident_first(predictions, np.arange(len(predictions.names))):
+        cells[int(predictions.truth[i]), int(predictions.predicted[i])].append(int(i))
+    return dict(cells)
 
 
-def mistakes(cases: LabelledPredictions) -> list[int]:
-    """Wrong answers, the most confident first."""
-    return most_confident(cases, np.flatnonzero(cases.truth != cases.predicted)).tolist()
+def mistakes(predictions: LabelledPredictions) -> list[int]:
+    """Indices of the images with a wrong answer, the most confident first."""
+    wrong = np.flatnonzero(predictions.truth != predictions.predicted)
+    return _most_confident_first(predictions, wrong).tolist()
 
 
-def most_confident(cases: LabelledPredictions, chosen: np.ndarray) -> np.ndarray:
-    """Images by falling confidence; as they come where there are no scores."""
-    if cases.scores is None:
-        return chosen
-    return chosen[np.argsort(-cases.scores[chosen].max(axis=1), kind="stable")]
+def _most_confident_first(predictions: LabelledPredictions, indices: np.ndarray) -> np.ndarray:
+    """Indices by falling confidence; in their own order where there are no scores."""
+    if predictions.scores is None:
+        return indices
+    return indices[np.argsort(-predictions.scores[indices].max(axis=1), kind="stable")]
 
 
-def in_a_cell(cells: int) -> int:
-    """How many thumbnails each of so many cells gets."""
-    return min(IN_A_CELL, max(1, IN_ALL_CELLS // max(1, cells)))
+def thumbnails_per_cell(cells: int) -> int:
+    """How many thumbnails each of so many cells may have."""
+    return min(CELL, max(1, ALL_CELLS // max(1, cells)))
 
 
-def find(evaluation: Evaluation, data: Path | None) -> Pictures:
-    """The pictures of an evaluation from its labelled images.
+def collect(evaluation: Evaluation, data: Path | None) -> ReportImages:
+    """The images of an evaluation, from its labelled data set.
 
     Raises:
       InputError: there is no labelled data set at `data`.
     """
     if data is None:
-        return Pictures(("No images were given: pass --data to see pictures in place of names.",))
+        return ReportImages(("Pass --data to see the images, not only their names.",))
     dataset = datasets.load(data)
     paths = dict(zip(dataset.names, dataset.paths, strict=True))
-    cases = evaluation.out_of_fold.predictions
-    cells = by_cell(cases)
-    wanted = [i for chosen in cells.values() for i in chosen[: in_a_cell(len(cells))]] + mistakes(
-        cases
-    )[:MISTAKES]
-    twins = find_pairs(evaluation.ensemble.folds, paths)
-    names = dict.fromkeys(
-        [cases.names[i] for i in wanted] + [name for pair in twins.pair_names() for name in pair]
-    )
-    uris = thumbnails({name: paths[name] for name in names if name in paths})
-    said = [*twins.said]
-    if absent := [name for name in cases.names if name not in paths]:
-        said.append(f"Not among the images given ({len(absent)}): {some(absent)}.")
-    if unread := [name for name in names if name in paths and name not in uris]:
-        said.append(f"Cannot be read ({len(unread)}): {some(unread)}.")
-    strips, why = pipelines(evaluation, paths)
-    return dataclasses.replace(twins, said=(*said, *why), thumbnails=uris, pipeline=strips)
-
-
-def find_pairs(folds: Folds, paths: dict[str, Path]) -> Pictures:
-    """The pairs of images of a split that look the same, or why they were not looked for."""
-    split = folds.take(np.flatnonzero([name in paths for name in folds.names]))
-    if not 1 < len(split.names) <= COMPARED:
-        many = f"{len(split.names)} images are too many to look for near-duplicates here: run histojax audit."
-        return Pictures((many,) if split.names[1:] else ())
-    try:
-        prints = near_duplicates.fingerprint([paths[name] for name in split.names])
-    except InputError as error:
-        return Pictures((f"No search for near-duplicates: {error}",))
-    return Pictures(
-        pairs=near_duplicates.pairs_in_split(near_duplicates.find_pairs(prints), split), split=split
+    predictions = evaluation.out_of_fold.predictions
+    cells = by_cell(predictions)
+    most = thumbnails_per_cell(len(cells))
+    indices = [i for cell in cells.values() for i in cell[:most]]
+    indices += mistakes(predictions)[:MISTAKES]
+    duplicates = _find_duplicates(evaluation.ensemble.folds, paths)
+    names = [predictions.names[i] for i in indices]
+    names += [name for pair in duplicates.pair_names() for name in pair]
+    wanted = {name: paths[name] for name in names if name in paths}
+    uris = thumbnails(wanted)
+    notices = list(duplicates.notices)
+    if absent := [name for name in predictions.names if name not in paths]:
+        notices.append(f"Missing from --data ({len(absent)}): {_some(absent)}.")
+    if unreadable := [name for name in wanted if name not in uris]:
+        notices.append(f"Unreadable ({len(unreadable)}): {_some(unreadable)}.")
+    pipelines, notice = _pipelines(evaluation, paths)
+    notices += [notice] if notice else []
+    return dataclasses.replace(
+        duplicates, notices=tuple(notices), thumbnails=uris, pipelines=pipelines
     )
 
 
-def some(names: list[str], most: int = 8) -> str:
+def _some(names: list[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
-def pipelines(
+def _find_duplicates(folds: Folds, paths: dict[str, Path]) -> ReportImages:
+    """Pairs of near-duplicates in a split, or the notice why no search was made."""
+    split = folds.take(np.flatnonzero([name in paths for name in folds.names]))
+    count = len(split.names)
+    if count < 2:
+        return ReportImages()
+    if count > _SEARCHED:
+        notice = f"{count} images are too many to search for near-duplicates here: "
+        return ReportImages((notice + "run histojax audit.",))
+    try:
+        fingerprints = near_duplicates.fingerprint([paths[name] for name in split.names])
+    except InputError as error:
+        return ReportImages((f"The search for near-duplicates failed: {error}",))
+    pairs = near_duplicates.find_pairs(fingerprints)
+    return ReportImages(pairs=near_duplicates.pairs_in_split(pairs, split), split=split)
+
+
+def _pipelines(
     evaluation: Evaluation, paths: dict[str, Path]
-) -> tuple[dict[str, list[Picture]], list[str]]:
-    """The first image of each class on its way, and why there is none where there is none."""
-    protocols = [
-        gallery.protocol(made_with) for made_with in evaluation.ensemble.extractions.values()
-    ]
-    protocols = [each for each in protocols if each["scale"] == protocols[0]["scale"]]
-    cases, strips = evaluation.out_of_fold.predictions, {}
-    for k in range(len(cases.classes)):
-        there = [
-            cases.names[i] for i in np.flatnonzero(cases.truth == k) if cases.names[i] in paths
-        ]
-        if not there or len(strips) == STRIPS:
+) -> tuple[dict[str, list[PipelineStep]], str]:
+    """The pipeline of the first image of each class, and a notice where it cannot be shown."""
+    protocols = [protocol(manifest) for manifest in evaluation.ensemble.extractions.values()]
+    protocols = [other for other in protocols if other["scale"] == protocols[0]["scale"]]
+    predictions, pipelines = evaluation.out_of_fold.predictions, {}
+    for k in range(len(predictions.classes)):
+        of_class = [predictions.names[i] for i in np.flatnonzero(predictions.truth == k)]
+        name = next((name for name in of_class if name in paths), None)
+        if name is None or len(pipelines) == _PIPELINES:
             continue
         try:
-            strips[there[0]] = gallery.pipeline(paths[there[0]], protocols)
+            pipelines[name] = pipeline_steps(paths[name], protocols)
         except InputError as error:
-            return strips, [f"Pipeline: {error}"]
+            return pipelines, f"The pipeline cannot be shown: {error}"
         except ImportError:
-            return {}, ["No pictures of the pipeline: they need jax, which is not installed here."]
-    return strips, []
+            return {}, "The pipeline cannot be shown: that needs jax, which is not installed."
+    return pipelines, ""
+
+
+def protocol(manifest: dict[str, Any] | None) -> dict[str, Any]:
+    """The extraction protocol of a manifest; the paper's where there is none."""
+    paper = Extraction()
+    fields = "seed augmentations gain_low gain_high crop_mode stain_normalizer stain_augmentation"
+    default = {name: getattr(paper, name) for name in fields.split()}
+    default |= {"scale": paper.views[0].scale, "crop_size": paper.views[0].crop_size}
+    return default | (manifest["protocol"] if manifest else {})
+
+
+def pipeline_steps(path: Path, protocols: list[dict[str, Any]]) -> list[PipelineStep]:
+    """An image as it is, normalised, augmented and cropped, by the random numbers of extraction.
+
+    Args:
+      path: an image file; its name seeds the random numbers.
+      protocols: of configurations at one scale, from `protocol`; each crop size is shown.
+
+    Raises:
+      InputError: the image cannot be read.
+    """
+    # Imported here, since a report can be written without jax, and then lacks these images.
+    import jax.numpy as jnp
+
+    from histojax.ops import crops, resize, stain
+
+    first = protocols[0]
+    rgb = reader.read(path)
+    normalizer = stain.NORMALIZERS[first["stain_normalizer"]]
+    normalized, _ = normalizer.normalize(resize.downscale(jnp.asarray(rgb), first["scale"]))
+    augmentation = stain.AUGMENTATIONS[first["stain_augmentation"]]
+    density, key = augmentation.planes(normalized), crops.image_key(first["seed"], path.stem)
+    steps = [
+        PipelineStep("original", thumbnail(rgb, _STEP_SIDE), 1),
+        PipelineStep("normalised", thumbnail(np.asarray(normalized), _STEP_SIDE), 2),
+    ]
+    augmented = []
+    for i in range(min(_AUGMENTATIONS, first["augmentations"])):
+        gains = crops.gains(key, i, first["gain_low"], first["gain_high"], augmentation.gains)
+        augmented.append(augmentation.apply(density, gains))
+        caption = f"augmentation {i + 1}"
+        if first["stain_augmentation"] == "hematoxylin_eosin":
+            caption += f": hematoxylin × {gains[0]:.2f}, eosin × {gains[1]:.2f}"
+        steps.append(PipelineStep(caption, thumbnail(_as_rgb(augmented[-1]), _STEP_SIDE), 3 + i))
+    sizes = {other["crop_size"] for other in protocols}
+    for size in sorted(size for size in sizes if size <= min(density.shape[1:])):
+        for i, planes in enumerate(augmented):
+            corner, turn = crops.corner_and_turn(key, i, 0, jnp.array(planes.shape[1:]), size)
+            if first["crop_mode"] == "shared":
+                turn = crops.image_turn(key, i)
+            crop = thumbnail(_as_rgb(crops.cut(planes, corner, turn, size)), SIDE)
+            steps.append(PipelineStep(f"{size} px crop of augmentation {i + 1}", crop, 3 + i))
+    return steps
+
+
+def _as_rgb(planes: Any) -> np.ndarray:
+    """Whole grey levels [3, H, W] -> uint8 [H, W, 3]."""
+    return np.moveaxis(np.asarray(planes), 0, -1).astype(np.uint8)

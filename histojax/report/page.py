@@ -1,109 +1,76 @@
-"""The page: one HTML file with its style, script, figures and pictures inside, for screens, phones and paper."""
-
-import datetime
-from typing import Any
+"""The page of a report: one HTML file with its style, script, figures and images inside."""
 
 from markupsafe import Markup
 
-from histojax.datasets import leakage
-from histojax.evaluation.evaluate import Evaluation
+from histojax.evaluation import metrics
 from histojax.inspection import near_duplicates
-from histojax.report import TEMPLATES, content, figures, formats, summary, tables
-from histojax.report.commands import Command, versions
-from histojax.report.content import Stain
-from histojax.report.images import MISTAKES, PAIRS, Pictures
-from histojax.report.tables import Row
+from histojax.report import TEMPLATES, content, figures, formats, images, summary, tables
+from histojax.report.commands import versions
+from histojax.report.content import Report
 from histojax.utils import templates
 
-CURVES = {
-    "augmentations": "augmentations of each image",
-    "seeds": "seeds",
-    "configurations": "configurations",
-    "folds": "folds’ models, on the test set",
+_CURVES = {
+    "augmentations": "Against the number of augmentations of each image.",
+    "seeds": "Against the number of seeds.",
+    "configurations": "Against the number of configurations.",
+    "folds": "Against the number of folds whose models are averaged, on the test set.",
 }
 
 
-def render(
-    evaluation: Evaluation,
-    note: str,
-    untrained: str,
-    rows: list[Row],
-    drawn: dict[str, Any],
-    shown: Pictures,
-    stain: Stain | None,
-    commands: list[Command],
-    with_published: bool,
-    made: datetime.datetime,
-) -> str:
-    """The page as text.
-
-    Args:
-      evaluation: what is told.
-      note: one line on the weights.
-      untrained: what the banner says; empty for none.
-      rows: of Table 1.
-      drawn: matplotlib figures by name, those of the test set starting with `test_`.
-      shown: pictures of the images.
-      stain: None where it is not known.
-      commands: to make it again.
-      with_published: whether the data are the paper's.
-      made: when.
-    """
+def render(report: Report) -> str:
+    """The page as text."""
+    evaluation = report.evaluation
     svgs = {
-        name: Markup(figures.svg(figure, f"figure-{name}", alt(name, evaluation)))
-        for name, figure in drawn.items()
-        if not name.endswith("confusion")  # It is a table there.
+        name: Markup(figures.svg(figure, f"figure-{name}", _description(name, report)))
+        for name, figure in report.figures.items()
+        if not name.endswith("confusion")  # The page has it as a table.
     }
-    common, own = content.protocols(evaluation.ensemble)
+    shared, rest = content.protocols(evaluation.ensemble)
     return templates.render(
         TEMPLATES,
         "report.html",
         content=content,
         formats=formats,
-        statistics=summary,
+        images=images,
+        metrics=metrics,
+        near_duplicates=near_duplicates,
+        summary=summary,
+        tables=tables,
+        report=report,
         evaluation=evaluation,
         ensemble=evaluation.ensemble,
         folds=evaluation.folds,
-        judgement=evaluation.out_of_fold,
-        note=note,
-        untrained=untrained,
-        table1=rows,
-        svgs=svgs,
-        pictures=shown,
+        statistics=evaluation.out_of_fold,
         mistakes=content.mistakes(evaluation.out_of_fold.predictions),
-        most_mistakes=MISTAKES,
-        most_pairs=PAIRS,
-        curves=CURVES,
-        audit=leakage,
-        duplicates=near_duplicates,
-        stain=stain,
-        common=common,
-        own=own,
-        commands=commands,
+        svgs=svgs,
+        curves=_CURVES,
+        shared_protocol=shared,
+        other_protocol=rest,
         versions=versions(),
-        published=tables if with_published else None,
-        made=made.strftime("%Y-%m-%d %H:%M"),
     )
 
 
-def alt(name: str, evaluation: Evaluation) -> str:
+def _description(name: str, report: Report) -> str:
     """What a figure shows, for those who do not see it."""
-    judgement = evaluation.test if name.startswith("test_") else evaluation.out_of_fold
-    kind = name.removeprefix("test_")
+    evaluation, kind = report.evaluation, name.removeprefix("test_")
+    statistics = evaluation.test if name.startswith("test_") else evaluation.out_of_fold
     if kind == "roc":
-        area = formats.bare("carcinoma_auc", judgement.value("carcinoma_auc"))
-        return f"ROC curve of {judgement.predictions.positive_names} against the rest, area {area}, with set-points and band"
-    if kind == "reliability":
-        error = formats.bare("calibration_error", judgement.value("calibration_error"))
-        return f"Reliability curve of the answers, expected calibration error {error}"
-    if kind.startswith("accuracy_by_"):
-        points = evaluation.curves[kind.removeprefix("accuracy_by_")]
-        first, last = points[0], points[-1]
+        area = formats.bare("carcinoma_auc", statistics.value("carcinoma_auc"))
         return (
-            f"Accuracy {formats.percent(first.accuracy)} with {first.count} and {formats.percent(last.accuracy)} with "
-            f"{last.count} {kind.removeprefix('accuracy_by_')}"
+            f"ROC curve of {statistics.predictions.positive_names} against the rest, with its "
+            f"band and set-points; the area under it is {area}"
+        )
+    if kind == "reliability":
+        error = formats.bare("calibration_error", statistics.value("calibration_error"))
+        return f"Reliability curve; the expected calibration error is {error}"
+    if kind.startswith("accuracy_by_"):
+        what = kind.removeprefix("accuracy_by_")
+        first, last = evaluation.curves[what][0], evaluation.curves[what][-1]
+        return (
+            f"Accuracy is {formats.percent(first.accuracy)} with {first.count} and "
+            f"{formats.percent(last.accuracy)} with {last.count} {what}"
         )
     return {
-        "without_each": "Change of accuracy without each configuration; the table beside it has the numbers",
+        "without_each": "Change of accuracy without each configuration, as in the table beside it",
         "stain": "Distributions of four stain measures",
     }[kind]

@@ -1,89 +1,82 @@
-"""One judgement as rows, text, JSON and figures, whoever made the predictions.
-
-tables/statistics.csv    every metric: value, 95 % interval, mean and deviation over folds, each fold
-metrics.json             the same and all curves; what is not defined is null
-summary.txt              the same for people
-figures/                 as PNG and PDF
-"""
+"""The statistics of one set of predictions as text, JSON and CSV, whoever made the predictions."""
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from histojax.evaluation.statistics import Estimate, Statistics
-from histojax.report import figures, formats, tables
+from histojax.report import formats, tables
 from histojax.utils import files
 
-TEMPERED = "after temperature"
-COLUMNS = (
-    "metric",
-    "of",
-    "label",
-    "value",
-    "low",
-    "high",
-    "resampled",
-    "left_out",
-    "low_of_images",
-    "high_of_images",
-    "mean",
-    "deviation",
-)
+_TEMPERED = "after temperature"
 
 
-def all_figures(judgement: Statistics) -> list[Estimate]:
-    """Every metric, those of calibrated scores last."""
-    tempered = [dataclasses.replace(each, of=TEMPERED) for each in judgement.calibrated.values()]
-    return [*judgement.estimates.values(), *tempered]
+def _estimates(statistics: Statistics) -> list[Estimate]:
+    """Every metric, those of the calibrated scores last."""
+    tempered = statistics.calibrated.values()
+    tempered = [dataclasses.replace(estimate, of=_TEMPERED) for estimate in tempered]
+    return [*statistics.estimates.values(), *tempered]
 
 
-def figure_rows(judgement: Statistics) -> list[dict[str, Any]]:
-    """A row of COLUMNS for each metric, and `by_fold`: its value in each fold. Not defined is NaN."""
-    return [
-        {
-            "metric": each.name,
-            "of": each.of,
-            "label": each.label,
-            "value": each.value,
-            "low": each.interval.low,
-            "high": each.interval.high,
-            "resampled": "images" if each.groups is None else "groups",
-            "left_out": each.interval.left_out,
-            "low_of_images": each.images.low,
-            "high_of_images": each.images.high,
-            "mean": each.mean,
-            "deviation": each.deviation,
-            "by_fold": list(each.by_fold),
-        }
-        for each in all_figures(judgement)
+def _row(estimate: Estimate) -> dict[str, Any]:
+    """A metric as a row of statistics.csv, without its values by fold."""
+    return {
+        "metric": estimate.name,
+        "of": estimate.of,
+        "label": estimate.label,
+        "value": estimate.value,
+        "low": estimate.interval.low,
+        "high": estimate.interval.high,
+        "resampled": "images" if estimate.groups is None else "groups",
+        "left_out": estimate.interval.left_out,
+        "low_of_images": estimate.images.low,
+        "high_of_images": estimate.images.high,
+        "mean": estimate.mean,
+        "deviation": estimate.deviation,
+    }
+
+
+def fold_count(statistics: Statistics) -> int:
+    """How many folds there are; 0 where they are not known."""
+    folds = statistics.predictions.folds
+    return 0 if folds is None else int(folds.max()) + 1
+
+
+def resampling(statistics: Statistics) -> str:
+    """What the bootstrap behind the intervals resamples: `22 whole groups`."""
+    predictions = statistics.predictions
+    if predictions.resampling_groups is None:
+        count = len(predictions.names)
+        return f"{count} images (no groups are known: images of one patient count as independent)"
+    text = f"{len(set(predictions.resampling_groups))} whole groups"
+    if unknown := predictions.groups.count(""):
+        text += f"; {unknown} images of unknown group count as a group each"
+    return text
+
+
+def as_dict(statistics: Statistics) -> dict[str, Any]:
+    """Every number, ready for JSON; `by_fold` has a metric's value in each fold."""
+    predictions, point = statistics.predictions, statistics.operating_point
+    temperature = statistics.temperature
+    figures = [
+        _row(estimate) | {"by_fold": estimate.by_fold} for estimate in _estimates(statistics)
     ]
-
-
-def numbers(judgement: Statistics) -> dict[str, Any]:
-    """Every number of a judgement, for programs; valid JSON: NaN and infinity are None."""
-    cases, point = judgement.predictions, judgement.operating_point
-    return plain(
+    return formats.for_json(
         {
-            "images": len(cases.names),
-            "classes": cases.classes,
-            "positive": [cases.classes[i] for i in cases.positive],
-            "folds": fold_count(judgement),
-            "accuracy": judgement.value("accuracy"),
-            "confusion": judgement.confusion,
-            "figures": figure_rows(judgement),
-            "roc": judgement.roc and dataclasses.asdict(judgement.roc),
-            "reliability": judgement.reliability
-            and [dataclasses.asdict(each) for each in judgement.reliability],
-            "calibrated_reliability": judgement.calibrated_reliability
-            and [dataclasses.asdict(each) for each in judgement.calibrated_reliability],
-            "temperature": judgement.temperature
-            and {
-                "by_fold": judgement.temperature.by_fold,
-                "overall": judgement.temperature.overall,
-            },
+            "images": len(predictions.names),
+            "classes": predictions.classes,
+            "positive": [predictions.classes[i] for i in predictions.positive],
+            "folds": fold_count(statistics),
+            "accuracy": statistics.value("accuracy"),
+            "confusion": statistics.confusion,
+            "figures": figures,
+            "roc": statistics.roc and dataclasses.asdict(statistics.roc),
+            "reliability": _bins(statistics.reliability),
+            "calibrated_reliability": _bins(statistics.calibrated_reliability),
+            "temperature": temperature
+            and {"by_fold": temperature.by_fold, "overall": temperature.overall},
             "operating": point
             and {
                 "wished": point.target_sensitivity,
@@ -94,64 +87,59 @@ def numbers(judgement: Statistics) -> dict[str, Any]:
     )
 
 
-def plain(value: Any) -> Any:
-    """Arrays as lists, and None for what JSON has no number for."""
-    if isinstance(value, dict):
-        return {str(key): plain(each) for key, each in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _bins(reliability: tuple | None) -> list[dict[str, Any]] | None:
+    return reliability and [dataclasses.asdict(reliability_bin) for reliability_bin in reliability]
 
 
-def fold_count(judgement: Statistics) -> int:
-    """0 where folds are not known."""
-    folds = judgement.predictions.folds
-    return 0 if folds is None else int(folds.max()) + 1
-
-
-def resampled(judgement: Statistics) -> str:
-    """What the intervals quoted resample, in words."""
-    cases = judgement.predictions
-    if cases.resampling_groups is None:
-        return f"{len(cases.names)} images (no groups are known: images of one patient count as independent)"
-    unknown = cases.groups.count("")
-    alone = f"; {unknown} images of unknown group count as groups of their own" if unknown else ""
-    return f"{len(set(cases.resampling_groups))} whole groups{alone}"
-
-
-def figure_lines(judgement: Statistics) -> list[str]:
-    """Every metric as a line of text."""
-    found = all_figures(judgement)
-    width = max(len(each.label) for each in found)
-    folds = fold_count(judgement) > 1
+def text(statistics: Statistics) -> str:
+    """The statistics as text."""
+    predictions, folds = statistics.predictions, fold_count(statistics)
+    images, classes = len(predictions.names), predictions.classes
+    correct = int(np.sum(predictions.predicted == predictions.truth))
+    head = f"{images} images of {len(classes)} classes ({', '.join(classes)})"
     lines = [
-        f"{'':<{width}}{'value':>10}  {'95 % interval':<18}{'mean ± deviation by fold' if folds else ''}".rstrip()
+        head + (f", {folds} folds" if folds else ""),
+        f"{correct} of {images} images classified correctly",
+        "",
+        *_estimate_lines(statistics),
+        *_operating_lines(statistics),
+        "",
+        *tables.confusion_lines(statistics.confusion, classes),
     ]
-    lines += [
-        (
-            f"{each.label:<{width}}{formats.number(each.name, each.value):>10}  "
-            f"{formats.interval(each.name, each.interval):<18}"
-            f"{formats.spread(each.name, each.mean, each.deviation) if folds else ''}"
-        ).rstrip()
-        for each in found
-    ]
-    return [*lines, f"intervals: bootstrap of {resampled(judgement)}"]
+    return "\n".join(lines) + "\n"
 
 
-def point_lines(judgement: Statistics) -> list[str]:
-    """The nested operating point and the temperature, a line each; none where there are none."""
+def _estimate_lines(statistics: Statistics) -> list[str]:
+    """A line for each metric."""
+    estimates = {
+        formats.label(estimate, statistics.predictions): estimate
+        for estimate in _estimates(statistics)
+    }
+    width = max(map(len, estimates))
+    by_fold = fold_count(statistics) > 1
+    header = f"{'':<{width}}{'value':>10}  {'95 % interval':<18}"
+    lines = [header + "mean ± deviation by fold" if by_fold else header]
+    for label, estimate in estimates.items():
+        name = estimate.name
+        line = f"{label:<{width}}{formats.number(name, estimate.value):>10}  "
+        line += f"{formats.interval(name, estimate.interval):<18}"
+        line += formats.spread(name, estimate.mean, estimate.deviation) if by_fold else ""
+        lines.append(line)
+    lines = [line.rstrip() for line in lines]
+    return [*lines, f"intervals: bootstrap of {resampling(statistics)}"]
+
+
+def _operating_lines(statistics: Statistics) -> list[str]:
+    """A line each on the nested operating point and on the temperature, where there are any."""
     lines = []
-    if point := judgement.operating_point:
+    if point := statistics.operating_point:
         low, high = min(point.thresholds), max(point.thresholds)
         lines.append(
-            f"for a sensitivity of {formats.percent(point.target_sensitivity)} call {judgement.predictions.positive_names} what scores "
-            f"at least {point.threshold:.3f} (nested: {low:.3f} to {high:.3f} by fold)"
+            f"for a sensitivity of {formats.percent(point.target_sensitivity)} call "
+            f"{statistics.predictions.positive_names} what scores at least {point.threshold:.3f} "
+            f"(nested: {low:.3f} to {high:.3f} by fold)"
         )
-    if temperature := judgement.temperature:
+    if temperature := statistics.temperature:
         low, high = min(temperature.by_fold), max(temperature.by_fold)
         lines.append(
             f"temperature {temperature.overall:.3f} (cross-fitted: {low:.3f} to {high:.3f} by fold)"
@@ -159,38 +147,9 @@ def point_lines(judgement: Statistics) -> list[str]:
     return lines
 
 
-def summary(judgement: Statistics) -> str:
-    """The judgement as text."""
-    cases, folds = judgement.predictions, fold_count(judgement)
-    right = int(np.sum(cases.predicted == cases.truth))
-    lines = [
-        f"{len(cases.names)} images of {len(cases.classes)} classes ({', '.join(cases.classes)})"
-        + (f", {folds} folds" if folds else ""),
-        f"{right} of {len(cases.names)} images right",
-        "",
-        *figure_lines(judgement),
-        *point_lines(judgement),
-        "",
-        *tables.confusion_lines(judgement.confusion, cases.classes),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def write(folder: Path, judgement: Statistics, note: str = "") -> str:
-    """Writes everything below `folder` and returns the summary; `note` stands below each figure."""
-    text = summary(judgement)
-    files.write_text(folder / "summary.txt", text)
-    files.write_json(folder / "metrics.json", numbers(judgement))
-    write_table(folder / "tables" / "statistics.csv", judgement)
-    for name, figure in figures.of_judgement(judgement).items():
-        figures.save(folder / "figures", name, figure, note)
-    return text
-
-
-def write_table(path: Path, judgement: Statistics) -> None:
-    """Every metric as CSV; what is not defined is an empty cell."""
-    rows = plain(figure_rows(judgement))
-    header = [*COLUMNS, *(f"f{fold}" for fold in range(1, fold_count(judgement) + 1))]
-    files.write_csv(
-        path, ([*(row[name] for name in COLUMNS), *row["by_fold"]] for row in rows), header
-    )
+def write_table(path: Path, statistics: Statistics) -> None:
+    """Every metric as CSV; an undefined value is an empty cell."""
+    estimates = _estimates(statistics)
+    header = [*_row(estimates[0]), *tables.fold_columns(fold_count(statistics))]
+    cells = [[*_row(estimate).values(), *estimate.by_fold] for estimate in estimates]
+    files.write_csv(path, formats.for_json(cells), header)

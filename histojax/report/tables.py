@@ -103,6 +103,20 @@ def accuracy_text(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def published_lines() -> list[str]:
+    """The published figures of carcinoma against the rest, as text."""
+    mean, deviation = PUBLISHED_TWO_CLASS_ACCURACY
+    return [
+        f"published, two classes: accuracy {mean} ± {deviation} %, ROC AUC "
+        f"{PUBLISHED_TWO_CLASS_AUC}",
+        *(
+            f"published at {threshold:.2f}: sensitivity {sensitivity} %, specificity "
+            f"{specificity} %"
+            for threshold, (sensitivity, specificity) in PUBLISHED_SET_POINTS.items()
+        ),
+    ]
+
+
 def write_accuracy(path: Path, rows: Sequence[Row]) -> None:
     """Table 1 as CSV."""
     header = ["model", *fold_columns(len(rows[0].by_fold)), "mean", "std"]

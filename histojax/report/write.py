@@ -1,225 +1,211 @@
-"""What people see of an evaluation: one page, text, tables as CSV, figures as PNG and PDF.
+"""Writes the report of an ensemble, or of anybody's predictions: a page, text, tables, figures.
 
-report.html     everything, in one file that needs no network
+report.html     everything in one file, which needs no network (for ensembles alone)
 summary.txt     the main figures as text
-metrics.json    every number, for programs
-tables/         table1, statistics, out_of_fold and others, as CSV
-figures/        roc, confusion, reliability and others, as PNG and PDF
+metrics.json    every number, for programs; null where one is undefined
+tables/         statistics.csv and, for ensembles, Table 1, out-of-fold scores, mistakes and others
+figures/        the ROC curve, the confusion matrix and others, as PNG and PDF
 """
 
 import dataclasses
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from histojax.datasets import bach, leakage
-from histojax.evaluation import evaluate as evaluation
-from histojax.evaluation import operating_point
+from histojax.evaluation import evaluate
 from histojax.evaluation.bootstrap import DRAWS
 from histojax.evaluation.evaluate import Evaluation
-from histojax.extraction import provenance
+from histojax.evaluation.operating_point import TARGET_SENSITIVITY
+from histojax.evaluation.statistics import Statistics
 from histojax.inspection import near_duplicates
 from histojax.learners import ensembles
-from histojax.report import content, figures, images, page, summary, tables
-from histojax.report.commands import Command, command_lines, versions
-from histojax.report.images import Pictures
+from histojax.report import content, figures, formats, images, page, summary, tables
+from histojax.report.commands import command_lines, versions
+from histojax.report.content import Report, StainQuality
 from histojax.utils import files
 
 
 def write_report(
-    models: Path,
-    folder: Path,
+    models: Path | str,
+    folder: Path | str,
     positive_classes: Sequence[str] = (),
-    target_sensitivity: float = operating_point.TARGET_SENSITIVITY,
-    data: Path | None = None,
-    descriptors: Path | None = None,
+    target_sensitivity: float = TARGET_SENSITIVITY,
+    data: Path | str | None = None,
+    descriptors: Path | str | None = None,
     draws: int = DRAWS,
 ) -> str:
-    """Judges the ensemble in `models` by its out-of-fold scores, writes the report and returns its summary.
+    """Evaluates an ensemble by its out-of-fold scores, writes the report and returns its summary.
 
     Args:
-      models: the ensemble.
+      models: the folder of the ensemble.
       folder: where the report goes.
-      positive_classes: names of the classes that count as carcinoma, if not the default ones.
-      target_sensitivity: that the nested operating point is chosen for.
-      data: the labelled images, for pictures of them.
-      descriptors: the folder of descriptors, for what is told of the stain there.
+      positive_classes: names of the positive classes; by default those of
+        `metrics.positive_classes`.
+      target_sensitivity: what the nested operating point is chosen for.
+      data: the labelled images, to show some of them.
+      descriptors: the folder of descriptors, for the quality of the stain normalisation.
       draws: of each bootstrap.
 
     Raises:
-      InputError: the ensemble is not complete, a positive class does not exist, or there are no such data.
+      InputError: the ensemble is not complete, a positive class does not exist, there is no data
+        set at `data`, or no readable stain_qc.csv in `descriptors`.
     """
-    ensembles.load(models)  # Before a folder is made for it.
+    models, folder = files.as_path(models), files.as_path(folder)
+    data = files.as_path(data) if data else None
+    descriptors = files.as_path(descriptors) if descriptors else None
+    ensembles.load(models)  # It is checked before a folder is made for the report.
     files.require_writable(folder)
-    evaluated = evaluation.evaluate(models, tuple(positive_classes), target_sensitivity, draws)
-    shown = images.find(evaluated, data)
-    stain = content.stain(descriptors, evaluated.ensemble)
-    commands = command_lines(
-        evaluated.ensemble, folder, data, descriptors, tuple(positive_classes), target_sensitivity
+    positive_classes = tuple(positive_classes)
+    evaluation = evaluate.evaluate(models, positive_classes, target_sensitivity, draws)
+    ensemble, folds = evaluation.ensemble, evaluation.folds
+    with_published = bach.is_bach(folds.names, folds.classes) and folds.count == 10
+    blend = evaluation.out_of_fold.estimates["accuracy", ""].by_fold
+    report_images = images.collect(evaluation, data)
+    stain = content.stain_quality(descriptors, ensemble)
+    report = Report(
+        evaluation=evaluation,
+        accuracy=tables.accuracy_rows(evaluation.by_configuration, blend, with_published),
+        figures=_draw(evaluation, stain),
+        images=report_images,
+        stain=stain,
+        commands=command_lines(
+            ensemble, folder, data, descriptors, positive_classes, target_sensitivity
+        ),
+        with_published=with_published,
+        made=datetime.datetime.now(),
     )
-    return write_files(folder, evaluated, shown, stain, commands)
-
-
-def write_files(
-    folder: Path,
-    evaluated: Evaluation,
-    shown: Pictures,
-    stain: content.Stain | None,
-    commands: list[Command],
-) -> str:
-    """Writes everything below `folder` and returns the summary."""
-    note = provenance.weights(evaluated.ensemble.extractions.values())
-    with_published = (
-        bach.is_bach(evaluated.folds.names, evaluated.folds.classes) and evaluated.folds.count == 10
-    )
-    blend = evaluated.out_of_fold.estimates["accuracy", ""].by_fold
-    rows = tables.accuracy_rows(evaluated.by_configuration, blend, with_published)
-    text = summary_text(evaluated, note, rows, with_published)
-    found = numbers(evaluated, note)
-    if shown.pairs is not None:
-        text += (
-            "\n".join(["", *near_duplicates.summary_lines(shown.pairs, shown.split, images.PAIRS)])
-            + "\n"
-        )
-        found["duplicates"] = near_duplicates.counts(shown.pairs)
-    drawn = draw(evaluated, stain)
-    untrained = provenance.UNTRAINED if provenance.UNTRAINED in note else ""
-    made = datetime.datetime.now()
-    html = page.render(
-        evaluated, note, untrained, rows, drawn, shown, stain, commands, with_published, made
-    )
-    files.write_text(folder / "report.html", html)
+    text = _text(report)
+    files.write_text(folder / "report.html", page.render(report))
     files.write_text(folder / "summary.txt", text)
-    files.write_json(folder / "metrics.json", found)
-    write_tables(folder / "tables", evaluated, rows, stain, note)
-    for name, figure in drawn.items():
-        figures.save(folder / "figures", name, figure, note)
+    files.write_json(folder / "metrics.json", _numbers(report))
+    _write_tables(folder / "tables", report)
+    figures.save_all(folder / "figures", report.figures, report.weights)
     return text
 
 
-def summary_text(
-    evaluated: Evaluation, note: str, rows: list[tables.Row], with_published: bool
-) -> str:
-    """The main figures as text, beginning with what the descriptors were made with."""
-    head, rest = summary.summary(evaluated.out_of_fold).split("\n", 1)
-    lines = [
-        head,
-        note,
-        "",
-        "accuracy (%) of out-of-fold predictions by fold:",
-        tables.accuracy_text(rows),
-        rest,
-    ]
-    if with_published and evaluated.out_of_fold.predictions.positive:
-        mean, deviation = tables.PUBLISHED_TWO_CLASS_ACCURACY
-        lines.append(
-            f"published, two classes: accuracy {mean} ± {deviation} %, ROC AUC {tables.PUBLISHED_TWO_CLASS_AUC}"
-        )
-        for threshold, (sensitivity, specificity) in tables.PUBLISHED_SET_POINTS.items():
-            lines.append(
-                f"published at {threshold:.2f}: sensitivity {sensitivity} %, specificity {specificity} %"
-            )
-    lines += leakage.text_lines(evaluated.audit)
-    if evaluated.test is not None:
-        lines += ["", "test set:", summary.summary(evaluated.test)]
-    return "\n".join(lines).rstrip("\n") + "\n"
+def write_statistics(folder: Path | str, statistics: Statistics) -> str:
+    """Writes summary, metrics, table and figures of anybody's predictions; returns the summary."""
+    folder = files.as_path(folder)
+    text = summary.text(statistics)
+    files.write_text(folder / "summary.txt", text)
+    files.write_json(folder / "metrics.json", summary.as_dict(statistics))
+    summary.write_table(folder / "tables" / "statistics.csv", statistics)
+    figures.save_all(folder / "figures", figures.draw_statistics(statistics))
+    return text
 
 
-def draw(evaluated: Evaluation, stain: content.Stain | None) -> dict[str, Any]:
+def _draw(evaluation: Evaluation, stain: StainQuality | None) -> dict[str, Figure]:
     """Every figure by name."""
-    drawn = figures.of_judgement(evaluated.out_of_fold)
-    drawn |= {
-        f"accuracy_by_{name}": figures.curve(name, points)
-        for name, points in evaluated.curves.items()
-    }
-    if evaluated.configuration_ablations:
-        drawn["without_each"] = figures.without(evaluated.configuration_ablations)
+    drawn = figures.draw_statistics(evaluation.out_of_fold)
+    for name, points in evaluation.curves.items():
+        drawn[f"accuracy_by_{name}"] = figures.draw_curve(name, points)
+    if evaluation.configuration_ablations:
+        drawn["without_each"] = figures.draw_ablation(evaluation.configuration_ablations)
     if stain is not None:
-        drawn["stain"] = figures.stain(stain.measures, stain.flagged)
-    if evaluated.test is not None:
-        drawn |= {
-            f"test_{name}": figure for name, figure in figures.of_judgement(evaluated.test).items()
-        }
+        drawn["stain"] = figures.draw_stain(stain.measures, stain.is_fallback)
+    if evaluation.test is not None:
+        of_test = figures.draw_statistics(evaluation.test)
+        drawn |= {f"test_{name}": figure for name, figure in of_test.items()}
     return drawn
 
 
-def numbers(evaluated: Evaluation, note: str) -> dict[str, Any]:
+def _text(report: Report) -> str:
+    """The main figures as text, beginning with the weights of the encoders."""
+    evaluation = report.evaluation
+    head, rest = summary.text(evaluation.out_of_fold).split("\n", 1)
+    lines = [head, report.weights, "", "accuracy (%) of out-of-fold predictions by fold:"]
+    lines += [tables.accuracy_text(report.accuracy), rest]
+    if report.with_published and evaluation.out_of_fold.predictions.positive:
+        lines += tables.published_lines()
+    lines += leakage.text_lines(evaluation.audit)
+    if evaluation.test is not None:
+        lines += ["", "test set:", summary.text(evaluation.test)]
+    if (pairs := report.images.pairs) is not None:
+        lines[-1] = lines[-1].rstrip("\n")
+        lines += ["", *near_duplicates.summary_lines(pairs, report.images.split, images.PAIRS)]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _numbers(report: Report) -> dict[str, Any]:
     """Every number of the evaluation, for programs."""
-    return (
-        {"weights": note}
-        | summary.numbers(evaluated.out_of_fold)
-        | summary.plain(
-            {
-                "accuracy_by_fold_of_configuration": evaluated.by_configuration,
-                "curves": {
-                    name: list(map(dataclasses.asdict, points))
-                    for name, points in evaluated.curves.items()
-                },
-                "without": list(map(dataclasses.asdict, evaluated.configuration_ablations)),
-                "split": evaluated.folds.origin,
-                "audit": leakage.as_dict(evaluated.audit),
-                "test": evaluated.test and summary.numbers(evaluated.test),
-                "times": evaluated.times,
-                "versions": versions(),
-            }
-            | evaluation.settings(evaluated.ensemble)
-        )
-    )
+    evaluation, pairs = report.evaluation, report.images.pairs
+    curves = {
+        name: [dataclasses.asdict(point) for point in points]
+        for name, points in evaluation.curves.items()
+    }
+    numbers = {
+        "accuracy_by_fold_of_configuration": evaluation.by_configuration,
+        "curves": curves,
+        "without": list(map(dataclasses.asdict, evaluation.configuration_ablations)),
+        "split": evaluation.folds.origin,
+        "audit": leakage.as_dict(evaluation.audit),
+        "test": evaluation.test and summary.as_dict(evaluation.test),
+        "times": evaluation.times,
+        "versions": versions(),
+        **evaluate.settings(evaluation.ensemble),
+        **({} if pairs is None else {"duplicates": near_duplicates.counts(pairs)}),
+    }
+    statistics = summary.as_dict(evaluation.out_of_fold)
+    return {"weights": report.weights} | statistics | formats.for_json(numbers)
 
 
-def write_tables(
-    folder: Path,
-    evaluated: Evaluation,
-    rows: list[tables.Row],
-    stain: content.Stain | None,
-    note: str,
-) -> None:
+def _write_tables(folder: Path, report: Report) -> None:
     """Every table as CSV."""
-    judgement, folds = evaluated.out_of_fold, evaluated.folds
-    cases = judgement.predictions
-    tables.write_accuracy(folder / "table1.csv", rows)
-    tables.write_out_of_fold(folder / "out_of_fold.csv", cases, folds, note)
-    summary.write_table(folder / "statistics.csv", judgement)
-    if evaluated.test is not None:
-        summary.write_table(folder / "test_statistics.csv", evaluated.test)
-    header = ("truth", *cases.classes)
-    confusion = (
-        (name, *row) for name, row in zip(cases.classes, judgement.confusion.tolist(), strict=True)
+    evaluation, statistics = report.evaluation, report.evaluation.out_of_fold
+    predictions = statistics.predictions
+    tables.write_accuracy(folder / "table1.csv", report.accuracy)
+    tables.write_out_of_fold(
+        folder / "out_of_fold.csv", predictions, evaluation.folds, report.weights
     )
-    files.write_csv(folder / "confusion.csv", confusion, header)
-    mistakes = [
-        (e.image, e.truth, e.predicted, e.confidence, e.of_truth, e.fold)
-        for e in content.mistakes(cases)
-    ]
-    header = ("image", "truth", "predicted", "confidence", "score_of_truth", "fold")
-    files.write_csv(folder / "mistakes.csv", mistakes, header)
-    curves = [
-        (name, e.count, e.accuracy, e.interval.low, e.interval.high)
-        for name, es in evaluated.curves.items()
-        for e in es
-    ]
-    files.write_csv(folder / "curves.csv", curves, ("blended", "count", "accuracy", "low", "high"))
-    without = [
-        (e.configuration, e.accuracy, e.change, e.interval.low, e.interval.high)
-        for e in evaluated.configuration_ablations
-    ]
+    summary.write_table(folder / "statistics.csv", statistics)
+    if evaluation.test is not None:
+        summary.write_table(folder / "test_statistics.csv", evaluation.test)
+
+    def write(name: str, header: str, rows: Iterable[Sequence[Any]]) -> None:
+        files.write_csv(folder / f"{name}.csv", rows, header.split(","))
+
+    confusion = zip(predictions.classes, statistics.confusion.tolist(), strict=True)
     files.write_csv(
-        folder / "without_each.csv", without, ("configuration", "accuracy", "change", "low", "high")
+        folder / "confusion.csv",
+        [(name, *counts) for name, counts in confusion],
+        ("truth", *predictions.classes),
     )
-    bins = [
-        (when, *dataclasses.astuple(each))
-        for when, found in (
-            ("before", judgement.reliability),
-            ("after", judgement.calibrated_reliability),
-        )
-        for each in found or ()
-    ]
-    files.write_csv(
-        folder / "reliability.csv",
-        bins,
-        ("temperature", "images", "confidence", "right", "low", "high"),
+    write(
+        "mistakes",
+        "image,truth,predicted,confidence,score_of_truth,fold",
+        map(dataclasses.astuple, content.mistakes(predictions)),
     )
-    files.write_csv(folder / "leakage.csv", *leakage.as_table(evaluated.audit))
-    if stain is not None:
-        files.write_csv(folder / "stain_fallbacks.csv", stain.rows, ("image", "scale", "status"))
+    write(
+        "curves",
+        "blended,count,accuracy,low,high",
+        [
+            (name, point.count, point.accuracy, point.interval.low, point.interval.high)
+            for name, points in evaluation.curves.items()
+            for point in points
+        ],
+    )
+    write(
+        "without_each",
+        "configuration,accuracy,change,low,high",
+        [
+            (row.configuration, row.accuracy, row.change, row.interval.low, row.interval.high)
+            for row in evaluation.configuration_ablations
+        ],
+    )
+    reliability = {"before": statistics.reliability, "after": statistics.calibrated_reliability}
+    write(
+        "reliability",
+        "temperature,images,confidence,right,low,high",
+        [
+            (when, *dataclasses.astuple(reliability_bin))
+            for when, bins in reliability.items()
+            for reliability_bin in bins or ()
+        ],
+    )
+    files.write_csv(folder / "leakage.csv", *leakage.as_table(evaluation.audit))
+    if report.stain is not None:
+        write("stain_fallbacks", "image,scale,status", report.stain.fallbacks)

@@ -214,8 +214,8 @@ def test_a_new_row_is_in_the_numbers_the_text_and_the_page(monkeypatch):
     estimate = computed.estimates["error_rate", ""]
     assert estimate.value == 1 - computed.value("accuracy")
     assert estimate.interval.low < estimate.value < estimate.interval.high
-    assert "error_rate" in [row["metric"] for row in summary.numbers(computed)["figures"]]
-    assert "Error rate" in summary.summary(computed)
+    assert "error_rate" in [row["metric"] for row in summary.as_dict(computed)["figures"]]
+    assert "Error rate" in summary.text(computed)
     assert estimate in content.overall(computed)
 
 

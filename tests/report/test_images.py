@@ -7,7 +7,7 @@ from PIL import Image
 
 from histojax.errors import InputError
 from histojax.ops import crops, resize, stain
-from histojax.report import gallery
+from histojax.report import images
 from tests import samples
 from tests.images.test_thumbnails import decoded
 from tests.report import made
@@ -19,10 +19,10 @@ def test_the_pipeline_shows_the_crops_that_are_described(tmp_path, mode):
     path = tmp_path / "an image.png"
     Image.fromarray(rgb).save(path)
     protocols = [
-        gallery.protocol(made.manifest(f"VGG-0.5-{size}")) | {"crop_mode": mode}
+        images.protocol(made.manifest(f"VGG-0.5-{size}")) | {"crop_mode": mode}
         for size in (64, 80, 5000)
     ]
-    shown = gallery.pipeline(path, protocols)
+    shown = images.pipeline_steps(path, protocols)
     assert [each.caption for each in shown[:2]] == ["original", "normalised"]
     assert [each.column for each in shown] == [1, 2, 3, 4, 5, 6, 3, 4, 5, 6, 3, 4, 5, 6]
     assert np.abs(decoded(shown[0].uri) - np.array(resized(rgb, shown[0].uri), float)).mean() < 6
@@ -53,16 +53,16 @@ def resized(rgb: np.ndarray, uri: str) -> Image.Image:
 
 
 def test_the_protocol_of_descriptors_of_unknown_origin_is_the_papers():
-    found = gallery.protocol(None)
+    found = images.protocol(None)
     assert (found["scale"], found["crop_size"], found["seed"], found["crop_mode"]) == (
         0.5,
         400,
         0,
         "exact",
     )
-    assert gallery.protocol(made.manifest("VGG-1.0-800"))["crop_size"] == 800
+    assert images.protocol(made.manifest("VGG-1.0-800"))["crop_size"] == 800
 
 
 def test_an_image_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(InputError, match="is not there"):
-        gallery.pipeline(tmp_path / "absent.png", [gallery.protocol(None)])
+        images.pipeline_steps(tmp_path / "absent.png", [images.protocol(None)])

@@ -32,7 +32,7 @@ VOID = {"meta", "link", "img", "br", "input"}
 @pytest.fixture(autouse=True)
 def page_alone(monkeypatch):
     """No PNG and PDF, which take long: test_report looks at them."""
-    monkeypatch.setattr(figures, "save", lambda *_: None)
+    monkeypatch.setattr(figures, "save_all", lambda *_: None)
 
 
 class Page(html.parser.HTMLParser):
@@ -131,11 +131,11 @@ def test_two_classes_of_which_all_images_are_right(tmp_path):
         count=2,
         right=1.0,
     )
-    assert "There are none: all 20 images are called rightly." in found.text
+    assert "There are none: all 20 images are classified correctly." in found.text
     assert "No groups are known" in found.text
-    assert "There is one configuration alone" in found.text
-    assert "No test set is kept beside these models" in found.text
-    assert {"aria-label": "10 images of benign called benign: show them"}.items() <= found.all(
+    assert "There is only one configuration" in found.text
+    assert "These models have no test set" in found.text
+    assert {"aria-label": "Show 10 images of benign predicted as benign"}.items() <= found.all(
         "button"
     )[0].items()
 
@@ -171,7 +171,7 @@ def test_descriptors_of_unknown_origin(tmp_path):
     found = page(
         tmp_path, names=[f"i{i}" for i in range(20)], classes=("a", "b"), count=2, source=None
     )
-    assert "Nothing was recorded" in found.text
+    assert "Nothing is recorded" in found.text
     assert "histojax extract" not in found.text
 
 
@@ -208,9 +208,9 @@ def test_with_the_images_their_pictures_are_shown_and_what_is_missing_is_said(im
         right=0.7,
         source="random, seed 0",
     )
-    assert "Not among the images given (1): absent." in found.text
-    assert "Cannot be read (1): i03." in found.text
-    assert "No search for near-duplicates:" in found.text
+    assert "Missing from --data (1): absent." in found.text
+    assert "Unreadable (1): i03." in found.text
+    assert "The search for near-duplicates failed:" in found.text
     shown = [each["alt"] for each in found.all("img")]
     assert {name for name in shown if "," not in name} == set(names) - {"absent", "i03"}
     strip = [name for name in shown if name.startswith("i00, ")]
@@ -258,9 +258,9 @@ def test_what_fell_back_is_listed(tmp_path):
         "other,0.5,0.4,30,1,1,ok,0",
     ]
     (tmp_path / "stain_qc.csv").write_text("\n".join([header, *rows]) + "\n")
-    found = content.stain(tmp_path, ensembles.load(models))
-    assert found.rows == (("y", "0.5", "fallback: too little tissue"),)
-    assert found.flagged.tolist() == [False, True]
+    found = content.stain_quality(tmp_path, ensembles.load(models))
+    assert found.fallbacks == (("y", "0.5", "fallback: too little tissue"),)
+    assert found.is_fallback.tolist() == [False, True]
     np.testing.assert_array_equal(found.measures["stain angle, degrees"], [30, np.nan])
 
 
@@ -279,25 +279,25 @@ def test_of_many_images_few_are_shown_and_all_are_named_once_the_most_confident_
     cases = many(5000, classes)
     found = [cell for row in content.cells(compute(cases, draws=2)) for cell in row]
     shown = [answer for cell in found for answer in cell.answers]
-    assert len(shown) <= chosen_images.IN_ALL_CELLS
+    assert len(shown) <= chosen_images.ALL_CELLS
     assert (
-        chosen_images.IN_ALL_CELLS + chosen_images.MISTAKES
+        chosen_images.ALL_CELLS + chosen_images.MISTAKES
     ) * 25_000 < 10_000_000  # Bytes, of the largest thumbnail.
     assert sorted(
         [each.image for each in shown] + [n for cell in found for n in cell.others]
     ) == sorted(cases.names)
     confidence = dict(zip(cases.names, cases.scores.max(axis=1), strict=True))
     for cell in found:
-        assert [each.confidence for each in cell.answers] == sorted(
-            (e.confidence for e in cell.answers), reverse=True
+        assert [each.score_of_predicted for each in cell.answers] == sorted(
+            (e.score_of_predicted for e in cell.answers), reverse=True
         )
         assert (
             not cell.others
-            or max(confidence[n] for n in cell.others) <= cell.answers[-1].confidence
+            or max(confidence[n] for n in cell.others) <= cell.answers[-1].score_of_predicted
         )
     first = content.mistakes(cases)[0]
     wrong = cases.truth != cases.predicted
-    assert first.confidence == cases.scores.max(axis=1)[wrong].max()
+    assert first.score_of_predicted == cases.scores.max(axis=1)[wrong].max()
     assert first.truth != first.predicted
 
 
@@ -347,7 +347,7 @@ def test_an_evaluation_without_jax_says_why_it_has_no_pipeline(images, tmp_path,
         tmp_path, [f"i{i:02d}" for i in range(14)], ("a", "b"), 2, configurations=("VGG-0.5-48",)
     )
     monkeypatch.setitem(sys.modules, "jax.numpy", None)
-    found = chosen_images.find(evaluate.evaluate(models, draws=2), images)
-    assert not found.pipeline
-    assert any("jax" in line for line in found.said)
+    found = chosen_images.collect(evaluate.evaluate(models, draws=2), images)
+    assert not found.pipelines
+    assert any("jax" in line for line in found.notices)
     assert found.thumbnails

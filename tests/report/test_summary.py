@@ -9,7 +9,8 @@ import pytest
 from histojax.evaluation.bootstrap import Interval
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.statistics import compute
-from histojax.report import formats, summary
+from histojax.report import formats
+from histojax.report.write import write_statistics
 
 TRUTH = np.arange(60) % 3
 NAMES = tuple(f"image {i}" for i in range(60))
@@ -36,7 +37,7 @@ def read(folder):
 
 def test_with_folds_and_groups_everything_is_written(tmp_path):
     judgement = judged(folds=np.arange(60) % 4, groups=tuple(f"p{i // 3}" for i in range(60)))
-    text = summary.write(tmp_path, judgement, "weights: imagenet")
+    text = write_statistics(tmp_path, judgement)
     numbers, rows = read(tmp_path)
     assert (tmp_path / "summary.txt").read_text() == text
     assert "60 images of 3 classes (a, b, c), 4 folds" in text
@@ -63,7 +64,7 @@ def test_with_folds_and_groups_everything_is_written(tmp_path):
 
 
 def test_with_answers_alone_there_is_no_score_to_tell_of(tmp_path):
-    text = summary.write(tmp_path, judged(scores=None, positive=()))
+    text = write_statistics(tmp_path, judged(scores=None, positive=()))
     numbers, rows = read(tmp_path)
     assert numbers["roc"] is numbers["reliability"] is numbers["operating"] is None
     assert not {"log_loss", "auc", "carcinoma_auc"} & {row["metric"] for row in rows}
@@ -76,7 +77,7 @@ def test_with_answers_alone_there_is_no_score_to_tell_of(tmp_path):
 
 @pytest.mark.parametrize("folds", [np.zeros(60, int), None])
 def test_with_one_fold_or_none_nothing_is_fitted(tmp_path, folds):
-    summary.write(tmp_path, judged(folds=folds))
+    write_statistics(tmp_path, judged(folds=folds))
     numbers, _ = read(tmp_path)
     assert numbers["temperature"] is None
     assert numbers["roc"] is not None
@@ -84,7 +85,7 @@ def test_with_one_fold_or_none_nothing_is_fitted(tmp_path, folds):
 
 def test_what_is_not_defined_is_null_an_empty_cell_and_a_dash(tmp_path):
     predicted = np.where(TRUTH == 1, 0, TRUTH)
-    text = summary.write(tmp_path, judged(scores=None, predicted=predicted))
+    text = write_statistics(tmp_path, judged(scores=None, predicted=predicted))
     numbers, rows = read(tmp_path)
     found = {row["label"]: row for row in numbers["figures"]}
     assert found["Precision, b"]["value"] is None

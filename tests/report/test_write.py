@@ -145,7 +145,7 @@ def test_every_figure_is_there_as_png_and_pdf(bach):
 def test_a_figure_of_the_page_takes_its_colours_and_has_ids_of_its_own(bach):
     models, _, _ = bach
     judged = evaluate.evaluate(models, draws=DRAWS).out_of_fold
-    text = figures.svg(figures.of_judgement(judged)["roc"], "figure-roc", 'a "curve" & <more>')
+    text = figures.svg(figures.draw_statistics(judged)["roc"], "figure-roc", 'a "curve" & <more>')
     root = ElementTree.fromstring(
         text.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
     )
@@ -153,16 +153,15 @@ def test_a_figure_of_the_page_takes_its_colours_and_has_ids_of_its_own(bach):
     assert all(each.startswith("figure-roc-") for each in ids)
     assert root.get("aria-label") == 'a "curve" & <more>'
     assert "var(--blue)" in text
-    assert not any(color in text for color in figures.VARIABLES)
+    assert not any(color in text for color in figures.CSS_VARIABLES)
     assert "InSitu + Invasive" in "".join(root.itertext())
 
 
 def test_a_class_may_be_called_like_mathematics_or_in_letters_that_the_font_lacks(tmp_path):
-    with figures.drawing():
-        figure = figures.confusion(np.eye(2, dtype=int), ("$x^2$ & <y>", "乳腺"))
+    figure = figures.draw_confusion(np.eye(2, dtype=int), ("$x^2$ & <y>", "乳腺"))
     assert {"$x^2$ & <y>", "乳腺"} <= {each.get_text() for each in figure.axes[0].get_yticklabels()}
     assert "$x^2$ &amp; &lt;y&gt;" in figures.svg(figure, "figure", "")
-    figures.save(tmp_path, "confusion", figure, "$note$")
+    figures.save_all(tmp_path, {"confusion": figure}, "$note$")
     assert len(list(tmp_path.iterdir())) == 2
 
 
