@@ -28,7 +28,8 @@ from histojax.config import BACH_CLASSES, Boosting
 from histojax.datasets import folds
 from histojax.datasets.folds import Folds
 from histojax.extraction import store
-from histojax.learners import boost, ensembles
+from histojax.learners import boost, ensembles, trees
+from histojax.learners.training import TrainingJob
 from histojax.utils.progress import format_duration
 
 absl_flags.DEFINE_integer("images", 400, "Images; a tenth is held out.", lower_bound=80)
@@ -71,13 +72,13 @@ def plain_loop(root: Path, models: Path, split: Folds, boosting: Boosting, worke
         for fold in range(SAMPLED):
             held_out = split.folds == fold
             rows = x[~held_out].reshape(-1, x.shape[-1])
-            chosen = boost.parameters(boosting, len(split.classes), seed, fold) | {
+            chosen = trees.parameters(boosting, len(split.classes), seed, fold) | {
                 "histogram_pool_size": -1
             }
             data = lgb.Dataset(rows, np.repeat(split.labels[~held_out], x.shape[1]))
             booster = lgb.train(chosen, data, num_boost_round=boosting.rounds)
             path = ensembles.model_path(models, CONFIGURATION, seed, fold)
-            ensembles.save_model(path, booster.model_to_string(), boost.score(booster, x[held_out]))
+            ensembles.save_model(path, booster.model_to_string(), trees.score(booster, x[held_out]))
 
 
 def ours(root: Path, models: Path, split: Folds, boosting: Boosting, workers: int) -> None:
@@ -89,7 +90,7 @@ def ours(root: Path, models: Path, split: Folds, boosting: Boosting, workers: in
                 ensembles.model_path(models, CONFIGURATION, seed, fold), "", np.zeros((1, 1, 1))
             )
     ensembles.record_ensemble(models, split, "trees", vars(boosting), boosting.seeds)
-    boost.train(root, models, split, [CONFIGURATION], boosting, workers)
+    boost.train(TrainingJob(root, models, split, (CONFIGURATION,)), boosting, workers)
 
 
 def measured(train: Callable[..., None], *arguments: object) -> np.ndarray:

@@ -29,6 +29,7 @@ from histojax.evaluation import evaluate, metrics
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import provenance, store
 from histojax.learners import boost, ensembles
+from histojax.learners.training import TrainingJob
 from histojax.report import crop_modes
 from histojax.utils.files import require_writable
 
@@ -115,7 +116,9 @@ def cases(
     """Trains what is missing of one mode's ensemble; its blended out-of-fold scores."""
     names = extraction.configurations
     boost.train(
-        root / "descriptors", root / "models", split, names, boosting, boost.default_workers()
+        TrainingJob(root / "descriptors", root / "models", split, names),
+        boosting,
+        boost.default_workers(),
     )
     ensemble = ensembles.load(root / "models")
     blended = metrics.mean_scores([ensembles.out_of_fold(ensemble, name) for name in names])

@@ -15,6 +15,7 @@ from histojax.config import PRESETS
 from histojax.datasets import folds, synthetic, unlabelled
 from histojax.extraction import devices, extract
 from histojax.learners import boost, ensembles
+from histojax.learners.training import TrainingJob
 from histojax.prediction import bundle, model_card, predict
 from histojax.report.write import write_report
 
@@ -39,7 +40,9 @@ def main() -> None:
         models / ensembles.FOLDS, dataset, boosting.folds, boosting.fold_seed
     )
     configurations = protocol.extraction.configurations
-    boost.train(descriptors, models, split, configurations, boosting, boost.default_workers())
+    boost.train(
+        TrainingJob(descriptors, models, split, configurations), boosting, boost.default_workers()
+    )
     print(
         write_report(models, out / "report", data=out / "images" / "train", descriptors=descriptors)
     )

@@ -17,6 +17,7 @@ Time on two cores: 180 models of 58 images x 4 augmentations took 12 s linear, 3
 from experiments import flags
 from histojax.extraction import devices
 from histojax.learners import probe
+from histojax.learners.training import TrainingJob
 from histojax.utils.files import require_writable
 
 flags.define_data()
@@ -36,7 +37,7 @@ def main() -> None:
     require_writable(models)
     devices.split_cpu()
     split = flags.split(models, dataset, chosen.folds, chosen.fold_seed)
-    trained = probe.train(descriptors, models, split, configurations, chosen)
+    trained = probe.train(TrainingJob(descriptors, models, split, configurations), chosen)
     print(
         f"{trained} models trained, {len(configurations) * chosen.seeds * split.count} are there: {models}"
     )

@@ -20,6 +20,7 @@ and the time left are shown.
 
 from experiments import flags
 from histojax.learners import boost, boost_dask
+from histojax.learners.training import TrainingJob
 from histojax.utils.files import require_writable
 
 flags.define_data()
@@ -44,10 +45,12 @@ def main() -> None:
     require_writable(models)
     split = flags.split(models, dataset, boosting.folds, boosting.fold_seed)
     if scheduler := flags.FLAGS.dask_scheduler:
-        trained = boost_dask.train(descriptors, models, split, configurations, boosting, scheduler)
+        trained = boost_dask.train(
+            TrainingJob(descriptors, models, split, configurations), boosting, scheduler
+        )
     else:
         trained = boost.train(
-            descriptors, models, split, configurations, boosting, flags.FLAGS.workers
+            TrainingJob(descriptors, models, split, configurations), boosting, flags.FLAGS.workers
         )
     print(
         f"{trained} models trained, {len(configurations) * boosting.seeds * boosting.folds} are there: {models}"

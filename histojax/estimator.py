@@ -25,7 +25,7 @@ from histojax import config
 from histojax.config import Boosting, Protocol
 from histojax.datasets.folds import TRAIN_ONLY, stratified_folds
 from histojax.errors import InputError
-from histojax.learners import boost
+from histojax.learners import trees
 
 # LightGBM's default leaves hold 20 rows at least: with fewer than two leaves' worth no tree could ever grow.
 ROWS_TO_GROW = 2 * 20
@@ -217,16 +217,16 @@ def fit_and_score(
     fold: int,
 ) -> tuple[lgb.Booster, np.ndarray]:
     """A model trained on what is not held out, and its scores of what is: [N, A, D] -> float64 [held out, A, K]."""
-    parameters = boost.parameters(boosting, classes, seed, fold)
+    parameters = trees.parameters(boosting, classes, seed, fold)
     if (~held_out).sum() * x.shape[1] < ROWS_TO_GROW:
         parameters |= SMALL
-    booster = boost.fit(x[~held_out], labels[~held_out], parameters, boosting.rounds)
+    booster = trees.fit(x[~held_out], labels[~held_out], parameters, boosting.rounds)
     scores = (
-        boost.score(booster, x[held_out]) if held_out.any() else np.empty((0, x.shape[1], classes))
+        trees.score(booster, x[held_out]) if held_out.any() else np.empty((0, x.shape[1], classes))
     )
     return booster, scores
 
 
 def mean_score(booster: lgb.Booster, x: np.ndarray) -> np.ndarray:
     """A model's scores, mean over augmentations: [N, A, D] -> float64 [N, K]."""
-    return boost.score(booster, x).mean(axis=1)
+    return trees.score(booster, x).mean(axis=1)

@@ -1,7 +1,6 @@
 """A protocol small enough for a test, images of tissue to run it on, and predictions with the published figures."""
 
-import dataclasses
-import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from histojax.datasets import folds
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import extract, store
 from histojax.learners import boost, ensembles
+from histojax.learners.training import TrainingJob
 from histojax.ops import stain
 
 SMALL = Extraction(
@@ -109,18 +109,15 @@ def train_small(root: Path) -> Path:
     (root / "new").mkdir()
     for i in range(3):
         Image.fromarray(darker(100 + i, 0.3 + 0.2 * i)).save(root / "new" / f"test{i}.tif")
-    data, names = datasets.load(root / "images"), TRAINED.configurations
+    data = datasets.load(root / "images")
     extract.run(data.paths, TRAINED, root / "descriptors")
     models, boosting = root / "models", Boosting(folds=3, seeds=2, rounds=8)
     split = folds.load_or_make(models / ensembles.FOLDS, data, boosting.folds, boosting.fold_seed)
-    ensembles.record_ensemble(models, split, "trees", dataclasses.asdict(boosting), boosting.seeds)
-    for name in names:
-        (models / ".shared").mkdir()
-        for task in boost.prepare(
-            root / "descriptors", models, split, name, boosting, models / ".shared"
-        ):
-            boost.work(task)  # Here, not in a process of its own, whose start takes longer.
-        shutil.rmtree(models / ".shared")
+    job = TrainingJob(root / "descriptors", models, split, TRAINED.configurations)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, missing in job.start("trees", boosting).items():
+            for task in boost.prepare_tasks(job, name, missing, boosting, Path(folder)):
+                boost.run_task(task)  # Without a process of its own, whose start takes longer.
     return root
 
 

@@ -16,6 +16,7 @@ from histojax.datasets import Dataset, folds
 from histojax.estimator import FoldEnsembleClassifier, assign_folds
 from histojax.extraction import store
 from histojax.learners import boost, ensembles, scoring
+from histojax.learners.training import TrainingJob
 
 SMALL = {"folds": 3, "seeds": 2, "rounds": 8}
 CLASSES = ("Benign", "InSitu", "Invasive", "Normal")
@@ -72,10 +73,7 @@ def test_models_and_scores_are_those_on_disk_bit_for_bit(x, y, labels, tmp_path,
         store.write(tmp_path, "VGG-0.5-400", name, descriptors)
     folds.save(split, tmp_path / ensembles.FOLDS)
     boost.train(
-        tmp_path,
-        tmp_path,
-        split,
-        ["VGG-0.5-400"],
+        TrainingJob(tmp_path, tmp_path, split, ("VGG-0.5-400",)),
         Boosting(**SMALL, fold_seed=7, boost=mode),
         workers=1,
     )

@@ -8,6 +8,7 @@ from histojax.config import Boosting, Extraction, View
 from histojax.datasets import folds
 from histojax.extraction import extract
 from histojax.learners import boost, ensembles
+from histojax.learners.training import TrainingJob
 from histojax.report.write import write_report
 
 
@@ -21,7 +22,9 @@ def test_untrained_vgg_tells_benign_from_malignant_in_patients_it_never_saw(shar
     split = folds.load_or_make(models / ensembles.FOLDS, data, boosting.folds, boosting.fold_seed)
     assert len(set(zip(data.groups, split.folds.tolist(), strict=True))) == len(set(data.groups))
     boost.train(
-        tmp_path / "descriptors", models, split, extraction.configurations, boosting, workers=2
+        TrainingJob(tmp_path / "descriptors", models, split, extraction.configurations),
+        boosting,
+        workers=2,
     )
     print(write_report(models, tmp_path / "report"))
     ensemble = ensembles.load(models)

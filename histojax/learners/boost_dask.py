@@ -1,17 +1,17 @@
-"""The LightGBM ensemble on a Dask cluster: each model is one task, trained by `boost` in one thread of a worker.
+"""Training of the LightGBM ensemble on a Dask cluster: each model is one task of one thread.
 
-The workers need histojax and its requirements, but no file of ours: a configuration's descriptors [N, A, D] go to the
-cluster once, a task puts a fold's rows into bins for all its seeds, and models and scores come back to be written here.
-All of it is tasks, so what dies with a worker is made again elsewhere. Needs requirements-cluster.txt.
+Workers need histojax and its requirements, but none of our files: the descriptors of a
+configuration [N, A, D] are sent once, a task bins a fold's rows for all its seeds, and models and
+scores come back to be written here. All of these are tasks, so that what is lost with a worker is
+computed again on another. Needs requirements-cluster.txt.
 """
 
 import collections
 import contextlib
-import dataclasses
+import platform
 import tempfile
-import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,74 +21,64 @@ import numpy as np
 from histojax.config import Boosting
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
-from histojax.learners import boost, ensembles
+from histojax.learners import ensembles, training, trees
+from histojax.learners.ensembles import MissingModels
+from histojax.learners.training import TrainingJob
 from histojax.utils.progress import Progress
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-PATIENCE = 20  # Seconds in which the scheduler must answer, and a worker be there.
-KEPT = "models finished so far are kept: run the same command again"
+_TIMEOUT = 20  # Seconds in which the scheduler must answer, and a worker must be there.
+_KEPT = "models finished so far are kept: run the same command again"
 
 
-def train(
-    descriptors_root: Path,
-    models: Path,
-    folds: Folds,
-    configurations: Iterable[str],
-    boosting: Boosting,
-    scheduler: str,
-) -> int:
-    """Trains what is still missing of the ensemble; returns the number of models trained now.
+def train(job: TrainingJob, boosting: Boosting, scheduler: str) -> int:
+    """Trains the missing models of an ensemble, and returns how many there were.
 
-    The models are those of `boost.train`, bit for bit. A configuration's descriptors are sent when there is little
-    left to do of those before, so that two are in the cluster at most times.
+    The models equal those of `boost.train`, bit for bit.
 
     Args:
-      descriptors_root: the folder `extract` wrote, or the authors' files.
-      models: where models go, with `folds.csv` already there.
-      scheduler: where the cluster is, such as tcp://host:8786.
+      job: descriptors, folds, and the folder for models.
+      boosting: the learner's parameters.
+      scheduler: the cluster's address, such as tcp://host:8786.
 
     Raises:
-      InputError: descriptors are missing or damaged, the folder holds models of other data or parameters, or the
-        cluster cannot be reached, has no workers, or loses them one after the other.
+      InputError: descriptors are missing or damaged; the folder holds models of other data or
+        parameters; or the cluster cannot be reached, has no workers, or keeps losing them.
     """
-    start, configurations = time.monotonic(), tuple(configurations)
-    with connected(scheduler) as client:
-        ensembles.record_ensemble(
-            models, folds, "trees", dataclasses.asdict(boosting), boosting.seeds
-        )
-        for configuration in configurations:  # Read twice, so that a damaged file is known at once.
-            ensembles.load_training_descriptors(models, configuration, descriptors_root, folds)
-        missing = {name: boost.missing(models, folds, name, boosting) for name in configurations}
-        wanted = [path for paths in missing.values() for path in paths.values()]
+    with _connect(scheduler) as client:
+        missing = job.start("trees", boosting)
+        for configuration in job.configurations:
+            job.load_descriptors(configuration)  # Now too, so that a damaged file is found at once.
+        paths = [path for models in missing.values() for path in models.values()]
         threads = client.nthreads()
-        try:
-            run_all(client, descriptors_root, models, folds, boosting, missing)
-        finally:
-            machine = f"Dask cluster of {len(threads)} processes"
-            boost.record(models, wanted, start, sum(threads.values()), machine)
-    return len(wanted)
+        machine = f"Dask cluster of {len(threads)} processes, {platform.machine()}"
+        with training.record_time(job.models, paths, sum(threads.values()), machine):
+            _run_tasks(client, job, boosting, missing)
+    return len(paths)
 
 
 @contextlib.contextmanager
-def connected(scheduler: str) -> Iterator["Client"]:
-    """A client of the cluster, which has a worker at least."""
+def _connect(scheduler: str) -> Iterator["Client"]:
+    """A client of the cluster, which has at least one worker; InputError otherwise."""
     try:
         from distributed import Client
     except ImportError as error:
         raise InputError(
-            "--dask_scheduler needs a package that is missing: pip install -r requirements-cluster.txt"
+            "--dask_scheduler needs a package that is missing: pip install -r "
+            "requirements-cluster.txt"
         ) from error
     try:
-        client = Client(scheduler, timeout=PATIENCE, set_as_default=False)
+        client = Client(scheduler, timeout=_TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"no Dask scheduler answers at {scheduler} ({error}): expected an address such as tcp://host:8786"
+            f"no Dask scheduler answers at {scheduler} ({error}): expected an address such as "
+            "tcp://host:8786"
         ) from error
     with client:
         try:
-            client.wait_for_workers(1, timeout=PATIENCE)
+            client.wait_for_workers(1, timeout=_TIMEOUT)
         except TimeoutError as error:
             raise InputError(
                 f"the scheduler at {scheduler} has no workers: start some with `dask worker`"
@@ -96,98 +86,99 @@ def connected(scheduler: str) -> Iterator["Client"]:
         yield client
 
 
-def run_all(
-    client: "Client",
-    root: Path,
-    models: Path,
-    folds: Folds,
-    boosting: Boosting,
-    missing: dict[str, dict[tuple[int, int], Path]],
+def _run_tasks(
+    client: "Client", job: TrainingJob, boosting: Boosting, missing: dict[str, MissingModels]
 ) -> None:
-    """Keeps the cluster busy, configuration by configuration, and writes each model as it comes."""
+    """Trains configuration by configuration, and writes each model as it arrives.
+
+    Descriptors are sent when few tasks are left of those before, so that the cluster mostly holds
+    two configurations.
+    """
     from distributed import as_completed
 
-    waiting = collections.deque(name for name, paths in missing.items() if paths)
-    places: dict[Future, Path] = {}
+    waiting = collections.deque(name for name, models in missing.items() if models)
+    paths: dict[Future, Path] = {}
     finished = as_completed(loop=client.loop)
     with Progress("train", sum(map(len, missing.values())), "models") as bar:
-        while waiting or places:
-            while waiting and len(places) < 2 * sum(client.nthreads().values()):
+        while waiting or paths:
+            while waiting and len(paths) < 2 * sum(client.nthreads().values()):
                 name = waiting.popleft()
-                descriptors = ensembles.load_training_descriptors(models, name, root, folds)
-                submitted = submit(client, descriptors, folds, boosting, missing[name])
-                places |= submitted
+                descriptors = job.load_descriptors(name)
+                submitted = _submit(client, descriptors, job.folds, boosting, missing[name])
+                paths |= submitted
                 finished.update(submitted)
             future = next(finished)
-            ensembles.save_model(places.pop(future), *result(future))
+            ensembles.save_model(paths.pop(future), *_result(future))
             bar.add(1)
 
 
-def submit(
+def _submit(
     client: "Client",
     descriptors: np.ndarray,
     folds: Folds,
     boosting: Boosting,
-    missing: dict[tuple[int, int], Path],
+    models: MissingModels,
 ) -> dict["Future", Path]:
-    """A task for each missing model of a configuration, and where the model goes."""
-    chosen = {place: boost.parameters(boosting, len(folds.classes), *place) for place in missing}
+    """Submits a task for each missing model of a configuration; returns where the models go."""
+    parameters = {place: trees.parameters(boosting, len(folds.classes), *place) for place in models}
     with warnings.catch_warnings():
-        # An argument of a task stays with the scheduler; what is scattered would be lost with the worker that has it.
+        # The scheduler keeps a task's argument; scattered data is lost with the worker that has it.
         warnings.filterwarnings("ignore", message="Sending large graph", category=UserWarning)
-        sent = client.submit(keep, descriptors, pure=False)
+        sent = client.submit(_keep, descriptors, pure=False)
+    # The bins are the same for all seeds.
+    of_fold = {fold: of_model for (_, fold), of_model in parameters.items()}
     binned = {
         fold: client.submit(
-            bin_fold, sent, folds.labels, folds.folds == fold, parameters, pure=False
+            _bin_fold, sent, folds.labels, folds.folds == fold, of_model, pure=False
         )
-        for (_, fold), parameters in chosen.items()
+        for fold, of_model in of_fold.items()
     }
     return {
-        client.submit(fit, binned[place[1]], chosen[place], boosting, pure=False): path
-        for place, path in missing.items()
+        client.submit(_fit, binned[fold], parameters[seed, fold], boosting.rounds, pure=False): path
+        for (seed, fold), path in models.items()
     }
 
 
-def keep(descriptors: np.ndarray) -> np.ndarray:
-    """A configuration's descriptors, on a worker: [N, A, D]."""
+def _keep(descriptors: np.ndarray) -> np.ndarray:
+    """A configuration's descriptors [N, A, D], on a worker."""
     return descriptors
 
 
-def bin_fold(
+def _bin_fold(
     descriptors: np.ndarray, labels: np.ndarray, held_out: np.ndarray, parameters: dict[str, Any]
 ) -> tuple[bytes, np.ndarray]:
-    """What the seeds of a fold share: the rows to train on, in bins, and the descriptors held out [N in fold, A, D]."""
+    """What the seeds of a fold share: training rows in bins, and held-out descriptors [n, A, D]."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bins"
-        boost.write_bins(path, descriptors, ~held_out, labels, parameters)
+        trees.write_bins(path, descriptors, ~held_out, labels, parameters)
         return path.read_bytes(), descriptors[held_out]
 
 
-def fit(
-    shared: tuple[bytes, np.ndarray], parameters: dict[str, Any], boosting: Boosting
+def _fit(
+    binned: tuple[bytes, np.ndarray], parameters: dict[str, Any], rounds: int
 ) -> tuple[str, np.ndarray]:
-    """A model as text, and its scores of the images it never saw: float64 [N in fold, A, K]."""
-    bins, unseen = shared
+    """A model as text, and its scores of the held-out images: float64 [N in fold, A, K]."""
+    bins, held_out = binned
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bins"
         path.write_bytes(bins)
-        return boost.fit_bins(path, unseen, parameters, boosting)
+        return trees.fit_bins(path, held_out, parameters, rounds)
 
 
-def result(future: "Future") -> tuple[str, np.ndarray]:
-    """What a task gave; InputError where the cluster is at fault."""
+def _result(future: "Future") -> tuple[str, np.ndarray]:
+    """The result of a task; InputError if the cluster failed."""
     from distributed import KilledWorker
 
     try:
         return future.result()
     except KilledWorker as error:
         raise InputError(
-            f"Dask workers die on the same model, mostly for want of memory; {KEPT} with more memory or fewer threads "
-            "a worker"
+            "Dask workers die on the same model, most likely for lack of memory; "
+            f"{_KEPT} with more memory or fewer threads a worker"
         ) from error
     except CancelledError as error:
-        raise InputError(f"the Dask scheduler was lost; {KEPT} when it is back") from error
+        raise InputError(f"the Dask scheduler was lost; {_KEPT} when it is back") from error
     except ImportError as error:
         raise InputError(
             f"a Dask worker lacks a package ({error}): install histojax and its requirements there"
-        ) from (error)
+        ) from error

@@ -1,20 +1,23 @@
-"""An ensemble on disk, whatever its learner: a model per (configuration, seed, fold), and its scores of unseen images.
+"""An ensemble on disk, whatever its learner: its models, their scores, and what it was made of.
 
-<models>/manifest.json                    classes, learner, its parameters, seeds, the identity of the split
-<models>/folds.csv, folds.json            who was held out when, and how that was decided
-<models>/times.csv                        what each run of training took
-<models>/<configuration>/manifest.json    what its descriptors were, and what they were made with
-<models>/<configuration>/seed0-fold01.txt    a model: LightGBM's text of trees, .npz of anything else
-<models>/<configuration>/seed0-fold01.npy    its scores of the images it never saw: float64 [N in fold, A, K]
-<models>/test.csv                         images of a test set, with labels where they are known
-<models>/<configuration>/seed0-fold01.test.npy    a model's scores of the test set: float64 [T, A, K]
+<models>/manifest.json            classes, learner, its parameters, seeds, identity of the split
+<models>/folds.csv, folds.json    who was held out when, and how that was decided
+<models>/times.csv                how long each run of training took
+<models>/test.csv                 images of a test set, with labels where they are known
+<models>/<configuration>/manifest.json            its descriptors, and how they were made
+<models>/<configuration>/seed0-fold01.txt         a model: LightGBM's text, or .npz of arrays
+<models>/<configuration>/seed0-fold01.npy         its scores of held-out images: float64 [n, A, K]
+<models>/<configuration>/seed0-fold01.test.npy    its scores of the test set: float64 [T, A, K]
+
+A learner that is added needs a row in `LEARNERS`, and a module that writes models and scores in
+this form by `save_model`.
 """
 
 import dataclasses
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,25 +26,51 @@ from histojax.datasets import folds as splits
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.extraction import store
+from histojax.learners import heads, trees
 from histojax.utils import files
 
 MANIFEST = "manifest.json"
 FOLDS = "folds.csv"
 TIMES = "times.csv"
-TIMES_COLUMNS = ("date", "models", "seconds", "workers", "machine")
+_TIMES_COLUMNS = ("date", "models", "seconds", "workers", "machine")
 
-# The ending of a model's file, by learner.
-SUFFIXES = {"trees": ".txt", "linear": ".npz", "hidden": ".npz", "finetuned": ".npz"}
+
+class Learner(NamedTuple):
+    """How the models of a learner are stored and used.
+
+    Attributes:
+      suffix: of a model's file.
+      parse: the content of a model's file, and its name for messages, to a model; None for a
+        learner whose models score images, not descriptors.
+      channels: a model to D.
+      score: a model and descriptors [N, A, D] to class probabilities, float64 [N, A, K].
+    """
+
+    suffix: str
+    parse: Callable[[bytes, str | Path], Any] | None = None
+    channels: Callable[[Any], int] | None = None
+    score: Callable[[Any, np.ndarray], np.ndarray] | None = None
+
+
+LEARNERS = {
+    "trees": Learner(".txt", trees.parse, trees.channels, trees.score),
+    "linear": Learner(".npz", partial(heads.parse, "linear"), heads.channels, heads.score),
+    "hidden": Learner(".npz", partial(heads.parse, "hidden"), heads.channels, heads.score),
+    "finetuned": Learner(".npz"),
+}
+
+# Where the missing models of a configuration go, by (seed, fold).
+MissingModels = dict[tuple[int, int], Path]
 
 
 @dataclasses.dataclass(frozen=True)
 class Ensemble:
-    """A trained ensemble on disk, complete.
+    """A complete ensemble on disk.
 
     Attributes:
       root: its folder.
       folds: images, labels and folds it was trained on.
-      learner: a key of `SUFFIXES`.
+      learner: a key of `LEARNERS`.
       parameters: of the learner.
       seeds: S.
       configurations: names such as ResNet-0.5-400.
@@ -57,22 +86,21 @@ class Ensemble:
     extractions: dict[str, store.Manifest | None]
 
     def model(self, configuration: str, seed: int, fold: int) -> Path:
-        """Where a model is."""
+        """The file of a model."""
         return model_path(self.root, configuration, seed, fold, self.learner)
 
     @property
     def models(self) -> list[Path]:
-        """Where all are, configuration by configuration, seed by seed."""
+        """The files of all models, configuration by configuration, seed by seed."""
         return [
-            self.model(configuration, seed, fold)
+            self.root / name
             for configuration in self.configurations
-            for seed in range(self.seeds)
-            for fold in range(self.folds.count)
+            for name in model_names(configuration, self.seeds, self.folds.count, self.learner)
         ]
 
 
 def model_names(configuration: str, seeds: int, folds: int, learner: str) -> list[str]:
-    """Where the models of a configuration are below the ensemble's folder, seed by seed."""
+    """The files of a configuration's models, relative to the ensemble's folder, seed by seed."""
     return [
         model_path(Path(), configuration, seed, fold, learner).as_posix()
         for seed in range(seeds)
@@ -83,12 +111,12 @@ def model_names(configuration: str, seeds: int, folds: int, learner: str) -> lis
 def model_path(
     models: Path, configuration: str, seed: int, fold: int, learner: str = "trees"
 ) -> Path:
-    """Where a model is; its folds are counted from 1 on disk and from 0 in arrays."""
-    return models / configuration / f"seed{seed}-fold{fold + 1:02d}{SUFFIXES[learner]}"
+    """The file of a model; folds are counted from 1 on disk and from 0 in arrays."""
+    return models / configuration / f"seed{seed}-fold{fold + 1:02d}{LEARNERS[learner].suffix}"
 
 
 def scores_path(model: Path) -> Path:
-    """Where a model's out-of-fold scores are."""
+    """The file of a model's out-of-fold scores."""
     return model.with_suffix(".npy")
 
 
@@ -97,8 +125,26 @@ def is_finished(model: Path) -> bool:
     return model.exists() and scores_path(model).exists()
 
 
+def missing_models(
+    models: Path, configuration: str, learner: str, seeds: int, folds: int
+) -> MissingModels:
+    """The models of a configuration that are still to be trained, seed by seed."""
+    paths = {
+        (seed, fold): model_path(models, configuration, seed, fold, learner)
+        for seed in range(seeds)
+        for fold in range(folds)
+    }
+    return {place: path for place, path in paths.items() if not is_finished(path)}
+
+
 def save_model(model: Path, content: str | dict[str, np.ndarray], scores: np.ndarray) -> None:
-    """Writes a model's scores, then the model, text or arrays: what has a model file is finished."""
+    """Writes the scores of held-out images, then the model: a model with a file is finished.
+
+    Args:
+      model: the file.
+      content: text, or arrays by name.
+      scores: float64 [n, A, K].
+    """
     files.write_array(scores_path(model), scores)
     if isinstance(content, str):
         files.write_text(model, content)
@@ -109,59 +155,41 @@ def save_model(model: Path, content: str | dict[str, np.ndarray], scores: np.nda
 def record_ensemble(
     models: Path, folds: Folds, learner: str, parameters: dict[str, Any], seeds: int
 ) -> None:
-    """Records what an ensemble is made of, or refuses to mix it with another; `folds.csv` must be there already.
+    """Records what an ensemble is made of; `folds.csv` must be there already.
 
     Raises:
       InputError: the folder holds models of another learner, split, or other parameters.
     """
-    wanted = {
+    manifest = {
         "classes": list(folds.classes),
         "learner": learner,
         "parameters": parameters,
         "seeds": seeds,
         "folds_sha256": folds.sha256,
     }
-    record_manifest(models / MANIFEST, wanted)
+    record_manifest(models / MANIFEST, manifest)
 
 
-def load_training_descriptors(
-    models: Path, configuration: str, descriptors_root: Path, folds: Folds
-) -> np.ndarray:
-    """The descriptors to train on, float32 [N, A, D]; records what they are, or refuses where models are of others.
-
-    Raises:
-      InputError: they are missing, damaged, or not those the models in the folder were trained on.
-    """
-    descriptors = store.read(descriptors_root, configuration, folds.names)
-    wanted = {
-        "shape": list(descriptors.shape),
-        "descriptors_sha256": hashlib.sha256(descriptors).hexdigest(),
-        "extraction": store.read_manifest(descriptors_root, configuration),
-    }
-    record_manifest(models / configuration / MANIFEST, wanted)
-    return descriptors
-
-
-def record_manifest(path: Path, wanted: dict[str, Any]) -> None:
-    """Writes a manifest, or refuses where models are there that were made with another."""
+def record_manifest(path: Path, manifest: dict[str, Any]) -> None:
+    """Writes a manifest, or raises InputError if models made with another are there."""
     if not path.exists():
-        files.write_json(path, wanted)
+        files.write_json(path, manifest)
         return
-    lines = files.differences(upgraded(files.read_json(path, ())), wanted)
-    lines = [
-        line for line in lines if line.startswith("learner")
-    ] or lines  # The rest follows from it.
-    if lines and not any(path.parent.rglob("seed*-fold*")):  # Without models it binds nobody.
-        files.write_json(path, wanted)
-    elif lines:
+    lines = files.differences(_upgrade(files.read_json(path, ())), manifest)
+    # Where learners differ, all else follows from it.
+    lines = [line for line in lines if line.startswith("learner")] or lines
+    if not lines:
+        return
+    if any(path.parent.rglob("seed*-fold*")):
         raise InputError(
-            f"{path.parent} holds models of other data or parameters; name another folder, or remove it:\n"
-            + "\n".join(f"  {line}" for line in lines)
+            f"{path.parent} holds models of other data or parameters; name another folder, or "
+            "remove it:\n" + "\n".join(f"  {line}" for line in lines)
         )
+    files.write_json(path, manifest)
 
 
-def upgraded(manifest: dict[str, Any]) -> dict[str, Any]:
-    """A manifest in today's form; histojax 0.1 knew trees alone and called their parameters `boosting`."""
+def _upgrade(manifest: dict[str, Any]) -> dict[str, Any]:
+    """A manifest in today's form; histojax 0.1 had only trees, and called parameters `boosting`."""
     if "boosting" not in manifest:
         return manifest
     rest = {name: value for name, value in manifest.items() if name != "boosting"}
@@ -170,58 +198,61 @@ def upgraded(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def load(models: Path) -> Ensemble:
-    """Opens a folder of models.
+    """Reads what is in a folder of models; the models themselves are left to `scoring`.
 
     Raises:
-      InputError: not such a folder, or the ensemble is not complete.
+      InputError: there are no models, or the ensemble is not complete.
     """
+    models = files.as_path(models)
     if not (models / MANIFEST).exists():
         raise InputError(
             f"{models} holds no trained models (no {MANIFEST}): run histojax train first"
         )
-    found = upgraded(files.read_json(models / MANIFEST, ("classes", "folds_sha256")))
-    if found.get("learner") not in SUFFIXES or not isinstance(found.get("seeds"), int):
+    manifest = _upgrade(files.read_json(models / MANIFEST, ("classes", "folds_sha256")))
+    if manifest.get("learner") not in LEARNERS or not isinstance(manifest.get("seeds"), int):
         raise InputError(
             f"{models / MANIFEST} is damaged, or of a later version: train into another folder"
         )
-    folds = splits.load(models / FOLDS, tuple(found["classes"]))
-    if folds.sha256 != found["folds_sha256"]:
+    folds = splits.load(models / FOLDS, tuple(manifest["classes"]))
+    if folds.sha256 != manifest["folds_sha256"]:
         raise InputError(
             f"{models / FOLDS} is not the split the models were trained with: it was changed since"
         )
-    # By what was claimed too, not only by what is there: a run may have stopped before a configuration's first model.
-    there = [*models.glob(f"*/{MANIFEST}"), *models.glob(f"*/seed*{SUFFIXES[found['learner']]}")]
-    configurations = in_order({path.parent.name for path in there})
+    # A run may have stopped before a configuration's first model, so its manifest counts too.
+    suffix = LEARNERS[manifest["learner"]].suffix
+    paths = [*models.glob(f"*/{MANIFEST}"), *models.glob(f"*/seed*{suffix}")]
+    configurations = in_order({path.parent.name for path in paths})
     extractions = {
         name: files.read_json(models / name / MANIFEST, ["extraction"])["extraction"]
         for name in configurations
     }
-    ensemble = Ensemble(
-        models,
-        folds,
-        found["learner"],
-        found["parameters"],
-        found["seeds"],
-        configurations,
-        extractions,
-    )
-    paths = ensemble.models
-    missing = [path for path in paths if not is_finished(path)]
-    if not paths:
-        raise InputError(f"{models} holds no model yet: run the same training again")
-    if missing:
-        first = scores_path(missing[0]) if missing[0].exists() else missing[0]
-        raise InputError(
-            f"{models} lacks {len(missing)} of {len(paths)} models or their scores (the first: {first}): run the same "
-            "training again, it goes on from there; or remove the folders of configurations that are not wanted"
-        )
+    made_of = (folds, manifest["learner"], manifest["parameters"], manifest["seeds"])
+    ensemble = Ensemble(models, *made_of, configurations, extractions)
+    _require_complete(ensemble)
     return ensemble
 
 
+def _require_complete(ensemble: Ensemble) -> None:
+    """Raises InputError if models or scores are missing."""
+    paths = ensemble.models
+    if not paths:
+        raise InputError(f"{ensemble.root} holds no model yet: run the same training again")
+    if missing := [path for path in paths if not is_finished(path)]:
+        first = scores_path(missing[0]) if missing[0].exists() else missing[0]
+        raise InputError(
+            f"{ensemble.root} lacks {len(missing)} of {len(paths)} models or their scores (the "
+            f"first: {first}): run the same training again, it continues from there; or remove "
+            "the folders of configurations that are not wanted"
+        )
+
+
 def out_of_fold(ensemble: Ensemble, configuration: str) -> np.ndarray:
-    """Scores of every judged image by the models that never saw it: float64 [S, N, A, K].
+    """Scores of every held-out image by the models that never saw it: float64 [S, N, A, K].
 
     The images are those of `ensemble.folds.held_out()`, in its order.
+
+    Raises:
+      InputError: scores are damaged, or do not fit the split.
     """
     folds = ensemble.folds.held_out()
     augmentations = read_scores(scores_path(ensemble.model(configuration, 0, 0))).shape[1]
@@ -229,18 +260,20 @@ def out_of_fold(ensemble: Ensemble, configuration: str) -> np.ndarray:
     for seed in range(ensemble.seeds):
         for fold in range(folds.count):
             path = ensemble.model(configuration, seed, fold)
-            found, held_out = read_scores(scores_path(path)), folds.folds == fold
-            if found.shape != scores[seed, held_out].shape:
+            in_fold = folds.folds == fold
+            of_fold = read_scores(scores_path(path))
+            expected = scores[seed, in_fold].shape
+            if of_fold.shape != expected:
                 raise InputError(
-                    f"the scores beside {path} have shape {found.shape}, expected {scores[seed, held_out].shape}: "
+                    f"the scores beside {path} have shape {of_fold.shape}, expected {expected}: "
                     "remove both and train again"
                 )
-            scores[seed, held_out] = found
+            scores[seed, in_fold] = of_fold
     return scores
 
 
 def read_scores(path: Path) -> np.ndarray:
-    """A model's scores; InputError where they are damaged."""
+    """A model's scores, float64 [N, A, K]; InputError if they are damaged."""
     try:
         scores = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -249,7 +282,8 @@ def read_scores(path: Path) -> np.ndarray:
         ) from error
     if scores.ndim != 3 or not np.isfinite(scores).all():
         raise InputError(
-            f"{path} does not hold finite scores (images, augmentations, classes): remove it, train again"
+            f"{path} does not hold finite scores (images, augmentations, classes): remove it and "
+            "train again"
         )
     if (np.abs(scores.sum(axis=-1) - 1) > 1e-6).any():
         raise InputError(
@@ -259,24 +293,20 @@ def read_scores(path: Path) -> np.ndarray:
 
 
 def record_training_time(models: Path, row: Iterable[Any]) -> None:
-    """Adds what a run took to times.csv: date, models trained, seconds, workers, machine."""
-    path = models / TIMES
-    earlier = (
-        [list(found.values()) for found in files.read_csv(path, TIMES_COLUMNS)]
-        if path.exists()
-        else []
-    )
-    files.write_csv(path, [*earlier, list(row)], TIMES_COLUMNS)
+    """Adds a row to times.csv: date, models trained, seconds, workers, machine."""
+    earlier = [list(run.values()) for run in read_training_times(models)]
+    files.write_csv(models / TIMES, [*earlier, list(row)], _TIMES_COLUMNS)
 
 
 def read_training_times(models: Path) -> list[dict[str, str]]:
-    """What each run of training took; empty where it was not recorded."""
+    """The rows of times.csv, one for each run of training; empty if it is not there."""
     path = models / TIMES
-    return files.read_csv(path, TIMES_COLUMNS) if path.exists() else []
+    return files.read_csv(path, _TIMES_COLUMNS) if path.exists() else []
 
 
 def training_seconds(ensemble: Ensemble) -> float | None:
-    """Wall seconds of all runs of training together; None where not all models' were recorded (a run was killed)."""
-    rows = read_training_times(ensemble.root)
-    recorded = sum(int(row["models"]) for row in rows)
-    return sum(float(row["seconds"]) for row in rows) if recorded >= len(ensemble.models) else None
+    """Wall seconds of all runs of training; None unless all models are accounted for."""
+    runs = read_training_times(ensemble.root)
+    if sum(int(run["models"]) for run in runs) < len(ensemble.models):
+        return None  # A run was killed.
+    return sum(float(run["seconds"]) for run in runs)

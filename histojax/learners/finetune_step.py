@@ -1,12 +1,16 @@
-"""Fine-tuning as pure functions: crops of normalised images to class probabilities, and a step of training.
+"""Fine-tuning as pure functions: crops to class probabilities, and a step of training.
 
-image uint8 [3, H, W] -> crop, augmented [S, S, 3] -> encoder -> descriptor [D], standardised -> linear head [K]
+image uint8 [3, H, W] -> augmented crop [S, S, 3] -> encoder -> descriptor [D], standardised
+-> linear head -> class probabilities [K]
 
-The encoder's batch norms keep their statistics and are folded into the convolutions. What is trained is one argument
-and what is frozen another, of which no derivative is taken: below the trained block there is no backward pass.
+The encoder's batch norms keep their statistics and are folded into the convolutions. Trained and
+frozen parameters are two arguments, and only the first is differentiated: below the trained block
+there is no backward pass.
 
-N images, B crops of a step, S side of a crop, A augmentations, P crops of each, D channels, K classes. Images are
-padded below and to the right to one canvas, so that every step has one shape.
+A model is {"body": trained layers, "head": {"kernel": [D, K], "bias": [K]}, "input": {"mean": [D],
+"scale": [D]}}, float32. N images, B crops of a step, S side of a crop, P crops of each
+augmentation, D channels, K classes. Images are padded below and to the right to one canvas, so
+that every step has one shape.
 """
 
 import dataclasses
@@ -30,11 +34,11 @@ Tree = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Tuning:
-    """What the programs of a configuration are compiled for; the same for all its seeds and folds.
+class StepConfig:
+    """What the programs of a configuration are compiled for, the same for all seeds and folds.
 
     Attributes:
-      encoder: of `foldable`.
+      encoder: of `fold_batch_norms`.
       view: scale and crop size.
       extraction, finetune: the protocol.
       classes: K.
@@ -50,8 +54,15 @@ class Tuning:
 
 
 class Batch(NamedTuple):
-    """B crops to train on: images uint8 [B, 3, H, W], their own sizes int32 [B, 2], keys [B], augmentations int32 [B]
-    (each is the first crop of one), and labels int32 [B]."""
+    """B crops to train on.
+
+    Attributes:
+      images: uint8 [B, 3, H, W].
+      sizes: int32 [B, 2], of the images without padding.
+      keys: [B].
+      augmentations: int32 [B]; of each, the first crop is taken.
+      labels: int32 [B].
+    """
 
     images: jax.Array
     sizes: jax.Array
@@ -60,11 +71,36 @@ class Batch(NamedTuple):
     labels: jax.Array
 
 
-def foldable(encoder: Encoder, variables: Variables, precision: str) -> tuple[Encoder, Variables]:
-    """An encoder with its batch norms alone folded, and its float32 parameters by layer.
+class Images(NamedTuple):
+    """Normalised images in the host's memory.
 
-    The input convention stays outside: folded into the first kernel, it would make that too small to be trained at the
-    others' rate.
+    Attributes:
+      names: N.
+      pixels: uint8 [N, 3, H, W], padded to one canvas.
+      sizes: int32 [N, 2], height and width of each without padding.
+    """
+
+    names: tuple[str, ...]
+    pixels: np.ndarray
+    sizes: np.ndarray
+
+    def take(self, indices: np.ndarray) -> "Images":
+        """The images with these indices."""
+        names = tuple(self.names[i] for i in indices)
+        return Images(names, self.pixels[indices], self.sizes[indices])
+
+    def keys(self, seed: int) -> jax.Array:
+        """The images' random keys [N]."""
+        return jnp.stack([crops.image_key(seed, name) for name in self.names])
+
+
+def fold_batch_norms(
+    encoder: Encoder, variables: Variables, precision: str
+) -> tuple[Encoder, Variables]:
+    """An encoder with only its batch norms folded, and its float32 parameters by layer.
+
+    The input convention is not folded: it would make the first kernel too small to be trained at
+    the rate of the others.
     """
     params = folding.fold_batch_norms(variables, getattr(encoder.module, "epsilon", 0.0))["params"]
     module = encoder.module.clone(folded=True, precision=PRECISIONS[precision])
@@ -88,7 +124,7 @@ def normalized(
     canvas: tuple[int, int],
     normalizer: stain.Normalizer = stain.MACENKO,
 ) -> jax.Array:
-    """An image as extraction prepares it (`programs.prepare`), in grey levels: uint8 [H, W, 3] -> uint8 [3, *canvas]."""
+    """An image normalised as by extraction: grey levels uint8 [H, W, 3] -> uint8 [3, *canvas]."""
     image, _ = programs.normalized(rgb, size, scaled_size, scale, normalizer)
     return programs.onto(jnp.moveaxis(image, -1, 0), canvas)
 
@@ -99,55 +135,56 @@ def crop(
     key: jax.Array,
     augmentation: jax.Array,
     number: jax.Array,
-    tuning: Tuning,
+    config: StepConfig,
 ) -> jax.Array:
-    """Crop `number` of an augmentation, as extraction draws it: float32 [S, S, 3], whole grey levels."""
-    side, draws = tuning.view.crop_size, tuning.extraction
+    """A crop as extraction draws it, in whole grey levels: float32 [S, S, 3]."""
+    side, draws = config.view.crop_size, config.extraction
     corner, turn = crops.corner_and_turn(key, augmentation, number, size, side)
     square = jnp.moveaxis(crops.cut(image, corner, turn, side), 0, -1)
     planes = stain.AUGMENTATIONS[draws.stain_augmentation].planes(square)
     return jnp.moveaxis(programs.augmented(planes, key, augmentation, draws), 0, -1)
 
 
-def crops_of(batch: Batch, tuning: Tuning) -> jax.Array:
+def _crops(batch: Batch, config: StepConfig) -> jax.Array:
     """float32 [B, S, S, 3]."""
-    draw = partial(crop, number=jnp.int32(0), tuning=tuning)
+    draw = partial(crop, number=jnp.int32(0), config=config)
     return jax.vmap(draw)(batch.images, batch.sizes, batch.keys, batch.augmentations)
 
 
-@partial(jax.jit, static_argnames="tuning")
-def descriptors(params: Variables, batch: Batch, tuning: Tuning) -> jax.Array:
+@partial(jax.jit, static_argnames="config")
+def descriptors(params: Variables, batch: Batch, config: StepConfig) -> jax.Array:
     """The encoder's descriptors of crops, before training: float32 [B, D]."""
-    return tuning.encoder.descriptors({"params": params}, crops_of(batch, tuning))
+    return config.encoder.descriptors({"params": params}, _crops(batch, config))
 
 
-def standardisation(found: np.ndarray) -> dict[str, jax.Array]:
-    """Mean and 1 / deviation of descriptors [N, D], which the head's input is standardised by: float32 [D] each."""
-    mean, deviation = found.mean(axis=0, dtype=np.float64), found.std(axis=0, dtype=np.float64)
+def standardisation(descriptors: np.ndarray) -> dict[str, jax.Array]:
+    """What standardises the head's input: mean and 1 / deviation of descriptors [N, D]."""
+    mean = descriptors.mean(axis=0, dtype=np.float64)
+    deviation = descriptors.std(axis=0, dtype=np.float64)
     return {
         "mean": jnp.asarray(mean, jnp.float32),
-        "scale": jnp.asarray(heads.scale_of(mean, deviation)),
+        "scale": jnp.asarray(heads.inverse_deviation(mean, deviation)),
     }
 
 
-def logits(trained: Tree, frozen: Tree, images: jax.Array, tuning: Tuning) -> jax.Array:
-    """Crops to the head's output: float32 [B, S, S, 3] -> [B, K].
+def _logits(trained: Tree, frozen: Tree, images: jax.Array, config: StepConfig) -> jax.Array:
+    """The head's output for crops: float32 [B, S, S, 3] -> [B, K].
 
     Args:
       trained: {"body": layers, "head": {"kernel": [D, K], "bias": [K]}}.
       frozen: {"body": layers, "input": of `standardisation`}.
     """
-    described = tuning.encoder.descriptors({"params": frozen["body"] | trained["body"]}, images)
+    params = frozen["body"] | trained["body"]
+    described = config.encoder.descriptors({"params": params}, images)
     x = (described - frozen["input"]["mean"][None]) * frozen["input"]["scale"][None]
-    return (
-        jnp.matmul(x, trained["head"]["kernel"], precision=lax.Precision.HIGHEST)
-        + trained["head"]["bias"][None]
-    )
+    head = trained["head"]
+    product = jnp.matmul(x, head["kernel"], precision=lax.Precision.HIGHEST)
+    return product + head["bias"][None]
 
 
-def beginning(tuning: Tuning, body: Variables) -> Tree:
-    """A model before its first epoch: the layers to train as they are, a head of zeros, and descriptors as they are."""
-    width, classes = tuning.encoder.width, tuning.classes
+def initial_model(config: StepConfig, body: Variables) -> Tree:
+    """A model before training: given layers, a head of zeros, and an input as it is."""
+    width, classes = config.encoder.width, config.classes
     return {
         "body": body,
         "head": {"kernel": jnp.zeros((width, classes)), "bias": jnp.zeros(classes)},
@@ -155,46 +192,48 @@ def beginning(tuning: Tuning, body: Variables) -> Tree:
     }
 
 
-def optimizer(tuning: Tuning) -> optax.GradientTransformation:
-    """AdamW (Loshchilov and Hutter, 2019), at a rate of its own for head and body; kernels decay, biases do not.
+def optimizer(config: StepConfig) -> optax.GradientTransformation:
+    """AdamW (Loshchilov and Hutter, 2019), with one rate for the head and one for the body.
 
-    Both rates rise linearly in the epochs of warm-up and fall to zero along a cosine.
+    Both rise linearly in the epochs of warm-up and fall to zero along a cosine. Kernels decay,
+    biases do not.
     """
-    chosen = tuning.finetune
-    warm_up = chosen.warmup_epochs * tuning.steps
+    finetune = config.finetune
+    warm_up = finetune.warmup_epochs * config.steps
+    steps = finetune.epochs * config.steps
 
     def adamw(rate: float) -> optax.GradientTransformation:
-        schedule = optax.warmup_cosine_decay_schedule(
-            rate / max(warm_up, 1), rate, warm_up, chosen.epochs * tuning.steps
-        )
-        return optax.adamw(schedule, weight_decay=chosen.weight_decay, mask=kernels)
+        first = rate / max(warm_up, 1)
+        schedule = optax.warmup_cosine_decay_schedule(first, rate, warm_up, steps)
+        return optax.adamw(schedule, weight_decay=finetune.weight_decay, mask=_is_kernel)
 
-    rates = {"head": adamw(chosen.head_learning_rate), "body": adamw(chosen.body_learning_rate)}
-    return optax.multi_transform(rates, {"head": "head", "body": "body"})
+    rates = {"head": finetune.head_learning_rate, "body": finetune.body_learning_rate}
+    optimizers = {part: adamw(rate) for part, rate in rates.items()}
+    return optax.multi_transform(optimizers, {"head": "head", "body": "body"})
 
 
-def kernels(params: Tree) -> Tree:
+def _is_kernel(params: Tree) -> Tree:
     """Which parameters are kernels."""
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
-def loss(trained: Tree, frozen: Tree, batch: Batch, tuning: Tuning) -> jax.Array:
-    """Mean cross-entropy of crops, each for itself."""
-    found = logits(trained, frozen, crops_of(batch, tuning), tuning)
-    return optax.softmax_cross_entropy_with_integer_labels(found, batch.labels).mean()
+def _loss(trained: Tree, frozen: Tree, batch: Batch, config: StepConfig) -> jax.Array:
+    """Mean cross-entropy of crops, each by itself."""
+    z = _logits(trained, frozen, _crops(batch, config), config)
+    return optax.softmax_cross_entropy_with_integer_labels(z, batch.labels).mean()
 
 
-@partial(jax.jit, static_argnames="tuning")
+@partial(jax.jit, static_argnames="config")
 def step(
-    trained: Tree, state: optax.OptState, frozen: Tree, batch: Batch, tuning: Tuning
+    trained: Tree, state: optax.OptState, frozen: Tree, batch: Batch, config: StepConfig
 ) -> tuple[Tree, optax.OptState, jax.Array]:
-    """One update: parameters and optimiser's state after it, and the loss before it."""
-    value, gradient = jax.value_and_grad(loss)(trained, frozen, batch, tuning)
-    updates, state = optimizer(tuning).update(gradient, state, trained)
+    """One update: parameters and the optimiser's state after it, and the loss before it."""
+    value, gradient = jax.value_and_grad(_loss)(trained, frozen, batch, config)
+    updates, state = optimizer(config).update(gradient, state, trained)
     return optax.apply_updates(trained, updates), state, value
 
 
-@partial(jax.jit, static_argnames="tuning")
+@partial(jax.jit, static_argnames="config")
 def score(
     trained: Tree,
     frozen: Tree,
@@ -202,21 +241,17 @@ def score(
     size: jax.Array,
     key: jax.Array,
     augmentation: jax.Array,
-    tuning: Tuning,
+    config: StepConfig,
 ) -> jax.Array:
-    """Class probabilities of an augmentation of an image, averaged over its P crops: float32 [K]."""
-    count, at_a_time = (
-        tuning.extraction.crops,
-        min(tuning.extraction.crops, tuning.finetune.batch_crops),
-    )
-    # The last group is filled up with repetitions of the last crop, so that every group has one shape.
+    """Class probabilities of an augmentation of an image, a mean over P crops: float32 [K]."""
+    count = config.extraction.crops
+    at_a_time = min(count, config.finetune.batch_crops)
+    # The last group is filled up with the last crop, so that all groups have one shape.
     numbers = np.minimum(np.arange(-(-count // at_a_time) * at_a_time, dtype=np.int32), count - 1)
 
-    def some(numbers: jax.Array) -> jax.Array:
-        images = jax.vmap(lambda number: crop(image, size, key, augmentation, number, tuning))(
-            numbers
-        )
-        return jax.nn.softmax(logits(trained, frozen, images, tuning))
+    def score_group(numbers: jax.Array) -> jax.Array:
+        draw = partial(crop, image, size, key, augmentation, config=config)
+        return jax.nn.softmax(_logits(trained, frozen, jax.vmap(draw)(numbers), config))
 
-    found = lax.map(some, numbers.reshape(-1, at_a_time))
-    return found.reshape(-1, tuning.classes)[:count].mean(axis=0)
+    by_crop = lax.map(score_group, numbers.reshape(-1, at_a_time))
+    return by_crop.reshape(-1, config.classes)[:count].mean(axis=0)

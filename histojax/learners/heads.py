@@ -1,6 +1,6 @@
-"""Heads: linear, or with a hidden layer, saved and applied by NumPy alone, where there is no jax.
+"""Linear heads, and heads with one hidden layer: their files and their scores, by NumPy alone.
 
-A head is its arrays, float32: D channels, H hidden units, K classes.
+A head is its arrays, float32, for D channels, H hidden units and K classes:
 linear    kernel [D, K], bias [K]
 hidden    hidden_kernel [D, H], hidden_bias [H], then kernel [H, K], bias [K]; a ReLU in between
 """
@@ -12,41 +12,45 @@ import numpy as np
 
 from histojax.errors import InputError
 
-LAYERS = {
+Layers = tuple[tuple[np.ndarray, np.ndarray], ...]
+
+_LAYERS = {
     "linear": (("kernel", "bias"),),
     "hidden": (("hidden_kernel", "hidden_bias"), ("kernel", "bias")),
 }
-# A channel that deviates by less than this share of its mean is constant: so far apart are two ways of describing an
-# image (another device, another batch) that should agree.
-RESOLUTION = 1e-5
-Layers = tuple[tuple[np.ndarray, np.ndarray], ...]
+# A channel that deviates by less than this share of its mean is constant: descriptors of one image
+# from two devices, or from batches of two sizes, differ by as much.
+_CONSTANT = 1e-5
 
 
-def scale_of(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """What channels are standardised by, 1 / deviation, and 0 for constant ones: float64 [D] each -> float32 [D]."""
-    varies = deviation > RESOLUTION * np.abs(mean)
+def inverse_deviation(mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """What standardises channels: 1 / deviation, 0 if constant; float64 [D] each -> float32 [D]."""
+    varies = deviation > _CONSTANT * np.abs(mean)
     return np.where(varies, 1 / np.where(varies, deviation, 1), 0).astype(np.float32)
 
 
-def folded(
-    learner: str, layers: Layers, mean: np.ndarray, scale: np.ndarray
+def fold_standardisation(
+    head: str, layers: Layers, mean: np.ndarray, scale: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """A head that takes descriptors as they are, of layers that take (descriptors - mean) * scale: float32 [D] each.
+    """A head for raw descriptors, from layers for (descriptors - mean) * scale.
 
-    The bias is made for the kernel as it is after rounding, which would else shift channels that are far from zero.
+    The first bias is computed from the kernel after rounding: otherwise channels that are far from
+    zero would be shifted.
+
+    Args:
+      head: linear or hidden.
+      layers: kernel [inputs, outputs] and bias of each.
+      mean, scale: float32 [D].
+
+    Returns:
+      float32 arrays by name.
     """
     (kernel, bias), *rest = layers
     scaled = (scale[:, None].astype(np.float64) * kernel).astype(np.float32)
     shifted = bias - mean.astype(np.float64) @ scaled
-    arrays = {}
-    for (kernel_name, bias_name), (kernel, bias) in zip(
-        LAYERS[learner], [(scaled, shifted), *rest], strict=True
-    ):
-        arrays |= {
-            kernel_name: np.asarray(kernel, np.float32),
-            bias_name: np.asarray(bias, np.float32),
-        }
-    return arrays
+    names = [name for pair in _LAYERS[head] for name in pair]
+    arrays = [array for pair in ((scaled, shifted), *rest) for array in pair]
+    return {name: np.asarray(a, np.float32) for name, a in zip(names, arrays, strict=True)}
 
 
 def score(head: dict[str, np.ndarray], descriptors: np.ndarray) -> np.ndarray:
@@ -59,48 +63,47 @@ def score(head: dict[str, np.ndarray], descriptors: np.ndarray) -> np.ndarray:
     return odds / odds.sum(axis=-1, keepdims=True)
 
 
-def width(head: dict[str, np.ndarray]) -> int:
+def channels(head: dict[str, np.ndarray]) -> int:
     """D."""
     return len(next(iter(head.values())))
 
 
-def parse(content: bytes, name: str | Path, learner: str) -> dict[str, np.ndarray]:
-    """A saved head, its arrays in the order of the layers.
+def parse(head: str, content: bytes, name: str | Path) -> dict[str, np.ndarray]:
+    """A head from the content of its file, its arrays in the order of the layers.
+
+    Args:
+      head: linear or hidden.
+      content: of the .npz.
+      name: for messages.
 
     Raises:
       InputError: the file is damaged, or holds other arrays than such a head has.
     """
-    names = [key for layer in LAYERS[learner] for key in layer]
+    names = [key for layer in _LAYERS[head] for key in layer]
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            found = {key: arrays[key] for key in arrays.files}
-    except Exception as error:  # A damaged archive raises whatever zip, its decompression or NumPy's header throws up.
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except Exception as error:  # zipfile, zlib and NumPy's header reader raise many kinds.
         raise InputError(
             f"{name} cannot be read as a head (.npz): remove it and train again"
         ) from error
-    if not (found.keys() == set(names) and fits_together([found[key] for key in names])):
-        shown = (
-            ", ".join(f"{key} {array.dtype} {array.shape}" for key, array in found.items())
-            or "nothing"
-        )
-        raise InputError(
-            f"{name} holds {shown}; expected {', '.join(names)} of a {learner} head, finite and float32, each layer as "
-            "wide as the one before: remove it and train again"
-        )
-    return {key: found[key] for key in names}
-
-
-def fits_together(arrays: list[np.ndarray]) -> bool:
-    """Whether kernels and biases, in turn, are layers of one head."""
-    kernels, biases = arrays[::2], arrays[1::2]
-    return (
-        all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays)
-        and all(
-            kernel.ndim == 2 and kernel.shape[1:] == bias.shape
-            for kernel, bias in zip(kernels, biases, strict=True)
-        )
-        and all(
-            first.shape[1] == second.shape[0]
-            for first, second in zip(kernels, kernels[1:], strict=False)
-        )
+    if arrays.keys() == set(names) and _fit_together([arrays[key] for key in names]):
+        return {key: arrays[key] for key in names}
+    shown = ", ".join(f"{key} {array.dtype} {array.shape}" for key, array in arrays.items())
+    raise InputError(
+        f"{name} holds {shown or 'nothing'}; expected {', '.join(names)} of a {head} head, finite "
+        "and float32, each layer as wide as the one before: remove it and train again"
     )
+
+
+def _fit_together(arrays: list[np.ndarray]) -> bool:
+    """Whether kernels and biases, in turn, are finite float32 layers of one head."""
+    if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays):
+        return False
+    kernels, biases = arrays[::2], arrays[1::2]
+    pairs = zip(kernels, biases, strict=True)
+    if not all(kernel.ndim == 2 and kernel.shape[1:] == bias.shape for kernel, bias in pairs):
+        return False
+    inputs = [kernel.shape[0] for kernel in kernels[1:]]
+    outputs = [kernel.shape[1] for kernel in kernels[:-1]]
+    return inputs == outputs

@@ -1,12 +1,13 @@
-"""Training of heads as one compiled program: a model is a lane of `jax.vmap`, whatever its configuration, seed or fold.
+"""The compiled program that trains heads: one model a lane of `jax.vmap`, for any seed and fold.
 
-A head is a multinomial logistic regression, linear or with a hidden layer, that takes every augmentation of an image as
-a row of its own. It is trained by minibatches of its training images' rows, which it gathers from descriptors that all
-models share, and keeps the weights of the epoch that had the lowest loss of its validation images.
+A head is a multinomial logistic regression, linear or with a hidden layer; every augmentation of
+an image is a row of its own. It is trained on minibatches of its training images' rows, gathered
+from descriptors that all models share, and keeps the weights of the epoch with the lowest loss of
+its validation images.
 
-M models, C configurations, N images, A augmentations, R = N A rows, B rows of a minibatch, D channels of the widest
-configuration, K classes. Kernels are [outputs, inputs] here: a CPU then makes the product for their gradient several
-times as fast.
+M models, C configurations, N images, A augmentations, R = N A rows, B rows of a minibatch, D
+channels of the widest configuration, K classes. Kernels are [outputs, inputs] here: a CPU then
+computes their gradient several times as fast.
 """
 
 from collections.abc import Callable
@@ -26,13 +27,13 @@ Layers = tuple[tuple[jax.Array, jax.Array], ...]
 
 
 class Model(NamedTuple):
-    """What makes a model differ from those it is trained with; with a leading M where there are many.
+    """What distinguishes a model from those trained with it; all have a leading M if batched.
 
     Attributes:
-      configuration, seed, fold: int32, the first a place in the descriptors.
-      channels: int32, its configuration's own D; what is beyond is padding.
+      configuration, seed, fold: int32; the first is an index into the descriptors.
+      channels: int32, the D of its configuration; beyond that is padding.
       training, validation: bool [N], its images.
-      mean, scale: float32 [D], of its training rows; it takes (descriptors - mean) * scale.
+      mean, scale: float32 [D], of its training rows; its input is (descriptors - mean) * scale.
     """
 
     configuration: jax.Array
@@ -46,9 +47,12 @@ class Model(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """A model after training: layers of the best epoch (counted from 1), and the validation loss of each epoch.
+    """A model after training.
 
-    `losses`, float32 [epochs], is infinite from where training stopped.
+    Attributes:
+      layers: of the best epoch.
+      best_epoch: int32, counted from 1; 0 if no loss was finite.
+      losses: float32 [epochs], of validation; infinite from where training stopped.
     """
 
     layers: Layers
@@ -56,8 +60,8 @@ class Fitted(NamedTuple):
     losses: jax.Array
 
 
-class State(NamedTuple):
-    """What an epoch hands to the next."""
+class _State(NamedTuple):
+    """What one epoch passes on to the next."""
 
     epoch: jax.Array
     layers: Layers
@@ -65,8 +69,8 @@ class State(NamedTuple):
     best: Fitted
 
 
-def logits(layers: Layers, x: jax.Array) -> jax.Array:
-    """Rows [B, D] -> [B, K]; in full float32, which a GPU's matrix unit does only when told."""
+def _logits(layers: Layers, x: jax.Array) -> jax.Array:
+    """Rows [B, D] -> [B, K], in full float32, which a GPU computes in only on request."""
     product = partial(jnp.einsum, "bi,oi->bo", precision=lax.Precision.HIGHEST)
     *hidden, (kernel, bias) = layers
     for hidden_kernel, hidden_bias in hidden:
@@ -74,20 +78,25 @@ def logits(layers: Layers, x: jax.Array) -> jax.Array:
     return product(x, kernel) + bias[None]
 
 
-def initial(key: jax.Array, model: Model, probe: Probe, width: int, classes: int) -> Layers:
-    """Zeros, after a hidden layer by He et al. (2015), eq. 12; a channel's weights do not depend on how many others."""
+def _initial_layers(key: jax.Array, model: Model, probe: Probe, width: int, classes: int) -> Layers:
+    """Zeros; a hidden layer by He et al. (2015), eq. 12.
+
+    A channel's weights do not depend on how many channels there are.
+    """
     if probe.head == "linear":
         return ((jnp.zeros((classes, width)), jnp.zeros(classes)),)
     units = probe.hidden_units
-    draws = jax.vmap(lambda channel: jax.random.normal(jax.random.fold_in(key, channel), (units,)))(
-        jnp.arange(width)
-    ).T
+
+    def draw(channel: jax.Array) -> jax.Array:
+        return jax.random.normal(jax.random.fold_in(key, channel), (units,))
+
+    draws = jax.vmap(draw)(jnp.arange(width)).T
     hidden = (draws * jnp.sqrt(2 / model.channels), jnp.zeros(units))
     return hidden, (jnp.zeros((classes, units)), jnp.zeros(classes))
 
 
 def adam(probe: Probe) -> optax.GradientTransformation:
-    """Adam (Kingma and Ba, 2015) on the loss with its L2 penalty of the kernels, not of the biases."""
+    """Adam (Kingma and Ba, 2015) on the loss plus an L2 penalty of kernels, not of biases."""
     penalty = optax.add_decayed_weights(
         probe.weight_decay, mask=partial(jax.tree.map, lambda leaf: leaf.ndim == 2)
     )
@@ -103,16 +112,16 @@ def fit(
     steps: int,
     checks: int,
 ) -> Fitted:
-    """Trains one model; pure, made for `jax.vmap` over `model`. All that is random comes from its seed and fold.
+    """Trains one model; a pure function for `jax.vmap` over `model`, random by seed and fold alone.
 
     Args:
       model: what it is trained on.
       descriptors: float32 [C, R, D].
       labels: int32 [R].
-      probe: parameters.
+      probe: the learner's parameters.
       classes: K.
-      steps: minibatches of an epoch, enough for the model with the most rows. Each epoch shuffles a model's rows and
-        goes through them, beginning again where they end early.
+      steps: minibatches of an epoch, enough for the model with the most rows. Each epoch goes
+        through a model's rows in random order, and begins again if they end early.
       checks: minibatches that hold the validation rows of any model.
     """
     augmentations = len(labels) // len(model.training)
@@ -125,10 +134,10 @@ def fit(
 
     def losses(layers: Layers, rows: jax.Array) -> jax.Array:
         x = (descriptors[model.configuration, rows] - model.mean[None]) * model.scale[None]
-        return optax.softmax_cross_entropy_with_integer_labels(logits(layers, x), labels[rows])
+        return optax.softmax_cross_entropy_with_integer_labels(_logits(layers, x), labels[rows])
 
-    def batches(each: jax.Array) -> jax.Array:
-        return each.reshape(-1, probe.batch_rows)
+    def batches(rows: jax.Array) -> jax.Array:
+        return rows.reshape(-1, probe.batch_rows)
 
     checked = jnp.argsort(~in_validation)[jnp.arange(checks * probe.batch_rows) % len(labels)]
     counted = jnp.arange(checks * probe.batch_rows) < in_validation.sum()
@@ -147,10 +156,10 @@ def fit(
         updates, state = optimizer.update(gradient, state, layers)
         return (optax.apply_updates(layers, updates), state), None
 
-    def epoch(state: State) -> State:
+    def epoch(state: _State) -> _State:
         places = jax.random.uniform(jax.random.fold_in(order_key, state.epoch), labels.shape)
-        own_first = jnp.argsort(jnp.where(in_training, places, jnp.inf))
-        order = own_first[jnp.arange(steps * probe.batch_rows) % in_training.sum()]
+        training_first = jnp.argsort(jnp.where(in_training, places, jnp.inf))
+        order = training_first[jnp.arange(steps * probe.batch_rows) % in_training.sum()]
         (layers, adam_state), _ = lax.scan(step, (state.layers, state.adam), batches(order))
         loss = validation_loss(layers)
         better = loss < state.best.losses.min()
@@ -159,20 +168,20 @@ def fit(
             jnp.where(better, state.epoch + 1, state.best.best_epoch),
             state.best.losses.at[state.epoch].set(loss),
         )
-        return State(state.epoch + 1, layers, adam_state, best)
+        return _State(state.epoch + 1, layers, adam_state, best)
 
-    def goes_on(state: State) -> jax.Array:
+    def continues(state: _State) -> jax.Array:
         return (state.epoch < probe.epochs) & (state.epoch - state.best.best_epoch < probe.patience)
 
-    layers = initial(start_key, model, probe, descriptors.shape[-1], classes)
+    layers = _initial_layers(start_key, model, probe, descriptors.shape[-1], classes)
     best = Fitted(layers, jnp.int32(0), jnp.full(probe.epochs, jnp.inf))
     return lax.while_loop(
-        goes_on, epoch, State(jnp.int32(0), layers, optimizer.init(layers), best)
+        continues, epoch, _State(jnp.int32(0), layers, optimizer.init(layers), best)
     ).best
 
 
 def compiled(fitting: Callable, mesh: Mesh) -> Callable[[Model, jax.Array, jax.Array], Fitted]:
-    """The program that fits M models, each device its share; none waits for another until the end."""
+    """The program that fits M models, shared equally by the devices, which need not wait."""
     return jax.jit(
         jax.shard_map(
             jax.vmap(fitting, in_axes=(0, None, None)),

@@ -1,6 +1,6 @@
-"""Scores of images by the models of an ensemble, whatever its learner. Needs no jax.
+"""Scores of images by the models of an ensemble, whatever its learner. Needs no JAX.
 
-N images, A augmentations, K classes, S seeds, F folds; M = configurations x S x F models.
+N images, A augmentations, D channels, K classes, S seeds, F folds; M models.
 """
 
 import concurrent.futures
@@ -13,55 +13,52 @@ import numpy as np
 
 from histojax.errors import InputError
 from histojax.extraction import store
-from histojax.learners import boost, ensembles, heads
-from histojax.learners.ensembles import Ensemble
+from histojax.learners import boost, ensembles
+from histojax.learners.ensembles import LEARNERS, Ensemble
 
-LEARNERS = ("trees", *heads.LAYERS)  # Those that score descriptors.
-Model = Any  # A LightGBM booster, or a head's arrays.
+Model = Any  # What the learner's `parse` gives: a LightGBM booster, or a head's arrays.
 
 
 def parse(learner: str, content: bytes, name: str | Path) -> Model:
-    """A saved model, from what its file holds; `name` is for messages.
+    """A model from the content of its file; `name` is for messages.
 
     Raises:
-      InputError: it is damaged, or takes no descriptors at all.
+      InputError: it is damaged, or its learner scores images, not descriptors.
     """
-    if learner == "trees":
-        return boost.parse_model(content, name)
-    if learner in heads.LAYERS:
-        return heads.parse(content, name, learner)
-    raise InputError(
-        f"{name} scores images, not descriptors: models that are {learner} cannot predict from these"
-    )
+    if LEARNERS[learner].parse is None:
+        raise InputError(
+            f"{name} cannot predict from descriptors: models that are {learner} score images"
+        )
+    return LEARNERS[learner].parse(content, name)
 
 
-def score_by(learner: str, model: Model, descriptors: np.ndarray, name: str | Path) -> np.ndarray:
+def score_with(learner: str, model: Model, descriptors: np.ndarray, name: str | Path) -> np.ndarray:
     """Class probabilities by one model: [N, A, D] -> float64 [N, A, K].
 
     Raises:
       InputError: the model takes descriptors of another width.
     """
-    width = model.num_feature() if learner == "trees" else heads.width(model)
-    if width != descriptors.shape[-1]:
+    expected = LEARNERS[learner].channels(model)
+    channels = descriptors.shape[-1]
+    if expected != channels:
         raise InputError(
-            f"{name} takes {width} channels, the descriptors have {descriptors.shape[-1]}: they are of another encoder"
+            f"{name} takes {expected} channels, the descriptors have {channels}: they are of "
+            "another encoder"
         )
-    return (
-        boost.score(model, descriptors) if learner == "trees" else heads.score(model, descriptors)
-    )
+    return LEARNERS[learner].score(model, descriptors)
 
 
-def score(learner: str, model: Path, descriptors: np.ndarray) -> np.ndarray:
+def score(learner: str, path: Path, descriptors: np.ndarray) -> np.ndarray:
     """Class probabilities by one saved model: [N, A, D] -> float64 [N, A, K].
 
     Raises:
-      InputError: as for `parse` and `score_by`.
+      InputError: as for `parse` and `score_with`.
     """
-    return score_by(learner, parse(learner, model.read_bytes(), model), descriptors, model)
+    return score_with(learner, parse(learner, path.read_bytes(), path), descriptors, path)
 
 
 class EnsembleScores(NamedTuple):
-    """What the models say of N images, each a mean over what it does not name; float64.
+    """Class probabilities of N images, each a mean over all that it has no axis for; float64.
 
     Attributes:
       by_fold: [N, F, K], by the models of each fold.
@@ -84,7 +81,7 @@ class LoadedEnsemble:
     """Every model of an ensemble, in memory.
 
     Attributes:
-      learner: one of LEARNERS.
+      learner: a key of `LEARNERS`.
       seeds, folds: S and F.
       models: S x F models of each configuration, seed by seed.
     """
@@ -102,35 +99,39 @@ class LoadedEnsemble:
     def scores_by_model(
         self, descriptors: Mapping[str, np.ndarray]
     ) -> Iterator[tuple[str, int, np.ndarray]]:
-        """Configuration, fold and scores [N, A, K] of every model of these configurations, in order.
+        """Configuration, fold and scores [N, A, K] of every model of these configurations.
 
         Args:
-          descriptors: {configuration: float32 [N, A, D]}.
+          descriptors: float32 [N, A, D] by configuration.
 
         Raises:
-          InputError: as for `score_by`.
+          InputError: as for `score_with`.
         """
-        tasks = [
+        models = [
             (name, number % self.folds, model)
             for name in descriptors
             for number, model in enumerate(self.models[name])
         ]
+
+        def score_task(task: tuple[str, int, Model]) -> np.ndarray:
+            name, _, model = task
+            return score_with(self.learner, model, descriptors[name], name)
+
         with concurrent.futures.ThreadPoolExecutor(boost.default_workers()) as pool:
-            scores = pool.map(
-                lambda task: score_by(self.learner, task[2], descriptors[task[0]], task[0]), tasks
-            )
-            for (name, fold, _), found in zip(tasks, scores, strict=True):
-                yield name, fold, found
+            for (name, fold, _), scores in zip(models, pool.map(score_task, models), strict=True):
+                yield name, fold, scores
 
     def score(self, descriptors: Mapping[str, np.ndarray]) -> EnsembleScores:
-        """What all models say of images, {configuration: [N, A, D]}."""
-        by_fold, by_model, total = [[] for _ in range(self.folds)], [], 0.0
-        for _, fold, found in self.scores_by_model(descriptors):
-            mean = found.mean(axis=1)
+        """Scores by all models; descriptors are float32 [N, A, D] by configuration."""
+        by_fold = [[] for _ in range(self.folds)]
+        by_model = []
+        total = 0.0
+        for _, fold, scores in self.scores_by_model(descriptors):
+            mean = scores.mean(axis=1)
             by_fold[fold].append(mean)
             by_model.append(mean)
-            total = total + found
-        folds = np.stack([np.mean(each, axis=0) for each in by_fold], axis=1)
+            total = total + scores
+        folds = np.stack([np.mean(of_fold, axis=0) for of_fold in by_fold], axis=1)
         return EnsembleScores(folds, total / len(by_model), np.stack(by_model, axis=1))
 
 
@@ -139,29 +140,29 @@ def parse_models(
     seeds: int,
     folds: int,
     configurations: tuple[str, ...],
-    content: Callable[[str], bytes],
+    read: Callable[[str], bytes],
 ) -> LoadedEnsemble:
-    """Reads every model of an ensemble, by what gives the content of `<configuration>/<model's file>`.
+    """Every model of an ensemble, wherever it is stored.
+
+    Args:
+      learner: a key of `LEARNERS`.
+      seeds, folds: S and F.
+      configurations: names such as ResNet-0.5-400.
+      read: gives the content of a file, named as by `ensembles.model_names`.
 
     Raises:
-      InputError: the learner takes no descriptors, or a model is damaged.
+      InputError: the learner is unknown or scores images, not descriptors; or a model is damaged.
     """
     if learner not in LEARNERS:
-        raise InputError(
-            f"models that are {learner} score images: they cannot predict from descriptors"
+        raise InputError(f"no learner is called {learner}; expected one of {', '.join(LEARNERS)}")
+    models = {
+        configuration: tuple(
+            parse(learner, read(name), name)
+            for name in ensembles.model_names(configuration, seeds, folds, learner)
         )
-    return LoadedEnsemble(
-        learner,
-        seeds,
-        folds,
-        {
-            configuration: tuple(
-                parse(learner, content(name), name)
-                for name in ensembles.model_names(configuration, seeds, folds, learner)
-            )
-            for configuration in configurations
-        },
-    )
+        for configuration in configurations
+    }
+    return LoadedEnsemble(learner, seeds, folds, models)
 
 
 def load_models(ensemble: Ensemble) -> LoadedEnsemble:
@@ -176,17 +177,23 @@ def load_models(ensemble: Ensemble) -> LoadedEnsemble:
 
 
 def check_same_extraction(
-    made_with: Mapping[str, store.Manifest | None], descriptors_root: Path
+    extractions: Mapping[str, store.Manifest | None], descriptors: Path
 ) -> None:
-    """Raises InputError where descriptors are not of the protocol and weights that the models were trained on."""
-    for configuration, trained_on in made_with.items():
-        here = store.read_manifest(descriptors_root, configuration)
-        if (
-            trained_on is not None
-            and here is not None
-            and (lines := store.differences(here, trained_on))
-        ):
+    """Checks that descriptors are of the protocol and weights that models were trained with.
+
+    Args:
+      extractions: the manifest of each configuration's descriptors in training; None if unknown.
+      descriptors: the folder that extraction wrote.
+
+    Raises:
+      InputError: they differ in what decides the descriptors.
+    """
+    for configuration, trained_with in extractions.items():
+        manifest = store.read_manifest(descriptors, configuration)
+        if trained_with is None or manifest is None:
+            continue
+        if lines := store.differences(manifest, trained_with):
             raise InputError(
-                f"{descriptors_root / configuration} is not of the protocol the models were trained on:\n"
-                + "\n".join(f"  {line}" for line in lines)
+                f"{descriptors / configuration} is not of the protocol the models were trained "
+                "with:\n" + "\n".join(f"  {line}" for line in lines)
             )

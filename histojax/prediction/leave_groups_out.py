@@ -25,6 +25,7 @@ from histojax.evaluation.bootstrap import DRAWS, Interval
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import store
 from histojax.learners import boost, ensembles
+from histojax.learners.training import TrainingJob
 from histojax.prediction import bundle, conformal, predict, uncertainty
 from histojax.prediction.bundle import Bundle
 from histojax.prediction.uncertainty import Prediction, PredictionOptions
@@ -113,7 +114,7 @@ def run(
         split = folds.load_or_make(
             models / ensembles.FOLDS, others, boosting.folds, boosting.fold_seed, "grouped"
         )
-        boost.train(root, models, split, configurations, boosting, workers)
+        boost.train(TrainingJob(root, models, split, configurations), boosting, workers)
         trained = bundle.from_models(models, options.positive_classes, descriptors=root)
         results.append(_predict(trained, left_out, root, options.coverages, number))
     return concatenate(results)

@@ -13,6 +13,7 @@ from histojax.evaluation import evaluate, test_set
 from histojax.evaluation.test_set import TestSet
 from histojax.extraction import store
 from histojax.learners import boost, ensembles, scoring
+from histojax.learners.training import TrainingJob
 from histojax.utils import files
 from tests import samples
 
@@ -31,10 +32,7 @@ def place(tmp_path_factory):
     samples.write_descriptors(root / "descriptors", names, of, WIDTHS, A, spread=1.0)
     folds.save(split, root / "models" / ensembles.FOLDS)
     boost.train(
-        root / "descriptors",
-        root / "models",
-        split,
-        WIDTHS,
+        TrainingJob(root / "descriptors", root / "models", split, tuple(WIDTHS)),
         Boosting(folds=3, seeds=2, rounds=4),
         1,
     )

@@ -11,7 +11,7 @@ from histojax.config import Boosting, View
 from histojax.datasets import synthetic
 from histojax.extraction import loaded_encoders
 from histojax.heatmap import sliding_window
-from histojax.learners import boost
+from histojax.learners import trees
 from tests import samples
 from tests.heatmap import tiny
 
@@ -167,11 +167,13 @@ def test_forty_lesions_by_trees_and_vgg():
     forest = []
     for fold in range(5):
         kept = np.arange(60) % 5 != fold
-        parameters = boost.parameters(Boosting(rounds=40), 2, 0, fold)
-        forest.append(boost.fit(images[kept], labels[kept], parameters, 40))
+        parameters = trees.parameters(Boosting(rounds=40), 2, 0, fold)
+        forest.append(trees.fit(images[kept], labels[kept], parameters, 40))
 
     def score(_, descriptors):
-        return np.mean([boost.score(trees, descriptors).mean(axis=1) for trees in forest], axis=0)
+        return np.mean(
+            [trees.score(booster, descriptors).mean(axis=1) for booster in forest], axis=0
+        )
 
     hits = []
     for seed in range(40):

@@ -18,7 +18,8 @@ from histojax.datasets import folds
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.extraction import store
-from histojax.learners import boost, ensembles, scoring
+from histojax.learners import boost, ensembles, scoring, trees
+from histojax.learners.training import TrainingJob
 from histojax.prediction import bundle
 from histojax.utils import files
 from tests import samples
@@ -28,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 BOOSTING = Boosting(folds=3, seeds=2, rounds=12)
 N, A, CLASSES = 36, 3, ("Normal", "Benign", "InSitu", "Invasive")
 WIDTHS = {"ResNet-0.5-400": 40, "VGG-0.5-400": 25}
+ONE = ("VGG-0.5-400",)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +52,14 @@ def descriptors(tmp_path_factory, split):
 def models(tmp_path_factory, descriptors, split):
     root = tmp_path_factory.mktemp("models")
     folds.save(split, root / ensembles.FOLDS)
-    assert boost.train(descriptors, root, split, WIDTHS, BOOSTING, workers=2) == 12
+    assert train(descriptors, root, split, workers=2) == 12
     return root
+
+
+def train(
+    descriptors, models, split, boosting=BOOSTING, configurations=tuple(WIDTHS), workers=1
+) -> int:
+    return boost.train(TrainingJob(descriptors, models, split, configurations), boosting, workers)
 
 
 def plain_loop(
@@ -107,7 +115,7 @@ def test_a_saved_model_predicts_what_was_scored(descriptors, models, split):
     held_out = split.folds == 1
     booster = lgb.Booster(model_file=ensembles.model_path(models, "VGG-0.5-400", 1, 1))
     saved = np.load(ensembles.model_path(models, "VGG-0.5-400", 1, 1).with_suffix(".npy"))
-    np.testing.assert_allclose(boost.score(booster, x[held_out]), saved, rtol=1e-12)
+    np.testing.assert_allclose(trees.score(booster, x[held_out]), saved, rtol=1e-12)
 
 
 FAST = {"max_bin": 15, "bagging_freq": 1, "bagging_fraction": 0.3, "force_row_wise": True}
@@ -117,10 +125,7 @@ def test_fast_trees_are_the_same_by_any_number_of_workers(descriptors, models, s
     boosting = dataclasses.replace(BOOSTING, boost="fast", rounds=5)
     for workers in (1, 2):
         folds.save(split, tmp_path / str(workers) / ensembles.FOLDS)
-        assert (
-            boost.train(descriptors, tmp_path / str(workers), split, WIDTHS, boosting, workers)
-            == 12
-        )
+        assert train(descriptors, tmp_path / str(workers), split, boosting, workers=workers) == 12
     one, two = (ensembles.load(tmp_path / name) for name in ("1", "2"))
     assert [path.read_text() for path in one.models] == [path.read_text() for path in two.models]
     x = store.read(descriptors, "VGG-0.5-400", split.names)
@@ -145,7 +150,7 @@ def test_models_never_see_what_is_held_out(descriptors, split, tmp_path, mode):
     for root in (descriptors, tmp_path / "spoilt"):
         models = tmp_path / root.name / "models"
         folds.save(split, models / ensembles.FOLDS)
-        boost.train(root, models, split, ["VGG-0.5-400"], boosting, workers=1)
+        train(root, models, split, boosting, configurations=ONE)
         texts.append(
             [ensembles.model_path(models, "VGG-0.5-400", 0, fold).read_text() for fold in range(3)]
         )
@@ -155,12 +160,14 @@ def test_models_never_see_what_is_held_out(descriptors, split, tmp_path, mode):
 def test_a_folds_rows_are_binned_once_for_all_seeds_and_bins_do_not_stay(
     descriptors, split, tmp_path, monkeypatch
 ):
-    made, write_bins = [], boost.write_bins
+    made, write_bins = [], trees.write_bins
     monkeypatch.setattr(
-        boost, "write_bins", lambda path, *rest: made.append(path.name) or write_bins(path, *rest)
+        trees, "write_bins", lambda path, *rest: made.append(path.name) or write_bins(path, *rest)
     )
-    for task in boost.prepare(descriptors, tmp_path, split, "VGG-0.5-400", BOOSTING, tmp_path):
-        boost.work(task)
+    job = TrainingJob(descriptors, tmp_path, split, ONE)
+    (models,) = job.start("trees", BOOSTING).values()
+    for task in boost.prepare_tasks(job, *ONE, models, BOOSTING, tmp_path):
+        boost.run_task(task)
     assert made == [f"VGG-0.5-400-fold{fold:02d}.bin" for fold in (1, 2, 3)]
 
 
@@ -169,8 +176,7 @@ def test_what_a_run_took_is_kept_if_it_trained_anything(descriptors, split, tmp_
     boosting = dataclasses.replace(BOOSTING, rounds=2)
     for expected in (6, 0):
         assert (
-            boost.train(descriptors, tmp_path, split, ["VGG-0.5-400"], boosting, workers=2)
-            == expected
+            train(descriptors, tmp_path, split, boosting, configurations=ONE, workers=2) == expected
         )
     (row,) = ensembles.read_training_times(tmp_path)
     assert (row["models"], row["workers"]) == ("6", "2")
@@ -178,7 +184,7 @@ def test_what_a_run_took_is_kept_if_it_trained_anything(descriptors, split, tmp_
     assert 0 < float(row["seconds"]) < 600
     assert row["machine"] == f"{boost.default_workers()} CPUs, {platform.machine()}"
     ensembles.model_path(tmp_path, "VGG-0.5-400", 0, 0).unlink()
-    boost.train(descriptors, tmp_path, split, ["VGG-0.5-400"], boosting, workers=2)
+    train(descriptors, tmp_path, split, boosting, configurations=ONE, workers=2)
     assert [(row["models"], row["workers"]) for row in ensembles.read_training_times(tmp_path)] == [
         ("6", "2"),
         ("1", "1"),
@@ -251,7 +257,7 @@ def nonsense(path):
 @pytest.mark.parametrize("damage", [cut, cut_trees, nonsense, lambda path: path.write_text("")])
 def test_a_damaged_model_is_refused_by_name(models, descriptors, split, tmp_path, damage):
     ensemble = ensembles.load(damaged(models, tmp_path, damage))
-    with pytest.raises(InputError, match="seed1-fold03.txt is no whole LightGBM model"):
+    with pytest.raises(InputError, match="seed1-fold03.txt is not a complete LightGBM model"):
         scoring.load_models(ensemble)
 
 
@@ -283,7 +289,7 @@ def test_damaged_scores_and_manifests_are_refused(models, tmp_path, damage, mess
 
 def test_lost_scores_are_made_anew(models, descriptors, split, tmp_path):
     folder = damaged(models, tmp_path, lambda path: path.with_suffix(".npy").unlink())
-    assert boost.train(descriptors, folder, split, WIDTHS, BOOSTING, workers=1) == 1
+    assert train(descriptors, folder, split) == 1
     for configuration in WIDTHS:
         before, after = (
             ensembles.out_of_fold(ensembles.load(root), configuration) for root in (models, folder)
@@ -294,7 +300,7 @@ def test_lost_scores_are_made_anew(models, descriptors, split, tmp_path):
 def test_a_claim_without_models_binds_nobody(descriptors, split, tmp_path):
     ensembles.record_manifest(tmp_path / ensembles.MANIFEST, {"parameters": {"rounds": 99}})
     folds.save(split, tmp_path / ensembles.FOLDS)
-    assert boost.train(descriptors, tmp_path, split, ["VGG-0.5-400"], BOOSTING, workers=1) == 6
+    assert train(descriptors, tmp_path, split, configurations=ONE) == 6
     assert not (tmp_path / boost.SHARED).exists()
     assert Boosting(**ensembles.load(tmp_path).parameters) == BOOSTING
 
@@ -311,23 +317,21 @@ def test_training_resumes_and_makes_only_what_is_missing(descriptors, models, sp
     lost.unlink()
     with pytest.raises(InputError, match="lacks 1 of 12 models"):
         ensembles.load(models)
-    assert boost.train(descriptors, models, split, WIDTHS, BOOSTING, workers=1) == 1
+    assert train(descriptors, models, split) == 1
     assert lost.read_text() == text
     assert kept.stat().st_mtime_ns == time
 
 
 def test_other_parameters_folds_or_descriptors_are_refused(descriptors, models, split, tmp_path):
     with pytest.raises(InputError, match="parameters.rounds: found 12, expected 13"):
-        boost.train(
-            descriptors, models, split, WIDTHS, dataclasses.replace(BOOSTING, rounds=13), workers=1
-        )
+        train(descriptors, models, split, dataclasses.replace(BOOSTING, rounds=13))
     other = dataclasses.replace(split, folds=np.roll(split.folds, 4))
     with pytest.raises(InputError, match="folds_sha256"):
-        boost.train(descriptors, models, other, WIDTHS, BOOSTING, workers=1)
+        train(descriptors, models, other)
     for name in split.names:
         store.write(tmp_path, "VGG-0.5-400", name, np.zeros((A, 25), np.float32))
     with pytest.raises(InputError, match="descriptors_sha256"):
-        boost.train(tmp_path, models, split, ["VGG-0.5-400"], BOOSTING, workers=1)
+        train(tmp_path, models, split, configurations=ONE)
 
 
 def test_new_images_get_the_mean_of_all_models(descriptors, models, split):

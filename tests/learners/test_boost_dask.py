@@ -17,6 +17,7 @@ from histojax.datasets import folds
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.learners import boost, boost_dask, ensembles
+from histojax.learners.training import TrainingJob
 from tests import samples
 
 pytest.importorskip("distributed")
@@ -92,7 +93,9 @@ def test_models_and_scores_equal_those_trained_here_though_both_workers_die(
     here, there = tmp_path / "here", tmp_path / "there"
     for root in (here, there):
         folds.save(split, root / ensembles.FOLDS)
-    assert boost.train(descriptors, here, split, WIDTHS, BOOSTING, workers=1) == 18
+    assert (
+        boost.train(TrainingJob(descriptors, here, split, tuple(WIDTHS)), BOOSTING, workers=1) == 18
+    )
     address, start_worker = cluster
     first = start_worker()
     left = []
@@ -108,7 +111,10 @@ def test_models_and_scores_equal_those_trained_here_though_both_workers_die(
 
     killer = threading.Thread(target=kill_one_after_the_other)
     killer.start()
-    assert boost_dask.train(descriptors, there, split, WIDTHS, BOOSTING, address) == 18
+    assert (
+        boost_dask.train(TrainingJob(descriptors, there, split, tuple(WIDTHS)), BOOSTING, address)
+        == 18
+    )
     killer.join()
     assert min(left) > 0
     assert len(left) == 2
@@ -121,20 +127,22 @@ def test_models_and_scores_equal_those_trained_here_though_both_workers_die(
 def train(descriptors: Path, models: Path, split: Folds, address: str) -> int:
     """Training that is to be refused."""
     folds.save(split, models / ensembles.FOLDS)
-    return boost_dask.train(descriptors, models, split, WIDTHS, BOOSTING, address)
+    return boost_dask.train(
+        TrainingJob(descriptors, models, split, tuple(WIDTHS)), BOOSTING, address
+    )
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense://x"])
 def test_a_scheduler_that_does_not_answer_is_named(
     descriptors, split, tmp_path, monkeypatch, address
 ):
-    monkeypatch.setattr(boost_dask, "PATIENCE", 1)
+    monkeypatch.setattr(boost_dask, "_TIMEOUT", 1)
     with pytest.raises(InputError, match=f"no Dask scheduler answers at {address}"):
         train(descriptors, tmp_path, split, address)
 
 
 def test_a_cluster_without_workers_is_refused(descriptors, split, tmp_path, cluster, monkeypatch):
-    monkeypatch.setattr(boost_dask, "PATIENCE", 2)
+    monkeypatch.setattr(boost_dask, "_TIMEOUT", 2)
     with pytest.raises(InputError, match="has no workers: start some"):
         train(descriptors, tmp_path, split, cluster[0])
 

@@ -1,4 +1,7 @@
-"""Fine-tuning: a step against its formula, what moves and what does not, who is seen, and going on after a kill."""
+"""Fine-tuning: a step against its formula, what is trained, what is seen, and resumption.
+
+`finetune_step` is tested here too.
+"""
 
 import dataclasses
 import io
@@ -15,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import traverse_util
 from PIL import Image
 
 from histojax import encoders
@@ -24,8 +28,9 @@ from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.extraction import programs
 from histojax.images.padding import read_padded, scaled_size
-from histojax.learners import ensembles, finetune, finetune_step, finetuned
-from histojax.learners.finetune_step import Batch, Tuning
+from histojax.images.resampling import NO_RESAMPLING
+from histojax.learners import ensembles, finetune, finetune_step, training
+from histojax.learners.finetune_step import Batch, StepConfig
 from histojax.ops import crops, stain
 from histojax.utils.progress import Progress
 from tests import samples
@@ -93,17 +98,17 @@ def models(tmp_path_factory, dataset, split) -> Path:
     return root
 
 
-def work_of(dataset, split, finetune_=FINETUNE, extraction=EXTRACTION) -> finetune.Work:
-    parts = {(0, 0): finetune.probe.split(split, 0, 0, finetune_.validation_parts)}
-    loaded = finetune.load(extraction.encoders[0], extraction, Runtime())
-    return finetune.prepare(
-        dataset.paths, split, parts, loaded, extraction.views[0], extraction, finetune_
-    )
+def data_of(dataset, split, finetune_=FINETUNE, extraction=EXTRACTION):
+    """What models of one fold and seed are trained on."""
+    splits = {(0, 0): training.validation_split(split, 0, 0, finetune_.validation_parts)}
+    settings = finetune.Settings(dataset.paths, split, splits, extraction, finetune_, NO_RESAMPLING)
+    loaded = finetune.load_encoder(extraction.encoders[0], extraction, Runtime())
+    return finetune.prepare(settings, loaded, extraction.views[0])
 
 
 @pytest.fixture(scope="module")
-def work(dataset, split) -> finetune.Work:
-    return work_of(dataset, split)
+def data(dataset, split) -> finetune.ConfigurationData:
+    return data_of(dataset, split)
 
 
 @pytest.fixture
@@ -112,26 +117,24 @@ def bar():
         yield bar
 
 
-def one_batch(work: finetune.Work, count: int) -> Batch:
-    keys = finetuned.image_keys(0, work.images.names)
-    return finetune.batch_of(work, keys, np.arange(count) * 2, np.arange(count, dtype=np.int32))
+def one_batch(data: finetune.ConfigurationData, count: int) -> Batch:
+    keys = data.images.keys(0)
+    return data.batch(keys, np.arange(count) * 2, np.arange(count, dtype=np.int32))
 
 
-def stepped(work: finetune.Work, count: int = 6):
+def stepped(data: finetune.ConfigurationData, count: int = 6):
     """Parameters before and after two steps on one batch."""
     body, frozen = finetune_step.split_layers(
-        work.params, work.tuning.encoder, work.tuning.finetune.blocks
+        data.params, data.config.encoder, data.config.finetune.blocks
     )
-    progress, batch = finetune.blank(work.tuning, body), one_batch(work, count)
+    progress, batch = finetune.initial_state(data.config, body), one_batch(data, count)
     fixed = {
         "body": frozen,
-        "input": finetune.standardise(
-            work, finetuned.image_keys(0, work.images.names), np.arange(6)
-        ),
+        "input": finetune.standardise_input(data, data.images.keys(0), np.arange(6)),
     }
     trained, state, losses = progress["trained"], progress["optimizer"], []
     for _ in range(2):  # The head begins at zero, so that the body learns from the second step on.
-        trained, state, loss = finetune_step.step(trained, state, fixed, batch, work.tuning)
+        trained, state, loss = finetune_step.step(trained, state, fixed, batch, data.config)
         losses.append(float(loss))
     return progress["trained"], trained, fixed, losses
 
@@ -139,7 +142,7 @@ def stepped(work: finetune.Work, count: int = 6):
 # The pieces
 
 
-def test_images_are_those_that_extraction_describes(dataset, work):
+def test_images_are_those_that_extraction_describes(dataset, data):
     for i, path in enumerate(dataset.paths[:4]):
         image = read_padded(path)
         size = np.array(scaled_size(image.size, 0.5), np.int32)
@@ -148,24 +151,24 @@ def test_images_are_those_that_extraction_describes(dataset, work):
             np.array(image.size, np.int32),
             size,
             scale=0.5,
-            canvas=work.images.pixels.shape[2:],
+            canvas=data.images.pixels.shape[2:],
         )
-        assert (work.images.sizes[i] == size).all()
-        found = stain.optical_density(np.moveaxis(work.images.pixels[i], 0, -1))
+        assert (data.images.sizes[i] == size).all()
+        found = stain.optical_density(np.moveaxis(data.images.pixels[i], 0, -1))
         np.testing.assert_array_equal(
             found[:, : size[0], : size[1]], density[:, : size[0], : size[1]]
         )
 
 
-def test_crops_are_those_that_extraction_draws(work):
+def test_crops_are_those_that_extraction_draws(data):
     key, size, image = (
         crops.image_key(3, "a"),
-        work.images.sizes[0],
-        jnp.asarray(work.images.pixels[0]),
+        data.images.sizes[0],
+        jnp.asarray(data.images.pixels[0]),
     )
     density = stain.optical_density(np.moveaxis(image, 0, -1))
     ours = jax.jit(
-        lambda number: finetune_step.crop(image, size, key, number // 3, number % 3, work.tuning)
+        lambda number: finetune_step.crop(image, size, key, number // 3, number % 3, data.config)
     )
     extraction = jax.jit(lambda number: programs.crop(density, size, key, number, VIEW, EXTRACTION))
     for number in (0, 2, 4):
@@ -176,7 +179,7 @@ def test_crops_are_those_that_extraction_draws(work):
 
 def test_folding_batch_norms_alone_leaves_the_descriptors_as_they_are(fields):
     variables = weights.random("ResNet", 0)
-    encoder, params = finetune_step.foldable(encoders.get("ResNet"), variables, "float32")
+    encoder, params = finetune_step.fold_batch_norms(encoders.get("ResNet"), variables, "float32")
     images = fields(40, 40)
     wanted = encoders.get("ResNet").descriptors(variables, images)
     np.testing.assert_allclose(
@@ -196,15 +199,13 @@ def test_the_last_block_is_a_part_of_every_encoder(name):
 # A step
 
 
-def test_the_first_step_equals_adamw_by_hand(work):
-    chosen, rate, decay = work.tuning, FINETUNE.head_learning_rate, FINETUNE.weight_decay
-    body, frozen = finetune_step.split_layers(work.params, chosen.encoder, "last")
-    batch = one_batch(work, 6)
+def test_the_first_step_equals_adamw_by_hand(data):
+    chosen, rate, decay = data.config, FINETUNE.head_learning_rate, FINETUNE.weight_decay
+    body, frozen = finetune_step.split_layers(data.params, chosen.encoder, "last")
+    batch = one_batch(data, 6)
     fixed = {
         "body": frozen,
-        "input": finetune.standardise(
-            work, finetuned.image_keys(0, work.images.names), np.arange(9)
-        ),
+        "input": finetune.standardise_input(data, data.images.keys(0), np.arange(9)),
     }
     rng = np.random.default_rng(0)
     head = {
@@ -223,7 +224,7 @@ def test_the_first_step_equals_adamw_by_hand(work):
             for i in range(6)
         ]
     )
-    described = np.asarray(chosen.encoder.descriptors({"params": work.params}, images), np.float64)
+    described = np.asarray(chosen.encoder.descriptors({"params": data.params}, images), np.float64)
     x = (described - np.asarray(fixed["input"]["mean"])) * np.asarray(fixed["input"]["scale"])
     odds = np.exp(x @ np.asarray(head["kernel"], np.float64) + np.asarray(head["bias"]))
     probabilities = odds / odds.sum(axis=1, keepdims=True)
@@ -271,28 +272,28 @@ def test_the_first_step_equals_adamw_by_hand(work):
 
 @pytest.mark.parametrize("blocks", ["last", "all"])
 def test_the_trained_layers_move_and_the_others_are_not_even_there(dataset, split, blocks):
-    work = work_of(dataset, split, dataclasses.replace(FINETUNE, blocks=blocks))
-    before, after, fixed, losses = stepped(work)
+    data = data_of(dataset, split, dataclasses.replace(FINETUNE, blocks=blocks))
+    before, after, fixed, losses = stepped(data)
     assert losses[1] < losses[0] == pytest.approx(np.log(2))
     assert {name[:6] for name in before["body"]} == (
         {"block5"} if blocks == "last" else {f"block{i}" for i in range(1, 6)}
     )
-    assert set(fixed["body"]) | set(before["body"]) == set(work.params)
+    assert set(fixed["body"]) | set(before["body"]) == set(data.params)
     for name, layer in before["body"].items():
         assert (np.asarray(layer["kernel"]) != np.asarray(after["body"][name]["kernel"])).any(), (
             name
         )
 
 
-def test_nothing_below_the_last_block_is_differentiated(work):
+def test_nothing_below_the_last_block_is_differentiated(data):
     """The compiled step of the last block does about a forward pass and two more of that block, not of the network."""
 
     def flops(blocks):
         chosen = dataclasses.replace(
-            work.tuning, finetune=dataclasses.replace(FINETUNE, blocks=blocks)
+            data.config, finetune=dataclasses.replace(FINETUNE, blocks=blocks)
         )
-        body, frozen = finetune_step.split_layers(work.params, chosen.encoder, blocks)
-        start, batch = finetune.blank(chosen, body), one_batch(work, 6)
+        body, frozen = finetune_step.split_layers(data.params, chosen.encoder, blocks)
+        start, batch = finetune.initial_state(chosen, body), one_batch(data, 6)
         arguments = (
             start["trained"],
             start["optimizer"],
@@ -304,10 +305,10 @@ def test_nothing_below_the_last_block_is_differentiated(work):
     assert flops("last") < 0.6 * flops("all")
 
 
-def test_rates_rise_and_fall_and_differ(work):
+def test_rates_rise_and_fall_and_differ(data):
     for rate in ("head_learning_rate", "body_learning_rate"):
         chosen = dataclasses.replace(
-            work.tuning, finetune=dataclasses.replace(FINETUNE, weight_decay=0.0)
+            data.config, finetune=dataclasses.replace(FINETUNE, weight_decay=0.0)
         )
         part = rate.removesuffix("_learning_rate")
         params = {"body": {"x": jnp.zeros(1)}, "head": {"x": jnp.zeros(1)}}
@@ -323,37 +324,38 @@ def test_rates_rise_and_fall_and_differ(work):
         assert sizes[-1] < 0.2 * peak
 
 
-def test_a_score_is_the_mean_over_the_crops_that_extraction_draws(work):
+def test_a_score_is_the_mean_over_the_crops_that_extraction_draws(data):
     chosen = dataclasses.replace(
-        work.tuning, finetune=dataclasses.replace(FINETUNE, batch_crops=2)
+        data.config, finetune=dataclasses.replace(FINETUNE, batch_crops=2)
     )  # 3 crops: 2 + 1.
-    body, frozen = finetune_step.split_layers(work.params, chosen.encoder, "last")
-    model = finetune_step.beginning(chosen, body)
+    body, _ = data.split_layers()
+    model = finetune_step.initial_model(chosen, body)
     kernel = jnp.asarray(np.random.default_rng(0).normal(size=(24, 2)) / 50, jnp.float32)
     trained = {"body": model["body"], "head": model["head"] | {"kernel": kernel}}
-    one = finetuned.taken(work.images, np.array([1]))
-    found = finetuned.scores(chosen, trained, {"body": frozen, "input": model["input"]}, one, 2)
+    one = data.images.take(np.array([1]))
+    model = {**trained, "input": model["input"]}
+    found = finetune.score_images(dataclasses.replace(data, config=chosen), model, one, 2)
     density = stain.optical_density(np.moveaxis(one.pixels[0], 0, -1))
     key = crops.image_key(EXTRACTION.seed, one.names[0])
     draw = jax.jit(
         jax.vmap(lambda number: programs.crop(density, one.sizes[0], key, number, VIEW, EXTRACTION))
     )
     described = np.asarray(
-        chosen.encoder.descriptors({"params": work.params}, draw(jnp.arange(6))), np.float64
+        chosen.encoder.descriptors({"params": data.params}, draw(jnp.arange(6))), np.float64
     )
     odds = np.exp(described @ np.asarray(kernel, np.float64))
     wanted = (odds / odds.sum(axis=1, keepdims=True)).reshape(2, 3, 2).mean(axis=1)
     np.testing.assert_allclose(found, wanted[None], atol=2e-3)
 
 
-def test_the_epoch_of_the_lowest_validation_loss_is_kept(work, monkeypatch):
-    body, frozen = finetune_step.split_layers(work.params, work.tuning.encoder, "last")
-    progress, losses = finetune.blank(work.tuning, body), iter([0.7, 0.5, 0.6])
+def test_the_epoch_of_the_lowest_validation_loss_is_kept(data, monkeypatch):
+    body, _ = data.split_layers()
+    progress, losses = finetune.initial_state(data.config, body), iter([0.7, 0.5, 0.6])
     monkeypatch.setattr(finetune, "validation_loss", lambda *given: np.float32(next(losses)))
     for epoch in range(3):
         head = progress["trained"]["head"] | {"bias": jnp.full(2, float(epoch + 1))}
         progress["trained"] = progress["trained"] | {"head": head}
-        progress = finetune.after_epoch(work, progress, frozen, [], np.arange(4), epoch)
+        progress = finetune.run_epoch(data, progress, [], np.arange(4), epoch)
     np.testing.assert_array_equal(progress["best"]["head"]["bias"], 2)
     np.testing.assert_allclose(progress["losses"], [0.7, 0.5, 0.6], rtol=1e-6)
 
@@ -384,43 +386,48 @@ def test_training_again_does_nothing(dataset, models, split):
     assert finetune.train(dataset, models, split, EXTRACTION, FINETUNE) == 0
 
 
-def test_a_saved_model_gives_its_scores_again(models, work, split):
+def model_path(models: Path, seed: int, fold: int) -> Path:
+    return ensembles.model_path(models, CONFIGURATION, seed, fold, finetune.LEARNER)
+
+
+def read_model(path: Path) -> dict:
+    return traverse_util.unflatten_dict(dict(np.load(path)), sep="/")
+
+
+def test_a_saved_model_gives_its_scores_again(models, data, split):
     for fold in range(2):
-        path = finetune.model_path(models, CONFIGURATION, 1, fold)
-        model = finetuned.read(path, work.tuning, work.params)
-        assert {name.split("/")[1][:6] for name in model if name.startswith("body/")} == {"block5"}
-        images = finetuned.taken(work.images, np.flatnonzero(split.folds == fold))
-        again = finetuned.score_images(work.tuning, work.params, model, images)
+        path = model_path(models, 1, fold)
+        model = read_model(path)
+        assert {layer[:6] for layer in model["body"]} == {"block5"}
+        images = data.images.take(np.flatnonzero(split.folds == fold))
+        again = finetune.score_images(data, model, images, EXTRACTION.augmentations)
         np.testing.assert_array_equal(again, np.load(ensembles.scores_path(path)))
 
 
-def test_scores_do_not_depend_on_the_other_images(models, work):
-    model = finetuned.read(
-        finetune.model_path(models, CONFIGURATION, 0, 0), work.tuning, work.params
-    )
-    some = finetuned.taken(work.images, np.array([4, 2]))
-    found = finetuned.score_images(work.tuning, work.params, model, some)
-    alone = finetuned.score_images(
-        work.tuning, work.params, model, finetuned.taken(work.images, np.array([2]))
-    )
-    np.testing.assert_array_equal(found[1:], alone)
+def test_scores_do_not_depend_on_the_other_images(models, data):
+    model = read_model(model_path(models, 0, 0))
+    both = finetune.score_images(data, model, data.images.take(np.array([4, 2])), 2)
+    alone = finetune.score_images(data, model, data.images.take(np.array([2])), 2)
+    np.testing.assert_array_equal(both[1:], alone)
 
 
 def test_held_out_images_are_seen_only_to_be_scored(tmp_path, dataset, split, models, monkeypatch):
     """Their pixels and labels changed, the model of the fold stays the same, bit for bit."""
     fold = split.folds == 0
     changed = dataclasses.replace(split, labels=np.where(fold, 1 - split.labels, split.labels))
-    read = finetuned.read_images
+    read = finetune.read_images
 
     def spoiled(*given):
         images = read(*given)
         images.pixels[fold] = 255 - images.pixels[fold]
         return images
 
-    seen, scores = [], finetuned.scores
-    monkeypatch.setattr(finetuned, "read_images", spoiled)
+    seen, score_images = [], finetune.score_images
+    monkeypatch.setattr(finetune, "read_images", spoiled)
     monkeypatch.setattr(
-        finetuned, "scores", lambda *given: (seen.append(set(given[3].names)), scores(*given))[1]
+        finetune,
+        "score_images",
+        lambda *given: (seen.append(set(given[2].names)), score_images(*given))[1],
     )
     root = prepared(tmp_path / "models", changed)
     finetune.train(dataset, root, changed, EXTRACTION, FINETUNE, keep_checkpoints=True)
@@ -430,10 +437,7 @@ def test_held_out_images_are_seen_only_to_be_scored(tmp_path, dataset, split, mo
         *seen[:3]
     )  # Three epochs are validated, then the model is judged.
     assert seen[3] == held_out
-    names = (
-        finetune.model_path(models, CONFIGURATION, 0, 0),
-        finetune.model_path(root, CONFIGURATION, 0, 0),
-    )
+    names = (model_path(models, 0, 0), model_path(root, 0, 0))
     found, again = (np.load(name) for name in names)
     for name in found.files:
         np.testing.assert_array_equal(found[name], again[name])
@@ -443,45 +447,45 @@ def test_held_out_images_are_seen_only_to_be_scored(tmp_path, dataset, split, mo
 def test_training_validation_and_held_out_images_are_apart(split):
     for seed in range(3):
         for fold in range(2):
-            training, validation = finetune.probe.split(split, fold, seed, 3)
-            assert ((training.astype(int) + validation + (split.folds == fold)) == 1).all()
-            work = Tuning(encoders.ENCODERS["VGG"], VIEW, EXTRACTION, FINETUNE, 2, 4)
+            fitted, validation = training.validation_split(split, fold, seed, 3)
+            assert ((fitted.astype(int) + validation + (split.folds == fold)) == 1).all()
+            config = StepConfig(encoders.ENCODERS["VGG"], VIEW, EXTRACTION, FINETUNE, 2, 4)
             places = [
-                finetune.order(work, np.flatnonzero(training), seed, fold, epoch)
+                finetune.draw_crops(config, np.flatnonzero(fitted), seed, fold, epoch)
                 for epoch in range(3)
             ]
             for epoch, batches in enumerate(places):
                 images, augmentations = (
                     np.concatenate(each) for each in zip(*batches, strict=True)
                 )
-                assert training[images].all()
+                assert fitted[images].all()
                 assert set(augmentations // FINETUNE.crops_per_epoch) == {epoch}
                 drawn = set(zip(images, augmentations, strict=True))
-                assert len(drawn) == min(len(images), training.sum() * FINETUNE.crops_per_epoch)
+                assert len(drawn) == min(len(images), fitted.sum() * FINETUNE.crops_per_epoch)
 
 
 # Going on
 
 
 def test_a_run_that_stops_after_an_epoch_goes_on_to_the_same_model(
-    tmp_path, work, bar, monkeypatch
+    tmp_path, data, bar, monkeypatch
 ):
-    unbroken, losses = finetune.fit(work, 0, 0, tmp_path / "unbroken", bar)
-    real = finetune.after_epoch
+    unbroken, losses = finetune.fit(data, 0, 0, tmp_path / "unbroken", bar)
+    real = finetune.run_epoch
 
-    def stopping(work, progress, frozen, batches, validation, epoch):
+    def stopping(data, progress, batches, validation, epoch):
         if epoch == 2:
             raise KeyboardInterrupt
-        return real(work, progress, frozen, batches, validation, epoch)
+        return real(data, progress, batches, validation, epoch)
 
-    monkeypatch.setattr(finetune, "after_epoch", stopping)
+    monkeypatch.setattr(finetune, "run_epoch", stopping)
     with pytest.raises(KeyboardInterrupt):
-        finetune.fit(work, 0, 0, tmp_path / "broken", bar)
+        finetune.fit(data, 0, 0, tmp_path / "broken", bar)
     trained = []
     monkeypatch.setattr(
-        finetune, "after_epoch", lambda *given: (trained.append(given[-1]), real(*given))[1]
+        finetune, "run_epoch", lambda *given: (trained.append(given[-1]), real(*given))[1]
     )
-    resumed, losses_too = finetune.fit(work, 0, 0, tmp_path / "broken", bar)
+    resumed, losses_too = finetune.fit(data, 0, 0, tmp_path / "broken", bar)
     assert trained == [2]
     jax.tree.map(np.testing.assert_array_equal, resumed, unbroken)
     np.testing.assert_array_equal(losses, losses_too)
@@ -489,13 +493,13 @@ def test_a_run_that_stops_after_an_epoch_goes_on_to_the_same_model(
     assert not list((tmp_path / "broken").rglob("*.pkl"))
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path, work, bar):
-    finetune.fit(work, 0, 0, tmp_path / "seed0", bar)
+def test_a_damaged_checkpoint_is_named(tmp_path, data, bar):
+    finetune.fit(data, 0, 0, tmp_path / "seed0", bar)
     for file in (tmp_path / "seed0" / "3").rglob("*"):
         if file.is_file():
             file.write_bytes(b"nothing")
     with pytest.raises(InputError, match="remove that folder"):
-        finetune.fit(work, 0, 0, tmp_path / "seed0", bar)
+        finetune.fit(data, 0, 0, tmp_path / "seed0", bar)
 
 
 # Refusals
@@ -520,32 +524,16 @@ def test_other_parameters_images_or_crop_modes_are_refused(tmp_path, dataset, mo
         finetune.train(others, models, split, EXTRACTION, FINETUNE)
 
 
-def test_training_that_diverges_is_refused(tmp_path, work, bar, monkeypatch):
-    body, frozen = finetune_step.split_layers(work.params, work.tuning.encoder, "last")
-    progress = finetune.blank(work.tuning, body)
+def test_training_that_diverges_is_refused(tmp_path, data, bar, monkeypatch):
+    body, _ = data.split_layers()
+    progress = finetune.initial_state(data.config, body)
     progress["trained"]["head"]["kernel"] += np.nan
-    after = finetune.after_epoch(work, progress, frozen, [], np.arange(4), 0)
+    after = finetune.run_epoch(data, progress, [], np.arange(4), 0)
     assert after["losses"][0] == np.inf
     monkeypatch.setattr(finetune, "fit", lambda *given: (after["best"], after["losses"]))
     with pytest.raises(InputError, match="training diverged: .* lower --head_learning_rate"):
-        finetune.fit_and_save(work, tmp_path, 0, 0, False, bar)
+        finetune._fit_and_save(data, tmp_path / "model.npz", 0, 0, bar)
     assert not list(tmp_path.rglob("*.npz"))
-
-
-def test_a_damaged_or_foreign_model_is_refused(tmp_path, models, work):
-    path = tmp_path / "model.npz"
-    path.write_bytes(b"nothing")
-    with pytest.raises(InputError, match="cannot be read as a fine-tuned model"):
-        finetuned.read(path, work.tuning, work.params)
-    good = dict(np.load(finetune.model_path(models, CONFIGURATION, 0, 0)))
-    for bad, text in (
-        ({name: good[name] for name in list(good)[1:]}, "differ in body/"),
-        (good | {"head/bias": np.zeros(3, np.float32)}, "differ in head/bias"),
-        (good | {"head/bias": np.array([0, np.nan], np.float32)}, "are not finite float32"),
-    ):
-        np.savez(path, **bad)
-        with pytest.raises(InputError, match=text):
-            finetuned.read(path, work.tuning, work.params)
 
 
 # The script, and whole networks
@@ -628,11 +616,11 @@ def test_the_script_killed_and_run_again_ends_where_an_unbroken_run_does(tmp_pat
 @pytest.mark.parametrize("blocks", ["last", "all"])
 def test_whole_networks_learn_a_batch(dataset, split, name, size, blocks):
     extraction = dataclasses.replace(EXTRACTION, encoders=(name,), views=(View(1.0, size),))
-    work = work_of(
+    data = data_of(
         dataset,
         split,
         dataclasses.replace(FINETUNE, blocks=blocks, body_learning_rate=1e-4),
         extraction,
     )
-    _, _, _, losses = stepped(work)
+    _, _, _, losses = stepped(data)
     assert losses[1] < losses[0]

@@ -1,4 +1,7 @@
-"""Heads against scikit-learn, what they may see, how they are trained together, and what is refused."""
+"""Heads against scikit-learn, what they may see, how they are trained together, and refusals.
+
+`probe_fit` is tested here too, and so are damaged files of heads.
+"""
 
 import dataclasses
 import shutil
@@ -19,6 +22,7 @@ from histojax.datasets.folds import TRAIN_ONLY, Folds
 from histojax.errors import InputError
 from histojax.extraction import store
 from histojax.learners import ensembles, heads, probe, probe_fit, scoring
+from histojax.learners.training import TrainingJob
 from histojax.prediction import bundle, predict
 from histojax.utils import files
 from tests.running import run
@@ -66,7 +70,7 @@ def train(
     root: Path, descriptors: Path, split: Folds, chosen: Probe, configurations=WIDTHS, **more
 ) -> int:
     folds.save(split, root / ensembles.FOLDS)
-    return probe.train(descriptors, root, split, configurations, chosen, **more)
+    return probe.train(TrainingJob(descriptors, root, split, tuple(configurations)), chosen, **more)
 
 
 @pytest.fixture(scope="module", params=HEADS)
@@ -82,14 +86,14 @@ def trained(request, tmp_path_factory, descriptors, split) -> tuple[Path, Probe,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(probe_fit, "fit", counted)
         patch.setattr(
-            probe, "together", lambda *_: 8
+            probe, "models_at_a_time", lambda *_: 8
         )  # Twelve models in two shares, the second filled up.
         assert train(root, descriptors, split, chosen) == 12
     return root, chosen, len(traces)
 
 
 def read_head(path, head):
-    return heads.parse(path.read_bytes(), path, head)
+    return heads.parse(head, path.read_bytes(), path)
 
 
 def head_of(
@@ -237,56 +241,12 @@ def test_every_training_row_is_seen_in_an_epoch_and_no_other():
     np.testing.assert_allclose(bias, -0.1 * (0.5 - truth).mean(axis=0), atol=1e-6)
 
 
-def test_the_images_that_stop_training_are_neither_held_out_nor_trained_on_and_split_no_group(
-    split,
-):
-    chosen = set()
-    for seed in range(3):
-        for fold in range(3):
-            training, validation = probe.split(split, fold, seed, 3)
-            assert not (training & validation).any()
-            np.testing.assert_array_equal(training | validation, split.folds != fold)
-            assert validation.any()
-            assert set(split.labels[training]) == {0, 1, 2, 3}
-            sides = {
-                (split.groups[i], bool(validation[i]))
-                for i in np.flatnonzero(training | validation)
-            }
-            known = [group for group, _ in sides if group]
-            assert len(known) == len(set(known))
-            again = probe.split(split, fold, seed, 3)
-            np.testing.assert_array_equal(validation, again[1])
-            chosen.add(validation.tobytes())
-    assert len(chosen) > 3  # Seeds differ, and not by the fold alone.
-
-
-def test_without_groups_the_part_is_stratified(split):
-    plain = dataclasses.replace(split, groups=None, folds=np.arange(N) // 4 % 3)
-    _, validation = probe.split(plain, 0, 0, 3)
-    np.testing.assert_array_equal(np.bincount(plain.labels[validation]), [2, 2, 2, 2])
-
-
-def test_an_image_of_unknown_group_is_a_group_of_its_own(split):
-    unknown = dataclasses.replace(split, groups=("",) * N)
-    training, validation = probe.split(unknown, 0, 0, 3)
-    assert training.any()
-    assert validation.any()
-
-
-def test_too_few_images_or_groups_are_refused(split):
-    with pytest.raises(InputError, match="lower --validation_parts"):
-        probe.split(split, 0, 0, 12)
-    lumped = dataclasses.replace(split, groups=tuple(str(label) for label in split.labels))
-    with pytest.raises(InputError, match="with every class in the rest"):
-        probe.split(lumped, 0, 0, 3)
-
-
 def test_channels_are_standardised_by_the_training_rows_alone():
     rng = np.random.default_rng(5)
     x = rng.normal(1000, 3, (9, 4, 5)).astype(np.float32)
     x[:, :, 1], x[:6, :, 2] = 0, 0.1
     images = np.arange(9) < 6
-    mean, scale = probe.standardisation(probe.moments(x), images)
+    mean, scale = probe.standardisation(probe.image_moments(x), images)
     reference = StandardScaler().fit(x[images].reshape(-1, 5).astype(np.float64))
     np.testing.assert_allclose(mean, reference.mean_, rtol=1e-6)
     np.testing.assert_array_equal(scale[1:3], 0)  # Constant among the training rows.
@@ -380,26 +340,6 @@ def test_a_saved_head_predicts_what_was_judged(descriptors, split, trained):
         )
 
 
-def test_a_folded_head_gives_what_the_program_gave_far_from_zero_too():
-    rng = np.random.default_rng(7)
-    offset, deviation = np.repeat([0, 1, 3000], 20), rng.uniform(0.5, 2, 60)
-    x = (rng.normal(size=(5, 2, 60)) * deviation + offset).astype(np.float32)
-    mean, scale = offset.astype(np.float32), (1 / deviation).astype(np.float32)
-    layers = [
-        (rng.normal(size=(60, 8)), rng.normal(size=8)),
-        (rng.normal(size=(8, 4)), rng.normal(size=4)),
-    ]
-    layers = tuple((k.astype(np.float32), b.astype(np.float32)) for k, b in layers)
-    for learner, some in (("linear", layers[:1]), ("hidden", layers)):
-        z = (x.astype(np.float64) - mean) * scale
-        for i, (kernel, bias) in enumerate(some):
-            z = (z if i == 0 else np.maximum(z, 0)) @ kernel + bias
-        expected = np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True)
-        np.testing.assert_allclose(
-            heads.score(heads.folded(learner, some, mean, scale), x), expected, atol=2e-3
-        )
-
-
 def test_new_images_get_the_mean_of_all_heads(descriptors, split, trained, tmp_path):
     root, chosen, _ = trained
     expected = np.mean(
@@ -473,15 +413,6 @@ def test_a_damaged_head_is_refused_by_name(trained, descriptors, split, tmp_path
     assert "seed1-fold03.npz" in str(error.value)
 
 
-def test_a_hidden_layer_of_another_width_than_the_next_is_refused(tmp_path):
-    shapes = {"hidden_kernel": (5, 3), "hidden_bias": (3,), "kernel": (4, 2), "bias": (2,)}
-    np.savez(
-        tmp_path / "a.npz", **{name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-    )
-    with pytest.raises(InputError, match="as wide as the one before"):
-        read_head(tmp_path / "a.npz", "hidden")
-
-
 def test_descriptors_of_another_width_are_refused(trained):
     loaded = scoring.load_models(ensembles.load(trained[0]))
     with pytest.raises(InputError, match="the descriptors have 26"):
@@ -491,13 +422,19 @@ def test_descriptors_of_another_width_are_refused(trained):
 def test_other_parameters_heads_or_folds_are_refused(descriptors, split, trained):
     root, chosen, _ = trained
     with pytest.raises(InputError, match="parameters.patience: found 4, expected 5"):
-        probe.train(descriptors, root, split, WIDTHS, dataclasses.replace(chosen, patience=5))
+        probe.train(
+            TrainingJob(descriptors, root, split, tuple(WIDTHS)),
+            dataclasses.replace(chosen, patience=5),
+        )
     other = HEADS[chosen.head == "linear"]
     with pytest.raises(InputError, match=f"learner: found {chosen.head}, expected {other}"):
-        probe.train(descriptors, root, split, WIDTHS, dataclasses.replace(chosen, head=other))
+        probe.train(
+            TrainingJob(descriptors, root, split, tuple(WIDTHS)),
+            dataclasses.replace(chosen, head=other),
+        )
     moved = dataclasses.replace(split, folds=np.roll(split.folds, 4))
     with pytest.raises(InputError, match="folds_sha256"):
-        probe.train(descriptors, root, moved, WIDTHS, chosen)
+        probe.train(TrainingJob(descriptors, root, moved, tuple(WIDTHS)), chosen)
 
 
 def test_training_that_diverges_is_refused(descriptors, split, tmp_path):
@@ -516,19 +453,19 @@ def test_configurations_of_different_augmentations_are_refused(split):
 def test_models_take_no_more_memory_than_is_counted_on(split):
     chosen = dataclasses.replace(PROBE, head="hidden", batch_rows=64)
     descriptors = np.random.default_rng(8).normal(size=(N, 20, 300)).astype(np.float32)
-    work = probe.prepare(split, {"one": descriptors}, chosen)
-    steps, checks = work.batches
+    data = probe.prepare(split, {"one": descriptors}, chosen)
+    steps, checks = data.batches
     mesh = Mesh(np.array(jax.devices()[:1]), ("models",))
     program = probe_fit.compiled(
         partial(probe_fit.fit, probe=chosen, classes=4, steps=steps, checks=checks), mesh
     )
-    models = jax.tree.map(lambda *each: np.stack(each), *[work.model(("one", 0, 0))] * 10)
+    models = jax.tree.map(lambda *each: np.stack(each), *[data.model(("one", 0, 0))] * 10)
     labels = np.repeat(split.labels, 20).astype(np.int32)
-    used = program.lower(models, work.descriptors, labels).compile().memory_analysis()
+    used = program.lower(models, data.descriptors, labels).compile().memory_analysis()
     assert (
-        0.2 * probe.held(work)
+        0.2 * probe.bytes_per_model(data)
         < (used.temp_size_in_bytes + used.output_size_in_bytes) / 10
-        < probe.held(work)
+        < probe.bytes_per_model(data)
     )
 
 
@@ -537,9 +474,9 @@ def test_models_take_no_more_memory_than_is_counted_on(split):
     [(12, 2, [4, 4, 4]), (12, 50, [12]), (7, 2, [4, 4]), (1, 9, [2]), (3, 0, [2, 2])],
 )
 def test_models_fall_into_equal_shares_of_whole_devices(split, monkeypatch, missing, room, shares):
-    work = probe.prepare(split, {"one": np.zeros((N, A, 5), np.float32)}, PROBE)
-    monkeypatch.setattr(probe, "ROOM_ON_CPU", room * probe.held(work) + 1)
-    width = probe.together(work, missing, jax.devices())
+    data = probe.prepare(split, {"one": np.zeros((N, A, 5), np.float32)}, PROBE)
+    monkeypatch.setattr(probe, "_BYTES_ON_CPU", room * probe.bytes_per_model(data) + 1)
+    width = probe.models_at_a_time(data, missing, jax.devices())
     assert [width] * len(range(0, missing, width)) == shares
 
 

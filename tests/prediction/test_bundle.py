@@ -213,7 +213,7 @@ def without(key):
         ),
         (
             lambda parts: parts.update({"models/VGG-0.5-40/seed0-fold01.txt": b"tree"}),
-            "no whole LightGBM model",
+            "not a complete LightGBM model",
         ),
         (without("made_with"), "without made_with"),
         (without("classes"), "without classes"),

@@ -37,7 +37,9 @@ COVERAGES = (0.6, 0.95)
 def one_process():
     """Trains in this process: others take longer to start than to train so little."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(boost, "run_all", lambda tasks, workers: [boost.work(task) for task in tasks])
+        patch.setattr(
+            boost, "run_tasks", lambda tasks, workers: [boost.run_task(task) for task in tasks]
+        )
         yield
 
 
