@@ -22,13 +22,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from histojax.config import STAIN_TOO_LITTLE_TISSUE
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.extraction import store
 from histojax.prediction import conformal
 
 FAR = 0.01  # A p-value at or below it is far; with fewer than 99 groups, the smallest possible.
-TOO_LITTLE = "fallback: too little tissue"  # A status of ops.stain, which would import JAX.
 _NEIGHBOURS = 5
 _CLIP = 5.0  # Standard deviations at which the deviation of a channel is clipped.
 # The smallest standard deviation: of a channel relative to its mean, of stain on the log scale.
@@ -146,7 +146,7 @@ def fit(
       stain_rows: rows of stain_qc.csv.
 
     Raises:
-      InputError: stain_rows lack an image, or are damaged.
+      InputError: `stain_rows` lack an image.
     """
     names = set(folds.names)
     scales = tuple(sorted({scale for image, scale in stain_rows if image in names}, key=float))
@@ -191,8 +191,7 @@ def compare(
       stain_rows: rows of stain_qc.csv; the stain of an image without rows stays unknown.
 
     Raises:
-      InputError: configurations or channels are not those of the training images, or a row is
-        damaged.
+      InputError: configurations or channels are not those of the training images.
     """
     stain_p, descriptors_p = np.full((2, len(names)), np.nan)
     stain_far, descriptors_far = np.zeros((2, len(names)), bool)
@@ -293,10 +292,9 @@ def stain_features(
     NaN for an image with too little tissue, whose stain could not be measured.
 
     Raises:
-      InputError: an image has no row at one of the scales, or a cell is no number.
+      InputError: an image has no row at one of the scales.
     """
     features = np.empty((len(names), len(scales), len(_MEASURES)))
-    columns = [store.QC_COLUMNS.index(measure) for measure in _MEASURES]
     for i, name in enumerate(names):
         for j, scale in enumerate(scales):
             row = stain_rows.get((name, scale))
@@ -305,12 +303,7 @@ def stain_features(
                     f"{store.STAIN_QC} has no row of {name} at scale {scale}: extract from that "
                     "image again, or remove the file to do without"
                 )
-            try:
-                features[i, j] = [float(row[column] or "nan") for column in columns]
-            except ValueError as error:
-                raise InputError(
-                    f"{store.STAIN_QC} is damaged in the row of {name} at scale {scale}: {error}"
-                ) from error
+            features[i, j] = [getattr(row, measure) for measure in _MEASURES]
         if too_little_tissue(stain_rows, name):
             features[i] = np.nan
     return np.log(np.maximum(features, _LEAST_MEASURE)).reshape(len(names), -1)
@@ -318,8 +311,8 @@ def stain_features(
 
 def too_little_tissue(stain_rows: store.StainQC, name: str) -> bool:
     """Whether an image had too little tissue to find its stain at any scale."""
-    status = store.QC_COLUMNS.index("status")
-    return any(row[status] == TOO_LITTLE for (image, _), row in stain_rows.items() if image == name)
+    rows = (row for row in stain_rows.values() if row.image == name)
+    return any(row.status == STAIN_TOO_LITTLE_TISSUE for row in rows)
 
 
 def _masses_where(known: np.ndarray, units: np.ndarray) -> np.ndarray:

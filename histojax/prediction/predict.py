@@ -270,7 +270,7 @@ def _predict(writer: PredictionWriter, images: ScoredImages) -> None:
 
 def _file_sha256(stain_rows: store.StainQC, name: str) -> str:
     """The SHA-256 of an image's file by stain_qc.csv; empty where it is unknown."""
-    return next((row[-1] for (image, _), row in stain_rows.items() if image == name), "")
+    return next((row.file_sha256 for row in stain_rows.values() if row.image == name), "")
 
 
 @contextlib.contextmanager
