@@ -1,4 +1,4 @@
-"""A protocol small enough for a test, images of tissue to run it on, and predictions with the published figures."""
+"""A small protocol, images of tissue, an ensemble, and predictions with the published figures."""
 
 import tempfile
 from pathlib import Path
@@ -48,7 +48,7 @@ def tissue(seed: int, height: int, width: int) -> np.ndarray:
 def write_descriptors(
     root: Path, names, labels, widths: dict[str, int], augmentations: int, spread: float
 ) -> None:
-    """Descriptors without manifests, as the authors published theirs: normal about a mean of their class."""
+    """Descriptors without manifests, like the authors': normal about a mean of their class."""
     rng = np.random.default_rng(0)
     for configuration, width in widths.items():
         means = rng.normal(size=(max(labels) + 1, width))
@@ -60,28 +60,27 @@ def write_descriptors(
 def published_predictions() -> LabelledPredictions:
     """Made-up predictions of 400 images that have every figure that the paper printed of its own.
 
-    By fold, images wrong in four classes and in two; 9 in situ and 5 invasive carcinomas missed of 200 at set-point
-    0.50 and 7 at 0.33; 11 and 24 false alarms; and scores spread so that the ROC curve has the printed area.
+    These are the errors of each fold in four classes and in two; 9 in situ and 5 invasive
+    carcinomas missed of 200 at set-point 0.50, and 7 at 0.33; 11 and 24 false alarms; and scores
+    spread so that the ROC curve has the printed area.
     """
     wrong, across = [3, 7, 5, 5, 5, 4, 6, 5, 5, 6], [1, 4, 2, 3, 2, 1, 3, 3, 3, 3]
     rng = np.random.default_rng(0)
     truth, folds = np.arange(400) // 100, np.arange(400) % 10
     predicted = truth.copy()
-    mistaken = rng.permutation(
-        [2] * 9 + [3] * 5 + [1] * 8 + [0] * 3
-    )  # Classes of the images on the wrong side.
-    taken = np.zeros(400, bool)
+    # Classes of the images on the wrong side.
+    mistaken = rng.permutation([2] * 9 + [3] * 5 + [1] * 8 + [0] * 3)
+    is_wrong = np.zeros(400, bool)
     for fold in range(10):
         start = sum(across[:fold])
         for of_class in mistaken[start : start + across[fold]]:
-            image = np.flatnonzero((folds == fold) & (truth == of_class) & ~taken)[0]
-            predicted[image], taken[image] = (of_class + 2) % 4, True
+            image = np.flatnonzero((folds == fold) & (truth == of_class) & ~is_wrong)[0]
+            predicted[image], is_wrong[image] = (of_class + 2) % 4, True
         for i in range(wrong[fold] - across[fold]):
-            image = np.flatnonzero((folds == fold) & (truth == i % 4) & ~taken)[0]
-            predicted[image], taken[image] = (
-                truth[image] ^ 1,
-                True,
-            )  # The other class of the same side.
+            image = np.flatnonzero((folds == fold) & (truth == i % 4) & ~is_wrong)[0]
+            # The other class of the same side.
+            predicted[image] = truth[image] ^ 1
+            is_wrong[image] = True
     truly, called = truth >= 2, predicted >= 2
     score = np.empty(400)
     low, high = truly & ~called, ~truly & called
@@ -101,7 +100,7 @@ def published_predictions() -> LabelledPredictions:
 
 
 def train_small(root: Path) -> Path:
-    """An ensemble of two classes on disk: images/, descriptors/, models/; and new/ with three images without labels."""
+    """An ensemble of two classes: images/, descriptors/, models/, and new/ without labels."""
     for label, dark in (("benign", 0.3), ("malignant", 0.7)):
         (root / "images" / label).mkdir(parents=True)
         for i in range(9):

@@ -1,4 +1,4 @@
-"""The estimator against scikit-learn's own checks, against `boost.train` on disk, and by its rules for little data."""
+"""The estimator against scikit-learn's checks, against `boost.train`, and with little data."""
 
 import dataclasses
 from pathlib import Path
@@ -13,7 +13,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from histojax.config import BOOSTS, Boosting
 from histojax.datasets import Dataset, folds
-from histojax.estimator import FoldEnsembleClassifier, assign_folds
+from histojax.estimator import FoldEnsembleClassifier, _assign_folds
 from histojax.extraction import store
 from histojax.learners import boost, ensembles, scoring
 from histojax.learners.training import TrainingJob
@@ -189,7 +189,7 @@ def test_groups_stay_whole(x, y, labels):
 )
 def test_folds_are_as_many_as_little_data_allows(labels, groups, count, never_held_out):
     labels = np.array(labels)
-    found = assign_folds(labels, None if groups is None else np.array(groups), 5, 0)
+    found = _assign_folds(labels, None if groups is None else np.array(groups), 5, 0)
     assert found.max() + 1 == count
     assert (found == -1).sum() == never_held_out
     for fold in range(count):
@@ -200,7 +200,7 @@ def test_folds_are_as_many_as_little_data_allows(labels, groups, count, never_he
 def test_no_model_lacks_a_class_and_no_fold_is_empty(seed):
     rng = np.random.default_rng(seed)
     groups, labels = rng.integers(0, 9, 30), rng.permutation(np.repeat([0, 1, 2, 3], [16, 8, 5, 1]))
-    found = assign_folds(labels, groups, 10, seed)
+    found = _assign_folds(labels, groups, 10, seed)
     assert sorted(set(found) - {-1}) == list(range(found.max() + 1))
     assert (found[labels == 3] == -1).all()
     for fold in range(found.max() + 1):

@@ -1,4 +1,7 @@
-"""An image as it goes to the device: resampled, padded to one of few shapes, its own size beside it."""
+"""Images as they go to the device: resampled, and padded to one of few shapes.
+
+uint8 [h, w, 3] -> uint8 [H, W, 3], with zeros below and to the right.
+"""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,7 +15,14 @@ from histojax.utils import files
 
 
 class PaddedImage(NamedTuple):
-    """uint8 [H, W, 3] padded to its buckets, the image's own size, and its file's SHA-256."""
+    """A padded image.
+
+    Attributes:
+      path: its file.
+      rgb: uint8 [H, W, 3].
+      size: height and width without padding.
+      digest: see `image_digest`.
+    """
 
     path: Path
     rgb: np.ndarray
@@ -21,7 +31,7 @@ class PaddedImage(NamedTuple):
 
 
 def bucket(side: int) -> int:
-    """A side rounded up to one of four sizes an octave (.. 768, 896, 1024, 1280 ..): few shapes for many images."""
+    """A side rounded up to one of four sizes an octave: few shapes (.. 768, 896, 1024, 1280 ..)."""
     step = max(32, 2 ** (side.bit_length() - 3))
     return -(-side // step) * step
 
@@ -37,29 +47,27 @@ def scales(views: Iterable[View]) -> list[float]:
 
 
 def read_padded(path: Path, resampling: Resampling = NO_RESAMPLING) -> PaddedImage:
-    """Reads an image and pads it below and to the right."""
+    """Reads, resamples and pads an image."""
     rgb = resampling.read(path)
-    size = rgb.shape[:2]
-    below, right = (bucket(side) - side for side in size)
-    return PaddedImage(
-        path, np.pad(rgb, ((0, below), (0, right), (0, 0))), size, image_digest(path, resampling)
-    )
+    height, width = rgb.shape[:2]
+    padding = ((0, bucket(height) - height), (0, bucket(width) - width), (0, 0))
+    return PaddedImage(path, np.pad(rgb, padding), (height, width), image_digest(path, resampling))
 
 
 def image_digest(path: Path, resampling: Resampling) -> str:
-    """What an image's descriptors were made of: its file's SHA-256, and the pixel size it was taken to have."""
+    """Identifies pixels: the file's SHA-256, and the pixel size it was taken to have."""
     return files.sha256(path) + resampling.digest_suffix(path)
 
 
 def common_canvas(
     sizes: Iterable[Sequence[int]], views: Iterable[View]
 ) -> dict[float, tuple[int, int]]:
-    """Height and width by scale that images of these sizes all fit into, padded and downscaled: one shape for all."""
+    """By scale, a height and width that images of these sizes fit into, padded and downscaled."""
     padded = [tuple(map(bucket, size)) for size in sizes]
-    return {
-        scale: tuple(
-            max(axis) for axis in zip(*(scaled_size(size, scale) for size in padded), strict=True)
-        )
-        for scale in scales(views)
-        if padded
-    }
+    if not padded:
+        return {}
+    canvas = {}
+    for scale in scales(views):
+        heights, widths = zip(*(scaled_size(size, scale) for size in padded), strict=True)
+        canvas[scale] = max(heights), max(widths)
+    return canvas

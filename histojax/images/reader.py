@@ -1,6 +1,6 @@
-"""Reading and checking image files: TIFF, PNG, JPEG to uint8 RGB [H, W, 3]. Anything doubtful is refused by name.
+"""Which files are images, and their decoding: TIFF, PNG and JPEG to uint8 RGB [H, W, 3].
 
-Decoding is Pillow's, which scikit-image brings along.
+Decoding is Pillow's, which scikit-image depends on. Any file that could be misread is refused.
 """
 
 import contextlib
@@ -15,45 +15,38 @@ from PIL import Image, UnidentifiedImageError
 from histojax.errors import InputError
 from histojax.utils import files
 
-FORMATS = ("TIFF", "PNG", "JPEG")
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
-# Pillow's modes that are converted to RGB with a notice; RGB is read as it is.
+# Pillow's modes that are converted to RGB with a warning; RGB is read as it is.
 CONVERTED = {"RGBA": "RGB with alpha", "L": "grey", "LA": "grey with alpha", "P": "palette"}
+_FORMATS = ("TIFF", "PNG", "JPEG")
+_BITS_PER_SAMPLE = 258  # TIFF's tag.
 
 
 def is_image_name(path: Path) -> bool:
-    """Whether the name has one of the endings read here; hidden files have not."""
+    """Whether the name has one of the suffixes that are read here, and is not hidden."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-
-
-def bits_per_sample(image: Image.Image) -> int:
-    """Bits of the file's samples: Pillow silently reduces 16-bit RGB to 8, so its mode does not tell."""
-    if image.format == "TIFF":
-        return max(image.tag_v2.get(258, (1,)))
-    raw = str(image.tile[0].args) if image.tile else ""
-    return 16 if "16" in raw or image.mode.startswith("I") else 8
 
 
 @contextlib.contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """Opens and checks an image without decoding it; closed with its file at the end.
+    """Opens and checks an image without decoding it, and closes it in the end.
 
     Raises:
-      InputError: not TIFF, PNG or JPEG whatever its name says, several pages, or not 8-bit RGB, RGBA, grey or palette.
+      InputError: the file is no TIFF, PNG or JPEG whatever its name, has several pages, or is not
+        8-bit RGB, RGBA, grey or palette.
     """
     with contextlib.ExitStack() as stack:
         try:
             file = path if files.is_local(path) else stack.enter_context(path.open("rb"))
-            with (
-                warnings.catch_warnings()
-            ):  # Pillow warns at half of what it refuses, which is no news to anyone.
+            with warnings.catch_warnings():
+                # Pillow warns at half the number of pixels that it refuses.
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                image = stack.enter_context(contextlib.closing(Image.open(file, formats=FORMATS)))
+                image = stack.enter_context(contextlib.closing(Image.open(file, formats=_FORMATS)))
         except FileNotFoundError as error:
             raise InputError(f"{path} is not there") from error
         except UnidentifiedImageError as error:
             raise InputError(
-                f"{path} is no TIFF, PNG or JPEG image, whatever its name says (or its start is damaged)"
+                f"{path} is no TIFF, PNG or JPEG image, whatever its name (or its start is damaged)"
             ) from error
         except Image.DecompressionBombError as error:
             raise InputError(
@@ -62,7 +55,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         except (OSError, SyntaxError, ValueError) as error:
             raise InputError(f"{path} cannot be opened as an image: {error}") from error
         try:
-            refuse_unfit(image, path)
+            _check_kind(image, path)
         except InputError:
             raise
         except Exception as error:
@@ -72,23 +65,31 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         yield image
 
 
-def refuse_unfit(image: Image.Image, path: Path) -> None:
+def _check_kind(image: Image.Image, path: Path) -> None:
     """Raises InputError unless the image is one page of 8-bit RGB, RGBA, grey or palette."""
     pages = getattr(image, "n_frames", 1)
     if pages > 1:
         raise InputError(
             f"{path} has {pages} pages, expected one: save the page you mean as a file of its own"
         )
-    bits = bits_per_sample(image)
+    bits = _bits_per_sample(image)
     if bits != 8 or image.mode not in ("RGB", *CONVERTED):
         raise InputError(
-            f"{path} has {bits} bits per sample in mode {image.mode}, expected 8-bit RGB (RGBA, grey and palette are "
-            "converted): convert it to 8-bit RGB"
+            f"{path} has {bits} bits per sample in mode {image.mode}, expected 8-bit RGB (RGBA, "
+            "grey and palette are converted): convert it to 8-bit RGB"
         )
 
 
+def _bits_per_sample(image: Image.Image) -> int:
+    """Bits of the file's samples; not by Pillow's mode, which is RGB for 16-bit RGB as well."""
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,)))
+    raw = str(image.tile[0].args) if image.tile else ""
+    return 16 if "16" in raw or image.mode.startswith("I") else 8
+
+
 def size(path: Path) -> tuple[int, int]:
-    """Height and width from the file's header, checked as in `read`, without decoding."""
+    """Height and width by the file's header, checked as by `open_image`, without decoding."""
     with open_image(path) as image:
         return image.height, image.width
 
@@ -96,7 +97,7 @@ def size(path: Path) -> tuple[int, int]:
 def read(path: Path) -> np.ndarray:
     """An image as uint8 RGB [H, W, 3].
 
-    Grey becomes three equal channels; transparency is laid over white. Both are told by a warning in the log.
+    Grey becomes three equal channels; transparency is laid over white. Both log a warning.
 
     Raises:
       InputError: as for `open_image`, or the pixels cannot be decoded (a truncated file).
@@ -104,22 +105,19 @@ def read(path: Path) -> np.ndarray:
     with open_image(path) as image:
         try:
             image.load()
-        except Exception as error:  # Pillow's decoders raise whatever their format throws up: OSError, struct.error, ...
+        except Exception as error:  # Pillow's decoders raise OSError, struct.error and others.
             raise InputError(
                 f"{path} is damaged or cut short: {error}. Copy it again from its source"
             ) from error
         if image.mode == "RGB" and not image.has_transparency_data:
             return np.array(image)
-        logging.warning(
-            "%s is %s: converted to RGB",
-            path,
-            CONVERTED.get(image.mode, "RGB with a transparent colour"),
-        )
+        kind = CONVERTED.get(image.mode, "RGB with a transparent colour")
+        logging.warning("%s is %s: converted to RGB", path, kind)
         return to_rgb(image)
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
-    """Pixels as uint8 RGB [H, W, 3], what is transparent laid over white."""
+    """Pixels as uint8 RGB [H, W, 3], with transparency laid over white."""
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)

@@ -1,7 +1,8 @@
-"""Microns per pixel: how much an image is resampled when it is read, so that images of any scanner show tissue alike.
+"""Resampling of images to one pixel size as they are read, whatever scanner they are from.
 
-A target is microns per pixel at scale 0.5, where the protocol has 0.84: BACH's 0.42 at full size, halved by the view's
-scale. An image of another pixel size is first brought to half the target. Without a target images are read as they are.
+A target is in microns per pixel at scale 0.5, where the protocol has 0.84: BACH's 0.42 at full
+size, halved by the view's scale. An image is first brought to half the target. Without a target,
+images are read as they are.
 """
 
 import dataclasses
@@ -13,8 +14,8 @@ from PIL import Image
 from histojax.errors import InputError
 from histojax.images import reader, slide
 
-SCALE_OF_TARGET = 0.5  # The scale at which a target is meant.
-TOLERANCE = 0.01  # An image whose factor is within it of 1 is left as it is.
+SCALE_OF_TARGET = 0.5  # The scale at which images have the target's pixel size.
+_TOLERANCE = 0.01  # An image whose factor differs from 1 by less is left as it is.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,35 +23,30 @@ class Resampling:
     """How images are resampled.
 
     Attributes:
-      target_mpp: microns per pixel at scale 0.5 that all images are brought to; 0 to leave them as they are.
-      mpp: microns per pixel of the files, where the user says so; None to believe each file.
+      target_mpp: microns per pixel at scale 0.5 that images are brought to; 0 for no resampling.
+      mpp: microns per pixel of all files; None to take what each file says.
     """
 
     target_mpp: float = 0.0
     mpp: float | None = None
 
     def pixel_size(self, path: Path) -> float:
-        """Microns per pixel of an image.
-
-        Raises:
-          InputError: neither the file nor the user tells.
-        """
-        found = self.mpp or slide.pixel_size(path)
-        if not found:
-            raise InputError(
-                f"{path} does not say its pixel size, which --target_mpp needs: pass --mpp, in microns"
-            )
-        return found
+        """Microns per pixel of an image; InputError if neither user nor file says."""
+        if mpp := self.mpp or slide.pixel_size(path):
+            return mpp
+        raise InputError(
+            f"{path} does not say its pixel size, which --target_mpp needs: pass --mpp, in microns"
+        )
 
     def factor(self, path: Path) -> float:
-        """By how much both sides of an image are multiplied; 1 where it is read as it is."""
+        """What both sides of an image are multiplied by; 1 if it is read as it is."""
         if not self.target_mpp:
             return 1.0
         factor = self.pixel_size(path) / (self.target_mpp * SCALE_OF_TARGET)
-        return factor if abs(factor - 1) > TOLERANCE else 1.0
+        return factor if abs(factor - 1) > _TOLERANCE else 1.0
 
     def size(self, path: Path) -> tuple[int, int]:
-        """Height and width of the resampled image, without decoding it."""
+        """Height and width of the resampled image, which is not decoded."""
         return resampled_size(reader.size(path), self.factor(path))
 
     def read(self, path: Path) -> np.ndarray:
@@ -62,7 +58,7 @@ class Resampling:
         return np.array(Image.fromarray(rgb).resize((width, height), Image.Resampling.BICUBIC))
 
     def digest_suffix(self, path: Path) -> str:
-        """What an image's file was taken to be, beside its checksum: empty without a target."""
+        """What identifies an image besides its file's checksum: the pixel size, given a target."""
         return f"@{self.pixel_size(path):g}um" if self.target_mpp else ""
 
 
@@ -70,5 +66,5 @@ NO_RESAMPLING = Resampling()
 
 
 def resampled_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
-    """Height and width after resampling, at least a pixel each."""
+    """Height and width after resampling, at least one pixel each."""
     return tuple(max(1, round(side * factor)) for side in size)

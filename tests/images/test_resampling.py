@@ -1,4 +1,4 @@
-"""Images of another pixel size are resampled when they are read, and their descriptors say so."""
+"""Images are resampled to a pixel size as they are read, and their descriptors record it."""
 
 import dataclasses
 import shutil
@@ -16,7 +16,7 @@ from tests.running import run
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The same tissue at 0.42, 0.21 and 0.84 um/px, as TIFF that says so, and as a PNG that does not."""
+    """The same tissue at 0.42, 0.21 and 0.84 um/px, as TIFF that says so, and as a silent PNG."""
     root = tmp_path_factory.mktemp("mpp")
     tissue = Image.fromarray(samples.tissue(0, 160, 200))
     for name, side, mpp in (("as-is", 1, 0.42), ("fine", 2, 0.21), ("coarse", 0.5, 0.84)):
@@ -45,7 +45,7 @@ def test_with_the_papers_target_all_have_its_pixel_size(folder, name):
     assert Resampling(1.68).size(path) == (80, 100)
 
 
-def test_the_users_word_goes_before_the_files(folder):
+def test_the_user_overrides_what_a_file_says(folder):
     assert Resampling(0.84, 0.84).size(folder / "as-is.tif") == (320, 400)
     assert Resampling(0.84, 0.42).size(folder / "silent.png") == (160, 200)
     with pytest.raises(
@@ -54,7 +54,7 @@ def test_the_users_word_goes_before_the_files(folder):
         Resampling(0.84).size(folder / "silent.png")
 
 
-def test_the_script_takes_a_target_and_the_users_word(folder, tmp_path, narrow_vgg):
+def test_the_script_takes_a_target_and_a_pixel_size(folder, tmp_path, narrow_vgg):
     (tmp_path / "in").mkdir()
     shutil.copy(folder / "silent.png", tmp_path / "in")
     small = [

@@ -1,4 +1,4 @@
-"""A field read in pieces is the field read whole, within memory; its pixels' size is believed where it can be."""
+"""An image read by windows equals the image read whole, within memory; the size of its pixels."""
 
 import struct
 import subprocess
@@ -101,7 +101,7 @@ def test_a_window_that_is_not_inside_is_refused(kinds, name, window):
 
 @pytest.mark.parametrize("name", ["tiles.tif", "rgb.png"])
 def test_a_thumbnail_is_the_image_averaged(kinds, monkeypatch, name):
-    monkeypatch.setattr(slide, "THUMBNAIL_BLOCK", 50)
+    monkeypatch.setattr(slide, "_BLOCK", 50)
     with slide.open_slide(kinds / name) as field:
         whole = Image.fromarray(field.read(0, 0, 150, 210))
         for longest, size in (
@@ -166,8 +166,9 @@ def test_what_is_no_image_is_refused_by_name(tmp_path, make, message, use):
         use(tmp_path / "a.tif")
 
 
-OME = """<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels SizeX="{width}"
-SizeY="150" PhysicalSizeX="{x}" PhysicalSizeY="{y}" {units} Type="uint8"/></Image></OME>"""
+OME = """<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels
+SizeX="{width}" SizeY="150" PhysicalSizeX="{x}" PhysicalSizeY="{y}" {units} Type="uint8"/></Image>
+</OME>"""
 
 
 def ome(x, y, units="", width=210) -> dict:
@@ -177,7 +178,10 @@ def ome(x, y, units="", width=210) -> dict:
 MICRON_UNITS = 'PhysicalSizeXUnit="µm" PhysicalSizeYUnit="µm"'
 NM_UNITS = 'PhysicalSizeXUnit="nm" PhysicalSizeYUnit="nm"'
 PIXEL_UNITS = 'PhysicalSizeXUnit="pixel" PhysicalSizeYUnit="pixel"'
-APERIO = "Aperio Image Library v11.2.1\n46000x32914 [0,0 46000x32914] (256x256) JPEG/RGB Q=30|AppMag = 20|MPP = {}|Left = 25"
+APERIO = (
+    "Aperio Image Library v11.2.1\n46000x32914 [0,0 46000x32914] (256x256) JPEG/RGB Q=30"
+    "|AppMag = 20|MPP = {}|Left = 25"
+)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +253,7 @@ APERIO = "Aperio Image Library v11.2.1\n46000x32914 [0,0 46000x32914] (256x256) 
         ({"description": "unit=micron", "resolution": (4, 4), "resolutionunit": "NONE"}, None),
     ],
 )
-def test_the_size_of_a_pixel_is_what_a_tiff_says_where_it_can_be_believed(
+def test_the_size_of_a_pixel_is_what_a_tiff_says_if_it_is_plausible(
     tmp_path, notices, options, expected
 ):
     path = tmp_path / "a.tif"
@@ -299,7 +303,7 @@ def test_ome_tiff_as_tifffile_writes_it(tmp_path):
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory) -> Path:
-    """10,000 x 10,000 pixels in tiles of 256, some of three different ones, compressed before they are written."""
+    """10,000 x 10,000 pixels in tiles of 256, which repeat three that are compressed once."""
     tiles = [samples.tissue(seed, 256, 256) for seed in range(3)]
     coded = [zlib.compress(tile.tobytes(), 1) for tile in tiles]
     path = tmp_path_factory.mktemp("large") / "large.tif"
@@ -315,7 +319,7 @@ def large(tmp_path_factory) -> Path:
     return path
 
 
-def test_a_large_field_is_read_by_pieces_within_memory(large):
+def test_a_large_image_is_read_by_windows_within_memory(large):
     code = f"""
         import resource, sys
         from pathlib import Path
@@ -336,7 +340,7 @@ def test_a_large_field_is_read_by_pieces_within_memory(large):
     assert float(done.stdout) < 150, f"{done.stdout} MiB; the whole would be 286"
 
 
-def test_a_large_field_has_its_pixels_where_they_belong(large):
+def test_a_large_image_has_its_pixels_where_they_belong(large):
     with slide.open_slide(large) as field:
         read = field.read(9_950, 9_900, 50, 100)
     row, column = 9_950 // 256, 9_900 // 256

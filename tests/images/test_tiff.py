@@ -1,4 +1,4 @@
-"""A TIFF of any layout read by windows is the TIFF read whole; what is damaged or cannot be is refused by name."""
+"""A TIFF of any layout read by windows equals the TIFF read whole; damaged files are refused."""
 
 import struct
 import time
@@ -38,9 +38,8 @@ KINDS = {
     "tiles.tif": lambda path: tifffile.imwrite(path, RGB, **TILED),
     "big_endian.tif": lambda path: tifffile.imwrite(path, RGB, byteorder=">", **TILED),
     "bigtiff.tif": lambda path: tifffile.imwrite(path, RGB, bigtiff=True, **TILED),
-    "jpeg_tables.tif": lambda path: pillow(
-        path, RGB, compression="jpeg"
-    ),  # YCbCr; quantization apart from the strips.
+    # YCbCr; quantization tables apart from the strips.
+    "jpeg_tables.tif": lambda path: pillow(path, RGB, compression="jpeg"),
     "deflate.tif": lambda path: tifffile.imwrite(path, RGB, compression="zlib", **TILED),
     "predictor.tif": lambda path: tifffile.imwrite(
         path, RGB, compression="zlib", predictor=True, **TILED
@@ -129,7 +128,7 @@ def test_jpeg_tiles_have_the_colours_they_were_made_from(tmp_path):
             assert np.abs(field.read(0, 0, 64, 64).astype(int) - flat).max() <= 2
 
 
-def test_the_first_page_is_the_field_wherever_the_levels_are(tmp_path):
+def test_the_first_page_is_read_wherever_the_levels_are(tmp_path):
     path, half = tmp_path / "a.tif", RGB[::2, ::2]
     orders = {
         "pages": [(RGB, {}), (half, {"subfiletype": 1}), (half[:40, :40], {})],
@@ -145,7 +144,7 @@ def test_the_first_page_is_the_field_wherever_the_levels_are(tmp_path):
 
 def test_only_the_tiles_that_a_window_touches_are_decoded(kinds, monkeypatch):
     decoded = []
-    monkeypatch.setattr(tiff, "check_jpeg", lambda data, shape: decoded.append(len(data)))
+    monkeypatch.setattr(tiff, "_check_jpeg", lambda data, shape: decoded.append(len(data)))
     with slide.open_slide(kinds / "jpeg.tif") as field:
         field.read(70, 50, 20, 20)
         assert len(decoded) == 1
@@ -168,7 +167,7 @@ def test_several_threads_may_read(kinds, monkeypatch):
         time.sleep(1e-3)  # Time for another thread to seek elsewhere.
 
     monkeypatch.setattr(tifffile.FileHandle, "seek", slow_seek)
-    monkeypatch.setattr(tiff, "CACHE_BYTES", 0)
+    monkeypatch.setattr(tiff, "_CACHE_BYTES", 0)
     corners = [(top, left) for top in range(0, 140, 20) for left in range(0, 200, 20)]
     with slide.open_slide(kinds / "deflate.tif") as field, futures.ThreadPoolExecutor(8) as threads:
         for (top, left), read in zip(
@@ -313,7 +312,7 @@ def empty(path):
         (empty, "has 150 x 0 pixels"),
     ],
 )
-def test_a_file_that_cannot_be_the_field_is_refused_when_it_is_opened(tmp_path, make, message):
+def test_a_damaged_or_unreadable_file_is_refused_when_it_is_opened(tmp_path, make, message):
     path = tmp_path / "a.tif"
     make(path)
     with pytest.raises(InputError, match=message) as refusal, slide.open_slide(path):
@@ -357,7 +356,7 @@ def test_a_tile_cut_short_within_the_file_is_refused(tmp_path, compression):
 
 @pytest.mark.parametrize("compression", ["zlib", "jpeg"])
 def test_a_tile_that_holds_a_larger_image_is_refused_unread(tmp_path, compression):
-    """A tile of 64 x 48 pixels whose data are 4096 x 4096: a bomb within a file whose header is modest."""
+    """A tile of 64 x 48 pixels whose data are 4096 x 4096, in a file with a modest header."""
     inner, path = tmp_path / "inner.tif", tmp_path / "a.tif"
     tifffile.imwrite(
         inner,

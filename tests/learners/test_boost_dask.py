@@ -1,4 +1,4 @@
-"""Training on a Dask cluster of real processes equals training here, whoever dies in between."""
+"""Training on a Dask cluster of real processes equals local training, even if workers die."""
 
 import contextlib
 import json
@@ -46,7 +46,7 @@ def descriptors(tmp_path_factory, split):
 
 @pytest.fixture
 def cluster(tmp_path):
-    """A scheduler without workers: its address, and a function that starts a worker, all processes of their own."""
+    """A scheduler without workers: its address, and a function that starts a worker; processes."""
     described = tmp_path / "scheduler.json"
     with contextlib.ExitStack() as stack:
 

@@ -1,4 +1,4 @@
-"""The form of an ensemble on disk: claims, manifests of earlier versions, times. Training is tested elsewhere."""
+"""The form of an ensemble on disk: manifests, also of earlier versions, scores and times."""
 
 import json
 
@@ -15,7 +15,7 @@ SPLIT = Folds(("a", "b", "c", "d"), np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1
 
 
 def made(root, learner="linear", split=SPLIT, **parameters):
-    """An ensemble of one seed and one configuration, with scores that name image, augmentation and class."""
+    """An ensemble of one seed and one configuration, whose scores depend on the image."""
     folds.save(split, root / ensembles.FOLDS)
     ensembles.record_ensemble(root, split, learner, parameters, 1)
     files.write_json(root / "VGG-0.5-400" / ensembles.MANIFEST, {"extraction": None})
@@ -39,7 +39,7 @@ def test_scores_are_put_back_into_the_order_of_the_split(tmp_path):
     assert [path.name for path in ensemble.models] == ["seed0-fold01.npz", "seed0-fold02.npz"]
 
 
-def test_models_of_the_first_version_are_understood_and_gone_on_with(tmp_path):
+def test_models_of_the_first_version_are_read_and_continued(tmp_path):
     root = made(tmp_path, "trees", rounds=3, seeds=1, boost="paper")
     first = {
         "classes": ["x", "y"],
@@ -82,15 +82,14 @@ def test_times_add_up_over_runs_and_are_not_known_while_some_are_lacking(tmp_pat
     ensemble = ensembles.load(made(tmp_path))
     assert ensembles.training_seconds(ensemble) is None
     ensembles.record_training_time(tmp_path, ("2026-11-24", 1, "1.5", 2, "2 CPUs"))
-    assert (
-        ensembles.training_seconds(ensemble) is None
-    )  # The run that made the other model was killed.
+    # The run that made the other model was killed.
+    assert ensembles.training_seconds(ensemble) is None
     ensembles.record_training_time(tmp_path, ("2026-11-25", 1, "0.5", 1, "2 CPUs"))
     assert ensembles.training_seconds(ensemble) == 2.0
     assert [row["models"] for row in ensembles.read_training_times(tmp_path)] == ["1", "1"]
 
 
-def test_a_configuration_that_training_never_came_to_is_missed(tmp_path):
+def test_a_configuration_that_training_never_reached_is_missing(tmp_path):
     root = made(tmp_path)
     files.write_json(root / "VGG-0.5-650" / ensembles.MANIFEST, {"extraction": None})
     with pytest.raises(InputError, match="lacks 2 of 4 models"):

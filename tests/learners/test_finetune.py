@@ -236,7 +236,8 @@ def test_the_first_step_equals_adamw_by_hand(data):
         ("kernel", x.T @ (probabilities - truth) / 6, True),
         ("bias", (probabilities - truth).mean(axis=0), False),
     ):
-        # Adam's first step is the gradient's sign but for epsilon; warm-up begins at one step's share of the rate.
+        # Adam's first step is the gradient's sign but for epsilon, and warm-up begins at one
+        # step's share of the rate.
         wanted = gradient / (np.abs(gradient) + 1e-8) + decay * decays * np.asarray(
             head[name], np.float64
         )
@@ -286,7 +287,7 @@ def test_the_trained_layers_move_and_the_others_are_not_even_there(dataset, spli
 
 
 def test_nothing_below_the_last_block_is_differentiated(data):
-    """The compiled step of the last block does about a forward pass and two more of that block, not of the network."""
+    """A step costs a forward pass, and two more of the last block, not of the network."""
 
     def flops(blocks):
         chosen = dataclasses.replace(

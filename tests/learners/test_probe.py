@@ -44,7 +44,7 @@ HEADS = ("linear", "hidden")
 
 @pytest.fixture(scope="module")
 def split() -> Folds:
-    """Three folds with two groups of each class; an image of unknown group, and one to train on alone."""
+    """Three folds, two groups of each class, an image of unknown group, and one only trained on."""
     labels, member = np.arange(N) % len(CLASSES), np.arange(N) // len(CLASSES)
     held_out = np.where(np.arange(N) == 35, TRAIN_ONLY, member % 3)
     groups = tuple(
@@ -107,7 +107,7 @@ def head_of(
 def fit_alone(
     x: np.ndarray, labels: np.ndarray, training: np.ndarray, chosen: Probe, seed: int = 0
 ):
-    """One model on standardised rows [N, A, D]; all that are not for training are for validation."""
+    """One model on standardised rows [N, A, D]; what is not for training is for validation."""
     rows = int(training.sum()) * x.shape[1], int((~training).sum()) * x.shape[1]
     steps, checks = (-(-count // chosen.batch_rows) for count in rows)
     ones = np.ones(x.shape[-1], np.float32)
@@ -220,7 +220,7 @@ def test_the_best_epoch_is_kept_and_training_ends_after_patience(head):
 
 
 def test_every_training_row_is_seen_in_an_epoch_and_no_other():
-    """A step of gradient descent on all rows at once is that on their mean, whatever their order."""
+    """A step of gradient descent on all rows at once does not depend on their order."""
     rng, n = np.random.default_rng(4), 10
     x, labels, training = (
         rng.normal(size=(n, 2, 5)).astype(np.float32),

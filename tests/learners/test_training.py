@@ -1,4 +1,4 @@
-"""What decides when training stops, and what a run records; jobs are tested with every learner."""
+"""The split into training and validation images; jobs and times are tested with each learner."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ N, CLASSES = 36, ("Normal", "Benign", "InSitu", "Invasive")
 
 @pytest.fixture(scope="module")
 def split() -> Folds:
-    """Three folds with two groups of each class; an image of unknown group, and one to train on alone."""
+    """Three folds, two groups of each class, an image of unknown group, and one only trained on."""
     labels, member = np.arange(N) % len(CLASSES), np.arange(N) // len(CLASSES)
     held_out = np.where(np.arange(N) == 35, TRAIN_ONLY, member % 3)
     groups = tuple(
@@ -23,9 +23,7 @@ def split() -> Folds:
     return Folds(tuple(f"image{i:02d}" for i in range(N)), labels, held_out, CLASSES, groups)
 
 
-def test_the_images_that_stop_training_are_neither_held_out_nor_trained_on_and_split_no_group(
-    split,
-):
+def test_validation_images_are_neither_held_out_nor_trained_on_and_split_no_group(split):
     chosen = set()
     for seed in range(3):
         for fold in range(3):
