@@ -242,8 +242,13 @@ def render(label: str, seed: int, height: int = 384, width: int = 512) -> np.nda
     """
     if label not in LAYOUTS:
         raise ValueError(f"no class {label!r}; there are {', '.join(LAYOUTS)}")
-    layout = LAYOUTS[label]
     rng = np.random.default_rng([CLASSES.index(label), seed])
+    return to_rgb(paint_field(rng, label, height, width))
+
+
+def paint_field(rng: np.random.Generator, label: str, height: int, width: int) -> Field:
+    """Tissue of a class, before it is stained."""
+    layout = LAYOUTS[label]
     field = Field(rng, np.zeros((height, width)), np.zeros((height, width)))
     paint_stroma(field, layout)
     paint_fat(field, layout)
@@ -253,7 +258,7 @@ def render(label: str, seed: int, height: int = 384, width: int = 512) -> np.nda
         _paint_cord(field, layout)
     loose = [field.draw_position() for _ in range(field.draw_count(layout.loose))]
     paint_cells(field, [at for at in loose if not field.is_empty(at)], layout, cytoplasm=1.6)
-    return to_rgb(field)
+    return field
 
 
 def _plan(

@@ -101,25 +101,10 @@ def test_a_field_of_one_crop_has_a_map():
 
 def planted(seed: int, side: int, quadrant: int) -> np.ndarray:
     """Normal tissue with one quadrant of a carcinoma, same stain: uint8 [2 side, 2 side, 3]."""
-
-    def painted(rng, label, size):
-        layout = synthetic.LAYOUTS[label]
-        field = synthetic.Field(rng, np.zeros((size, size)), np.zeros((size, size)))
-        synthetic.paint_stroma(field, layout)
-        synthetic.paint_fat(field, layout)
-        for _ in range(field.count(layout.ducts)):
-            synthetic.paint_duct(field, layout)
-        for _ in range(field.count(layout.cords)):
-            synthetic.paint_cord(field, layout)
-        loose = [field.place() for _ in range(field.count(layout.loose))]
-        kept = [position for position in loose if not field.is_empty(position)]
-        synthetic.paint_cells(field, kept, layout, cytoplasm=1.6)
-        return field
-
     rng = np.random.default_rng([seed, 5])
-    field = painted(rng, "Normal", 2 * side)
-    lesion, (down, right) = painted(rng, "Invasive", side), divmod(quadrant, 2)
-    rows, columns = (slice(i * side, (i + 1) * side) for i in (down, right))
+    field = synthetic.paint_field(rng, "Normal", 2 * side, 2 * side)
+    lesion = synthetic.paint_field(rng, "Invasive", side, side)
+    rows, columns = (slice(i * side, (i + 1) * side) for i in divmod(quadrant, 2))
     field.hematoxylin[rows, columns] = lesion.hematoxylin
     field.eosin[rows, columns] = lesion.eosin
     return synthetic.to_rgb(field)
