@@ -91,7 +91,7 @@ def test_an_encoder_without_published_weights_is_told_to_be_random(small, tmp_pa
 
 
 def test_fine_tuning_trains_its_last_block():
-    loaded = finetune.load("Small", protocol(weights="random"), Runtime())
+    loaded = finetune.load_encoder("Small", protocol(weights="random"), Runtime())
     params = loaded.variables["params"]
     trained, frozen = finetune_step.split_layers(params, loaded.encoder, "last")
     assert set(trained) == {"conv2"}

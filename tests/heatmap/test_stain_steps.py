@@ -18,7 +18,7 @@ from histojax.encoders import weights
 from histojax.extraction import extract, store
 from histojax.learners import ensembles, finetune
 from histojax.ops import crops, pooling, resize, stain
-from histojax.report import gallery
+from histojax.report import images
 from tests import samples
 from tests.heatmap import tiny
 
@@ -148,10 +148,10 @@ def test_fine_tuning_uses_these_steps(tmp_path, monkeypatch):
 def test_the_reports_pipeline_shows_these_steps(row, tmp_path):
     (path,) = save_images(tmp_path, 1)
     recorded = {"scale": 0.5, "crop_size": 32, "augmentations": 2}
-    steps = gallery.protocol(
+    steps = images.protocol(
         {"protocol": recorded | {"stain_normalizer": row, "stain_augmentation": row}}
     )
-    pictures = gallery.pipeline(path, [steps])
+    pictures = images.pipeline_steps(path, [steps])
     captions = [picture.caption for picture in pictures]
     assert captions[:4] == ["original", "normalised", "augmentation 1", "augmentation 2"]
     assert len(pictures) == 6
