@@ -5,7 +5,8 @@ histojax profile_encoders --out=OUT --encoders=VGG --precisions=float32,bfloat16
 
 Each program runs as extraction runs it, on a rendered image of --height x --width, with random weights. The peak is
 that of a large matrix product in the same precision, the bandwidth that of a large copy, both in the same run. Prints
-tables; writes OUT/profile.json and OUT/roofline.png; with --trace a profiler trace whose scopes are the stages (open it
+tables; writes OUT/profile.json and, where matplotlib is installed, OUT/roofline.png (--figure_only draws it later
+from OUT/profile.json); with --trace a profiler trace whose scopes are the stages (open it
 with xprof or Perfetto). Needs jax, flax, absl-py, numpy, scikit-image and h5py, no more. Some minutes on two cores.
 
 step: crops (shared: whole images) at a time; images/s: with all augmentations and crops of the protocol; peak: share of
@@ -28,7 +29,7 @@ from histojax.config import CROP_MODES, PRECISIONS, Extraction, Runtime
 from histojax.datasets import synthetic
 from histojax.encoders import weights
 from histojax.errors import InputError
-from histojax.extraction import engine, extract, loaded_encoders, profiling, roofline
+from histojax.extraction import engine, extract, loaded_encoders, profiling
 from histojax.extraction.engine import Engine
 from histojax.images.padding import PaddedImage, bucket, scaled_size
 from histojax.ops import crops
@@ -48,6 +49,9 @@ absl_flags.DEFINE_integer(
     lower_bound=64,
 )
 absl_flags.DEFINE_integer("width", 2048, "Width of the image, px (likewise).", lower_bound=64)
+absl_flags.DEFINE_bool(
+    "figure_only", False, "Draw OUT/roofline.png from OUT/profile.json, and measure nothing."
+)
 flags.define_path("out", "Folder to write the profile to.")
 flags.define_path("trace", "Folder to write a profiler trace to.", required=False)
 flags.define_protocol("extraction")
@@ -57,6 +61,9 @@ HEADER = "encoder   crops                 mode   precision step compile  crops/s
 
 
 def main() -> None:
+    if FLAGS.figure_only:
+        draw(flags.path("out"))
+        return
     runtime = flags.runtime()
     out, extraction = flags.path("out"), flags.protocol("extraction").extraction
     extraction = dataclasses.replace(extraction, weights="random")
@@ -103,6 +110,7 @@ def main() -> None:
             machine, dataclasses.replace(extraction, precision=precision), rgb
         )
     write(out, measured, rows, stages)
+    draw(out)
     if trace := flags.path("trace"):
         write_trace(machine, extraction, image, trace)
 
@@ -200,7 +208,7 @@ def write(
     rows: list[profiling.Row],
     stages: dict[str, dict],
 ) -> None:
-    """Writes the JSON and the figure."""
+    """Writes OUT/profile.json."""
     peaks = {precision: dataclasses.asdict(peak) for precision, peak in measured.items()}
     kept = {
         "machine": machine_text(),
@@ -209,22 +217,22 @@ def write(
         "stages": stages,
     }
     files.write_json(out / "profile.json", kept)
-    roofs = [
-        roofline.Roof(precision, peak.operations, peak.bytes)
-        for precision, peak in measured.items()
-    ]
-    points = [
-        roofline.Point(
-            f"{row.encoder} {'+'.join(row.views)} {row.mode}",
-            row.intensity,
-            row.operations_per_second,
-            row.precision,
+    print(out / "profile.json")
+
+
+def draw(out: files.Path) -> None:
+    """Draws OUT/roofline.png from OUT/profile.json, where matplotlib is installed."""
+    try:
+        from histojax.report import figures, roofline  # The rest runs without matplotlib.
+    except ImportError as error:
+        print(
+            f"{out / 'roofline.png'} is not drawn ({error}). Where matplotlib is installed, run "
+            f"histojax profile_encoders --out={out} --figure_only"
         )
-        for row in rows
-    ]
-    with files.atomic_write(out / "roofline.png") as temporary, open(temporary, "wb") as file:
-        roofline.draw(roofs, points, machine_text()).save(file, format="PNG")
-    print(f"{out / 'profile.json'}, {out / 'roofline.png'}")
+        return
+    profile = files.read_json(out / "profile.json", ("machine", "peaks", "rows"))
+    figures.save_all(out, {"roofline": roofline.draw_roofline(profile)})
+    print(out / "roofline.png")
 
 
 if __name__ == "__main__":

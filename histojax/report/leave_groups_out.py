@@ -164,9 +164,7 @@ def rows(transferred: LeftOut) -> list[list[Any]]:
     ]
 
 
-def numbers(
-    transferred: LeftOut, found: dict[Key, Estimate], boosting: Boosting
-) -> dict[str, Any]:
+def numbers(transferred: LeftOut, found: dict[Key, Estimate], boosting: Boosting) -> dict[str, Any]:
     """Every number, for programs; NaN as null."""
 
     def plain(value: float) -> float | None:
