@@ -37,7 +37,7 @@ def test_the_table_has_a_row_a_run_and_the_files_every_number(tmp_path):
     assert lines[2].endswith("12.5")
     expected = comparison.compare(runs["trees"], runs["linear"], draws=50)
     difference = expected.differences["accuracy", ""]
-    assert comparisons.cell(difference) in lines[3]
+    assert comparisons.difference_text(difference) in lines[3]
     assert f"{difference.groups.low:+.4f} to {difference.groups.high:+.4f}" in lines[3]
     with open(tmp_path / "comparison.csv") as file:
         rows = [
@@ -86,7 +86,7 @@ def test_the_script_compares_tables(tmp_path):
         "note:",
     ]
     assert (tmp_path / "out" / "comparison.json").exists()
-    assert "note: only the 58 images that all runs judged are compared (a 60)" in done.stdout
+    assert "note: only the 58 images in all runs are compared (of a 60)" in done.stdout
     done = run("compare", runs.replace("b=", "blend="), f"--out={tmp_path}/out", "--blend")
     assert "call yours otherwise" in done.stderr
     for wrong, message in (
