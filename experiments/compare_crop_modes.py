@@ -69,7 +69,7 @@ def main() -> None:
         store.read_manifest(out / "exact" / "descriptors", name) for name in modes[0].configurations
     ]
     images, classes, groups = len(split.names), split.classes, dataset.groups
-    comparison = crop_modes.Comparison(
+    comparison = crop_modes.CropModeComparison(
         data=f"{images} images of {len(classes)} classes ({', '.join(classes)}), {split.count} folds",
         weights=provenance.weights(made_with),
         resampled=f"{len(set(groups))} whole groups"

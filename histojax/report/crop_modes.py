@@ -1,11 +1,11 @@
-"""What crop mode shared costs: how near its descriptors are to the exact ones, and what they are worth to the ensemble.
+"""What crop mode shared costs, against crop mode exact: agreement of descriptors, and accuracy.
 
-descriptors of both modes [N, A, D] -> Agreement a tap        blended scores of both -> Difference a figure
+descriptors of both modes [N, A, D] -> an Agreement for each tap
+blended scores of both modes -> a Difference for each metric
 """
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,24 +14,25 @@ from histojax.evaluation.comparison import Difference, compare
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.utils import files
 
-FIGURES = (("accuracy", ""), ("carcinoma_auc", ""))
-WHOLE = "all"  # Stands for the whole descriptor, where it has several taps.
+_METRICS = (("accuracy", ""), ("carcinoma_auc", ""))
+_WHOLE = "all"  # Names the whole descriptor beside its taps.
 
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """Shared descriptors against exact ones, in the channels of one tap.
+    """How well shared descriptors agree with exact ones in the channels of one tap.
 
     Attributes:
-      configuration: name in crop mode exact, such as VGG-0.5-400.
-      tap: layer, or `all`.
-      channels: its width.
-      constant: of these, channels that are the same everywhere in either mode, and have no correlation.
-      relative_error: |shared - exact| / |exact|, Euclidean, over all images, augmentations and channels; None where the
-        exact ones are all zero.
-      correlation: Pearson's over images x augmentations, mean over channels; None where all are constant.
-      correlation_of_images: the same of the images' means over augmentations, from which stain augmentation, alike in
-        both modes, is averaged out.
+      configuration: its name in crop mode exact, such as VGG-0.5-400.
+      tap: a layer, or `all`.
+      channels: of the tap.
+      constant: channels that are constant in either mode, and so have no correlation.
+      relative_error: |shared - exact| / |exact|, Euclidean, over all images, augmentations and
+        channels; None where the exact descriptors are all zero.
+      correlation: Pearson's over images x augmentations, mean over channels; None where all
+        channels are constant.
+      correlation_of_images: the same of the images' means over augmentations, which averages out
+        the stain augmentation that both modes share.
     """
 
     configuration: str
@@ -43,78 +44,17 @@ class Agreement:
     correlation_of_images: float | None
 
 
-def agreement(
-    configuration: str, exact: np.ndarray, shared: np.ndarray, taps: dict[str, int]
-) -> list[Agreement]:
-    """Agreement in the whole descriptor, where it has several taps, and in each tap.
-
-    Args:
-      configuration: its name.
-      exact, shared: descriptors of the same images, [N, A, D].
-      taps: channels by layer, in the order of the descriptor; D in all.
-
-    Raises:
-      ValueError: shapes do not fit.
-    """
-    width = sum(taps.values())
-    if exact.shape != shared.shape or exact.shape[-1] != width:
-        raise ValueError(
-            f"descriptors {exact.shape} and {shared.shape}, expected both (N, A, {width})"
-        )
-    ends = np.cumsum(list(taps.values()))
-    parts = {
-        layer: slice(end - channels, end)
-        for (layer, channels), end in zip(taps.items(), ends, strict=True)
-    }
-    if len(taps) > 1:
-        parts = {WHOLE: slice(None)} | parts
-    return [
-        of_tap(configuration, tap, exact[..., part], shared[..., part])
-        for tap, part in parts.items()
-    ]
-
-
-def of_tap(configuration: str, tap: str, exact: np.ndarray, shared: np.ndarray) -> Agreement:
-    """Agreement in the channels of one tap: [N, A, C] each."""
-    exact, shared = exact.astype(np.float64), shared.astype(np.float64)
-    each = correlations(*(mode.reshape(-1, mode.shape[-1]) for mode in (exact, shared)))
-    length = np.linalg.norm(exact)
-    of_images = correlations(exact.mean(axis=1), shared.mean(axis=1))
-    return Agreement(
-        configuration=configuration,
-        tap=tap,
-        channels=exact.shape[-1],
-        constant=exact.shape[-1] - len(each),
-        relative_error=float(np.linalg.norm(shared - exact) / length) if length else None,
-        correlation=float(each.mean()) if len(each) else None,
-        correlation_of_images=float(of_images.mean()) if len(of_images) else None,
-    )
-
-
-def correlations(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Pearson's correlation of each channel that varies in both: float64 [M, C] each -> float64 [at most C]."""
-    varies = (np.ptp(one, axis=0) > 0) & (np.ptp(other, axis=0) > 0)
-    one, other = (each[:, varies] - each[:, varies].mean(axis=0) for each in (one, other))
-    return (one * other).sum(axis=0) / (np.linalg.norm(one, axis=0) * np.linalg.norm(other, axis=0))
-
-
-def effects(
-    exact: LabelledPredictions, shared: LabelledPredictions, draws: int = DRAWS
-) -> list[Difference]:
-    """Accuracy over all classes and, where classes count as positive, ROC AUC."""
-    differences = compare(exact, shared, draws).differences
-    return [differences[key] for key in FIGURES if key in differences]
-
-
 @dataclasses.dataclass(frozen=True)
-class Comparison:
-    """Everything that is told of a data set.
+class CropModeComparison:
+    """The crop modes compared on a data set.
 
     Attributes:
-      data: one line on the images.
-      weights: one line on the weights.
-      resampled: what the bootstrap draws, such as `22 whole groups`.
+      data: a line on the images.
+      weights: a line on the encoders' weights.
+      resampled: what the bootstrap resamples, such as `22 whole groups`.
       positive: names of the positive classes.
+      agreements: of each configuration and tap.
+      effects: how metrics of the ensemble change from exact to shared crops.
     """
 
     data: str
@@ -125,28 +65,105 @@ class Comparison:
     effects: list[Difference]
 
 
-def summary(comparison: Comparison) -> str:
+def agreement(
+    configuration: str, exact: np.ndarray, shared: np.ndarray, taps: dict[str, int]
+) -> list[Agreement]:
+    """Agreement in the whole descriptor, where it has several taps, and then in each tap.
+
+    Args:
+      configuration: its name.
+      exact, shared: descriptors of the same images, [N, A, D].
+      taps: channels by layer, in the order of the descriptor; D in all.
+
+    Raises:
+      ValueError: the shapes do not fit.
+    """
+    width = sum(taps.values())
+    if exact.shape != shared.shape or exact.shape[-1] != width:
+        raise ValueError(
+            f"descriptors {exact.shape} and {shared.shape}, expected both (N, A, {width})"
+        )
+    parts = {_WHOLE: slice(None)} if len(taps) > 1 else {}
+    start = 0
+    for layer, channels in taps.items():
+        parts[layer] = slice(start, start + channels)
+        start += channels
+    return [
+        _agreement_of_tap(configuration, tap, exact[..., part], shared[..., part])
+        for tap, part in parts.items()
+    ]
+
+
+def _agreement_of_tap(
+    configuration: str, tap: str, exact: np.ndarray, shared: np.ndarray
+) -> Agreement:
+    """Agreement in the channels of one tap, [N, A, C]."""
+    exact, shared = exact.astype(np.float64), shared.astype(np.float64)
+    channels = exact.shape[-1]
+    by_channel = _correlations(exact.reshape(-1, channels), shared.reshape(-1, channels))
+    of_images = _correlations(exact.mean(axis=1), shared.mean(axis=1))
+    norm = np.linalg.norm(exact)
+    return Agreement(
+        configuration=configuration,
+        tap=tap,
+        channels=channels,
+        constant=channels - len(by_channel),
+        relative_error=float(np.linalg.norm(shared - exact) / norm) if norm else None,
+        correlation=float(by_channel.mean()) if len(by_channel) else None,
+        correlation_of_images=float(of_images.mean()) if len(of_images) else None,
+    )
+
+
+def _correlations(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Pearson's correlation of each channel that varies in both: float64 [M, C] -> [at most C]."""
+    varies = (np.ptp(one, axis=0) > 0) & (np.ptp(other, axis=0) > 0)
+    one, other = one[:, varies], other[:, varies]
+    one, other = one - one.mean(axis=0), other - other.mean(axis=0)
+    return (one * other).sum(axis=0) / (np.linalg.norm(one, axis=0) * np.linalg.norm(other, axis=0))
+
+
+def effects(
+    exact: LabelledPredictions, shared: LabelledPredictions, draws: int = DRAWS
+) -> list[Difference]:
+    """How accuracy and, where a class is positive, ROC AUC change from exact to shared crops."""
+    differences = compare(exact, shared, draws).differences
+    return [differences[key] for key in _METRICS if key in differences]
+
+
+def write(folder: Path | str, comparison: CropModeComparison) -> str:
+    """Writes crop_modes.json, and crop_modes.csv with a row for each tap; returns the text."""
+    folder = files.as_path(folder)
+    numbers = dataclasses.asdict(comparison) | {"draws": DRAWS, "bootstrap_seed": SEED}
+    files.write_json(folder / "crop_modes.json", numbers)
+    header = [field.name for field in dataclasses.fields(Agreement)]
+    rows = map(dataclasses.astuple, comparison.agreements)
+    files.write_csv(folder / "crop_modes.csv", rows, header)
+    return text(comparison)
+
+
+def text(comparison: CropModeComparison) -> str:
     """The comparison as text."""
     width = max(len(row.configuration) for row in comparison.agreements)
-    lines = [comparison.data, comparison.weights, "", "shared descriptors against exact ones:"]
-    lines.append(
-        f"{'configuration':<{width}}  {'tap':<14}{'channels':>9}{'constant':>9}{'rel. error':>12}{'correlation':>13}"
-        f"{'of images':>11}"
-    )
+    lines = [
+        comparison.data,
+        comparison.weights,
+        "",
+        "shared descriptors against exact ones:",
+        f"{'configuration':<{width}}  {'tap':<14}{'channels':>9}{'constant':>9}{'rel. error':>12}"
+        f"{'correlation':>13}{'of images':>11}",
+    ]
     lines += [
-        f"{row.configuration:<{width}}  {row.tap:<14}{row.channels:9d}{row.constant:9d}{number(row.relative_error):>12}"
-        f"{number(row.correlation):>13}{number(row.correlation_of_images):>11}"
+        f"{row.configuration:<{width}}  {row.tap:<14}{row.channels:9d}{row.constant:9d}"
+        f"{_number(row.relative_error):>12}{_number(row.correlation):>13}"
+        f"{_number(row.correlation_of_images):>11}"
         for row in comparison.agreements
     ]
+    lines += ["", "out-of-fold metrics of the blend:"]
+    lines.append(f"{'':<18}{'exact':>8}{'shared':>8}{'change':>9}  95 % interval")
     lines += [
-        "",
-        "out-of-fold figures of the blend:",
-        f"{'':<18}{'exact':>8}{'shared':>8}{'change':>9}  95 % interval",
-    ]
-    lines += [
-        f"{each.label:<18}{each.one:8.4f}{each.other:8.4f}{each.value:+9.4f}  "
-        f"{each.interval.low:+.4f} to {each.interval.high:+.4f}"
-        for each in comparison.effects
+        f"{metric.label:<18}{metric.one:8.4f}{metric.other:8.4f}{metric.value:+9.4f}  "
+        f"{metric.interval.low:+.4f} to {metric.interval.high:+.4f}"
+        for metric in comparison.effects
     ]
     lines.append(
         f"paired bootstrap of {comparison.resampled}, {DRAWS} draws, the same for both modes"
@@ -158,24 +175,9 @@ def summary(comparison: Comparison) -> str:
             f"{left_out} draws of one class only have no ROC AUC and are left out of its interval"
         )
     else:
-        lines.append("no ROC AUC: no class counts as positive, name them with --positive_classes")
+        lines.append("no ROC AUC: no class counts as positive, name one with --positive_classes")
     return "\n".join(lines) + "\n"
 
 
-def number(value: float | None) -> str:
+def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
-
-
-def write(folder: Path, comparison: Comparison) -> str:
-    """Writes crop_modes.json and crop_modes.csv, the agreement a row a tap, and returns the summary."""
-    files.write_json(folder / "crop_modes.json", numbers(comparison))
-    header = [field.name for field in dataclasses.fields(Agreement)]
-    files.write_csv(
-        folder / "crop_modes.csv", map(dataclasses.astuple, comparison.agreements), header
-    )
-    return summary(comparison)
-
-
-def numbers(comparison: Comparison) -> dict[str, Any]:
-    """Every number of the comparison, for programs."""
-    return dataclasses.asdict(comparison) | {"draws": DRAWS, "bootstrap_seed": SEED}

@@ -95,15 +95,16 @@ def test_the_figures_are_accuracy_and_area_and_the_report_says_what_it_is_of(tmp
         (name, judged.value(name)) for name in ("accuracy", "carcinoma_auc")
     ]
     text = crop_modes.write(
-        tmp_path, crop_modes.Comparison("60 images", "w", "15 whole groups", ("c",), rows, effects)
+        tmp_path,
+        crop_modes.CropModeComparison("60 images", "w", "15 whole groups", ("c",), rows, effects),
     )
     assert "ROC AUC of c against the rest" in text
     assert "paired bootstrap of 15 whole groups, 2000 draws" in text
     without = crop_modes.effects(
         *[dataclasses.replace(each, positive=()) for each in pair], draws=50
     )
-    text = crop_modes.summary(
-        crop_modes.Comparison("60 images", "w", "15 whole groups", (), rows, without)
+    text = crop_modes.text(
+        crop_modes.CropModeComparison("60 images", "w", "15 whole groups", (), rows, without)
     )
     assert [each.name for each in without] == ["accuracy"]
     assert "no ROC AUC: no class counts as positive" in text
