@@ -40,6 +40,7 @@ class Learner(NamedTuple):
 
     Attributes:
       suffix: of a model's file.
+      command: of `histojax`, that trains it; reports tell how to run it again.
       parse: the content of a model's file, and its name for messages, to a model; None for a
         learner whose models score images, not descriptors.
       channels: a model to D.
@@ -47,16 +48,17 @@ class Learner(NamedTuple):
     """
 
     suffix: str
+    command: str
     parse: Callable[[bytes, str | Path], Any] | None = None
     channels: Callable[[Any], int] | None = None
     score: Callable[[Any, np.ndarray], np.ndarray] | None = None
 
 
 LEARNERS = {
-    "trees": Learner(".txt", trees.parse, trees.channels, trees.score),
-    "linear": Learner(".npz", partial(heads.parse, "linear"), heads.channels, heads.score),
-    "hidden": Learner(".npz", partial(heads.parse, "hidden"), heads.channels, heads.score),
-    "finetuned": Learner(".npz"),
+    "trees": Learner(".txt", "train", trees.parse, trees.channels, trees.score),
+    "linear": Learner(".npz", "probe", partial(heads.parse, "linear"), heads.channels, heads.score),
+    "hidden": Learner(".npz", "probe", partial(heads.parse, "hidden"), heads.channels, heads.score),
+    "finetuned": Learner(".npz", "finetune"),
 }
 
 # Where the missing models of a configuration go, by (seed, fold).

@@ -11,10 +11,8 @@ from typing import Any
 from histojax.config import View
 from histojax.evaluation.operating_point import TARGET_SENSITIVITY
 from histojax.learners import ensembles
-from histojax.learners.ensembles import Ensemble
+from histojax.learners.ensembles import LEARNERS, Ensemble
 
-# The command that trains each learner on descriptors.
-_TRAINERS = {"trees": "train", "linear": "probe", "hidden": "probe"}
 _PACKAGES = (
     *("histojax", "numpy", "scipy", "scikit-learn", "lightgbm", "matplotlib", "jinja2"),
     *("pillow", "jax", "flax"),
@@ -59,7 +57,7 @@ def command_lines(
             for extraction in _extractions(ensemble)
         ]
         flags |= {"models": "NEW", "configurations": ",".join(ensemble.configurations)}
-        train = _line(_TRAINERS[ensemble.learner], flags | ensemble.parameters)
+        train = _line(LEARNERS[ensemble.learner].command, flags | ensemble.parameters)
         commands = [*extracts, *commands, Command("Train.", train)]
     flags = {"models": ensemble.root, "report": report}
     flags |= {"data": data} if data else {}

@@ -35,7 +35,9 @@ def test_a_cell_that_is_no_number_is_named(tmp_path):
     store.write_stain_qc(tmp_path, qc("a"))
     path = tmp_path / "stain_qc.csv"
     path.write_text(path.read_text().replace("0.3000", "0.3o"))
-    with pytest.raises(InputError, match=r"row of a at scale 0\.5: could not convert .*'0\.3o'.* Remove it"):
+    with pytest.raises(
+        InputError, match=r"row of a at scale 0\.5: could not convert .*'0\.3o'.* Remove it"
+    ):
         store.read_stain_qc(tmp_path)
 
 

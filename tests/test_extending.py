@@ -1,0 +1,165 @@
+"""The examples of docs/extending.md run as they stand, and what they add works end to end."""
+
+import json
+import re
+import types
+
+import numpy as np
+import pytest
+
+from histojax import datasets, encoders
+from histojax.config import Boosting
+from histojax.datasets import folds, synthetic
+from histojax.evaluation import metrics
+from histojax.extraction import store
+from histojax.learners import ensembles
+from histojax.learners.training import TrainingJob
+from histojax.ops import stain
+from tests.running import ROOT, run
+
+TABLES = (
+    encoders.ENCODERS,
+    stain.NORMALIZERS,
+    stain.AUGMENTATIONS,
+    metrics.METRICS,
+    ensembles.LEARNERS,
+)
+SMALL = ("--weights=random", "--views=1.0-32", "--augmentations=2", "--crops=2")
+
+
+@pytest.fixture(autouse=True)
+def _rows_are_removed_again():
+    rows = [dict(table) for table in TABLES]
+    yield
+    for table, row in zip(TABLES, rows, strict=True):
+        table.clear()
+        table.update(row)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A folder of class folders, four images of each of four classes, and unlabelled ones."""
+    folder = tmp_path_factory.mktemp("images")
+    synthetic.write_folder(folder, per_class=4, unlabelled=2, height=64, width=64)
+    return folder
+
+
+def add(section: str) -> types.ModuleType:
+    """Runs the code of a section of the document, as a module of its own."""
+    text = (ROOT / "docs" / "extending.md").read_text()
+    code = re.search(rf"^## {section}$.*?```python\n(.*?)```", text, re.MULTILINE | re.DOTALL)[1]
+    module = types.ModuleType(section.replace(" ", "_"))
+    exec(compile(code, f"docs/extending.md, {section}", "exec"), module.__dict__)
+    return module
+
+
+def succeed(script: str, *arguments: object) -> str:
+    done = run(script, *arguments)
+    assert done.returncode == 0, (script, done.stderr)
+    return done.stdout
+
+
+def extract(images, out, *flags: str) -> np.ndarray:
+    """The descriptors of a first image."""
+    data = images / "train"
+    succeed("extract", f"--data={data}", f"--descriptors={out}", *SMALL, *flags)
+    first = min(out.glob("*/*.npy"))
+    return np.load(first)
+
+
+def train(images, descriptors, models) -> None:
+    succeed(
+        *("train", f"--data={images / 'train'}", f"--descriptors={descriptors}"),
+        *(f"--models={models}", "--folds=2", "--seeds=1", "--rounds=3", "--workers=1"),
+    )
+
+
+def test_an_encoder_is_a_module_and_a_row(images, tmp_path):
+    add("An encoder")
+    descriptors = extract(images, tmp_path / "d", "--encoders=SmallNet")
+    assert descriptors.shape == (2, 96)
+    assert descriptors.std() > 0
+    shared = extract(images, tmp_path / "s", "--encoders=SmallNet", "--crop_mode=shared")
+    assert shared.shape == (2, 96)
+    train(images, tmp_path / "d", tmp_path / "m")
+    succeed(
+        *("heatmap", f"--models={tmp_path / 'm'}", f"--images={images / 'unlabelled'}"),
+        *(f"--out={tmp_path / 'h'}", "--augmentations=1", "--positive_classes=Invasive"),
+    )
+    assert len(list((tmp_path / "h").glob("*/grid.npy"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("section", "flag", "name"),
+    [
+        ("A stain normaliser", "stain_normalizer", "reinhard"),
+        ("An augmentation", "stain_augmentation", "channels"),
+    ],
+)
+def test_a_stain_step_is_functions_and_a_row(images, tmp_path, section, flag, name):
+    add("An encoder")
+    unlabelled = images / "unlabelled"
+    refused = run(
+        "extract", f"--images={unlabelled}", f"--descriptors={tmp_path}", f"--{flag}={name}"
+    )
+    assert refused.returncode != 0
+    assert name in refused.stderr
+    add(section)
+    before = extract(images, tmp_path / "before", "--encoders=SmallNet")
+    after = extract(images, tmp_path / "after", "--encoders=SmallNet", f"--{flag}={name}")
+    assert np.isfinite(after).all()
+    assert not np.allclose(before, after)
+    manifest = store.read_manifest(tmp_path / "after", "SmallNet-1.0-32")
+    assert manifest["protocol"][flag] == name
+    train(images, tmp_path / "after", tmp_path / "m")
+    for script in ("predict", "heatmap"):
+        augmentations = ("--augmentations=1",) if script == "heatmap" else ()
+        succeed(
+            *(script, f"--models={tmp_path / 'm'}", f"--images={images / 'unlabelled'}"),
+            *(f"--out={tmp_path / script}", "--positive_classes=Invasive", *augmentations),
+        )
+    assert (tmp_path / "predict" / "predictions.csv").exists()
+
+
+def test_reinhard_brings_tissue_to_its_target():
+    module = add("A stain normaliser")
+    rgb = synthetic.render("Benign", 0, 128, 128)
+    normalised, quality = stain.NORMALIZERS["reinhard"].normalize(rgb)
+    density = np.asarray(module.optical_density(normalised)).reshape(-1, 3)
+    tissue = np.asarray(module.optical_density(rgb)).reshape(-1, 3) >= stain.TISSUE_DENSITY
+    assert int(quality.status) == 0
+    mean = density[tissue.all(axis=1)].mean(axis=0)
+    np.testing.assert_allclose(mean, module.TARGET_MEAN, atol=0.03)
+
+
+def test_a_metric_is_a_function_and_a_row(tmp_path):
+    add("A metric")
+    (tmp_path / "scores.csv").write_text(
+        "image,label,p_a,p_b,p_c\n" + "x,a,.6,.3,.1\ny,b,.6,.3,.1\nz,c,.6,.3,.1\nw,c,.1,.1,.8\n"
+    )
+    out = succeed("score", f"--scores={tmp_path / 'scores.csv'}", f"--out={tmp_path / 'out'}")
+    assert "Top-two accuracy" in out
+    numbers = (tmp_path / "out").glob("*.json")
+    assert "top_two_accuracy" in json.dumps([json.loads(path.read_text()) for path in numbers])
+
+
+def test_a_learner_is_a_module_and_a_row(images, tmp_path):
+    add("An encoder")
+    centroid = add("A learner")
+    extract(images, tmp_path / "d", "--encoders=SmallNet")
+    models = tmp_path / "m"
+    dataset = datasets.load(images / "train")
+    split = folds.load_or_make(models / ensembles.FOLDS, dataset, 2, Boosting.fold_seed)
+    job = TrainingJob(tmp_path / "d", models, split, ("SmallNet-1.0-32",))
+    assert centroid.train(job, centroid.Centroid()) == 2
+    assert centroid.train(job, centroid.Centroid()) == 0
+    assert "accuracy" in succeed(
+        "evaluate", f"--models={models}", f"--report={tmp_path / 'report'}"
+    )
+    bundle = tmp_path / "centroid.histojax"
+    succeed("bundle", f"--models={models}", f"--descriptors={tmp_path / 'd'}", f"--out={bundle}")
+    succeed(
+        *("predict", f"--bundle={bundle}", f"--images={images / 'unlabelled'}"),
+        f"--out={tmp_path / 'p'}",
+    )
+    assert len((tmp_path / "p" / "predictions.csv").read_text().splitlines()) == 3
