@@ -99,7 +99,7 @@ class PredictionWriter:
         self.table.flush()
 
     def finish(self, images: set[str], failed: dict[str, str]) -> PredictionSummary:
-        """Puts the predictions of these images in order, and writes submissions and failures.
+        """Sorts the predictions of these images, and writes submissions and failures, at the end.
 
         Raises:
           InputError: no image could be predicted.

@@ -12,10 +12,11 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import queue
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from absl import logging
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 _BATCH = 32  # Images that all models score at a time, at most.
 
-Extracted = tuple[Path, store.StainQC]  # An image, and its rows of stain_qc.csv.
-
 
 @dataclasses.dataclass(frozen=True)
 class ImageFiles:
@@ -52,6 +51,14 @@ class ImageFiles:
     paths: Sequence[Path]
     mpp: float | None = None
     labels: Mapping[str, KnownLabel] | None = None
+
+
+class _Extracted(NamedTuple):
+    """An image whose descriptors are on disk: its name, its file's, its rows of stain_qc.csv."""
+
+    name: str
+    file: str
+    stain_rows: store.StainQC
 
 
 def predict_images(
@@ -104,24 +111,18 @@ def predict_images(
         failed[path.name.encode(errors="replace").decode()] = str(error)
         names.discard(path.stem)
 
-    with outputs.open_writer(bundle, out, options, images.labels) as writer:
+    with (
+        outputs.open_writer(bundle, out, options, images.labels) as writer,
+        _in_background(functools.partial(_predict, writer, root)) as add,
+    ):
 
-        def predict(batch: Sequence[Extracted]) -> None:
-            paths = [path for path, _ in batch]
-            stain_rows = {key: row for _, rows in batch for key, row in rows.items()}
-            image_names = [path.stem for path in paths]
-            file_names = [path.name for path in paths]
-            _predict(writer, score_stored(bundle, root, image_names, file_names, stain_rows))
+        def done(path: Path, stain_rows: store.StainQC) -> None:
+            if not writer.has(path.stem, _file_sha256(stain_rows)):
+                add(_Extracted(path.stem, path.name, stain_rows))
 
-        with _in_background(predict) as add:
-
-            def done(path: Path, stain_rows: store.StainQC) -> None:
-                if not writer.has(path.stem, _file_sha256(stain_rows, path.stem)):
-                    add((path, stain_rows))
-
-            listener = extract.Listener(done=done, failed=fail)
-            extract.describe(images.paths, encoder_set, root, images.mpp, listener=listener)
-        return writer.finish(names, failed)
+        listener = extract.Listener(done=done, failed=fail)
+        extract.describe(images.paths, encoder_set, root, images.mpp, listener=listener)
+    return writer.finish(names, failed)
 
 
 def predict_descriptors(
@@ -149,14 +150,14 @@ def predict_descriptors(
     for (name, scale), row in store.read_stain_qc(root).items():
         rows_of[name][name, scale] = row
     with outputs.open_writer(bundle, out, options) as writer:
-        lacking = [
-            name for name in names if not writer.has(name, _file_sha256(rows_of[name], name))
+        extracted = [
+            _Extracted(name, name, rows_of[name])
+            for name in names
+            if not writer.has(name, _file_sha256(rows_of[name]))
         ]
-        for first in range(0, len(lacking), _BATCH):
-            batch = lacking[first : first + _BATCH]
-            stain_rows = {key: row for name in batch for key, row in rows_of[name].items()}
-            _predict(writer, score_stored(bundle, root, batch, batch, stain_rows))
-        return writer.finish(set(names), {})
+        for first in range(0, len(extracted), _BATCH):
+            _predict(writer, root, extracted[first : first + _BATCH])
+    return writer.finish(set(names), {})
 
 
 def score_stored(
@@ -262,30 +263,38 @@ def _check_weights(bundle: Bundle, encoder: str, sha256: str) -> None:
             )
 
 
-def _predict(writer: PredictionWriter, images: ScoredImages) -> None:
-    """Predicts scored images and writes the predictions."""
-    for prediction in uncertainty.assess(writer.bundle.uncertainty, images, writer.options):
-        writer.add(prediction, _file_sha256(images.stain_rows, prediction.image))
+def _predict(writer: PredictionWriter, root: Path, images: Sequence[_Extracted]) -> None:
+    """Predicts images whose descriptors are below `root`, and writes the predictions."""
+    rows_of = {image.name: image.stain_rows for image in images}
+    scored = score_stored(
+        writer.bundle,
+        root,
+        list(rows_of),
+        [image.file for image in images],
+        {key: row for rows in rows_of.values() for key, row in rows.items()},
+    )
+    for prediction in uncertainty.assess(writer.bundle.uncertainty, scored, writer.options):
+        writer.add(prediction, _file_sha256(rows_of[prediction.image]))
 
 
-def _file_sha256(stain_rows: store.StainQC, name: str) -> str:
-    """The SHA-256 of an image's file by stain_qc.csv; empty where it is unknown."""
-    return next((row.file_sha256 for row in stain_rows.values() if row.image == name), "")
+def _file_sha256(stain_rows: store.StainQC) -> str:
+    """The SHA-256 of an image's file by its rows of stain_qc.csv; empty without rows."""
+    return next((row.file_sha256 for row in stain_rows.values()), "")
 
 
 @contextlib.contextmanager
 def _in_background(
-    predict: Callable[[Sequence[Extracted]], None],
-) -> Iterator[Callable[[Extracted], None]]:
+    predict: Callable[[Sequence[_Extracted]], None],
+) -> Iterator[Callable[[_Extracted], None]]:
     """Yields a function that adds an image to those which a thread predicts.
 
     The thread takes all images that wait, up to a batch. It is joined at the end, when all images
     that were added are predicted, also after an error elsewhere. Its own error is raised when the
     next image is added, or at the end.
     """
-    waiting: queue.Queue[Extracted | None] = queue.Queue()  # None is the end.
+    waiting: queue.Queue[_Extracted | None] = queue.Queue()  # None is the end.
 
-    def next_batch() -> list[Extracted]:
+    def next_batch() -> list[_Extracted]:
         batch = [waiting.get()]
         while batch[-1] is not None and len(batch) < _BATCH and not waiting.empty():
             batch.append(waiting.get())
@@ -300,7 +309,7 @@ def _in_background(
     with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="predict") as pool:
         future = pool.submit(predict_all)
 
-        def add(item: Extracted) -> None:
+        def add(item: _Extracted) -> None:
             if future.done():
                 future.result()
             waiting.put(item)
