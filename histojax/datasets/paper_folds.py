@@ -34,7 +34,7 @@ class _Malformed(Exception):
     """What is wrong with the content, without the file's name."""
 
 
-class Record:
+class _Record:
     """What a pickle makes instead of an object: arguments of the call, and the state set later."""
 
     arguments, state = (), None  # A pickle can make an object without calling __init__.
@@ -46,7 +46,7 @@ class Record:
         self.state = state
 
 
-class Dtype(Record):
+class _Dtype(_Record):
     """numpy.dtype(code, align, copy); state (version, byte order, ...)."""
 
     @property
@@ -56,19 +56,19 @@ class Dtype(Record):
         return f"{_as_text(order)}{_as_text(self.arguments[0] if self.arguments else '')}"
 
 
-class Reconstructed(Record):
+class _Reconstructed(_Record):
     """_reconstruct(type, shape, typecode); state (version, shape, dtype, Fortran order, data)."""
 
 
-class Scalar(Record):
+class _Scalar(_Record):
     """scalar(dtype, bytes)."""
 
 
-class Buffered(Record):
+class _Buffered(_Record):
     """_frombuffer(bytes, dtype, shape, order), of protocol 5."""
 
 
-class Encoded(Record):
+class _Encoded(_Record):
     """_codecs.encode(text, "latin1"), by which protocols 0 to 2 write bytes: the bytes at once."""
 
     def __new__(cls, text: Any = "", encoding: Any = "latin1") -> bytes:
@@ -80,15 +80,15 @@ class Encoded(Record):
 # Every name that a file may use, and what it stands for: NumPy's before and since its core was
 # renamed.
 _RECORDS = {
-    ("numpy", "ndarray"): Record,
-    ("numpy", "dtype"): Dtype,
-    ("numpy.core.multiarray", "_reconstruct"): Reconstructed,
-    ("numpy._core.multiarray", "_reconstruct"): Reconstructed,
-    ("numpy.core.multiarray", "scalar"): Scalar,
-    ("numpy._core.multiarray", "scalar"): Scalar,
-    ("numpy.core.numeric", "_frombuffer"): Buffered,
-    ("numpy._core.numeric", "_frombuffer"): Buffered,
-    ("_codecs", "encode"): Encoded,
+    ("numpy", "ndarray"): _Record,
+    ("numpy", "dtype"): _Dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _Reconstructed,
+    ("numpy._core.multiarray", "_reconstruct"): _Reconstructed,
+    ("numpy.core.multiarray", "scalar"): _Scalar,
+    ("numpy._core.multiarray", "scalar"): _Scalar,
+    ("numpy.core.numeric", "_frombuffer"): _Buffered,
+    ("numpy._core.numeric", "_frombuffer"): _Buffered,
+    ("_codecs", "encode"): _Encoded,
 }
 
 
@@ -104,20 +104,20 @@ class _Unpickler(pickle.Unpickler):
         return _RECORDS[module, name]
 
 
-def _values(array: Reconstructed | Scalar | Buffered) -> list[Any]:
+def _values(array: _Reconstructed | _Scalar | _Buffered) -> list[Any]:
     """The values of an array, flat: numbers, text or bytes, or the objects that a list holds."""
     try:
-        if isinstance(array, Reconstructed):
+        if isinstance(array, _Reconstructed):
             _, shape, dtype, _, data = array.state
-        elif isinstance(array, Scalar):
+        elif isinstance(array, _Scalar):
             (dtype, data), shape = array.arguments, (1,)
         else:
             data, dtype, shape, _ = array.arguments
     except (TypeError, ValueError) as error:
         raise _Malformed("an array without its content") from error
-    if isinstance(data, list) and isinstance(array, Reconstructed):
+    if isinstance(data, list) and isinstance(array, _Reconstructed):
         return data
-    code = dtype.code if isinstance(dtype, Dtype) else ""
+    code = dtype.code if isinstance(dtype, _Dtype) else ""
     if not _PLAIN_DTYPE.fullmatch(code):
         raise _Malformed(f"an array of type {code[:20] or 'unknown'}")
     if isinstance(data, str):  # Python 2 wrote bytes as text.
@@ -137,11 +137,11 @@ def _values(array: Reconstructed | Scalar | Buffered) -> list[Any]:
 
 def _as_list(value: Any) -> list[Any]:
     """The plain values of a list, or of an array of numbers, text, or such scalars as objects."""
-    if isinstance(value, Reconstructed | Buffered):
+    if isinstance(value, _Reconstructed | _Buffered):
         value = _values(value)
     if not isinstance(value, list | tuple):
         raise _Malformed(f"{type(value).__name__} where a list or an array was expected")
-    return [_values(item)[0] if isinstance(item, Scalar) else item for item in value]
+    return [_values(item)[0] if isinstance(item, _Scalar) else item for item in value]
 
 
 def _as_text(value: Any) -> str:

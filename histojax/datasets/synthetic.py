@@ -139,7 +139,7 @@ def _paint_nucleus(field: Field, at: np.ndarray, layout: Layout, squash: _Range 
     _fill(field, curve, rng.uniform(*layout.stain), rng.uniform(0.1, 0.3))
 
 
-def paint_cells(
+def _paint_cells(
     field: Field, positions: list[np.ndarray], layout: Layout, cytoplasm: float = 2.2
 ) -> None:
     """Nuclei in eosinophilic cytoplasm, all of which is painted before any nucleus."""
@@ -151,7 +151,7 @@ def paint_cells(
         _paint_nucleus(field, at, layout)
 
 
-def paint_stroma(field: Field, layout: Layout) -> None:
+def _paint_stroma(field: Field, layout: Layout) -> None:
     """Wavy collagen: noise drawn out along a direction that bends, with spindle nuclei."""
     rng, (height, width) = field.rng, field.shape
     side = int(1.5 * max(height, width))
@@ -171,7 +171,7 @@ def paint_stroma(field: Field, layout: Layout) -> None:
         _paint_nucleus(field, field.draw_position(), layout, squash=(0.25, 0.45))
 
 
-def paint_fat(field: Field, layout: Layout) -> None:
+def _paint_fat(field: Field, layout: Layout) -> None:
     """Empty round cells with a thin wall, close together."""
     centre = field.draw_position()
     for _ in range(field.draw_count(layout.fat)):
@@ -217,7 +217,7 @@ def _paint_cord(field: Field, layout: Layout) -> None:
     heading, wander = rng.uniform(0, 2 * np.pi), rng.choice([0.3, 1.6])
     headings = heading + np.cumsum(rng.normal(0, wander, rng.integers(4, 16)))
     steps = 2.2 * np.mean(layout.nucleus) * np.stack([np.sin(headings), np.cos(headings)], axis=1)
-    paint_cells(field, list(at + np.cumsum(steps, axis=0)), layout)
+    _paint_cells(field, list(at + np.cumsum(steps, axis=0)), layout)
 
 
 def to_rgb(field: Field) -> np.ndarray:
@@ -250,14 +250,14 @@ def paint_field(rng: np.random.Generator, label: str, height: int, width: int) -
     """Tissue of a class, before it is stained."""
     layout = LAYOUTS[label]
     field = Field(rng, np.zeros((height, width)), np.zeros((height, width)))
-    paint_stroma(field, layout)
-    paint_fat(field, layout)
+    _paint_stroma(field, layout)
+    _paint_fat(field, layout)
     for _ in range(field.draw_count(layout.ducts)):
         _paint_duct(field, layout)
     for _ in range(field.draw_count(layout.cords)):
         _paint_cord(field, layout)
     loose = [field.draw_position() for _ in range(field.draw_count(layout.loose))]
-    paint_cells(field, [at for at in loose if not field.is_empty(at)], layout, cytoplasm=1.6)
+    _paint_cells(field, [at for at in loose if not field.is_empty(at)], layout, cytoplasm=1.6)
     return field
 
 

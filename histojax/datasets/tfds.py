@@ -45,7 +45,7 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _FILE_NAME = re.compile(r"\w([\w .,()+=@-]{0,150}[\w)+=@-])?")
 
 
-class Example(NamedTuple):
+class _Example(NamedTuple):
     """An encoded image with its name, label and group, each empty where unknown."""
 
     encoded: bytes
@@ -102,7 +102,7 @@ def unpacked_folder(
     default = os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets"
     data_dir = files.as_path(data_dir or str(default))
     cache = files.as_path(cache) if cache else files.default_cache()
-    build = find_build(name, data_dir)
+    build = _find_build(name, data_dir)
     _require_readable(build, split)
     target = cache / "tfds" / build.relative_to(data_dir) / f"{split}-{_build_id(build)}"
     if not target.exists():
@@ -115,7 +115,7 @@ def unpacked_folder(
     return target / _IMAGES
 
 
-def find_build(name: str, data_dir: Path) -> Path:
+def _find_build(name: str, data_dir: Path) -> Path:
     """The folder of the newest version that NAME[/CONFIG][:VERSION] can mean.
 
     Raises:
@@ -215,7 +215,7 @@ def _unpack(build: Path, split: str, target: Path) -> None:
     try:
         images.mkdir(parents=True)
         suffixes, examples = [], []
-        for i, example in enumerate(read_examples(build, split)):
+        for i, example in enumerate(_read_examples(build, split)):
             suffix = _suffix(example.encoded)
             if suffix is None:
                 raise InputError(f"{build}: image {i + 1} of split {split} is no PNG, JPEG or TIFF")
@@ -247,7 +247,7 @@ def _suffix(encoded: bytes) -> str | None:
     return None
 
 
-def read_examples(build: Path, split: str) -> Iterator[Example]:
+def _read_examples(build: Path, split: str) -> Iterator[_Example]:
     """Yields the examples of a split.
 
     Raises:
@@ -290,7 +290,7 @@ def read_examples(build: Path, split: str) -> Iterator[Example]:
                 if not example[images[0]]:
                     raise ValueError(f"example {i + 1} of split {split} is empty")
                 label = int(example[labels[0]]) if labels else -1
-                image = Example(
+                image = _Example(
                     encoded=example[images[0]],
                     name=_as_text(example[name]) if name else "",
                     label=features[labels[0]].int2str(label) if label >= 0 else "",

@@ -22,7 +22,7 @@ import numpy as np
 from histojax.errors import InputError
 
 # By the scheme of a URI: what fsspec calls the file system, and the package that provides it.
-REMOTE = {
+_REMOTE = {
     "gs": ("gcs", "gcsfs"),
     "s3": ("s3", "s3fs"),
     "az": ("az", "adlfs"),
@@ -41,13 +41,13 @@ def as_path(path: str | Path) -> Path:
     if "://" not in path:
         return Path(path).expanduser()
     scheme = path.split("://", maxsplit=1)[0]
-    if scheme not in REMOTE:
-        known = ", ".join(f"{name}://" for name in REMOTE)
+    if scheme not in _REMOTE:
+        known = ", ".join(f"{name}://" for name in _REMOTE)
         raise InputError(
             f"{path} is on an unknown file system: expected a local path, or one that starts with "
             f"{known}"
         )
-    system, package = REMOTE[scheme]
+    system, package = _REMOTE[scheme]
     try:
         import fsspec
         from etils import epath

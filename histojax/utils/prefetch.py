@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 Submit = Callable[..., None]
 
 
 def prefetch(
-    function: Callable[[Item], Result], items: Iterable[Item], depth: int, threads: int
-) -> Iterator[Result]:
+    function: Callable[[_Item], _Result], items: Iterable[_Item], depth: int, threads: int
+) -> Iterator[_Result]:
     """Yields `function` of each item in order, computing up to `depth` results in advance.
 
     An error of `function` is raised when its item's turn comes.

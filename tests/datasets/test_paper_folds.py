@@ -231,8 +231,8 @@ def test_what_a_pickle_would_run_is_named_and_not_run(tmp_path, protocol, place)
         (as_global("copy_reg", "_reconstructor"), "copy_reg._reconstructor"),
         (as_global("__builtin__", "eval"), "__builtin__.eval"),
         (
-            as_global("histojax.datasets.paper_folds", "Record"),
-            "histojax.datasets.paper_folds.Record",
+            as_global("histojax.datasets.paper_folds", "_Record"),
+            "histojax.datasets.paper_folds._Record",
         ),
         (b"(iposix\nsystem\n.", "posix.system"),
         (b"(S'true'\nios\nsystem\n.", "os.system"),
@@ -263,8 +263,8 @@ def test_tricks_with_the_allowed_names_give_nothing(tmp_path, made):
         InputError, match="is not used: it (is damaged|holds no list)|encoding other"
     ):
         paper_folds.load(write(tmp_path / "f.pkl", made), BACH)
-    assert paper_folds.Encoded.__name__ == "Encoded"
-    assert not hasattr(paper_folds.Encoded, "a")
+    assert paper_folds._Encoded.__name__ == "_Encoded"
+    assert not hasattr(paper_folds._Encoded, "a")
 
 
 def dtype_of(code: bytes) -> bytes:

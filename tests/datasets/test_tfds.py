@@ -231,7 +231,7 @@ def test_what_was_unpacked_and_then_altered_is_refused(slides, tmp_path, change)
 
 
 def test_a_broken_unpacking_leaves_nothing(slides, tmp_path, monkeypatch):
-    whole = tfds.read_examples
+    whole = tfds._read_examples
 
     def broken(*arguments):
         for i, example in enumerate(whole(*arguments)):
@@ -239,7 +239,7 @@ def test_a_broken_unpacking_leaves_nothing(slides, tmp_path, monkeypatch):
                 raise KeyboardInterrupt
             yield example
 
-    monkeypatch.setattr(tfds, "read_examples", broken)
+    monkeypatch.setattr(tfds, "_read_examples", broken)
     with pytest.raises(KeyboardInterrupt):
         tfds.label_table("slides", slides, cache=tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -267,15 +267,15 @@ def test_the_newest_version_is_taken_and_between_configs_nothing_is_guessed(tmp_
     made = {"train": [example(i) for i in range(3)]}
     for version in ("1.9.0", "1.10.0"):
         prepare(tmp_path, USUAL, made, version=version, configs=("small", "large"))
-    assert tfds.find_build("slides/small", tmp_path) == tmp_path / "slides" / "small" / "1.10.0"
+    assert tfds._find_build("slides/small", tmp_path) == tmp_path / "slides" / "small" / "1.10.0"
     assert (
-        tfds.find_build("slides/large:1.9.0", tmp_path) == tmp_path / "slides" / "large" / "1.9.0"
+        tfds._find_build("slides/large:1.9.0", tmp_path) == tmp_path / "slides" / "large" / "1.9.0"
     )
     with pytest.raises(
         InputError,
         match="names 4 of what .* holds; name one of slides/large:1.9.0, slides/large:1.10",
     ):
-        tfds.find_build("slides", tmp_path)
+        tfds._find_build("slides", tmp_path)
 
 
 WRONG = {
@@ -315,7 +315,7 @@ def altered(path: Path, change) -> None:
 
 def test_only_array_record_and_only_features_of_tfds_are_read(slides, tmp_path):
     shutil.copytree(slides, tmp_path / "data")
-    place = tfds.find_build("slides", tmp_path / "data")
+    place = tfds._find_build("slides", tmp_path / "data")
     altered(
         place / "features.json",
         lambda f: f["featuresDict"]["features"]["boxes"].update(pythonClassName="evil.Run"),

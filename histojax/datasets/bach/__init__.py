@@ -56,11 +56,7 @@ def check_ground_truth(table: Path, folder_of: dict[str, str]) -> None:
         )
 
 
-def photo_names() -> list[str]:
-    """The names of the 400 labelled photos, n001 to iv100."""
-    return [f"{prefix}{i:03d}" for prefix in PREFIXES for i in range(1, PER_CLASS + 1)]
-
-
 def is_bach(names: tuple[str, ...], classes: tuple[str, ...]) -> bool:
-    """Whether these are BACH's 400 photos and classes, so that the paper's table applies."""
-    return classes == BACH_CLASSES and sorted(names) == sorted(photo_names())
+    """Whether these are BACH's 400 photos, n001 to iv100, so that the paper's table applies."""
+    expected = [f"{prefix}{i:03d}" for prefix in PREFIXES for i in range(1, PER_CLASS + 1)]
+    return classes == BACH_CLASSES and sorted(names) == sorted(expected)
