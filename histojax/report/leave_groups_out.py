@@ -1,7 +1,7 @@
-"""What leaving groups out in turn gave, for people and programs.
+"""What leaving groups out in turn showed, as text, Markdown, JSON and CSV.
 
-OUT/predictions.csv         a row for each coverage and image, as `predict` writes it
-OUT/summary.txt .md .json   the figures, with 95 % intervals
+OUT/predictions.csv         a row for each coverage and image, with the columns of `predict`
+OUT/summary.txt .md .json   the metrics with their 95 % intervals
 """
 
 import collections
@@ -18,184 +18,158 @@ from histojax.extraction import provenance
 from histojax.prediction import leave_groups_out, outputs
 from histojax.prediction.leave_groups_out import Estimate, Key, LeftOut
 from histojax.prediction.uncertainty import Prediction
+from histojax.report import formats
 from histojax.utils import files
 
-PREDICTIONS, SUMMARY = "predictions.csv", "summary"
-OVERALL = {
+_OVERALL = {
     "accuracy": "accuracy",
     "calibration_error": "expected calibration error",
     "calibration_error_calibrated": "expected calibration error, calibrated",
     "log_loss": "log-loss",
     "log_loss_calibrated": "log-loss, calibrated",
 }
-AT_A_COVERAGE = {
+_AT_COVERAGE = {
     "coverage": "true class in the set",
     "set_size": "classes in a set, mean",
     "abstained": "abstained from",
     "accuracy_used": "accuracy of the others",
     "accuracy_abstained": "accuracy of those abstained from",
 }
-SHARES = (
-    "accuracy",
-    "coverage",
-    "abstained",
-    "accuracy_used",
-    "accuracy_abstained",
-)  # The others have no unit.
+_SHARES = ("accuracy", "coverage", "abstained", "accuracy_used", "accuracy_abstained")
 
 
-def write(folder: Path, transferred: LeftOut, boosting: Boosting, draws: int = DRAWS) -> str:
-    """Writes the predictions and the figures; returns the figures as text.
+def write(folder: Path | str, left_out: LeftOut, boosting: Boosting, draws: int = DRAWS) -> str:
+    """Writes the predictions and the metrics; returns the metrics as text.
 
     Args:
-      folder: where to.
-      transferred: of `transfer.run`.
-      boosting: that its ensembles were trained by.
+      folder: where the files go.
+      left_out: the predictions, from `leave_groups_out.run`.
+      boosting: what the ensembles were trained with.
       draws: of the bootstrap.
     """
-    found = leave_groups_out.estimate(transferred, draws)
-    files.write_csv(folder / PREDICTIONS, rows(transferred), header(transferred))
-    files.write_json(folder / f"{SUMMARY}.json", numbers(transferred, found, boosting))
-    heading, note, lines = (
-        heading_of(transferred, boosting),
-        note_of(transferred),
-        table(transferred, found),
-    )
-    marked = [f"| {what} | {value} | {interval} |" for what, value, interval in lines]
-    markdown = [
-        f"{heading} {note}",
-        "",
-        "| | value | 95 % interval |",
-        "|---|---|---|",
-        *marked,
-        "",
-    ]
-    files.write_text(folder / f"{SUMMARY}.md", "\n".join(markdown))
-    widths = [max(len(line[column]) for line in lines) + 2 for column in range(2)]
-    plain = [
-        f"{what:{widths[0]}}{value:{widths[1]}}{interval}".rstrip()
-        for what, value, interval in lines
-    ]
+    folder = files.as_path(folder)
+    estimates = leave_groups_out.estimate(left_out, draws)
+    classes = left_out.images.classes
+    header = ["coverage", "part", *outputs.header(classes, labelled=True)]
+    header += [f"score_{name}" for name in classes]  # Before calibration.
+    files.write_csv(folder / "predictions.csv", _rows(left_out), header)
+    files.write_json(folder / "summary.json", _numbers(left_out, estimates, boosting))
+    heading, note = _heading(left_out, boosting), _note(left_out)
+    lines = _lines(left_out, estimates)
+    markdown = [f"{heading} {note}", "", "| | value | 95 % interval |", "|---|---|---|"]
+    markdown += [f"| {' | '.join(line)} |" for line in lines]
+    files.write_text(folder / "summary.md", "\n".join([*markdown, ""]))
+    first, second = (max(len(line[column]) for line in lines) + 2 for column in range(2))
+    plain = [f"{name:{first}}{value:{second}}{ends}".rstrip() for name, value, ends in lines]
     text = "\n".join([heading, note, "", *plain, ""])
-    files.write_text(folder / f"{SUMMARY}.txt", text)
+    files.write_text(folder / "summary.txt", text)
     return text
 
 
-def heading_of(transferred: LeftOut, boosting: Boosting) -> str:
+def _heading(left_out: LeftOut, boosting: Boosting) -> str:
     """What was done."""
-    cases = transferred.images
+    images = left_out.images
     return (
-        f"{len(cases.names)} images of {len(set(cases.groups))} groups, left out in {cases.folds.max() + 1} parts; "
-        f"each predicted by {len(transferred.made_with)} configurations x {boosting.seeds} seeds x {boosting.folds} "
-        "folds of the others."
+        f"{len(images.names)} images of {len(set(images.groups))} groups, left out in "
+        f"{images.folds.max() + 1} parts; each predicted by {len(left_out.made_with)} "
+        f"configurations x {boosting.seeds} seeds x {boosting.folds} folds of the others."
     )
 
 
-def note_of(transferred: LeftOut) -> str:
-    """What a reader of the figures must know."""
+def _note(left_out: LeftOut) -> str:
+    """What a reader of the metrics must know."""
     note = (
-        f"95 % intervals by bootstrap of {len(set(transferred.images.groups))} groups; "
-        f"{provenance.weights(transferred.made_with.values())}."
+        f"95 % intervals by bootstrap of {len(set(left_out.images.groups))} groups; "
+        f"{provenance.weights(left_out.made_with.values())}."
     )
-    if (most := max(transferred.predictions)) > transferred.attainable:
-        least = percent(transferred.attainable)
-        note += f" So few groups promise a coverage of {least} at most; sets hold all classes at {percent(most)}."
+    if (most := max(left_out.predictions)) > left_out.attainable:
+        note += (
+            f" So few groups allow a coverage of {_percent(left_out.attainable)} at most; sets "
+            f"hold all classes at {_percent(most)}."
+        )
     return note
 
 
-def table(transferred: LeftOut, found: dict[Key, Estimate]) -> list[tuple[str, str, str]]:
-    """What, value and interval, line by line."""
-    lines = [(text, *cells(found[name, None])) for name, text in OVERALL.items()]
-    for coverage, predictions in transferred.predictions.items():
-        lines.append((f"sets at a stated coverage of {percent(coverage)}", "", ""))
-        lines += [
-            (f"- {text}", *cells(found[name, coverage])) for name, text in AT_A_COVERAGE.items()
-        ]
-        lines += [
-            (f"- abstained: {cause}", f"{count} image" + "s" * (count > 1), "")
-            for cause, count in causes(predictions).items()
-        ]
+def _lines(left_out: LeftOut, estimates: dict[Key, Estimate]) -> list[tuple[str, str, str]]:
+    """Name, value and interval of each metric."""
+    lines = [(label, *_cells(estimates[name, None])) for name, label in _OVERALL.items()]
+    for coverage, predictions in left_out.predictions.items():
+        lines.append((f"sets at a stated coverage of {_percent(coverage)}", "", ""))
+        for name, label in _AT_COVERAGE.items():
+            lines.append((f"- {label}", *_cells(estimates[name, coverage])))
+        for cause, count in _causes(predictions).items():
+            lines.append((f"- abstained: {cause}", f"{count} image" + "s" * (count > 1), ""))
     return lines
 
 
-def cells(figure: Estimate) -> tuple[str, str]:
-    """Value and interval as people read them; a dash where there is none."""
-    form = percent if figure.name in SHARES else "{:.3f}".format
-    ends = figure.interval.low, figure.interval.high
-    value = "-" if np.isnan(figure.value) else form(figure.value)
-    return value, "" if np.isnan(ends).any() else f"{form(ends[0])} to {form(ends[1])}"
+def _cells(estimate: Estimate) -> tuple[str, str]:
+    """Value and interval; a dash where the value is not defined."""
+    as_text = _percent if estimate.name in _SHARES else "{:.3f}".format
+    low, high = estimate.interval.low, estimate.interval.high
+    value = "-" if np.isnan(estimate.value) else as_text(estimate.value)
+    return value, "" if np.isnan([low, high]).any() else f"{as_text(low)} to {as_text(high)}"
 
 
-def percent(value: float) -> str:
+def _percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
-def causes(predictions: Sequence[Prediction]) -> dict[str, int]:
-    """How many images have each cause to abstain, the commonest first; an image may have several."""
-    return dict(
-        collections.Counter(cause for each in predictions for cause in each.abstain).most_common()
-    )
+def _causes(predictions: Sequence[Prediction]) -> dict[str, int]:
+    """How many images have each cause to abstain, of which an image may have several."""
+    causes = [cause for prediction in predictions for cause in prediction.abstain]
+    return dict(collections.Counter(causes).most_common())
 
 
-def header(transferred: LeftOut) -> list[str]:
-    """The columns of predictions.csv: those of `predict`, and the scores before calibration."""
-    classes = transferred.images.classes
-    return [
-        "coverage",
-        "part",
-        *outputs.header(classes, labelled=True),
-        *(f"score_{name}" for name in classes),
-    ]
-
-
-def rows(transferred: LeftOut) -> list[list[Any]]:
+def _rows(left_out: LeftOut) -> list[list[Any]]:
     """A row for each coverage and image."""
-    cases, weights = transferred.images, provenance.weights(transferred.made_with.values())
-    truth = [(cases.classes[k], group) for k, group in zip(cases.truth, cases.groups, strict=True)]
+    images, weights = left_out.images, provenance.weights(left_out.made_with.values())
+    labels = [images.classes[truth] for truth in images.truth]
     return [
         [
             coverage,
-            cases.folds[i] + 1,
-            *outputs.row(each, weights, truth[i]),
-            *map(outputs.decimals, cases.scores[i]),
+            images.folds[i] + 1,
+            *outputs.row(prediction, weights, (labels[i], images.groups[i])),
+            *map(outputs.decimals, images.scores[i]),
         ]
-        for coverage, predictions in transferred.predictions.items()
-        for i, each in enumerate(predictions)
+        for coverage, predictions in left_out.predictions.items()
+        for i, prediction in enumerate(predictions)
     ]
 
 
-def numbers(transferred: LeftOut, found: dict[Key, Estimate], boosting: Boosting) -> dict[str, Any]:
-    """Every number, for programs; NaN as null."""
-
-    def plain(value: float) -> float | None:
-        return None if np.isnan(value) else float(value)
-
-    cases = transferred.images
-    return {
-        "images": len(cases.names),
-        "groups": len(set(cases.groups)),
-        "parts": int(cases.folds.max()) + 1,
-        "configurations": list(transferred.made_with),
-        "boosting": dataclasses.asdict(boosting),
-        "weights": provenance.weights(transferred.made_with.values()),
-        "attainable_coverage": transferred.attainable,
-        "figures": [
-            {
-                "figure": each.name,
-                "stated_coverage": each.coverage,
-                "value": plain(each.value),
-                "low": plain(each.interval.low),
-                "high": plain(each.interval.high),
-            }
-            for each in found.values()
-        ],
-        "counts": [
-            {
-                "stated_coverage": coverage,
-                "covered": int(leave_groups_out.true_class_in_set(cases, predictions).sum()),
-                "abstained": sum(bool(each.abstain) for each in predictions),
-                "causes": causes(predictions),
-            }
-            for coverage, predictions in transferred.predictions.items()
-        ],
-    }
+def _numbers(
+    left_out: LeftOut, estimates: dict[Key, Estimate], boosting: Boosting
+) -> dict[str, Any]:
+    """Every number, for programs."""
+    images = left_out.images
+    figures = [
+        {
+            "figure": estimate.name,
+            "stated_coverage": estimate.coverage,
+            "value": estimate.value,
+            "low": estimate.interval.low,
+            "high": estimate.interval.high,
+        }
+        for estimate in estimates.values()
+    ]
+    counts = [
+        {
+            "stated_coverage": coverage,
+            "covered": leave_groups_out.true_class_in_set(images, predictions).sum(),
+            "abstained": sum(bool(prediction.abstain) for prediction in predictions),
+            "causes": _causes(predictions),
+        }
+        for coverage, predictions in left_out.predictions.items()
+    ]
+    return formats.for_json(
+        {
+            "images": len(images.names),
+            "groups": len(set(images.groups)),
+            "parts": images.folds.max() + 1,
+            "configurations": list(left_out.made_with),
+            "boosting": dataclasses.asdict(boosting),
+            "weights": provenance.weights(left_out.made_with.values()),
+            "attainable_coverage": left_out.attainable,
+            "figures": figures,
+            "counts": counts,
+        }
+    )
