@@ -43,16 +43,15 @@ def main() -> None:
         flags.refuse_inside_data("out")
         require_writable(out)
     logging.set_verbosity(logging.ERROR)  # What is converted is a finding.
-    found = inspection.inspect(
-        place,
-        flags.protocol("extraction").extraction,
+    options = inspection.Options(
         mpp=flags.FLAGS.mpp,
         classes=flags.classes(),
-        table=flags.path("groups"),
-        column=flags.FLAGS.group_column,
-        most_folds=flags.FLAGS.folds,
+        groups=flags.path("groups"),
+        group_column=flags.FLAGS.group_column,
+        folds=flags.FLAGS.folds,
         fold_seed=flags.FLAGS.fold_seed,
     )
+    found = inspection.inspect(place, flags.protocol("extraction").extraction, options)
     print(pages.write(out, found) if out else pages.text(found), end="")
     if out is not None:
         print(f"\n{out / pages.PAGE}, {pages.NUMBERS}, {pages.TABLE}")

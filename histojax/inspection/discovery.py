@@ -1,6 +1,7 @@
-"""The images at a place, however untidy it is: in class folders, in a table, or in no order; and what is amiss there.
+"""The images at a place, however untidy it is, and what is wrong with the place.
 
-class folders, BACH, a label table or a flat folder -> DiscoveredImages. The loader for training, `datasets.load`, is strict.
+Class folders, BACH, a label table, or a folder of unlabelled images -> DiscoveredImages. The loader
+for training, `datasets.load`, is strict; this one is not.
 """
 
 import collections
@@ -12,21 +13,20 @@ from histojax import datasets
 from histojax.datasets import bach, dataset, tables, unlabelled
 from histojax.errors import InputError
 from histojax.images import reader
-from histojax.inspection import checks
-from histojax.inspection.checks import NOTE, PROBLEM, Finding
+from histojax.inspection.findings import NOTE, PROBLEM, Finding, quantity
 from histojax.utils import files
 
 
 @dataclasses.dataclass(frozen=True)
 class DiscoveredImages:
-    """The images at a place, however untidy it is.
+    """The images at a place.
 
     Attributes:
       root: the folder that names are relative to.
       paths: the image files, by class and name.
       labels: class name of each; empty where it has none.
-      groups: patient or slide of each, empty where unknown; None where groups are not known at all.
-      found: what is wrong with the folder itself.
+      groups: patient or slide of each, empty where unknown; None where no group is known.
+      findings: what is wrong with the folder itself.
     """
 
     root: Path
@@ -37,7 +37,7 @@ class DiscoveredImages:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The images' paths as text, relative to the root where they lie below it."""
+        """The images' paths as text, relative to the root where they are below it."""
         return tuple(
             "/".join(path.relative_to(self.root).parts)
             if path.is_relative_to(self.root)
@@ -47,110 +47,103 @@ class DiscoveredImages:
 
 
 def discover(place: Path, classes: tuple[str, ...] | None = None) -> DiscoveredImages:
-    """The images at a place with what labels there are, and what the strict loader would say."""
+    """Finds the images at a place, their labels, and what the strict loader would refuse.
+
+    Raises:
+      InputError: nothing is there, or a file that is no label table.
+    """
     if place.is_file():
-        listing = of_table(place)
+        discovered = _from_table(place)
     elif place.is_dir():
-        listing = of_folder(bach.find_photos(place) or place)
+        discovered = _from_folder(bach.find_photos(place) or place)
     else:
         raise InputError(f"{place} is not there: expected a folder of images, or a label table")
-    order = (*class_names(listing.labels, classes), "")
-    places = sorted(
-        range(len(listing.paths)),
-        key=lambda i: (order.index(listing.labels[i]), str(listing.paths[i])),
-    )
+    paths, labels, groups = discovered.paths, discovered.labels, discovered.groups
+    rank = {name: i for i, name in enumerate((*class_names(labels, classes), ""))}
+    order = sorted(range(len(paths)), key=lambda i: (rank[labels[i]], str(paths[i])))
     return DiscoveredImages(
-        listing.root,
-        tuple(listing.paths[i] for i in places),
-        tuple(listing.labels[i] for i in places),
-        listing.groups and tuple(listing.groups[i] for i in places),
-        (
-            *refusal(place, classes, any(listing.labels)),
-            *listing.findings,
-            *other_files(listing.root),
+        discovered.root,
+        paths=tuple(paths[i] for i in order),
+        labels=tuple(labels[i] for i in order),
+        groups=groups and tuple(groups[i] for i in order),
+        findings=(
+            *_refusal(place, classes, any(labels)),
+            *discovered.findings,
+            *_other_files(discovered.root),
         ),
     )
 
 
 def class_names(labels: Sequence[str], classes: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The classes that are there, in their order."""
-    there = set(labels) - {""}
-    order = classes or dataset.class_order(there)
-    return (*(name for name in order if name in there), *sorted(there - set(order)))
+    """The classes among the labels, in the order of `classes`, else in that of data sets."""
+    present = set(labels) - {""}
+    order = classes or dataset.class_order(present)
+    return (*(name for name in order if name in present), *sorted(present - set(order)))
 
 
-def of_folder(root: Path) -> DiscoveredImages:
-    """Class folders where some folder directly below holds images; else the images directly in the folder."""
+def _from_folder(root: Path) -> DiscoveredImages:
+    """Images in class folders, where some folder in `root` holds images; else those in `root`."""
     parts = {path: path.relative_to(root).parts for path in dataset.list_images_below(root)}
-    parts = {
+    visible = {
         path: names
         for path, names in parts.items()
         if not any(name.startswith(".") for name in names)
     }
-    depth = 2 if any(len(names) == 2 for names in parts.values()) else 1
-    chosen = {
-        path: names[0] if depth == 2 else "" for path, names in parts.items() if len(names) == depth
+    depth = 2 if any(len(names) == 2 for names in visible.values()) else 1
+    labels = {
+        path: names[0] if depth == 2 else ""
+        for path, names in visible.items()
+        if len(names) == depth
     }
-    found = []
-    if stray := sorted("/".join(names) for path, names in parts.items() if path not in chosen):
-        where = "directly in a class folder" if depth == 2 else "directly in the folder"
-        says = f"{checks.quantity(len(stray))} not {where}: training does not see them."
-        found.append(Finding(PROBLEM, "elsewhere", says, tuple(stray)))
-    return DiscoveredImages(
-        root,
-        tuple(chosen),
-        tuple(chosen.values()),
-        None,
-        (*found, *tables_beside(root, list(chosen))),
-    )
+    findings = []
+    if elsewhere := sorted("/".join(visible[path]) for path in visible if path not in labels):
+        where = "a class folder" if depth == 2 else "the folder"
+        message = f"{quantity(len(elsewhere))} not directly in {where}: training does not see them."
+        findings.append(Finding(PROBLEM, "elsewhere", message, tuple(elsewhere)))
+    findings += _tables_beside(root, list(labels))
+    return DiscoveredImages(root, tuple(labels), tuple(labels.values()), None, tuple(findings))
 
 
-def of_table(table: Path) -> DiscoveredImages:
+def _from_table(table: Path) -> DiscoveredImages:
     """The images that a label table names and that are there.
 
     Raises:
       InputError: it is no label table.
     """
-    rows, by_name = tables.read_rows(table), collections.defaultdict(list)
+    rows, paths_by_name = tables.read_rows(table), collections.defaultdict(list)
     for path in dataset.list_images_below(table.parent):
-        by_name[path.name].append(path)
-    chosen = {}
+        paths_by_name[path.name].append(path)
+    row_of = {}
     for row in rows:
         direct = table.parent / row["image"]
-        there = [direct] if direct.is_file() else by_name[row["image"]]
-        if len(there) == 1:
-            chosen[there[0]] = row
-    unnamed = sorted({path for each in by_name.values() for path in each} - set(chosen))
-    says = f"{checks.quantity(len(unnamed))} below {table.parent} that the table does not name."
-    found = (Finding(NOTE, "elsewhere", says, tuple(map(str, unnamed))),) if unnamed else ()
-    labels = tuple(row["label"] for row in chosen.values())
-    of_group = (
-        tuple(row.get("group", "") for row in chosen.values()) if "group" in rows[0] else None
-    )
-    return DiscoveredImages(table.parent, tuple(chosen), labels, of_group, found)
+        paths = [direct] if direct.is_file() else paths_by_name[row["image"]]
+        if len(paths) == 1:
+            row_of[paths[0]] = row
+    findings = ()
+    below = {path for paths in paths_by_name.values() for path in paths}
+    if unnamed := sorted(below - set(row_of)):
+        message = f"{quantity(len(unnamed))} below {table.parent} that the table does not name."
+        findings = (Finding(NOTE, "elsewhere", message, tuple(map(str, unnamed))),)
+    labels = tuple(row["label"] for row in row_of.values())
+    groups = tuple(row["group"] for row in row_of.values()) if "group" in rows[0] else None
+    return DiscoveredImages(table.parent, tuple(row_of), labels, groups, findings)
 
 
-def refusal(place: Path, classes: tuple[str, ...] | None, labelled: bool) -> list[Finding]:
-    """What training, or prediction, would refuse the place for."""
+def _refusal(place: Path, classes: tuple[str, ...] | None, labelled: bool) -> list[Finding]:
+    """Why training, or prediction where nothing is labelled, would refuse the place."""
     try:
         datasets.load(place, classes) if labelled else unlabelled.find_images([place])
     except InputError as error:
-        first, *more = str(error).split("\n")
-        what = "Training" if labelled else "Prediction"
-        return [
-            Finding(
-                PROBLEM,
-                "refused",
-                f"{what} refuses this folder: {first}",
-                tuple(map(str.strip, more)),
-            )
-        ]
+        reason, *details = str(error).split("\n")
+        step = "Training" if labelled else "Prediction"
+        message = f"{step} refuses this folder: {reason}"
+        return [Finding(PROBLEM, "refused", message, tuple(map(str.strip, details)))]
     return []
 
 
-def tables_beside(root: Path, paths: list[Path]) -> list[Finding]:
+def _tables_beside(root: Path, paths: list[Path]) -> list[Finding]:
     """Label tables in a folder that is read by its class folders: they may know the patients."""
-    found, names = [], {path.name for path in paths}
+    findings, image_names = [], {path.name for path in paths}
     for path in files.list_folder(root)[1]:
         if path.suffix.lower() != ".csv" or path.name == bach.GROUND_TRUTH:
             continue
@@ -158,31 +151,30 @@ def tables_beside(root: Path, paths: list[Path]) -> list[Finding]:
             rows = tables.read_rows(path)
         except InputError:
             continue
-        named = sum(Path(row["image"]).name in names for row in rows)
-        if named:
-            what = "groups (patients or slides)" if "group" in rows[0] else "labels"
-            says = f"{path.name} has {what} of {named} of the images: pass {path} in place of the folder."
-            found.append(Finding(NOTE, "table", says))
-    return found
+        if count := sum(Path(row["image"]).name in image_names for row in rows):
+            content = "groups (patients or slides)" if "group" in rows[0] else "labels"
+            message = (
+                f"{path.name} has {content} of {count} of the images: pass {path} in place of the "
+                "folder."
+            )
+            findings.append(Finding(NOTE, "table", message))
+    return findings
 
 
-def other_files(root: Path) -> list[Finding]:
+def _other_files(root: Path) -> list[Finding]:
     """Files that are not read, by ending; hidden ones and tables are not counted."""
     if not files.is_local(root):
         return []
-    there = [path for path in root.rglob("*") if path.is_file() and not path.name.startswith(".")]
     endings = collections.Counter(
         path.suffix.lower() or "no ending"
-        for path in there
-        if not reader.is_image_name(path) and path.suffix.lower() not in (".csv", ".xlsx")
+        for path in root.rglob("*")
+        if path.is_file()
+        and not path.name.startswith(".")
+        and not reader.is_image_name(path)
+        and path.suffix.lower() not in (".csv", ".xlsx")
     )
     if not endings:
         return []
     counts = ", ".join(f"{number} {ending}" for ending, number in endings.most_common(8))
-    return [
-        Finding(
-            NOTE,
-            "other files",
-            f"{checks.quantity(endings.total(), 'file')} not read as images: {counts}.",
-        )
-    ]
+    message = f"{quantity(endings.total(), 'file')} not read as images: {counts}."
+    return [Finding(NOTE, "other files", message)]

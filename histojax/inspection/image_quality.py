@@ -1,7 +1,8 @@
-"""How one image looks: what its file says, and a few measures of tissue, stain, colour and focus.
+"""One image inspected: what its file says, and measures of its tissue, stain, colour and focus.
 
-image file -> InspectedImage. Tissue, stain and colours are measured on a copy made small, clipping and focus in a window at the
-centre, at the image's own resolution. So an image of any size costs the same, and a large one is read by region.
+Tissue, stain and colours are measured on a small copy, clipping and focus in a window at the centre
+at the image's own resolution. So an image of any size costs the same, and a large one is read by
+region.
 """
 
 import dataclasses
@@ -15,28 +16,31 @@ from histojax.errors import InputError
 from histojax.images import reader, slide
 from histojax.images.thumbnails import thumbnail
 from histojax.inspection import near_duplicates
+from histojax.ops import stain
 from histojax.utils import files
 
 SIDE = 512  # Longest side of the small copy, px.
-CENTRE = 512  # Side of the window at the centre, px.
-WHOLE = 25_000_000  # An image of more pixels is read by region.
-BRIGHTEST = 99  # Percentile of brightness above which pixels are taken for the background.
-GLASS = 250  # A pixel with all channels at least this bright is no tissue, so that clipping it loses nothing.
+_WINDOW = 512  # Side of the window at the centre, px.
+_LARGEST_WHOLE = 25_000_000  # An image of more pixels is read by region.
+_BRIGHTEST = 99  # Percentile of brightness above which pixels are taken for the background.
+# A pixel with all channels at least this bright is no tissue, so that clipping it loses nothing.
+_GLASS = 250
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageQuality:
-    """What is seen in an image.
+    """Measures of an image.
 
     Attributes:
       sha256: of the file.
-      small: float32 [32, 32], the thumbnail that near-duplicates are found by.
-      picture: a thumbnail as a data URI.
-      tissue: share of pixels that the stain step counts as tissue.
-      stain: index into `config.STAIN_STATUS`; above 0 the reference stains would be used.
-      angle: degrees between the stain vectors; None where there was too little tissue to seek them.
+      fingerprint: float32 [32, 32], the grey thumbnail that near-duplicates are found by.
+      thumbnail: as a data URI.
+      tissue_fraction: share of pixels that the stain step counts as tissue.
+      stain_status: index into `config.STAIN_STATUS`; above 0 the reference stains would be used.
+      stain_angle: degrees between the stain vectors; None with too little tissue to find them.
       white: median colour (R, G, B) of the brightest hundredth of the pixels, 0 to 255.
-      absorbed: shares of R, G and B in the mean optical density of tissue, which add up to 1; None without tissue.
+      absorbed: shares of R, G and B in the mean optical density of tissue, which add up to 1; None
+        without tissue.
       clipped: share of pixels, bare glass left out, in which a channel is 0 or 255.
       blur: 0 sharp to 1 blurred, after Crete et al., "The blur effect", 2007.
     """
@@ -58,12 +62,12 @@ class InspectedImage:
     """An image file.
 
     Attributes:
-      path: the file.
-      cause: why it cannot be used; empty where it can.
-      size: height and width, px; None where they are not known.
-      form: format and mode, such as PNG and RGB; empty where they are not known.
-      mpp: microns per pixel; None where they are not known.
-      measures: None where it cannot be decoded.
+      path: of the file.
+      error: why it cannot be used; empty where it can.
+      size: height and width, px; None where unknown.
+      file_format: format and mode, such as PNG and RGB; empty where unknown.
+      mpp: microns per pixel; None where unknown.
+      quality: None where the image cannot be decoded.
     """
 
     path: Path
@@ -75,86 +79,93 @@ class InspectedImage:
 
 
 def inspect_image(path: Path, mpp: float | None = None) -> InspectedImage:
-    """Looks at an image file; never raises InputError, but tells the cause.
+    """Reads and measures an image file; what is wrong with it is recorded, not raised.
 
     Args:
-      path: the file.
+      path: of the file.
       mpp: microns per pixel, where the user knows them; None to believe the file.
     """
-    size, form, cause = None, ("", ""), ""
+    size, file_format, error = None, ("", ""), ""
     try:
         with reader.open_image(path) as image:
-            size, form = (image.height, image.width), (image.format, image.mode)
-    except InputError as error:
-        cause = str(error)
+            size, file_format = (image.height, image.width), (image.format, image.mode)
+    except InputError as refusal:
+        error = str(refusal)
     try:
         mpp = mpp or slide.pixel_size(path)
-        # A file of several pages, such as a pyramid, is refused as an image and has a picture all the same.
-        whole = not cause and size[0] * size[1] <= WHOLE
+        # A file of several pages, such as a pyramid, is refused as an image but can be measured.
+        whole = not error and size[0] * size[1] <= _LARGEST_WHOLE
         with slide.open_slide(reader.read(path) if whole else path) as field:
             size = field.size
-            seen = measure(field.thumbnail(SIDE), field.read(*centre(size)), files.sha256(path))
-    except (InputError, OSError) as error:
-        return InspectedImage(path, cause or str(error), size, form, mpp, None)
-    return InspectedImage(path, cause, size, form, mpp, seen)
-
-
-def centre(size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The window at the centre: top, left, height, width."""
-    height, width = (min(side, CENTRE) for side in size)
-    return (size[0] - height) // 2, (size[1] - width) // 2, height, width
+            window = field.read(*_central_window(size))
+            quality = measure(field.thumbnail(SIDE), window, files.sha256(path))
+    except (InputError, OSError) as refusal:
+        return InspectedImage(path, error or str(refusal), size, file_format, mpp, None)
+    return InspectedImage(path, error, size, file_format, mpp, quality)
 
 
 def measure(small: np.ndarray, window: np.ndarray, sha256: str) -> ImageQuality:
-    """Measures of an image: uint8 [H, W, 3] of the small copy, at most SIDE, and of the window at the centre."""
-    tissue, status, angle = stained(small)
+    """Measures an image.
+
+    Args:
+      small: uint8 [H, W, 3], the small copy, with sides of at most SIDE.
+      window: uint8 [H, W, 3], at the image's own resolution.
+      sha256: of the file.
+    """
+    tissue_fraction, status, angle, absorbed = stain_measures(small)
     return ImageQuality(
         sha256=sha256,
-        fingerprint=near_duplicates.thumbnail(small),
+        fingerprint=near_duplicates.grey_thumbnail(small),
         thumbnail=thumbnail(small),
-        tissue_fraction=tissue,
+        tissue_fraction=tissue_fraction,
         stain_status=status,
         stain_angle=angle,
-        white=white(small),
-        absorbed=absorbed(small),
-        clipped=clipped(window),
+        white=background_colour(small),
+        absorbed=absorbed,
+        clipped=clipped_fraction(window),
         blur=float(blur_effect(window.mean(axis=-1) / 255)),
     )
 
 
-def stained(small: np.ndarray) -> tuple[float, int, float | None]:
-    """Share of tissue, status and angle of the stain step, by the step itself. One program for all sizes: padded."""
-    from histojax.ops import stain  # Here alone: it brings jax.
+def stain_measures(
+    small: np.ndarray,
+) -> tuple[float, int, float | None, tuple[float, float, float] | None]:
+    """The stain step's own measures of an image, as `ImageQuality` describes them.
 
+    Returns:
+      The share of tissue, the status, the angle, and the shares of absorbed red, green and blue.
+    """
+    # Padded to one size, for which alone the stain step is compiled.
     height, width = small.shape[:2]
     rgb = np.pad(small, ((0, SIDE - height), (0, SIDE - width), (0, 0)))
     valid = np.pad(np.ones((height, width), bool), ((0, SIDE - height), (0, SIDE - width)))
     _, quality = stain.normalize_with_quality(rgb, valid)
     status = int(quality.status)
-    sought = STAIN_STATUS[status] != STAIN_TOO_LITTLE_TISSUE
-    return float(quality.tissue_fraction), status, float(quality.stain_angle) if sought else None
+    has_angle = STAIN_STATUS[status] != STAIN_TOO_LITTLE_TISSUE
+    angle = float(quality.stain_angle) if has_angle else None
+    absorbed, density = None, np.asarray(stain.optical_density(rgb))[:, valid]
+    is_tissue = (density >= stain.TISSUE_DENSITY / np.log(10)).all(axis=0)
+    if is_tissue.any():
+        mean = density[:, is_tissue].mean(axis=1, dtype=np.float64)
+        absorbed = tuple((mean / mean.sum()).tolist())
+    return float(quality.tissue_fraction), status, angle, absorbed
 
 
-def white(small: np.ndarray) -> tuple[float, float, float]:
+def background_colour(small: np.ndarray) -> tuple[float, float, float]:
     """Median colour of the brightest pixels: of bare glass, where there is any."""
     pixels = small.reshape(-1, 3)
-    bright = pixels.mean(axis=1)
-    return tuple(np.median(pixels[bright >= np.percentile(bright, BRIGHTEST)], axis=0).tolist())
+    brightness = pixels.mean(axis=1)
+    brightest = pixels[brightness >= np.percentile(brightness, _BRIGHTEST)]
+    return tuple(np.median(brightest, axis=0).tolist())
 
 
-def absorbed(small: np.ndarray) -> tuple[float, float, float] | None:
-    """Shares of the channels in the mean optical density of what the stain step counts as tissue."""
-    from histojax.ops import stain
-
-    density = -np.log((small.reshape(-1, 3).astype(np.float32) + 1) / stain.WHITE)
-    tissue = (density >= stain.TISSUE_DENSITY).all(axis=1)
-    if not tissue.any():
-        return None
-    mean = density[tissue].mean(axis=0, dtype=np.float64)
-    return tuple((mean / mean.sum()).tolist())
-
-
-def clipped(window: np.ndarray) -> float:
-    """Share of pixels in which a channel has run into an end of its range, bare glass left out."""
+def clipped_fraction(window: np.ndarray) -> float:
+    """Share of pixels with a channel at an end of its range, bare glass left out."""
     low, high = window.min(axis=-1), window.max(axis=-1)
-    return float((((low == 0) | (high == 255)) & (low < GLASS)).mean())
+    return float((((low == 0) | (high == 255)) & (low < _GLASS)).mean())
+
+
+def _central_window(size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The window at the centre: top, left, height, width."""
+    height, width = (min(side, _WINDOW) for side in size)
+    return (size[0] - height) // 2, (size[1] - width) // 2, height, width

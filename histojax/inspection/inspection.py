@@ -1,39 +1,61 @@
-"""A folder of images looked over before a day is spent on it: who is there, how it looks, what is wrong, what to run.
+"""The inspection of a folder of images before a run: what is there, what is wrong, what to run.
 
-class folders, BACH, a label table or a flat folder -> Inspection. Nothing that is wrong with the data stops the rest.
+Nothing that is wrong with an image stops the inspection of the others.
 """
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from histojax.config import Extraction
+from histojax.config import Boosting, Extraction
 from histojax.datasets import Dataset, groups
 from histojax.errors import InputError
 from histojax.images import reader
-from histojax.inspection import checks, image_quality, recommend
-from histojax.inspection.checks import PROBLEM, Finding, ImageSet
+from histojax.inspection import recommend
+from histojax.inspection.checks import run_checks
 from histojax.inspection.discovery import DiscoveredImages, class_names, discover
+from histojax.inspection.findings import PROBLEM, Finding, ImageSet, problems_first, quantity
+from histojax.inspection.image_quality import InspectedImage, inspect_image
 from histojax.inspection.recommend import Recommendation
 from histojax.utils import files
 from histojax.utils.progress import Progress
 
-WORKERS = 4
+_WORKERS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the user knows of the images, and the split that would be made.
+
+    Attributes:
+      mpp: microns per pixel of all images; None to believe each file.
+      classes: in their order, as for `datasets.load`.
+      groups: table of groups, as for `datasets.groups.add_groups`.
+      group_column: of that table.
+      folds: the most that are recommended.
+      fold_seed: of the split.
+    """
+
+    mpp: float | None = None
+    classes: tuple[str, ...] | None = None
+    groups: str | Path | None = None
+    group_column: str | None = None
+    folds: int = Boosting.folds
+    fold_seed: int = Boosting.fold_seed
 
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """Everything that is told.
+    """Everything that a report says of a folder of images.
 
     Attributes:
       place: what was inspected, as the user named it.
-      subject: the images.
-      classes: names in the order of tables; those of BACH in theirs; empty where nothing is labelled.
+      image_set: the images.
+      classes: names in the order of tables, BACH's in theirs; empty where nothing is labelled.
       extraction: the protocol whose views were tried.
       findings: problems first.
-      suggestion: None where no image can be used.
+      recommendation: None where no image can be used.
       commands: to copy.
     """
 
@@ -47,166 +69,153 @@ class Inspection:
 
     @property
     def name(self) -> str:
-        """What the data are called: their folder's name."""
-        return folder_name(self.place)
+        """The name of the folder, for titles."""
+        return _folder_name(self.place)
 
 
-def inspect(
-    place: Path,
-    extraction: Extraction,
-    *,
-    mpp: float | None = None,
-    classes: tuple[str, ...] | None = None,
-    table: Path | None = None,
-    column: str | None = None,
-    most_folds: int = 10,
-    fold_seed: int = 0,
-) -> Inspection:
+def inspect(place: str | Path, extraction: Extraction, options: Options = Options()) -> Inspection:
     """Inspects the images at a place.
 
     Args:
       place: a folder of class folders, BACH's, a label table, or a folder of unlabelled images.
       extraction: the protocol; its views and target_mpp are tried.
-      mpp: microns per pixel of all images; None to believe each file.
-      classes: the classes in the order wished, as for `datasets.load`.
-      table, column: of groups, as for `datasets.groups.add_groups`.
-      most_folds, fold_seed: of the split that would be made.
+      options: what the user knows.
 
     Raises:
       InputError: nothing is there, or no image.
     """
-    listing = discover(place, classes)
-    if not listing.paths:
-        endings = ", ".join(reader.SUFFIXES)
-        other = "".join(
-            f". {finding.message}" for finding in listing.findings if finding.kind == "other files"
+    place = files.as_path(place)
+    discovered = discover(place, options.classes)
+    if not discovered.paths:
+        others = [finding for finding in discovered.findings if finding.kind == "other files"]
+        raise InputError(
+            f"{place} holds no image: expected files ending in {', '.join(reader.SUFFIXES)}"
+            + "".join(f". {finding.message}" for finding in others)
         )
-        raise InputError(f"{place} holds no image: expected files ending in {endings}{other}")
-    if table is not None:
-        listing = with_groups(listing, classes, table, column)
-    with (
-        ThreadPoolExecutor(WORKERS) as pool,
-        Progress("inspect", len(listing.paths), "images") as bar,
-    ):
-        seen = []
-        for look in pool.map(lambda path: image_quality.inspect_image(path, mpp), listing.paths):
-            seen.append(look)
-            bar.add(1)
-    subject = ImageSet(listing.names, tuple(seen), listing.labels, listing.groups)
-    found = [
-        *listing.findings,
-        *checks.run_checks(subject, extraction.views, extraction.target_mpp),
+    if options.groups is not None:
+        discovered = _with_groups(discovered, options)
+    images = _inspect_images(discovered.paths, options.mpp)
+    image_set = ImageSet(discovered.names, images, discovered.labels, discovered.groups)
+    recommendation = _recommend(image_set, extraction.target_mpp, options)
+    findings = [
+        *discovered.findings,
+        *run_checks(image_set, extraction.views, extraction.target_mpp),
+        *_too_many_folds(recommendation, options.folds),
     ]
-    suggested = suggest(subject, extraction.target_mpp, classes, most_folds, fold_seed)
-    if suggested and suggested.folds is not None and suggested.folds < most_folds:
-        found.append(
-            Finding(PROBLEM, "folds", f"{most_folds} folds cannot be filled: {suggested.why[-1]}")
-        )
     return Inspection(
-        place=place,
-        image_set=subject,
-        classes=class_names(listing.labels, classes),
+        place,
+        image_set,
+        classes=class_names(discovered.labels, options.classes),
         extraction=extraction,
-        findings=checks.ordered(found),
-        recommendation=suggested,
-        commands=commands(place, suggested, extraction, mpp, classes, table, column)
-        if suggested
-        else (),
+        findings=problems_first(findings),
+        recommendation=recommendation,
+        commands=_commands(place, recommendation, options) if recommendation else (),
     )
 
 
-def folder_name(place: Path) -> str:
-    """The name of the folder at a place, or of the table's."""
+def _folder_name(place: Path) -> str:
+    """The name of the folder at a place, or of the folder that a table is in."""
     folder = place.parent if place.is_file() else place
     return (folder.resolve() if files.is_local(folder) else folder).name
 
 
-def with_groups(
-    listing: DiscoveredImages, classes: tuple[str, ...] | None, table: Path, column: str | None
-) -> DiscoveredImages:
-    """The listing with the groups of a table, or with the reason why it has none."""
+def _with_groups(discovered: DiscoveredImages, options: Options) -> DiscoveredImages:
+    """The images with the groups of a table, or with the reason why they have none."""
+    dataset = _unchecked_dataset(discovered.paths, discovered.labels, None, options.classes)
     try:
-        attached = groups.add_groups(
-            as_dataset(listing.paths, listing.labels, None, classes), table, column
-        )
+        grouped = groups.add_groups(dataset, options.groups, options.group_column)
     except InputError as error:
-        return dataclasses.replace(
-            listing, findings=(*listing.findings, Finding(PROBLEM, "group", str(error)))
-        )
-    return dataclasses.replace(listing, groups=attached.groups)
+        problem = Finding(PROBLEM, "group", str(error))
+        return dataclasses.replace(discovered, findings=(*discovered.findings, problem))
+    return dataclasses.replace(discovered, groups=grouped.groups)
 
 
-def as_dataset(
-    paths: Sequence[Path],
-    labels: Sequence[str],
-    of_group: Sequence[str] | None,
+def _unchecked_dataset(
+    paths: tuple[Path, ...],
+    labels: tuple[str, ...],
+    groups: tuple[str, ...] | None,
     classes: tuple[str, ...] | None,
 ) -> Dataset:
-    """A data set that nobody checked."""
+    """A data set that need not be one that training would accept."""
     order = class_names(labels, classes) or ("",)
     indices = tuple(order.index(label) if label else 0 for label in labels)
-    return Dataset(tuple(paths), indices, order, of_group and tuple(of_group))
+    return Dataset(paths, indices, order, groups)
 
 
-def suggest(
-    subject: ImageSet,
-    target_mpp: float,
-    classes: tuple[str, ...] | None,
-    most_folds: int,
-    fold_seed: int,
-) -> Recommendation | None:
+def _inspect_images(paths: tuple[Path, ...], mpp: float | None) -> tuple[InspectedImage, ...]:
+    """Inspects image files on a few threads."""
+    images = []
+    with (
+        ThreadPoolExecutor(_WORKERS) as pool,
+        Progress("inspect", len(paths), "images") as progress,
+    ):
+        for image in pool.map(lambda path: inspect_image(path, mpp), paths):
+            images.append(image)
+            progress.add(1)
+    return tuple(images)
+
+
+def _recommend(images: ImageSet, target_mpp: float, options: Options) -> Recommendation | None:
     """What suits the images that can be used; None where there are none."""
-    usable = subject.usable()
+    usable = images.usable()
     if not usable:
         return None
-    seen, labels = [subject.images[i] for i in usable], [subject.labels[i] for i in usable]
-    labelled = None
+    kept, labels = [images.images[i] for i in usable], tuple(images.labels[i] for i in usable)
+    dataset = None
     if all(labels) and len(set(labels)) > 1:
-        of_group = subject.groups and [subject.groups[i] for i in usable]
-        labelled = as_dataset([look.path for look in seen], labels, of_group, classes)
-    sizes, mpps = [look.size for look in seen], [look.mpp for look in seen]
-    suggested = recommend.recommend(sizes, mpps, target_mpp, labelled, most_folds, fold_seed)
-    if left_out := len(subject.images) - len(usable):
-        first = f"Take out the {checks.quantity(left_out)} that cannot be used first: extraction refuses them."
-        suggested = dataclasses.replace(suggested, why=(first, *suggested.why))
-    return suggested
+        paths = tuple(image.path for image in kept)
+        of_group = images.groups and tuple(images.groups[i] for i in usable)
+        dataset = _unchecked_dataset(paths, labels, of_group, options.classes)
+    recommendation = recommend.recommend(
+        [image.size for image in kept],
+        [image.mpp for image in kept],
+        target_mpp,
+        dataset,
+        options.folds,
+        options.fold_seed,
+    )
+    if unusable := len(images.images) - len(usable):
+        first = (
+            f"Take out the {quantity(unusable)} that cannot be used first: extraction refuses them."
+        )
+        recommendation = dataclasses.replace(recommendation, why=(first, *recommendation.why))
+    return recommendation
 
 
-def commands(
-    place: Path,
-    suggested: Recommendation,
-    extraction: Extraction,
-    mpp: float | None,
-    classes: tuple[str, ...] | None,
-    table: Path | None,
-    column: str | None,
-) -> tuple[str, ...]:
-    """The command lines that follow the suggestion; none where no view fits."""
-    if not suggested.views:
+def _too_many_folds(recommendation: Recommendation | None, folds: int) -> list[Finding]:
+    """A problem where fewer folds than asked for can be filled."""
+    if recommendation is None or recommendation.folds is None or recommendation.folds >= folds:
+        return []
+    message = f"{folds} folds cannot be filled: {recommendation.why[-1]}"
+    return [Finding(PROBLEM, "folds", message)]
+
+
+def _commands(place: Path, recommendation: Recommendation, options: Options) -> tuple[str, ...]:
+    """The command lines that follow the recommendation; none where no view fits."""
+    if not recommendation.views:
         return ()
-    root = Path("runs") / (folder_name(place) or "mine")
-    labelled = suggested.folds is not None
-    source = [f"--data={place}" if labelled else f"--images={place}"]
-    source += [f"--classes={','.join(classes)}"] if classes and labelled else []
-    views = ",".join(view.name for view in suggested.views)
-    described = [
-        "extract",
-        *source,
-        f"--descriptors={root / 'descriptors'}",
-        *([f"--views={views}"] if suggested.views != Extraction().views else []),
-        *([f"--target_mpp={suggested.target_mpp}"] if suggested.target_mpp else []),
-        *([f"--mpp={mpp}"] if mpp and suggested.target_mpp else []),
-    ]
-    trained = [
-        "train",
-        *source,
-        f"--descriptors={root / 'descriptors'}",
-        f"--models={root / 'models'}",
-        f"--folds={suggested.folds}",
-        *([f"--groups={table}"] if table else []),
-        *([f"--group_column={column}"] if column else []),
-    ]
+    root = Path("runs") / (_folder_name(place) or "mine")
+    labelled = recommendation.folds is not None
+    source = {"data" if labelled else "images": place}
+    if labelled and options.classes:
+        source["classes"] = ",".join(options.classes)
+    source["descriptors"] = root / "descriptors"
+    views, target_mpp = recommendation.views, recommendation.target_mpp
+    extract = source | {
+        "views": ",".join(view.name for view in views) if views != Extraction().views else "",
+        "target_mpp": target_mpp,
+        "mpp": options.mpp if target_mpp else None,
+    }
+    train = source | {
+        "models": root / "models",
+        "folds": recommendation.folds,
+        "groups": options.groups,
+        "group_column": options.group_column,
+    }
+    steps = {"extract": extract} | ({"train": train} if labelled else {})
     return tuple(
-        shlex.join(["histojax", name, *more])
-        for name, *more in ([described, trained] if labelled else [described])
+        shlex.join(
+            ["histojax", step, *(f"--{name}={value}" for name, value in flags.items() if value)]
+        )
+        for step, flags in steps.items()
     )

@@ -1,7 +1,4 @@
-"""Which protocol suits a folder of images: pixel size to resample to, scale and crop sizes, number of folds.
-
-sizes [N], pixel sizes [N] -> Recommendation
-"""
+"""The protocol that suits a set of images: pixel size to resample to, views, number of folds."""
 
 import dataclasses
 import statistics
@@ -13,14 +10,17 @@ from histojax.errors import InputError
 from histojax.images.padding import scaled_size
 from histojax.images.resampling import SCALE_OF_TARGET, resampled_size
 
-Size = tuple[int, int]
+Size = tuple[int, int]  # Height and width, px.
 
 PAPER_MPP = 0.84  # Microns per pixel at scale 0.5, of the paper's images.
-PAPER_SIDE = 768  # Shorter side of the paper's images at scale 0.5, px: their crops take 52 % and 85 % of it.
-SAME = 0.05  # Pixel sizes that differ by less, relative, are taken for the same.
-LEAST_CROP = 96  # Below it the last maps of the networks have two cells a side or fewer.
-STEP = 32  # Crop sizes are multiples of it, as the networks' strides are.
-ODD = 0.5  # An image whose shorter side is below this share of the median one decides nothing.
+_PAPER_FULL_MPP = PAPER_MPP * SCALE_OF_TARGET
+# Shorter side of the paper's images at scale 0.5, px: their crops take 52 % and 85 % of it.
+_PAPER_SIDE = 768
+_SAME = 0.05  # Pixel sizes that differ by less, relatively, count as the same.
+_LEAST_CROP = 96  # Below it the last maps of the networks have two cells a side or fewer.
+_STEP = 32  # Crop sizes are multiples of it, as the networks' strides are.
+# An image whose shorter side is below this share of the median one is not considered.
+_OUTLIER = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,92 +51,110 @@ def recommend(
     """What suits images of these sizes.
 
     Args:
-      sizes: height and width of each image that can be used, px; at least one.
+      sizes: of each image that can be used; at least one.
       mpps: microns per pixel of each, None where unknown.
-      target_mpp: what the user wants them resampled to; 0 where that is to be suggested.
+      target_mpp: what the user wants them resampled to; 0 where that is to be recommended.
       dataset: the same images with their classes and groups; None where they are not labelled.
-      most_folds: the number of folds wished.
+      most_folds: the number of folds that the user wants.
       fold_seed: of the split.
     """
-    target, why_target = resampling(mpps, target_mpp)
+    target, why_target = _target(mpps, target_mpp)
     factors = [mpp / (target * SCALE_OF_TARGET) if target else 1.0 for mpp in mpps]
     full = [resampled_size(size, factor) for size, factor in zip(sizes, factors, strict=True)]
-    views, why_views = views_for(full)
-    small = sum(
+    views, why_views = _views(full)
+    smaller = sum(
         any(min(scaled_size(size, view.scale)) < view.crop_size for view in views) for size in full
     )
-    if small:
-        why_views += (
-            f"Leave out {small} smaller image{'' if small == 1 else 's'}, which these crops do not fit into.",
-        )
-    count, why_folds = folds_for(dataset, most_folds, fold_seed) if dataset else (None, ())
-    return Recommendation(views, target, count, (*why_target, *why_views, *why_folds))
+    why = [why_target, why_views]
+    if smaller:
+        images = f"{smaller} smaller image{'' if smaller == 1 else 's'}"
+        why.append(f"Leave out {images}, which these crops do not fit into.")
+    count = None
+    if dataset:
+        count, why_folds = _folds(dataset, most_folds, fold_seed)
+        why.append(why_folds)
+    return Recommendation(views, target, count, tuple(why))
 
 
 def mixed(mpps: Sequence[float]) -> bool:
     """Whether pixel sizes differ so far that tissue is shown at different magnifications."""
-    return max(mpps) > (1 + SAME) * min(mpps)
+    return max(mpps) > (1 + _SAME) * min(mpps)
 
 
-def resampling(mpps: Sequence[float | None], wished: float = 0.0) -> tuple[float, tuple[str, ...]]:
-    """The target to resample to, 0 for none, and why."""
+def format_size(size: Size) -> str:
+    """A size as people write it, width first."""
+    return f"{size[1]} x {size[0]}"
+
+
+def _target(mpps: Sequence[float | None], target_mpp: float) -> tuple[float, str]:
+    """The pixel size to resample to, 0 for none, and why."""
     if None in mpps:
         known = "of every image" if any(mpps) else "of any image"
         return 0.0, (
-            f"The pixel size is not known {known}: images are taken as they are, and the views go by their size in "
-            "pixels. Pass --mpp if all have one pixel size that you know.",
+            f"The pixel size is not known {known}: images are taken as they are, and the views go "
+            "by their size in pixels. Pass --mpp if all have one pixel size that you know."
         )
-    if wished:
-        return wished, (f"Images are resampled to {wished:g} µm at scale 0.5, as asked for.",)
-    low, high, own = min(mpps), max(mpps), PAPER_MPP * SCALE_OF_TARGET
-    if max(high / own, own / low) <= 1 + SAME:
-        return 0.0, (f"The pixel size is the paper's, {own} µm: nothing is resampled.",)
-    between = f"{low:.3g} µm" if high / low <= 1 + SAME else f"{low:.3g} to {high:.3g} µm"
-    why = f"The pixel size is {between}, the paper's {own} µm: images are resampled to {PAPER_MPP} µm at scale 0.5."
-    if high > PAPER_MPP * (1 + SAME):
-        why += f" Those above {PAPER_MPP} µm are coarser than what the networks saw in the paper; that adds no detail."
-    return PAPER_MPP, (why,)
+    if target_mpp:
+        return target_mpp, f"Images are resampled to {target_mpp:g} µm at scale 0.5, as asked for."
+    low, high, paper = min(mpps), max(mpps), _PAPER_FULL_MPP
+    if max(high / paper, paper / low) <= 1 + _SAME:
+        return 0.0, f"The pixel size is the paper's, {paper} µm: nothing is resampled."
+    sizes = f"{low:.3g} µm" if high / low <= 1 + _SAME else f"{low:.3g} to {high:.3g} µm"
+    why = (
+        f"The pixel size is {sizes}, the paper's {paper} µm: images are resampled to {PAPER_MPP} "
+        "µm at scale 0.5."
+    )
+    if high > PAPER_MPP * (1 + _SAME):
+        why += (
+            f" Those above {PAPER_MPP} µm are coarser than what the networks saw in the paper; "
+            "that adds no detail."
+        )
+    return PAPER_MPP, why
 
 
-def views_for(sizes: Sequence[Size]) -> tuple[tuple[View, ...], tuple[str, ...]]:
-    """Scale and crop sizes that fit images of these sizes, and why: the paper's, or their share of smaller images.
+def _views(sizes: Sequence[Size]) -> tuple[tuple[View, ...], str]:
+    """Scales and crop sizes that fit images of these sizes, and why.
 
-    The smallest image decides, unless it is an odd one. Scale 1 is for images too small for scale 0.5.
+    They are the paper's, or take the same share of smaller images. The smallest image decides,
+    unless it is an outlier. Scale 1 is for images too small for scale 0.5.
     """
-    middle = statistics.median(min(size) for size in sizes)
-    smallest = min((size for size in sizes if min(size) >= ODD * middle), key=min)
-    at_half = scaled_size(smallest, PAPER_VIEWS[0].scale)
+    median = statistics.median(min(size) for size in sizes)
+    smallest = min((size for size in sizes if min(size) >= _OUTLIER * median), key=min)
+    shown, at_half = format_size(smallest), scaled_size(smallest, PAPER_VIEWS[0].scale)
     if min(at_half) >= max(view.crop_size for view in PAPER_VIEWS):
         return PAPER_VIEWS, (
-            f"The paper's crops fit: the smallest image has {format_size(at_half)} px at scale 0.5.",
+            f"The paper's crops fit: the smallest image has {format_size(at_half)} px at scale 0.5."
         )
     for scale in (0.5, 1.0):
         side = min(scaled_size(smallest, scale))
-        shares = [view.crop_size / PAPER_SIDE for view in PAPER_VIEWS]
-        crops = sorted({int(share * side) // STEP * STEP for share in shares})
-        if crops[0] >= LEAST_CROP:
-            told = " and ".join(map(str, crops))
+        crops = sorted({_crop_size(view, side) for view in PAPER_VIEWS})
+        if crops[0] >= _LEAST_CROP:
             return tuple(View(scale, crop) for crop in crops), (
-                f"The paper's crops, 400 and 650 px, do not fit into {format_size(at_half)} px at scale 0.5. Crops of {told} "
-                f"px at scale {scale} take about the same share of the smallest image, {format_size(smallest)} px.",
+                f"The paper's crops, 400 and 650 px, do not fit into {format_size(at_half)} px at "
+                f"scale 0.5. Crops of {' and '.join(map(str, crops))} px at scale {scale} take "
+                f"about the same share of the smallest image, {shown} px."
             )
-    if min(smallest) < LEAST_CROP:
+    if min(smallest) < _LEAST_CROP:
         return (), (
-            f"No view fits: the smallest image has {format_size(smallest)} px, a crop at least {LEAST_CROP} px.",
+            f"No view fits: the smallest image has {shown} px, a crop at least {_LEAST_CROP} px."
         )
-    largest = max(
-        LEAST_CROP, int(PAPER_VIEWS[-1].crop_size / PAPER_SIDE * min(smallest)) // STEP * STEP
-    )
-    return tuple(View(1.0, crop) for crop in sorted({LEAST_CROP, largest})), (
-        f"The smallest image has {format_size(smallest)} px: the least crop, {LEAST_CROP} px at scale 1, is most of it.",
+    largest = max(_LEAST_CROP, _crop_size(PAPER_VIEWS[-1], min(smallest)))
+    return tuple(View(1.0, crop) for crop in sorted({_LEAST_CROP, largest})), (
+        f"The smallest image has {shown} px: the smallest crop, {_LEAST_CROP} px at scale 1, is "
+        "most of it."
     )
 
 
-def folds_for(dataset: Dataset, most: int, seed: int) -> tuple[int | None, tuple[str, ...]]:
-    """The largest number of folds, up to `most`, that these images can be split into, and what stands in the way."""
-    grouped = dataset.groups is not None
-    groups = len(set(dataset.groups) - {""}) if grouped else 0
-    how = f"by whole groups ({groups} are known)" if grouped else "by image: no groups are known"
+def _crop_size(view: View, side: int) -> int:
+    """The crop that takes the share of a side that the paper's view takes of its images."""
+    return int(view.crop_size / _PAPER_SIDE * side) // _STEP * _STEP
+
+
+def _folds(dataset: Dataset, most: int, seed: int) -> tuple[int | None, str]:
+    """The largest number of folds, up to `most`, that these images can be split into, and why."""
+    unit = "by image: no groups are known"
+    if dataset.groups is not None:
+        unit = f"by whole groups ({len(set(dataset.groups) - {''})} are known)"
     reason = ""
     for count in range(most, 1, -1):
         try:
@@ -144,10 +162,5 @@ def folds_for(dataset: Dataset, most: int, seed: int) -> tuple[int | None, tuple
         except InputError as error:
             reason = reason or f" {most} are too many: {error}."
             continue
-        return count, (f"{count} folds, {how}.{reason}",)
-    return None, (f"No split can be made.{reason}",)
-
-
-def format_size(size: Size) -> str:
-    """A size as people write it, width first."""
-    return f"{size[1]} x {size[0]}"
+        return count, f"{count} folds, {unit}.{reason}"
+    return None, f"No split can be made.{reason}"

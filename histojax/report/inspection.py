@@ -1,14 +1,13 @@
 """An inspection as people and programs read it: text, inspection.json, images.csv, and a page with a contact sheet."""
 
 import collections
-import dataclasses
 import datetime
 import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from histojax.config import STAIN_STATUS
-from histojax.inspection.checks import PROBLEM, Finding, quantity
+from histojax.inspection.findings import PROBLEM, Finding, quantity
 from histojax.inspection.image_quality import InspectedImage
 from histojax.inspection.inspection import Inspection
 from histojax.inspection.recommend import format_size
@@ -192,8 +191,13 @@ def numbers(inspection: Inspection) -> dict[str, Any]:
         "views": [view.name for view in inspection.extraction.views],
         "target_mpp": inspection.extraction.target_mpp,
         "findings": [
-            dataclasses.asdict(finding)
-            | {"images": [subject.names[i] for i in dict.fromkeys(finding.indices)]}
+            {
+                "severity": finding.severity,
+                "kind": finding.kind,
+                "says": finding.message,
+                "details": finding.details,
+                "images": [subject.names[i] for i in dict.fromkeys(finding.indices)],
+            }
             for finding in inspection.findings
         ],
         "suggestion": suggested

@@ -1,4 +1,4 @@
-"""Copies are found whatever was done to them, different fields are not taken for copies, and leaks are told apart."""
+"""Copies are found whatever was done to them, different fields are no copies, leaks are marked."""
 
 import io
 import itertools
@@ -45,8 +45,8 @@ CHANGES = {
 }
 
 
-def prints(pictures: list[np.ndarray]) -> near_duplicates.Fingerprints:
-    small = np.stack([near_duplicates.thumbnail(picture) for picture in pictures])
+def fingerprints(pictures: list[np.ndarray]) -> near_duplicates.Fingerprints:
+    small = np.stack([near_duplicates.grey_thumbnail(picture) for picture in pictures])
     return near_duplicates.Fingerprints(tuple(str(i) for i in range(len(pictures))), small)
 
 
@@ -55,7 +55,7 @@ def prints(pictures: list[np.ndarray]) -> near_duplicates.Fingerprints:
 def test_a_copy_is_found_in_every_turn(fields, change, turn):
     copy = np.array(CHANGES[change](Image.fromarray(fields[4])))
     moved = np.moveaxis(near_duplicates.apply_turn(np.moveaxis(copy, -1, 0), turn), 0, -1)
-    (pair,) = near_duplicates.find_pairs(prints([*fields, np.ascontiguousarray(moved)]))
+    (pair,) = near_duplicates.find_pairs(fingerprints([*fields, np.ascontiguousarray(moved)]))
     assert (pair.first, pair.second, pair.exact) == (4, len(fields), False)
     assert pair.correlation > 0.75
     back = np.moveaxis(near_duplicates.apply_turn(np.moveaxis(moved, -1, 0), pair.turn), 0, -1)
@@ -63,11 +63,11 @@ def test_a_copy_is_found_in_every_turn(fields, change, turn):
 
 
 def test_different_fields_are_no_copies(fields):
-    assert near_duplicates.find_pairs(prints(fields)) == ()
+    assert near_duplicates.find_pairs(fingerprints(fields)) == ()
 
 
 def test_candidates_are_those_of_brute_force(monkeypatch):
-    monkeypatch.setattr(near_duplicates, "BLOCK", 7)
+    monkeypatch.setattr(near_duplicates, "_BLOCK", 7)
     hashed = np.random.default_rng(0).integers(0, 2**63, (8, 40), dtype=np.uint64)
     expected = []
     for first, second in itertools.combinations(range(40), 2):
@@ -77,23 +77,23 @@ def test_candidates_are_those_of_brute_force(monkeypatch):
         if min(apart) <= 24:
             expected.append((first, second, min(apart), apart.index(min(apart))))
     assert 0 < len(expected) < 780
-    assert list(near_duplicates.candidates(hashed, 24)) == expected
+    assert list(near_duplicates._candidates(hashed, 24)) == expected
 
 
 def test_a_hash_does_not_see_brightness_and_contrast(fields):
-    small = np.stack([near_duplicates.thumbnail(field) for field in fields])
+    small = np.stack([near_duplicates.grey_thumbnail(field) for field in fields])
     np.testing.assert_array_equal(
-        near_duplicates.hashes(small), near_duplicates.hashes(0.5 * small + 40)
+        near_duplicates._hashes(small), near_duplicates._hashes(0.5 * small + 40)
     )
-    assert not (near_duplicates.hashes(small) & np.uint64(1)).any()
+    assert not (near_duplicates._hashes(small) & np.uint64(1)).any()
 
 
 def test_the_hash_of_a_turn_is_the_turn_of_the_hash(fields):
-    small = np.stack([near_duplicates.thumbnail(field) for field in fields])
+    small = np.stack([near_duplicates.grey_thumbnail(field) for field in fields])
     for place, turn in enumerate(TURNS):
         np.testing.assert_array_equal(
-            near_duplicates.hashes(small)[place],
-            near_duplicates.hashes(near_duplicates.apply_turn(small, turn))[0],
+            near_duplicates._hashes(small)[place],
+            near_duplicates._hashes(near_duplicates.apply_turn(small, turn))[0],
         )
 
 
@@ -103,9 +103,9 @@ def test_bare_glass_is_compared_as_files_alone():
         glass - np.random.default_rng(seed).integers(0, 2, glass.shape, np.uint8)
         for seed in range(3)
     ]
-    assert near_duplicates.find_pairs(prints([glass, glass.copy(), *noisy])) == ()
+    assert near_duplicates.find_pairs(fingerprints([glass, glass.copy(), *noisy])) == ()
     shaded = (glass - np.arange(64, dtype=np.uint8)[:, None, None] // 16).astype(np.uint8)
-    assert near_duplicates.find_pairs(prints([shaded, shaded.copy()])) == ()
+    assert near_duplicates.find_pairs(fingerprints([shaded, shaded.copy()])) == ()
     same = near_duplicates.Fingerprints(("a", "b", "a"), np.full((3, 32, 32), 240, np.float32))
     (pair,) = near_duplicates.find_pairs(same)
     assert (pair.first, pair.second, pair.exact) == (0, 2, True)
@@ -116,15 +116,15 @@ def test_same_files_come_first_and_once(fields, tmp_path):
     for path, field in zip(paths, (fields[0], fields[1], fields[0], fields[0]), strict=True):
         Image.fromarray(field).save(path)
     Image.fromarray(fields[1]).save(tmp_path / "e.tif")
-    found = near_duplicates.find_pairs(near_duplicates.fingerprint([*paths, tmp_path / "e.tif"]))
-    assert [(pair.first, pair.second, pair.exact) for pair in found] == [
+    pairs = near_duplicates.find_pairs(near_duplicates.fingerprint([*paths, tmp_path / "e.tif"]))
+    assert [(pair.first, pair.second, pair.exact) for pair in pairs] == [
         (0, 2, True),
         (0, 3, True),
         (2, 3, True),
         (1, 4, False),
     ]
-    assert found[-1].distance == 0
-    assert found[-1].correlation == pytest.approx(1)
+    assert pairs[-1].distance == 0
+    assert pairs[-1].correlation == pytest.approx(1)
 
 
 def test_pairs_are_told_apart_by_what_they_do_to_a_split():
@@ -135,26 +135,27 @@ def test_pairs_are_told_apart_by_what_they_do_to_a_split():
     split = Folds(
         tuple("abcde"), np.array([0, 0, 1, 1, 1]), np.array([0, 0, 0, -1, -1]), ("x", "y")
     )
-    found = near_duplicates.pairs_in_split(pairs, split)
-    assert [(each.pair.first, each.pair.second, each.leaks, each.conflict) for each in found] == [
+    in_split = near_duplicates.pairs_in_split(pairs, split)
+    assert [(p.pair.first, p.pair.second, p.leaks, p.conflict) for p in in_split] == [
         (0, 3, True, True),
         (0, 1, False, False),
         (0, 2, False, True),
         (1, 2, False, True),
         (3, 4, False, False),
     ]
-    text = near_duplicates.summary_lines(found, split, 2)
+    text = near_duplicates.summary_lines(in_split, split, 2)
     assert text[0].startswith(
         "5 pairs of near-duplicate images, 0 of them the same file: 1 in two folds"
     )
     assert text[1] == (
-        "  a (x, fold 1) and d (y, only trained on): 3 of 63 bits differ, correlation 0.90, LEAK, LABEL CONFLICT"
+        "  a (x, fold 1) and d (y, only trained on): 3 of 63 bits differ, correlation 0.90, LEAK, "
+        "LABEL CONFLICT"
     )
     assert text[2:] == [
         "  a (x, fold 1) and b (x, fold 1): 3 of 63 bits differ, correlation 0.90",
         "  and 3 more",
     ]
-    assert near_duplicates.counts(found) == {
+    assert near_duplicates.counts(in_split) == {
         "pairs": 5,
         "same_file": 0,
         "in_two_folds": 1,
@@ -168,7 +169,7 @@ def test_real_fields_are_told_apart_and_their_copies_found(shared_data):
         reader.read(path) for path in sorted((shared_data / "ucsb_breast").rglob("*.png"))[::3]
     ]
     copies = [np.rot90(np.array(jpeg(Image.fromarray(field)))) for field in fields[:5]]
-    found = near_duplicates.find_pairs(prints([*fields, *copies]))
-    assert sorted((pair.first, pair.second) for pair in found) == [
+    pairs = near_duplicates.find_pairs(fingerprints([*fields, *copies]))
+    assert sorted((pair.first, pair.second) for pair in pairs) == [
         (i, len(fields) + i) for i in range(5)
     ]

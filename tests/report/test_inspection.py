@@ -33,7 +33,7 @@ def found(tmp_path_factory) -> inspection.Inspection:
         Image.fromarray(rgb).save(folder / f"{i} {MARKUP}.png")
     (folder / "7 broken.png").write_bytes(b"")
     Image.fromarray(samples.tissue(7, 130, 140)).save(folder / "8 again.png")
-    return inspection.inspect(root, EXTRACTION, most_folds=3)
+    return inspection.inspect(root, EXTRACTION, inspection.Options(folds=3))
 
 
 @pytest.fixture(scope="session")
@@ -121,7 +121,7 @@ def test_thousands_of_images_make_no_huge_page(found):
         images=subject.images * times,
         labels=subject.labels * times,
     )
-    everything = tuple(many.seen())
+    everything = tuple(many.measured())
     finding = pages.Finding("note", "colour", "says", tuple(map(str, everything)), everything)
     large = dataclasses.replace(found, image_set=many, findings=(finding,))
     sheet = pages.sheet(large)
