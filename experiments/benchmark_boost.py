@@ -1,14 +1,15 @@
-"""How long an ensemble takes to train: a plain loop over lightgbm.train, and ours, on made-up descriptors.
+"""How long an ensemble takes to train: LightGBM in a plain loop, and ours.
 
 histojax benchmark_boost                           a sample at the paper's size, 5 rounds of 70
-histojax benchmark_boost --rounds=70 --turns=3   all rounds, three times
+histojax benchmark_boost --rounds=70 --turns=3     all rounds, three times
 
-Every arm trains the same sample, two folds of a configuration with --seeds models each, into a folder of its own, in
-processes of its own; the arms take turns, --turns times, and the middle time counts. The plain loop is one process of
-one thread that bins anew for each model; ours go through `boost.train`. Each arm also runs with a single round, and
-seconds a model are those, binning and start included, and 69 times what a further round took. Processor seconds are
-beside them: on a machine that does other work too, only those of one worker mean much. Memory is the most that any one
-process held, what it maps of shared files included.
+Every arm trains the same sample of made-up descriptors, two folds of a configuration with --seeds
+models each, into a folder of its own, in processes of its own; the arms take turns, --turns times,
+and the median time counts. The plain loop is one process of one thread that bins anew for each
+model; ours go through `boost.train`. Each arm also runs with a single round, and seconds a model
+are those, binning and start included, and 69 times what a further round took. Processor seconds are
+beside them: on a machine that does other work too, only those of one worker mean much. Memory is
+the most that any one process held, what it maps of shared files included.
 """
 
 import multiprocessing
@@ -21,9 +22,8 @@ from pathlib import Path
 
 import lightgbm as lgb
 import numpy as np
-from absl import flags as absl_flags
+from absl import flags
 
-from experiments import flags
 from histojax.config import BACH_CLASSES, Boosting
 from histojax.datasets import folds
 from histojax.datasets.folds import Folds
@@ -32,19 +32,21 @@ from histojax.learners import boost, ensembles, trees
 from histojax.learners.training import TrainingJob
 from histojax.utils.progress import format_duration
 
-absl_flags.DEFINE_integer("images", 400, "Images; a tenth is held out.", lower_bound=80)
-absl_flags.DEFINE_integer("augmentations", 50, "Rows of an image.", lower_bound=1)
-absl_flags.DEFINE_integer("channels", 2048, "Channels of a descriptor.", lower_bound=1)
-absl_flags.DEFINE_integer("seeds", 2, "Models of each of the two folds.", lower_bound=1)
-absl_flags.DEFINE_integer("rounds", 5, "Boosting rounds, of 70.", lower_bound=2)
-absl_flags.DEFINE_integer("turns", 1, "Times each arm is run.", lower_bound=1)
-absl_flags.DEFINE_integer(
+from . import runner
+from .flag_types import define_path
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_integer("images", 400, "Images; a tenth is held out.", lower_bound=80)
+flags.DEFINE_integer("augmentations", 50, "Rows of an image.", lower_bound=1)
+flags.DEFINE_integer("channels", 2048, "Channels of a descriptor.", lower_bound=1)
+flags.DEFINE_integer("seeds", 2, "Models of each of the two folds.", lower_bound=1)
+flags.DEFINE_integer("rounds", 5, "Boosting rounds, of 70.", lower_bound=2)
+flags.DEFINE_integer("turns", 1, "Times each arm is run.", lower_bound=1)
+flags.DEFINE_integer(
     "workers", boost.default_workers(), "Processes of the arms with all workers.", lower_bound=1
 )
-flags.define_path(
-    "scratch", "Folder for descriptors and models while it runs; by default the system's.", False
-)
-FLAGS = absl_flags.FLAGS
+define_path("scratch", "Folder for descriptors and models while it runs. Default: the system's.")
 
 CONFIGURATION = "ResNet-0.5-400"
 SAMPLED = 2  # Folds of ten whose models are trained.
@@ -94,7 +96,7 @@ def ours(root: Path, models: Path, split: Folds, boosting: Boosting, workers: in
 
 
 def measured(train: Callable[..., None], *arguments: object) -> np.ndarray:
-    """Seconds, processor seconds, and the GiB of the largest process, of training in a process of its own."""
+    """What training took in a process of its own: seconds, processor seconds, the largest GiB."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=report, args=(sender, train, *arguments))
@@ -112,12 +114,12 @@ def report(sender: Connection, train: Callable[..., None], *arguments: object) -
     train(*arguments)
     seconds = time.monotonic() - start
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    processor = sum(each.ru_utime + each.ru_stime for each in used)
-    sender.send((seconds, processor, max(each.ru_maxrss for each in used) / 2**20))
+    processor = sum(usage.ru_utime + usage.ru_stime for usage in used)
+    sender.send((seconds, processor, max(usage.ru_maxrss for usage in used) / 2**20))
 
 
 def time_arm(arm: Arm, root: Path, split: Folds, rounds: int) -> np.ndarray:
-    """Seconds and processor seconds a model, and GiB of the largest process, of one run with so many rounds."""
+    """Seconds and processor seconds a model, and GiB of the largest process, of one run."""
     kind, workers = arm
     boosting = Boosting(
         seeds=FLAGS.seeds, rounds=rounds, boost="fast" if kind == "fast" else "paper"
@@ -144,10 +146,12 @@ def main() -> None:
     peaks = np.max(runs, axis=(0, 2))[:, 2]
     rows = FLAGS.images * FLAGS.augmentations * 9 // 10
     print(
-        f"{rows} x {FLAGS.channels} rows, {SAMPLED * FLAGS.seeds} models an arm, {rounds} rounds scaled to {full}"
+        f"{rows} x {FLAGS.channels} rows, {SAMPLED * FLAGS.seeds} models an arm, {rounds} rounds "
+        f"scaled to {full}"
     )
     print(
-        "trees   workers  s/model  processor s/model  x plain  300 models  600 models  largest process, GiB"
+        "trees   workers  s/model  processor s/model  x plain  300 models  600 models  "
+        "largest process, GiB"
     )
     for (kind, workers), (seconds, processor, _), peak in zip(arms, projected, peaks, strict=True):
         times = "".join(f"{format_duration(count * seconds):>12s}" for count in (300, 600))
@@ -158,4 +162,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    flags.run(main, __doc__)
+    runner.run(main, __doc__)

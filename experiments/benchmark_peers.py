@@ -1,17 +1,16 @@
-"""Ours beside Keras and PyTorch on the same crops, and beside NumPy on the same pre-processing: how fast each is.
+"""How fast ours is beside Keras, PyTorch and NumPy.
 
 histojax benchmark_peers                                     needs requirements-bench.txt
 histojax benchmark_peers --crops=64 --rounds=20 --out=peers.json
 
-Every peer computes the same descriptors from the same random weights and the same uint8 crops, which lie on the device;
-a call ends when the descriptors are on the host. That they agree is asserted before anything is timed. Two calls, which
-compile, are not counted; then the peers take turns, one call each a round. Peers that are not installed are left out.
-Takes about 4 minutes on two cores.
+Measures how fast each is. Every peer computes the same descriptors from the same random weights and
+the same uint8 crops, which lie on the device; a call ends when the descriptors are on the host.
+That they agree is asserted before anything is timed. Two calls, which compile, are not counted;
+then the peers take turns, one call each a round. Peers that are not installed are left out. Takes
+about 4 minutes on two cores.
 """
 
 import os
-
-from histojax.config import STAIN_STATUS
 
 # JAX would take three quarters of a GPU's memory; PyTorch gets the other half.
 os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
@@ -25,19 +24,18 @@ import platform
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags as absl_flags
+from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 
-from experiments import flags
-from experiments.peers import preprocessing_numpy
 from histojax import encoders
+from histojax.config import STAIN_STATUS, Option
 from histojax.datasets import synthetic
 from histojax.encoders import weights
 from histojax.errors import InputError
@@ -46,43 +44,56 @@ from histojax.images import reader
 from histojax.ops import stain
 from histojax.utils import files
 
+from . import runner
+from .flag_types import define, define_path
+from .peers import preprocessing_numpy
+
+FLAGS = flags.FLAGS
+
 # What must be importable for a peer to run.
 PEERS = {
-    "keras": ("experiments.peers.keras_models",),
-    "torch": ("experiments.peers.torch_models",),
-    "torch-compile": ("experiments.peers.torch_models",),
-    "torchvision": ("experiments.peers.torch_models", "torchvision"),
+    "keras": (".peers.keras_models",),
+    "torch": (".peers.torch_models",),
+    "torch-compile": (".peers.torch_models",),
+    "torchvision": (".peers.torch_models", "torchvision"),
     "ours": (),
 }
-TOLERANCES = {
-    "float32": 1e-4,
-    "tf32": 2e-2,
-    "bfloat16": 5e-2,
-}  # Relative, of our descriptors in float32.
+# Relative, of our descriptors in float32.
+TOLERANCES = {"float32": 1e-4, "tf32": 2e-2, "bfloat16": 5e-2}
 AUGMENTATIONS, LEAST_AGREEMENT = 50, 0.999
 Calls = dict[str, Callable[[], Any]]
 
-absl_flags.DEFINE_list("encoders", list(encoders.ENCODERS), "Encoders.")
-absl_flags.DEFINE_integer("crop_size", 400, "Side of a crop, px.", lower_bound=75)
-absl_flags.DEFINE_integer("crops", 4, "Crops a batch.", lower_bound=1)
-absl_flags.DEFINE_integer("rounds", 5, "Timed calls of each peer.", lower_bound=1)
-absl_flags.DEFINE_list(
-    "peers",
-    None,
-    f"Of {', '.join(PEERS)}; by default keras, torch, ours, on a GPU torch-compile too.",
+define(
+    "encoders",
+    tuple[str, ...],
+    Option("Encoders to time."),
+    tuple(encoders.ENCODERS),
+    choices=lambda: encoders.ENCODERS,
 )
-absl_flags.DEFINE_bool(
+flags.DEFINE_integer("crop_size", 400, "Side of a crop in pixels.", lower_bound=75)
+flags.DEFINE_integer("crops", 4, "Crops a batch.", lower_bound=1)
+flags.DEFINE_integer("rounds", 5, "Timed calls of each peer.", lower_bound=1)
+define(
+    "peers",
+    tuple[str, ...],
+    Option(
+        "Peers to time. Default: keras, torch and ours, and torch-compile on a GPU.",
+        choices=tuple(PEERS),
+    ),
+)
+flags.DEFINE_bool(
     "torchvision", False, "Time torchvision's networks too, which are not quite the same."
 )
-absl_flags.DEFINE_list(
-    "precisions", None, f"Of {', '.join(TOLERANCES)}; by default float32, on a GPU bfloat16 too."
+define(
+    "precisions",
+    tuple[str, ...],
+    Option(
+        "Precisions to time. Default: float32, and bfloat16 on a GPU.", choices=tuple(TOLERANCES)
+    ),
 )
-absl_flags.DEFINE_bool("preprocess", True, "Time stain normalisation and augmentation too.")
-flags.define_path(
-    "image", "Image for that; by default synthetic tissue, 1024 x 768 px.", required=False
-)
-flags.define_path("out", "JSON file for the figures.", required=False)
-FLAGS = flags.FLAGS
+flags.DEFINE_bool("preprocess", True, "Time stain normalisation and augmentation too.")
+define_path("image", "Image to time these on. Default: synthetic tissue of 1024 x 768 pixels.")
+define_path("out", "JSON file to write the figures to.")
 
 
 def cores() -> int:
@@ -107,28 +118,14 @@ def machine() -> dict[str, Any]:
     }
 
 
-def chosen(name: str, values: list[str], known: list[str]) -> list[str]:
-    """The values of a list flag, checked, each once."""
-    if unknown := [value for value in values if value not in known]:
-        raise InputError(
-            f"--{name}: no {', '.join(map(repr, unknown))}; there are {', '.join(known)}"
-        )
-    if not values:
-        raise InputError(f"--{name} names nothing; there are {', '.join(known)}")
-    return list(dict.fromkeys(values))
-
-
-def able(peers: list[str], gpu: bool) -> list[str]:
+def able(peers: Sequence[str], gpu: bool) -> list[str]:
     """The peers that can run here; of each other, a line says why not."""
     found = []
     for peer in peers:
         try:
-            modules = [importlib.import_module(name) for name in PEERS[peer]]
-        except (
-            ImportError,
-            OSError,
-            RuntimeError,
-        ) as error:  # Also what a build for another release throws up.
+            modules = [importlib.import_module(name, __package__) for name in PEERS[peer]]
+        # The last two where a build is for another release.
+        except (ImportError, OSError, RuntimeError) as error:
             print(f"{peer} is left out: {error} (see requirements-bench.txt)")
             continue
         if gpu and any(
@@ -143,7 +140,7 @@ def able(peers: list[str], gpu: bool) -> list[str]:
 def ours(
     name: str, variables: encoders.Variables, precision: str, crops: np.ndarray
 ) -> Callable[[], np.ndarray]:
-    """The encoder as extraction runs it: in one program, as many crops at a time as suit the device."""
+    """The encoder as extraction runs it: one program, a suitable number of crops at a time."""
     encoder = encoders.get(name)
     fast, folded = encoder.folded(precision), encoder.fold_variables(variables, precision)
     count = max(n for n in range(1, len(jax.local_devices()) + 1) if len(crops) % n == 0)
@@ -182,7 +179,7 @@ def descriptor(
     """What a peer runs; its packages are imported for it alone."""
     if peer == "ours":
         return ours(name, variables, precision, crops)
-    module = importlib.import_module(PEERS[peer][0])
+    module = importlib.import_module(PEERS[peer][0], __package__)
     if peer == "keras":
         return module.descriptor(name, variables, precision, crops)
     if peer == "torchvision":
@@ -193,12 +190,13 @@ def descriptor(
 
 
 def assert_agree(peer: str, found: np.ndarray, expected: np.ndarray, precision: str) -> float:
-    """The relative difference of descriptors; InputError where it is more than the precision explains."""
+    """The relative difference of descriptors; InputError where precision does not explain it."""
     difference = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
     if not difference <= TOLERANCES[precision]:
         raise InputError(
-            f"{peer} in {precision} differs from our float32 descriptors by {difference:.1e}, at most "
-            f"{TOLERANCES[precision]:.0e} was expected: it computes something else, so nothing of it was timed"
+            f"{peer} in {precision} differs from our float32 descriptors by {difference:.1e}, at "
+            f"most {TOLERANCES[precision]:.0e} was expected: it computes something else, so it was "
+            "not timed"
         )
     return difference
 
@@ -239,7 +237,8 @@ def show(row: dict[str, str | float | None], head: str, unit: str) -> None:
         else f"ours is {ratio:.2f} x as fast as {row['peer']}"
     )
     print(
-        f"{head}  {row['peer']:<14}{row['median_ms']:>10.1f}{row['min_ms']:>10.1f}{row['per_second']:>10.2f} {unit}  "
+        f"{head}  {row['peer']:<14}{row['median_ms']:>10.1f}{row['min_ms']:>10.1f}"
+        f"{row['per_second']:>10.2f} {unit}  "
         f"{verdict}".rstrip(),
         flush=True,
     )
@@ -278,7 +277,7 @@ def time_encoder(
 
 
 def time_preprocessing(image: np.ndarray) -> list[dict[str, str | float | None]]:
-    """One normalisation and 50 augmentations of an image, ours and NumPy's: agreement first, then turns."""
+    """One normalisation and 50 augmentations, ours and NumPy's: agreement first, then turns."""
     gains = np.random.default_rng(0).uniform(0.7, 1.3, (AUGMENTATIONS, 2)).astype(np.float32)
     on_device, augment = jnp.asarray(image), jax.jit(as_bytes)
 
@@ -296,7 +295,8 @@ def time_preprocessing(image: np.ndarray) -> list[dict[str, str | float | None]]
     normalized, quality = stain.normalize_with_quality(on_device)
     if quality.status:
         raise InputError(
-            f"--image has no two stains ({STAIN_STATUS[int(quality.status)]}): name one of stained tissue"
+            f"--image has no two stains ({STAIN_STATUS[int(quality.status)]}): name one of stained "
+            "tissue"
         )
     shares = [share_within_one_level(np.asarray(normalized), preprocessing_numpy.normalize(image))]
     pairs = zip(
@@ -308,8 +308,8 @@ def time_preprocessing(image: np.ndarray) -> list[dict[str, str | float | None]]
     ]
     if min(shares) < LEAST_AGREEMENT:
         raise InputError(
-            f"NumPy's pre-processing and ours agree within a grey level in {min(shares):.2%} of pixels, at least "
-            f"{LEAST_AGREEMENT:.1%} was expected: nothing of it was timed"
+            f"NumPy's pre-processing and ours agree within a grey level in {min(shares):.2%} of "
+            f"pixels, at least {LEAST_AGREEMENT:.1%} was expected: nothing of it was timed"
         )
     calls = {
         "numpy": lambda: exhaust(their_augmentations(preprocessing_numpy.normalize(image))),
@@ -318,7 +318,8 @@ def time_preprocessing(image: np.ndarray) -> list[dict[str, str | float | None]]
     table = rows(take_turns(calls, FLAGS.rounds), 1)
     height, width = image.shape[:2]
     print(
-        f"stain normalisation once and {AUGMENTATIONS} augmentations of {width} x {height} px; NumPy has one thread"
+        f"stain normalisation once and {AUGMENTATIONS} augmentations of {width} x {height} px; "
+        "NumPy has one thread"
     )
     for row in table:
         show(row, f"{'stain':<19}", "images/s")
@@ -343,27 +344,25 @@ def share_within_one_level(ours: np.ndarray, theirs: np.ndarray) -> float:
 def main() -> None:
     devices.split_cpu()
     gpu = jax.default_backend() == "gpu"
-    names = chosen("encoders", FLAGS.encoders, list(encoders.ENCODERS))
-    precisions = ["float32", "bfloat16"] if gpu else ["float32"]
-    precisions = chosen("precisions", FLAGS.precisions or precisions, list(TOLERANCES))
-    peers = FLAGS.peers or ["keras", "torch", *(["torch-compile"] if gpu else []), "ours"]
-    peers = chosen("peers", peers + ["torchvision"] * FLAGS.torchvision, list(PEERS))
-    image = reader.read(flags.path("image")) if flags.path("image") else tissue(768, 1024)
-    if flags.path("out"):
-        files.require_writable(flags.path("out").parent)
+    precisions = FLAGS.precisions or (("float32", "bfloat16") if gpu else ("float32",))
+    peers = FLAGS.peers or ("keras", "torch", *(["torch-compile"] if gpu else []), "ours")
+    peers = (*peers, "torchvision") if FLAGS.torchvision and "torchvision" not in peers else peers
+    image = reader.read(FLAGS.image) if FLAGS.image else tissue(768, 1024)
+    if FLAGS.out:
+        files.require_writable(FLAGS.out.parent)
     found = machine()
     print(f"{found['cpu']}, {found['cores']} cores, JAX on {found['device']}; {found['versions']}")
     if (found["load"] or 0) > 0.5:
-        print(
-            f"load {found['load']} a minute ago: if other work runs on, it slows the peers unequally"
-        )
+        print(f"load {found['load']} a minute ago: if other work runs on, it slows peers unequally")
     peers = able(peers, gpu)
     if "torchvision" in peers:
         print(
-            "torchvision's networks have other strides and paddings: take its figures for speed alone"
+            "torchvision's networks have other strides and paddings: take its figures for speed "
+            "alone"
         )
     print(
-        f"{FLAGS.crops} crops of {FLAGS.crop_size} px a batch, {FLAGS.rounds} rounds; ms a batch: median, minimum"
+        f"{FLAGS.crops} crops of {FLAGS.crop_size} px a batch, {FLAGS.rounds} rounds; ms a batch: "
+        "median, minimum"
     )
     crops = random_crops(FLAGS.crops, FLAGS.crop_size)
     result = {
@@ -373,16 +372,16 @@ def main() -> None:
         "rounds": FLAGS.rounds,
         "encoders": [
             row
-            for name in names
+            for name in FLAGS.encoders
             for each in precisions
             for row in time_encoder(name, each, peers, crops, gpu)
         ],
         "preprocessing": time_preprocessing(image) if FLAGS.preprocess else [],
     }
-    if flags.path("out"):
-        files.write_json(flags.path("out"), result)
-        print(f"written to {flags.path('out')}")
+    if FLAGS.out:
+        files.write_json(FLAGS.out, result)
+        print(f"written to {FLAGS.out}")
 
 
 if __name__ == "__main__":
-    flags.run(main, __doc__)
+    runner.run(main, __doc__)

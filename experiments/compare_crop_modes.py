@@ -1,25 +1,29 @@
-"""What crop mode shared costs on a data set: descriptors and cross-validated figures against crop mode exact.
+"""What crop mode shared costs on a data set, against crop mode exact.
 
-histojax compare_crop_modes --data=DIR --out=OUT                      the paper's protocol, twice
+histojax compare_crop_modes --data=DIR --out=OUT                     the paper's protocol, twice
 histojax compare_crop_modes --data=groups.csv --out=OUT --weights=random --encoders=VGG \\
-    --views=0.5-192,0.5-320 --augmentations=4 --crops=6 --seeds=3                  a small one, untrained encoder
+    --views=0.5-192,0.5-320 --augmentations=4 --crops=6 --seeds=3    a small one, untrained encoder
 
-Shared crops are windows of one pass over the whole image, and approximate exact ones, which the encoder sees by
-themselves. Describes the images in both modes, trains an ensemble on each with the same folds and seeds, and prints,
-for each tap, relative error and correlation of the descriptors; then accuracy and ROC AUC of both ensembles and their
-difference, with a 95 % interval of a paired bootstrap: of whole groups where --data gives groups, else of images.
+Shared crops are windows of one pass over the whole image. They approximate exact ones, which the
+encoder sees one by one. Computes descriptors in both modes, trains an ensemble on each with the
+same folds and seeds, and prints, for each tap, relative error and correlation of the descriptors;
+then accuracy and ROC AUC of both ensembles and their difference, with a 95 % interval of a paired
+bootstrap: of whole groups where --data gives groups, else of images.
 
-Writes OUT/crop_modes.json and OUT/crop_modes.csv, and OUT/exact and OUT/shared with descriptors and models. Run again
-after a stop, it goes on from there. --crops_per_step and --pooling are for exact crops; shared ones take the defaults.
+Writes OUT/crop_modes.json and OUT/crop_modes.csv, and OUT/exact and OUT/shared with descriptors and
+models. After a stop, the same command goes on from there. --crops_per_step and --pooling are for
+exact crops; shared ones take the defaults.
 
-Time: that of histojax extract in both modes, and of two ensembles. The rate and the time left are shown.
+Time: that of histojax extract in both modes, and of two ensembles. The rate and the time left are
+shown.
 """
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import flags
+from absl import flags
+
 from histojax import datasets
 from histojax.config import CROP_MODES, Boosting, Extraction, Runtime
 from histojax.datasets import folds
@@ -33,119 +37,113 @@ from histojax.learners.training import TrainingJob
 from histojax.report import crop_modes
 from histojax.utils.files import require_writable
 
-flags.define_data()
-flags.define_path("out", "Folder to write everything to.")
-flags.define_positive()
-flags.define_protocol("extraction", "boosting")
-flags.define_mpp()
-flags.define_runtime()
+from . import computing, data, models, protocol, runner
+from .flag_types import define_path
+
+FLAGS = flags.FLAGS
+
+data.define_labelled()
+data.define_mpp()
+models.define_positive()
+protocol.define_preset("extraction", "boosting")
+computing.define_runtime()
+define_path("out", "Folder to write everything to.", required=True)
 
 
 def main() -> None:
-    if flags.FLAGS.crop_mode is not None:
+    if FLAGS.crop_mode is not None:
         raise InputError("--crop_mode has no place here: both modes are compared, leave it out")
-    flags.refuse_inside_data("out")
-    out, protocol = flags.path("out"), flags.protocol("extraction", "boosting")
-    modes = [dataclasses.replace(protocol.extraction, crop_mode=mode) for mode in CROP_MODES]
-    boosting = protocol.boosting
-    dataset = datasets.load(flags.data(), flags.classes())
-    positive = metrics.positive_classes(dataset.classes, flags.FLAGS.positive_classes)
+    data.refuse_inside_data("out")
+    out, chosen = FLAGS.out, protocol.from_flags("extraction", "boosting")
+    modes = [dataclasses.replace(chosen.extraction, crop_mode=mode) for mode in CROP_MODES]
+    boosting = chosen.boosting
+    dataset = datasets.load(data.label_table(), data.classes())
+    positive = metrics.positive_classes(dataset.classes, FLAGS.positive_classes)
     require_writable(out)
     # Before the long work, for it may be refused.
-    split = folds.load_or_make(
-        out / "exact" / "models" / ensembles.FOLDS, dataset, boosting.folds, boosting.fold_seed
-    )
+    path = out / "exact" / "models" / ensembles.FOLDS
+    split = folds.load_or_make(path, dataset, boosting.folds, boosting.fold_seed)
     folds.save(split, out / "shared" / "models" / ensembles.FOLDS)
-    runtime = flags.runtime()
+    split = dataclasses.replace(split, groups=dataset.groups)
+    runtime = computing.runtime()
     runtimes = runtime, dataclasses.replace(runtime, crops_per_step=None, pooling="xla")
-    for mode, runtime in zip(modes, runtimes, strict=True):
-        describe(dataset.paths, mode, out / mode.crop_mode / "descriptors", runtime)
-    judged = [
-        cases(out / mode.crop_mode, split, mode, boosting, dataset.groups, positive)
-        for mode in modes
-    ]
+    for extraction, runtime in zip(modes, runtimes, strict=True):
+        extract_in_mode(dataset.paths, extraction, runtime)
+    predictions = [train_in_mode(split, extraction, boosting, positive) for extraction in modes]
+    print(crop_modes.write(out, comparison(split, modes, predictions, positive)), end="")
 
-    made_with = [
-        store.read_manifest(out / "exact" / "descriptors", name) for name in modes[0].configurations
-    ]
-    images, classes, groups = len(split.names), split.classes, dataset.groups
-    comparison = crop_modes.CropModeComparison(
-        data=f"{images} images of {len(classes)} classes ({', '.join(classes)}), {split.count} folds",
-        weights=provenance.weights(made_with),
+
+def extract_in_mode(paths: Sequence[Path], extraction: Extraction, runtime: Runtime) -> None:
+    """Computes the descriptors of one mode and prints the pace."""
+    # Not above: the processes that train import this file, and need no JAX.
+    from histojax.extraction import extract
+
+    mode = extraction.crop_mode
+    root = FLAGS.out / mode / "descriptors"
+    summary = extract.run(paths, extraction, root, mpp=FLAGS.mpp, runtime=runtime)
+    views = extraction.augmentations * extraction.crops * len(extraction.configurations)
+    crops, seconds = summary.described * views, summary.seconds
+    pace = f", {crops} crops in {seconds:.1f} s, {crops / seconds:.3g} crops/s" if crops else ""
+    print(f"{mode}: {summary.described} images described, {summary.done_before} were before{pace}")
+
+
+def train_in_mode(
+    split: Folds, extraction: Extraction, boosting: Boosting, positive: Sequence[int]
+) -> LabelledPredictions:
+    """Trains what is missing of one mode's ensemble; its mean out-of-fold scores."""
+    root, names = FLAGS.out / extraction.crop_mode, extraction.configurations
+    models = root / "models"
+    job = TrainingJob(root / "descriptors", models, split, names)
+    boost.train(job, boosting, boost.default_workers())
+    ensemble = ensembles.load(models)
+    scores = metrics.mean_scores([ensembles.out_of_fold(ensemble, name) for name in names])
+    return evaluate.out_of_fold_predictions(split.held_out(), scores, positive)
+
+
+def comparison(
+    split: Folds,
+    modes: Sequence[Extraction],
+    predictions: Sequence[LabelledPredictions],
+    positive: Sequence[int],
+) -> crop_modes.CropModeComparison:
+    """Both modes side by side."""
+    descriptors = FLAGS.out / "exact" / "descriptors"
+    manifests = [store.read_manifest(descriptors, name) for name in modes[0].configurations]
+    images, classes, groups = len(split.names), split.classes, split.groups
+    return crop_modes.CropModeComparison(
+        data=f"{images} images of {len(classes)} classes ({', '.join(classes)}), "
+        f"{split.count} folds",
+        weights=provenance.weights(manifests),
         resampled=f"{len(set(groups))} whole groups"
         if groups
         else f"{images} images (no groups are known)",
         positive=tuple(classes[i] for i in positive),
-        agreements=agreements(out, split.names, *modes),
-        effects=crop_modes.effects(*judged),
-    )
-    print(crop_modes.write(out, comparison), end="")
-
-
-def describe(paths: Sequence[Path], extraction: Extraction, root: Path, runtime: Runtime) -> None:
-    """Describes the images in one mode and prints its pace."""
-    from histojax.extraction import (
-        extract,  # Here alone: the processes that train import this file, and need no jax.
-    )
-
-    outcome = extract.run(paths, extraction, root, mpp=flags.FLAGS.mpp, runtime=runtime)
-    crops = (
-        outcome.described
-        * extraction.augmentations
-        * extraction.crops
-        * len(extraction.configurations)
-    )
-    pace = (
-        f", {crops} crops in {outcome.seconds:.1f} s, {crops / outcome.seconds:.3g} crops/s"
-        if crops
-        else ""
-    )
-    print(
-        f"{extraction.crop_mode}: {outcome.described} images described, {outcome.done_before} were before{pace}"
-    )
-
-
-def cases(
-    root: Path,
-    split: Folds,
-    extraction: Extraction,
-    boosting: Boosting,
-    groups: Sequence[str] | None,
-    positive: Sequence[int],
-) -> LabelledPredictions:
-    """Trains what is missing of one mode's ensemble; its blended out-of-fold scores."""
-    names = extraction.configurations
-    boost.train(
-        TrainingJob(root / "descriptors", root / "models", split, names),
-        boosting,
-        boost.default_workers(),
-    )
-    ensemble = ensembles.load(root / "models")
-    blended = metrics.mean_scores([ensembles.out_of_fold(ensemble, name) for name in names])
-    return evaluate.out_of_fold_predictions(
-        dataclasses.replace(split, groups=groups).held_out(), blended, positive
+        agreements=agreements(split.names, *modes),
+        effects=crop_modes.effects(*predictions),
     )
 
 
 def agreements(
-    out: Path, names: Sequence[str], exact: Extraction, shared: Extraction
+    names: Sequence[str], exact: Extraction, shared: Extraction
 ) -> list[crop_modes.Agreement]:
-    """Of every configuration, tap by tap."""
+    """The agreement of descriptors, configuration by configuration and tap by tap."""
     from histojax import encoders
 
-    found = []
+    rows = []
     for name in exact.encoders:
         taps = {tap.layer: tap.channels for tap in encoders.get(name, exact.resnet_variant).outputs}
         for view in exact.views:
             pair = [
                 store.read(
-                    out / mode.crop_mode / "descriptors", mode.configuration(name, view), names
+                    FLAGS.out / mode.crop_mode / "descriptors",
+                    mode.configuration(name, view),
+                    names,
                 )
                 for mode in (exact, shared)
             ]
-            found += crop_modes.agreement(exact.configuration(name, view), *pair, taps)
-    return found
+            rows += crop_modes.agreement(exact.configuration(name, view), *pair, taps)
+    return rows
 
 
 if __name__ == "__main__":
-    flags.run(main, __doc__)
+    runner.run(main, __doc__)

@@ -1,54 +1,63 @@
-"""Images to an ensemble of fine-tuned encoders, one per encoder, view, seed and fold: the paper's section 2.2.
+"""Images to an ensemble of fine-tuned encoders: the paper's section 2.2.
 
-histojax finetune --data=DIR --models=OUT --encoders=ResNet --views=0.5-400     last block and a new head
+histojax finetune --data=DIR --models=OUT --encoders=ResNet --views=0.5-400     last block, new head
 histojax finetune --data=DIR --models=OUT --encoders=VGG --views=0.5-400 --blocks=all
 
-The paper found this worse than boosted trees on frozen descriptors; with a copy of the trees' folds.csv in OUT, both
-are judged on the same folds. Images are prepared, and crops drawn and augmented, as histojax extract does it; a part
-of each fold's training images (whole groups where they are known) decides which epoch is kept, and no model sees the
-images that it is judged on. These get --augmentations scores each, averaged over --crops crops.
+Trains a network per encoder, view, seed and fold. The paper found this worse than boosted trees on
+frozen descriptors; with a copy of the trees' folds.csv in OUT, both are evaluated on the same
+folds. Images are prepared, and crops drawn and augmented, as in histojax extract. A part of each
+fold's training images (whole groups where they are known) decides which epoch is kept, and no model
+sees the images that it is evaluated on. These get --augmentations scores each, averaged over
+--crops crops.
 
-Writes OUT/folds.csv, and for each model OUT/<configuration>/seedS-foldFF.npz (the trained arrays) with its out-of-fold
-scores, (images, augmentations, classes), beside it as .npy. Every epoch is kept as a checkpoint until its model is
-finished: run again after a stop, it goes on from there. histojax evaluate takes OUT as it takes the trees'.
+Writes OUT/folds.csv, and for each model OUT/<configuration>/seedS-foldFF.npz (the trained arrays)
+and beside it, as .npy, its out-of-fold scores, (images, augmentations, classes). Every epoch is
+kept as a checkpoint until its model is finished: after a stop, the same command goes on from there.
+histojax evaluate takes OUT as it takes the trees' folder.
 
 Training runs on one device, and is a task for an accelerator. The rate and the time left are shown.
 """
 
-from experiments import flags
+from absl import flags
+
 from histojax.learners import finetune
 from histojax.utils.files import require_writable
 
-flags.define_data()
-flags.define_folds()
-flags.define_path("models", "Folder to write folds and models to.")
-flags.define_protocol("extraction", "finetune")
-flags.define_mpp()
-flags.define_weights()
-flags.define_bool("keep_checkpoints", "Keep the last checkpoint of finished models.")
+from . import computing, data, protocol, runner
+from .flag_types import define_path
+
+FLAGS = flags.FLAGS
+
+data.define_labelled()
+data.define_folds()
+data.define_mpp()
+protocol.define_preset("extraction", "finetune")
+computing.define_weights()
+define_path("models", "Folder to write folds and models to.", required=True)
+flags.DEFINE_bool("keep_checkpoints", False, "Keep the last checkpoint of finished models.")
 
 
 def main() -> None:
-    protocol = flags.protocol("extraction", "finetune")
-    extraction, chosen, models = protocol.extraction, protocol.finetune, flags.path("models")
-    flags.refuse_inside_data("models")
-    dataset = flags.dataset()
-    finetune.check(dataset.paths, extraction, flags.FLAGS.mpp)
-    require_writable(models)
-    split = flags.split(models, dataset, chosen.folds, chosen.fold_seed)
+    chosen = protocol.from_flags("extraction", "finetune")
+    extraction, tuning = chosen.extraction, chosen.finetune
+    data.refuse_inside_data("models")
+    dataset = data.dataset()
+    finetune.check(dataset.paths, extraction, FLAGS.mpp)
+    require_writable(FLAGS.models)
+    split = data.split(FLAGS.models, dataset, tuning.folds, tuning.fold_seed)
     trained = finetune.train(
         dataset,
-        models,
+        FLAGS.models,
         split,
         extraction,
-        chosen,
-        runtime=flags.weight_files(),
-        mpp=flags.FLAGS.mpp,
-        keep_checkpoints=flags.FLAGS.keep_checkpoints,
+        tuning,
+        runtime=computing.weight_files(),
+        mpp=FLAGS.mpp,
+        keep_checkpoints=FLAGS.keep_checkpoints,
     )
-    count = len(extraction.configurations) * chosen.seeds * split.count
-    print(f"{trained} models trained, {count} are there: {models}")
+    count = len(extraction.configurations) * tuning.seeds * split.count
+    print(f"{trained} models trained, {count} are there: {FLAGS.models}")
 
 
 if __name__ == "__main__":
-    flags.run(main, __doc__)
+    runner.run(main, __doc__)

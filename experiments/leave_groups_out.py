@@ -1,59 +1,72 @@
-"""Do probabilities, prediction sets and abstentions hold for patients that no model saw? Groups are left out in turn.
+"""Do probabilities, prediction sets and abstentions hold for new patients?
 
 histojax leave_groups_out --data=groups.csv --descriptors=DIR --out=OUT --folds=9
-histojax leave_groups_out --data=groups.csv --descriptors=DIR --out=OUT --parts=5 --seeds=2 --boost=fast
+histojax leave_groups_out --data=groups.csv --descriptors=DIR --out=OUT --parts=5 --seeds=2 \\
+    --boost=fast
 
-For each group, or each of --parts bundles of groups, an ensemble is trained on the others, with a cross-validation of
-its own whose folds are whole groups, and predicts what was left out as histojax predict does: nothing of it was used
-for temperature, sets or what counts as typical. --data gives names, labels and groups; the images are not read.
+Groups are left out in turn: for each group, or each of --parts sets of groups, an ensemble is
+trained on the others, by a cross-validation of its own whose folds are whole groups, and predicts
+what was left out as histojax predict does. Nothing of it was used for the temperature, the
+prediction sets or the distribution of known images. --data gives names, labels and groups; the
+images are not read.
 
-Writes OUT/summary.txt, .md and .json: how often the sets have the true class beside the coverage stated, how large they
-are, how many answers are abstained from and why, accuracy with and without those, and the calibration error before
-and after. OUT/predictions.csv has a row for each coverage and image. Run again after a stop, it trains what is missing.
+Writes OUT/summary.txt, .md and .json: how often the sets hold the true class beside the coverage
+stated, how large they are, how many answers are abstained from and why, accuracy with and without
+those, and the calibration error before and after. OUT/predictions.csv has a row for each coverage
+and image. After a stop, the same command trains what is missing.
 
-Time: as histojax train, as many times as there are parts.
+Time: that of histojax train, as many times as there are parts.
 """
 
-from experiments import flags
+from absl import flags
+
 from histojax.errors import InputError
-from histojax.learners import boost
 from histojax.prediction import leave_groups_out
 from histojax.report import leave_groups_out as pages
 from histojax.utils.files import require_writable
 
-flags.define_data()
-flags.define_groups()
-flags.define_path("descriptors", "Folder of descriptors, as histojax extract writes it.")
-flags.define_path("out", "Folder to write models, predictions and summaries to.")
-flags.define_ensemble(boost.default_workers())
-flags.define_positive()
-flags.define_integer(
-    "parts", None, "Parts that the groups fall into; by default each is one.", lower_bound=2
+from . import data, models, protocol, runner
+from .flag_types import define_path
+
+FLAGS = flags.FLAGS
+
+data.define_labelled()
+data.define_groups()
+models.define_descriptors()
+models.define_workers()
+models.define_positive()
+protocol.define_preset("boosting")
+define_path("out", "Folder to write models, predictions and summaries to.", required=True)
+flags.DEFINE_integer(
+    "parts",
+    None,
+    "Parts that the groups fall into, left out one by one. Default: each group is one.",
+    lower_bound=2,
 )
-flags.define_list("coverages", "Coverages of the prediction sets; 0.8,0.9 by default.")
-flags.define_protocol("boosting")
+flags.DEFINE_list("coverages", None, "Coverages of the prediction sets. Default: 0.8,0.9.")
 
 
 def main() -> None:
-    boosting, out = flags.protocol("boosting").boosting, flags.path("out")
-    flags.refuse_inside_data("out")
-    require_writable(out)
-    coverages = [number(text) for text in flags.FLAGS.coverages or ()]
+    boosting = protocol.from_flags("boosting").boosting
+    data.refuse_inside_data("out")
+    require_writable(FLAGS.out)
+    coverages = [as_number(text) for text in FLAGS.coverages or ()]
     transferred = leave_groups_out.run(
-        flags.dataset(),
-        flags.path("descriptors"),
-        out,
-        flags.configurations(),
+        data.dataset(),
+        FLAGS.descriptors,
+        FLAGS.out,
+        models.configurations(),
         boosting,
         leave_groups_out.Options(
-            flags.FLAGS.parts, coverages or leave_groups_out.COVERAGES, flags.FLAGS.positive_classes
+            FLAGS.parts, coverages or leave_groups_out.COVERAGES, FLAGS.positive_classes
         ),
-        flags.FLAGS.workers,
+        FLAGS.workers,
     )
-    print(pages.write(out, transferred, boosting), end="")
+    print(pages.write(FLAGS.out, transferred, boosting), end="")
 
 
-def number(text: str) -> float:
+def as_number(text: str) -> float:
+    """A number; InputError where it is none."""
     try:
         return float(text)
     except ValueError:
@@ -63,4 +76,4 @@ def number(text: str) -> float:
 
 
 if __name__ == "__main__":
-    flags.run(main, __doc__)
+    runner.run(main, __doc__)

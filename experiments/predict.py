@@ -1,71 +1,88 @@
-"""New images to classes, probabilities and doubt, by every model of an ensemble.
+"""New images to classes, probabilities and their uncertainty.
 
 histojax predict --bundle=FILE --images=FOLDER --out=OUT
 histojax predict --models=DIR --trained_on=DESCRIPTORS --images=FOLDER --out=OUT
-histojax predict --models=DIR --descriptors=DIR --out=OUT     images described before
-histojax predict --bundle=FILE --data=TEST --out=OUT           labelled images: how good, beside how sure
+histojax predict --models=DIR --descriptors=DIR --out=OUT      images whose descriptors are there
+histojax predict --bundle=FILE --data=TEST --out=OUT           labelled images: how good, how sure
 
---images is a folder, one image, or a list (.txt with a path a line, .csv with a column image). They are described with
-the protocol the models were trained on. OUT/predictions.csv has a row an image: the class, calibrated probabilities,
-the carcinoma score and the decision at the operating point, how much augmentations and models disagree, the classes
-that cannot be ruled out at --coverage, and whether, and why, the answer should not be used. The same unrounded in
-predictions.jsonl; submission.csv (name,Class) and submission_probabilities.csv (case,class,P(...)) are what challenges
-take. OUT/descriptors keeps the descriptors.
+Every model of the ensemble scores each image. --images is a folder, one image, or a list (.txt with
+a path a line, .csv with a column image). Their descriptors are computed by the protocol that the
+models were trained with. OUT/predictions.csv has a row an image: the class, calibrated
+probabilities, the score of the positive classes and the decision at the operating point, how much
+augmentations and models disagree, the classes that cannot be ruled out at --coverage, and whether,
+and why, the answer should not be used. predictions.jsonl has the same unrounded; submission.csv
+(name,Class) and submission_probabilities.csv (case,class,P(...)) are what challenges take.
+OUT/descriptors keeps the descriptors.
 
-Images that cannot be predicted are listed in failures.csv and do not stop the others; with --strict they do. Each row
-is written as it comes, and a second run goes on from there. Without --trained_on (a bundle has what it needs of it) it
-is not known how far images are from the training images. For research, not for diagnosis.
+Images that cannot be predicted are listed in failures.csv and do not stop the others; with --strict
+they do. Each row is written as it comes, and the same command goes on from there. Without
+--trained_on, --models cannot say how far images are from the training images (a bundle can). For
+research, not for diagnosis.
 
-Time: as histojax extract per image; the models score beside it, as many images at once as are waiting.
+Time: that of histojax extract per image; the models score meanwhile, as many images at once as
+wait.
 """
 
-from experiments import flags
+from absl import flags
+
 from histojax import datasets
 from histojax.errors import InputError
 from histojax.prediction import predict
 
-flags.define_model()
-flags.define_images()
-flags.define_labelled_images()
-flags.define_path(
-    "descriptors", "Folder of their descriptors; by default OUT/descriptors.", required=False
+from . import computing, data, models, runner
+from .flag_types import define_path
+
+FLAGS = flags.FLAGS
+
+models.define_bundle()
+models.define_prediction_options()
+data.define_unlabelled()
+data.define_mpp()
+computing.define_runtime()
+define_path(
+    "data",
+    "Labelled images in place of --images, class folders or a table; the predictions are "
+    "evaluated too.",
 )
-flags.define_path("out", "Folder to write predictions to.")
-flags.define_prediction_options()
-flags.define_mpp()
-flags.define_bool("strict", "Stop at the first image that cannot be predicted.")
-flags.define_runtime()
+define_path(
+    "descriptors",
+    "Folder of the images' descriptors, which are predicted if no images are named. Default: "
+    "OUT/descriptors.",
+)
+define_path("out", "Folder to write predictions to.", required=True)
+flags.DEFINE_bool("strict", False, "Stop at the first image that cannot be predicted.")
 
 
 def main() -> None:
-    runtime, descriptors, out = flags.runtime(), flags.path("descriptors"), flags.path("out")
-    labelled, unlabelled = flags.path("data") is not None, not flags.no_images()
-    if labelled + unlabelled + (descriptors is not None) == 0 or (labelled and unlabelled):
+    runtime = computing.runtime()
+    unlabelled = FLAGS.images or FLAGS.tfds
+    if (FLAGS.data and unlabelled) or not (FLAGS.data or unlabelled or FLAGS.descriptors):
         raise InputError(
-            "pass either --images (a folder, an image, or a list), --data (labelled), or --descriptors"
+            "pass either --images (a folder, an image, or a list), --data (labelled), or "
+            "--descriptors"
         )
-    flags.refuse_inside_data("out")
-    bundle, options = flags.model(), flags.prediction_options()
-    if not labelled and not unlabelled:
-        summary = predict.predict_descriptors(bundle, descriptors, out, options)
-    else:
-        dataset = datasets.load(flags.path("data"), require_all_classes=False) if labelled else None
-        images = predict.ImageFiles(
-            dataset.paths if labelled else flags.images(),
-            flags.FLAGS.mpp,
-            predict.labels_of(bundle, dataset) if labelled else None,
-        )
+    data.refuse_inside_data("out")
+    bundle, options = models.bundle(), models.prediction_options()
+    if FLAGS.data or unlabelled:
+        if FLAGS.data:
+            dataset = datasets.load(FLAGS.data, require_all_classes=False)
+            labels = predict.labels_of(bundle, dataset)
+            images = predict.ImageFiles(dataset.paths, FLAGS.mpp, labels)
+        else:
+            images = predict.ImageFiles(data.unlabelled(), FLAGS.mpp)
         summary = predict.predict_images(
             bundle,
             images,
-            out,
-            descriptors=descriptors,
+            FLAGS.out,
+            descriptors=FLAGS.descriptors,
             options=options,
-            strict=flags.FLAGS.strict,
+            strict=FLAGS.strict,
             runtime=runtime,
         )
-    print(f"{summary.text(bundle)}\n{out / 'predictions.csv'}")
+    else:
+        summary = predict.predict_descriptors(bundle, FLAGS.descriptors, FLAGS.out, options)
+    print(f"{summary.text(bundle)}\n{FLAGS.out / 'predictions.csv'}")
 
 
 if __name__ == "__main__":
-    flags.run(main, __doc__)
+    runner.run(main, __doc__)

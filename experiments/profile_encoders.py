@@ -1,18 +1,21 @@
-"""How far the encoder core is from the limit of this machine: rates, shares of the measured peak, stages and errors.
+"""How near the encoders are to the limit of this machine.
 
-histojax profile_encoders --out=OUT                      each encoder and crop size, both crop modes
+histojax profile_encoders --out=OUT                each encoder and crop size, both crop modes
 histojax profile_encoders --out=OUT --encoders=VGG --precisions=float32,bfloat16 --trace=TRACE
 
-Each program runs as extraction runs it, on a rendered image of --height x --width, with random weights. The peak is
-that of a large matrix product in the same precision, the bandwidth that of a large copy, both in the same run. Prints
-tables; writes OUT/profile.json and, where matplotlib is installed, OUT/roofline.png (--figure_only draws it later
-from OUT/profile.json); with --trace a profiler trace whose scopes are the stages (open it
-with xprof or Perfetto). Needs jax, flax, absl-py, numpy, scikit-image and h5py, no more. Some minutes on two cores.
+Shows rates, shares of the machine's peak, stages and errors. Each program runs as extraction runs
+it, on a rendered image of --height x --width, with random weights. The peak is that of a large
+matrix product in the same precision, the bandwidth that of a large copy, both in the same run.
+Prints tables; writes OUT/profile.json and, where matplotlib is installed, OUT/roofline.png
+(--figure_only draws it later from OUT/profile.json); with --trace a profiler trace whose scopes are
+the stages (open it with xprof or Perfetto). Needs jax, flax, absl-py, numpy, scikit-image and h5py,
+no more. Some minutes on two cores.
 
-step: crops (shared: whole images) at a time; images/s: with all augmentations and crops of the protocol; peak: share of
-the matrix product's rate; roof: share of the roofline, layer by layer; MiB: memory beside weights and image; error:
-the largest of a tap against the published network in float32, on the same crops. (How near shared crops are to exact
-ones is another question: histojax compare_crop_modes.) Run it on an idle machine: shares above 100 % say it was not.
+step: crops (shared: whole images) at a time; images/s: with all augmentations and crops of the
+protocol; peak: share of the matrix product's rate; roof: share of the roofline, layer by layer;
+MiB: memory beside weights and image; error: the largest of a tap against the published network in
+float32, on the same crops. (How near shared crops are to exact ones is another question: see
+histojax compare_crop_modes.) Run it on an idle machine: shares above 100 % say that it was not.
 """
 
 import dataclasses
@@ -21,11 +24,10 @@ import platform
 
 import jax
 import numpy as np
-from absl import flags as absl_flags
+from absl import flags
 
-from experiments import flags
 from histojax import encoders
-from histojax.config import CROP_MODES, PRECISIONS, Extraction, Runtime
+from histojax.config import CROP_MODES, PRECISIONS, Extraction, Option, Runtime
 from histojax.datasets import synthetic
 from histojax.encoders import weights
 from histojax.errors import InputError
@@ -35,51 +37,55 @@ from histojax.images.padding import PaddedImage, bucket, scaled_size
 from histojax.ops import crops
 from histojax.utils import files
 
-FLAGS = absl_flags.FLAGS
-absl_flags.DEFINE_list("modes", list(CROP_MODES), "Crop modes to profile.")
-absl_flags.DEFINE_list(
+from . import computing, protocol, runner
+from .flag_types import define, define_path
+
+FLAGS = flags.FLAGS
+
+protocol.define_preset("extraction")
+computing.define_runtime()
+define("modes", tuple[str, ...], Option("Crop modes to profile.", choices=CROP_MODES), CROP_MODES)
+define(
     "precisions",
-    None,
-    "Precisions to profile; by default float32, and all three on an accelerator.",
+    tuple[str, ...],
+    Option(
+        "Precisions to profile. Default: float32, and all three on an accelerator.",
+        choices=PRECISIONS,
+    ),
 )
-absl_flags.DEFINE_integer(
-    "height",
-    1536,
-    "Height of the image, px (rounded up to the shape it is padded to).",
-    lower_bound=64,
-)
-absl_flags.DEFINE_integer("width", 2048, "Width of the image, px (likewise).", lower_bound=64)
-absl_flags.DEFINE_bool(
+text = "Height of the image in pixels, rounded up to the shape it is padded to."
+flags.DEFINE_integer("height", 1536, text, lower_bound=64)
+flags.DEFINE_integer("width", 2048, "Width of the image, as --height.", lower_bound=64)
+define_path("out", "Folder to write the profile to.", required=True)
+define_path("trace", "Folder to write a profiler trace to.")
+flags.DEFINE_bool(
     "figure_only", False, "Draw OUT/roofline.png from OUT/profile.json, and measure nothing."
 )
-flags.define_path("out", "Folder to write the profile to.")
-flags.define_path("trace", "Folder to write a profiler trace to.", required=False)
-flags.define_protocol("extraction")
-flags.define_runtime()
 
-HEADER = "encoder   crops                 mode   precision step compile  crops/s images/s  TFLOP/s  peak  roof  MiB error"
+HEADER = (
+    "encoder   crops                 mode   precision step compile  crops/s images/s  TFLOP/s  "
+    "peak  roof  MiB error"
+)
 
 
 def main() -> None:
     if FLAGS.figure_only:
-        draw(flags.path("out"))
+        draw(FLAGS.out)
         return
-    runtime = flags.runtime()
-    out, extraction = flags.path("out"), flags.protocol("extraction").extraction
+    runtime = computing.runtime()
+    extraction = protocol.from_flags("extraction").extraction
     extraction = dataclasses.replace(extraction, weights="random")
     for name in ("crop_mode", "precision", "weights"):
         if FLAGS[name].value is not None:
             raise InputError(
-                f"--{name} is not for the profile: it takes --modes and --precisions, and random weights"
+                f"--{name} is not for the profile: it takes --modes and --precisions, and random "
+                "weights"
             )
-    for folder in (out, flags.path("trace")):
+    for folder in (FLAGS.out, FLAGS.trace):
         if folder is not None:
             files.require_writable(folder)
     cpu = jax.default_backend() == "cpu"
-    precisions = chosen(
-        "precisions", FLAGS.precisions or (["float32"] if cpu else list(PRECISIONS)), PRECISIONS
-    )
-    modes = chosen("modes", FLAGS.modes, CROP_MODES)
+    precisions = FLAGS.precisions or (("float32",) if cpu else PRECISIONS)
     size = bucket(FLAGS.height), bucket(FLAGS.width)
     for view in extraction.views:
         if min(scaled_size(size, view.scale)) < view.crop_size:
@@ -93,40 +99,32 @@ def main() -> None:
     print(f"{machine_text()}; image {size[1]} x {size[0]} px", flush=True)
     measured, rows, stages = {}, [], {}
     for precision in precisions:
-        machine = machine_for(modes[0], runtime)
+        machine = machine_for(FLAGS.modes[0], runtime)
         peak = measured[precision] = profiling.peak(machine, precision)
         print(
-            f"{precision}: matrix product {peak.operations / 1e12:.3g} TFLOP/s, copy {peak.bytes / 1e9:.3g} GB/s"
+            f"{precision}: matrix product {peak.operations / 1e12:.3g} TFLOP/s, "
+            f"copy {peak.bytes / 1e9:.3g} GB/s"
         )
         print(HEADER)
-        for mode in modes:
+        for mode in FLAGS.modes:
             asked = dataclasses.replace(extraction, crop_mode=mode, precision=precision)
             loaded, machine = loaded_encoders.fold_encoders(asked), machine_for(mode, runtime)
             for row in profiling.rows(machine, loaded, unfolded, asked, image, peak):
                 rows.append(row)
                 print(line(row), flush=True)
             print_errors(rows, mode, precision)
-        stages[precision] = stage_table(
-            machine, dataclasses.replace(extraction, precision=precision), rgb
-        )
-    write(out, measured, rows, stages)
-    draw(out)
-    if trace := flags.path("trace"):
-        write_trace(machine, extraction, image, trace)
+        asked = dataclasses.replace(extraction, precision=precision)
+        stages[precision] = stage_table(machine, asked, rgb)
+    write(FLAGS.out, measured, rows, stages)
+    draw(FLAGS.out)
+    if FLAGS.trace:
+        write_trace(machine, extraction, image, FLAGS.trace)
 
 
 def machine_for(mode: str, runtime: Runtime) -> Engine:
     """All local devices; the fused kernel, where it is asked for, in crop mode exact."""
     pooling = runtime.pooling if mode == "exact" else "xla"
     return Engine.of(dataclasses.replace(runtime, pooling=pooling))
-
-
-def chosen(flag: str, given: list[str], known: tuple[str, ...]) -> list[str]:
-    """The values of a list flag; InputError where one is unknown."""
-    unknown = [name for name in given if name not in known]
-    if unknown or not given:
-        raise InputError(f"--{flag}={','.join(unknown)}: expected of {', '.join(known)}")
-    return list(given)
 
 
 def published(name: str, extraction: Extraction) -> tuple[encoders.Encoder, encoders.Variables]:
@@ -141,7 +139,8 @@ def line(row: profiling.Row) -> str:
     return (
         f"{row.encoder:9} {'+'.join(row.views):22} {row.mode:6} {row.precision:9} {row.per_step:4} "
         f"{row.compile_seconds:6.1f}s {row.crops_per_second:8.3g} {row.images_per_second:8.3g} "
-        f"{row.operations_per_second / 1e12:8.3g} {row.share_of_peak:5.0%} {row.share_of_roofline:5.0%} "
+        f"{row.operations_per_second / 1e12:8.3g} {row.share_of_peak:5.0%} "
+        f"{row.share_of_roofline:5.0%} "
         f"{row.memory / 2**20:5.0f} {row.largest_error:7.1e}"
     )
 
@@ -160,7 +159,8 @@ def stage_table(
     """Prints and returns the seconds of each stage by encoder, for the first view."""
     view, tables = extraction.views[0], {}
     print(
-        f"seconds an image by stage, each timed by itself, crop mode exact, {view.name}, {extraction.precision}:"
+        "seconds an image by stage, each timed by itself, crop mode exact, "
+        f"{view.name}, {extraction.precision}:"
     )
     for each in loaded_encoders.fold_encoders(extraction).values():
         table = tables[each.encoder.name] = profiling.stages(machine, each, extraction, view, image)
@@ -175,7 +175,7 @@ def stage_table(
 def write_trace(
     machine: Engine, extraction: Extraction, image: PaddedImage, folder: files.Path
 ) -> None:
-    """Traces one call of each encoder's first program; its scopes are crop, augment, trunk, taps and p-norm."""
+    """Traces a call of each encoder's first program: crop, augment, trunk, taps and p-norm."""
     scale = extraction.views[0].scale
     size = scaled_size(image.size, scale)
     arguments = []
@@ -199,7 +199,8 @@ def write_trace(
 def machine_text() -> str:
     """What it ran on."""
     local = jax.local_devices()
-    return f"{datetime.date.today()}, {len(local)} x {local[0].device_kind}, jax {jax.__version__}, {platform.machine()}"
+    devices = f"{len(local)} x {local[0].device_kind}"
+    return f"{datetime.date.today()}, {devices}, jax {jax.__version__}, {platform.machine()}"
 
 
 def write(
@@ -236,4 +237,4 @@ def draw(out: files.Path) -> None:
 
 
 if __name__ == "__main__":
-    flags.run(main, __doc__)
+    runner.run(main, __doc__)

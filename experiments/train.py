@@ -1,61 +1,64 @@
-"""Descriptors to an ensemble: one LightGBM model per configuration, seed and fold.
+"""Descriptors to an ensemble of trees: LightGBM models for each fold.
 
 histojax train --data=DIR --descriptors=DIR --models=OUT              10 folds, 5 seeds
 histojax train --data=groups.csv --descriptors=DIR --models=OUT --seeds=3
 
---data gives names and labels (and groups, which then stay together in one fold); the images themselves are not read.
-Uses every configuration that --descriptors holds; the authors' published descriptor files work as they are.
+Trains a model per configuration, seed and fold. --data gives names and labels (and groups, which
+then stay together in one fold); the images themselves are not read. Every configuration in
+--descriptors is used; the authors' published descriptor files work as they are.
 
-Writes OUT/folds.csv (image,label,fold; reused when it is there: put your own split there to use it), and for each model
-OUT/<configuration>/seedS-foldFF.txt with its out-of-fold scores, (images, augmentations, classes), beside it as .npy.
-Run again after a stop, it trains what is missing. OUT/times.csv says what each run took.
+Writes OUT/folds.csv (image,label,fold), which is reused where it is there already: put your own
+split there to use it. For each model, writes OUT/<configuration>/seedS-foldFF.txt and beside it, as
+.npy, its out-of-fold scores, (images, augmentations, classes). After a stop, the same command
+trains what is missing. OUT/times.csv says what each run took.
 
---boost=fast trains other trees (15 bins, three rows in ten drawn for each round) several times faster.
---dask_scheduler=tcp://HOST:8786 trains on a Dask cluster instead, the same models; see requirements-cluster.txt. Its
-workers need histojax installed, but see none of the files named here.
+--boost=fast trains other trees (15 bins, three rows in ten drawn for each round) several times
+faster. --dask_scheduler=tcp://HOST:8786 trains the same models on a Dask cluster; see
+requirements-cluster.txt. Its workers need histojax, but none of the files named here.
 
-Time on two cores: 180 models of 58 images x 4 augmentations took 76 s; it grows with images x augmentations. The rate
-and the time left are shown.
+Time on two cores: 180 models of 58 images x 4 augmentations took 76 s; it grows with images x
+augmentations. The rate and the time left are shown.
 """
 
-from experiments import flags
+from absl import flags
+
 from histojax.learners import boost, boost_dask
 from histojax.learners.training import TrainingJob
 from histojax.utils.files import require_writable
 
-flags.define_data()
-flags.define_folds()
-flags.define_path("descriptors", "Folder of descriptors, as histojax extract writes it.")
-flags.define_path("models", "Folder to write folds and models to.")
-flags.define_ensemble(boost.default_workers())
-flags.define_path(
+from . import data, models, protocol, runner
+from .flag_types import define_path
+
+FLAGS = flags.FLAGS
+
+data.define_labelled()
+data.define_folds()
+models.define_descriptors()
+models.define_workers()
+protocol.define_preset("boosting")
+define_path("models", "Folder to write folds and models to.", required=True)
+flags.DEFINE_string(
     "dask_scheduler",
-    "Address of a Dask scheduler whose workers train; by default --workers.",
-    False,
+    None,
+    "Address of a Dask scheduler whose workers train, in place of --workers.",
 )
-flags.define_protocol("boosting")
 
 
 def main() -> None:
-    boosting = flags.protocol("boosting").boosting
-    descriptors, models = flags.path("descriptors"), flags.path("models")
-    configurations = flags.configurations()
-    flags.refuse_inside_data("models")
-    dataset = flags.dataset()
-    require_writable(models)
-    split = flags.split(models, dataset, boosting.folds, boosting.fold_seed)
-    if scheduler := flags.FLAGS.dask_scheduler:
-        trained = boost_dask.train(
-            TrainingJob(descriptors, models, split, configurations), boosting, scheduler
-        )
+    boosting = protocol.from_flags("boosting").boosting
+    configurations = models.configurations()
+    data.refuse_inside_data("models")
+    dataset = data.dataset()
+    require_writable(FLAGS.models)
+    split = data.split(FLAGS.models, dataset, boosting.folds, boosting.fold_seed)
+    job = TrainingJob(FLAGS.descriptors, FLAGS.models, split, configurations)
+    if FLAGS.dask_scheduler:
+        trained = boost_dask.train(job, boosting, FLAGS.dask_scheduler)
     else:
-        trained = boost.train(
-            TrainingJob(descriptors, models, split, configurations), boosting, flags.FLAGS.workers
-        )
-    print(
-        f"{trained} models trained, {len(configurations) * boosting.seeds * boosting.folds} are there: {models}"
-    )
+        trained = boost.train(job, boosting, FLAGS.workers)
+    count = len(configurations) * boosting.seeds * boosting.folds
+    print(f"{trained} models trained, {count} are there: {FLAGS.models}")
 
 
 if __name__ == "__main__":
-    flags.run(main, __doc__)
+    runner.run(main, __doc__)

@@ -46,7 +46,7 @@ class Option:
     """What a field may be, and its help.
 
     Attributes:
-      help: one line for --help.
+      help: sentences for --help.
       choices: the words that it may be.
       least: the smallest number, itself allowed.
       above: the number that it must be larger than.
@@ -134,64 +134,64 @@ class View:
 class Extraction:
     """What decides a descriptor. Defaults are the paper's at scale 0.5."""
 
-    encoders: tuple[str, ...] = option(ENCODERS, "encoders to use")
+    encoders: tuple[str, ...] = option(ENCODERS, "Encoders to use.")
     views: tuple[View, ...] = option(
         (View(0.5, 400), View(0.5, 650)),
-        "scales and crop sizes, each SCALE-CROPSIZE with the crop's side in pixels at that scale",
+        "Scales and crop sizes, each SCALE-CROPSIZE with the crop's side in pixels at that scale.",
     )
-    augmentations: int = option(50, "random stain augmentations per image", least=1)
-    crops: int = option(20, "random crops per augmentation", least=1)
-    gain_low: float = option(0.7, "lower end of the random gains of the stains", least=0)
-    gain_high: float = option(1.3, "upper end of the random gains of the stains", least=0)
+    augmentations: int = option(50, "Random stain augmentations per image.", least=1)
+    crops: int = option(20, "Random crops per augmentation.", least=1)
+    gain_low: float = option(0.7, "Lower end of the random gains of the stains.", least=0)
+    gain_high: float = option(1.3, "Upper end of the random gains of the stains.", least=0)
     p: float = option(
         3.0,
-        "exponent of the p-norm that pools the crops: 1 is the mean, inf the maximum",
+        "Exponent of the p-norm that pools the crops: 1 is the mean, inf the maximum.",
         least=1,
         most=math.inf,
     )
-    seed: int = option(0, "seed of gains and crops", least=0, most=LARGEST_SEED)
+    seed: int = option(0, "Seed of gains and crops.", least=0, most=LARGEST_SEED)
     weights: str = option(
         "imagenet",
-        "imagenet takes the official files, downloaded once; random weights are untrained, for "
-        "trying things out",
+        "Weights of the encoders: imagenet takes the official files, downloaded once; random ones "
+        "are untrained, for trying things out.",
         choices=("imagenet", "random"),
     )
-    weights_seed: int = option(0, "seed of random weights", least=0)
+    weights_seed: int = option(0, "Seed of random weights.", least=0)
     resnet_variant: str = option(
         "keras",
-        "keras is today's ResNet-50, true to the paper's text; keras2018 is true to the published "
-        "descriptors",
+        "Which ResNet-50: keras is today's, true to the paper's text; keras2018 is true to the "
+        "published descriptors.",
         choices=("keras", "keras2018"),
     )
     crop_mode: str = option(
         "exact",
-        "exact sends each crop through the encoder by itself; shared takes crops as windows of one "
-        "pass over the image, an approximation",
+        "How crops are described: exact sends each through the encoder alone; shared takes them "
+        "as windows of one pass over the image, an approximation.",
         choices=CROP_MODES,
     )
     precision: str = option(
         "float32",
-        "precision of the encoders: tf32 is float32 in the matrix unit's short form; averages are "
-        "always float32",
+        "Precision of the encoders: tf32 is float32 in the matrix unit's short form. Averages are "
+        "always float32.",
         choices=PRECISIONS,
     )
     target_mpp: float = option(
         0.0,
-        "microns per pixel, at scale 0.5, that images are resampled to when they are read (the "
-        "paper's data have 0.84); 0 reads them as they are",
+        "Microns per pixel, at scale 0.5, that images are resampled to when they are read (the "
+        "paper's data have 0.84); 0 reads them as they are.",
         least=0.05,
         most=20,
         zero=True,
     )
     stain_normalizer: str = option(
         "macenko",
-        "stain normalisation of each image: macenko fits its two stains and maps them to those of "
-        "the reference image; none leaves colours as they are",
+        "Stain normalisation of each image: macenko fits its two stains and maps them to those of "
+        "the reference image; none leaves colours as they are.",
     )
     stain_augmentation: str = option(
         "hematoxylin_eosin",
-        "stain augmentation: hematoxylin_eosin multiplies the amounts of both stains by random "
-        "gains; none leaves colours as they are",
+        "Stain augmentation: hematoxylin_eosin multiplies the amounts of both stains by random "
+        "gains; none leaves colours as they are.",
     )
 
     def configuration(self, encoder: str, view: View) -> str:
@@ -217,23 +217,23 @@ class Runtime:
     devices: tuple[Any, ...] | None = None
     crops_per_step: int | None = option(
         None,
-        "crops (whole images in crop mode shared) that go through an encoder at a time, on all "
-        "devices together; by default what memory allows, tried once and remembered in the cache",
+        "Crops (whole images in crop mode shared) that go through an encoder at a time, on all "
+        "devices together. Default: what memory allows, tried once and remembered in the cache.",
         least=1,
     )
     pooling: str = option(
         "xla",
-        "xla, or the fused kernel pallas, for crop mode exact on a GPU (interpreted, so slow, on a "
-        "CPU)",
+        "What pools feature maps: xla, or the fused kernel pallas, for crop mode exact on a GPU "
+        "(interpreted, so slow, on a CPU).",
         choices=("xla", "pallas"),
     )
     cache: Path | None = option(
         None,
-        "folder for weights, and for what was found out about devices; by default $HISTOJAX_CACHE, "
-        "or ~/.cache/histojax",
+        "Folder for weights and for what was found out about devices. Default: $HISTOJAX_CACHE, or "
+        "~/.cache/histojax.",
     )
     weights_dir: Path | None = option(
-        None, "folder with the official weight files, for machines without a network"
+        None, "Folder with the official weight files, for machines without a network."
     )
 
 
@@ -241,28 +241,28 @@ class Runtime:
 class EnsembleSize:
     """How many models an ensemble has for each configuration."""
 
-    folds: int = option(10, "folds of the cross-validation", least=2)
-    fold_seed: int = option(0, "seed of the split into folds", least=0, most=LARGEST_SEED)
-    seeds: int = option(5, "models with different seeds per fold and configuration", least=1)
+    folds: int = option(10, "Folds of the cross-validation.", least=2)
+    fold_seed: int = option(0, "Seed of the split into folds.", least=0, most=LARGEST_SEED)
+    seeds: int = option(5, "Models with different seeds per fold and configuration.", least=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Boosting(EnsembleSize):
     """LightGBM's parameters; what is not named here is LightGBM's default."""
 
-    rounds: int = option(70, "boosting rounds", least=1)
-    learning_rate: float = option(0.1, "LightGBM's learning_rate", above=0)
-    num_leaves: int = option(191, "LightGBM's num_leaves", least=2, most=131072)
-    max_depth: int = option(7, "LightGBM's max_depth")
-    feature_fraction: float = option(0.46, "LightGBM's feature_fraction", above=0, most=1)
-    bagging_fraction: float = option(0.69, "LightGBM's bagging_fraction", above=0, most=1)
+    rounds: int = option(70, "Boosting rounds.", least=1)
+    learning_rate: float = option(0.1, "LightGBM's learning_rate.", above=0)
+    num_leaves: int = option(191, "LightGBM's num_leaves.", least=2, most=131072)
+    max_depth: int = option(7, "LightGBM's max_depth.")
+    feature_fraction: float = option(0.46, "LightGBM's feature_fraction.", above=0, most=1)
+    bagging_fraction: float = option(0.69, "LightGBM's bagging_fraction.", above=0, most=1)
     bagging_freq: int = option(
-        0, "LightGBM's bagging_freq; 0, as in the paper, makes bagging inert", least=0
+        0, "LightGBM's bagging_freq; 0, as in the paper, makes bagging inert.", least=0
     )
     boost: str = option(
         "paper",
-        "paper grows the paper's trees, bit for bit; fast takes 15 bins and draws rows anew for "
-        "each round",
+        "Which trees are grown: paper, the paper's, bit for bit; fast, with 15 bins and rows drawn "
+        "anew for each round.",
         choices=BOOSTS,
     )
 
@@ -272,27 +272,27 @@ class Probe(EnsembleSize):
     """Heads on frozen descriptors, trained by Adam."""
 
     head: str = option(
-        "linear", "kind of head: hidden has one hidden layer with ReLU", choices=HEADS
+        "linear", "Kind of head: hidden has one hidden layer with ReLU.", choices=HEADS
     )
-    hidden_units: int = option(64, "units of the hidden layer", least=1)
-    learning_rate: float = option(1e-3, "Adam's learning rate", above=0)
+    hidden_units: int = option(64, "Units of the hidden layer.", least=1)
+    learning_rate: float = option(1e-3, "Adam's learning rate.", above=0)
     weight_decay: float = option(
         1e-3,
-        "L2 penalty of a head's kernels: half of it times their sum of squares adds to the loss",
+        "L2 penalty of a head's kernels: half of it times their sum of squares adds to the loss.",
         least=0,
     )
     batch_rows: int = option(
-        128, "descriptors in a minibatch; each augmentation of an image is one", least=1
+        128, "Descriptors in a minibatch; each augmentation of an image is one.", least=1
     )
-    epochs: int = option(200, "epochs of training at most", least=1)
+    epochs: int = option(200, "Epochs of training at most.", least=1)
     patience: int = option(
         20,
-        "epochs without a lower validation loss after which training stops; the best epoch is kept",
+        "Epochs without a lower validation loss after which training stops; the best one is kept.",
         least=1,
     )
     validation_parts: int = option(
         6,
-        "parts that the training images of a fold fall into; one decides which epoch is kept",
+        "Parts that the training images of a fold fall into; one decides which epoch is kept.",
         least=2,
     )
 
@@ -301,26 +301,28 @@ class Probe(EnsembleSize):
 class Finetune(EnsembleSize):
     """Encoders trained further on crops, by AdamW."""
 
-    seeds: int = option(1, "models with different seeds per fold and configuration", least=1)
+    seeds: int = option(1, "Models with different seeds per fold and configuration.", least=1)
     blocks: str = option(
-        "last", "last trains the layers at the coarsest resolution, all every layer", choices=BLOCKS
+        "last",
+        "What is trained: last, the layers at the coarsest resolution, or all layers.",
+        choices=BLOCKS,
     )
-    head_learning_rate: float = option(1e-3, "AdamW's peak learning rate of the new head", above=0)
+    head_learning_rate: float = option(1e-3, "AdamW's peak learning rate of the new head.", above=0)
     body_learning_rate: float = option(
-        1e-5, "AdamW's peak learning rate of the encoder's trained layers", above=0
+        1e-5, "AdamW's peak learning rate of the encoder's trained layers.", above=0
     )
-    weight_decay: float = option(1e-3, "AdamW's decay of kernels", least=0)
-    batch_crops: int = option(16, "crops that a step of training takes", least=1)
-    crops_per_epoch: int = option(4, "random crops of each training image in an epoch", least=1)
-    epochs: int = option(10, "epochs of training; the best one is kept", least=1)
+    weight_decay: float = option(1e-3, "AdamW's decay of kernels.", least=0)
+    batch_crops: int = option(16, "Crops that a step of training takes.", least=1)
+    crops_per_epoch: int = option(4, "Random crops of each training image in an epoch.", least=1)
+    epochs: int = option(10, "Epochs of training; the best one is kept.", least=1)
     warmup_epochs: int = option(
         1,
-        "epochs in which learning rates rise; after them they fall to zero along a cosine",
+        "Epochs in which learning rates rise; after them they fall to zero along a cosine.",
         least=0,
     )
     validation_parts: int = option(
         6,
-        "parts that the training images of a fold fall into; one decides which epoch is kept",
+        "Parts that the training images of a fold fall into; one decides which epoch is kept.",
         least=2,
     )
 

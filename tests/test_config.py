@@ -32,8 +32,8 @@ def test_every_number_has_a_line_of_help_and_an_allowed_default(part):
     named = config.options(part)
     assert set(named) == {field.name for field in dataclasses.fields(part)} - {"devices"}
     for name, allowed in named.items():
-        assert allowed.help
-        assert allowed.help[-1] != "."
+        assert allowed.help[0].isupper()
+        assert allowed.help[-1] == "."
         config.check_value(name, getattr(part, name), allowed)
 
 

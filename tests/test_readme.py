@@ -47,10 +47,10 @@ def test_the_ten_lines_of_python_run(tmp_path):
 def test_the_commands_of_the_readme_name_scripts_and_flags_that_exist():
     text = (ROOT / "README.md").read_text()
     flags = collections.defaultdict(set)
-    for script, line in re.findall(r"python -m experiments\.(\w+) +(.*)", text):
+    for script, line in re.findall(r"^histojax (\w+) +(.*)", text, re.MULTILINE):
         flags[script] |= set(re.findall(r"--(\w+)", line.partition("#")[0]))
     assert flags
     for script, named in flags.items():
         told = run(script, "--help").stdout
         for flag in named:
-            assert re.search(rf"--(\[no\])?{flag}:", told), (script, flag)
+            assert re.search(rf"^  --(\[no\])?{flag}\b", told, re.MULTILINE), (script, flag)

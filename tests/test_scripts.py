@@ -1,9 +1,12 @@
-"""The scripts as a user runs them: the whole way on small images, and one clear message for each thing wrong."""
+"""The scripts as a user runs them: the whole way on small images, and a message for each error."""
 
+import ast
 import contextlib
 import csv
+import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,25 +18,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments import protocol, runner
+from experiments.__main__ import SCRIPTS
 from histojax import encoders
+from histojax.config import PRESETS, View
 from histojax.encoders import weights
 from histojax.ops import stain
 from histojax.utils.files import write_csv
 from tests.running import run
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = (
-    "extract",
-    "train",
-    "evaluate",
-    "predict",
-    "demo",
-    "audit",
-    "score",
-    "compare",
-    "probe",
-    "finetune",
-)
 SMALL = [
     "--weights=random",
     "--encoders=VGG",
@@ -237,11 +231,140 @@ def test_a_second_run_of_every_step_changes_nothing(data, runs):
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
+# What a script is not started without; of one set, any flag.
+REQUIRED = {
+    "build_bach": [{"manual_dir"}],
+    "extract": [{"descriptors"}],
+    "train": [{"data", "tfds"}, {"descriptors"}, {"models"}],
+    "probe": [{"data", "tfds"}, {"descriptors"}, {"models"}],
+    "finetune": [{"data", "tfds"}, {"models"}],
+    "evaluate": [{"models"}, {"report"}],
+    "bundle": [{"models"}, {"descriptors"}, {"out"}],
+    "predict": [{"bundle", "models"}, {"out"}],
+    "heatmap": [{"bundle", "models"}, {"out"}],
+    "score": [{"scores"}, {"out"}],
+    "compare": [{"runs"}, {"out"}],
+    "audit": [{"data", "tfds"}],
+    "leave_groups_out": [{"data", "tfds"}, {"descriptors"}, {"out"}],
+    "compare_crop_modes": [{"data", "tfds"}, {"out"}],
+    "profile_encoders": [{"out"}],
+}
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help_shows_the_command_and_the_flags(script):
-    help_text = run(script, "--help").stdout
-    assert f"histojax {script}" in help_text
-    assert "--" in help_text.split(f"experiments/{script}.py:")[1]
+def test_help_shows_the_whole_docstring_and_every_flag(script, monkeypatch):
+    defined, usage = {}, runner.usage
+
+    def recording(doc: str) -> str:
+        for module, flags in runner.FLAGS.flags_by_module_dict().items():
+            if "experiments" in str(module):
+                defined.update({flag.name: flag for flag in flags})
+        return usage(doc)
+
+    monkeypatch.setattr(runner, "usage", recording)
+    done = run(script, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    text, words = done.stdout, " ".join(done.stdout.split())
+    assert max(map(len, text.splitlines())) <= 100
+    doc = ast.get_docstring(ast.parse((ROOT / "experiments" / f"{script}.py").read_text()))
+    assert text.startswith(doc)
+    assert f"histojax {script}" in doc
+    forms = dict(re.findall(r"^  --(?:\[no\])?(\w+)(.*)", text, re.MULTILINE))
+    assert set(forms) == set(defined)
+    for name, form in forms.items():
+        flag = defined[name]
+        assert flag.help.endswith("."), name
+        assert " ".join(flag.help.split()) in words, name
+        assert "|".join(getattr(flag.parser, "choices", tuple)()) in form
+        alternatives = [names for names in REQUIRED.get(script, []) if name in names]
+        others = [f"--{other}" for names in alternatives for other in names - {name}]
+        expected = ["  (" + ", or ".join(["required", *others]) + ")"] if alternatives else []
+        assert re.findall(r"  \(.*\)", form) == expected, name
+
+
+@pytest.mark.parametrize(("script", "required"), REQUIRED.items())
+def test_required_flags_are_asked_for(script, required):
+    message = refused(script)
+    for names in required:
+        expected = [f"either --{a} or --{b}" for a in names for b in names - {a}]
+        expected = expected or [f"--{name} is required" for name in names]
+        assert any(text in message for text in expected), message
+    assert f"(see histojax {script} --help)" in message
+
+
+def test_the_list_of_scripts_is_complete_and_has_a_line_each():
+    listed = subprocess.run(
+        [sys.executable, "-m", "experiments"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    files = (ROOT / "experiments").glob("*.py")
+    assert {path.stem for path in files if "runner.run(main" in path.read_text()} == {*SCRIPTS}
+    lines = [line.split(maxsplit=1) for line in listed.splitlines() if line.startswith("  ")]
+    assert [name for name, _ in lines] == list(SCRIPTS)
+    assert all(summary.endswith((".", "?")) for _, summary in lines)
+    assert max(map(len, listed.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "expected"),
+    [
+        ("encoders", "vgg,RESNET", ("VGG", "ResNet")),
+        ("weights", "Random", "random"),
+        ("crop_mode", "SHARED", "shared"),
+        ("stain_normalizer", "None", "none"),
+        ("stain_augmentation", "Hematoxylin_Eosin", "hematoxylin_eosin"),
+        ("boost", "FAST", "fast"),
+        ("views", "0.5-400, 1.0-800", (View(0.5, 400), View(1.0, 800))),
+        ("p", "inf", float("inf")),
+    ],
+)
+def test_words_are_taken_in_any_case_and_become_the_tables(flag, value, expected):
+    parts = {"boost": "boosting"}
+    part = parts.get(flag, "extraction")
+    known = set(protocol.FLAGS)
+    protocol.define_preset(part)
+    try:
+        protocol.FLAGS(["script", f"--{flag}={value}", "--protocol=PAPER600"])
+        chosen = protocol.from_flags(part)
+    finally:
+        for name in set(protocol.FLAGS) - known:
+            delattr(protocol.FLAGS, name)
+    assert getattr(getattr(chosen, part), flag) == expected
+    unchanged = dataclasses.replace(getattr(PRESETS["paper600"], part), **{flag: expected})
+    assert getattr(chosen, part) == unchanged
+
+
+@pytest.mark.parametrize(
+    ("script", "flag", "message"),
+    [
+        ("extract", "--encoders=VGG,VGG19", "--encoders has 'VGG19', expected ResNet or Inception"),
+        ("extract", "--stain_normalizer=reinhard", "'reinhard', expected macenko or none"),
+        ("extract", "--weights=cifar", "--weights has 'cifar', expected imagenet or random"),
+        ("extract", "--crops=2.5", "--crops is '2.5', expected a whole number"),
+        ("extract", "--p=x", "--p is 'x', expected a number"),
+        ("extract", "--pooling=max", "--pooling has 'max', expected xla or pallas"),
+        ("extract", "--crops_per_step=0", "--crops_per_step is 0, expected at least 1"),
+        ("extract", "--protocol=mine", "'mine', expected paper or paper600 or demo"),
+        ("train", "--boost=slow", "--boost has 'slow', expected paper or fast"),
+        ("train", "--fold_maker=random", "expected stratified or grouped or paper"),
+        ("profile_encoders", "--modes=exact,tiled", "'tiled', expected exact or shared"),
+        ("train", "--weights=random", "Unknown command line flag 'weights'"),
+    ],
+)
+def test_values_of_flags_are_refused_at_once(script, flag, message):
+    assert message in refused(script, flag)
+
+
+def test_an_unknown_script_is_refused_with_the_list():
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments", "traine"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "error: there is no script 'traine'" in done.stderr
+    assert all(f"  {script} " in done.stderr for script in SCRIPTS)
 
 
 def test_reports_are_not_mixed_with_models_and_stain_is_not_looked_for_in_vain(runs, tmp_path):
@@ -281,14 +404,13 @@ def test_networks_that_score_images_refuse_before_any_image_is_described(data, r
 )
 def test_only_a_stop_in_a_checkpoint_is_called_one(error, message):
     program = f"""
-from experiments import flags
-flags.define_bool("any", "A flag.")
+from experiments import runner
 def main():
     try:
         raise {error}
     finally:
         raise RuntimeError("no more threads")
-flags.run(main, "A script.")
+runner.run(main, "A script.")
 """
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""The three encoders as keras.applications has them, on Keras's JAX backend: crops to descriptors."""
+"""The encoders of keras.applications, on Keras's JAX backend: crops to descriptors."""
 
 import os
 
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from histojax.encoders import weights
+from histojax.encoders import inception_v3
 
 APPLICATIONS = {
     "ResNet": (keras.applications.ResNet50, keras.applications.resnet50.preprocess_input),
@@ -24,6 +24,15 @@ TAPS = {
     "Inception": ("mixed10",),
     "VGG": ("block2_conv2", "block3_conv3", "block4_conv3", "block5_conv3"),
 }
+# Keras's name of an array to ours.
+LEAVES = {
+    "kernel": ("params", "kernel"),
+    "bias": ("params", "bias"),
+    "gamma": ("params", "scale"),
+    "beta": ("params", "bias"),
+    "moving_mean": ("batch_stats", "mean"),
+    "moving_variance": ("batch_stats", "var"),
+}
 # A dtype policy of Keras and a precision of JAX's products, which on a GPU are TF32 unless told.
 PRECISIONS = {
     "float32": ("float32", "float32"),
@@ -33,21 +42,13 @@ PRECISIONS = {
 
 
 def load(name: str, model: keras.Model, variables: dict[str, Any]) -> None:
-    """Copies our variables into the model: by name, and InceptionV3's, whose layers are numbered, by order."""
+    """Copies our variables into the model by name; InceptionV3's numbered layers by order."""
     layers = [layer for layer in model.layers if layer.weights]
     names = {layer.name: layer.name for layer in layers}
     if name == "Inception":
-        ours = [
-            f"{block}_{part}" for block, parts in weights.INCEPTION_ORDER.items() for part in parts
-        ]
-        for kind, ending in (
-            (keras.layers.Conv2D, "conv"),
-            (keras.layers.BatchNormalization, "bn"),
-        ):
-            theirs = [layer.name for layer in layers if isinstance(layer, kind)]
-            names |= {layer: f"{mine}_{ending}" for layer, mine in zip(theirs, ours, strict=True)}
+        names |= inception_v3.layer_names(dict.fromkeys(names), {})
     for layer in layers:
-        paths = [weights.LEAVES[weight.path.rsplit("/", 1)[-1]] for weight in layer.weights]
+        paths = [LEAVES[weight.path.rsplit("/", 1)[-1]] for weight in layer.weights]
         layer.set_weights(
             [np.asarray(variables[group][names[layer.name]][leaf]) for group, leaf in paths]
         )
@@ -68,7 +69,7 @@ def build(name: str, variables: dict[str, Any], policy: str) -> keras.Model:
 def descriptor(
     name: str, variables: dict[str, Any], precision: str, crops: np.ndarray
 ) -> Callable[[], np.ndarray]:
-    """One jitted stateless call, without the overhead of `predict`, input convention and averages in it."""
+    """One jitted stateless call, with input convention and averages: no overhead of `predict`."""
     policy, products = PRECISIONS[precision]
     model, preprocess = build(name, variables, policy), APPLICATIONS[name][1]
     images = jnp.asarray(crops)

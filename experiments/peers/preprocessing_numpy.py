@@ -1,6 +1,7 @@
-"""Stain normalisation and augmentation in plain NumPy, float64, as one writes them from the protocol: uint8 [H, W, 3].
+"""Stain normalisation and augmentation in plain NumPy, as one writes them: uint8 [H, W, 3].
 
-What does not depend on the gains is computed once an image, and powers are exponentials, which NumPy has vectorised.
+In float64. What does not depend on the gains is computed once an image, and powers are
+exponentials, which NumPy has vectorised.
 """
 
 import numpy as np
@@ -38,7 +39,7 @@ def normalize(rgb: np.ndarray) -> np.ndarray:
 
 
 def stain_amounts(rgb: np.ndarray) -> np.ndarray:
-    """Natural optical density along hematoxylin, eosin and the residual [pixels, 3]: step 3, deconvolution."""
+    """Natural optical density of hematoxylin, eosin and residual [pixels, 3]: step 3."""
     return density(rgb) @ DECONVOLUTION.T
 
 

@@ -1,7 +1,8 @@
-"""The three encoders in PyTorch, layer by layer Keras's, and torchvision's own: crops to descriptors.
+"""The encoders in PyTorch, layer by layer Keras's, and torchvision's own: crops to descriptors.
 
-Modules are so nested that a layer's path, its dots made underscores, is our name of it: `mixed0.3x3dbl.1.conv`.
-Maps are [N, C, H, W], channels last in memory. Every padding of Keras here is symmetric, so none is laid by hand.
+Modules are nested so that a layer's path, its dots made underscores, is our name of it:
+`mixed0.3x3dbl.1.conv`. Maps are [N, C, H, W], channels last in memory. Every padding of Keras is
+symmetric in these networks, so none is laid by hand.
 """
 
 import os
@@ -52,7 +53,7 @@ class ConvNorm(nn.Module):
 
 
 class Bottleneck(nn.ModuleDict):
-    """1 x 1, 3 x 3, 1 x 1 beside a shortcut that is projected where the shape changes; the stride is on the first."""
+    """1 x 1 with the stride, 3 x 3, 1 x 1, beside a shortcut, projected where the shape changes."""
 
     def __init__(self, inputs, channels, stride, project):
         layer = partial(ConvNorm, epsilon=1.001e-5, bias=True)
@@ -233,7 +234,7 @@ NETWORKS = {"ResNet": ResNet50, "Inception": InceptionV3, "VGG": VGG16}
 
 
 def load(network: nn.Module, variables: dict[str, Any]) -> None:
-    """Copies our variables into the network; KeyError or RuntimeError where they are not its own."""
+    """Copies our variables into the network; KeyError or RuntimeError where they do not fit."""
     ours = {
         "/".join(path): np.asarray(value)
         for path, value in flax.traverse_util.flatten_dict(variables).items()
@@ -255,7 +256,7 @@ def load(network: nn.Module, variables: dict[str, Any]) -> None:
 
 
 class Describer(nn.Module):
-    """uint8 [N, H, W, 3] to float32 [N, D]: the input convention, the network, the global averages of its maps."""
+    """uint8 [N, H, W, 3] to float32 [N, D]: input convention, network, averages of its maps."""
 
     def __init__(self, name: str, network: nn.Module, dtype: torch.dtype):
         super().__init__()
@@ -348,5 +349,5 @@ class Taps(nn.Module):
 def torchvision_descriptor(
     name: str, precision: str, crops: np.ndarray, gpu: bool
 ) -> Callable[[], np.ndarray]:
-    """torchvision's network: for its speed alone, since it has other strides, paddings and weights."""
+    """torchvision's network, for its speed alone: it has other strides, paddings and weights."""
     return call(name, Taps(*TORCHVISION[name]), precision, crops, gpu)

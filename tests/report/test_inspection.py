@@ -195,7 +195,7 @@ def test_without_a_folder_to_write_to_it_prints_alone(run, found, tmp_path, monk
     [
         (["{empty}"], "{empty} holds no image"),
         ([], "name what to inspect"),
-        (["{empty}", "--tfds=bach"], "At most one of (data, tfds)"),
+        (["{empty}", "--tfds=bach"], "pass --data or --tfds, not both"),
         (["{empty}", "more"], "unexpected argument '{empty}'"),
         (["{empty}", "--out={empty}/out"], "lies inside --data={empty}"),
     ],

@@ -1,0 +1,182 @@
+"""Flags of images: labelled or not, their groups and folds, and what TFDS has prepared."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from histojax import config
+from histojax.config import Option
+from histojax.errors import InputError
+from histojax.utils.files import is_local
+
+from .flag_types import define, define_path
+
+if TYPE_CHECKING:
+    from histojax.datasets import Dataset
+    from histojax.datasets.folds import Folds
+
+FLAGS = flags.FLAGS
+
+
+def define_labelled(required: bool = True) -> None:
+    """Defines where labelled images are: --data, or --tfds, and --classes."""
+    define_path(
+        "data",
+        "Labelled images: a folder of class folders, BACH's folder as unzipped, or a table "
+        "image,label[,group].",
+    )
+    define_tfds("data", required)
+    flags.DEFINE_list(
+        "classes", None, "Names of the classes in order. Default: BACH's order, else alphabetical."
+    )
+
+
+def define_tfds(other: str, required: bool = False) -> None:
+    """Defines --tfds, which takes the place of another flag, and where and what it reads."""
+    flags.DEFINE_string(
+        "tfds",
+        None,
+        f"Data set that TFDS has prepared as array_record, in place of --{other}: "
+        "NAME[/CONFIG][:VERSION].",
+    )
+    define_path(
+        "tfds_data_dir",
+        "With --tfds: the folder of TFDS's data sets. Default: $TFDS_DATA_DIR, or "
+        "~/tensorflow_datasets.",
+    )
+    flags.DEFINE_string("tfds_split", "train", "With --tfds: the split to read.")
+    flags.mark_flags_as_mutual_exclusive([other, "tfds"], required)
+
+
+def define_unlabelled() -> None:
+    """Defines where images without labels are: --images, or --tfds."""
+    define_path(
+        "images",
+        "Images without labels: a folder, one image, or a list (.txt, or .csv with a column "
+        "image).",
+    )
+    define_tfds("images")
+
+
+def define_mpp() -> None:
+    """Defines --mpp, the pixel size of all images."""
+    flags.DEFINE_float(
+        "mpp",
+        None,
+        "Microns per pixel of the images, where their files do not say it or say it wrongly; "
+        "needed where --target_mpp is set.",
+        lower_bound=0.01,
+        upper_bound=20.0,
+    )
+    flags.register_validator("mpp", lambda mpp: mpp is None or mpp == mpp, "--mpp is not a number")
+
+
+def define_groups() -> None:
+    """Defines what the groups of labelled images are."""
+    define_path(
+        "groups", "Table of the patient or slide of each image: CSV, or BACH's patient spreadsheet."
+    )
+    flags.DEFINE_string(
+        "group_column",
+        None,
+        "With --groups: the column of patients or slides, where its header does not make that "
+        "clear.",
+    )
+
+
+def define_folds() -> None:
+    """Defines how labelled images are split into folds, and what their groups are."""
+    text = (
+        "How images are split into folds: stratified by class; grouped, which keeps patients or "
+        "slides whole too; or paper, the authors' own folds. Default: grouped where groups are "
+        "known, else stratified."
+    )
+    define("fold_maker", str, Option(text, choices=config.FOLD_MAKERS))
+    define_groups()
+    text = (
+        "Whether an image of unknown group is a group of its own, belongs to one group together "
+        "with the others, or is trained on only."
+    )
+    unknown = Option(text, choices=config.UNKNOWN_GROUPS)
+    define("unknown_groups", str, unknown, default="own")
+    define_path("paper_folds", "With --fold_maker=paper: the authors' folds-10.pkl.")
+
+
+def label_table() -> Path | None:
+    """The labelled images of --data, or the label table of --tfds; None where neither is passed.
+
+    Raises:
+      InputError: as for `histojax.datasets.tfds.label_table`.
+    """
+    from histojax.datasets import tfds
+
+    return tfds.label_table(*tfds_arguments()) if FLAGS.tfds else FLAGS.data
+
+
+def tfds_arguments() -> tuple[str, Path | None, str]:
+    """Name, folder and split, as the functions of `histojax.datasets.tfds` take them."""
+    return FLAGS.tfds, FLAGS.tfds_data_dir, FLAGS.tfds_split
+
+
+def classes() -> tuple[str, ...] | None:
+    """The names in --classes."""
+    return tuple(FLAGS.classes) if FLAGS.classes else None
+
+
+def dataset() -> "Dataset":
+    """The labelled images of --data or --tfds, with the groups of --groups."""
+    from histojax import datasets
+    from histojax.datasets import groups
+
+    labelled = datasets.load(label_table(), classes())
+    if not FLAGS.groups:
+        return labelled
+    return groups.add_groups(labelled, FLAGS.groups, FLAGS.group_column)
+
+
+def paper_split(dataset: "Dataset") -> "Folds | None":
+    """The authors' split, where --fold_maker=paper asks for it."""
+    from histojax.datasets import paper_folds
+
+    if (FLAGS.fold_maker == "paper") != bool(FLAGS.paper_folds):
+        raise InputError("--fold_maker=paper and --paper_folds=folds-10.pkl go together")
+    return paper_folds.load(FLAGS.paper_folds, dataset) if FLAGS.paper_folds else None
+
+
+def split(models: Path, dataset: "Dataset", count: int, seed: int) -> "Folds":
+    """The split in the models' folder, or a new one by the flags, saved there."""
+    from histojax.datasets import folds  # Not above: extraction works without scikit-learn.
+    from histojax.learners import ensembles
+
+    path, maker = models / ensembles.FOLDS, paper_split(dataset) or FLAGS.fold_maker
+    made = folds.load_or_make(path, dataset, count, seed, maker, FLAGS.unknown_groups)
+    print(f"split: {made.origin}")
+    return made
+
+
+def unlabelled() -> tuple[Path, ...]:
+    """The images of --images, or of --tfds.
+
+    Raises:
+      InputError: there are none, or two of one name.
+    """
+    from histojax.datasets import tfds, unlabelled
+
+    if FLAGS.tfds:
+        return tfds.image_paths(*tfds_arguments())
+    return unlabelled.find_images([FLAGS.images])
+
+
+def refuse_inside_data(name: str) -> None:
+    """Raises InputError where an output lies in the folder of --data, where it would be a class."""
+    source, output = FLAGS.data, FLAGS[name].value
+    if source is not None and source.is_dir() and absolute(output).is_relative_to(absolute(source)):
+        raise InputError(
+            f"--{name}={output} lies inside --data={source}: name a folder outside of the data"
+        )
+
+
+def absolute(path: Path) -> Path:
+    """The path without links and dots; a URI as it is."""
+    return path.resolve() if is_local(path) else path

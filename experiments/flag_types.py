@@ -1,0 +1,107 @@
+"""One kind of absl flag for what absl has none: paths, choices in any case, numbers with bounds."""
+
+import types
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from histojax import config
+from histojax.config import Option, View
+from histojax.errors import InputError
+from histojax.utils.files import as_path
+
+flags.disclaim_key_flags()  # A flag belongs to the module that calls `define`.
+
+Choices = Callable[[], Iterable[str]]
+Kind = type | types.GenericAlias | types.UnionType
+
+
+def define(
+    name: str,
+    kind: Kind,
+    option: Option,
+    default: Any = None,
+    required: bool = False,
+    choices: Choices | None = None,
+) -> None:
+    """Defines a flag.
+
+    Args:
+      name: of the flag.
+      kind: type of its value, such as that of a field in `histojax.config`.
+      option: its help, bounds and choices.
+      default: its value where it is not passed.
+      required: whether it must be passed.
+      choices: gives the choices where they are not the option's; called when they are needed.
+    """
+    known = choices or (lambda: option.choices)
+    flags.DEFINE(_Parser(name, kind, option, known), name, default, option.help, required=required)
+
+
+def define_path(name: str, text: str, required: bool = False) -> None:
+    """Defines a flag whose value is the path of a file or folder, or a gs:// path."""
+    define(name, Path, Option(text), required=required)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _views(text: str) -> tuple[View, ...]:
+    return tuple(View.parse(name) for name in _names(text))
+
+
+def _path(text: str) -> Path | None:
+    return as_path(text) if text else None
+
+
+# How text becomes a value of each type, and what stands for the value in --help.
+_KINDS: dict[Kind, tuple[Callable[[str], Any], str]] = {
+    int: (int, "INTEGER"),
+    int | None: (int, "INTEGER"),
+    float: (float, "NUMBER"),
+    str: (str, "TEXT"),
+    Path: (_path, "PATH"),
+    Path | None: (_path, "PATH"),
+    tuple[str, ...]: (_names, "NAME,..."),
+    tuple[View, ...]: (_views, "SCALE-CROPSIZE,..."),
+}
+
+
+class _Parser(flags.ArgumentParser):
+    """Text to a value of a type, in the spelling of the choices and within the bounds."""
+
+    def __init__(self, name: str, kind: Kind, option: Option, choices: Choices):
+        self.name, self.option, self.choices = name, option, choices
+        self.convert, self.placeholder = _KINDS[kind]
+
+    def parse(self, argument: Any) -> Any:
+        """The value; InputError where it is not allowed."""
+        if not isinstance(argument, str):
+            return argument  # A default.
+        try:
+            value = self.convert(argument)
+        except ValueError:
+            expected = {"INTEGER": "a whole number"}.get(self.placeholder, "a number")
+            raise InputError(f"--{self.name} is {argument!r}, expected {expected}") from None
+        if choices := tuple(self.choices()):
+            value = self._in_their_spelling(value, choices)
+        config.check_value(self.name, value, self.option)
+        return value
+
+    def _in_their_spelling(self, value: Any, choices: tuple[str, ...]) -> Any:
+        if isinstance(value, tuple):
+            return tuple(self._in_their_spelling(name, choices) for name in value)
+        spelled = {choice.lower(): choice for choice in choices}
+        if value.lower() not in spelled:
+            raise InputError(f"--{self.name} has {value!r}, expected {' or '.join(choices)}")
+        return spelled[value.lower()]
+
+    def flag_type(self) -> str:
+        """What stands for the value in --help."""
+        choices = tuple(self.choices())
+        if not choices:
+            return self.placeholder
+        return f"{'|'.join(choices)}{',...' if ',' in self.placeholder else ''}"

@@ -1,0 +1,132 @@
+"""Flags of ensembles: descriptors they are trained on, models or bundles, and their predictions."""
+
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from histojax.errors import InputError
+
+from .flag_types import define_path
+
+if TYPE_CHECKING:
+    from histojax.prediction.bundle import Bundle
+    from histojax.prediction.uncertainty import PredictionOptions
+
+FLAGS = flags.FLAGS
+
+
+def define_descriptors() -> None:
+    """Defines what an ensemble is trained on."""
+    define_path("descriptors", "Folder of descriptors that histojax extract wrote.", required=True)
+    flags.DEFINE_list(
+        "configurations",
+        None,
+        "Configurations to train on, such as ResNet-0.5-400. Default: all in --descriptors.",
+    )
+
+
+def define_workers() -> None:
+    """Defines how many processes train an ensemble of trees."""
+    from histojax.learners import boost
+
+    flags.DEFINE_integer(
+        "workers", boost.default_workers(), "Training processes, of one thread each.", lower_bound=1
+    )
+
+
+def define_bundle() -> None:
+    """Defines what predicts: --bundle, or --models with --trained_on and --positive_classes."""
+    define_path("bundle", "File that histojax bundle wrote, in place of --models.")
+    define_path("models", "Folder of models that histojax train or histojax probe wrote.")
+    define_path("trained_on", "With --models: the folder of the training images' descriptors.")
+    flags.mark_flags_as_mutual_exclusive(["bundle", "models"], required=True)
+    define_positive()
+
+
+def define_positive() -> None:
+    """Defines which classes are positive."""
+    flags.DEFINE_list(
+        "positive_classes",
+        [],
+        "Classes that count as positive. Default: InSitu and Invasive, or the second of two.",
+    )
+
+
+def define_sensitivity() -> None:
+    """Defines what the operating point is to reach."""
+    flags.DEFINE_float(
+        "sensitivity",
+        0.95,
+        "Sensitivity to positive classes that the operating point is chosen for, on other folds "
+        "than those it is evaluated on.",
+        lower_bound=0.01,
+        upper_bound=1.0,
+    )
+
+
+def define_prediction_options() -> None:
+    """Defines what is asked of predictions."""
+    flags.DEFINE_float(
+        "coverage",
+        0.9,
+        "Share of images whose class is to be in the prediction set.",
+        lower_bound=0.01,
+        upper_bound=0.999,
+    )
+    flags.DEFINE_float(
+        "sensitivity",
+        None,
+        "Sensitivity that the operating point is to have. Default: the bundle's, or 0.95.",
+        lower_bound=0.01,
+        upper_bound=1.0,
+    )
+    flags.DEFINE_integer(
+        "largest_set",
+        None,
+        "Classes that a prediction set may have; of larger ones the answer is abstained from. "
+        "Default: half of all classes.",
+        lower_bound=1,
+    )
+
+
+def configurations() -> tuple[str, ...]:
+    """Those of --configurations, or all that --descriptors holds.
+
+    Raises:
+      InputError: it holds none, or not those.
+    """
+    from histojax.extraction import store
+
+    folder, wanted = FLAGS.descriptors, FLAGS.configurations or ()
+    there = store.configurations(folder)
+    if not there:
+        raise InputError(f"{folder} holds no descriptors: run histojax extract first")
+    if unknown := sorted({*wanted} - {*there}):
+        raise InputError(
+            f"{folder} has no descriptors of {', '.join(unknown)}; it has {', '.join(there)}"
+        )
+    return tuple(wanted or there)
+
+
+def bundle() -> "Bundle":
+    """The models of --bundle or --models.
+
+    Raises:
+      InputError: they are unusable, or a flag does not go with --bundle.
+    """
+    from histojax.prediction import bundle
+
+    if not FLAGS.bundle:
+        return bundle.from_models(
+            FLAGS.models, FLAGS.positive_classes, descriptors=FLAGS.trained_on
+        )
+    if clashing := [name for name in ("trained_on", "positive_classes") if FLAGS[name].value]:
+        raise InputError(f"--{clashing[0]} goes with --models: a bundle has its own")
+    return bundle.load(FLAGS.bundle)
+
+
+def prediction_options() -> "PredictionOptions":
+    """The values of those flags."""
+    from histojax.prediction.uncertainty import PredictionOptions
+
+    return PredictionOptions(FLAGS.coverage, FLAGS.sensitivity, FLAGS.largest_set)

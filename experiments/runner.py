@@ -1,0 +1,156 @@
+"""How every script runs and ends: its flags, its --help, and one message for what goes wrong."""
+
+import re
+import signal
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import app, flags, logging
+
+from histojax.errors import InputError
+
+FLAGS = flags.FLAGS
+STOPPED = "stopped; run the same command again to go on from here"
+WIDTH = 100
+
+# Groups of --help: the module that defines a flag, and the title. A script's own flags come first.
+_GROUPS = {"data": "Images", "models": "Models", "protocol": "Protocol", "computing": "Computing"}
+
+
+def run(
+    main: Callable[[], None],
+    doc: str,
+    positional: str | None = None,
+    arguments: list[str] | None = None,
+) -> None:
+    """Runs a script: an error of input or machine becomes one message and exit code 1.
+
+    Args:
+      main: the script.
+      doc: its help.
+      positional: a flag whose value may also be passed without its name.
+      arguments: its name and the command line; by default those of the process.
+    """
+    name, *rest = arguments or [Path(sys.argv[0]).stem, *sys.argv[1:]]
+
+    def parse(arguments: list[str]) -> list[str]:
+        if {"--help", "-help", "--helpshort", "-h", "-?"} & {*arguments}:
+            print(usage(doc))
+            sys.exit(0)
+        try:
+            _, *unnamed = FLAGS(arguments)
+            if positional and len(unnamed) == 1 and FLAGS[positional].value is None:
+                FLAGS[positional].parse(unnamed.pop())
+                FLAGS.validate_all_flags()
+            if unnamed:
+                raise InputError(
+                    f"unexpected argument {unnamed[0]!r}: flags are written --name=value"
+                )
+        except (flags.Error, InputError) as error:
+            sys.exit(f"error: {_plain(str(error))} (see histojax {name} --help)")
+        return arguments[:1]
+
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.WARNING)
+    app.run(lambda _: _guard(main), [name, *rest], flags_parser=parse)
+
+
+def _guard(main: Callable[[], None]) -> None:
+    """Runs a script's main, and turns what a user or the machine did wrong into a message."""
+    # An ordinary stop, so that workers and temporary files are cleared.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        name, cause = error.filename or "a file", error.strerror or error
+        sys.exit(f"error: {name}: {cause}. What was finished is kept")
+    except MemoryError:
+        sys.exit(
+            "error: out of memory. What was finished is kept: run again with fewer --workers, or "
+            "a smaller --crops_per_step"
+        )
+    except KeyboardInterrupt:
+        sys.exit(STOPPED)
+    except RuntimeError as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        # Stopped while a checkpoint was written: its threads cannot be had any more.
+        sys.exit(STOPPED)
+
+
+def _plain(error: str) -> str:
+    """What absl says of missing flags, in fewer words."""
+    error = re.sub(r"flag --(\w+)=None: Flag .*", r"--\1 is required", error)
+    error = re.sub(
+        r"flags .*: Exactly one of \((\w+), (\w+)\).*", r"pass either --\1 or --\2", error
+    )
+    error = re.sub(
+        r"flags .*: At most one of \((\w+), (\w+)\).*", r"pass --\1 or --\2, not both", error
+    )
+    return error.rstrip(".").replace("\n", "; ").replace(" ?", "?")
+
+
+def usage(doc: str) -> str:
+    """The help of a script: what it does, and its flags by group."""
+    groups: dict[str, list[flags.Flag]] = {}
+    for module, defined in FLAGS.flags_by_module_dict().items():
+        package, _, last = str(module).rpartition(".")
+        if "experiments" in str(module):
+            helper = package.endswith("experiments") and last in _GROUPS
+            groups.setdefault(_GROUPS[last] if helper else "This step", []).extend(defined)
+    titles = [title for title in ("This step", *_GROUPS.values()) if title in groups]
+    parts = [doc.strip(), "Flags are written --name=value."]
+    for title in titles:
+        lines = [line for flag in groups[title] for line in _flag_help(flag)]
+        parts.append("\n".join([f"{title}:", *lines]))
+    return "\n\n".join(parts)
+
+
+def _flag_help(flag: flags.Flag) -> list[str]:
+    """The lines of a flag: its form, whether it is required, what it means."""
+    if flag.boolean:
+        form = f"  --[no]{flag.name}"
+    else:
+        form = f"  --{flag.name}={_VALUES.get(flag.flag_type(), flag.flag_type())}"
+    text = flag.help
+    if flag.default not in (None, False, []):
+        default = ",".join(flag.default) if isinstance(flag.default, list | tuple) else flag.default
+        text += f" Default: {default}."
+    mark = _required(flag)
+    head = form + (f"  ({mark})" if mark else "")
+    return [head, *textwrap.wrap(text, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+
+
+_VALUES = {
+    "string": "TEXT",
+    "int": "INTEGER",
+    "float": "NUMBER",
+    "comma separated list of strings": "NAME,...",
+}
+
+
+def _required(flag: flags.Flag) -> str:
+    """Whether a flag must be passed, or another in its place."""
+    for validator in flag.validators:
+        names = validator.get_flags_names()
+        others = " or ".join(f"--{name}" for name in names if name != flag.name)
+        if "Exactly one" in _message(validator, names):
+            return f"required, or {others}"
+        if not others and "other than None" in str(validator.message):
+            return "required"
+    return ""
+
+
+def _message(validator, names: list[str]) -> str:
+    """What a validator of several flags says where none of them is passed."""
+    if len(names) < 2:
+        return ""
+    try:
+        validator.checker(dict.fromkeys(names))
+    except flags.ValidationError as error:
+        return str(error)
+    return ""
