@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from histojax.config import VERSION as __version__
 from histojax.config import Runtime
 
 if TYPE_CHECKING:
     from histojax.model import Model
 
-__version__ = "0.1.0"
+__all__ = ["Runtime", "__version__", "load_bundle"]
 
 
 def load_bundle(path: str | Path, runtime: Runtime = Runtime()) -> "Model":

@@ -14,6 +14,8 @@ from typing import Any
 
 from histojax.errors import InputError
 
+VERSION = "0.1.0"  # Of histojax; pyproject.toml reads it here.
+
 # BACH's classes in the order of every array and table, and those that are carcinoma.
 BACH_CLASSES = ("Normal", "Benign", "InSitu", "Invasive")
 BACH_CARCINOMA = ("InSitu", "Invasive")

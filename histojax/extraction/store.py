@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from histojax import __version__
-from histojax.config import in_order
+from histojax.config import VERSION, in_order
 from histojax.errors import InputError
 from histojax.utils import files
 
@@ -164,7 +163,7 @@ def image_names(root: Path, configuration: str) -> tuple[str, ...]:
 
 def versions() -> dict[str, str]:
     """Of this library and of those whose numerics show in a descriptor."""
-    return {"histojax": __version__} | {
+    return {"histojax": VERSION} | {
         name: importlib.metadata.version(name) for name in VERSIONS_OF
     }
 

@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from histojax import __version__
-from histojax.config import Extraction, View
+from histojax.config import VERSION, Extraction, View
 from histojax.errors import InputError
 from histojax.evaluation import calibration, metrics, operating_point
 from histojax.extraction import store
@@ -36,7 +35,7 @@ from histojax.prediction.uncertainty import Uncertainty
 from histojax.utils import archive, files
 
 KIND = "histojax bundle"
-VERSION = 1
+FORMAT_VERSION = 1
 DESCRIPTION, CARD = "bundle.json", "MODEL_CARD.md"
 OUT_OF_FOLD, REFERENCE = "out_of_fold.npz", "typical.npz"
 _KEYS = ("classes", "positive", "learner", "seeds", "folds", "sensitivity", "made_with", "about")
@@ -204,7 +203,7 @@ def from_models(
         weights={},
         identity="",
     )
-    contents = archive.contents_table(KIND, VERSION, _decisive_parts(bundle, models))
+    contents = archive.contents_table(KIND, FORMAT_VERSION, _decisive_parts(bundle, models))
     return dataclasses.replace(bundle, identity=archive.identity(contents))
 
 
@@ -226,7 +225,7 @@ def write(
     """
     encoders = bundle.extraction.encoders
     description = _decisive_values(bundle) | {
-        "about": bundle.about | {"histojax": __version__},
+        "about": bundle.about | {"histojax": VERSION},
         "weights": {name: bundle.encoder_sha256(name) for name in encoders},
         "weights_in_file": sorted(weights),
         "temperature": bundle.temperature,
@@ -236,7 +235,7 @@ def write(
     parts |= _decisive_parts(bundle, files.as_path(models))
     parts[DESCRIPTION] = files.to_json(description).encode()
     parts |= {f"weights/{name}.npz": to_npz(flat) for name, flat in weights.items()}
-    return archive.write(files.as_path(path), KIND, VERSION, parts)
+    return archive.write(files.as_path(path), KIND, FORMAT_VERSION, parts)
 
 
 def load(path: str | Path) -> Bundle:
@@ -246,7 +245,7 @@ def load(path: str | Path) -> Bundle:
       InputError: it is no bundle, of another version, altered, cut short, or lacks a part.
     """
     path = files.as_path(path)
-    with archive.open_verified(path, KIND, VERSION) as opened:
+    with archive.open_verified(path, KIND, FORMAT_VERSION) as opened:
         description = files.parse_json(opened.read(DESCRIPTION), f"{DESCRIPTION} of {path}", _KEYS)
         classes, positive = tuple(description["classes"]), tuple(description["positive"])
         made_with = description["made_with"]

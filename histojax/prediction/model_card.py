@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from histojax import __version__
+from histojax.config import VERSION
 from histojax.evaluation import operating_point, statistics
 from histojax.extraction import provenance
 from histojax.prediction import conformal, out_of_distribution
@@ -72,7 +72,7 @@ def _description(bundle: Bundle) -> list[str]:
         f"- Views (scale, crop size): {', '.join(view.name for view in extraction.views)}; "
         f"{extraction.augmentations} stain augmentations x {extraction.crops} crops, crop mode "
         f"{extraction.crop_mode}, {extraction.precision}{mpp}.",
-        f"- Made {bundle.about['created']} by histojax {__version__}.",
+        f"- Made {bundle.about['created']} by histojax {VERSION}.",
     ]
 
 

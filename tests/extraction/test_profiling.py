@@ -18,7 +18,7 @@ from histojax.images.padding import PaddedImage
 from histojax.ops import flops
 from tests.running import run
 from tests.samples import SMALL, tissue
-from tests.test_floors import run_without
+from tests.test_walls import run_without
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
 

@@ -42,7 +42,7 @@ def predictions(of, trained):
 
 
 def parts_of(path) -> dict[str, bytes]:
-    with archive.open_verified(path, bundle.KIND, bundle.VERSION) as opened:
+    with archive.open_verified(path, bundle.KIND, bundle.FORMAT_VERSION) as opened:
         return {name: opened.read(name) for name in opened.names}
 
 
@@ -50,7 +50,7 @@ def repacked(path, folder, change):
     """The bundle with other parts, written as if they were its own."""
     parts = parts_of(path)
     change(parts)
-    archive.write(folder / "other", bundle.KIND, bundle.VERSION, parts)
+    archive.write(folder / "other", bundle.KIND, bundle.FORMAT_VERSION, parts)
     return folder / "other"
 
 
