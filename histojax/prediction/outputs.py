@@ -227,7 +227,7 @@ def write_submissions(
     their files are test0.tif, test1.tif, ..., their cases the numbers. The case of any other image
     is its name.
     """
-    matches = {each.image: re.fullmatch(r"test(\d+)", each.image) for each in predictions}
+    matches = {one.image: re.fullmatch(r"test(\d+)", one.image) for one in predictions}
     is_bach = all(matches.values())
     labels, cases = [], []
     for prediction in predictions:
@@ -249,7 +249,7 @@ def _rewrite(
     bundle: Bundle,
     labels: Mapping[str, KnownLabel],
 ) -> None:
-    """Writes predictions.jsonl and predictions.csv anew."""
+    """Replaces predictions.jsonl and predictions.csv."""
     files.write_text(out / LINES, "".join(_line(*pair) for pair in stored))
     rows = _rows([prediction for prediction, _ in stored], bundle, labels)
     files.write_csv(out / TABLE, rows, header(bundle.classes, bool(labels)))
@@ -260,9 +260,10 @@ def _rows(
 ) -> list[list[str]]:
     """Rows of predictions.csv."""
     weights = provenance.weights(bundle.made_with.values())
+    unknown = ("", "") if labels else None
     return [
-        row(each, weights, labels.get(each.image, ("", "")) if labels else None)
-        for each in predictions
+        row(prediction, weights, labels.get(prediction.image, unknown))
+        for prediction in predictions
     ]
 
 
@@ -282,15 +283,17 @@ def _accuracy(
     predictions: Sequence[Prediction], labels: Mapping[str, KnownLabel], coverage: float
 ) -> list[str]:
     """Lines on how well known labels agree with predictions."""
-    known = [(each, labels[each.image][0]) for each in predictions if each.image in labels]
-    used = [(each, label) for each, label in known if not each.abstain]
-    right = f"labels known: {_share([each.predicted == label for each, label in known])} right"
+    known = [prediction for prediction in predictions if prediction.image in labels]
+    used = [prediction for prediction in known if not prediction.abstain]
+
+    def right(among: Sequence[Prediction]) -> str:
+        return _share([labels[one.image][0] == one.predicted for one in among])
+
+    line = f"labels known: {right(known)} right"
     if len(used) < len(known):
-        right += (
-            f"; without abstentions {_share([each.predicted == label for each, label in used])}"
-        )
-    in_set = _share([label in each.prediction_set for each, label in known])
-    return [right, f"in the prediction set: {in_set} (stated coverage {coverage:.1%})"]
+        line += f"; without abstentions {right(used)}"
+    in_set = _share([labels[one.image][0] in one.prediction_set for one in known])
+    return [line, f"in the prediction set: {in_set} (stated coverage {coverage:.1%})"]
 
 
 def _share(holds: Sequence[bool]) -> str:

@@ -59,7 +59,7 @@ def by_loops(
     def above(p, y):
         return sum(Fraction(float(value)) for value in p if value > p[y])
 
-    found = np.zeros((len(by_fold), by_fold.shape[2]), bool)
+    in_set = np.zeros((len(by_fold), by_fold.shape[2]), bool)
     for i, scores in enumerate(by_fold):
         for y in range(by_fold.shape[2]):
             below = sum(
@@ -67,14 +67,14 @@ def by_loops(
                 for j in among
                 if above(cases.scores[j], cases.truth[j]) < above(scores[cases.folds[j]], y)
             )
-            found[i, y] = below < coverage * (len(size) + 1)
-        found[i, scores.mean(axis=0).argmax()] = True
-    return found
+            in_set[i, y] = below < coverage * (len(size) + 1)
+        in_set[i, scores.mean(axis=0).argmax()] = True
+    return in_set
 
 
 def test_nonconformity_is_the_probability_of_likelier_classes():
-    found = conformal.nonconformity(np.array([[0.2, 0.5, 0.3], [0.375, 0.25, 0.375]]))
-    np.testing.assert_allclose(found, [[0.8, 0, 0.5], [0, 0.75, 0]])
+    scores = np.array([[0.2, 0.5, 0.3], [0.375, 0.25, 0.375]])
+    np.testing.assert_allclose(conformal.nonconformity(scores), [[0.8, 0, 0.5], [0, 0.75, 0]])
 
 
 def test_a_case_worked_by_hand():
@@ -97,9 +97,10 @@ def test_a_case_worked_by_hand():
         (0.75, "ab"),
         (0.76, "abc"),
     ):
-        found = conformal.sets(calibration, new, coverage)[0]
+        in_set = conformal.sets(calibration, new, coverage)[0]
         assert (
-            "".join(name for name, there in zip("abc", found, strict=True) if there) == expected
+            "".join(name for name, included in zip("abc", in_set, strict=True) if included)
+            == expected
         ), coverage
 
 
@@ -107,19 +108,19 @@ def test_a_case_worked_by_hand():
 @hypothesis.settings(max_examples=150, deadline=None)
 def test_sets_are_those_of_loops_over_fractions(cases, twentieths):
     new = new_scores(cases, 6)
-    found = conformal.sets(conformal.calibrate(cases), new, twentieths / 20)
-    np.testing.assert_array_equal(found, by_loops(cases, new, Fraction(twentieths, 20)))
+    in_set = conformal.sets(conformal.calibrate(cases), new, twentieths / 20)
+    np.testing.assert_array_equal(in_set, by_loops(cases, new, Fraction(twentieths, 20)))
 
 
 @hypothesis.given(cases=drawn_cases(), twentieths=st.integers(1, 19))
 @hypothesis.settings(max_examples=60, deadline=None)
 def test_sets_out_of_fold_are_those_of_the_other_folds_by_loops(cases, twentieths):
-    found = conformal.out_of_fold(cases, twentieths / 20)
+    in_set = conformal.out_of_fold(cases, twentieths / 20)
     for i, fold in enumerate(cases.folds):
         others = np.flatnonzero(cases.folds != fold)
         alike = np.repeat(cases.scores[i][None, None], cases.folds.max() + 1, axis=1)
         np.testing.assert_array_equal(
-            found[i : i + 1], by_loops(cases, alike, Fraction(twentieths, 20), others)
+            in_set[i : i + 1], by_loops(cases, alike, Fraction(twentieths, 20), others)
         )
 
 
@@ -185,8 +186,8 @@ def test_orders_and_names_do_not_matter_and_images_of_a_group_share_its_mass(cas
         changed = dataclasses.replace(
             cases, scores=cases.scores[:, change], truth=np.argsort(change)[cases.truth]
         )
-        found = conformal.sets(conformal.calibrate(changed), new[..., change], 0.7)
-        np.testing.assert_array_equal(found, expected[:, change])
+        in_set = conformal.sets(conformal.calibrate(changed), new[..., change], 0.7)
+        np.testing.assert_array_equal(in_set, expected[:, change])
 
 
 def test_the_most_uncertain_answer_has_the_largest_set():
@@ -231,8 +232,8 @@ def test_new_images_are_covered_as_stated_by_models_that_were_trained():
             [nearest_mean(x[:n][fold != f], truth[:n][fold != f], x) for f in range(folds)]
         )
         cases = cases_of(scores[fold, np.arange(n)], truth[:n], fold)
-        found = conformal.sets(conformal.calibrate(cases), scores[None, :, n], coverage)
-        covered += found[0, truth[n]]
+        in_set = conformal.sets(conformal.calibrate(cases), scores[None, :, n], coverage)
+        covered += in_set[0, truth[n]]
         covered_out_of_fold += conformal.out_of_fold(cases, coverage)[
             np.arange(n), truth[:n]
         ].mean()

@@ -119,7 +119,7 @@ def test_a_part_is_predicted_as_predict_does(root, left_out, tmp_path):
             )
     trained = bundle.from_models(models, descriptors=root / "descriptors")
     for coverage in COVERAGES:
-        found = predict.predict_descriptors(
+        summary = predict.predict_descriptors(
             trained, tmp_path / "new", tmp_path / f"out{coverage}", PredictionOptions(coverage)
         )
         ours = sorted(
@@ -127,7 +127,7 @@ def test_a_part_is_predicted_as_predict_does(root, left_out, tmp_path):
             key=lambda each: each.image,
         )
         assert [each.image for each in ours] == names
-        for one, other in zip(ours, found.predictions, strict=True):
+        for one, other in zip(ours, summary.predictions, strict=True):
             assert dataclasses.replace(one, file="") == dataclasses.replace(other, file="")
             given_out = left_out.calibrated[left_out.images.names.index(one.image)]
             np.testing.assert_array_equal(list(one.probabilities.values()), given_out)
@@ -207,26 +207,26 @@ def by_hand() -> leave_groups_out.LeftOut:
     )
 
 
-def test_figures_by_hand(by_hand):
-    found = {
+def test_metrics_by_hand(by_hand):
+    values = {
         key: figure.value for key, figure in leave_groups_out.estimate(by_hand, draws=50).items()
     }
-    assert found["accuracy", None] == pytest.approx(3 / 5)
-    assert found["coverage", 0.7] == pytest.approx((2 / 3 + 1 + 0) / 3)  # Each group weighs one.
-    assert found["set_size", 0.7] == pytest.approx(6 / 5)
-    assert found["abstained", 0.7] == pytest.approx(2 / 5)
-    assert found["accuracy_used", 0.7] == pytest.approx(2 / 3)
-    assert found["accuracy_abstained", 0.7] == pytest.approx(1 / 2)
+    assert values["accuracy", None] == pytest.approx(3 / 5)
+    assert values["coverage", 0.7] == pytest.approx((2 / 3 + 1 + 0) / 3)  # Each group weighs one.
+    assert values["set_size", 0.7] == pytest.approx(6 / 5)
+    assert values["abstained", 0.7] == pytest.approx(2 / 5)
+    assert values["accuracy_used", 0.7] == pytest.approx(2 / 3)
+    assert values["accuracy_abstained", 0.7] == pytest.approx(1 / 2)
     probabilities = np.array([0.8, 0.3, 0.9, 0.6, 0.4])
-    assert found["log_loss", None] == pytest.approx(-np.log(probabilities).mean())
-    assert found["log_loss_calibrated", None] == pytest.approx(-np.log(1 - probabilities).mean())
+    assert values["log_loss", None] == pytest.approx(-np.log(probabilities).mean())
+    assert values["log_loss_calibrated", None] == pytest.approx(-np.log(1 - probabilities).mean())
     # Answers of confidence 0.8, 0.7 and 0.9 have a bin each; of the two with 0.6, in the same bin,
     # the first is right and the second wrong.
-    assert found["calibration_error", None] == pytest.approx((0.2 + 0.7 + 0.1 + abs(1.2 - 1)) / 5)
+    assert values["calibration_error", None] == pytest.approx((0.2 + 0.7 + 0.1 + abs(1.2 - 1)) / 5)
 
 
 def test_intervals_resample_groups(by_hand):
-    found = leave_groups_out.estimate(by_hand, draws=20_000)
+    estimates = leave_groups_out.estimate(by_hand, draws=20_000)
     # Of each group: images, those abstained from, those of them that are right.
     images, left, right = np.array([3, 1, 1]), np.array([1, 1, 0]), np.array([0, 1, 0])
     for name, part, whole, units in (
@@ -236,9 +236,9 @@ def test_intervals_resample_groups(by_hand):
         draws = np.array(list(itertools.product(range(3), repeat=3)))
         drawn = metrics.ratio(part[draws].sum(axis=1), whole[draws].sum(axis=1))
         expected = bootstrap.confidence_interval(part.sum() / whole.sum(), drawn, units, (0.0, 1.0))
-        sure = found[name, 0.7].interval
+        interval = estimates[name, 0.7].interval
         reach = [
-            special.logit([each.low, each.high]) for each in (sure, expected)
+            special.logit([each.low, each.high]) for each in (interval, expected)
         ]  # So few groups say next to nothing.
         np.testing.assert_allclose(*reach, rtol=0.03)
 

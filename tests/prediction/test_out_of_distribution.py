@@ -136,7 +136,7 @@ def test_a_record_that_lacks_an_image_is_refused():
 
 def distance_by_loops(known: list[dict], new: dict) -> float:
     """Mean distance to the five nearest: the root of the mean over configurations and channels."""
-    found = []
+    distances = []
     for image in known:
         squares = []
         for name in new:
@@ -149,8 +149,8 @@ def distance_by_loops(known: list[dict], new: dict) -> float:
                 b = min(max((image[name][channel] - values.mean()) / scale, -5), 5)
                 total += (a - b) ** 2
             squares.append(total / len(new[name]))
-        found.append(np.sqrt(np.mean(squares)))
-    return np.mean(sorted(found)[:5])
+        distances.append(np.sqrt(np.mean(squares)))
+    return np.mean(sorted(distances)[:5])
 
 
 def test_descriptors_by_loops():
@@ -168,13 +168,13 @@ def test_descriptors_by_loops():
     new = {"A": rng.gamma(1, 1.3, (6, 7)), "B": rng.normal(5, 12, (6, 4))}
     reference = out_of_distribution.fit(folds, values, {})
     images = [{name: value[i] for name, value in values.items()} for i in range(12)]
-    own = [
+    distances = [
         distance_by_loops(
             [image for j, image in enumerate(images) if folds.folds[j] != folds.folds[i]], images[i]
         )
         for i in range(11)
     ]
-    np.testing.assert_allclose(reference.distances[:11], own, rtol=1e-6)
+    np.testing.assert_allclose(reference.distances[:11], distances, rtol=1e-6)
     assert np.isnan(reference.distances[11])
     unit = [group or f"own{i}" for i, group in enumerate(groups)][:11]
     expected = []
@@ -183,7 +183,8 @@ def test_descriptors_by_loops():
         for j in range(11):
             known = [image for k, image in enumerate(images) if folds.folds[k] != folds.folds[j]]
             mass += (
-                own[j] >= distance_by_loops(known, {name: each[i] for name, each in new.items()})
+                distances[j]
+                >= distance_by_loops(known, {name: each[i] for name, each in new.items()})
             ) / unit.count(unit[j])
         expected.append(mass / (len(set(unit)) + 1))
     np.testing.assert_allclose(
@@ -220,13 +221,14 @@ def test_stain_by_loops():
             worst = max(worst, abs(value - np.median(column)) / spread)
         return worst
 
-    own = {i: deviation(values[i], folds.folds[i]) for i in known}
-    np.testing.assert_allclose(reference.stain_distances[known], list(own.values()))
+    distances = {i: deviation(values[i], folds.folds[i]) for i in known}
+    np.testing.assert_allclose(reference.stain_distances[known], list(distances.values()))
     assert np.isnan(reference.stain_distances[4])
     assert reference.stain_masses.sum() == 8
     new = np.log(rng.uniform(0.15, 2.5, (5, 8)))
     expected = [
-        (1 + sum(own[i] >= deviation(each, folds.folds[i]) for i in known)) / 9 for each in new
+        (1 + sum(distances[i] >= deviation(each, folds.folds[i]) for i in known)) / 9
+        for each in new
     ]
     np.testing.assert_allclose(out_of_distribution.stain_p_values(reference, new), expected)
 
@@ -273,9 +275,11 @@ def test_as_many_alike_are_far_as_is_stated(grouped):
             out_of_distribution.stain_p_values(reference, logs[-1:]), reference.stain_masses
         )[0]
     low, high = stats.binom.ppf([1e-3, 1 - 1e-3], draws, 1 / (units + 1))
-    for found in (far_descriptors, far_stain):
-        assert found <= high
-        assert found >= low or grouped  # Of a group, its furthest image alone is beyond all others.
+    for count_far in (far_descriptors, far_stain):
+        assert count_far <= high
+        assert (
+            count_far >= low or grouped
+        )  # Of a group, its furthest image alone is beyond all others.
 
 
 def test_a_level_of_one_in_a_hundred_where_there_are_enough_images():
