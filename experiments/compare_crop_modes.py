@@ -31,7 +31,7 @@ from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.evaluation import evaluate, metrics
 from histojax.evaluation.labelled_predictions import LabelledPredictions
-from histojax.extraction import provenance, store
+from histojax.extraction import manifests, store
 from histojax.learners import boost, ensembles
 from histojax.learners.training import TrainingJob
 from histojax.report import crop_modes
@@ -108,12 +108,12 @@ def comparison(
 ) -> crop_modes.CropModeComparison:
     """Both modes side by side."""
     descriptors = FLAGS.out / "exact" / "descriptors"
-    manifests = [store.read_manifest(descriptors, name) for name in modes[0].configurations]
+    manifests = [manifests.read(descriptors, name) for name in modes[0].configurations]
     images, classes, groups = len(split.names), split.classes, split.groups
     return crop_modes.CropModeComparison(
         data=f"{images} images of {len(classes)} classes ({', '.join(classes)}), "
         f"{split.count} folds",
-        weights=provenance.weights(manifests),
+        weights=manifests.weights_text(manifests),
         resampled=f"{len(set(groups))} whole groups"
         if groups
         else f"{images} images (no groups are known)",

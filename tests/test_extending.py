@@ -11,7 +11,7 @@ from histojax import datasets, encoders
 from histojax.config import Boosting
 from histojax.datasets import folds, synthetic
 from histojax.evaluation import metrics
-from histojax.extraction import store
+from histojax.extraction import manifests
 from histojax.learners import ensembles
 from histojax.learners.training import TrainingJob
 from histojax.ops import stain
@@ -109,7 +109,7 @@ def test_a_stain_step_is_functions_and_a_row(images, tmp_path, section, flag, na
     after = extract(images, tmp_path / "after", "--encoders=SmallNet", f"--{flag}={name}")
     assert np.isfinite(after).all()
     assert not np.allclose(before, after)
-    manifest = store.read_manifest(tmp_path / "after", "SmallNet-1.0-32")
+    manifest = manifests.read(tmp_path / "after", "SmallNet-1.0-32")
     assert manifest["protocol"][flag] == name
     train(images, tmp_path / "after", tmp_path / "m")
     for script in ("predict", "heatmap"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 
 from histojax.config import Extraction, Runtime
-from histojax.extraction import engine, extract, loaded_encoders, store
+from histojax.extraction import engine, extract, loaded_encoders, manifests, store
 from histojax.images.padding import bucket, common_canvas, read_padded, scaled_size
 from histojax.images.resampling import Resampling
 from histojax.ops import crops
@@ -73,12 +73,8 @@ def run(
     extract.check_images(paths, extraction, resampling)
     encoder_set = loaded_encoders.load_encoders(extraction, runtime)
     machine, loaded = encoder_set.engine, encoder_set.encoders
-    for each in loaded.values():
-        for view in extraction.views:
-            configuration = extraction.configuration(each.encoder.name, view)
-            store.refuse_mixing(
-                root, configuration, loaded_encoders.manifest(extraction, each, view)
-            )
+    for configuration, manifest in encoder_set.made_with().items():
+        manifests.refuse_mixing(root, configuration, manifest)
     rows = store.read_stain_qc(root) if root.exists() else {}
     mine = sorted(paths, key=lambda path: path.stem)[process::processes]
     to_do = [path for path in mine if extract.unfinished(path, encoder_set, resampling, root, rows)]

@@ -25,7 +25,7 @@ from histojax.config import (
     View,
 )
 from histojax.errors import InputError
-from histojax.extraction import engine, loaded_encoders, programs, store
+from histojax.extraction import engine, loaded_encoders, manifests, programs, store
 from histojax.extraction.engine import Engine
 from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.images.padding import (
@@ -209,13 +209,9 @@ def describe(
 
 
 def claim(encoder_set: EncoderSet, root: Path) -> None:
-    """Records what descriptors below `root` are made with, or refuses to mix them with others: see `store.claim`."""
-    for each in encoder_set.encoders.values():
-        for view in encoder_set.extraction.views:
-            made_with = loaded_encoders.manifest(encoder_set.extraction, each, view)
-            store.claim(
-                root, encoder_set.extraction.configuration(each.encoder.name, view), made_with
-            )
+    """Records what descriptors below `root` are made with, or refuses to mix them with others: see `manifests.claim`."""
+    for configuration, manifest in encoder_set.made_with().items():
+        manifests.claim(root, configuration, manifest)
 
 
 def describe_all(job: "ExtractionJob", resampling: Resampling) -> tuple[int, float]:

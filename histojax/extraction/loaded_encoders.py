@@ -11,7 +11,7 @@ from histojax.config import Extraction, Runtime, View
 from histojax.encoders import Encoder, Variables
 from histojax.encoders import weights as published
 from histojax.errors import InputError
-from histojax.extraction import store
+from histojax.extraction import manifests
 from histojax.extraction.engine import Engine
 from histojax.ops import stain
 
@@ -25,6 +25,10 @@ class LoadedEncoder:
     source: str
     sha256: str
 
+    def manifest(self, extraction: Extraction, view: View) -> manifests.Manifest:
+        """What decides the encoder's descriptors of a view."""
+        return manifests.of(extraction, self.encoder.name, view, self.source, self.sha256)
+
 
 def variables_of(
     encoder: Encoder, extraction: Extraction, runtime: Runtime = Runtime()
@@ -35,9 +39,10 @@ def variables_of(
       InputError: the weight file is missing, altered, or cannot be downloaded.
     """
     if extraction.weights == "random":
-        seed = extraction.weights_seed
-        return published.random(encoder.name, seed), f"random, seed {seed}"
-    return published.imagenet(encoder, runtime.cache, runtime.weights_dir), "imagenet"
+        variables = published.random(encoder.name, extraction.weights_seed)
+    else:
+        variables = published.imagenet(encoder, runtime.cache, runtime.weights_dir)
+    return variables, manifests.source_of(extraction)
 
 
 def fold_encoders(
@@ -60,35 +65,6 @@ def fold_encoders(
             published.checksum(variables),
         )
     return folded
-
-
-def manifest(extraction: Extraction, loaded: LoadedEncoder, view: View) -> store.Manifest:
-    """What decides the descriptors of one configuration; precision and pixel size where they are not the defaults."""
-    protocol = {
-        "encoder": loaded.encoder.name,
-        "scale": view.scale,
-        "crop_size": view.crop_size,
-        **{
-            name: getattr(extraction, name)
-            for name in (
-                "crop_mode",
-                "augmentations",
-                "crops",
-                "gain_low",
-                "gain_high",
-                "p",
-                "seed",
-            )
-        },
-    }
-    if loaded.encoder.name == "ResNet":
-        protocol["resnet_variant"] = extraction.resnet_variant
-    if extraction.precision != "float32":
-        protocol["precision"] = extraction.precision
-    for name in ("target_mpp", "stain_normalizer", "stain_augmentation"):
-        if getattr(extraction, name) != getattr(Extraction, name):
-            protocol[name] = getattr(extraction, name)
-    return {"protocol": protocol, "weights": {"source": loaded.source, "sha256": loaded.sha256}}
 
 
 def check(extraction: Extraction, pooling: str) -> None:
@@ -133,6 +109,14 @@ class EncoderSet:
     extraction: Extraction
     engine: Engine
     encoders: dict[str, LoadedEncoder]
+
+    def made_with(self) -> dict[str, manifests.Manifest]:
+        """What decides the descriptors of each configuration."""
+        return {
+            self.extraction.configuration(name, view): loaded.manifest(self.extraction, view)
+            for name, loaded in self.encoders.items()
+            for view in self.extraction.views
+        }
 
 
 def load_encoders(

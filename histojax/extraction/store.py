@@ -1,7 +1,7 @@
 """Descriptor files in the authors' layout, what is finished already, and what they were made with.
 
 <root>/<configuration>/<image name>.npy     float32 [A, D]
-<root>/<configuration>/manifest.json        protocol, weights, versions
+<root>/<configuration>/manifest.json        protocol, weights, versions: see `manifests`
 <root>/stain_qc.csv                         how the stain normalisation of each image went
 <root>/stain_qc-2of4.csv                    the same, of one of several processes, until they are merged
 
@@ -9,7 +9,6 @@ The root may be a folder or a URI (an `etils.epath.Path`), and several processes
 """
 
 import dataclasses
-import importlib.metadata
 import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,26 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from histojax.config import VERSION, in_order
+from histojax.config import in_order
 from histojax.errors import InputError
 from histojax.utils import files
 
-MANIFEST = "manifest.json"
 STAIN_QC = "stain_qc.csv"
 STAIN_QC_PARTS = "stain_qc-*of*.csv"
-VERSIONS_OF = ("jax", "flax", "numpy", "pillow")
-
-# What decides a descriptor; `versions` is recorded beside it.
-DECISIVE = ("protocol", "weights")
-OF_A_CONFIGURATION = (
-    "protocol.encoder",
-    "protocol.resnet_variant",
-    "protocol.scale",
-    "protocol.crop_size",
-    "weights.sha256",
-)
-
-Manifest = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,65 +144,6 @@ def configurations(root: Path) -> tuple[str, ...]:
 def image_names(root: Path, configuration: str) -> tuple[str, ...]:
     """The images that have descriptors of a configuration, by name."""
     return tuple(sorted(path.stem for path in (root / configuration).glob("*.npy")))
-
-
-def versions() -> dict[str, str]:
-    """Of this library and of those whose numerics show in a descriptor."""
-    return {"histojax": VERSION} | {
-        name: importlib.metadata.version(name) for name in VERSIONS_OF
-    }
-
-
-def read_manifest(root: Path, configuration: str) -> Manifest | None:
-    """What a configuration's descriptors were made with; None for files not made here (the authors')."""
-    path = root / configuration / MANIFEST
-    return files.read_json(path, DECISIVE) if path.exists() else None
-
-
-def claim(root: Path, configuration: str, manifest: Manifest) -> None:
-    """Records what is about to be written, or refuses to mix it with what is there: see `refuse_mixing`.
-
-    The processes of one run may claim at the same moment; two runs of different protocols that start together in an
-    empty folder are told apart only once descriptors are there.
-    """
-    if not refuse_mixing(root, configuration, manifest):
-        files.write_json(root / configuration / MANIFEST, manifest | {"versions": versions()})
-
-
-def refuse_mixing(root: Path, configuration: str, manifest: Manifest) -> bool:
-    """Whether the configuration has descriptors already.
-
-    A manifest without descriptors beside it binds nobody. Configurations below one root may differ in encoder and view
-    alone.
-
-    Raises:
-      InputError: the folder's descriptors, or those beside it, are of another protocol or of other weights (the
-        differences are shown), or there are some without a manifest.
-    """
-    folder = root / configuration
-    # Asked before any manifest is looked for: another process writes its manifest first, and descriptors then.
-    described = any(folder.glob("*.npy"))
-    for path in sorted(root.glob(f"*/{MANIFEST}")):
-        if not any(path.parent.glob("*.npy")):
-            continue
-        lines = differences(files.read_json(path, DECISIVE), manifest)
-        if path.parent != folder:
-            lines = [line for line in lines if not line.startswith(OF_A_CONFIGURATION)]
-        if lines:
-            raise InputError(
-                f"{path.parent} holds descriptors of another protocol; name another folder, or remove it to make them "
-                "anew:\n" + "\n".join(f"  {line}" for line in lines)
-            )
-    if described and not (folder / MANIFEST).exists():
-        raise InputError(
-            f"{folder} holds descriptors without {MANIFEST}, so of unknown protocol: name another folder"
-        )
-    return described
-
-
-def differences(found: Manifest, wanted: Manifest) -> list[str]:
-    """The decisive values that differ, a line each."""
-    return files.differences(*({part: each[part] for part in DECISIVE} for each in (found, wanted)))
 
 
 def read_stain_qc(root: Path) -> StainQC:

@@ -25,7 +25,7 @@ from histojax.config import in_order
 from histojax.datasets import folds as splits
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
-from histojax.extraction import store
+from histojax.extraction import manifests
 from histojax.learners import heads, trees
 from histojax.utils import files
 
@@ -85,7 +85,7 @@ class Ensemble:
     parameters: dict[str, Any]
     seeds: int
     configurations: tuple[str, ...]
-    extractions: dict[str, store.Manifest | None]
+    extractions: dict[str, manifests.Manifest | None]
 
     def model(self, configuration: str, seed: int, fold: int) -> Path:
         """The file of a model."""

@@ -185,10 +185,7 @@ def _missing_models(
     for name, encoder in loaded.items():
         for view in extraction.views:
             configuration = extraction.configuration(name, view)
-            manifest = {
-                "images_sha256": digest,
-                "extraction": loaded_encoders.manifest(extraction, encoder, view),
-            }
+            manifest = {"images_sha256": digest, "extraction": encoder.manifest(extraction, view)}
             ensembles.record_manifest(models / configuration / ensembles.MANIFEST, manifest)
             missing[name, view] = ensembles.missing_models(
                 models, configuration, LEARNER, finetune.seeds, settings.folds.count

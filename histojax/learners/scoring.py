@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from histojax.errors import InputError
-from histojax.extraction import store
+from histojax.extraction import manifests
 from histojax.learners import boost, ensembles
 from histojax.learners.ensembles import LEARNERS, Ensemble
 
@@ -177,7 +177,7 @@ def load_models(ensemble: Ensemble) -> LoadedEnsemble:
 
 
 def check_same_extraction(
-    extractions: Mapping[str, store.Manifest | None], descriptors: Path
+    extractions: Mapping[str, manifests.Manifest | None], descriptors: Path
 ) -> None:
     """Checks that descriptors are of the protocol and weights that models were trained with.
 
@@ -189,10 +189,10 @@ def check_same_extraction(
       InputError: they differ in what decides the descriptors.
     """
     for configuration, trained_with in extractions.items():
-        manifest = store.read_manifest(descriptors, configuration)
+        manifest = manifests.read(descriptors, configuration)
         if trained_with is None or manifest is None:
             continue
-        if lines := store.differences(manifest, trained_with):
+        if lines := manifests.differences(manifest, trained_with):
             raise InputError(
                 f"{descriptors / configuration} is not of the protocol the models were trained "
                 "with:\n" + "\n".join(f"  {line}" for line in lines)

@@ -17,7 +17,7 @@ from histojax.config import Boosting, Probe
 from histojax.datasets import folds as splits
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
-from histojax.extraction import store
+from histojax.extraction import manifests, store
 from histojax.learners import ensembles
 from histojax.learners.ensembles import MissingModels
 
@@ -62,7 +62,7 @@ class TrainingJob:
         manifest = {
             "shape": list(descriptors.shape),
             "descriptors_sha256": hashlib.sha256(descriptors).hexdigest(),
-            "extraction": store.read_manifest(self.descriptors, configuration),
+            "extraction": manifests.read(self.descriptors, configuration),
         }
         ensembles.record_manifest(self.models / configuration / ensembles.MANIFEST, manifest)
         return descriptors

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from histojax.config import VERSION, Extraction, View
+from histojax.config import VERSION, Extraction
 from histojax.errors import InputError
 from histojax.evaluation import calibration, metrics, operating_point
-from histojax.extraction import store
+from histojax.extraction import manifests
 from histojax.learners import ensembles, scoring
 from histojax.learners.ensembles import Ensemble
 from histojax.learners.scoring import LoadedEnsemble
@@ -71,7 +71,7 @@ class Bundle:
     name: str
     classes: tuple[str, ...]
     positive: tuple[int, ...]
-    made_with: dict[str, store.Manifest | None]
+    made_with: dict[str, manifests.Manifest | None]
     ensemble: LoadedEnsemble
     uncertainty: Uncertainty
     about: dict[str, Any]
@@ -86,7 +86,7 @@ class Bundle:
     @property
     def extraction(self) -> Extraction:
         """The protocol for new images; InputError where it is unknown."""
-        return extraction_of(self.made_with, self.name)
+        return manifests.extraction_of(self.made_with, self.name)
 
     @property
     def temperature(self) -> float:
@@ -119,43 +119,6 @@ class Bundle:
             for manifest in manifests
             if manifest["protocol"]["encoder"] == encoder
         )
-
-
-def extraction_of(made_with: Mapping[str, store.Manifest | None], name: str) -> Extraction:
-    """The protocol that descriptors were made with, for the extraction from new images.
-
-    Args:
-      made_with: the manifest of each configuration.
-      name: of the models, for messages.
-
-    Raises:
-      InputError: the protocol was not recorded (the descriptors come from elsewhere), or differs
-        between configurations.
-    """
-    if unknown := [configuration for configuration, made in made_with.items() if made is None]:
-        raise InputError(
-            f"{name} was trained on descriptors of unknown protocol ({', '.join(unknown)}): run "
-            "histojax extract on the images yourself, and pass --descriptors without --images"
-        )
-    protocols = [_DEFAULTS | manifest["protocol"] for manifest in made_with.values()]
-    common = {key: {protocol[key] for protocol in protocols} for key in _COMMON}
-    sources = {manifest["weights"]["source"] for manifest in made_with.values()}
-    if mixed := [key for key, values in (common | {"weights": sources}).items() if len(values) > 1]:
-        raise InputError(
-            f"the configurations of {name} differ in {', '.join(mixed)}: predict with each alone"
-        )
-    source = sources.pop()
-    seed = source.removeprefix("random, seed ")
-    is_random = seed != source
-    variants = [protocol.get("resnet_variant") for protocol in protocols]
-    return Extraction(
-        encoders=tuple(dict.fromkeys(protocol["encoder"] for protocol in protocols)),
-        views=tuple(dict.fromkeys(View(each["scale"], each["crop_size"]) for each in protocols)),
-        weights="random" if is_random else "imagenet",
-        weights_seed=int(seed) if is_random else 0,
-        resnet_variant=next(filter(None, variants), Extraction.resnet_variant),
-        **{key: values.pop() for key, values in common.items()},
-    )
 
 
 def from_models(

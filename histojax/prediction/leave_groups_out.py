@@ -23,7 +23,7 @@ from histojax.errors import InputError
 from histojax.evaluation import bootstrap, calibration, metrics
 from histojax.evaluation.bootstrap import DRAWS, Interval
 from histojax.evaluation.labelled_predictions import LabelledPredictions
-from histojax.extraction import store
+from histojax.extraction import manifests, store
 from histojax.learners import boost, ensembles
 from histojax.learners.training import TrainingJob
 from histojax.prediction import bundle, conformal, predict, uncertainty
@@ -76,7 +76,7 @@ class LeftOut:
     calibrated: np.ndarray
     predictions: dict[float, tuple[Prediction, ...]]
     attainable: float
-    made_with: dict[str, store.Manifest | None]
+    made_with: dict[str, manifests.Manifest | None]
 
 
 def run(

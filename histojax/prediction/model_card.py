@@ -9,7 +9,7 @@ import numpy as np
 
 from histojax.config import VERSION
 from histojax.evaluation import operating_point, statistics
-from histojax.extraction import provenance
+from histojax.extraction import manifests
 from histojax.prediction import conformal, out_of_distribution
 from histojax.prediction.bundle import Bundle
 
@@ -179,7 +179,7 @@ def _limits(bundle: Bundle) -> list[str]:
         "- Coverage is an average over new groups like those trained on; it holds neither for a "
         "single patient nor for a single class.",
     ]
-    if provenance.UNTRAINED in _weights(bundle):
+    if manifests.UNTRAINED in _weights(bundle):
         lines.append(
             "- **The encoders are untrained** (random weights): good for trying out the pipeline, "
             "and for nothing else."
@@ -203,7 +203,7 @@ def _licences(bundle: Bundle, included: Sequence[str]) -> list[str]:
 
 
 def _weights(bundle: Bundle) -> str:
-    return provenance.weights(bundle.made_with.values())
+    return manifests.weights_text(bundle.made_with.values())
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

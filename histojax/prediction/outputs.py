@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TextIO
 
 from histojax.errors import InputError
-from histojax.extraction import provenance
+from histojax.extraction import manifests
 from histojax.prediction.bundle import Bundle
 from histojax.prediction.uncertainty import Prediction, PredictionOptions
 from histojax.utils import files
@@ -259,7 +259,7 @@ def _rows(
     predictions: Iterable[Prediction], bundle: Bundle, labels: Mapping[str, KnownLabel]
 ) -> list[list[str]]:
     """Rows of predictions.csv."""
-    weights = provenance.weights(bundle.made_with.values())
+    weights = manifests.weights_text(bundle.made_with.values())
     unknown = ("", "") if labels else None
     return [
         row(prediction, weights, labels.get(prediction.image, unknown))

@@ -14,7 +14,7 @@ from histojax.evaluation.evaluate import Evaluation
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.metrics import ALL, CLASS, METRICS
 from histojax.evaluation.statistics import Estimate, Statistics
-from histojax.extraction import provenance, store
+from histojax.extraction import manifests, store
 from histojax.learners.ensembles import Ensemble
 from histojax.report import images, tables
 from histojax.report.commands import Command
@@ -126,12 +126,12 @@ class Report:
     @property
     def weights(self) -> str:
         """One line on the encoders' weights."""
-        return provenance.weights(self.evaluation.ensemble.extractions.values())
+        return manifests.weights_text(self.evaluation.ensemble.extractions.values())
 
     @property
     def untrained(self) -> str:
         """The warning that the encoders' weights are random; empty where they are not."""
-        return provenance.UNTRAINED if provenance.UNTRAINED in self.weights else ""
+        return manifests.UNTRAINED if manifests.UNTRAINED in self.weights else ""
 
 
 def headline(statistics: Statistics) -> list[Estimate]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from histojax.config import Boosting
 from histojax.evaluation.bootstrap import DRAWS
-from histojax.extraction import provenance
+from histojax.extraction import manifests
 from histojax.prediction import leave_groups_out, outputs
 from histojax.prediction.leave_groups_out import Estimate, Key, LeftOut
 from histojax.prediction.uncertainty import Prediction
@@ -80,7 +80,7 @@ def _note(left_out: LeftOut) -> str:
     """What a reader of the metrics must know."""
     note = (
         f"95 % intervals by bootstrap of {len(set(left_out.images.groups))} groups; "
-        f"{provenance.weights(left_out.made_with.values())}."
+        f"{manifests.weights_text(left_out.made_with.values())}."
     )
     if (most := max(left_out.predictions)) > left_out.attainable:
         note += (
@@ -122,7 +122,7 @@ def _causes(predictions: Sequence[Prediction]) -> dict[str, int]:
 
 def _rows(left_out: LeftOut) -> list[list[Any]]:
     """A row for each coverage and image."""
-    images, weights = left_out.images, provenance.weights(left_out.made_with.values())
+    images, weights = left_out.images, manifests.weights_text(left_out.made_with.values())
     labels = [images.classes[truth] for truth in images.truth]
     return [
         [
@@ -167,7 +167,7 @@ def _numbers(
             "parts": images.folds.max() + 1,
             "configurations": list(left_out.made_with),
             "boosting": dataclasses.asdict(boosting),
-            "weights": provenance.weights(left_out.made_with.values()),
+            "weights": manifests.weights_text(left_out.made_with.values()),
             "attainable_coverage": left_out.attainable,
             "figures": figures,
             "counts": counts,

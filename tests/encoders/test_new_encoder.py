@@ -11,7 +11,7 @@ from histojax import encoders
 from histojax.config import Extraction, Runtime, View
 from histojax.encoders import weights
 from histojax.errors import InputError
-from histojax.extraction import extract, loaded_encoders, store
+from histojax.extraction import extract, loaded_encoders, manifests, store
 from histojax.learners import finetune, finetune_step
 from histojax.utils import download
 from tests import samples
@@ -79,7 +79,7 @@ def test_extraction_by_the_weights_of_a_file(small, image, tmp_path, monkeypatch
     monkeypatch.setitem(encoders.ENCODERS, "Small", row)
     runtime = Runtime(cache=tmp_path / "cache", weights_dir=tmp_path)
     extract.run([image], protocol(), tmp_path / "descriptors", runtime=runtime)
-    manifest = store.read_manifest(tmp_path / "descriptors", "Small-0.5-32")
+    manifest = manifests.read(tmp_path / "descriptors", "Small-0.5-32")
     assert manifest["weights"] == {"source": "imagenet", "sha256": weights.checksum(variables)}
 
 

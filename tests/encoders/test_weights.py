@@ -19,7 +19,7 @@ from histojax import encoders
 from histojax.config import Extraction, Runtime, View
 from histojax.encoders import weights
 from histojax.errors import InputError
-from histojax.extraction import extract
+from histojax.extraction import extract, manifests
 from histojax.utils import download, files
 from tests.parity import keras_models
 
@@ -431,6 +431,6 @@ def test_extraction_takes_the_official_weights_from_a_folder(
         root,
         runtime=Runtime(cache=tmp_path / "cache", weights_dir=folder),
     )
-    manifest = extract.store.read_manifest(root, "VGG-1.0-40")
+    manifest = manifests.read(root, "VGG-1.0-40")
     expected = weights.checksum(weights.load_h5("VGG", official["VGG"]))
     assert manifest["weights"] == {"source": "imagenet", "sha256": expected}

@@ -17,10 +17,9 @@ from histojax import encoders
 from histojax.config import Extraction, Runtime, View
 from histojax.encoders import weights
 from histojax.errors import InputError
-from histojax.extraction import extract, loaded_encoders, programs, store
+from histojax.extraction import extract, loaded_encoders, manifests, programs, store
 from histojax.images.padding import bucket
 from histojax.ops import crops, pooling, resize, stain
-from histojax.prediction import bundle
 from tests.running import run
 from tests.samples import SMALL, tissue
 
@@ -162,7 +161,7 @@ def test_another_image_of_the_same_name_is_refused(paths, described, tmp_path):
 
 
 def test_the_manifest_records_protocol_weights_and_versions(described):
-    manifest = json.loads((described / "VGG-0.5-48" / store.MANIFEST).read_text())
+    manifest = json.loads((described / "VGG-0.5-48" / manifests.MANIFEST).read_text())
     assert manifest["protocol"]["crop_size"] == 48
     assert manifest["weights"] == {
         "source": "random, seed 0",
@@ -253,7 +252,7 @@ def test_shared_crops_have_folders_of_their_own_and_are_not_mixed_with_exact_one
     assert extract.run(paths, shared, tmp_path).described == 3
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"VGG-0.5-48-shared"}
     assert store.configurations(tmp_path) == ("VGG-0.5-48-shared",)
-    manifest = json.loads((tmp_path / "VGG-0.5-48-shared" / store.MANIFEST).read_text())
+    manifest = json.loads((tmp_path / "VGG-0.5-48-shared" / manifests.MANIFEST).read_text())
     assert manifest["protocol"]["crop_mode"] == "shared"
     assert extract.run(paths, shared, tmp_path).described == 0
     with pytest.raises(InputError, match="protocol.crop_mode: found shared, expected exact"):
@@ -392,7 +391,7 @@ def test_two_processes_one_killed_and_gone_on_with_give_the_store_of_one(
     assert (out / store.STAIN_QC).read_bytes() == (described / store.STAIN_QC).read_bytes()
     for configuration in SMALL.configurations:
         ours, theirs = (
-            (root / configuration / store.MANIFEST).read_text() for root in (out, described)
+            (root / configuration / manifests.MANIFEST).read_text() for root in (out, described)
         )
         assert ours == theirs
 
@@ -419,12 +418,12 @@ def test_new_images_are_described_in_the_mode_and_precision_the_models_were_trai
     )
     loaded = loaded_encoders.fold_encoders(extraction)["VGG"]
     made_with = {
-        extraction.configuration("VGG", view): loaded_encoders.manifest(extraction, loaded, view)
+        extraction.configuration("VGG", view): loaded.manifest(extraction, view)
         for view in extraction.views
     }
-    assert bundle.extraction_of(made_with, "models") == extraction
+    assert manifests.extraction_of(made_with, "models") == extraction
     for made in made_with.values():
         del made["protocol"]["precision"]  # As manifests are where it is float32.
-    assert bundle.extraction_of(made_with, "models") == dataclasses.replace(
+    assert manifests.extraction_of(made_with, "models") == dataclasses.replace(
         extraction, precision="float32"
     )

@@ -10,7 +10,7 @@ import pytest
 
 from histojax.config import STAIN_TOO_LITTLE_TISSUE
 from histojax.errors import InputError
-from histojax.extraction import store
+from histojax.extraction import manifests, store
 
 DESCRIPTORS = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
 MANIFEST = {"protocol": {"crops": 20, "p": 3.0}, "weights": {"source": "imagenet", "sha256": "ab"}}
@@ -127,14 +127,14 @@ def test_descriptors_of_another_process_may_come_while_one_claims(tmp_path, monk
 
     def exists_late(path):
         there = exists(path)
-        if path.name == store.MANIFEST and not there:
+        if path.name == manifests.MANIFEST and not there:
             monkeypatch.undo()
-            store.claim(tmp_path, "VGG-0.5-400", MANIFEST)
+            manifests.claim(tmp_path, "VGG-0.5-400", MANIFEST)
             store.write(tmp_path, "VGG-0.5-400", "a", DESCRIPTORS)
         return there
 
     monkeypatch.setattr(Path, "exists", exists_late)
-    store.claim(tmp_path, "VGG-0.5-400", MANIFEST)
+    manifests.claim(tmp_path, "VGG-0.5-400", MANIFEST)
 
 
 TOGETHER = f"""
@@ -144,7 +144,7 @@ import sys
 import time
 from pathlib import Path
 import numpy as np
-from histojax.extraction import store
+from histojax.extraction import manifests, store
 MANIFEST = {MANIFEST!r}
 root, process, processes = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 def qc(*names):
@@ -211,10 +211,10 @@ def test_processes_may_claim_at_once_and_describe(tmp_path):
     code = """
 for turn in range(60):
     meet(f"turn-{turn}")
-    store.claim(root, f"VGG-0.5-{turn}", MANIFEST)
+    manifests.claim(root, f"VGG-0.5-{turn}", MANIFEST)
     store.write(root, f"VGG-0.5-{turn}", f"a{process}", np.ones((1, 2), np.float32))
 """
     run_together(tmp_path, code)
     for turn in range(60):
         assert store.image_names(tmp_path, f"VGG-0.5-{turn}") == ("a0", "a1", "a2", "a3")
-        assert not store.differences(store.read_manifest(tmp_path, f"VGG-0.5-{turn}"), MANIFEST)
+        assert not manifests.differences(manifests.read(tmp_path, f"VGG-0.5-{turn}"), MANIFEST)

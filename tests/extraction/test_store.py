@@ -180,52 +180,6 @@ def test_a_file_of_another_shape_is_not_taken_for_done(root):
         store.is_done(root, "VGG-0.5-400", "a", (50, 5))
 
 
-def test_a_folder_is_claimed_once_and_kept_for_its_protocol(tmp_path):
-    store.claim(tmp_path, "VGG-0.5-400", MANIFEST)
-    store.write(tmp_path, "VGG-0.5-400", "a", DESCRIPTORS)
-    written = (tmp_path / "VGG-0.5-400" / store.MANIFEST).read_text()
-    store.claim(tmp_path, "VGG-0.5-400", MANIFEST)
-    assert (tmp_path / "VGG-0.5-400" / store.MANIFEST).read_text() == written
-    assert set(store.read_manifest(tmp_path, "VGG-0.5-400")) == {"protocol", "weights", "versions"}
-    other = {"protocol": {"crops": 6, "p": 3.0}, "weights": {"source": "imagenet", "sha256": "cd"}}
-    with pytest.raises(InputError) as refusal:
-        store.claim(tmp_path, "VGG-0.5-400", other)
-    assert "protocol.crops: found 20, expected 6" in str(refusal.value)
-    assert "weights.sha256: found ab, expected cd" in str(refusal.value)
-    assert "protocol.p" not in str(refusal.value)
-
-
-def test_a_claimed_folder_is_filled_and_claimed_again_whatever_the_versions(tmp_path):
-    store.claim(tmp_path, "VGG-0.5-400", MANIFEST)
-    store.write(tmp_path, "VGG-0.5-400", "a", DESCRIPTORS)
-    store.claim(tmp_path, "VGG-0.5-400", MANIFEST | {"versions": {"jax": "0"}})
-    assert store.read_manifest(tmp_path, "VGG-0.5-400")["versions"] == store.versions()
-
-
-def test_a_value_that_only_one_protocol_has_is_told(tmp_path):
-    store.claim(tmp_path, "VGG-0.5-400", MANIFEST)
-    store.write(tmp_path, "VGG-0.5-400", "a", DESCRIPTORS)
-    wanted = {"protocol": {"crops": 20, "gain": 1.1}, "weights": MANIFEST["weights"]}
-    with pytest.raises(InputError) as refusal:
-        store.claim(tmp_path, "VGG-0.5-400", wanted)
-    assert [line.strip() for line in str(refusal.value).splitlines()[1:]] == [
-        "protocol.gain: found None, expected 1.1",
-        "protocol.p: found 3.0, expected None",
-    ]
-
-
-def test_a_damaged_manifest_is_refused_by_name(tmp_path):
-    store.write(tmp_path, "VGG-0.5-400", "a", DESCRIPTORS)
-    files.write_text(tmp_path / "VGG-0.5-400" / store.MANIFEST, '{"protocol": ')
-    with pytest.raises(InputError, match=r"manifest\.json cannot be read as JSON"):
-        store.claim(tmp_path, "VGG-0.5-400", MANIFEST)
-
-
-def test_descriptors_of_unknown_protocol_are_not_added_to(root):
-    with pytest.raises(InputError, match="without manifest.json"):
-        store.claim(root, "VGG-0.5-400", MANIFEST)
-
-
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "file.txt"
     files.write_text(path, "old")

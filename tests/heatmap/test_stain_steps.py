@@ -15,7 +15,7 @@ from histojax import encoders
 from histojax.config import Extraction, Finetune, View
 from histojax.datasets import Dataset, folds
 from histojax.encoders import weights
-from histojax.extraction import extract, store
+from histojax.extraction import extract, manifests, store
 from histojax.learners import ensembles, finetune
 from histojax.ops import crops, pooling, resize, stain
 from histojax.report import images
@@ -106,7 +106,7 @@ def test_descriptors_are_of_images_by_these_steps(row, tmp_path):
         # A grey level may round the other way.
         error = np.linalg.norm(descriptors[augmentation] - expected)
         assert error <= 1e-2 * np.linalg.norm(expected)
-    manifest = store.read_manifest(tmp_path / "descriptors", "VGG-0.5-32")
+    manifest = manifests.read(tmp_path / "descriptors", "VGG-0.5-32")
     assert manifest["protocol"]["stain_normalizer"] == row
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from histojax.errors import InputError
-from histojax.extraction import extract, store
+from histojax.extraction import extract, manifests, store
 from histojax.images.resampling import NO_RESAMPLING, Resampling
 from tests import samples
 from tests.running import run
@@ -88,8 +88,8 @@ def test_descriptors_are_of_the_resampled_image_and_of_no_other(folder, tmp_path
         store.read(tmp_path / each, "VGG-0.5-48", ["fine"]) for each in ("ours", "theirs")
     )
     np.testing.assert_array_equal(ours, theirs)
-    assert store.read_manifest(tmp_path / "ours", "VGG-0.5-48")["protocol"]["target_mpp"] == 0.84
-    assert "target_mpp" not in store.read_manifest(tmp_path / "theirs", "VGG-0.5-48")["protocol"]
+    assert manifests.read(tmp_path / "ours", "VGG-0.5-48")["protocol"]["target_mpp"] == 0.84
+    assert "target_mpp" not in manifests.read(tmp_path / "theirs", "VGG-0.5-48")["protocol"]
     with pytest.raises(InputError, match="pixel size differs"):
         extract.run([folder / "fine.tif"], extraction, tmp_path / "ours", mpp=0.25)
     with pytest.raises(InputError, match="protocol.target_mpp: found 0.84, expected None"):

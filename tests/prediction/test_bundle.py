@@ -11,7 +11,7 @@ import pytest
 
 from histojax.encoders import weights
 from histojax.errors import InputError
-from histojax.extraction import loaded_encoders, store
+from histojax.extraction import store
 from histojax.prediction import bundle, model_card, predict, uncertainty
 from histojax.prediction.uncertainty import PredictionOptions
 from histojax.utils import archive
@@ -160,9 +160,10 @@ def test_weights_go_in_and_are_used_from_there(made, of_imagenet, trained, tmp_p
         weights, "imagenet", lambda *_: pytest.fail("weights were looked for elsewhere")
     )
     encoder_set = predict.load_encoders(bundle.load(tmp_path / "whole"))
-    assert loaded_encoders.manifest(
-        encoder_set.extraction, encoder_set.encoders["VGG"], encoder_set.extraction.views[0]
-    ) == {part: of_imagenet.made_with["VGG-0.5-32"][part] for part in store.DECISIVE}
+    recorded = of_imagenet.made_with["VGG-0.5-32"]
+    assert encoder_set.made_with()["VGG-0.5-32"] == {
+        part: recorded[part] for part in ("protocol", "weights")
+    }
 
 
 def test_without_them_the_same_files_must_be_there(of_imagenet, trained, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from histojax.evaluation import evaluate
-from histojax.extraction import provenance
+from histojax.extraction import manifests
 from histojax.learners import ensembles
 from histojax.report import figures
 from histojax.report.write import write_report
@@ -178,6 +178,6 @@ def test_elsewhere_there_are_no_published_rows(tmp_path, names, count):
 
 def test_where_the_weights_came_from_is_said():
     random = {"weights": {"source": "random, seed 0"}}
-    assert "UNTRAINED" in provenance.weights([random])
-    assert provenance.weights([{"weights": {"source": "imagenet"}}] * 2) == "weights: imagenet"
-    assert provenance.weights([None]) == "weights: not recorded"
+    assert "UNTRAINED" in manifests.weights_text([random])
+    assert manifests.weights_text([{"weights": {"source": "imagenet"}}] * 2) == "weights: imagenet"
+    assert manifests.weights_text([None]) == "weights: not recorded"

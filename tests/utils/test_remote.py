@@ -14,7 +14,7 @@ from PIL import Image
 from histojax import datasets
 from histojax.datasets import folds, unlabelled
 from histojax.errors import InputError
-from histojax.extraction import store
+from histojax.extraction import manifests, store
 from histojax.images import reader
 from histojax.utils import files
 
@@ -245,8 +245,8 @@ def test_descriptors_are_written_found_and_read(bucket):
     files.require_writable(root)
     assert ObjectStore.objects == {}
     assert store.read_stain_qc(root) == {}
-    store.claim(root, "VGG-0.5-400", MANIFEST)
-    assert store.read_manifest(root, "VGG-0.5-400")["versions"] == store.versions()
+    manifests.claim(root, "VGG-0.5-400", MANIFEST)
+    assert manifests.read(root, "VGG-0.5-400")["versions"] == manifests.versions()
     assert not store.is_done(root, "VGG-0.5-400", "a", (3, 5))
     for name in ("a", "b[1]*"):  # Which fsspec would take for a pattern.
         store.write(root, "VGG-0.5-400", name, DESCRIPTORS)
@@ -256,10 +256,12 @@ def test_descriptors_are_written_found_and_read(bucket):
     )
     assert store.configurations(root) == ("VGG-0.5-400",)
     assert store.image_names(root, "VGG-0.5-400") == ("a", "b[1]*")
-    store.claim(root, "VGG-0.5-400", MANIFEST)
-    store.claim(root, "VGG-0.5-650", MANIFEST)
+    manifests.claim(root, "VGG-0.5-400", MANIFEST)
+    manifests.claim(root, "VGG-0.5-650", MANIFEST)
     with pytest.raises(InputError, match="protocol.crops: found 20, expected 6"):
-        store.claim(root, "VGG-0.5-400", {"protocol": {"crops": 6}, "weights": MANIFEST["weights"]})
+        manifests.claim(
+            root, "VGG-0.5-400", {"protocol": {"crops": 6}, "weights": MANIFEST["weights"]}
+        )
     with pytest.raises(InputError, match="lacks the descriptors of 1 of 2"):
         store.read(root, "VGG-0.5-400", ["a", "c"])
     assert {name.split("/")[-1] for name in ObjectStore.objects} == {

@@ -1,0 +1,201 @@
+"""manifest.json of a folder of descriptors: the protocol, weights and versions they were made with.
+
+<root>/<configuration>/manifest.json
+  protocol   encoder, view, and how images were prepared, augmented and cropped
+  weights    source and SHA-256 of the encoder's weights
+  versions   of histojax, of its preprocessing numerics, and of the libraries that compute
+
+`of` writes protocol and weights of an `Extraction`, `extraction_of` reads them back.
+"""
+
+import importlib.metadata
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from histojax.config import VERSION, Extraction, View
+from histojax.errors import InputError
+from histojax.utils import files
+
+# Version of what resizing, stain normalisation, augmentation, cropping and random draws compute.
+# Raise it when their numbers change, since descriptors before and after must not be mixed;
+# tests/extraction/test_numerics.py fails until then. Manifests without one are of version 1.
+NUMERICS = 1
+
+MANIFEST = "manifest.json"
+UNTRAINED = "UNTRAINED encoders: a trial of the pipeline, not a result"
+
+_VERSIONS_OF = ("jax", "flax", "numpy", "pillow")
+_REQUIRED = ("protocol", "weights")
+# What configurations of one root may differ in.
+_OWN = (
+    "protocol.encoder",
+    "protocol.resnet_variant",
+    "protocol.scale",
+    "protocol.crop_size",
+    "weights.sha256",
+)
+# Fields of `Extraction` that are the same for all configurations; the second are recorded only
+# where they differ from the default, since older manifests lack them.
+_RECORDED = ("crop_mode", "augmentations", "crops", "gain_low", "gain_high", "p", "seed")
+_RECORDED_UNLESS_DEFAULT = ("precision", "target_mpp", "stain_normalizer", "stain_augmentation")
+_RANDOM = "random, seed "
+
+Manifest = dict[str, Any]
+
+
+def of(extraction: Extraction, encoder: str, view: View, source: str, sha256: str) -> Manifest:
+    """What decides the descriptors of one configuration.
+
+    Args:
+      extraction: the protocol.
+      encoder: its name.
+      view: scale and crop size.
+      source, sha256: where the encoder's weights come from (see `source_of`), and their checksum.
+    """
+    protocol = {"encoder": encoder, "scale": view.scale, "crop_size": view.crop_size}
+    protocol |= {name: getattr(extraction, name) for name in _RECORDED}
+    if encoder == "ResNet":
+        protocol["resnet_variant"] = extraction.resnet_variant
+    for name in _RECORDED_UNLESS_DEFAULT:
+        if getattr(extraction, name) != getattr(Extraction, name):
+            protocol[name] = getattr(extraction, name)
+    return {"protocol": protocol, "weights": {"source": source, "sha256": sha256}}
+
+
+def source_of(extraction: Extraction) -> str:
+    """Where the weights of a protocol come from: `imagenet`, or `random, seed 0`."""
+    random = extraction.weights == "random"
+    return f"{_RANDOM}{extraction.weights_seed}" if random else extraction.weights
+
+
+def extraction_of(manifests: Mapping[str, Manifest | None], name: str) -> Extraction:
+    """The protocol that descriptors were made with, for extraction from new images.
+
+    Args:
+      manifests: of each configuration; None where there is none.
+      name: of the ensemble, for messages.
+
+    Raises:
+      InputError: the protocol was not recorded (descriptors not made here), differs between
+        configurations, or is of another version of the preprocessing numerics.
+    """
+    if unknown := [configuration for configuration, made in manifests.items() if made is None]:
+        raise InputError(
+            f"{name} was trained on descriptors of unknown protocol ({', '.join(unknown)}): run "
+            "histojax extract on the images yourself, and pass --descriptors without --images"
+        )
+    if others := {_numerics(made) for made in manifests.values()} - {NUMERICS}:
+        raise InputError(
+            f"{name} was trained on descriptors of version {', '.join(map(str, sorted(others)))} "
+            f"of the preprocessing numerics, this histojax computes version {NUMERICS}: extract "
+            "and train again, or predict with the histojax that made them"
+        )
+    defaults = {field: getattr(Extraction, field) for field in _RECORDED_UNLESS_DEFAULT}
+    protocols = [defaults | made["protocol"] for made in manifests.values()]
+    values = {
+        field: {protocol[field] for protocol in protocols}
+        for field in (*_RECORDED, *_RECORDED_UNLESS_DEFAULT)
+    }
+    sources = {made["weights"]["source"] for made in manifests.values()}
+    if mixed := [key for key, found in (values | {"weights": sources}).items() if len(found) > 1]:
+        raise InputError(
+            f"the configurations of {name} differ in {', '.join(mixed)}: predict with each alone"
+        )
+    (source,) = sources
+    random = source.startswith(_RANDOM)
+    variants = [each["resnet_variant"] for each in protocols if "resnet_variant" in each]
+    return Extraction(
+        encoders=tuple(dict.fromkeys(each["encoder"] for each in protocols)),
+        views=tuple(dict.fromkeys(View(each["scale"], each["crop_size"]) for each in protocols)),
+        weights="random" if random else "imagenet",
+        weights_seed=int(source.removeprefix(_RANDOM)) if random else 0,
+        resnet_variant=variants[0] if variants else "keras",
+        **{field: found.pop() for field, found in values.items()},
+    )
+
+
+def weights_text(manifests: Iterable[Manifest | None]) -> str:
+    """One line on the weights behind a result, which says so where they are random."""
+    sources = sorted({made["weights"]["source"] if made else "not recorded" for made in manifests})
+    note = f" ({UNTRAINED})" if any("random" in source for source in sources) else ""
+    return f"weights: {' and '.join(sources)}{note}"
+
+
+def versions() -> dict[str, Any]:
+    """Versions of this library, of its preprocessing numerics, and of those it computes with."""
+    libraries = {name: importlib.metadata.version(name) for name in _VERSIONS_OF}
+    return {"histojax": VERSION, "numerics": NUMERICS} | libraries
+
+
+def read(root: Path, configuration: str) -> Manifest | None:
+    """The manifest of a configuration; None for files not made here (the authors').
+
+    Raises:
+      InputError: it is damaged.
+    """
+    path = root / configuration / MANIFEST
+    return files.read_json(path, _REQUIRED) if path.exists() else None
+
+
+def claim(root: Path, configuration: str, manifest: Manifest) -> None:
+    """Writes the manifest before descriptors, or refuses to mix them with others there.
+
+    Several processes of one run may do this at once. Two runs of different protocols that start at
+    once in an empty folder notice each other only when there are descriptors.
+
+    Raises:
+      InputError: see `refuse_mixing`.
+    """
+    if not refuse_mixing(root, configuration, manifest):
+        files.write_json(root / configuration / MANIFEST, manifest | {"versions": versions()})
+
+
+def refuse_mixing(root: Path, configuration: str, manifest: Manifest) -> bool:
+    """Whether the configuration has descriptors already, all of which the manifest fits.
+
+    A manifest without descriptors beside it does not count. Configurations below one root may
+    differ in encoder and view alone.
+
+    Raises:
+      InputError: the folder's descriptors, or those beside it, are of another protocol, other
+        weights or other preprocessing numerics (the message lists the differences), or there are
+        descriptors without a manifest.
+    """
+    folder = root / configuration
+    # Before the manifests are read: another process writes its manifest first, then descriptors.
+    has_descriptors = any(folder.glob("*.npy"))
+    for path in sorted(root.glob(f"*/{MANIFEST}")):
+        if not any(path.parent.glob("*.npy")):
+            continue
+        expected = manifest | {"versions": versions()}
+        lines = differences(files.read_json(path, _REQUIRED), expected)
+        if path.parent != folder:
+            lines = [line for line in lines if not line.startswith(_OWN)]
+        if lines:
+            raise InputError(
+                f"{path.parent} holds descriptors of another protocol; name another folder, or "
+                "remove it to make them anew:\n" + "\n".join(f"  {line}" for line in lines)
+            )
+    if has_descriptors and not (folder / MANIFEST).exists():
+        raise InputError(
+            f"{folder} holds descriptors without {MANIFEST}, so of unknown protocol: name another "
+            "folder"
+        )
+    return has_descriptors
+
+
+def differences(found: Manifest, expected: Manifest) -> list[str]:
+    """The values that differ among those that decide descriptors, a line each."""
+    return files.differences(_decisive(found), _decisive(expected))
+
+
+def _decisive(manifest: Manifest) -> Manifest:
+    return {name: manifest[name] for name in _REQUIRED} | {
+        "versions": {"numerics": _numerics(manifest)}
+    }
+
+
+def _numerics(manifest: Manifest) -> int:
+    """The version of the preprocessing numerics; 1 where none is recorded."""
+    return manifest.get("versions", {}).get("numerics", 1)
