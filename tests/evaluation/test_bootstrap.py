@@ -1,4 +1,4 @@
-"""Bootstrap draws by image and by group, intervals by their formulas; and that they cover the truth (slow)."""
+"""Draws of images and of groups, intervals by their formulas, and that they cover the truth."""
 
 import numpy as np
 import pytest
@@ -39,15 +39,15 @@ def test_draws_do_not_depend_on_how_many_are_held_at_once(monkeypatch):
 
 def test_the_standard_error_is_the_textbooks():
     right = np.arange(200) < 150
-    found = bootstrap.resample(lambda w: {("x", ""): w @ right / w.sum(axis=1)}, 200, 4000)["x", ""]
-    assert found.std() == pytest.approx(np.sqrt(0.75 * 0.25 / 200), rel=0.05)
+    drawn = bootstrap.resample(lambda w: {("x", ""): w @ right / w.sum(axis=1)}, 200, 4000)["x", ""]
+    assert drawn.std() == pytest.approx(np.sqrt(0.75 * 0.25 / 200), rel=0.05)
 
 
 @given(st.floats(0.02, 0.98), st.floats(0.001, 0.2), st.integers(5, 500))
 @settings(max_examples=60, deadline=None)
 def test_a_share_s_interval_is_students_on_the_logit(value, spread, units):
     drawn = value + spread * np.array([-1.0, 1.0])
-    found = bootstrap.confidence_interval(value, drawn, units, (0.0, 1.0))
+    interval = bootstrap.confidence_interval(value, drawn, units, (0.0, 1.0))
     reach = (
         stats.t.ppf(0.975, units - 1)
         * spread
@@ -55,8 +55,8 @@ def test_a_share_s_interval_is_students_on_the_logit(value, spread, units):
         / (value * (1 - value))
     )
     expected = 1 / (1 + np.exp(-(np.log(value / (1 - value)) + reach * np.array([-1, 1]))))
-    np.testing.assert_allclose([found.low, found.high], expected, rtol=1e-9, atol=1e-300)
-    assert 0 <= found.low <= value <= found.high <= 1
+    np.testing.assert_allclose([interval.low, interval.high], expected, rtol=1e-9, atol=1e-300)
+    assert 0 <= interval.low <= value <= interval.high <= 1
 
 
 def test_intervals_on_other_scales():
@@ -75,8 +75,8 @@ def test_intervals_on_other_scales():
 
 @pytest.mark.parametrize("bounds", [(0.0, 1.0), (0.0, np.inf), (-1.0, 1.0)])
 def test_a_figure_next_to_its_bound_has_an_interval_within_it(bounds):
-    found = bootstrap.confidence_interval(bounds[0] + 2.6e-9, np.array([0.0, 0.04]), 30, bounds)
-    assert bounds[0] <= found.low <= bounds[0] + 2.6e-9 <= found.high <= bounds[1]
+    interval = bootstrap.confidence_interval(bounds[0] + 2.6e-9, np.array([0.0, 0.04]), 30, bounds)
+    assert bounds[0] <= interval.low <= bounds[0] + 2.6e-9 <= interval.high <= bounds[1]
 
 
 def test_all_or_nothing_has_the_exact_interval():
@@ -89,9 +89,9 @@ def test_all_or_nothing_has_the_exact_interval():
 
 
 def test_undefined_draws_are_counted_and_left_out():
-    found = bootstrap.confidence_interval(0.5, np.array([0.4, 0.6, np.nan]), 30, (0.0, 1.0))
+    interval = bootstrap.confidence_interval(0.5, np.array([0.4, 0.6, np.nan]), 30, (0.0, 1.0))
     same = bootstrap.confidence_interval(0.5, np.array([0.4, 0.6]), 30, (0.0, 1.0))
-    assert (found.low, found.high, found.left_out) == (same.low, same.high, 1)
+    assert (interval.low, interval.high, interval.left_out) == (same.low, same.high, 1)
     nothing = bootstrap.confidence_interval(0.5, np.full(3, np.nan), 30, (0.0, 1.0))
     assert np.isnan([nothing.low, nothing.high]).all()
     assert nothing.left_out == 3
@@ -108,15 +108,10 @@ def test_units_are_counted_among_the_images_a_figure_rests_on():
 
 def test_percentiles_are_widened_for_few_units():
     drawn = np.random.default_rng(0).normal(size=20_000)
-    many, few = (
-        bootstrap.percentile_interval(drawn, 10_000),
-        bootstrap.percentile_interval(drawn, 8),
-    )
+    many, few = (bootstrap.percentile_interval(drawn, size) for size in (10_000, 8))
     assert many == pytest.approx((-1.96, 1.96), abs=0.06)
     assert few[1] == pytest.approx(stats.t.ppf(0.975, 7) * np.sqrt(8 / 7), rel=0.05)
 
-
-# --- coverage -----------------------------------------------------------------------------------------------------
 
 KEYS = (
     ("accuracy", ""),
@@ -135,7 +130,7 @@ KEYS = (
 
 
 def simulated(rng: np.random.Generator, images: int, groups: int | None) -> LabelledPredictions:
-    """Scores of a four-class problem; images of a group share their class mostly, and how hard they are."""
+    """Scores of four classes; most images of a group share their class, and how hard they are."""
     if groups is None:
         truth, group, shift = rng.integers(4, size=images), None, 0.0
     else:
@@ -167,11 +162,14 @@ def test_the_95_percent_interval_holds_the_truth_in_93_to_97_percent_of_1000_dra
     }
     rng, held = np.random.default_rng(7), dict.fromkeys(KEYS, 0)
     for _ in range(1000):
-        cases = simulated(rng, images, groups)
-        found = statistics.intervals(
-            lambda w, c=cases: metrics.compute(c, w), cases, cases.resampling_groups or images, 500
+        predictions = simulated(rng, images, groups)
+        intervals = statistics.intervals(
+            lambda w, c=predictions: metrics.compute(c, w),
+            predictions,
+            predictions.resampling_groups or images,
+            500,
         )
         for key in KEYS:
-            held[key] += found[key].low <= truth[key] <= found[key].high
+            held[key] += intervals[key].low <= truth[key] <= intervals[key].high
     print(images, groups, {" ".join(key): count / 10 for key, count in held.items()})
     assert {key: count for key, count in held.items() if not 930 <= count <= 970} == {}

@@ -1,4 +1,4 @@
-"""Reliability bins by hand, a temperature that undoes over-confidence, and that no fold chooses its own."""
+"""Reliability bins by hand, temperatures that undo over-confidence, none chosen by its own fold."""
 
 import numpy as np
 import pytest
@@ -17,14 +17,14 @@ def over_confident(n: int, factor: float, seed: int = 0) -> tuple[np.ndarray, np
     return softmax(factor * logits, axis=1), truth
 
 
-def cases_of(scores, truth, folds=None) -> LabelledPredictions:
+def labelled(scores, truth, folds=None) -> LabelledPredictions:
     names = tuple(map(str, range(len(truth))))
     return LabelledPredictions(names, ("a", "b", "c"), truth, scores.argmax(axis=1), scores, folds)
 
 
 def test_bins_are_counted_by_hand():
     scores = np.array([[0.95, 0.05, 0], [0.92, 0.05, 0.03], [0.5, 0.4, 0.1], [0.45, 0.3, 0.25]])
-    bins = calibration.reliability_curve(cases_of(scores, np.array([0, 1, 0, 0])))
+    bins = calibration.reliability_curve(labelled(scores, np.array([0, 1, 0, 0])))
     assert [(b.count, b.right) for b in bins] == [(2, 1.0), (2, 0.5)]
     assert [b.confidence for b in bins] == pytest.approx([0.475, 0.935])
     exact = stats.binomtest(1, 2).proportion_ci(0.95)
@@ -49,9 +49,9 @@ def test_the_temperature_is_the_minimum_of_the_log_loss():
 
 def test_tempered_scores_are_probabilities_in_the_same_order():
     scores, _ = over_confident(50, 3.0)
-    found = calibration.apply_temperature(scores, 3.0)
-    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-12)
-    np.testing.assert_array_equal(found.argsort(axis=1), scores.argsort(axis=1))
+    calibrated = calibration.apply_temperature(scores, 3.0)
+    np.testing.assert_allclose(calibrated.sum(axis=1), 1, rtol=1e-12)
+    np.testing.assert_array_equal(calibrated.argsort(axis=1), scores.argsort(axis=1))
     np.testing.assert_allclose(calibration.apply_temperature(scores, 1.0), scores, rtol=1e-9)
     certain = calibration.apply_temperature(np.array([[1.0, 0.0, 0.0]]), 2.0)
     assert np.isfinite(certain).all()
@@ -60,10 +60,10 @@ def test_tempered_scores_are_probabilities_in_the_same_order():
 def test_a_fold_does_not_choose_its_own_temperature():
     scores, truth = over_confident(300, 2.0)
     folds = np.arange(300) % 3
-    before = calibration.cross_fit(cases_of(scores, truth, folds))
+    before = calibration.cross_fit(labelled(scores, truth, folds))
     spoiled = truth.copy()
     spoiled[folds == 1] = (spoiled[folds == 1] + 1) % 3
-    after = calibration.cross_fit(cases_of(scores, spoiled, folds))
+    after = calibration.cross_fit(labelled(scores, spoiled, folds))
     assert after.by_fold[1] == before.by_fold[1]
     assert after.by_fold[0] != before.by_fold[0]
     np.testing.assert_array_equal(

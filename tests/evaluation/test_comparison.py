@@ -1,4 +1,4 @@
-"""Paired differences: the same draws for both methods, McNemar's test by SciPy, and what cannot be paired."""
+"""Paired differences: the same draws for both methods, McNemar's test, what cannot be paired."""
 
 import dataclasses
 
@@ -15,17 +15,17 @@ def two_methods(n: int = 90, seed: int = 1) -> tuple[LabelledPredictions, Labell
     rng = np.random.default_rng(seed)
     truth = np.arange(n) % 3
     groups = tuple(f"p{i}" for i in rng.integers(0, 20, n))
-    found = []
+    methods = []
     for gain in (0.1, 0.6):
         scores = rng.dirichlet(np.ones(3), n) + gain * np.eye(3)[truth]
         scores /= scores.sum(axis=1, keepdims=True)
         names = tuple(f"i{i}" for i in range(n))
-        found.append(
+        methods.append(
             LabelledPredictions(
                 names, ("a", "b", "c"), truth, scores.argmax(axis=1), scores, None, groups, (2,)
             )
         )
-    return tuple(found)
+    return tuple(methods)
 
 
 @pytest.mark.parametrize("grouped", [False, True])
@@ -33,7 +33,7 @@ def test_the_paired_interval_is_that_of_a_plain_loop(grouped):
     one, other = two_methods()
     if not grouped:
         one = dataclasses.replace(one, groups=None)
-    found = comparison.compare(one, other, draws=300).differences["accuracy", ""]
+    difference = comparison.compare(one, other, draws=300).differences["accuracy", ""]
     drawn = []
     for weights in bootstrap.resampling_weights(one.resampling_groups if grouped else 90, 300):
         for row in weights.astype(int):
@@ -43,11 +43,13 @@ def test_the_paired_interval_is_that_of_a_plain_loop(grouped):
     units = bootstrap.effective_size(one.groups) if grouped else 90
     value = np.mean(other.predicted == other.truth) - np.mean(one.predicted == one.truth)
     expected = bootstrap.confidence_interval(value, np.array(drawn), units)
-    assert (found.one, found.other) == pytest.approx(
-        (np.mean(one.predicted == one.truth), found.one + found.value)
+    assert (difference.one, difference.other) == pytest.approx(
+        (np.mean(one.predicted == one.truth), difference.one + difference.value)
     )
-    assert (found.interval.low, found.interval.high) == pytest.approx((expected.low, expected.high))
-    assert 0 < found.interval.low < found.value < found.interval.high
+    assert (difference.interval.low, difference.interval.high) == pytest.approx(
+        (expected.low, expected.high)
+    )
+    assert 0 < difference.interval.low < difference.value < difference.interval.high
 
 
 def test_no_difference_is_zero_and_swapping_turns_the_sign():
@@ -70,20 +72,20 @@ def test_no_difference_is_zero_and_swapping_turns_the_sign():
 
 def test_mcnemars_exact_test_is_twice_the_binomial_tail():
     one, other = two_methods()
-    found = comparison.compare(one, other, draws=20)
+    compared = comparison.compare(one, other, draws=20)
     right, also = one.predicted == one.truth, other.predicted == other.truth
-    assert found.only_one == np.sum(right & ~also)
-    assert found.only_other == np.sum(~right & also)
-    b, n = min(found.only_one, found.only_other), found.only_one + found.only_other
-    assert found.p_value == pytest.approx(min(1, 2 * binom.cdf(b, n, 0.5)), abs=1e-12)
+    assert compared.only_one == np.sum(right & ~also)
+    assert compared.only_other == np.sum(~right & also)
+    b, n = min(compared.only_one, compared.only_other), compared.only_one + compared.only_other
+    assert compared.p_value == pytest.approx(min(1, 2 * binom.cdf(b, n, 0.5)), abs=1e-12)
 
 
 def test_every_metric_that_both_allow_is_compared():
     one, other = two_methods()
     labels_only = dataclasses.replace(other, scores=None)
-    found = comparison.compare(one, labels_only, draws=20).differences
-    assert ("accuracy", "") in found
-    assert ("log_loss", "") not in found
+    differences = comparison.compare(one, labels_only, draws=20).differences
+    assert ("accuracy", "") in differences
+    assert ("log_loss", "") not in differences
     assert set(comparison.compare(one, other, draws=20).differences) == set(
         metrics.compute(one, np.ones((1, 90)))
     )
@@ -108,14 +110,14 @@ def test_what_cannot_be_paired_is_refused():
         comparison.compare(one, dataclasses.replace(other, classes=("a", "b", "d")))
 
 
-def test_runs_are_brought_to_the_images_that_all_judged_with_groups_where_any_knows_them():
+def test_runs_are_brought_to_the_images_that_all_predicted_with_groups_where_any_knows_them():
     one, other = two_methods()
     unknown = dataclasses.replace(comparison.select(one, list(range(10, 90))), groups=None)
-    found = comparison.restrict_to_common_images(
+    common = comparison.restrict_to_common_images(
         {"table": unknown, "models": comparison.select(other, list(range(80, -1, -1)))}
     )
-    assert found["table"].names == found["models"].names == one.names[10:81]
-    assert found["table"].groups == one.groups[10:81]
+    assert common["table"].names == common["models"].names == one.names[10:81]
+    assert common["table"].groups == one.groups[10:81]
     with pytest.raises(
         InputError, match="table and models cannot be compared: they have other labels"
     ):
@@ -128,8 +130,8 @@ def test_folds_are_the_same_whatever_they_are_called():
     one, other = two_methods()
     folds = np.arange(90) % 3
 
-    def of(cases, folds):
-        return dataclasses.replace(cases, folds=folds)
+    def of(predictions, folds):
+        return dataclasses.replace(predictions, folds=folds)
 
     assert comparison.same_folds(of(one, folds), of(other, (folds + 1) % 3))
     assert not comparison.same_folds(of(one, folds), of(other, np.arange(90) % 5))
@@ -147,6 +149,6 @@ def test_the_paired_interval_covers_the_true_difference():
             LabelledPredictions(tuple(map(str, range(150))), ("a", "b"), truth, (~each).astype(int))
             for each in right.T
         ]
-        found = comparison.compare(*pair, draws=400).differences["accuracy", ""].interval
-        held += found.low <= 0.1 <= found.high
+        interval = comparison.compare(*pair, draws=400).differences["accuracy", ""].interval
+        held += interval.low <= 0.1 <= interval.high
     assert 930 <= held <= 970

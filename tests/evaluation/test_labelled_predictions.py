@@ -1,4 +1,4 @@
-"""Tables of predictions: every documented form is read, and every wrong one is refused by name and line."""
+"""Every documented form of a table is read, every wrong one refused by name and line."""
 
 import numpy as np
 import pytest
@@ -15,45 +15,51 @@ def table(tmp_path, text):
 
 
 def test_numbered_probabilities_with_folds(tmp_path):
-    text = "image,label,fold,p0,p1,p2,p3\na,InSitu,1,.1,.2,.4,.3\nb,Normal,10,1,0,0,0\nc,1,2,.25,.25,.25,.25\n"
-    found = labelled_predictions.load(table(tmp_path, text))
-    assert found.names == ("a", "b", "c")
-    assert found.classes == BACH_CLASSES
-    assert found.truth.tolist() == [2, 0, 1]
-    assert found.predicted.tolist() == [2, 0, 0]
-    assert found.folds.tolist() == [0, 2, 1]  # In the order of their numbers, from 0.
-    np.testing.assert_allclose(found.scores[0], [0.1, 0.2, 0.4, 0.3])
+    text = (
+        "image,label,fold,p0,p1,p2,p3\na,InSitu,1,.1,.2,.4,.3\nb,Normal,10,1,0,0,0\n"
+        "c,1,2,.25,.25,.25,.25\n"
+    )
+    loaded = labelled_predictions.load(table(tmp_path, text))
+    assert loaded.names == ("a", "b", "c")
+    assert loaded.classes == BACH_CLASSES
+    assert loaded.truth.tolist() == [2, 0, 1]
+    assert loaded.predicted.tolist() == [2, 0, 0]
+    assert loaded.folds.tolist() == [0, 2, 1]  # In the order of their numbers, from 0.
+    np.testing.assert_allclose(loaded.scores[0], [0.1, 0.2, 0.4, 0.3])
 
 
 def test_labels_alone_named_columns_groups_and_others(tmp_path):
-    found = labelled_predictions.load(
+    loaded = labelled_predictions.load(
         table(tmp_path, "label,predicted\nbenign,malignant\nmalignant,malignant\n")
     )
-    assert found.classes == ("benign", "malignant")
-    assert (found.scores, found.folds, found.groups) == (None, None, None)
-    assert found.predicted.tolist() == [1, 1]
-    assert found.names == ("row 1", "row 2")
+    assert loaded.classes == ("benign", "malignant")
+    assert (loaded.scores, loaded.folds, loaded.groups) == (None, None, None)
+    assert loaded.predicted.tolist() == [1, 1]
+    assert loaded.names == ("row 1", "row 2")
     text = "\ufeffimage,group,p_b,p_a,label,note\nx,p1,0.4,0.6,a,-\ny,,0.7,0.3,b,-\n"
-    found = labelled_predictions.load(table(tmp_path, text))
-    assert found.classes == ("b", "a")
-    assert found.truth.tolist() == [1, 0]
-    assert found.groups == ("p1", "")
-    assert found.resampling_groups == ("p1", "\0y")
+    loaded = labelled_predictions.load(table(tmp_path, text))
+    assert loaded.classes == ("b", "a")
+    assert loaded.truth.tolist() == [1, 0]
+    assert loaded.groups == ("p1", "")
+    assert loaded.resampling_groups == ("p1", "\0y")
     turned = labelled_predictions.load(table(tmp_path, text), ("a", "b"))
     np.testing.assert_allclose(turned.scores, [[0.6, 0.4], [0.3, 0.7]])
 
 
 def test_what_evaluate_writes_can_be_read(tmp_path):
-    text = "image,label,fold,predicted,p_n,p_t,positive_score,weights\na,n,1,n,0.900000,0.100000,0.1,random\n"
-    found = labelled_predictions.load(table(tmp_path, text + "b,t,2,n,0.6,0.4,0.4,random\n"))
-    assert found.classes == ("n", "t")
-    assert found.folds.tolist() == [0, 1]
+    text = (
+        "image,label,fold,predicted,p_n,p_t,positive_score,weights\n"
+        "a,n,1,n,0.900000,0.100000,0.1,random\nb,t,2,n,0.6,0.4,0.4,random\n"
+    )
+    loaded = labelled_predictions.load(table(tmp_path, text))
+    assert loaded.classes == ("n", "t")
+    assert loaded.folds.tolist() == [0, 1]
 
 
 def test_printed_probabilities_are_renormalised(tmp_path):
-    found = labelled_predictions.load(table(tmp_path, "label,p0,p1\n0,0.3333,0.6666\n1,0.2,0.8\n"))
-    np.testing.assert_allclose(found.scores.sum(axis=1), 1, rtol=1e-15)
-    assert found.classes == ("0", "1")
+    loaded = labelled_predictions.load(table(tmp_path, "label,p0,p1\n0,0.3333,0.6666\n1,0.2,0.8\n"))
+    np.testing.assert_allclose(loaded.scores.sum(axis=1), 1, rtol=1e-15)
+    assert loaded.classes == ("0", "1")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""Every metric against scikit-learn and SciPy to 1e-12, weighted and not; blending; what counts as positive."""
+"""Every metric against scikit-learn and SciPy to 1e-12, weighted and not; the table of metrics.
+
+The arithmetic of weighted.py is tested here too.
+"""
 
 import dataclasses
 import warnings
@@ -18,7 +21,7 @@ from histojax.evaluation.weighted import Weighted
 from histojax.report import content, summary
 
 
-def cases_of(
+def labelled(
     truth, scores=None, predicted=None, classes=BACH_CLASSES, positive=(2, 3)
 ) -> LabelledPredictions:
     truth = np.asarray(truth)
@@ -34,10 +37,10 @@ def cases_of(
 
 
 def drawn(seed: int, n: int, k: int, ties: bool) -> LabelledPredictions:
-    """Random scores, in steps of 1/8 where ties are wished, and random truth with perhaps a class left out."""
+    """Random scores, in steps of 1/8 if with ties, and random truth, perhaps without some class."""
     rng = np.random.default_rng(seed)
     scores = rng.multinomial(8, np.ones(k) / k, n) / 8 if ties else rng.dirichlet(np.ones(k), n)
-    return cases_of(
+    return labelled(
         rng.integers(0, k, n),
         scores,
         classes=tuple(f"class{i}" for i in range(k)),
@@ -45,9 +48,14 @@ def drawn(seed: int, n: int, k: int, ties: bool) -> LabelledPredictions:
     )
 
 
-def by_sklearn(cases: LabelledPredictions, weights: np.ndarray) -> dict:
+def by_sklearn(predictions: LabelledPredictions, weights: np.ndarray) -> dict:
     """The same metrics by scikit-learn, for one weighting."""
-    k, truth, said, scores = len(cases.classes), cases.truth, cases.predicted, cases.scores
+    k, truth, said, scores = (
+        len(predictions.classes),
+        predictions.truth,
+        predictions.predicted,
+        predictions.scores,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Of classes that are absent.
         matrix = reference.confusion_matrix(truth, said, labels=range(k), sample_weight=weights)
@@ -58,7 +66,7 @@ def by_sklearn(cases: LabelledPredictions, weights: np.ndarray) -> dict:
         precision = reference.precision_score(
             truth, said, labels=range(k), average=None, sample_weight=weights, zero_division=np.nan
         )
-        found = {
+        values = {
             ("accuracy", ""): reference.accuracy_score(truth, said, sample_weight=weights),
             ("balanced_accuracy", ""): reference.balanced_accuracy_score(
                 truth[weights > 0], said[weights > 0], sample_weight=weights[weights > 0]
@@ -80,118 +88,127 @@ def by_sklearn(cases: LabelledPredictions, weights: np.ndarray) -> dict:
             ),
         }
         areas = []
-        for i, name in enumerate(cases.classes):
+        for i, name in enumerate(predictions.classes):
             of_class = truth == i
-            found["sensitivity", name] = recall[i]
-            found["specificity", name] = reference.recall_score(
+            values["sensitivity", name] = recall[i]
+            values["specificity", name] = reference.recall_score(
                 ~of_class, said != i, sample_weight=weights, zero_division=np.nan
             )
-            found["precision", name] = precision[i]
+            values["precision", name] = precision[i]
             areas.append(area(of_class, scores[:, i], weights))
-            found["auc", name] = areas[-1]
-        found["macro_auc", ""] = np.nanmean(areas) if not np.isnan(areas).all() else np.nan
-        truly, called = np.isin(truth, cases.positive), np.isin(said, cases.positive)
-        score = scores[:, list(cases.positive)].max(axis=1)
-        rest = [i for i in range(k) if i not in cases.positive]
-        score = score / (score + scores[:, rest].max(axis=1))
-        found["carcinoma_accuracy", ""] = reference.accuracy_score(
-            truly, called, sample_weight=weights
+            values["auc", name] = areas[-1]
+        values["macro_auc", ""] = np.nanmean(areas) if not np.isnan(areas).all() else np.nan
+        is_positive, called = (
+            np.isin(truth, predictions.positive),
+            np.isin(said, predictions.positive),
         )
-        found["carcinoma_auc", ""] = area(truly, score, weights)
+        score = scores[:, list(predictions.positive)].max(axis=1)
+        rest = [i for i in range(k) if i not in predictions.positive]
+        score = score / (score + scores[:, rest].max(axis=1))
+        values["carcinoma_accuracy", ""] = reference.accuracy_score(
+            is_positive, called, sample_weight=weights
+        )
+        values["carcinoma_auc", ""] = area(is_positive, score, weights)
         for name, decision in {"": called, "0.33": score >= 0.33, "0.50": score >= 0.5}.items():
             for figure, a, b in (
-                ("sensitivity", truly, decision),
-                ("specificity", ~truly, ~decision),
+                ("sensitivity", is_positive, decision),
+                ("specificity", ~is_positive, ~decision),
             ):
-                found[f"carcinoma_{figure}", name] = reference.recall_score(
+                values[f"carcinoma_{figure}", name] = reference.recall_score(
                     a, b, sample_weight=weights, zero_division=np.nan
                 )
     assert matrix.shape == (k, k)
-    return found
+    return values
 
 
-def area(truly, score, weights):
-    kinds = {bool(each) for each in truly[weights > 0]}
+def area(is_positive, score, weights):
+    kinds = {bool(each) for each in is_positive[weights > 0]}
     return (
-        reference.roc_auc_score(truly, score, sample_weight=weights) if len(kinds) == 2 else np.nan
+        reference.roc_auc_score(is_positive, score, sample_weight=weights)
+        if len(kinds) == 2
+        else np.nan
     )
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 90), st.integers(2, 9), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_every_metric_is_scikit_learns(seed, n, k, ties):
-    cases = drawn(seed, n, k, ties)
+    predictions = drawn(seed, n, k, ties)
     rng = np.random.default_rng(seed + 1)
     weights = np.stack([np.ones(n), np.bincount(rng.integers(n, size=n), minlength=n)])
-    found = metrics.compute(cases, weights)
+    values = metrics.compute(predictions, weights)
     for row in range(2):
-        expected = by_sklearn(cases, weights[row])
-        assert set(found) - set(expected) == {("calibration_error", "")}
+        expected = by_sklearn(predictions, weights[row])
+        assert set(values) - set(expected) == {("calibration_error", "")}
         for key, value in expected.items():
             np.testing.assert_allclose(
-                found[key][row], value, rtol=0, atol=1e-12, err_msg=f"{key} {row}"
+                values[key][row], value, rtol=0, atol=1e-12, err_msg=f"{key} {row}"
             )
 
 
 def test_areas_are_scipys_rank_statistic():
-    cases = drawn(3, 80, 4, ties=True)
-    for i, name in enumerate(cases.classes):
-        of_class = cases.truth == i
-        u = stats.mannwhitneyu(cases.scores[of_class, i], cases.scores[~of_class, i]).statistic
-        found = metrics.compute(cases, np.ones((1, 80)))["auc", name][0]
-        assert found == pytest.approx(u / of_class.sum() / (~of_class).sum(), abs=1e-12)
+    predictions = drawn(3, 80, 4, ties=True)
+    for i, name in enumerate(predictions.classes):
+        of_class = predictions.truth == i
+        u = stats.mannwhitneyu(
+            predictions.scores[of_class, i], predictions.scores[~of_class, i]
+        ).statistic
+        value = metrics.compute(predictions, np.ones((1, 80)))["auc", name][0]
+        assert value == pytest.approx(u / of_class.sum() / (~of_class).sum(), abs=1e-12)
 
 
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=25, deadline=None)
 def test_a_count_is_that_many_copies_of_an_image(seed):
-    cases = drawn(seed, 40, 4, ties=True)
+    predictions = drawn(seed, 40, 4, ties=True)
     counts = np.random.default_rng(seed).integers(0, 4, 40)
     counts[0] += 1
     many = np.repeat(np.arange(40), counts)
-    copied = cases_of(cases.truth[many], cases.scores[many], classes=cases.classes)
-    weighted = metrics.compute(cases, counts[None].astype(float))
+    copied = labelled(
+        predictions.truth[many], predictions.scores[many], classes=predictions.classes
+    )
+    weighted = metrics.compute(predictions, counts[None].astype(float))
     for key, value in metrics.compute(copied, np.ones((1, len(many)))).items():
         np.testing.assert_allclose(weighted[key], value, atol=1e-12, err_msg=str(key))
 
 
 def test_the_calibration_error_is_a_plain_loop():
-    cases = drawn(5, 300, 4, ties=False)
-    confidence, right = cases.scores.max(axis=1), cases.predicted == cases.truth
+    predictions = drawn(5, 300, 4, ties=False)
+    confidence, right = predictions.scores.max(axis=1), predictions.predicted == predictions.truth
     expected = 0.0
     for low in np.arange(10) / 10:
         there = (confidence > low) & (confidence <= low + 0.1 + 1e-15)
         if there.any():
             expected += there.mean() * abs(right[there].mean() - confidence[there].mean())
-    found = metrics.compute(cases, np.ones((1, 300)))["calibration_error", ""][0]
-    assert found == pytest.approx(expected, abs=1e-12)
-    sure = cases_of([0, 1], np.eye(4)[[0, 1]])
+    value = metrics.compute(predictions, np.ones((1, 300)))["calibration_error", ""][0]
+    assert value == pytest.approx(expected, abs=1e-12)
+    sure = labelled([0, 1], np.eye(4)[[0, 1]])
     assert metrics.compute(sure, np.ones((1, 2)))["calibration_error", ""][0] == 0
 
 
 def test_what_is_undefined_is_nan_and_raises_nothing():
-    only = cases_of([0, 0, 0], np.eye(4)[[0, 0, 1]])
-    found = metrics.compute(only, np.ones((1, 3)))
+    only = labelled([0, 0, 0], np.eye(4)[[0, 0, 1]])
+    values = metrics.compute(only, np.ones((1, 3)))
     for key in (
         ("sensitivity", "InSitu"),
         ("auc", "Normal"),
         ("carcinoma_auc", ""),
         ("carcinoma_sensitivity", ""),
     ):
-        assert np.isnan(found[key][0]), key
-    assert found["accuracy", ""][0] == pytest.approx(2 / 3)
-    assert found["balanced_accuracy", ""][0] == pytest.approx(2 / 3)
-    same = cases_of([1, 1], predicted=[1, 1])
+        assert np.isnan(values[key][0]), key
+    assert values["accuracy", ""][0] == pytest.approx(2 / 3)
+    assert values["balanced_accuracy", ""][0] == pytest.approx(2 / 3)
+    same = labelled([1, 1], predicted=[1, 1])
     assert np.isnan(metrics.compute(same, np.ones((1, 2)))["kappa", ""][0])
 
 
 def test_labels_alone_give_what_labels_can():
-    found = metrics.compute(cases_of([0, 1, 2, 3], predicted=[0, 1, 3, 3]), np.ones((1, 4)))
-    names = {name for name, _ in found}
+    values = metrics.compute(labelled([0, 1, 2, 3], predicted=[0, 1, 3, 3]), np.ones((1, 4)))
+    names = {name for name, _ in values}
     assert not names & {"log_loss", "brier", "auc", "carcinoma_auc", "calibration_error"}
-    assert found["carcinoma_sensitivity", ""][0] == 1
-    assert ("carcinoma_sensitivity", "0.33") not in found
-    without = metrics.compute(cases_of([0, 1], predicted=[0, 1], positive=()), np.ones((1, 2)))
+    assert values["carcinoma_sensitivity", ""][0] == 1
+    assert ("carcinoma_sensitivity", "0.33") not in values
+    without = metrics.compute(labelled([0, 1], predicted=[0, 1], positive=()), np.ones((1, 2)))
     assert not any(name.startswith("carcinoma") for name, _ in without)
 
 
@@ -220,7 +237,7 @@ def test_a_new_row_is_in_the_numbers_the_text_and_the_page(monkeypatch):
 
 
 def test_a_metric_rests_on_the_images_it_counts():
-    cases = cases_of([0, 0, 0, 1, 2, 3], predicted=[0, 1, 0, 1, 2, 0])
+    predictions = labelled([0, 0, 0, 1, 2, 3], predicted=[0, 1, 0, 1, 2, 0])
     rests_on = {
         ("accuracy", ""): [0, 1, 2, 3, 4, 5],
         ("sensitivity", "Normal"): [0, 1, 2],
@@ -233,13 +250,13 @@ def test_a_metric_rests_on_the_images_it_counts():
         ("carcinoma_accuracy", ""): [0, 1, 2, 3, 4, 5],
     }
     for key, images in rests_on.items():
-        assert np.flatnonzero(metrics.rests_on(cases, key)).tolist() == images, key
+        assert np.flatnonzero(metrics.rests_on(predictions, key)).tolist() == images, key
 
 
 def test_an_area_rests_on_the_rarer_kind():
-    cases = cases_of([0, 0, 0, 0, 1, 3], predicted=[0] * 6)
-    assert np.flatnonzero(metrics.rests_on(cases, ("auc", "Normal"))).tolist() == [4, 5]
-    assert np.flatnonzero(metrics.rests_on(cases, ("carcinoma_auc", ""))).tolist() == [5]
+    predictions = labelled([0, 0, 0, 0, 1, 3], predicted=[0] * 6)
+    assert np.flatnonzero(metrics.rests_on(predictions, ("auc", "Normal"))).tolist() == [4, 5]
+    assert np.flatnonzero(metrics.rests_on(predictions, ("carcinoma_auc", ""))).tolist() == [5]
 
 
 def test_configurations_count_equally_whatever_their_seeds_and_augmentations():
@@ -256,9 +273,9 @@ def test_the_blend_is_the_mean_over_configurations_seeds_and_augmentations():
 
 
 def test_the_confusion_has_the_truth_in_rows_and_every_class():
-    cases = cases_of([0, 2] * 4, predicted=[0] * 8)
-    found = Weighted(cases, np.ones((1, 8))).confusion[0]
-    np.testing.assert_array_equal(found, [[4, 0, 0, 0], [0] * 4, [4, 0, 0, 0], [0] * 4])
+    predictions = labelled([0, 2] * 4, predicted=[0] * 8)
+    matrix = Weighted(predictions, np.ones((1, 8))).confusion[0]
+    np.testing.assert_array_equal(matrix, [[4, 0, 0, 0], [0] * 4, [4, 0, 0, 0], [0] * 4])
 
 
 @pytest.mark.parametrize(
@@ -290,11 +307,11 @@ def test_the_positive_score_is_a_share_and_agrees_with_the_argmax(seed, classes)
 
 def test_a_score_at_the_set_point_is_positive():
     scores = np.array([[0.67, 0.33], [0.68, 0.32], [0.67, 0.33], [0.9, 0.1]])
-    cases = cases_of([1, 1, 0, 0], scores, classes=("n", "p"), positive=(1,))
-    found = metrics.compute(cases, np.ones((1, 4)))
+    predictions = labelled([1, 1, 0, 0], scores, classes=("n", "p"), positive=(1,))
+    values = metrics.compute(predictions, np.ones((1, 4)))
     assert (
-        found["carcinoma_sensitivity", "0.33"][0],
-        found["carcinoma_specificity", "0.33"][0],
+        values["carcinoma_sensitivity", "0.33"][0],
+        values["carcinoma_specificity", "0.33"][0],
     ) == (0.5, 0.5)
 
 
@@ -302,10 +319,10 @@ def test_the_paper_s_set_point_follows_from_its_counts():
     truth = np.arange(400) // 100
     scores = np.full((400, 4), 0.1) + 0.6 * np.eye(4)[truth]
     scores[200:209] = scores[300:305] = [0.7, 0.1, 0.1, 0.1]  # 9 in situ and 5 invasive missed.
-    found = metrics.compute(cases_of(truth, scores), np.ones((1, 400)))
-    assert found["carcinoma_sensitivity", "0.50"][0] == pytest.approx(0.93)
-    assert found["carcinoma_specificity", "0.33"][0] == 1
-    assert found["accuracy", ""][0] == found["carcinoma_accuracy", ""][0] == 386 / 400
+    values = metrics.compute(labelled(truth, scores), np.ones((1, 400)))
+    assert values["carcinoma_sensitivity", "0.50"][0] == pytest.approx(0.93)
+    assert values["carcinoma_specificity", "0.33"][0] == 1
+    assert values["accuracy", ""][0] == values["carcinoma_accuracy", ""][0] == 386 / 400
 
 
 @pytest.mark.parametrize(
@@ -334,15 +351,15 @@ def test_positive_classes_that_make_no_sense_are_refused():
 
 
 def test_labels_outside_the_scores_do_not_matter_to_the_order_of_cases():
-    cases = drawn(9, 50, 4, ties=True)
+    predictions = drawn(9, 50, 4, ties=True)
     order = np.random.default_rng(0).permutation(50)
     turned = dataclasses.replace(
-        cases,
-        truth=cases.truth[order],
-        predicted=cases.predicted[order],
-        scores=cases.scores[order],
+        predictions,
+        truth=predictions.truth[order],
+        predicted=predictions.predicted[order],
+        scores=predictions.scores[order],
     )
-    for key, value in metrics.compute(cases, np.ones((1, 50))).items():
+    for key, value in metrics.compute(predictions, np.ones((1, 50))).items():
         np.testing.assert_allclose(
             metrics.compute(turned, np.ones((1, 50)))[key], value, atol=1e-12
         )
