@@ -6,6 +6,7 @@ and nuclei are painted. Beer-Lambert absorption turns them into RGB. The classes
 that mean colour says little. Lengths are pixels of about 1.7 um.
 """
 
+import collections
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,59 +32,29 @@ _ANGLES = np.linspace(0, 2 * np.pi, 48, endpoint=False)
 _Range = tuple[float, float]
 
 
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """How the tissue of a class is laid out; each field is the (low, high) of a uniform draw.
-
-    Attributes:
-      ducts, fat, cords, loose, spindles: counts per image; loose nuclei are epithelial, spindles
-        are of the stroma.
-      radius: of a duct, px.
-      irregularity: of a duct's outline, as a share of its radius.
-      lumen: radius of an open duct's lumen, as a share of the duct's.
-      filled: the chance that a duct is filled with cells, around holes or a necrosis, instead of
-        having a lumen.
-      layers: rows of nuclei around a lumen.
-      nucleus: nuclear radius, px.
-      pleomorphism: spread of nuclear size and shape.
-      stain: hematoxylin of a nucleus.
-    """
-
-    ducts: _Range
-    radius: _Range
-    irregularity: _Range
-    lumen: _Range
-    filled: _Range
-    layers: _Range
-    nucleus: _Range
-    pleomorphism: _Range
-    stain: _Range
-    fat: _Range
-    cords: _Range
-    loose: _Range
-    spindles: _Range
-
-
-# For each field of Layout, the ranges of Normal, Benign, InSitu and Invasive.
+# How the tissue of Normal, Benign, InSitu and Invasive is laid out: (low, high) of uniform draws.
 _RANGES = {
+    # Ducts per field; the radius of one, px; the irregularity of its outline, in radii.
     "ducts": ((2, 7), (5, 13), (3, 8), (0, 3)),
     "radius": ((18, 38), (22, 55), (32, 68), (20, 50)),
     "irregularity": ((0.04, 0.12), (0.08, 0.25), (0.04, 0.16), (0.1, 0.3)),
-    "lumen": ((0.35, 0.6), (0.35, 0.75), (0.2, 0.6), (0.2, 0.5)),
+    # The chance that a duct is filled with cells, around holes or a necrosis, instead of being
+    # open; an open duct's lumen, in radii, and the rows of nuclei around it.
     "filled": ((0, 0.1), (0, 0.3), (0.6, 1), (0.2, 0.7)),
+    "lumen": ((0.35, 0.6), (0.35, 0.75), (0.2, 0.6), (0.2, 0.5)),
     "layers": ((1, 2), (1, 3), (2, 4), (1, 3)),
+    # The radius of a nucleus, px; the spread of size and shape; its hematoxylin.
     "nucleus": ((3.2, 4.4), (3.2, 4.8), (3.6, 5.6), (3.6, 5.8)),
     "pleomorphism": ((0.08, 0.2), (0.1, 0.28), (0.15, 0.4), (0.2, 0.45)),
     "stain": ((1.0, 1.5), (1.0, 1.6), (1.1, 1.8), (1.1, 1.9)),
+    # Per field: fat cells, cords of tumour, loose epithelial nuclei, spindle nuclei of the stroma.
     "fat": ((0, 14), (0, 6), (0, 6), (0, 6)),
     "cords": ((0, 1), (0, 3), (0, 3), (14, 40)),
     "loose": ((0, 30), (10, 70), (10, 80), (60, 220)),
     "spindles": ((50, 120), (80, 180), (60, 150), (60, 150)),
 }
-LAYOUTS = {
-    label: Layout(**{field: ranges[k] for field, ranges in _RANGES.items()})
-    for k, label in enumerate(CLASSES)
-}
+Layout = collections.namedtuple("Layout", _RANGES)
+LAYOUTS = dict(zip(CLASSES, map(Layout, *_RANGES.values()), strict=True))
 
 
 @dataclasses.dataclass
