@@ -49,7 +49,8 @@ class StainQuality(NamedTuple):
       stain_angle: degrees between the hematoxylin and eosin vectors found (the reference's with too
         little tissue).
       maxima: float32 [2], 99th percentiles of hematoxylin and eosin concentration by those vectors.
-      status: int32 index into `config.STAIN_STATUS`; above 0 the reference vectors were used, unscaled.
+      status: int32 index into `config.STAIN_STATUS`; above 0 the reference vectors were used,
+        unscaled.
     """
 
     tissue_fraction: jax.Array

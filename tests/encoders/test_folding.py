@@ -1,4 +1,4 @@
-"""Folded encoders compute what the published ones compute; each precision errs as much as it should and no more."""
+"""Folded encoders compute what the published ones do; each precision errs as much as it should."""
 
 import functools
 
@@ -54,7 +54,7 @@ def test_every_tap_of_a_folded_encoder_is_the_published_ones(encoder, fields):
 
 
 @BY_NAME
-def test_nothing_of_batch_norms_is_left_and_every_convolution_has_a_bias(encoder):
+def test_no_batch_norm_is_left_and_every_convolution_has_a_bias(encoder):
     folded = encoder.fold_variables(trained(encoder.name))
     assert set(folded) == {"params"}
     assert all(set(layer) == {"kernel", "bias"} for layer in folded["params"].values())
@@ -74,9 +74,9 @@ def test_folding_changes_no_variable_it_was_given():
 def test_the_convention_is_folded_where_the_first_convolution_does_not_pad():
     assert encoders.ENCODERS["Inception"].folded().convention == encoders.RAW
     for name in ("ResNet", "VGG"):
-        left = encoders.ENCODERS[name].folded().convention
-        assert not left.bgr
-        assert left.mean == encoders.CAFFE.mean
+        convention = encoders.ENCODERS[name].folded().convention
+        assert not convention.bgr
+        assert convention.mean == encoders.CAFFE.mean
 
 
 @BY_NAME

@@ -1,4 +1,4 @@
-"""Weights by name tables: what does not fit is listed and refused, what fits is read once and kept."""
+"""Weights by name tables: files that do not fit are refused with a list; others are kept."""
 
 import dataclasses
 import functools
@@ -29,7 +29,8 @@ def official(tmp_path_factory):
     """A file of the official form for each encoder, by name."""
     folder = tmp_path_factory.mktemp("official")
     with pytest.MonkeyPatch.context() as patch:
-        # Initial kernels are replaced by random ones anyway; drawing them compiles a function for each shape.
+        # Initial kernels are replaced by random ones anyway; drawing them compiles a function for
+        # each shape.
         patch.setattr(
             keras.initializers.GlorotUniform,
             "__call__",
@@ -56,7 +57,7 @@ def layer_names(path) -> list[str]:
 def changed(
     source, target, rename=lambda layer: layer, drop=(), extra=(), misshape=(), first=False
 ):
-    """A weight file linked to another's layers, some renamed, left out, added, or given a kernel of another shape."""
+    """A weight file linked to another's layers, some renamed, left out, added, or misshapen."""
     names = [name for name in layer_names(source) if name not in drop]
     with h5py.File(source) as old, h5py.File(target, "w") as new:
         for name in names:

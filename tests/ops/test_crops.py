@@ -1,4 +1,4 @@
-"""Crops come from the image, anywhere in it, turned as NumPy turns; keys depend on what they should and no more."""
+"""Crops come from anywhere in the image, turned as by NumPy; what their keys depend on."""
 
 import functools
 import itertools
@@ -173,13 +173,13 @@ def test_gains_are_the_same_alone_and_among_others_and_follow_their_range():
     np.testing.assert_array_equal(gains(1, 1), np.ones((4000, 2)))
 
 
-def test_gains_say_nothing_of_the_crops():
+def test_gains_are_independent_of_the_crops():
     rows, columns = corners(np.asarray(cut(IMAGE, key(), np.arange(6000), np.zeros(6000, int), 12)))
     for gain, place in itertools.product(gains().T, (rows, columns)):
         assert abs(np.corrcoef(gain, place[:4000])[0, 1]) < 0.06
 
 
-def test_the_turn_of_a_whole_image_takes_each_of_its_eight_forms_and_says_nothing_of_gains_or_crops():
+def test_turns_of_whole_images_take_eight_forms_independently_of_gains_and_crops():
     turns = np.stack(jax.vmap(lambda a: jnp.stack(crops.image_turn(key(), a)))(jnp.arange(4000)))
     forms, counts = np.unique(turns, axis=0, return_counts=True)
     assert len(forms) == 8

@@ -43,7 +43,7 @@ def test_the_networks_operations_are_the_protocols(name):
     for (height, width), expected in COUNTED[name].items():
         image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
         counted = flops.layers(encoder.folded().maps, folded, image)
-        # XLA does not count what falls on the padding, and counts pooling: both some per cent at most.
+        # XLA does not count multiplications with padding, and counts pooling: both a few per cent.
         assert flops.total_operations(counted) / 1e9 == pytest.approx(expected, rel=0.04)
         # Inception has 94, but the heads of a block's branches are one product.
         assert len(counted) == {"ResNet": 53, "Inception": 66, "VGG": 13}[name]

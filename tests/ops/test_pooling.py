@@ -88,7 +88,7 @@ def test_exponents_below_one_are_refused(p):
 @pytest.mark.parametrize("p", [1.0, 3.0, np.inf])
 def test_leading_axes_vmap_and_jit_agree(p):
     batch = np.stack([drawn(seed, 4) for seed in range(6)]).reshape(2, 3, 4, 8)
-    one_by_one = np.stack([[pooling.pnorm(each, p) for each in row] for row in batch])
+    one_by_one = np.stack([[pooling.pnorm(crops, p) for crops in row] for row in batch])
     assert one_by_one.shape == (2, 3, 8)
     np.testing.assert_allclose(pooling.pnorm(batch, p), one_by_one, rtol=1e-6)
     np.testing.assert_allclose(

@@ -1,4 +1,4 @@
-"""The fused kernel, interpreted, against equation 1 in float64 and against XLA; and that it lowers for a GPU."""
+"""The fused kernel, interpreted, against equation 1 in float64 and XLA; it lowers for a GPU."""
 
 import warnings
 
@@ -26,7 +26,7 @@ def pool(maps: jax.Array, p: float) -> jax.Array:
 
 def expected(maps: jax.Array, p: float) -> np.ndarray:
     averages = np.asarray(maps, np.float64).mean(axis=(2, 3))
-    return np.stack([references.pnorm(each, p) for each in averages])
+    return np.stack([references.pnorm(by_crop, p) for by_crop in averages])
 
 
 def by_xla(maps: jax.Array, p: float) -> jax.Array:

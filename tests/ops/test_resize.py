@@ -18,7 +18,7 @@ SIDES = st.integers(9, 60)
 SCALES = st.sampled_from([0.5, 0.25, 0.7, 0.9]) | st.floats(0.1, 0.9)
 
 
-# Scales stop at 0.9: where the output has the input's size, OpenCV copies the image whatever the scale.
+# Scales stop at 0.9: where the output has the input's size, OpenCV copies the image at any scale.
 @given(st.integers(0, 99), SIDES, SIDES, SCALES)
 @example(0, 9, 61, 0.5)
 @example(0, 61, 9, 0.5)

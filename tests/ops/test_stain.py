@@ -1,4 +1,7 @@
-"""Normalisation and augmentation: what must hold for any image; the real images are in tests/parity."""
+"""Normalisation and augmentation of any image; real images are in tests/parity.
+
+Other normalisers and augmentations, and those that do nothing: tests/heatmap/test_stain_steps.py.
+"""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""Keras 3 models with random weights and statistics, and the official HDF5 forms written from them."""
+"""Keras 3 models with random weights and statistics, and HDF5 files of theirs in official form."""
 
 import os
 
@@ -27,7 +27,7 @@ TAPS = {
 
 
 def randomize(model: keras.Model, seed: int) -> None:
-    """He-like kernels, and biases, scales and statistics that are all different from their initial values."""
+    """He-like kernels; biases, scales and statistics that all differ from their initial values."""
     rng = np.random.default_rng(seed)
     for layer in model.layers:
         values = []
@@ -80,7 +80,7 @@ def name_2018(layer: str) -> str:
 
 
 def write_2018(model: keras.Model, path: Path) -> None:
-    """ResNet-50's weights in the form of the file of 2018, whose groups and datasets have other names."""
+    """ResNet-50's weights as in the file of 2018, whose groups and datasets have other names."""
     with h5py.File(path, "w") as file:
         names = []
         for layer in model.layers:
@@ -99,7 +99,7 @@ def write_2018(model: keras.Model, path: Path) -> None:
 
 
 def resnet50_2018() -> keras.Model:
-    """ResNet-50 of Keras 2.1.4 on Theano, layer by layer: symmetric padding, epsilon 1e-3, 7 x 7 pool at the end."""
+    """ResNet-50 of Keras 2.1.4 on Theano: symmetric padding, epsilon 1e-3, a last 7 x 7 pool."""
 
     def norm(x, name):
         return layers.BatchNormalization(epsilon=1e-3, name=name)(x)

@@ -1,4 +1,7 @@
-"""Every tap of every encoder against Keras 3 on JAX, weights carried over through the official HDF5 forms."""
+"""Every tap of every encoder against Keras 3 on JAX, by weights in files of the official form.
+
+Tests the networks of encoders/resnet50, inception_v3 and vgg16, and encoders/layers.
+"""
 
 import jax
 import keras
@@ -33,13 +36,12 @@ def assert_taps_agree(encoder, variables, model, names, images):
     maps = maps if isinstance(maps, list) else [maps]
     ours = encoder.taps(variables, images)
     assert list(ours) == list(names)
-    theirs = [np.asarray(each, np.float64).mean(axis=(1, 2)) for each in maps]
+    theirs = [np.asarray(tap_maps, np.float64).mean(axis=(1, 2)) for tap_maps in maps]
     for tap, expected in zip(names, theirs, strict=True):
         assert ours[tap].dtype == np.float32
         error = relative(np.asarray(ours[tap]), expected)
-        print(
-            f"{encoder.name} {tap} {images.shape[1]} x {images.shape[2]}: relative error {error:.1e}"
-        )
+        size = f"{images.shape[1]} x {images.shape[2]}"
+        print(f"{encoder.name} {tap} {size}: relative error {error:.1e}")
         assert error < 1e-5
 
 
