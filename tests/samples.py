@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -13,7 +14,7 @@ from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import extract, store
 from histojax.learners import boost, ensembles
 from histojax.learners.training import TrainingJob
-from histojax.ops import stain
+from histojax.ops import crops, stain
 
 SMALL = Extraction(
     encoders=("VGG",),
@@ -129,3 +130,9 @@ def darker(seed: int, dark: float) -> np.ndarray:
     return np.clip(240 * np.exp(-amounts @ np.array(stain.REFERENCE_STAINS).T), 0, 255).astype(
         np.uint8
     )
+
+
+def random_crop(image, key, augmentation, crop, size):
+    """A crop as extraction draws it: [H, W, 3] -> [size, size, 3] of the image's dtype."""
+    corner, turn = crops.corner_and_turn(key, augmentation, crop, jnp.array(image.shape[:2]), size)
+    return jnp.moveaxis(crops.cut(jnp.moveaxis(image, -1, 0), corner, turn, size), 0, -1)

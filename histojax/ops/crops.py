@@ -98,11 +98,3 @@ def cut(planes: jax.Array, corner: jax.Array, turn: Turn, size: int) -> jax.Arra
     rows = jnp.where(turn.transpose, j, i)
     columns = jnp.where(turn.transpose, i, j)
     return planes.at[:, corner[0] + rows, corner[1] + columns].get(mode="promise_in_bounds")
-
-
-def random_crop(
-    image: jax.Array, key: jax.Array, augmentation: jax.Array, crop: jax.Array, size: int
-) -> jax.Array:
-    """A random square of an image, turned: [H, W, 3] -> [size, size, 3] of the image's dtype."""
-    corner, turn = corner_and_turn(key, augmentation, crop, jnp.array(image.shape[:2]), size)
-    return jnp.moveaxis(cut(jnp.moveaxis(image, -1, 0), corner, turn, size), 0, -1)

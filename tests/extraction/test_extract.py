@@ -21,7 +21,7 @@ from histojax.extraction import extract, loaded_encoders, manifests, programs, s
 from histojax.images.padding import bucket
 from histojax.ops import crops, pooling, resize, stain
 from tests.running import run
-from tests.samples import SMALL, tissue
+from tests.samples import SMALL, random_crop, tissue
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
@@ -54,7 +54,7 @@ def test_a_descriptor_is_the_protocol_step_by_step(paths, described):
             # As the protocol tells it: the whole image is augmented first and cropped then.
             augmented = stain.augment(normalized, crops.gains(key, a, 0.7, 1.3))
             squares = [
-                crops.random_crop(augmented, key, a, c, view.crop_size) for c in range(SMALL.crops)
+                random_crop(augmented, key, a, c, view.crop_size) for c in range(SMALL.crops)
             ]
             descriptors = encoders.ENCODERS["VGG"].descriptors(variables, np.stack(squares))
             rows.append(np.asarray(pooling.pnorm(descriptors, 3.0)))

@@ -99,7 +99,7 @@ def test_descriptors_are_of_images_by_these_steps(row, tmp_path):
     key = crops.image_key(0, "image0")
     for augmentation in range(2):
         image = jnp.asarray(augmented(row, small, augmentation, "image0"))
-        squares = [crops.random_crop(image, key, augmentation, crop, 32) for crop in range(2)]
+        squares = [samples.random_crop(image, key, augmentation, crop, 32) for crop in range(2)]
         variables = weights.random("VGG", 0)
         by_crop = encoders.ENCODERS["VGG"].descriptors(variables, np.stack(squares))
         expected = np.asarray(pooling.pnorm(by_crop, 3.0))

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from histojax.ops import crops
+from tests import samples
 
 # Every pixel of this image is different, so that a crop tells where it came from.
 IMAGE = np.arange(30 * 41 * 3, dtype=np.int32).reshape(30, 41, 3)
@@ -21,7 +22,7 @@ def key(seed=0, name="b001"):
 
 @functools.partial(jax.jit, static_argnames="size")
 def cut(image, image_key, augmentations, numbers, size):
-    return jax.vmap(lambda a, i: crops.random_crop(image, image_key, a, i, size))(
+    return jax.vmap(lambda a, i: samples.random_crop(image, image_key, a, i, size))(
         augmentations, numbers
     )
 
@@ -140,7 +141,7 @@ def test_crops_are_the_same_one_by_one_compiled_together_and_in_another_order():
     np.testing.assert_array_equal(shuffled, together[order])
     for i in (39, 0, 7):
         np.testing.assert_array_equal(
-            together[i], crops.random_crop(IMAGE, key(), i // 20, i % 20, 12)
+            together[i], samples.random_crop(IMAGE, key(), i // 20, i % 20, 12)
         )
 
 

@@ -34,7 +34,7 @@ def test_the_pipeline_shows_the_crops_that_are_described(tmp_path, mode):
         assert f"{gains[0]:.2f}" in whole.caption
         augmented = stain.augment(normalized, gains)
         assert np.abs(decoded(whole.uri) - np.asarray(augmented, float)).mean() < 6
-        expected = crops.random_crop(augmented, key, augmentation, 0, 64)
+        expected = samples.random_crop(augmented, key, augmentation, 0, 64)
         if mode == "shared":
             corner, _ = crops.corner_and_turn(
                 key, augmentation, 0, jnp.array(augmented.shape[:2]), 64
