@@ -52,7 +52,7 @@ def test_text_has_what_is_there_then_findings_then_what_to_do(found):
         "7 broken.png: is no TIFF",
         "PROBLEM: 1 pair of",
         "PROBLEM: 1 image with hardly any tissue",
-        "suggested:",
+        "recommended:",
         "Take out the 1 image that cannot be used first",
         "--folds=3",
     ]
@@ -63,7 +63,7 @@ def test_text_has_what_is_there_then_findings_then_what_to_do(found):
 
 def test_unreadable_files_are_all_listed_and_others_are_cut(found):
     details = tuple(f"image {i}" for i in range(30))
-    for kind, shown in (("unreadable", 30), ("crop", pages.LISTED)):
+    for kind, shown in (("unreadable", 30), ("crop", pages.TEXT_DETAILS)):
         finding = pages.Finding("problem", kind, "says", details)
         text = pages.text(dataclasses.replace(found, findings=(finding,)))
         assert text.count("    image ") == shown
@@ -106,7 +106,7 @@ def test_the_page_carries_everything_and_runs_nothing(out):
 
 
 def test_problem_images_come_first(found):
-    for shown, more in pages.sheet(found).values():
+    for shown, more in pages.contact_sheet(found).values():
         marked = [each.severity == "problem" for each in shown]
         assert marked == sorted(marked, reverse=True)
         assert more == 0
@@ -124,21 +124,21 @@ def test_thousands_of_images_make_no_huge_page(found):
     everything = tuple(many.measured())
     finding = pages.Finding("note", "colour", "says", tuple(map(str, everything)), everything)
     large = dataclasses.replace(found, image_set=many, findings=(finding,))
-    sheet = pages.sheet(large)
-    assert sum(len(shown) for shown, _ in sheet.values()) == pages.SHEET
-    assert sum(more for _, more in sheet.values()) == 10 * times - pages.SHEET
+    sheet = pages.contact_sheet(large)
+    assert sum(len(shown) for shown, _ in sheet.values()) == pages.CONTACT_SHEET
+    assert sum(more for _, more in sheet.values()) == 10 * times - pages.CONTACT_SHEET
     page = pages.page(large, pages.datetime.datetime(2026, 1, 2))
     assert "240 of them shown" in page
-    assert f"and {9 * times - pages.DETAILED} more" in page
-    assert page.count("<img") <= pages.SHEET + pages.BESIDE
+    assert f"and {9 * times - pages.PAGE_DETAILS} more" in page
+    assert page.count("<img") <= pages.CONTACT_SHEET + pages.FINDING_IMAGES
     assert len(page) < 8e6
 
 
 def test_nothing_odd_and_nothing_usable_are_told(found):
-    assert "nothing odd was found" in pages.text(dataclasses.replace(found, findings=()))
+    assert "no problem was found" in pages.text(dataclasses.replace(found, findings=()))
     nothing = dataclasses.replace(found, recommendation=None, commands=())
-    assert "suggested" not in pages.text(nothing)
-    assert "No image can be used" in pages.page(nothing, pages.datetime.datetime(2026, 1, 2))
+    assert "recommended" not in pages.text(nothing)
+    assert "no image can be used" in pages.page(nothing, pages.datetime.datetime(2026, 1, 2))
     assert pages.numbers(nothing)["suggestion"] is None
 
 
