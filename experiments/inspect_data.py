@@ -48,17 +48,15 @@ def main() -> None:
         data.refuse_inside_data("out")
         require_writable(out)
     logging.set_verbosity(logging.ERROR)  # What is converted is a finding.
-    found = inspection.inspect(
-        source,
-        protocol.from_flags("extraction").extraction,
+    options = inspection.Options(
         mpp=FLAGS.mpp,
         classes=data.classes(),
-        table=FLAGS.groups,
-        column=FLAGS.group_column,
-        most_folds=FLAGS.folds,
+        groups=FLAGS.groups,
+        group_column=FLAGS.group_column,
+        folds=FLAGS.folds,
         fold_seed=FLAGS.fold_seed,
     )
-    found = inspection.inspect(place, flags.protocol("extraction").extraction, options)
+    found = inspection.inspect(source, protocol.from_flags("extraction").extraction, options)
     print(pages.write(out, found) if out else pages.text(found), end="")
     if out is not None:
         print(f"\n{out / pages.PAGE}, {pages.NUMBERS}, {pages.TABLE}")
