@@ -52,10 +52,10 @@ def test_scikit_learns_own_checks_with_the_papers_parameters(estimator, check):
 
 
 def test_parameters_and_defaults_are_those_of_the_library():
-    found = FoldEnsembleClassifier().get_params()
-    assert found.pop("n_jobs") is None
-    found["fold_seed"] = found.pop("random_state")
-    assert found == dataclasses.asdict(Boosting())
+    actual = FoldEnsembleClassifier().get_params()
+    assert actual.pop("n_jobs") is None
+    actual["fold_seed"] = actual.pop("random_state")
+    assert actual == dataclasses.asdict(Boosting())
 
 
 def trees(model: str) -> str:
@@ -138,15 +138,15 @@ def test_importances_are_shares_of_the_channels_that_decide(labels, y):
 
 
 def test_random_state_splits_anew_only_where_it_is_none(x, y):
-    def found(random_state) -> list[int]:
+    def actual(random_state) -> list[int]:
         return (
             FoldEnsembleClassifier(**SMALL | {"rounds": 1}, random_state=random_state)
             .fit(x, y)
             .folds_.tolist()
         )
 
-    assert found(3) == found(3) == found(np.random.RandomState(3)) != found(4)
-    assert len({tuple(found(None)) for _ in range(3)}) > 1
+    assert actual(3) == actual(3) == actual(np.random.RandomState(3)) != actual(4)
+    assert len({tuple(actual(None)) for _ in range(3)}) > 1
 
 
 @pytest.mark.parametrize(
@@ -189,24 +189,24 @@ def test_groups_stay_whole(x, y, labels):
 )
 def test_folds_are_as_many_as_little_data_allows(labels, groups, count, never_held_out):
     labels = np.array(labels)
-    found = _assign_folds(labels, None if groups is None else np.array(groups), 5, 0)
-    assert found.max() + 1 == count
-    assert (found == -1).sum() == never_held_out
+    actual = _assign_folds(labels, None if groups is None else np.array(groups), 5, 0)
+    assert actual.max() + 1 == count
+    assert (actual == -1).sum() == never_held_out
     for fold in range(count):
-        assert set(labels[found != fold]) == set(labels)
+        assert set(labels[actual != fold]) == set(labels)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_no_model_lacks_a_class_and_no_fold_is_empty(seed):
     rng = np.random.default_rng(seed)
     groups, labels = rng.integers(0, 9, 30), rng.permutation(np.repeat([0, 1, 2, 3], [16, 8, 5, 1]))
-    found = _assign_folds(labels, groups, 10, seed)
-    assert sorted(set(found) - {-1}) == list(range(found.max() + 1))
-    assert (found[labels == 3] == -1).all()
-    for fold in range(found.max() + 1):
-        assert set(labels[found != fold]) == {0, 1, 2, 3}
+    actual = _assign_folds(labels, groups, 10, seed)
+    assert sorted(set(actual) - {-1}) == list(range(actual.max() + 1))
+    assert (actual[labels == 3] == -1).all()
+    for fold in range(actual.max() + 1):
+        assert set(labels[actual != fold]) == {0, 1, 2, 3}
     for group in range(9):
-        assert len(set(found[groups == group])) <= 1
+        assert len(set(actual[groups == group])) <= 1
 
 
 def test_single_images_train_and_have_no_scores(x):
@@ -244,7 +244,7 @@ def test_groups_reach_fit_by_metadata_routing(x, y):
         )
     assert scores.mean() > 0.7
     assert search.best_estimator_.folds_.max() == 1
-    assert [len(found) for found in seen] == [N // 2] * 6 + [N]
+    assert [len(actual) for actual in seen] == [N // 2] * 6 + [N]
     assert set(seen[0]) | set(seen[1]) == set(groups)
     assert not set(seen[0]) & set(seen[1])
 

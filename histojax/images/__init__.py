@@ -1,0 +1,1 @@
+"""Image files: decoding, reading by windows, the size of pixels, resampling and padding."""

@@ -35,6 +35,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
       InputError: the file is no TIFF, PNG or JPEG whatever its name, has several pages, or is not
         8-bit RGB, RGBA, grey or palette.
     """
+    path = files.as_path(path)
     with contextlib.ExitStack() as stack:
         try:
             file = path if files.is_local(path) else stack.enter_context(path.open("rb"))

@@ -140,12 +140,9 @@ def missing_models(
 
 
 def save_model(model: Path, content: str | dict[str, np.ndarray], scores: np.ndarray) -> None:
-    """Writes the scores of held-out images, then the model: a model with a file is finished.
+    """Writes the scores of held-out images, float64 [n, A, K], then the model: text or arrays.
 
-    Args:
-      model: the file.
-      content: text, or arrays by name.
-      scores: float64 [n, A, K].
+    In this order, a model that is there is finished.
     """
     files.write_array(scores_path(model), scores)
     if isinstance(content, str):

@@ -125,6 +125,7 @@ def train(
         parameters; the training images cannot be split; a checkpoint is damaged; or training
         diverges.
     """
+    models = files.as_path(models)
     check(dataset.paths, extraction, mpp)
     settings = Settings(
         dataset.paths,
@@ -147,9 +148,10 @@ def train(
         training.record_time(models, paths, 1, device),
     ):
         for (name, view), of_view in missing.items():
-            data = prepare(settings, loaded[name], view) if of_view else None
-            for (seed, fold), path in of_view.items():
-                _fit_and_save(data, path, seed, fold, bar)
+            if of_view:
+                data = prepare(settings, loaded[name], view)
+                for (seed, fold), path in of_view.items():
+                    _fit_and_save(data, path, seed, fold, bar)
             if not keep_checkpoints:
                 folder = models / extraction.configuration(name, view) / CHECKPOINTS
                 epath.Path(folder).rmtree(missing_ok=True)

@@ -34,16 +34,8 @@ def fold_standardisation(
 ) -> dict[str, np.ndarray]:
     """A head for raw descriptors, from layers for (descriptors - mean) * scale.
 
-    The first bias is computed from the kernel after rounding: otherwise channels that are far from
-    zero would be shifted.
-
-    Args:
-      head: linear or hidden.
-      layers: kernel [inputs, outputs] and bias of each.
-      mean, scale: float32 [D].
-
-    Returns:
-      float32 arrays by name.
+    Kernels are [inputs, outputs], mean and scale float32 [D]. The first bias is computed from the
+    kernel after rounding: otherwise channels that are far from zero would be shifted.
     """
     (kernel, bias), *rest = layers
     scaled = (scale[:, None].astype(np.float64) * kernel).astype(np.float32)
@@ -69,12 +61,7 @@ def channels(head: dict[str, np.ndarray]) -> int:
 
 
 def parse(head: str, content: bytes, name: str | Path) -> dict[str, np.ndarray]:
-    """A head from the content of its file, its arrays in the order of the layers.
-
-    Args:
-      head: linear or hidden.
-      content: of the .npz.
-      name: for messages.
+    """A linear or hidden head from the content of its file; `name` is for messages.
 
     Raises:
       InputError: the file is damaged, or holds other arrays than such a head has.

@@ -142,13 +142,9 @@ def parse_models(
     configurations: tuple[str, ...],
     read: Callable[[str], bytes],
 ) -> LoadedEnsemble:
-    """Every model of an ensemble, wherever it is stored.
+    """Every model of an ensemble, wherever it is stored; arguments as for `LoadedEnsemble`.
 
-    Args:
-      learner: a key of `LEARNERS`.
-      seeds, folds: S and F.
-      configurations: names such as ResNet-0.5-400.
-      read: gives the content of a file, named as by `ensembles.model_names`.
+    `read` gives the content of a file that is named as by `ensembles.model_names`.
 
     Raises:
       InputError: the learner is unknown or scores images, not descriptors; or a model is damaged.
@@ -179,11 +175,9 @@ def load_models(ensemble: Ensemble) -> LoadedEnsemble:
 def check_same_extraction(
     extractions: Mapping[str, manifests.Manifest | None], descriptors: Path
 ) -> None:
-    """Checks that descriptors are of the protocol and weights that models were trained with.
+    """Checks that a folder's descriptors are of the protocol and weights of those trained on.
 
-    Args:
-      extractions: the manifest of each configuration's descriptors in training; None if unknown.
-      descriptors: the folder that extraction wrote.
+    These are the manifests `extractions`, by configuration; None if unknown.
 
     Raises:
       InputError: they differ in what decides the descriptors.

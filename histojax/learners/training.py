@@ -20,6 +20,7 @@ from histojax.errors import InputError
 from histojax.extraction import manifests, store
 from histojax.learners import ensembles
 from histojax.learners.ensembles import MissingModels
+from histojax.utils import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,10 @@ class TrainingJob:
     models: Path
     folds: Folds
     configurations: tuple[str, ...]
+
+    def __post_init__(self):
+        for name in ("descriptors", "models"):
+            object.__setattr__(self, name, files.as_path(getattr(self, name)))
 
     def start(self, learner: str, parameters: Boosting | Probe) -> dict[str, MissingModels]:
         """Records what the ensemble is made of; returns its missing models by configuration.

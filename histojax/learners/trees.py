@@ -76,14 +76,10 @@ def write_bins(
     labels: np.ndarray,
     parameters: dict[str, Any],
 ) -> None:
-    """Bins the rows of the training images (bool [N]) into a file of at most a byte a value.
+    """Bins the rows of training images into a file of at most a byte a value.
 
-    Args:
-      path: the file.
-      descriptors: float32 [N, A, D], which may be memory-mapped.
-      training: bool [N].
-      labels: int [N].
-      parameters: of LightGBM.
+    Descriptors are float32 [N, A, D], which may be memory-mapped; `training` is bool [N], labels
+    are int [N].
     """
     images = [descriptors[i] for i in np.flatnonzero(training)]
     rows = _bin_rows(images, labels[training], parameters)

@@ -38,9 +38,9 @@ def test_without_a_target_images_are_read_as_they_are(folder):
 def test_with_the_papers_target_all_have_its_pixel_size(folder, name):
     path, resampling = folder / f"{name}.tif", Resampling(0.84)
     assert resampling.size(path) == (160, 200)
-    found = resampling.read(path)
-    assert found.shape == (160, 200, 3)
-    difference = np.abs(found.astype(int) - np.array(Image.open(folder / "as-is.tif")))
+    rgb = resampling.read(path)
+    assert rgb.shape == (160, 200, 3)
+    difference = np.abs(rgb.astype(int) - np.array(Image.open(folder / "as-is.tif")))
     assert difference.mean() < {"as-is": 1e-9, "fine": 3, "coarse": 15}[name]
     assert Resampling(1.68).size(path) == (80, 100)
 
@@ -64,16 +64,16 @@ def test_the_script_takes_a_target_and_a_pixel_size(folder, tmp_path, narrow_vgg
         "--augmentations=1",
         "--crops=1",
     ]
-    given = [
+    arguments = [
         f"--images={tmp_path / 'in'}",
         f"--descriptors={tmp_path / 'out'}",
         *small,
         "--target_mpp=0.84",
     ]
-    done = run("extract", *given)
+    done = run("extract", *arguments)
     assert done.returncode == 1
     assert "pass --mpp" in done.stderr
-    done = run("extract", *given, "--mpp=0.5")
+    done = run("extract", *arguments, "--mpp=0.5")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "stain_qc.csv").read_text().strip().endswith("@0.5um")
 
@@ -85,7 +85,8 @@ def test_descriptors_are_of_the_resampled_image_and_of_no_other(folder, tmp_path
     Image.fromarray(Resampling(0.84).read(folder / "fine.tif")).save(whole)
     extract.run([whole], dataclasses.replace(extraction, target_mpp=0.0), tmp_path / "theirs")
     ours, theirs = (
-        store.read(tmp_path / each, "VGG-0.5-48", ["fine"]) for each in ("ours", "theirs")
+        store.read(tmp_path / folder_name, "VGG-0.5-48", ["fine"])
+        for folder_name in ("ours", "theirs")
     )
     np.testing.assert_array_equal(ours, theirs)
     assert manifests.read(tmp_path / "ours", "VGG-0.5-48")["protocol"]["target_mpp"] == 0.84

@@ -111,10 +111,10 @@ def test_a_thumbnail_is_the_image_averaged(kinds, monkeypatch, name):
             (33, (33, 24)),
             (1, (1, 1)),
         ):
-            found = field.thumbnail(longest)
-            assert (found.dtype, found.shape) == (np.uint8, (size[1], size[0], 3))
-            wanted = np.array(whole.resize(size, Image.Resampling.BICUBIC))
-            assert np.abs(found.astype(int) - wanted).max() <= (0 if size == whole.size else 12)
+            actual = field.thumbnail(longest)
+            assert (actual.dtype, actual.shape) == (np.uint8, (size[1], size[0], 3))
+            expected = np.array(whole.resize(size, Image.Resampling.BICUBIC))
+            assert np.abs(actual.astype(int) - expected).max() <= (0 if size == whole.size else 12)
 
 
 def test_a_thumbnail_of_a_fine_chequerboard_is_grey():
@@ -258,15 +258,15 @@ def test_the_size_of_a_pixel_is_what_a_tiff_says_if_it_is_plausible(
 ):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, RGB, photometric="rgb", metadata=None, **options)
-    found = slide.pixel_size(path)
+    actual = slide.pixel_size(path)
     if expected == "not square":
-        assert found is None
+        assert actual is None
         assert "not square" in notices.pop()
     else:
-        assert found == (expected if expected is None else pytest.approx(expected, rel=1e-4))
+        assert actual == (expected if expected is None else pytest.approx(expected, rel=1e-4))
         assert not notices
     with slide.open_slide(path) as field:
-        assert field.mpp == found
+        assert field.mpp == actual
 
 
 @pytest.mark.parametrize(
@@ -282,10 +282,10 @@ def test_the_size_of_a_pixel_is_what_a_tiff_says_if_it_is_plausible(
 )
 def test_the_size_of_a_pixel_in_png_and_jpeg(tmp_path, name, options, expected):
     Image.fromarray(RGB).save(tmp_path / name, **options)
-    found = slide.pixel_size(tmp_path / name)
-    assert found == (expected if expected is None else pytest.approx(expected, rel=1e-4))
+    actual = slide.pixel_size(tmp_path / name)
+    assert actual == (expected if expected is None else pytest.approx(expected, rel=1e-4))
     with slide.open_slide(tmp_path / name) as field:
-        assert field.mpp == found
+        assert field.mpp == actual
 
 
 def test_ome_tiff_as_tifffile_writes_it(tmp_path):

@@ -160,15 +160,17 @@ def test_models_never_see_what_is_held_out(descriptors, split, tmp_path, mode):
 def test_a_folds_rows_are_binned_once_for_all_seeds_and_bins_do_not_stay(
     descriptors, split, tmp_path, monkeypatch
 ):
-    made, write_bins = [], trees.write_bins
+    written, write_bins = [], trees.write_bins
     monkeypatch.setattr(
-        trees, "write_bins", lambda path, *rest: made.append(path.name) or write_bins(path, *rest)
+        trees,
+        "write_bins",
+        lambda path, *rest: written.append(path.name) or write_bins(path, *rest),
     )
     job = TrainingJob(descriptors, tmp_path, split, ONE)
     (models,) = job.start("trees", BOOSTING).values()
     for task in boost.prepare_tasks(job, *ONE, models, BOOSTING, tmp_path):
         boost.run_task(task)
-    assert made == [f"VGG-0.5-400-fold{fold:02d}.bin" for fold in (1, 2, 3)]
+    assert written == [f"VGG-0.5-400-fold{fold:02d}.bin" for fold in (1, 2, 3)]
 
 
 def test_what_a_run_took_is_kept_if_it_trained_anything(descriptors, split, tmp_path):
@@ -227,11 +229,18 @@ def test_a_killed_training_goes_on_and_ends_as_an_unbroken_one(descriptors, spli
     done = run("train", *command[3:], f"--models={killed}")
     assert f"{18 - len(before)} models trained, 18 are there" in done.stdout
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
-    there, here = (ensembles.load(tmp_path / name) for name in ("killed", "unbroken"))
-    assert [path.read_text() for path in there.models] == [path.read_text() for path in here.models]
+    resumed, unbroken_ensemble = (
+        ensembles.load(tmp_path / name) for name in ("killed", "unbroken")
+    )
+    assert [path.read_text() for path in resumed.models] == [
+        path.read_text() for path in unbroken_ensemble.models
+    ]
     for configuration in WIDTHS:
         np.testing.assert_array_equal(
-            *(ensembles.out_of_fold(ensemble, configuration) for ensemble in (there, here))
+            *(
+                ensembles.out_of_fold(ensemble, configuration)
+                for ensemble in (resumed, unbroken_ensemble)
+            )
         )
 
 
@@ -348,12 +357,12 @@ def test_new_images_get_the_mean_of_all_models(descriptors, models, split):
                 expected += (
                     booster.predict(x.reshape(-1, x.shape[-1])).reshape(5, A, 4).mean(axis=1) / 12
                 )
-    found = scoring.load_models(ensemble).score(
+    scores = scoring.load_models(ensemble).score(
         {name: store.read(descriptors, name, names) for name in WIDTHS}
     )
-    np.testing.assert_allclose(found.mean, expected, rtol=1e-12)
-    np.testing.assert_allclose(found.by_augmentation.mean(axis=1), expected, rtol=1e-12)
-    np.testing.assert_allclose(found.by_model.mean(axis=1), expected, rtol=1e-12)
+    np.testing.assert_allclose(scores.mean, expected, rtol=1e-12)
+    np.testing.assert_allclose(scores.by_augmentation.mean(axis=1), expected, rtol=1e-12)
+    np.testing.assert_allclose(scores.by_model.mean(axis=1), expected, rtol=1e-12)
 
 
 def test_descriptors_of_another_width_are_refused(models):

@@ -90,11 +90,12 @@ def contents(models: Path) -> dict[str, bytes]:
 def test_models_and_scores_equal_those_trained_here_though_both_workers_die(
     descriptors, split, tmp_path, cluster
 ):
-    here, there = tmp_path / "here", tmp_path / "there"
-    for root in (here, there):
+    local, remote = tmp_path / "here", tmp_path / "there"
+    for root in (local, remote):
         folds.save(split, root / ensembles.FOLDS)
     assert (
-        boost.train(TrainingJob(descriptors, here, split, tuple(WIDTHS)), BOOSTING, workers=1) == 18
+        boost.train(TrainingJob(descriptors, local, split, tuple(WIDTHS)), BOOSTING, workers=1)
+        == 18
     )
     address, start_worker = cluster
     first = start_worker()
@@ -103,23 +104,23 @@ def test_models_and_scores_equal_those_trained_here_though_both_workers_die(
     def kill_one_after_the_other() -> None:
         """Whoever has the descriptors is killed, at the latest with the second."""
         for victim in (first, start_worker()):
-            before = len(list(there.rglob("seed*.txt")))
-            wait_for(lambda before=before: len(list(there.rglob("seed*.txt"))) > before)
+            before = len(list(remote.rglob("seed*.txt")))
+            wait_for(lambda before=before: len(list(remote.rglob("seed*.txt"))) > before)
             start_worker()
-            left.append(18 - len(list(there.rglob("seed*.txt"))))
+            left.append(18 - len(list(remote.rglob("seed*.txt"))))
             victim.kill()
 
     killer = threading.Thread(target=kill_one_after_the_other)
     killer.start()
     assert (
-        boost_dask.train(TrainingJob(descriptors, there, split, tuple(WIDTHS)), BOOSTING, address)
+        boost_dask.train(TrainingJob(descriptors, remote, split, tuple(WIDTHS)), BOOSTING, address)
         == 18
     )
     killer.join()
     assert min(left) > 0
     assert len(left) == 2
-    assert contents(there) == contents(here)
-    (row,) = ensembles.read_training_times(there)
+    assert contents(remote) == contents(local)
+    (row,) = ensembles.read_training_times(remote)
     assert row["models"] == "18"
     assert row["machine"].startswith("Dask cluster of ")
 

@@ -154,9 +154,9 @@ def test_images_are_those_that_extraction_describes(dataset, data):
             canvas=data.images.pixels.shape[2:],
         )
         assert (data.images.sizes[i] == size).all()
-        found = stain.optical_density(np.moveaxis(data.images.pixels[i], 0, -1))
+        actual = stain.optical_density(np.moveaxis(data.images.pixels[i], 0, -1))
         np.testing.assert_array_equal(
-            found[:, : size[0], : size[1]], density[:, : size[0], : size[1]]
+            actual[:, : size[0], : size[1]], density[:, : size[0], : size[1]]
         )
 
 
@@ -172,18 +172,18 @@ def test_crops_are_those_that_extraction_draws(data):
     )
     extraction = jax.jit(lambda number: programs.crop(density, size, key, number, VIEW, EXTRACTION))
     for number in (0, 2, 4):
-        found, wanted = np.asarray(ours(number)), np.asarray(extraction(number))
-        np.testing.assert_allclose(found, wanted, atol=1)  # Grey levels are truncated.
-        assert np.mean(found != wanted) < 0.01
+        actual, expected = np.asarray(ours(number)), np.asarray(extraction(number))
+        np.testing.assert_allclose(actual, expected, atol=1)  # Grey levels are truncated.
+        assert np.mean(actual != expected) < 0.01
 
 
 def test_folding_batch_norms_alone_leaves_the_descriptors_as_they_are(fields):
     variables = weights.random("ResNet", 0)
     encoder, params = finetune_step.fold_batch_norms(encoders.get("ResNet"), variables, "float32")
     images = fields(40, 40)
-    wanted = encoders.get("ResNet").descriptors(variables, images)
+    expected = encoders.get("ResNet").descriptors(variables, images)
     np.testing.assert_allclose(
-        encoder.descriptors({"params": params}, images), wanted, atol=1e-6 * np.max(wanted)
+        encoder.descriptors({"params": params}, images), expected, atol=1e-6 * np.max(expected)
     )
 
 
@@ -200,8 +200,8 @@ def test_the_last_block_is_a_part_of_every_encoder(name):
 
 
 def test_the_first_step_equals_adamw_by_hand(data):
-    chosen, rate, decay = data.config, FINETUNE.head_learning_rate, FINETUNE.weight_decay
-    body, frozen = finetune_step.split_layers(data.params, chosen.encoder, "last")
+    config, rate, decay = data.config, FINETUNE.head_learning_rate, FINETUNE.weight_decay
+    body, frozen = finetune_step.split_layers(data.params, config.encoder, "last")
     batch = one_batch(data, 6)
     fixed = {
         "body": frozen,
@@ -214,17 +214,17 @@ def test_the_first_step_equals_adamw_by_hand(data):
     }
     trained = {"body": body, "head": head}
     after, _, loss = finetune_step.step(
-        trained, finetune_step.optimizer(chosen).init(trained), fixed, batch, chosen
+        trained, finetune_step.optimizer(config).init(trained), fixed, batch, config
     )
 
-    crop = jax.jit(lambda *given: finetune_step.crop(*given, 0, chosen))
+    crop = jax.jit(lambda *arguments: finetune_step.crop(*arguments, 0, config))
     images = jnp.stack(
         [
             crop(batch.images[i], batch.sizes[i], batch.keys[i], batch.augmentations[i])
             for i in range(6)
         ]
     )
-    described = np.asarray(chosen.encoder.descriptors({"params": data.params}, images), np.float64)
+    described = np.asarray(config.encoder.descriptors({"params": data.params}, images), np.float64)
     x = (described - np.asarray(fixed["input"]["mean"])) * np.asarray(fixed["input"]["scale"])
     odds = np.exp(x @ np.asarray(head["kernel"], np.float64) + np.asarray(head["bias"]))
     probabilities = odds / odds.sum(axis=1, keepdims=True)
@@ -238,15 +238,17 @@ def test_the_first_step_equals_adamw_by_hand(data):
     ):
         # Adam's first step is the gradient's sign but for epsilon, and warm-up begins at one
         # step's share of the rate.
-        wanted = gradient / (np.abs(gradient) + 1e-8) + decay * decays * np.asarray(
+        expected = gradient / (np.abs(gradient) + 1e-8) + decay * decays * np.asarray(
             head[name], np.float64
         )
         moved = np.asarray(after["head"][name], np.float64) - np.asarray(head[name], np.float64)
         clear = np.abs(gradient) > 1e-4
-        np.testing.assert_allclose(moved[clear], (-rate / chosen.steps * wanted)[clear], rtol=1e-2)
+        np.testing.assert_allclose(
+            moved[clear], (-rate / config.steps * expected)[clear], rtol=1e-2
+        )
 
     def reference(body):
-        described = chosen.encoder.descriptors({"params": frozen | body}, images)
+        described = config.encoder.descriptors({"params": frozen | body}, images)
         x = (described - fixed["input"]["mean"][None]) * fixed["input"]["scale"][None]
         return -jnp.mean(
             jnp.sum(
@@ -261,14 +263,14 @@ def test_the_first_step_equals_adamw_by_hand(data):
         kernel = np.asarray(body[layer]["kernel"], np.float64)
         step = np.asarray(gradient["kernel"], np.float64)
         clear = np.abs(step) > 1e-4
-        wanted = (
+        expected = (
             -FINETUNE.body_learning_rate
-            / chosen.steps
+            / config.steps
             * (step / (np.abs(step) + 1e-8) + decay * kernel)
         )
         moved = np.asarray(after["body"][layer]["kernel"], np.float64) - kernel
         assert clear.any()
-        np.testing.assert_allclose(moved[clear], wanted[clear], rtol=2e-2, atol=1e-7)
+        np.testing.assert_allclose(moved[clear], expected[clear], rtol=2e-2, atol=1e-7)
 
 
 @pytest.mark.parametrize("blocks", ["last", "all"])
@@ -290,69 +292,69 @@ def test_nothing_below_the_last_block_is_differentiated(data):
     """A step costs a forward pass, and two more of the last block, not of the network."""
 
     def flops(blocks):
-        chosen = dataclasses.replace(
+        config = dataclasses.replace(
             data.config, finetune=dataclasses.replace(FINETUNE, blocks=blocks)
         )
-        body, frozen = finetune_step.split_layers(data.params, chosen.encoder, blocks)
-        start, batch = finetune.initial_state(chosen, body), one_batch(data, 6)
+        body, frozen = finetune_step.split_layers(data.params, config.encoder, blocks)
+        start, batch = finetune.initial_state(config, body), one_batch(data, 6)
         arguments = (
             start["trained"],
             start["optimizer"],
             {"body": frozen, "input": start["best"]["input"]},
             batch,
         )
-        return finetune_step.step.lower(*arguments, chosen).compile().cost_analysis()["flops"]
+        return finetune_step.step.lower(*arguments, config).compile().cost_analysis()["flops"]
 
     assert flops("last") < 0.6 * flops("all")
 
 
 def test_rates_rise_and_fall_and_differ(data):
     for rate in ("head_learning_rate", "body_learning_rate"):
-        chosen = dataclasses.replace(
+        config = dataclasses.replace(
             data.config, finetune=dataclasses.replace(FINETUNE, weight_decay=0.0)
         )
         part = rate.removesuffix("_learning_rate")
         params = {"body": {"x": jnp.zeros(1)}, "head": {"x": jnp.zeros(1)}}
-        optimizer, sizes = finetune_step.optimizer(chosen), []
+        optimizer, sizes = finetune_step.optimizer(config), []
         state = optimizer.init(params)
-        for _ in range(FINETUNE.epochs * chosen.steps):
+        for _ in range(FINETUNE.epochs * config.steps):
             updates, state = optimizer.update(jax.tree.map(jnp.ones_like, params), state, params)
             sizes.append(-float(updates[part]["x"][0]))
         peak = getattr(FINETUNE, rate)
         assert max(sizes) == pytest.approx(peak, rel=1e-3)
-        assert np.argmax(sizes) == chosen.steps * FINETUNE.warmup_epochs
-        assert sizes[0] == pytest.approx(peak / chosen.steps, rel=1e-3)
+        assert np.argmax(sizes) == config.steps * FINETUNE.warmup_epochs
+        assert sizes[0] == pytest.approx(peak / config.steps, rel=1e-3)
         assert sizes[-1] < 0.2 * peak
 
 
 def test_a_score_is_the_mean_over_the_crops_that_extraction_draws(data):
-    chosen = dataclasses.replace(
+    config = dataclasses.replace(
         data.config, finetune=dataclasses.replace(FINETUNE, batch_crops=2)
     )  # 3 crops: 2 + 1.
     body, _ = data.split_layers()
-    model = finetune_step.initial_model(chosen, body)
+    model = finetune_step.initial_model(config, body)
     kernel = jnp.asarray(np.random.default_rng(0).normal(size=(24, 2)) / 50, jnp.float32)
     trained = {"body": model["body"], "head": model["head"] | {"kernel": kernel}}
     one = data.images.take(np.array([1]))
     model = {**trained, "input": model["input"]}
-    found = finetune.score_images(dataclasses.replace(data, config=chosen), model, one, 2)
+    actual = finetune.score_images(dataclasses.replace(data, config=config), model, one, 2)
     density = stain.optical_density(np.moveaxis(one.pixels[0], 0, -1))
     key = crops.image_key(EXTRACTION.seed, one.names[0])
     draw = jax.jit(
         jax.vmap(lambda number: programs.crop(density, one.sizes[0], key, number, VIEW, EXTRACTION))
     )
     described = np.asarray(
-        chosen.encoder.descriptors({"params": data.params}, draw(jnp.arange(6))), np.float64
+        config.encoder.descriptors({"params": data.params}, draw(jnp.arange(6))), np.float64
     )
     odds = np.exp(described @ np.asarray(kernel, np.float64))
-    wanted = (odds / odds.sum(axis=1, keepdims=True)).reshape(2, 3, 2).mean(axis=1)
-    np.testing.assert_allclose(found, wanted[None], atol=2e-3)
+    expected = (odds / odds.sum(axis=1, keepdims=True)).reshape(2, 3, 2).mean(axis=1)
+    np.testing.assert_allclose(actual, expected[None], atol=2e-3)
 
 
 def test_the_epoch_of_the_lowest_validation_loss_is_kept(data, monkeypatch):
     body, _ = data.split_layers()
     progress, losses = finetune.initial_state(data.config, body), iter([0.7, 0.5, 0.6])
-    monkeypatch.setattr(finetune, "validation_loss", lambda *given: np.float32(next(losses)))
+    monkeypatch.setattr(finetune, "validation_loss", lambda *arguments: np.float32(next(losses)))
     for epoch in range(3):
         head = progress["trained"]["head"] | {"bias": jnp.full(2, float(epoch + 1))}
         progress["trained"] = progress["trained"] | {"head": head}
@@ -418,8 +420,8 @@ def test_held_out_images_are_seen_only_to_be_scored(tmp_path, dataset, split, mo
     changed = dataclasses.replace(split, labels=np.where(fold, 1 - split.labels, split.labels))
     read = finetune.read_images
 
-    def spoiled(*given):
-        images = read(*given)
+    def spoiled(*arguments):
+        images = read(*arguments)
         images.pixels[fold] = 255 - images.pixels[fold]
         return images
 
@@ -428,7 +430,7 @@ def test_held_out_images_are_seen_only_to_be_scored(tmp_path, dataset, split, mo
     monkeypatch.setattr(
         finetune,
         "score_images",
-        lambda *given: (seen.append(set(given[2].names)), score_images(*given))[1],
+        lambda *arguments: (seen.append(set(arguments[2].names)), score_images(*arguments))[1],
     )
     root = prepared(tmp_path / "models", changed)
     finetune.train(dataset, root, changed, EXTRACTION, FINETUNE, keep_checkpoints=True)
@@ -439,9 +441,9 @@ def test_held_out_images_are_seen_only_to_be_scored(tmp_path, dataset, split, mo
     )  # Three epochs are validated, then the model is judged.
     assert seen[3] == held_out
     names = (model_path(models, 0, 0), model_path(root, 0, 0))
-    found, again = (np.load(name) for name in names)
-    for name in found.files:
-        np.testing.assert_array_equal(found[name], again[name])
+    actual, again = (np.load(name) for name in names)
+    for name in actual.files:
+        np.testing.assert_array_equal(actual[name], again[name])
     assert not np.array_equal(*(np.load(ensembles.scores_path(name)) for name in names))
 
 
@@ -484,7 +486,9 @@ def test_a_run_that_stops_after_an_epoch_goes_on_to_the_same_model(
         finetune.fit(data, 0, 0, tmp_path / "broken", bar)
     trained = []
     monkeypatch.setattr(
-        finetune, "run_epoch", lambda *given: (trained.append(given[-1]), real(*given))[1]
+        finetune,
+        "run_epoch",
+        lambda *arguments: (trained.append(arguments[-1]), real(*arguments))[1],
     )
     resumed, losses_too = finetune.fit(data, 0, 0, tmp_path / "broken", bar)
     assert trained == [2]
@@ -531,7 +535,7 @@ def test_training_that_diverges_is_refused(tmp_path, data, bar, monkeypatch):
     progress["trained"]["head"]["kernel"] += np.nan
     after = finetune.run_epoch(data, progress, [], np.arange(4), 0)
     assert after["losses"][0] == np.inf
-    monkeypatch.setattr(finetune, "fit", lambda *given: (after["best"], after["losses"]))
+    monkeypatch.setattr(finetune, "fit", lambda *arguments: (after["best"], after["losses"]))
     with pytest.raises(InputError, match="training diverged: .* lower --head_learning_rate"):
         finetune._fit_and_save(data, tmp_path / "model.npz", 0, 0, bar)
     assert not list(tmp_path.rglob("*.npz"))

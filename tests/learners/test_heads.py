@@ -17,13 +17,13 @@ def test_a_folded_head_gives_what_the_program_gave_far_from_zero_too():
         (rng.normal(size=(8, 4)), rng.normal(size=4)),
     ]
     layers = tuple((k.astype(np.float32), b.astype(np.float32)) for k, b in layers)
-    for learner, some in (("linear", layers[:1]), ("hidden", layers)):
+    for learner, used in (("linear", layers[:1]), ("hidden", layers)):
         z = (x.astype(np.float64) - mean) * scale
-        for i, (kernel, bias) in enumerate(some):
+        for i, (kernel, bias) in enumerate(used):
             z = (z if i == 0 else np.maximum(z, 0)) @ kernel + bias
         expected = np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True)
         np.testing.assert_allclose(
-            heads.score(heads.fold_standardisation(learner, some, mean, scale), x),
+            heads.score(heads.fold_standardisation(learner, used, mean, scale), x),
             expected,
             atol=2e-3,
         )

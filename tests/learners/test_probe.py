@@ -67,16 +67,21 @@ def descriptors(tmp_path_factory, split) -> Path:
 
 
 def train(
-    root: Path, descriptors: Path, split: Folds, chosen: Probe, configurations=WIDTHS, **more
+    root: Path, descriptors: Path, split: Folds, parameters: Probe, configurations=WIDTHS, **more
 ) -> int:
     folds.save(split, root / ensembles.FOLDS)
-    return probe.train(TrainingJob(descriptors, root, split, tuple(configurations)), chosen, **more)
+    return probe.train(
+        TrainingJob(descriptors, root, split, tuple(configurations)), parameters, **more
+    )
 
 
 @pytest.fixture(scope="module", params=HEADS)
 def trained(request, tmp_path_factory, descriptors, split) -> tuple[Path, Probe, int]:
     """A folder of heads, their parameters, and how often the program was traced."""
-    root, chosen = tmp_path_factory.mktemp("models"), dataclasses.replace(PROBE, head=request.param)
+    root, parameters = (
+        tmp_path_factory.mktemp("models"),
+        dataclasses.replace(PROBE, head=request.param),
+    )
     fit, traces = probe_fit.fit, []
 
     def counted(*arguments, **more):
@@ -88,8 +93,8 @@ def trained(request, tmp_path_factory, descriptors, split) -> tuple[Path, Probe,
         patch.setattr(
             probe, "models_at_a_time", lambda *_: 8
         )  # Twelve models in two shares, the second filled up.
-        assert train(root, descriptors, split, chosen) == 12
-    return root, chosen, len(traces)
+        assert train(root, descriptors, split, parameters) == 12
+    return root, parameters, len(traces)
 
 
 def read_head(path, head):
@@ -97,26 +102,30 @@ def read_head(path, head):
 
 
 def head_of(
-    root: Path, chosen: Probe, configuration: str, seed: int, fold: int
+    root: Path, parameters: Probe, configuration: str, seed: int, fold: int
 ) -> dict[str, np.ndarray]:
     return read_head(
-        ensembles.model_path(root, configuration, seed, fold, chosen.head), chosen.head
+        ensembles.model_path(root, configuration, seed, fold, parameters.head), parameters.head
     )
 
 
 def fit_alone(
-    x: np.ndarray, labels: np.ndarray, training: np.ndarray, chosen: Probe, seed: int = 0
+    x: np.ndarray, labels: np.ndarray, training: np.ndarray, parameters: Probe, seed: int = 0
 ):
     """One model on standardised rows [N, A, D]; what is not for training is for validation."""
     rows = int(training.sum()) * x.shape[1], int((~training).sum()) * x.shape[1]
-    steps, checks = (-(-count // chosen.batch_rows) for count in rows)
+    steps, checks = (-(-count // parameters.batch_rows) for count in rows)
     ones = np.ones(x.shape[-1], np.float32)
     model = probe_fit.Model(
         *map(np.int32, (0, seed, 0, x.shape[-1])), training, ~training, 0 * ones, ones
     )
     program = probe_fit.compiled(
         partial(
-            probe_fit.fit, probe=chosen, classes=int(labels.max()) + 1, steps=steps, checks=checks
+            probe_fit.fit,
+            probe=parameters,
+            classes=int(labels.max()) + 1,
+            steps=steps,
+            checks=checks,
         ),
         Mesh(np.array(jax.devices()[:1]), ("models",)),
     )
@@ -154,7 +163,7 @@ def test_a_linear_head_trained_long_is_the_penalised_logistic_regression_of_scik
         .astype(np.float32)[:, None]
     )
     training = np.arange(n) < 60
-    chosen = Probe(
+    parameters = Probe(
         learning_rate=3e-3,
         weight_decay=penalty,
         batch_rows=60,
@@ -164,7 +173,7 @@ def test_a_linear_head_trained_long_is_the_penalised_logistic_regression_of_scik
     )
     # Judged by the rows it is fitted to, so that the last epochs are the best.
     twice, both = np.concatenate([x[training]] * 2), np.concatenate([labels[training]] * 2)
-    fitted = fit_alone(twice, both, np.arange(120) < 60, chosen)
+    fitted = fit_alone(twice, both, np.arange(120) < 60, parameters)
     reference = LogisticRegression(C=1 / (60 * penalty), tol=1e-8, max_iter=1000).fit(
         x[training, 0], labels[training]
     )
@@ -191,8 +200,8 @@ def test_a_hidden_layer_tells_separable_classes_apart_as_scikit_learn_does():
     x = rng.normal(4 * rng.normal(size=(3, 10))[labels], 1).astype(np.float32)
     x = StandardScaler().fit_transform(x).astype(np.float32)
     training = np.arange(n) < 90
-    chosen = dataclasses.replace(PROBE, head="hidden", epochs=60, patience=60)
-    hidden, (kernel, bias) = fit_alone(x[:, None], labels, training, chosen).layers
+    parameters = dataclasses.replace(PROBE, head="hidden", epochs=60, patience=60)
+    hidden, (kernel, bias) = fit_alone(x[:, None], labels, training, parameters).layers
     values = np.maximum(x @ hidden[0].T + hidden[1], 0)
     reference = LogisticRegression().fit(x[training], labels[training])
     np.testing.assert_array_equal((values @ kernel.T + bias).argmax(axis=1), reference.predict(x))
@@ -204,19 +213,19 @@ def test_the_best_epoch_is_kept_and_training_ends_after_patience(head):
     labels = rng.integers(0, 2, n)  # Nothing to learn but the training images by heart.
     x = rng.normal(labels[:, None, None] * 0.3, 1, (n, 2, 30)).astype(np.float32)
     training = np.arange(n) < 23  # The 34 rows that stop training fill no whole minibatches.
-    chosen = dataclasses.replace(
+    parameters = dataclasses.replace(
         PROBE, head=head, epochs=50, patience=5, learning_rate=1e-2, weight_decay=0.0
     )
-    fitted = fit_alone(x, labels, training, chosen)
+    fitted = fit_alone(x, labels, training, parameters)
     ran = int(np.isfinite(fitted.losses).sum())
     best = int(fitted.losses.argmin()) + 1
     assert best == fitted.best_epoch
     assert ran == best + 5 < 50
     assert fitted.losses[ran - 1] > fitted.losses[best - 1]
-    found = cross_entropy(
+    actual = cross_entropy(
         fitted.layers, x[~training].reshape(-1, 30), np.repeat(labels[~training], 2)
     )
-    assert found == pytest.approx(fitted.losses[best - 1], rel=1e-5)
+    assert actual == pytest.approx(fitted.losses[best - 1], rel=1e-5)
 
 
 def test_every_training_row_is_seen_in_an_epoch_and_no_other():
@@ -227,12 +236,12 @@ def test_every_training_row_is_seen_in_an_epoch_and_no_other():
         np.arange(n) % 2,
         np.arange(n) < 6,
     )
-    chosen = Probe(
+    parameters = Probe(
         learning_rate=0.1, weight_decay=0.0, batch_rows=12, epochs=1, patience=1, validation_parts=2
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probe_fit, "adam", lambda chosen: optax.sgd(chosen.learning_rate))
-        ((kernel, bias),) = fit_alone(x, labels, training, chosen).layers
+        patch.setattr(probe_fit, "adam", lambda parameters: optax.sgd(parameters.learning_rate))
+        ((kernel, bias),) = fit_alone(x, labels, training, parameters).layers
     rows, truth = (
         x[training].reshape(-1, 5).astype(np.float64),
         np.eye(2)[np.repeat(labels[training], 2)],
@@ -255,14 +264,14 @@ def test_channels_are_standardised_by_the_training_rows_alone():
 
 @pytest.mark.parametrize("trained", ["hidden"], indirect=True)
 def test_what_is_held_out_changes_no_weight(descriptors, split, trained, tmp_path):
-    root, chosen, _ = trained
+    root, parameters, _ = trained
     shutil.copytree(descriptors, tmp_path / "descriptors")
     for name in (name for name, fold in zip(split.names, split.folds, strict=True) if fold == 0):
         noise = np.random.default_rng(6).normal(size=(A, 25)).astype(np.float32)
         store.write(tmp_path / "descriptors", "VGG-0.5-400", name, noise)
-    train(tmp_path / "models", tmp_path / "descriptors", split, chosen, ["VGG-0.5-400"])
+    train(tmp_path / "models", tmp_path / "descriptors", split, parameters, ["VGG-0.5-400"])
     one, other = (
-        head_of(folder, chosen, "VGG-0.5-400", 0, 0) for folder in (root, tmp_path / "models")
+        head_of(folder, parameters, "VGG-0.5-400", 0, 0) for folder in (root, tmp_path / "models")
     )
     for name in one:
         np.testing.assert_allclose(one[name], other[name], rtol=1e-4, atol=1e-5)
@@ -272,11 +281,11 @@ def test_what_is_held_out_changes_no_weight(descriptors, split, trained, tmp_pat
 def test_a_configuration_trained_alone_is_as_beside_a_wider_one(
     descriptors, split, trained, tmp_path
 ):
-    root, chosen, _ = trained
-    assert train(tmp_path, descriptors, split, chosen, ["VGG-0.5-400"]) == 6
+    root, parameters, _ = trained
+    assert train(tmp_path, descriptors, split, parameters, ["VGG-0.5-400"]) == 6
     for seed, fold in ((0, 0), (1, 2)):
         together, alone = (
-            head_of(folder, chosen, "VGG-0.5-400", seed, fold) for folder in (root, tmp_path)
+            head_of(folder, parameters, "VGG-0.5-400", seed, fold) for folder in (root, tmp_path)
         )
         assert together.keys() == alone.keys()
         for name in together:
@@ -287,8 +296,8 @@ def test_a_configuration_trained_alone_is_as_beside_a_wider_one(
 @pytest.mark.parametrize("trained", ["hidden"], indirect=True)
 def test_one_device_gives_what_two_give(descriptors, split, trained, tmp_path):
     assert len(jax.devices()) == 2
-    root, chosen, _ = trained
-    train(tmp_path, descriptors, split, chosen, devices=jax.devices()[:1])
+    root, parameters, _ = trained
+    train(tmp_path, descriptors, split, parameters, devices=jax.devices()[:1])
     for configuration in WIDTHS:
         one, two = (
             ensembles.out_of_fold(ensembles.load(folder), configuration)
@@ -299,17 +308,17 @@ def test_one_device_gives_what_two_give(descriptors, split, trained, tmp_path):
 
 @pytest.mark.parametrize("trained", ["hidden"], indirect=True)
 def test_a_lost_model_is_made_anew_as_it_was(descriptors, split, trained, tmp_path):
-    root, chosen, _ = trained
+    root, parameters, _ = trained
     shutil.copytree(root, tmp_path / "models")
-    lost = ensembles.model_path(tmp_path / "models", "ResNet-0.5-400", 1, 1, chosen.head)
-    kept = ensembles.model_path(tmp_path / "models", "ResNet-0.5-400", 1, 0, chosen.head)
+    lost = ensembles.model_path(tmp_path / "models", "ResNet-0.5-400", 1, 1, parameters.head)
+    kept = ensembles.model_path(tmp_path / "models", "ResNet-0.5-400", 1, 0, parameters.head)
     time = kept.stat().st_mtime_ns
-    before = read_head(lost, chosen.head)
+    before = read_head(lost, parameters.head)
     lost.unlink()
-    assert train(tmp_path / "models", descriptors, split, chosen) == 1
-    assert train(tmp_path / "models", descriptors, split, chosen) == 0
+    assert train(tmp_path / "models", descriptors, split, parameters) == 1
+    assert train(tmp_path / "models", descriptors, split, parameters) == 0
     assert kept.stat().st_mtime_ns == time
-    after = read_head(lost, chosen.head)
+    after = read_head(lost, parameters.head)
     for name in before:
         np.testing.assert_allclose(after[name], before[name], rtol=1e-4, atol=1e-5)
     assert [row["models"] for row in ensembles.read_training_times(tmp_path / "models")] == [
@@ -330,22 +339,22 @@ def test_seeds_and_folds_differ(trained):
 
 
 def test_a_saved_head_predicts_what_was_judged(descriptors, split, trained):
-    root, chosen, _ = trained
+    root, parameters, _ = trained
     x = store.read(descriptors, "VGG-0.5-400", split.names)
     for fold in range(3):
-        path = ensembles.model_path(root, "VGG-0.5-400", 1, fold, chosen.head)
+        path = ensembles.model_path(root, "VGG-0.5-400", 1, fold, parameters.head)
         judged = np.load(ensembles.scores_path(path))
         np.testing.assert_allclose(
-            scoring.score(chosen.head, path, x[split.folds == fold]), judged, rtol=1e-12
+            scoring.score(parameters.head, path, x[split.folds == fold]), judged, rtol=1e-12
         )
 
 
 def test_new_images_get_the_mean_of_all_heads(descriptors, split, trained, tmp_path):
-    root, chosen, _ = trained
+    root, parameters, _ = trained
     expected = np.mean(
         [
             heads.score(
-                head_of(root, chosen, name, seed, fold),
+                head_of(root, parameters, name, seed, fold),
                 store.read(descriptors, name, split.names[:5]),
             )
             for name in WIDTHS
@@ -363,10 +372,10 @@ def test_new_images_get_the_mean_of_all_heads(descriptors, split, trained, tmp_p
 
 
 def copy_with(trained, tmp_path: Path, damage) -> tuple[Path, Probe]:
-    root, chosen, _ = trained
+    root, parameters, _ = trained
     shutil.copytree(root, tmp_path / "models")
-    damage(ensembles.model_path(tmp_path / "models", "VGG-0.5-400", 1, 2, chosen.head))
-    return tmp_path / "models", chosen
+    damage(ensembles.model_path(tmp_path / "models", "VGG-0.5-400", 1, 2, parameters.head))
+    return tmp_path / "models", parameters
 
 
 def resave(change):
@@ -420,21 +429,21 @@ def test_descriptors_of_another_width_are_refused(trained):
 
 
 def test_other_parameters_heads_or_folds_are_refused(descriptors, split, trained):
-    root, chosen, _ = trained
+    root, parameters, _ = trained
     with pytest.raises(InputError, match="parameters.patience: found 4, expected 5"):
         probe.train(
             TrainingJob(descriptors, root, split, tuple(WIDTHS)),
-            dataclasses.replace(chosen, patience=5),
+            dataclasses.replace(parameters, patience=5),
         )
-    other = HEADS[chosen.head == "linear"]
-    with pytest.raises(InputError, match=f"learner: found {chosen.head}, expected {other}"):
+    other = HEADS[parameters.head == "linear"]
+    with pytest.raises(InputError, match=f"learner: found {parameters.head}, expected {other}"):
         probe.train(
             TrainingJob(descriptors, root, split, tuple(WIDTHS)),
-            dataclasses.replace(chosen, head=other),
+            dataclasses.replace(parameters, head=other),
         )
     moved = dataclasses.replace(split, folds=np.roll(split.folds, 4))
     with pytest.raises(InputError, match="folds_sha256"):
-        probe.train(TrainingJob(descriptors, root, moved, tuple(WIDTHS)), chosen)
+        probe.train(TrainingJob(descriptors, root, moved, tuple(WIDTHS)), parameters)
 
 
 def test_training_that_diverges_is_refused(descriptors, split, tmp_path):
@@ -445,19 +454,19 @@ def test_training_that_diverges_is_refused(descriptors, split, tmp_path):
 
 
 def test_configurations_of_different_augmentations_are_refused(split):
-    found = {"one": np.zeros((N, 2, 4), np.float32), "two": np.zeros((N, 3, 4), np.float32)}
+    actual = {"one": np.zeros((N, 2, 4), np.float32), "two": np.zeros((N, 3, 4), np.float32)}
     with pytest.raises(InputError, match="2 and 3 augmentations"):
-        probe.prepare(split, found, PROBE)
+        probe.prepare(split, actual, PROBE)
 
 
 def test_models_take_no_more_memory_than_is_counted_on(split):
-    chosen = dataclasses.replace(PROBE, head="hidden", batch_rows=64)
+    parameters = dataclasses.replace(PROBE, head="hidden", batch_rows=64)
     descriptors = np.random.default_rng(8).normal(size=(N, 20, 300)).astype(np.float32)
-    data = probe.prepare(split, {"one": descriptors}, chosen)
+    data = probe.prepare(split, {"one": descriptors}, parameters)
     steps, checks = data.batches
     mesh = Mesh(np.array(jax.devices()[:1]), ("models",))
     program = probe_fit.compiled(
-        partial(probe_fit.fit, probe=chosen, classes=4, steps=steps, checks=checks), mesh
+        partial(probe_fit.fit, probe=parameters, classes=4, steps=steps, checks=checks), mesh
     )
     models = jax.tree.map(lambda *each: np.stack(each), *[data.model(("one", 0, 0))] * 10)
     labels = np.repeat(split.labels, 20).astype(np.int32)

@@ -24,7 +24,7 @@ def split() -> Folds:
 
 
 def test_validation_images_are_neither_held_out_nor_trained_on_and_split_no_group(split):
-    chosen = set()
+    validated = set()
     for seed in range(3):
         for fold in range(3):
             fitted, validation = training.validation_split(split, fold, seed, 3)
@@ -39,8 +39,8 @@ def test_validation_images_are_neither_held_out_nor_trained_on_and_split_no_grou
             assert len(known) == len(set(known))
             again = training.validation_split(split, fold, seed, 3)
             np.testing.assert_array_equal(validation, again[1])
-            chosen.add(validation.tobytes())
-    assert len(chosen) > 3  # Seeds differ, and not by the fold alone.
+            validated.add(validation.tobytes())
+    assert len(validated) > 3  # Seeds differ, and not by the fold alone.
 
 
 def test_without_groups_the_part_is_stratified(split):
