@@ -7,7 +7,6 @@ image,label,predicted           predicted classes alone
 """
 
 import collections
-import csv
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -118,12 +117,8 @@ def load(path: str | Path, classes: Sequence[str] | None = None) -> LabelledPred
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a table, cells without surrounding blanks."""
-    try:
-        reader = csv.reader(files.open_csv(path))
-        lines = [[cell.strip() for cell in line] for line in reader if any(line)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as CSV: {error}") from error
+    """The rows of a table by column, cells without surrounding blanks."""
+    lines = files.read_cells(path)
     if len(lines) < 2:
         raise InputError(f"{path} has no rows below its header: expected one per image")
     header, *body = lines
