@@ -149,11 +149,11 @@ def _uncertainty(bundle: Bundle) -> list[str]:
     compared = []
     if reference is not None:
         compared = ["descriptors", "stain"] if reference.stain_masses.any() else ["descriptors"]
-    reasons = "from images with too little tissue and from too large sets"
+    reasons = "an image has too little tissue or its prediction set is too large"
     if compared:
         reasons += (
-            f", and where {' or '.join(compared)} are far from the training images' (p at most "
-            f"{out_of_distribution.FAR}, or further than all)"
+            f", or where its {' or '.join(compared)} are far from those of the training images (p "
+            f"at most {out_of_distribution.FAR}, or further than all)"
         )
     return [
         "## Uncertainty",
@@ -164,7 +164,7 @@ def _uncertainty(bundle: Bundle) -> list[str]:
         "",
         *_table(["stated coverage", "reached", "classes in a set"], rows),
         "",
-        f"- It abstains {reasons}.",
+        f"- It abstains where {reasons}.",
     ]
 
 
