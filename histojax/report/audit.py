@@ -1,8 +1,8 @@
-"""The audit of a split as files: numbers, a row a fold, and near-duplicate images side by side."""
+"""The audit of a split as files: audit.json, audit.csv, duplicates.csv and duplicates.html."""
 
-import html
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,81 +12,74 @@ from histojax.images import reader
 from histojax.images.thumbnails import thumbnail
 from histojax.inspection import near_duplicates
 from histojax.inspection.near_duplicates import SplitPair
-from histojax.utils import files
+from histojax.report import TEMPLATES
+from histojax.utils import files, templates
 
-SHOWN = 200  # Most pairs in duplicates.html.
-
-COLUMNS = (
-    "first",
-    "second",
-    "first_fold",
-    "second_fold",
-    "first_class",
-    "second_class",
-    "leaks",
-    "label_conflict",
-    "same_file",
-    "distance",
-    "correlation",
-    "second_mirrored",
-    "second_quarter_turns",
-)
-_STYLE = (
-    "body{font:15px sans-serif;margin:2em;max-width:60em}"
-    "figure{margin:0 0 1.5em;page-break-inside:avoid}"
-    "img{margin-right:.5em;vertical-align:top}.bad{color:#a00;font-weight:bold}"
+_SHOWN = 200  # Pairs in duplicates.html, at most.
+_SIDE = 320  # Longest side of their images, px.
+_COLUMNS = (
+    *("first", "second", "first_fold", "second_fold", "first_class", "second_class"),
+    *("leaks", "label_conflict", "same_file", "distance", "correlation"),
+    *("second_mirrored", "second_quarter_turns"),
 )
 
 
 def write(
-    out: Path,
+    folder: Path | str,
     audit: leakage.LeakageAudit,
     pairs: Sequence[SplitPair],
     split: Folds,
     dataset: Dataset,
 ) -> None:
-    """Writes audit.json, audit.csv, duplicates.csv and duplicates.html."""
+    """Writes the four files.
+
+    Args:
+      folder: where they go.
+      audit: of the split.
+      pairs: near-duplicates, the surest first.
+      split: whose images the pairs index.
+      dataset: the same images, in the same order.
+    """
+    folder = files.as_path(folder)
     numbers = leakage.as_dict(audit) | {"duplicates": near_duplicates.counts(pairs)}
-    files.write_json(out / "audit.json", numbers)
-    files.write_csv(out / "audit.csv", *leakage.as_table(audit))
-    files.write_csv(out / "duplicates.csv", [_row(pair, split) for pair in pairs], COLUMNS)
-    files.write_text(out / "duplicates.html", _page(pairs, split, dataset))
+    files.write_json(folder / "audit.json", numbers)
+    files.write_csv(folder / "audit.csv", *leakage.as_table(audit))
+    files.write_csv(folder / "duplicates.csv", [_row(pair, split) for pair in pairs], _COLUMNS)
+    page = templates.render(
+        TEMPLATES,
+        "duplicates.html",
+        pairs=[_shown(pair, split, dataset) for pair in pairs[:_SHOWN]],
+        summary=near_duplicates.summary_lines(pairs, split, 0),
+        count=len(pairs),
+    )
+    files.write_text(folder / "duplicates.html", page)
 
 
-def _row(found: SplitPair, split: Folds) -> tuple:
-    """The cells below COLUMNS."""
-    pair, both = found.pair, (found.pair.first, found.pair.second)
+def _row(split_pair: SplitPair, split: Folds) -> tuple:
+    """The cells below _COLUMNS."""
+    pair = split_pair.pair
+    indices = pair.first, pair.second
     return (
-        *(split.names[i] for i in both),
-        *(int(split.folds[i]) + 1 for i in both),
-        *(split.classes[split.labels[i]] for i in both),
-        *(int(value) for value in (found.leaks, found.conflict, pair.exact)),
-        pair.distance,
-        f"{pair.correlation:.3f}",
+        *(split.names[i] for i in indices),
+        *(int(split.folds[i]) + 1 for i in indices),
+        *(split.classes[split.labels[i]] for i in indices),
+        *map(int, (split_pair.leaks, split_pair.conflict, pair.exact)),
+        *(pair.distance, f"{pair.correlation:.3f}"),
         *map(int, pair.turn),
     )
 
 
-def _page(pairs: Sequence[SplitPair], split: Folds, dataset: Dataset) -> str:
-    """The pairs side by side in one file, the second image of each turned to match the first."""
-    figures = [
-        f"<figure>{_picture(dataset.paths[found.pair.first])}"
-        f"{_picture(dataset.paths[found.pair.second], found.pair.turn)}"
-        f"<figcaption{' class=bad' if found.leaks or found.conflict else ''}>"
-        f"{html.escape(near_duplicates.pair_line(found, split))}</figcaption></figure>"
-        for found in pairs[:SHOWN]
-    ]
-    lines = [html.escape(line) for line in near_duplicates.summary_lines(pairs, split, 0)]
-    if pairs[SHOWN:]:
-        lines.append(f"The {SHOWN} surest of {len(pairs)} pairs; duplicates.csv has all.")
-    text = "".join(f"<p>{line}</p>" for line in lines)
-    head = f'<meta charset="utf-8"><title>Near-duplicate images</title><style>{_STYLE}</style>'
-    body = f"<h1>Near-duplicate images</h1>{text}{''.join(figures)}"
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
-
-
-def _picture(path: Path, turn: tuple[bool, int] = (False, 0)) -> str:
-    """An image, turned, as HTML."""
-    planes = near_duplicates.apply_turn(np.moveaxis(reader.read(path), -1, 0), turn)
-    uri = thumbnail(np.ascontiguousarray(np.moveaxis(planes, 0, -1)), side=320)
-    return f'<img src="{uri}" alt="{html.escape(path.name)}" title="{html.escape(path.name)}">'
+def _shown(split_pair: SplitPair, split: Folds, dataset: Dataset) -> dict[str, Any]:
+    """What the page shows of a pair, the second image turned to match the first."""
+    pair = split_pair.pair
+    images = []
+    for i, turn in ((pair.first, (False, 0)), (pair.second, pair.turn)):
+        planes = np.moveaxis(reader.read(dataset.paths[i]), -1, 0)
+        rgb = np.moveaxis(near_duplicates.apply_turn(planes, turn), 0, -1)
+        uri = thumbnail(np.ascontiguousarray(rgb), side=_SIDE)
+        images.append({"name": dataset.paths[i].name, "uri": uri})
+    return {
+        "images": images,
+        "text": near_duplicates.pair_line(split_pair, split),
+        "is_problem": split_pair.leaks or split_pair.conflict,
+    }
