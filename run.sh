@@ -1,24 +1,31 @@
 #!/usr/bin/env bash
-# How histojax is run. Needs Python >= 3.11 and nothing else; makes .venv and installs what it needs, once.
-#   ./run.sh                    the demo: synthetic tissue, untrained encoders; a few minutes on two cores
+# How histojax is run. Needs Python >= 3.11 and nothing else; makes .venv and installs what it needs,
+# and histojax itself, once.
+#   ./run.sh                    the demo: synthetic tissue, untrained encoders; minutes on two cores
 #   ./run.sh test               lint and tests
 #   ./run.sh test-slow          the tests that take minutes each
 #   ./run.sh bach DIR [TEST] [FLAGS]
-#                               the paper's protocol on your copy of BACH, with ImageNet weights, packed into one file,
-#                               which predicts the images in the folder TEST, if given. FLAGS, such as
-#                               --weights_dir=FOLDER, go to the extraction
+#                               the paper's protocol on your copy of BACH, with ImageNet weights,
+#                               packed into one file, which predicts the images in the folder TEST,
+#                               if given. FLAGS, such as --weights_dir=FOLDER, go to the extraction
+# Any step by itself: .venv/bin/histojax, which lists them.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-install() {  # install REQUIREMENTS: into .venv, unless this very file (and those it names) was installed there already
-  local python=${PYTHON:-python3} stamp
-  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-    { echo "error: histojax needs Python >= 3.11, $python is $("$python" -V 2>&1); name another with PYTHON=..." >&2; exit 1; }
-  stamp=".venv/installed-$(cat requirements*.txt | cksum | cut -d' ' -f1)-$1"
+# install REQUIREMENTS: into .venv, unless this very file, those it names and pyproject.toml were
+# installed there already
+install() {
+  local python=${PYTHON:-python3} stamp version='import sys; sys.exit(sys.version_info < (3, 11))'
+  "$python" -c "$version" || {
+    echo "error: histojax needs Python >= 3.11, $python is $("$python" -V 2>&1);" \
+      "name another with PYTHON=..." >&2
+    exit 1
+  }
+  stamp=".venv/installed-$(cat requirements*.txt pyproject.toml | cksum | cut -d' ' -f1)-$1"
   [ -e "$stamp" ] && return
-  echo "installing $1 into .venv"
+  echo "installing histojax and $1 into .venv"
   [ -x .venv/bin/python ] || "$python" -m venv .venv
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$1"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$1" -e .
   touch "$stamp"
 }
 
@@ -31,6 +38,7 @@ case "${1:-demo}" in
     install requirements-test.txt
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
+    .venv/bin/lint-imports
     .venv/bin/python -m pytest -m "not slow" -n 2 --dist loadfile "${@:2}"
     ;;
   test-slow)
@@ -38,24 +46,29 @@ case "${1:-demo}" in
     .venv/bin/python -m pytest -m slow "${@:2}"
     ;;
   bach)
-    data=${2:-} tests=""
-    [ -n "$data" ] || { echo "usage: ./run.sh bach DIR [TEST] [FLAGS]: DIR is BACH's folder as unzipped" >&2; exit 2; }
+    [ -n "${2:-}" ] || {
+      echo "usage: ./run.sh bach DIR [TEST] [FLAGS]: DIR is BACH's folder as unzipped" >&2
+      exit 2
+    }
+    data=--data=$2 tests=""
+    descriptors=--descriptors=runs/bach/descriptors models=--models=runs/bach/models
     shift 2
     case "${1:-}" in "" | --*) ;; *) tests=$1; shift ;; esac
     install requirements.txt
-    .venv/bin/histojax extract --data="$data" --descriptors=runs/bach/descriptors "$@"
-    .venv/bin/histojax train --data="$data" --descriptors=runs/bach/descriptors --models=runs/bach/models
-    .venv/bin/histojax evaluate --models=runs/bach/models --report=runs/bach/report --data="$data" \
-      --descriptors=runs/bach/descriptors
+    .venv/bin/histojax extract "$data" "$descriptors" "$@"
+    .venv/bin/histojax train "$data" "$descriptors" "$models"
+    .venv/bin/histojax evaluate "$data" "$descriptors" "$models" --report=runs/bach/report
     weights=()
-    for flag in "$@"; do case "$flag" in --weights_dir=* | --weights_cache=*) weights+=("$flag") ;; esac; done
-    .venv/bin/histojax bundle --models=runs/bach/models --descriptors=runs/bach/descriptors \
-      --out=runs/bach/bach.histojax --data_licence="BACH, CC BY-NC-ND 4.0" ${weights[@]+"${weights[@]}"}
-    [ -z "$tests" ] ||
-      .venv/bin/histojax predict --bundle=runs/bach/bach.histojax --images="$tests" --out=runs/bach/predictions
+    for flag in "$@"; do
+      case "$flag" in --weights_dir=* | --weights_cache=*) weights+=("$flag") ;; esac
+    done
+    .venv/bin/histojax bundle "$descriptors" "$models" --out=runs/bach/bach.histojax \
+      --data_licence="BACH, CC BY-NC-ND 4.0" ${weights[@]+"${weights[@]}"}
+    [ -z "$tests" ] || .venv/bin/histojax predict --bundle=runs/bach/bach.histojax \
+      --images="$tests" --out=runs/bach/predictions
     ;;
   *)
-    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

@@ -1,4 +1,4 @@
-"""A script run as a user runs it, but in this process: to start another takes longer than most of what is tested."""
+"""Runs scripts as a user does, but in this process: starting another takes longer than most tests."""
 
 import contextlib
 import io
@@ -13,11 +13,11 @@ from absl import app, flags, logging
 
 ROOT = Path(__file__).parents[1]
 
-app.define_help_flags()  # Once: a script's own flags go when it has run, these stay.
+app.define_help_flags()  # Once: a script's flags go when it has run, these stay.
 
 
 def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
-    """`python -m experiments.SCRIPT ARGUMENTS`: its exit code, and what Python wrote to standard output and error."""
+    """`python -m experiments.SCRIPT ARGUMENTS`: its exit code, standard output and error."""
     command = [script, *map(str, arguments)]
     out, error = io.StringIO(), io.StringIO()
     handler, known = logging.get_absl_handler().python_handler, set(flags.FLAGS)
@@ -29,13 +29,13 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
     finally:
         sys.argv, handler.stream = before[:2]
         signal.signal(signal.SIGTERM, before[2])
-        # The script's own flags; those of a library that it was the first to import stay, as the library does.
+        # The script's flags; those of a library that it was the first to import stay, as it does.
         by_module = flags.FLAGS.flags_by_module_dict()
         ours = {
             flag.name
-            for module, own in by_module.items()
+            for module, defined in by_module.items()
             if "experiments" in str(module)
-            for flag in own
+            for flag in defined
         }
         for name in ours - known:
             delattr(flags.FLAGS, name)
