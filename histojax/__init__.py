@@ -13,15 +13,16 @@ __all__ = ["Runtime", "__version__", "load_bundle"]
 
 
 def load_bundle(path: str | Path, runtime: Runtime = Runtime()) -> "Model":
-    """Opens a bundle: `histojax.load_bundle("breast.histojax").predict("new")`.
+    """Loads a bundle: `histojax.load_bundle("breast.histojax").predict("new")`.
 
     Args:
       path: the file that histojax bundle wrote.
       runtime: devices, crops a step, and where weights are; see `histojax.config.Runtime`.
 
     Raises:
-      histojax.errors.InputError: it is no bundle, of another version, altered, cut short, or lacks a part.
+      histojax.errors.InputError: the file is no bundle, is of another version, was altered or cut
+        short, or lacks a part.
     """
-    from histojax import model  # Here alone: most of the library needs neither models nor images.
+    from histojax import model  # Not above: most of the library needs neither models nor images.
 
     return model.load(path, runtime)

@@ -1,5 +1,5 @@
-"""The one exception that means: the input or the machine is at fault, and the message says what to do."""
+"""The one exception that users see: the input or the machine is at fault, not the program."""
 
 
 class InputError(Exception):
-    """What was found, where, what was expected and what to do; a script prints it and exits with 1."""
+    """What was found, where, what was expected and what to do; scripts print it and exit with 1."""

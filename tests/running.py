@@ -1,4 +1,4 @@
-"""Runs scripts as a user does, but in this process: starting another takes longer than most tests."""
+"""Runs scripts as a user does, but in this process: starting another takes longer than most do."""
 
 import contextlib
 import io
