@@ -5,11 +5,13 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+from hypothesis import strategies as st
 from PIL import Image
 
 from histojax import datasets
 from histojax.config import BACH_CLASSES, Boosting, Extraction, View
 from histojax.datasets import folds
+from histojax.datasets.folds import TRAIN_ONLY, Folds
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import extract, store
 from histojax.learners import boost, ensembles
@@ -56,6 +58,25 @@ def write_descriptors(
         for name, label in zip(names, labels, strict=True):
             drawn = rng.normal(means[label], spread, (augmentations, width)).astype(np.float32)
             store.write(root, configuration, name, drawn)
+
+
+def grouped_split() -> Folds:
+    """36 images in three folds, with two groups of each class in each.
+
+    Image 8 is of unknown group, and image 35 is only trained on.
+    """
+    images = np.arange(36)
+    labels, member = images % 4, images // 4
+    held_out = np.where(images == 35, TRAIN_ONLY, member % 3)
+    groups = tuple("" if i == 8 else f"{labels[i]}-{held_out[i]}-{member[i] // 6}" for i in images)
+    return Folds(tuple(f"image{i:02d}" for i in images), labels, held_out, BACH_CLASSES, groups)
+
+
+def draw_window(data: st.DataObject, height: int, width: int) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a window inside an image."""
+    top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    rows, columns = data.draw(st.integers(1, height - top)), data.draw(st.integers(1, width - left))
+    return top, left, rows, columns
 
 
 def published_predictions() -> LabelledPredictions:

@@ -49,11 +49,7 @@ def test_every_window_is_a_slice_of_the_image_read_whole(kinds, name, data):
     with slide.open_slide(kinds / name) as field:
         height, width = field.size
         assert whole.shape == (height, width, 3)
-        top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
-        down, across = (
-            data.draw(st.integers(1, height - top)),
-            data.draw(st.integers(1, width - left)),
-        )
+        top, left, down, across = samples.draw_window(data, height, width)
         read = field.read(top, left, down, across)
         assert read.dtype == np.uint8
         np.testing.assert_array_equal(read, whole[top : top + down, left : left + across])

@@ -16,18 +16,19 @@ from jax.sharding import Mesh
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from histojax.config import Probe, Protocol, check
+from histojax.config import BACH_CLASSES, Probe, Protocol, check
 from histojax.datasets import folds
-from histojax.datasets.folds import TRAIN_ONLY, Folds
+from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.extraction import store
 from histojax.learners import ensembles, heads, probe, probe_fit, scoring
 from histojax.learners.training import TrainingJob
 from histojax.prediction import bundle, predict
 from histojax.utils import files
+from tests import samples
 from tests.running import run
 
-N, A, CLASSES = 36, 3, ("Normal", "Benign", "InSitu", "Invasive")
+N, A, CLASSES = 36, 3, BACH_CLASSES
 WIDTHS = {"ResNet-0.5-400": 40, "VGG-0.5-400": 25}
 PROBE = Probe(
     folds=3,
@@ -44,13 +45,7 @@ HEADS = ("linear", "hidden")
 
 @pytest.fixture(scope="module")
 def split() -> Folds:
-    """Three folds, two groups of each class, an image of unknown group, and one only trained on."""
-    labels, member = np.arange(N) % len(CLASSES), np.arange(N) // len(CLASSES)
-    held_out = np.where(np.arange(N) == 35, TRAIN_ONLY, member % 3)
-    groups = tuple(
-        "" if i == 8 else f"{labels[i]}-{held_out[i]}-{member[i] // 6}" for i in range(N)
-    )
-    return Folds(tuple(f"image{i:02d}" for i in range(N)), labels, held_out, CLASSES, groups)
+    return samples.grouped_split()
 
 
 @pytest.fixture(scope="module")

@@ -5,22 +5,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-from histojax.datasets.folds import TRAIN_ONLY, Folds
+from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.learners import training
+from tests import samples
 
-N, CLASSES = 36, ("Normal", "Benign", "InSitu", "Invasive")
+N = 36
 
 
 @pytest.fixture(scope="module")
 def split() -> Folds:
-    """Three folds, two groups of each class, an image of unknown group, and one only trained on."""
-    labels, member = np.arange(N) % len(CLASSES), np.arange(N) // len(CLASSES)
-    held_out = np.where(np.arange(N) == 35, TRAIN_ONLY, member % 3)
-    groups = tuple(
-        "" if i == 8 else f"{labels[i]}-{held_out[i]}-{member[i] // 6}" for i in range(N)
-    )
-    return Folds(tuple(f"image{i:02d}" for i in range(N)), labels, held_out, CLASSES, groups)
+    return samples.grouped_split()
 
 
 def test_validation_images_are_neither_held_out_nor_trained_on_and_split_no_group(split):
