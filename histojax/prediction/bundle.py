@@ -113,10 +113,9 @@ class Bundle:
 
     def encoder_sha256(self, encoder: str) -> str:
         """The SHA-256 of the weights of an encoder; the protocol must be known."""
-        manifests = self.made_with.values()
         return next(
             manifest["weights"]["sha256"]
-            for manifest in manifests
+            for manifest in self.made_with.values()
             if manifest["protocol"]["encoder"] == encoder
         )
 
