@@ -9,7 +9,7 @@ from PIL import Image
 from histojax.report import figures
 from histojax.report.write import write_report
 from tests import samples
-from tests.report import made
+from tests.report import sample_ensemble
 
 ARGUMENTS = (
     "--headless",
@@ -95,12 +95,12 @@ def address(tmp_path_factory) -> str:
         lines.append(f'{name}.png,"{label}"')
     (root / "labels.csv").write_text("\n".join(lines) + "\n")
     how = {
-        "right": 0.7,
+        "accuracy": 0.7,
         "source": "random, seed 0",
         "configurations": ("VGG-0.5-32", "VGG-0.5-40"),
         "test": 9,
     }
-    models = made.ensemble(root / "models", names, CLASSES, 3, **how)
+    models = sample_ensemble.write(root / "models", names, CLASSES, 3, **how)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(
             figures, "save_all", lambda *_: None

@@ -1,16 +1,19 @@
 """The pictures are of the images, and of exactly what was described."""
 
+import sys
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from histojax.errors import InputError
+from histojax.evaluation import evaluate
 from histojax.ops import crops, resize, stain
 from histojax.report import images
 from tests import samples
 from tests.images.test_thumbnails import decoded
-from tests.report import made
+from tests.report import sample_ensemble
 
 
 @pytest.mark.parametrize("mode", ["exact", "shared"])
@@ -19,7 +22,7 @@ def test_the_pipeline_shows_the_crops_that_are_described(tmp_path, mode):
     path = tmp_path / "an image.png"
     Image.fromarray(rgb).save(path)
     protocols = [
-        images.protocol(made.manifest(f"VGG-0.5-{size}")) | {"crop_mode": mode}
+        images.protocol(sample_ensemble.manifest(f"VGG-0.5-{size}")) | {"crop_mode": mode}
         for size in (64, 80, 5000)
     ]
     shown = images.pipeline_steps(path, protocols)
@@ -60,9 +63,25 @@ def test_the_protocol_of_descriptors_of_unknown_origin_is_the_papers():
         0,
         "exact",
     )
-    assert images.protocol(made.manifest("VGG-1.0-800"))["crop_size"] == 800
+    assert images.protocol(sample_ensemble.manifest("VGG-1.0-800"))["crop_size"] == 800
 
 
 def test_an_image_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(InputError, match="is not there"):
         images.pipeline_steps(tmp_path / "absent.png", [images.protocol(None)])
+
+
+def test_an_evaluation_without_jax_says_why_it_has_no_pipeline(tmp_path, monkeypatch):
+    names = [f"i{i:02d}" for i in range(14)]
+    for i, name in enumerate(names):
+        folder = tmp_path / "images" / "ab"[i // 7]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(samples.tissue(i, 120, 150)).save(folder / f"{name}.png")
+    models = sample_ensemble.write(
+        tmp_path / "models", names, ("a", "b"), 2, configurations=("VGG-0.5-48",)
+    )
+    monkeypatch.setitem(sys.modules, "jax.numpy", None)
+    collected = images.collect(evaluate.evaluate(models, draws=2), tmp_path / "images")
+    assert not collected.pipelines
+    assert any("jax" in notice for notice in collected.notices)
+    assert collected.thumbnails

@@ -6,10 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from histojax.evaluation.bootstrap import Interval
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.statistics import compute
-from histojax.report import formats
 from histojax.report.write import write_statistics
 
 TRUTH = np.arange(60) % 3
@@ -93,13 +91,3 @@ def test_what_is_not_defined_is_null_an_empty_cell_and_a_dash(tmp_path):
     line = next(line for line in text.splitlines() if line.startswith("Precision, b"))
     assert "–" in line
     assert "nan" not in text
-
-
-def test_numbers_have_their_unit():
-    assert formats.number("accuracy", 0.87249) == "87.2 %"
-    assert formats.number("carcinoma_auc", 0.97349) == "0.973"
-    assert formats.number("kappa", np.nan) == "–"
-    assert formats.interval("accuracy", Interval(0.831, 0.904)) == "83.1 to 90.4 %"
-    assert formats.interval("log_loss", Interval(np.nan, np.nan)) == "–"
-    assert formats.spread("accuracy", 0.872, 0.026) == "87.2 ± 2.6 %"
-    assert formats.points(-0.0123) == "−1.2"

@@ -13,7 +13,7 @@ from histojax.extraction import manifests
 from histojax.learners import ensembles
 from histojax.report import figures
 from histojax.report.write import write_report
-from tests.report import made
+from tests.report import sample_ensemble
 
 DRAWS = 50
 
@@ -28,7 +28,7 @@ def bach(tmp_path_factory):
     """(models, report, summary) of an ensemble on BACH's names, with groups of some and a test set."""
     root = tmp_path_factory.mktemp("bach")
     groups = ["" if i % 3 else f"p{i % 37}" for i in range(400)]
-    models = made.ensemble(root / "models", groups=groups, test=24)
+    models = sample_ensemble.write(root / "models", groups=groups, test=24)
     return models, root / "report", write_report(models, root / "report", draws=DRAWS)
 
 
@@ -166,10 +166,10 @@ def test_a_class_may_be_called_like_mathematics_or_in_letters_that_the_font_lack
 
 
 @pytest.mark.parametrize(
-    ("names", "count"), [(tuple(f"x{i}" for i in range(400)), 10), (made.BACH_NAMES, 5)]
+    ("names", "count"), [(tuple(f"x{i}" for i in range(400)), 10), (sample_ensemble.BACH_NAMES, 5)]
 )
 def test_elsewhere_there_are_no_published_rows(tmp_path, names, count):
-    models = made.ensemble(
+    models = sample_ensemble.write(
         tmp_path / "models", names, count=count, configurations=("ResNet-0.5-400",)
     )
     assert "published" not in write_report(models, tmp_path / "report", draws=20)

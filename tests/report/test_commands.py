@@ -1,0 +1,35 @@
+"""The command lines of a report are complete, and have only flags that exist."""
+
+import dataclasses
+import shlex
+
+from histojax.config import Boosting, Extraction
+from histojax.learners import ensembles
+from histojax.report import commands
+from tests.report import sample_ensemble
+from tests.running import run
+
+
+def test_the_command_lines_make_the_report_again(tmp_path):
+    root = tmp_path / "with a blank"
+    configurations = ("ResNet-0.5-400", "ResNet-1.0-800", "VGG-0.5-400", "VGG-1.0-800")
+    ensemble = ensembles.load(sample_ensemble.write(root, configurations=configurations))
+    made = commands.command_lines(ensemble, tmp_path, None, None, ("InSitu",), 0.9)
+    extract, copy, train, evaluate = (shlex.split(command.line) for command in made)
+    flags = dict(flag.removeprefix("--").split("=", 1) for flag in extract[2:])
+    expected = {"encoders": "ResNet,VGG", "views": "0.5-400,1.0-800", "data": "DATA"}
+    expected |= {"augmentations": "50", "crops": "20", "p": "3.0", "weights": "imagenet"}
+    assert expected.items() <= flags.items()
+    fields = {field.name for field in dataclasses.fields(Extraction)}
+    assert set(flags) - {"data", "descriptors"} <= fields
+    assert str(root / "folds.csv") in copy
+    boosting = dataclasses.asdict(Boosting(seeds=2))
+    assert {f"--{name}={value}" for name, value in boosting.items()} <= set(train)
+    expected = {f"--models={root}", "--positive_classes=InSitu", "--sensitivity=0.9"}
+    assert expected <= set(evaluate)
+
+
+def test_the_command_takes_the_flags_that_the_report_names():
+    text = run("evaluate", "--help").stdout
+    flags = ("models", "report", "data", "descriptors", "sensitivity")
+    assert all(f"--{flag}=" in text for flag in flags)
