@@ -20,6 +20,7 @@ import contextlib
 import datetime
 import importlib
 import importlib.metadata
+import itertools
 import platform
 import re
 import statistics
@@ -119,8 +120,8 @@ def machine() -> dict[str, Any]:
 
 
 def able(peers: Sequence[str], gpu: bool) -> list[str]:
-    """The peers that can run here; of each other, a line says why not."""
-    found = []
+    """The peers that can run on this machine; prints why another cannot."""
+    runnable = []
     for peer in peers:
         try:
             modules = [importlib.import_module(name, __package__) for name in PEERS[peer]]
@@ -133,8 +134,8 @@ def able(peers: Sequence[str], gpu: bool) -> list[str]:
         ):
             print(f"{peer} is left out: JAX has a GPU here, but this build of PyTorch sees none")
             continue
-        found.append(peer)
-    return found
+        runnable.append(peer)
+    return runnable
 
 
 def ours(
@@ -144,28 +145,22 @@ def ours(
     encoder = encoders.get(name)
     fast, folded = encoder.folded(precision), encoder.fold_variables(variables, precision)
     count = max(n for n in range(1, len(jax.local_devices()) + 1) if len(crops) % n == 0)
-    each = len(crops) // count
+    per_device = len(crops) // count
     most = engine.MOST["exact"]["cpu" if jax.default_backend() == "cpu" else "accelerator"]
-    step = max(size for size in range(1, min(most, each) + 1) if each % size == 0)
+    step = max(size for size in range(1, min(most, per_device) + 1) if per_device % size == 0)
 
     def on_one_device(folded: encoders.Variables, batch: jax.Array) -> jax.Array:
         steps = batch.reshape(-1, step, *batch.shape[1:])
-        return jax.lax.map(lambda images: fast.descriptors(folded, images), steps).reshape(each, -1)
+        descriptors = jax.lax.map(lambda images: fast.descriptors(folded, images), steps)
+        return descriptors.reshape(per_device, -1)
 
     mesh = programs.mesh_of(jax.local_devices()[:count])
     spread = PartitionSpec(programs.AXIS)
-    describe = jax.jit(
-        jax.shard_map(
-            on_one_device,
-            mesh=mesh,
-            in_specs=(PartitionSpec(), spread),
-            out_specs=spread,
-            check_vma=False,
-        )
-    )
+    specs = {"in_specs": (PartitionSpec(), spread), "out_specs": spread}
+    program = jax.jit(jax.shard_map(on_one_device, mesh=mesh, check_vma=False, **specs))
     folded = jax.device_put(folded, programs.replicated(mesh))
     batch = jax.device_put(crops, NamedSharding(mesh, spread))
-    return lambda: np.asarray(describe(folded, batch))
+    return lambda: np.asarray(program(folded, batch))
 
 
 def descriptor(
@@ -189,9 +184,9 @@ def descriptor(
     )
 
 
-def assert_agree(peer: str, found: np.ndarray, expected: np.ndarray, precision: str) -> float:
+def assert_agree(peer: str, computed: np.ndarray, expected: np.ndarray, precision: str) -> float:
     """The relative difference of descriptors; InputError where precision does not explain it."""
-    difference = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+    difference = float(np.linalg.norm(computed - expected) / np.linalg.norm(expected))
     if not difference <= TOLERANCES[precision]:
         raise InputError(
             f"{peer} in {precision} differs from our float32 descriptors by {difference:.1e}, at "
@@ -215,33 +210,26 @@ def take_turns(calls: Calls, rounds: int) -> dict[str, list[float]]:
 def rows(times: dict[str, list[float]], work: int) -> list[dict[str, str | float | None]]:
     """Median, minimum, units of work a second, and how many times as fast ours is."""
     medians = {peer: statistics.median(values) for peer, values in times.items()}
+    ours = medians.get("ours")
     return [
         {
             "peer": peer,
             "median_ms": round(medians[peer], 3),
             "min_ms": round(min(values), 3),
             "per_second": round(1e3 * work / medians[peer], 3),
-            "ours_is_times_as_fast": round(medians[peer] / medians["ours"], 3)
-            if "ours" in medians
-            else None,
+            "ours_is_times_as_fast": round(medians[peer] / ours, 3) if ours else None,
         }
         for peer, values in times.items()
     ]
 
 
 def show(row: dict[str, str | float | None], head: str, unit: str) -> None:
-    ratio = row["ours_is_times_as_fast"]
-    verdict = (
-        ""
-        if ratio is None or row["peer"] == "ours"
-        else f"ours is {ratio:.2f} x as fast as {row['peer']}"
-    )
-    print(
-        f"{head}  {row['peer']:<14}{row['median_ms']:>10.1f}{row['min_ms']:>10.1f}"
-        f"{row['per_second']:>10.2f} {unit}  "
-        f"{verdict}".rstrip(),
-        flush=True,
-    )
+    """Prints a row."""
+    text = f"{head}  {row['peer']:<14}{row['median_ms']:>10.1f}{row['min_ms']:>10.1f}"
+    text += f"{row['per_second']:>10.2f} {unit}"
+    if row["ours_is_times_as_fast"] is not None and row["peer"] != "ours":
+        text += f"  ours is {row['ours_is_times_as_fast']:.2f} x as fast as {row['peer']}"
+    print(text, flush=True)
 
 
 def tissue(height: int, width: int) -> np.ndarray:
@@ -263,9 +251,9 @@ def time_encoder(
     calls, differences = {}, {}
     for peer in peers:
         calls[peer] = descriptor(peer, name, variables, precision, crops, gpu)
-        found = calls[peer]()
+        computed = calls[peer]()
         if peer != "torchvision":
-            differences[peer] = assert_agree(peer, found, expected, precision)
+            differences[peer] = assert_agree(peer, computed, expected, precision)
         calls[peer]()
     table = rows(take_turns(calls, FLAGS.rounds), len(crops))
     for row in table:
@@ -283,13 +271,13 @@ def time_preprocessing(image: np.ndarray) -> list[dict[str, str | float | None]]
 
     def our_augmentations(normalized: jax.Array) -> Iterator[jax.Array]:
         density = stain.optical_density(normalized)
-        for each in gains:
-            yield augment(density, each).block_until_ready()
+        for pair in gains:
+            yield augment(density, pair).block_until_ready()
 
     def their_augmentations(normalized: np.ndarray) -> Iterator[np.ndarray]:
         amounts = preprocessing_numpy.stain_amounts(normalized)
-        for each in gains:
-            yield preprocessing_numpy.augment(amounts, each, image.shape)
+        for pair in gains:
+            yield preprocessing_numpy.augment(amounts, pair, image.shape)
 
     # Step by step: of a normalised image one grey level off, augmentation makes two.
     normalized, quality = stain.normalize_with_quality(on_device)
@@ -350,34 +338,24 @@ def main() -> None:
     image = reader.read(FLAGS.image) if FLAGS.image else tissue(768, 1024)
     if FLAGS.out:
         files.require_writable(FLAGS.out.parent)
-    found = machine()
-    print(f"{found['cpu']}, {found['cores']} cores, JAX on {found['device']}; {found['versions']}")
-    if (found["load"] or 0) > 0.5:
-        print(f"load {found['load']} a minute ago: if other work runs on, it slows peers unequally")
+    this = machine()
+    print(f"{this['cpu']}, {this['cores']} cores, JAX on {this['device']}; {this['versions']}")
+    if (this["load"] or 0) > 0.5:
+        print(f"load {this['load']} a minute ago: if other work runs on, it slows peers unequally")
     peers = able(peers, gpu)
     if "torchvision" in peers:
-        print(
-            "torchvision's networks have other strides and paddings: take its figures for speed "
-            "alone"
-        )
+        print("torchvision's networks have other strides and paddings: only their speed compares")
     print(
         f"{FLAGS.crops} crops of {FLAGS.crop_size} px a batch, {FLAGS.rounds} rounds; ms a batch: "
         "median, minimum"
     )
     crops = random_crops(FLAGS.crops, FLAGS.crop_size)
-    result = {
-        "machine": found,
-        "crops": FLAGS.crops,
-        "crop_size": FLAGS.crop_size,
-        "rounds": FLAGS.rounds,
-        "encoders": [
-            row
-            for name in FLAGS.encoders
-            for each in precisions
-            for row in time_encoder(name, each, peers, crops, gpu)
-        ],
-        "preprocessing": time_preprocessing(image) if FLAGS.preprocess else [],
-    }
+    timed = []
+    for name, precision in itertools.product(FLAGS.encoders, precisions):
+        timed += time_encoder(name, precision, peers, crops, gpu)
+    result = {"machine": this, "crops": FLAGS.crops, "crop_size": FLAGS.crop_size}
+    result |= {"rounds": FLAGS.rounds, "encoders": timed}
+    result["preprocessing"] = time_preprocessing(image) if FLAGS.preprocess else []
     if FLAGS.out:
         files.write_json(FLAGS.out, result)
         print(f"written to {FLAGS.out}")

@@ -75,26 +75,17 @@ def main() -> None:
     runtime = computing.runtime()
     extraction = protocol.from_flags("extraction").extraction
     extraction = dataclasses.replace(extraction, weights="random")
-    for name in ("crop_mode", "precision", "weights"):
-        if FLAGS[name].value is not None:
-            raise InputError(
-                f"--{name} is not for the profile: it takes --modes and --precisions, and random "
-                "weights"
-            )
-    for folder in (FLAGS.out, FLAGS.trace):
-        if folder is not None:
-            files.require_writable(folder)
+    size = bucket(FLAGS.height), bucket(FLAGS.width)
+    check_flags(extraction, size)
     cpu = jax.default_backend() == "cpu"
     precisions = FLAGS.precisions or (("float32",) if cpu else PRECISIONS)
-    size = bucket(FLAGS.height), bucket(FLAGS.width)
-    for view in extraction.views:
-        if min(scaled_size(size, view.scale)) < view.crop_size:
-            raise InputError(
-                f"view {view.name} does not fit into {size[1]} x {size[0]} px: choose other --views"
-            )
     rgb = synthetic.render("Benign", 0, *size)
     image = PaddedImage(files.Path("profile"), rgb, size, digest="")
-    unfolded = {name: published(name, extraction) for name in extraction.encoders}
+    seed = extraction.weights_seed
+    unfolded = {
+        name: (encoders.get(name, extraction.resnet_variant), weights.random(name, seed))
+        for name in extraction.encoders
+    }
 
     print(f"{machine_text()}; image {size[1]} x {size[0]} px", flush=True)
     measured, rows, stages = {}, [], {}
@@ -121,17 +112,28 @@ def main() -> None:
         write_trace(machine, extraction, image, FLAGS.trace)
 
 
+def check_flags(extraction: Extraction, size: tuple[int, int]) -> None:
+    """Raises InputError where flags are not for the profile or views do not fit into the image."""
+    for name in ("crop_mode", "precision", "weights"):
+        if FLAGS[name].value is not None:
+            raise InputError(
+                f"--{name} is not for the profile: it takes --modes and --precisions, and random "
+                "weights"
+            )
+    for folder in (FLAGS.out, FLAGS.trace):
+        if folder is not None:
+            files.require_writable(folder)
+    for view in extraction.views:
+        if min(scaled_size(size, view.scale)) < view.crop_size:
+            raise InputError(
+                f"view {view.name} does not fit into {size[1]} x {size[0]} px: choose other --views"
+            )
+
+
 def machine_for(mode: str, runtime: Runtime) -> Engine:
     """All local devices; the fused kernel, where it is asked for, in crop mode exact."""
     pooling = runtime.pooling if mode == "exact" else "xla"
     return Engine.of(dataclasses.replace(runtime, pooling=pooling))
-
-
-def published(name: str, extraction: Extraction) -> tuple[encoders.Encoder, encoders.Variables]:
-    """The encoder as published, in float32, for the errors."""
-    return encoders.get(name, extraction.resnet_variant), weights.random(
-        name, extraction.weights_seed
-    )
 
 
 def line(row: profiling.Row) -> str:
@@ -140,8 +142,7 @@ def line(row: profiling.Row) -> str:
         f"{row.encoder:9} {'+'.join(row.views):22} {row.mode:6} {row.precision:9} {row.per_step:4} "
         f"{row.compile_seconds:6.1f}s {row.crops_per_second:8.3g} {row.images_per_second:8.3g} "
         f"{row.operations_per_second / 1e12:8.3g} {row.share_of_peak:5.0%} "
-        f"{row.share_of_roofline:5.0%} "
-        f"{row.memory / 2**20:5.0f} {row.largest_error:7.1e}"
+        f"{row.share_of_roofline:5.0%} {row.memory / 2**20:5.0f} {row.largest_error:7.1e}"
     )
 
 
@@ -162,13 +163,10 @@ def stage_table(
         "seconds an image by stage, each timed by itself, crop mode exact, "
         f"{view.name}, {extraction.precision}:"
     )
-    for each in loaded_encoders.fold_encoders(extraction).values():
-        table = tables[each.encoder.name] = profiling.stages(machine, each, extraction, view, image)
-        print(
-            f"  {each.encoder.name:9} "
-            + ", ".join(f"{stage} {value:.3g}" for stage, value in table.items()),
-            flush=True,
-        )
+    for name, loaded in loaded_encoders.fold_encoders(extraction).items():
+        table = tables[name] = profiling.stages(machine, loaded, extraction, view, image)
+        seconds = ", ".join(f"{stage} {value:.3g}" for stage, value in table.items())
+        print(f"  {name:9} {seconds}", flush=True)
     return tables
 
 
@@ -178,19 +176,15 @@ def write_trace(
     """Traces a call of each encoder's first program: crop, augment, trunk, taps and p-norm."""
     scale = extraction.views[0].scale
     size = scaled_size(image.size, scale)
-    arguments = []
-    for each in loaded_encoders.fold_encoders(extraction).values():
-        variables = machine.replicate(each.variables)
-        arguments.append(
-            (
-                machine.program(each.encoder, variables, extraction, extraction.views[:1], size),
-                variables,
-            )
-        )
+    views, calls = extraction.views[:1], []
+    for loaded in loaded_encoders.fold_encoders(extraction).values():
+        variables = machine.replicate(loaded.variables)
+        program = machine.program(loaded.encoder, variables, extraction, views, size)
+        calls.append((program, variables))
     key = machine.replicate(crops.image_key(0, "profile"))
     with jax.profiler.trace(str(folder)):
         density, _, _ = extract.prepare(machine, extraction, image, scale, size)
-        for program, variables in arguments:
+        for program, variables in calls:
             with jax.profiler.TraceAnnotation(program.plan.encoder.name):
                 jax.block_until_ready(engine.first_call(program, variables, density, size, key))
     print(f"trace: {folder}")
@@ -211,13 +205,9 @@ def write(
 ) -> None:
     """Writes OUT/profile.json."""
     peaks = {precision: dataclasses.asdict(peak) for precision, peak in measured.items()}
-    kept = {
-        "machine": machine_text(),
-        "peaks": peaks,
-        "rows": [dataclasses.asdict(row) for row in rows],
-        "stages": stages,
-    }
-    files.write_json(out / "profile.json", kept)
+    profile = {"machine": machine_text(), "peaks": peaks}
+    profile |= {"rows": [dataclasses.asdict(row) for row in rows], "stages": stages}
+    files.write_json(out / "profile.json", profile)
     print(out / "profile.json")
 
 

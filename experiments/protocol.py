@@ -1,13 +1,14 @@
 """Flags of a protocol: a preset, and each number that `histojax.config` has."""
 
 import dataclasses
+import importlib
 
 from absl import flags
 
 from histojax import config
 from histojax.config import PRESETS, Option, Protocol
 
-from .flag_types import define
+from .flag_types import Choices, define
 
 FLAGS = flags.FLAGS
 
@@ -49,27 +50,14 @@ def from_flags(*parts: str) -> Protocol:
     return chosen
 
 
-def _encoders() -> dict:
-    from histojax.encoders import ENCODERS  # Where there is no JAX, other flags work without it.
-
-    return ENCODERS
-
-
-def _normalizers() -> dict:
-    from histojax.ops.stain import NORMALIZERS
-
-    return NORMALIZERS
-
-
-def _augmentations() -> dict:
-    from histojax.ops.stain import AUGMENTATIONS
-
-    return AUGMENTATIONS
+def _table(module: str, name: str) -> Choices:
+    """The keys of a table; its module is imported when they are needed, for not all need JAX."""
+    return lambda: getattr(importlib.import_module(module), name)
 
 
 # What names there are, where a table above `histojax.config` decides it.
 _TABLES = {
-    "encoders": _encoders,
-    "stain_normalizer": _normalizers,
-    "stain_augmentation": _augmentations,
+    "encoders": _table("histojax.encoders", "ENCODERS"),
+    "stain_normalizer": _table("histojax.ops.stain", "NORMALIZERS"),
+    "stain_augmentation": _table("histojax.ops.stain", "AUGMENTATIONS"),
 }
