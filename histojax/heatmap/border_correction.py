@@ -54,9 +54,8 @@ def _best_tiles(
     sides = tuple(max(axis.kept, -(-crop_size // SQUARE) * SQUARE) for axis in axes)
     starts, inside = [], []
     for axis, side, centres in zip(axes, sides, scan.grid.centres(encoder_pass.scale), strict=True):
-        starts.append(
-            np.unique(np.clip(np.arange(axis.tiles) * axis.kept, 0, max(0, axis.size - side)))
-        )
+        last = max(0, axis.size - side)
+        starts.append(np.unique(np.clip(np.arange(axis.tiles) * axis.kept, 0, last)))
         first = starts[-1][:, None]
         inside.append(((centres[None] >= first) & (centres[None] < first + side)).astype(int))
     scored = inside[0] @ scan.scored @ inside[1].T

@@ -125,7 +125,10 @@ def plan_passes(
     """
     extraction = encoder_set.extraction
     key = crops.image_key(extraction.seed, name)
-    gains = _gains(key, min(augmentations, extraction.augmentations), extraction)
+    low, high = extraction.gain_low, extraction.gain_high
+    count = stain.AUGMENTATIONS[extraction.stain_augmentation].gains
+    draw = jax.vmap(lambda augmentation: crops.gains(key, augmentation, low, high, count))
+    gains = np.asarray(draw(jnp.arange(min(augmentations, extraction.augmentations))))
     stains = {scale: scan.stains(scale, extraction) for scale in scan.scales}
     passes = []
     for loaded, scale in itertools.product(encoder_set.encoders.values(), scan.scales):
@@ -137,10 +140,8 @@ def plan_passes(
             and extraction.configuration(encoder.name, view) in configurations
         )
         if views:
-            axes = tuple(
-                _tiled_axis(size, encoder.tile - 2 * encoder.halo)
-                for size in scan.scales[scale].size
-            )
+            kept = encoder.tile - 2 * encoder.halo
+            axes = tuple(_tiled_axis(size, kept) for size in scan.scales[scale].size)
             passes.append(
                 EncoderPass(
                     scan=scan,
@@ -156,13 +157,6 @@ def plan_passes(
                 )
             )
     return passes
-
-
-def _gains(key: jax.Array, augmentations: int, extraction: Extraction) -> np.ndarray:
-    low, high = extraction.gain_low, extraction.gain_high
-    count = stain.AUGMENTATIONS[extraction.stain_augmentation].gains
-    draw = jax.vmap(lambda augmentation: crops.gains(key, augmentation, low, high, count))
-    return np.asarray(draw(jnp.arange(augmentations)))
 
 
 def _tiled_axis(size: int, kept: int) -> TiledAxis:

@@ -151,15 +151,13 @@ def regions(heatmap: ProbabilityMap) -> dict[str, Any]:
       with the mean probabilities, the mean and largest positive score, and the area, as
       measurements.
     """
-    probabilities, areas_px = _subdivided(heatmap)
+    probabilities, squares = _subdivided(heatmap)
     if heatmap.positive:
         score = positive_score(probabilities, heatmap.positive)
         is_positive = np.nan_to_num(score, nan=-1) >= heatmap.threshold
         masks = [(heatmap.positive_name, _POSITIVE, is_positive)]
     else:
-        score = None
-        tissue = np.isfinite(probabilities[0])
-        best = np.where(tissue, np.argmax(probabilities, axis=0), -1)
+        score, best = None, _most_probable(probabilities)
         colours = class_colours(heatmap)
         masks = [(name, colours[k], best == k) for k, name in enumerate(heatmap.classes)]
     features = []
@@ -174,32 +172,28 @@ def regions(heatmap: ProbabilityMap) -> dict[str, Any]:
             if score is not None:
                 measurements["Mean carcinoma score"] = score[box][inside].mean()
                 measurements["Largest carcinoma score"] = score[box][inside].max()
-            area = areas_px[box][inside].sum()
-            measurements["Area px^2"] = area
+            measurements["Area px^2"] = squares[box][inside].sum()
             if heatmap.mpp:
-                measurements["Area um^2"] = area * heatmap.mpp**2
-            corner = [side.start for side in box]
-            features.append(
-                {
-                    "type": "Feature",
-                    "geometry": {
-                        "type": "Polygon",
-                        "coordinates": _polygon(inside, corner, heatmap),
-                    },
-                    "properties": {
-                        "objectType": "annotation",
-                        "name": f"{name} {i}",
-                        "classification": {"name": name, "color": list(colour)},
-                        "measurements": {
-                            key: round(float(value), 4) for key, value in measurements.items()
-                        },
-                    },
-                }
-            )
+                measurements["Area um^2"] = measurements["Area px^2"] * heatmap.mpp**2
+            rings = _rings(inside, [side.start for side in box], heatmap)
+            properties = {
+                "objectType": "annotation",
+                "name": f"{name} {i}",
+                "classification": {"name": name, "color": list(colour)},
+                "measurements": {k: round(float(value), 4) for k, value in measurements.items()},
+            }
+            geometry = {"type": "Polygon", "coordinates": rings}
+            features.append({"type": "Feature", "geometry": geometry, "properties": properties})
     return {"type": "FeatureCollection", "features": features}
 
 
-def _polygon(
+def _most_probable(probabilities: np.ndarray) -> np.ndarray:
+    """The index of the most probable class, -1 where not scored: [K, h, w] -> int [h, w]."""
+    best = np.argmax(np.nan_to_num(probabilities), axis=0)
+    return np.where(np.isfinite(probabilities[0]), best, -1)
+
+
+def _rings(
     inside: np.ndarray, corner: list[int], heatmap: ProbabilityMap
 ) -> list[list[list[float]]]:
     """The rings of a region, the outer one first, closed, [x, y] in px of the file.
@@ -238,14 +232,13 @@ def areas(heatmap: ProbabilityMap) -> list[dict[str, Any]]:
       By row its name, share of the field, and mm2, which is None if the pixel size is not known.
     """
     probabilities, squares = _subdivided(heatmap)
-    tissue = np.isfinite(probabilities[0])
-    best = np.where(tissue, np.argmax(np.nan_to_num(probabilities), axis=0), -1)
+    best = _most_probable(probabilities)
     masks = {name: best == k for k, name in enumerate(heatmap.classes)}
     if heatmap.positive:
         score = np.nan_to_num(positive_score(probabilities, heatmap.positive), nan=-1)
         label = f"positive-class score {heatmap.threshold:.2f} and above"
         masks[label] = score >= heatmap.threshold
-    masks["too little tissue, not scored"] = ~tissue
+    masks["too little tissue, not scored"] = best < 0
     rows = []
     for name, mask in masks.items():
         area = squares[mask].sum()

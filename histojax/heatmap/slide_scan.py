@@ -118,7 +118,7 @@ def at_target(
     size = resampled_size(field.size, factor)
     steps = [old / new for old, new in zip(field.size, size, strict=True)]
 
-    def window(top: int, left: int, height: int, width: int) -> np.ndarray:
+    def read_window(top: int, left: int, height: int, width: int) -> np.ndarray:
         spans = []
         for first, length, step, end in zip(
             (top, left), (height, width), steps, field.size, strict=True
@@ -133,7 +133,7 @@ def at_target(
         box = (before, above, after, below)
         return np.array(rgb.resize((width, height), Image.Resampling.BICUBIC, box=box))
 
-    return dataclasses.replace(field, size=size, window=window), factor
+    return dataclasses.replace(field, size=size, read_window=read_window), factor
 
 
 def read_tile(

@@ -84,17 +84,17 @@ def mean_scores(
 def _summed_scores(
     encoder_pass: EncoderPass, bundle: Bundle, progress: Progress
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yields grid rows as they are complete, with scores summed over augmentations.
+    """Scores of grid rows as they are complete, summed over augmentations.
 
     Yields:
       The rows, and float64 [N, K] for their N scored positions.
     """
-    scored, encoder = encoder_pass.scan.scored, encoder_pass.loaded.encoder
+    scored, views = encoder_pass.scan.scored, encoder_pass.views
+    encoder = encoder_pass.loaded.encoder
+    borders = border_correction.corrections(encoder_pass)
     layouts = [
         _window_layout(encoder_pass, view, border)
-        for view, border in zip(
-            encoder_pass.views, border_correction.corrections(encoder_pass), strict=True
-        )
+        for view, border in zip(views, borders, strict=True)
     ]
     held_rows = encoder_pass.kept_cells[0] + max(layout.height for layout in layouts)
     cell_bytes = 4 * encoder.width
@@ -105,7 +105,7 @@ def _summed_scores(
         strips = _strips(encoder_pass, encoder_pass.gains[first : first + step], progress)
         for row, by_view in _descriptors(strips, layouts, encoder_pass.extraction.p, most_rows):
             rows = slice(row, row + len(by_view[0]))
-            for view, descriptors in zip(encoder_pass.views, by_view, strict=True):
+            for view, descriptors in zip(views, by_view, strict=True):
                 if scored[rows].any():
                     configuration = encoder_pass.extraction.configuration(encoder.name, view)
                     scores = bundle.score(configuration, descriptors[scored[rows]])
