@@ -27,7 +27,7 @@ from histojax.learners.training import TrainingJob
 from histojax.utils.progress import Progress
 
 # While training runs: a configuration's descriptors in one array, and the bins of its folds.
-SHARED = ".shared"
+_SHARED = ".shared"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ def train(job: TrainingJob, boosting: Boosting, workers: int) -> int:
     paths = [path for models in missing.values() for path in models.values()]
     workers = max(1, min(workers, len(paths)))
     machine = f"{default_workers()} CPUs, {platform.machine()}"
-    shared = job.models / SHARED
+    shared = job.models / _SHARED
     shutil.rmtree(shared, ignore_errors=True)  # Left by a run that was killed.
     shared.mkdir(parents=True)
     try:

@@ -42,12 +42,12 @@ from histojax.ops import stain
 from histojax.utils import files, prefetch
 from histojax.utils.progress import Progress
 
-LEARNER = "finetuned"
-CHECKPOINTS = ".checkpoints"
+_LEARNER = "finetuned"
+_CHECKPOINTS = ".checkpoints"
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class _Settings:
     """What all configurations of a run share.
 
     Attributes:
@@ -70,7 +70,7 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
-class ConfigurationData:
+class _ConfigurationData:
     """What the models of a configuration are trained on.
 
     Attributes:
@@ -80,7 +80,7 @@ class ConfigurationData:
       images: all, in the order of `settings.folds`.
     """
 
-    settings: Settings
+    settings: _Settings
     config: StepConfig
     params: Variables
     images: Images
@@ -127,7 +127,7 @@ def train(
     """
     models = files.as_path(models)
     check(dataset.paths, extraction, mpp)
-    settings = Settings(
+    settings = _Settings(
         dataset.paths,
         folds,
         training.validation_splits(folds, finetune.seeds, finetune.validation_parts),
@@ -137,7 +137,7 @@ def train(
         keep_checkpoints,
     )
     as_dict = dataclasses.asdict(finetune)
-    ensembles.record_ensemble(models, folds, LEARNER, as_dict, finetune.seeds)
+    ensembles.record_ensemble(models, folds, _LEARNER, as_dict, finetune.seeds)
     loaded = {name: load_encoder(name, extraction, runtime) for name in extraction.encoders}
     loaded_encoders.check_encoders(loaded, extraction)
     missing = _missing_models(settings, models, loaded)
@@ -149,11 +149,11 @@ def train(
     ):
         for (name, view), of_view in missing.items():
             if of_view:
-                data = prepare(settings, loaded[name], view)
+                data = _prepare(settings, loaded[name], view)
                 for (seed, fold), path in of_view.items():
                     _fit_and_save(data, path, seed, fold, bar)
             if not keep_checkpoints:
-                folder = models / extraction.configuration(name, view) / CHECKPOINTS
+                folder = models / extraction.configuration(name, view) / _CHECKPOINTS
                 epath.Path(folder).rmtree(missing_ok=True)
     return len(paths)
 
@@ -177,7 +177,7 @@ def load_encoder(name: str, extraction: Extraction, runtime: Runtime) -> LoadedE
 
 
 def _missing_models(
-    settings: Settings, models: Path, loaded: dict[str, LoadedEncoder]
+    settings: _Settings, models: Path, loaded: dict[str, LoadedEncoder]
 ) -> dict[tuple[str, View], ensembles.MissingModels]:
     """Records the data of every encoder and view; returns their models that are still missing."""
     extraction, finetune = settings.extraction, settings.finetune
@@ -190,24 +190,24 @@ def _missing_models(
             manifest = {"images_sha256": digest, "extraction": encoder.manifest(extraction, view)}
             ensembles.record_manifest(models / configuration / ensembles.MANIFEST, manifest)
             missing[name, view] = ensembles.missing_models(
-                models, configuration, LEARNER, finetune.seeds, settings.folds.count
+                models, configuration, _LEARNER, finetune.seeds, settings.folds.count
             )
     return missing
 
 
-def prepare(settings: Settings, loaded: LoadedEncoder, view: View) -> ConfigurationData:
+def _prepare(settings: _Settings, loaded: LoadedEncoder, view: View) -> _ConfigurationData:
     """Reads the images of a configuration, and decides the sizes of its programs."""
     finetune = settings.finetune
     images = max(training_images.sum() for training_images, _ in settings.splits.values())
     steps = int(-(-images * finetune.crops_per_epoch // finetune.batch_crops))
     classes = len(settings.folds.classes)
     config = StepConfig(loaded.encoder, view, settings.extraction, finetune, classes, steps)
-    return ConfigurationData(
-        settings, config, loaded.variables["params"], read_images(settings, view)
+    return _ConfigurationData(
+        settings, config, loaded.variables["params"], _read_images(settings, view)
     )
 
 
-def read_images(settings: Settings, view: View) -> Images:
+def _read_images(settings: _Settings, view: View) -> Images:
     """Images resampled, downscaled and normalised as for extraction."""
     paths, resampling = settings.paths, settings.resampling
     normalizer = stain.NORMALIZERS[settings.extraction.stain_normalizer]
@@ -225,10 +225,12 @@ def read_images(settings: Settings, view: View) -> Images:
     return Images(tuple(path.stem for path in paths), pixels, sizes)
 
 
-def _fit_and_save(data: ConfigurationData, path: Path, seed: int, fold: int, bar: Progress) -> None:
+def _fit_and_save(
+    data: _ConfigurationData, path: Path, seed: int, fold: int, bar: Progress
+) -> None:
     """Trains one model, and writes it with its scores of held-out images."""
-    checkpoints = path.parent / CHECKPOINTS / path.stem
-    best, losses = fit(data, seed, fold, checkpoints, bar)
+    checkpoints = path.parent / _CHECKPOINTS / path.stem
+    best, losses = _fit(data, seed, fold, checkpoints, bar)
     if not np.isfinite(losses).any():
         raise InputError(
             f"{path} would not be finite, training diverged: remove {checkpoints} and lower "
@@ -237,15 +239,15 @@ def _fit_and_save(data: ConfigurationData, path: Path, seed: int, fold: int, bar
     by_epoch = ", ".join(f"{loss:.4f}" for loss in losses)
     logging.info("%s: validation loss by epoch %s", path, by_epoch)
     held_out = data.images.take(np.flatnonzero(data.settings.folds.folds == fold))
-    scores = score_images(data, best, held_out, data.settings.extraction.augmentations)
+    scores = _score_images(data, best, held_out, data.settings.extraction.augmentations)
     flat = traverse_util.flatten_dict(best, sep="/")
     ensembles.save_model(path, {name: np.asarray(a) for name, a in flat.items()}, scores)
     if not data.settings.keep_checkpoints:
         epath.Path(checkpoints).rmtree(missing_ok=True)
 
 
-def fit(
-    data: ConfigurationData, seed: int, fold: int, checkpoints: Path, bar: Progress
+def _fit(
+    data: _ConfigurationData, seed: int, fold: int, checkpoints: Path, bar: Progress
 ) -> tuple[Tree, np.ndarray]:
     """Trains one model, from its last checkpoint if there is one.
 
@@ -258,23 +260,23 @@ def fit(
     keys = jax.vmap(lambda key: jax.random.fold_in(key, fold))(data.images.keys(seed))
     options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
     with ocp.CheckpointManager(epath.Path(checkpoints).absolute(), options=options) as manager:
-        state = initial_state(data.config, body)
+        state = _initial_state(data.config, body)
         done = manager.latest_step() or 0
         if done:
             state = _restore(manager, done, state, checkpoints)
         else:
-            state["best"]["input"] = standardise_input(data, keys, training_images)
+            state["best"]["input"] = _standardise_input(data, keys, training_images)
         bar.add(done)
         for epoch in range(done, data.config.finetune.epochs):
-            drawn = draw_crops(data.config, training_images, seed, fold, epoch)
+            drawn = _draw_crops(data.config, training_images, seed, fold, epoch)
             batches = (data.batch(keys, *crops_of_step) for crops_of_step in drawn)
-            state = run_epoch(data, state, batches, validation_images, epoch)
+            state = _run_epoch(data, state, batches, validation_images, epoch)
             manager.save(epoch + 1, args=ocp.args.StandardSave(state))
             bar.add(1)
     return state["best"], state["losses"]
 
 
-def initial_state(config: StepConfig, body: Variables) -> Tree:
+def _initial_state(config: StepConfig, body: Variables) -> Tree:
     """What training starts from: parameters, optimiser, best model and losses."""
     best = finetune_step.initial_model(config, body)
     trained = {"body": best["body"], "head": best["head"]}
@@ -286,8 +288,8 @@ def initial_state(config: StepConfig, body: Variables) -> Tree:
     }
 
 
-def run_epoch(
-    data: ConfigurationData,
+def _run_epoch(
+    data: _ConfigurationData,
     state: Tree,
     batches: Iterable[Batch],
     validation_images: np.ndarray,
@@ -301,7 +303,7 @@ def run_epoch(
     for batch in batches:
         trained, optimizer, _ = finetune_step.step(trained, optimizer, frozen, batch, data.config)
     model = {**trained, "input": best["input"]}
-    loss = validation_loss(data, model, validation_images)
+    loss = _validation_loss(data, model, validation_images)
     if loss < losses.min():
         best = model
     losses = np.where(np.arange(len(losses)) == epoch, loss, losses)
@@ -319,7 +321,7 @@ def _restore(manager: ocp.CheckpointManager, done: int, like: Tree, checkpoints:
         ) from error
 
 
-def standardise_input(data: ConfigurationData, keys: jax.Array, training: np.ndarray) -> Tree:
+def _standardise_input(data: _ConfigurationData, keys: jax.Array, training: np.ndarray) -> Tree:
     """What standardises the head's input: from a crop of each training image, before training."""
     size = data.config.finetune.batch_crops
     filled = np.resize(training, -(-len(training) // size) * size)
@@ -331,7 +333,7 @@ def standardise_input(data: ConfigurationData, keys: jax.Array, training: np.nda
     return finetune_step.standardisation(np.concatenate(descriptors)[: len(training)])
 
 
-def draw_crops(
+def _draw_crops(
     config: StepConfig, training: np.ndarray, seed: int, fold: int, epoch: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """The crops of an epoch's steps, shuffled: indices of images and augmentations, int [B] each.
@@ -345,8 +347,8 @@ def draw_crops(
     return list(zip(training[rows // draws], augmentations, strict=True))
 
 
-def score_images(
-    data: ConfigurationData, model: Tree, images: Images, augmentations: int
+def _score_images(
+    data: _ConfigurationData, model: Tree, images: Images, augmentations: int
 ) -> np.ndarray:
     """Class probabilities of images, by the crops that extraction draws: float64 [N, A, K]."""
     config = data.config
@@ -365,9 +367,9 @@ def score_images(
     return probabilities / probabilities.sum(axis=-1, keepdims=True)
 
 
-def validation_loss(data: ConfigurationData, model: Tree, validation: np.ndarray) -> np.float32:
+def _validation_loss(data: _ConfigurationData, model: Tree, validation: np.ndarray) -> np.float32:
     """Mean negative log probability of images' true classes; infinite if it is not finite."""
-    scores = score_images(data, model, data.images.take(validation), 1)[:, 0]
+    scores = _score_images(data, model, data.images.take(validation), 1)[:, 0]
     labels = data.settings.folds.labels[validation]
     of_truth = scores[np.arange(len(validation)), labels]
     loss = np.float32(-np.log(np.maximum(of_truth, np.finfo(np.float32).tiny)).mean())

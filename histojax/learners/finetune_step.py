@@ -129,7 +129,7 @@ def normalized(
     return programs.onto(jnp.moveaxis(image, -1, 0), canvas)
 
 
-def crop(
+def _crop(
     image: jax.Array,
     size: jax.Array,
     key: jax.Array,
@@ -147,7 +147,7 @@ def crop(
 
 def _crops(batch: Batch, config: StepConfig) -> jax.Array:
     """float32 [B, S, S, 3]."""
-    draw = partial(crop, number=jnp.int32(0), config=config)
+    draw = partial(_crop, number=jnp.int32(0), config=config)
     return jax.vmap(draw)(batch.images, batch.sizes, batch.keys, batch.augmentations)
 
 
@@ -250,7 +250,7 @@ def score(
     numbers = np.minimum(np.arange(-(-count // at_a_time) * at_a_time, dtype=np.int32), count - 1)
 
     def score_group(numbers: jax.Array) -> jax.Array:
-        draw = partial(crop, image, size, key, augmentation, config=config)
+        draw = partial(_crop, image, size, key, augmentation, config=config)
         return jax.nn.softmax(_logits(trained, frozen, jax.vmap(draw)(numbers), config))
 
     by_crop = lax.map(score_group, numbers.reshape(-1, at_a_time))

@@ -38,10 +38,10 @@ _ROWS_HELD = 8
 # Bytes that models trained at a time may take on a CPU: more would be no faster, and saved later.
 _BYTES_ON_CPU = 2**28
 
-Place = tuple[str, int, int]  # Configuration, seed, fold.
+_Place = tuple[str, int, int]  # Configuration, seed, fold.
 
 
-class Moments(NamedTuple):
+class _Moments(NamedTuple):
     """Mean and variance of each image over its augmentations, float64 [N, D]."""
 
     mean: np.ndarray
@@ -75,14 +75,14 @@ def train(job: TrainingJob, probe: Probe, devices: Sequence[jax.Device] | None =
         training.record_time(job.models, paths.values(), len(devices), machine),
     ):
         if paths:
-            data = prepare(job.folds, used, probe)
+            data = _prepare(job.folds, used, probe)
             del used  # They are in `data`, side by side.
             _fit_all(data, paths, devices, bar)
     return len(paths)
 
 
 @dataclasses.dataclass(frozen=True)
-class ProbeData:
+class _ProbeData:
     """What models are trained on, on the host.
 
     Attributes:
@@ -100,7 +100,7 @@ class ProbeData:
     splits: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]
     descriptors: np.ndarray
     channels: dict[str, int]
-    moments: dict[str, Moments]
+    moments: dict[str, _Moments]
 
     @property
     def augmentations(self) -> int:
@@ -117,11 +117,11 @@ class ProbeData:
         steps, checks = -(-images.max(axis=0) * self.augmentations // self.probe.batch_rows)
         return int(steps), int(checks)
 
-    def model(self, place: Place) -> Model:
+    def model(self, place: _Place) -> Model:
         """One model to train."""
         configuration, seed, fold = place
         training_images, validation_images = self.splits[seed, fold]
-        mean, scale = standardisation(self.moments[configuration], training_images)
+        mean, scale = _standardisation(self.moments[configuration], training_images)
         channels = self.channels[configuration]
         padding = (0, self.descriptors.shape[-1] - channels)
         index = list(self.channels).index(configuration)
@@ -134,7 +134,7 @@ class ProbeData:
         )
 
 
-def prepare(folds: Folds, descriptors: dict[str, np.ndarray], probe: Probe) -> ProbeData:
+def _prepare(folds: Folds, descriptors: dict[str, np.ndarray], probe: Probe) -> _ProbeData:
     """Splits the training images, and puts descriptors [N, A, D] of configurations side by side.
 
     Raises:
@@ -152,26 +152,26 @@ def prepare(folds: Folds, descriptors: dict[str, np.ndarray], probe: Probe) -> P
     together = np.zeros((len(descriptors), rows, max(channels.values())), np.float32)
     for index, array in enumerate(descriptors.values()):
         together[index, :, : array.shape[-1]] = array.reshape(rows, -1)
-    return ProbeData(
+    return _ProbeData(
         folds,
         probe,
         training.validation_splits(folds, probe.seeds, probe.validation_parts),
         together,
         channels,
-        {name: image_moments(array) for name, array in descriptors.items()},
+        {name: _image_moments(array) for name, array in descriptors.items()},
     )
 
 
-def image_moments(descriptors: np.ndarray) -> Moments:
+def _image_moments(descriptors: np.ndarray) -> _Moments:
     """Moments of descriptors [N, A, D]; image by image, so that no float64 copy of all is made."""
     moments = [
         (image.mean(axis=0, dtype=np.float64), image.var(axis=0, dtype=np.float64))
         for image in descriptors
     ]
-    return Moments(*map(np.stack, zip(*moments, strict=True)))
+    return _Moments(*map(np.stack, zip(*moments, strict=True)))
 
 
-def standardisation(moments: Moments, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _standardisation(moments: _Moments, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and 1 / deviation of the rows of some images (bool [N]): float32 [D] each.
 
     The second is 0 for channels that are constant there.
@@ -182,7 +182,7 @@ def standardisation(moments: Moments, images: np.ndarray) -> tuple[np.ndarray, n
     return mean.astype(np.float32), heads.inverse_deviation(mean, deviation)
 
 
-def bytes_per_model(data: ProbeData) -> int:
+def _bytes_per_model(data: _ProbeData) -> int:
     """The most memory that a model in training takes beside the descriptors, bytes."""
     probe = data.probe
     _, rows, width = data.descriptors.shape
@@ -192,18 +192,18 @@ def bytes_per_model(data: ProbeData) -> int:
     return 4 * (_BATCHES_HELD * batches + _WEIGHTS_HELD * weights + _ROWS_HELD * rows)
 
 
-def models_at_a_time(data: ProbeData, missing: int, devices: Sequence[jax.Device]) -> int:
+def _models_at_a_time(data: _ProbeData, missing: int, devices: Sequence[jax.Device]) -> int:
     """How many models to train at a time: equal shares for all devices that fit in memory."""
     free = hardware.memory(devices) - data.descriptors.nbytes
     if devices[0].platform == "cpu":
         free = min(free, _BYTES_ON_CPU)
-    per_device = max(free // bytes_per_model(data), 1)
+    per_device = max(free // _bytes_per_model(data), 1)
     shares = math.ceil(missing / (len(devices) * per_device))
     return math.ceil(missing / (shares * len(devices))) * len(devices)
 
 
 def _fit_all(
-    data: ProbeData, paths: dict[Place, Path], devices: Sequence[jax.Device], bar: Progress
+    data: _ProbeData, paths: dict[_Place, Path], devices: Sequence[jax.Device], bar: Progress
 ) -> None:
     """Fits models, as many at a time as fit in memory, and saves them before the next."""
     mesh = Mesh(np.array(devices), ("models",))
@@ -212,7 +212,7 @@ def _fit_all(
     program = probe_fit.compiled(partial(probe_fit.fit, probe=data.probe, **sizes), mesh)
     labels = np.repeat(data.folds.labels, data.augmentations).astype(np.int32)
     on_devices = jax.device_put((data.descriptors, labels), NamedSharding(mesh, P()))
-    count = models_at_a_time(data, len(paths), devices)
+    count = _models_at_a_time(data, len(paths), devices)
     still_improving = 0
     all_places = list(paths)
     for begin in range(0, len(all_places), count):
@@ -237,7 +237,7 @@ def _fit_all(
         )
 
 
-def _save(data: ProbeData, path: Path, place: Place, model: Model, fitted: Fitted) -> None:
+def _save(data: _ProbeData, path: Path, place: _Place, model: Model, fitted: Fitted) -> None:
     """Writes a head, and its scores of held-out images; InputError if training diverged."""
     configuration, _, fold = place
     if fitted.best_epoch == 0:

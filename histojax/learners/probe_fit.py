@@ -95,7 +95,7 @@ def _initial_layers(key: jax.Array, model: Model, probe: Probe, width: int, clas
     return hidden, (jnp.zeros((classes, units)), jnp.zeros(classes))
 
 
-def adam(probe: Probe) -> optax.GradientTransformation:
+def _adam(probe: Probe) -> optax.GradientTransformation:
     """Adam (Kingma and Ba, 2015) on the loss plus an L2 penalty of kernels, not of biases."""
     penalty = optax.add_decayed_weights(
         probe.weight_decay, mask=partial(jax.tree.map, lambda leaf: leaf.ndim == 2)
@@ -130,7 +130,7 @@ def fit(
     )
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), model.seed), model.fold)
     start_key, order_key = jax.random.split(key)
-    optimizer = adam(probe)
+    optimizer = _adam(probe)
 
     def losses(layers: Layers, rows: jax.Array) -> jax.Array:
         x = (descriptors[model.configuration, rows] - model.mean[None]) * model.scale[None]

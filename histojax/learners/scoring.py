@@ -19,7 +19,7 @@ from histojax.learners.ensembles import LEARNERS, Ensemble
 Model = Any  # What the learner's `parse` gives: a LightGBM booster, or a head's arrays.
 
 
-def parse(learner: str, content: bytes, name: str | Path) -> Model:
+def _parse(learner: str, content: bytes, name: str | Path) -> Model:
     """A model from the content of its file; `name` is for messages.
 
     Raises:
@@ -32,7 +32,9 @@ def parse(learner: str, content: bytes, name: str | Path) -> Model:
     return LEARNERS[learner].parse(content, name)
 
 
-def score_with(learner: str, model: Model, descriptors: np.ndarray, name: str | Path) -> np.ndarray:
+def _score_with(
+    learner: str, model: Model, descriptors: np.ndarray, name: str | Path
+) -> np.ndarray:
     """Class probabilities by one model: [N, A, D] -> float64 [N, A, K].
 
     Raises:
@@ -52,9 +54,9 @@ def score(learner: str, path: Path, descriptors: np.ndarray) -> np.ndarray:
     """Class probabilities by one saved model: [N, A, D] -> float64 [N, A, K].
 
     Raises:
-      InputError: as for `parse` and `score_with`.
+      InputError: the model is damaged, or takes no such descriptors.
     """
-    return score_with(learner, parse(learner, path.read_bytes(), path), descriptors, path)
+    return _score_with(learner, _parse(learner, path.read_bytes(), path), descriptors, path)
 
 
 class EnsembleScores(NamedTuple):
@@ -105,7 +107,7 @@ class LoadedEnsemble:
           descriptors: float32 [N, A, D] by configuration.
 
         Raises:
-          InputError: as for `score_with`.
+          InputError: a model takes descriptors of another width.
         """
         models = [
             (name, number % self.folds, model)
@@ -115,7 +117,7 @@ class LoadedEnsemble:
 
         def score_task(task: tuple[str, int, Model]) -> np.ndarray:
             name, _, model = task
-            return score_with(self.learner, model, descriptors[name], name)
+            return _score_with(self.learner, model, descriptors[name], name)
 
         with concurrent.futures.ThreadPoolExecutor(boost.default_workers()) as pool:
             for (name, fold, _), scores in zip(models, pool.map(score_task, models), strict=True):
@@ -153,7 +155,7 @@ def parse_models(
         raise InputError(f"no learner is called {learner}; expected one of {', '.join(LEARNERS)}")
     models = {
         configuration: tuple(
-            parse(learner, read(name), name)
+            _parse(learner, read(name), name)
             for name in ensembles.model_names(configuration, seeds, folds, learner)
         )
         for configuration in configurations

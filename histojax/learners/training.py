@@ -10,10 +10,10 @@ import hashlib
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from histojax.config import Boosting, Probe
 from histojax.datasets import folds as splits
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
@@ -43,8 +43,11 @@ class TrainingJob:
         for name in ("descriptors", "models"):
             object.__setattr__(self, name, files.as_path(getattr(self, name)))
 
-    def start(self, learner: str, parameters: Boosting | Probe) -> dict[str, MissingModels]:
+    def start(self, learner: str, parameters: Any) -> dict[str, MissingModels]:
         """Records what the ensemble is made of; returns its missing models by configuration.
+
+        `parameters` are the learner's: a dataclass with a field `seeds`, the number of models of
+        each fold.
 
         Raises:
           InputError: the folder holds models of another learner, split, or other parameters.

@@ -101,13 +101,15 @@ def models(tmp_path_factory, dataset, split) -> Path:
 def data_of(dataset, split, finetune_=FINETUNE, extraction=EXTRACTION):
     """What models of one fold and seed are trained on."""
     splits = {(0, 0): training.validation_split(split, 0, 0, finetune_.validation_parts)}
-    settings = finetune.Settings(dataset.paths, split, splits, extraction, finetune_, NO_RESAMPLING)
+    settings = finetune._Settings(
+        dataset.paths, split, splits, extraction, finetune_, NO_RESAMPLING
+    )
     loaded = finetune.load_encoder(extraction.encoders[0], extraction, Runtime())
-    return finetune.prepare(settings, loaded, extraction.views[0])
+    return finetune._prepare(settings, loaded, extraction.views[0])
 
 
 @pytest.fixture(scope="module")
-def data(dataset, split) -> finetune.ConfigurationData:
+def data(dataset, split) -> finetune._ConfigurationData:
     return data_of(dataset, split)
 
 
@@ -117,20 +119,20 @@ def bar():
         yield bar
 
 
-def one_batch(data: finetune.ConfigurationData, count: int) -> Batch:
+def one_batch(data: finetune._ConfigurationData, count: int) -> Batch:
     keys = data.images.keys(0)
     return data.batch(keys, np.arange(count) * 2, np.arange(count, dtype=np.int32))
 
 
-def stepped(data: finetune.ConfigurationData, count: int = 6):
+def stepped(data: finetune._ConfigurationData, count: int = 6):
     """Parameters before and after two steps on one batch."""
     body, frozen = finetune_step.split_layers(
         data.params, data.config.encoder, data.config.finetune.blocks
     )
-    progress, batch = finetune.initial_state(data.config, body), one_batch(data, count)
+    progress, batch = finetune._initial_state(data.config, body), one_batch(data, count)
     fixed = {
         "body": frozen,
-        "input": finetune.standardise_input(data, data.images.keys(0), np.arange(6)),
+        "input": finetune._standardise_input(data, data.images.keys(0), np.arange(6)),
     }
     trained, state, losses = progress["trained"], progress["optimizer"], []
     for _ in range(2):  # The head begins at zero, so that the body learns from the second step on.
@@ -168,7 +170,7 @@ def test_crops_are_those_that_extraction_draws(data):
     )
     density = stain.optical_density(np.moveaxis(image, 0, -1))
     ours = jax.jit(
-        lambda number: finetune_step.crop(image, size, key, number // 3, number % 3, data.config)
+        lambda number: finetune_step._crop(image, size, key, number // 3, number % 3, data.config)
     )
     extraction = jax.jit(lambda number: programs.crop(density, size, key, number, VIEW, EXTRACTION))
     for number in (0, 2, 4):
@@ -205,7 +207,7 @@ def test_the_first_step_equals_adamw_by_hand(data):
     batch = one_batch(data, 6)
     fixed = {
         "body": frozen,
-        "input": finetune.standardise_input(data, data.images.keys(0), np.arange(9)),
+        "input": finetune._standardise_input(data, data.images.keys(0), np.arange(9)),
     }
     rng = np.random.default_rng(0)
     head = {
@@ -217,7 +219,7 @@ def test_the_first_step_equals_adamw_by_hand(data):
         trained, finetune_step.optimizer(config).init(trained), fixed, batch, config
     )
 
-    crop = jax.jit(lambda *arguments: finetune_step.crop(*arguments, 0, config))
+    crop = jax.jit(lambda *arguments: finetune_step._crop(*arguments, 0, config))
     images = jnp.stack(
         [
             crop(batch.images[i], batch.sizes[i], batch.keys[i], batch.augmentations[i])
@@ -296,7 +298,7 @@ def test_nothing_below_the_last_block_is_differentiated(data):
             data.config, finetune=dataclasses.replace(FINETUNE, blocks=blocks)
         )
         body, frozen = finetune_step.split_layers(data.params, config.encoder, blocks)
-        start, batch = finetune.initial_state(config, body), one_batch(data, 6)
+        start, batch = finetune._initial_state(config, body), one_batch(data, 6)
         arguments = (
             start["trained"],
             start["optimizer"],
@@ -337,7 +339,7 @@ def test_a_score_is_the_mean_over_the_crops_that_extraction_draws(data):
     trained = {"body": model["body"], "head": model["head"] | {"kernel": kernel}}
     one = data.images.take(np.array([1]))
     model = {**trained, "input": model["input"]}
-    actual = finetune.score_images(dataclasses.replace(data, config=config), model, one, 2)
+    actual = finetune._score_images(dataclasses.replace(data, config=config), model, one, 2)
     density = stain.optical_density(np.moveaxis(one.pixels[0], 0, -1))
     key = crops.image_key(EXTRACTION.seed, one.names[0])
     draw = jax.jit(
@@ -353,12 +355,12 @@ def test_a_score_is_the_mean_over_the_crops_that_extraction_draws(data):
 
 def test_the_epoch_of_the_lowest_validation_loss_is_kept(data, monkeypatch):
     body, _ = data.split_layers()
-    progress, losses = finetune.initial_state(data.config, body), iter([0.7, 0.5, 0.6])
-    monkeypatch.setattr(finetune, "validation_loss", lambda *arguments: np.float32(next(losses)))
+    progress, losses = finetune._initial_state(data.config, body), iter([0.7, 0.5, 0.6])
+    monkeypatch.setattr(finetune, "_validation_loss", lambda *arguments: np.float32(next(losses)))
     for epoch in range(3):
         head = progress["trained"]["head"] | {"bias": jnp.full(2, float(epoch + 1))}
         progress["trained"] = progress["trained"] | {"head": head}
-        progress = finetune.run_epoch(data, progress, [], np.arange(4), epoch)
+        progress = finetune._run_epoch(data, progress, [], np.arange(4), epoch)
     np.testing.assert_array_equal(progress["best"]["head"]["bias"], 2)
     np.testing.assert_allclose(progress["losses"], [0.7, 0.5, 0.6], rtol=1e-6)
 
@@ -380,7 +382,7 @@ def test_a_separable_set_is_learned_and_scores_have_the_form_of_any_ensemble(
     assert scores.dtype == np.float64
     np.testing.assert_allclose(scores.sum(axis=-1), 1, atol=1e-12)
     assert (scores.mean(axis=(0, 2)).argmax(axis=-1) == split.labels).mean() >= 0.8
-    assert not (models / CONFIGURATION / finetune.CHECKPOINTS).exists()
+    assert not (models / CONFIGURATION / finetune._CHECKPOINTS).exists()
     assert [row["models"] for row in ensembles.read_training_times(models)] == ["4"]
     assert not np.array_equal(scores[0], scores[1])
 
@@ -390,7 +392,7 @@ def test_training_again_does_nothing(dataset, models, split):
 
 
 def model_path(models: Path, seed: int, fold: int) -> Path:
-    return ensembles.model_path(models, CONFIGURATION, seed, fold, finetune.LEARNER)
+    return ensembles.model_path(models, CONFIGURATION, seed, fold, finetune._LEARNER)
 
 
 def read_model(path: Path) -> dict:
@@ -403,14 +405,14 @@ def test_a_saved_model_gives_its_scores_again(models, data, split):
         model = read_model(path)
         assert {layer[:6] for layer in model["body"]} == {"block5"}
         images = data.images.take(np.flatnonzero(split.folds == fold))
-        again = finetune.score_images(data, model, images, EXTRACTION.augmentations)
+        again = finetune._score_images(data, model, images, EXTRACTION.augmentations)
         np.testing.assert_array_equal(again, np.load(ensembles.scores_path(path)))
 
 
 def test_scores_do_not_depend_on_the_other_images(models, data):
     model = read_model(model_path(models, 0, 0))
-    both = finetune.score_images(data, model, data.images.take(np.array([4, 2])), 2)
-    alone = finetune.score_images(data, model, data.images.take(np.array([2])), 2)
+    both = finetune._score_images(data, model, data.images.take(np.array([4, 2])), 2)
+    alone = finetune._score_images(data, model, data.images.take(np.array([2])), 2)
     np.testing.assert_array_equal(both[1:], alone)
 
 
@@ -418,23 +420,23 @@ def test_held_out_images_are_seen_only_to_be_scored(tmp_path, dataset, split, mo
     """Their pixels and labels changed, the model of the fold stays the same, bit for bit."""
     fold = split.folds == 0
     changed = dataclasses.replace(split, labels=np.where(fold, 1 - split.labels, split.labels))
-    read = finetune.read_images
+    read = finetune._read_images
 
     def spoiled(*arguments):
         images = read(*arguments)
         images.pixels[fold] = 255 - images.pixels[fold]
         return images
 
-    seen, score_images = [], finetune.score_images
-    monkeypatch.setattr(finetune, "read_images", spoiled)
+    seen, score_images = [], finetune._score_images
+    monkeypatch.setattr(finetune, "_read_images", spoiled)
     monkeypatch.setattr(
         finetune,
-        "score_images",
+        "_score_images",
         lambda *arguments: (seen.append(set(arguments[2].names)), score_images(*arguments))[1],
     )
     root = prepared(tmp_path / "models", changed)
     finetune.train(dataset, root, changed, EXTRACTION, FINETUNE, keep_checkpoints=True)
-    assert (root / CONFIGURATION / finetune.CHECKPOINTS / "seed0-fold01" / "3").is_dir()
+    assert (root / CONFIGURATION / finetune._CHECKPOINTS / "seed0-fold01" / "3").is_dir()
     held_out = {name for name, is_held_out in zip(split.names, fold, strict=True) if is_held_out}
     assert not held_out & set().union(
         *seen[:3]
@@ -454,7 +456,7 @@ def test_training_validation_and_held_out_images_are_apart(split):
             assert ((fitted.astype(int) + validation + (split.folds == fold)) == 1).all()
             config = StepConfig(encoders.ENCODERS["VGG"], VIEW, EXTRACTION, FINETUNE, 2, 4)
             places = [
-                finetune.draw_crops(config, np.flatnonzero(fitted), seed, fold, epoch)
+                finetune._draw_crops(config, np.flatnonzero(fitted), seed, fold, epoch)
                 for epoch in range(3)
             ]
             for epoch, batches in enumerate(places):
@@ -473,24 +475,24 @@ def test_training_validation_and_held_out_images_are_apart(split):
 def test_a_run_that_stops_after_an_epoch_goes_on_to_the_same_model(
     tmp_path, data, bar, monkeypatch
 ):
-    unbroken, losses = finetune.fit(data, 0, 0, tmp_path / "unbroken", bar)
-    real = finetune.run_epoch
+    unbroken, losses = finetune._fit(data, 0, 0, tmp_path / "unbroken", bar)
+    real = finetune._run_epoch
 
     def stopping(data, progress, batches, validation, epoch):
         if epoch == 2:
             raise KeyboardInterrupt
         return real(data, progress, batches, validation, epoch)
 
-    monkeypatch.setattr(finetune, "run_epoch", stopping)
+    monkeypatch.setattr(finetune, "_run_epoch", stopping)
     with pytest.raises(KeyboardInterrupt):
-        finetune.fit(data, 0, 0, tmp_path / "broken", bar)
+        finetune._fit(data, 0, 0, tmp_path / "broken", bar)
     trained = []
     monkeypatch.setattr(
         finetune,
-        "run_epoch",
+        "_run_epoch",
         lambda *arguments: (trained.append(arguments[-1]), real(*arguments))[1],
     )
-    resumed, losses_too = finetune.fit(data, 0, 0, tmp_path / "broken", bar)
+    resumed, losses_too = finetune._fit(data, 0, 0, tmp_path / "broken", bar)
     assert trained == [2]
     jax.tree.map(np.testing.assert_array_equal, resumed, unbroken)
     np.testing.assert_array_equal(losses, losses_too)
@@ -499,12 +501,12 @@ def test_a_run_that_stops_after_an_epoch_goes_on_to_the_same_model(
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path, data, bar):
-    finetune.fit(data, 0, 0, tmp_path / "seed0", bar)
+    finetune._fit(data, 0, 0, tmp_path / "seed0", bar)
     for file in (tmp_path / "seed0" / "3").rglob("*"):
         if file.is_file():
             file.write_bytes(b"nothing")
     with pytest.raises(InputError, match="remove that folder"):
-        finetune.fit(data, 0, 0, tmp_path / "seed0", bar)
+        finetune._fit(data, 0, 0, tmp_path / "seed0", bar)
 
 
 # Refusals
@@ -531,11 +533,11 @@ def test_other_parameters_images_or_crop_modes_are_refused(tmp_path, dataset, mo
 
 def test_training_that_diverges_is_refused(tmp_path, data, bar, monkeypatch):
     body, _ = data.split_layers()
-    progress = finetune.initial_state(data.config, body)
+    progress = finetune._initial_state(data.config, body)
     progress["trained"]["head"]["kernel"] += np.nan
-    after = finetune.run_epoch(data, progress, [], np.arange(4), 0)
+    after = finetune._run_epoch(data, progress, [], np.arange(4), 0)
     assert after["losses"][0] == np.inf
-    monkeypatch.setattr(finetune, "fit", lambda *arguments: (after["best"], after["losses"]))
+    monkeypatch.setattr(finetune, "_fit", lambda *arguments: (after["best"], after["losses"]))
     with pytest.raises(InputError, match="training diverged: .* lower --head_learning_rate"):
         finetune._fit_and_save(data, tmp_path / "model.npz", 0, 0, bar)
     assert not list(tmp_path.rglob("*.npz"))
@@ -591,7 +593,7 @@ def test_the_script_killed_and_run_again_ends_where_an_unbroken_run_does(tmp_pat
         )
 
     unbroken, broken = start(tmp_path / "unbroken"), start(tmp_path / "broken")
-    first = tmp_path / "broken" / CONFIGURATION / finetune.CHECKPOINTS / "seed0-fold01"
+    first = tmp_path / "broken" / CONFIGURATION / finetune._CHECKPOINTS / "seed0-fold01"
     deadline = time.monotonic() + 120
     while broken.poll() is None and time.monotonic() < deadline and not (first / "2").exists():
         time.sleep(0.005)

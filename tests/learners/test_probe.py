@@ -86,7 +86,7 @@ def trained(request, tmp_path_factory, descriptors, split) -> tuple[Path, Probe,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(probe_fit, "fit", counted)
         patch.setattr(
-            probe, "models_at_a_time", lambda *_: 8
+            probe, "_models_at_a_time", lambda *_: 8
         )  # Twelve models in two shares, the second filled up.
         assert train(root, descriptors, split, parameters) == 12
     return root, parameters, len(traces)
@@ -235,7 +235,7 @@ def test_every_training_row_is_seen_in_an_epoch_and_no_other():
         learning_rate=0.1, weight_decay=0.0, batch_rows=12, epochs=1, patience=1, validation_parts=2
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probe_fit, "adam", lambda parameters: optax.sgd(parameters.learning_rate))
+        patch.setattr(probe_fit, "_adam", lambda parameters: optax.sgd(parameters.learning_rate))
         ((kernel, bias),) = fit_alone(x, labels, training, parameters).layers
     rows, truth = (
         x[training].reshape(-1, 5).astype(np.float64),
@@ -250,7 +250,7 @@ def test_channels_are_standardised_by_the_training_rows_alone():
     x = rng.normal(1000, 3, (9, 4, 5)).astype(np.float32)
     x[:, :, 1], x[:6, :, 2] = 0, 0.1
     images = np.arange(9) < 6
-    mean, scale = probe.standardisation(probe.image_moments(x), images)
+    mean, scale = probe._standardisation(probe._image_moments(x), images)
     reference = StandardScaler().fit(x[images].reshape(-1, 5).astype(np.float64))
     np.testing.assert_allclose(mean, reference.mean_, rtol=1e-6)
     np.testing.assert_array_equal(scale[1:3], 0)  # Constant among the training rows.
@@ -451,13 +451,13 @@ def test_training_that_diverges_is_refused(descriptors, split, tmp_path):
 def test_configurations_of_different_augmentations_are_refused(split):
     actual = {"one": np.zeros((N, 2, 4), np.float32), "two": np.zeros((N, 3, 4), np.float32)}
     with pytest.raises(InputError, match="2 and 3 augmentations"):
-        probe.prepare(split, actual, PROBE)
+        probe._prepare(split, actual, PROBE)
 
 
 def test_models_take_no_more_memory_than_is_counted_on(split):
     parameters = dataclasses.replace(PROBE, head="hidden", batch_rows=64)
     descriptors = np.random.default_rng(8).normal(size=(N, 20, 300)).astype(np.float32)
-    data = probe.prepare(split, {"one": descriptors}, parameters)
+    data = probe._prepare(split, {"one": descriptors}, parameters)
     steps, checks = data.batches
     mesh = Mesh(np.array(jax.devices()[:1]), ("models",))
     program = probe_fit.compiled(
@@ -467,9 +467,9 @@ def test_models_take_no_more_memory_than_is_counted_on(split):
     labels = np.repeat(split.labels, 20).astype(np.int32)
     used = program.lower(models, data.descriptors, labels).compile().memory_analysis()
     assert (
-        0.2 * probe.bytes_per_model(data)
+        0.2 * probe._bytes_per_model(data)
         < (used.temp_size_in_bytes + used.output_size_in_bytes) / 10
-        < probe.bytes_per_model(data)
+        < probe._bytes_per_model(data)
     )
 
 
@@ -478,9 +478,9 @@ def test_models_take_no_more_memory_than_is_counted_on(split):
     [(12, 2, [4, 4, 4]), (12, 50, [12]), (7, 2, [4, 4]), (1, 9, [2]), (3, 0, [2, 2])],
 )
 def test_models_fall_into_equal_shares_of_whole_devices(split, monkeypatch, missing, room, shares):
-    data = probe.prepare(split, {"one": np.zeros((N, A, 5), np.float32)}, PROBE)
-    monkeypatch.setattr(probe, "_BYTES_ON_CPU", room * probe.bytes_per_model(data) + 1)
-    width = probe.models_at_a_time(data, missing, jax.devices())
+    data = probe._prepare(split, {"one": np.zeros((N, A, 5), np.float32)}, PROBE)
+    monkeypatch.setattr(probe, "_BYTES_ON_CPU", room * probe._bytes_per_model(data) + 1)
+    width = probe._models_at_a_time(data, missing, jax.devices())
     assert [width] * len(range(0, missing, width)) == shares
 
 
