@@ -1,4 +1,4 @@
-"""The report in a browser: inert, quiet, within the screen of a phone, legible in the dark, and of use by keyboard."""
+"""The report in a browser: inert, without errors, on a phone, in the dark, and by keyboard."""
 
 import re
 import shutil
@@ -25,46 +25,52 @@ SCRIPT = "<script>alert(1)</script>"
 CLASSES = (SCRIPT, 'a "quoted" & class_name_that_is_long_and_has_no_blank_to_break_at', "c")
 LEAST_CONTRAST = 4.5  # WCAG 2.2, 1.4.3, for text.
 
-# The contrast of each text with what is behind it, by the first opaque background up the tree; blended where it is not.
+# The contrast of each text with its background, transparent backgrounds blended.
 CONTRASTS = """() => {
   const channels = (color) => {
     const numbers = color.match(/[\\d.]+/g).map(Number);
     const scale = color.startsWith("color(") ? 255 : 1;
     return [...numbers.slice(0, 3).map((value) => value * scale), numbers[3] ?? 1];
   };
-  const over = (top, below) => top.slice(0, 3).map((value, i) => value * top[3] + below[i] * (1 - top[3]));
+  const over = (top, below) =>
+    top.slice(0, 3).map((value, i) => value * top[3] + below[i] * (1 - top[3]));
   const behind = (element) => {
     if (!element) return [255, 255, 255];
-    const own = channels(getComputedStyle(element).backgroundColor);
-    return own[3] === 1 ? own.slice(0, 3) : over(own, behind(element.parentElement));
+    const color = channels(getComputedStyle(element).backgroundColor);
+    return color[3] === 1 ? color.slice(0, 3) : over(color, behind(element.parentElement));
   };
+  const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
   const luminance = (color) => {
-    const [r, g, b] = color.map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    const [r, g, b] = color.map((value) => linear(value / 255));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
-  const found = [];
+  const contrasts = [];
   for (const element of document.querySelectorAll("body *, svg text")) {
-    const text = [...element.childNodes].filter((node) => node.nodeType === 3).map((node) => node.data.trim()).join("");
-    if (!text || !element.checkVisibility() || ["SCRIPT", "STYLE"].includes(element.tagName)) continue;
+    const nodes = [...element.childNodes].filter((node) => node.nodeType === 3);
+    const text = nodes.map((node) => node.data.trim()).join("");
+    const isCode = ["SCRIPT", "STYLE"].includes(element.tagName);
+    if (!text || !element.checkVisibility() || isCode) continue;
     const style = getComputedStyle(element);
     const color = channels(element.closest("svg") ? style.fill : style.color);
     const back = behind(element);
-    const [low, high] = [luminance(over(color, back)), luminance(back)].sort((a, b) => a - b);
-    found.push([text.slice(0, 40), (high + 0.05) / (low + 0.05)]);
+    const both = [luminance(over(color, back)), luminance(back)];
+    const [low, high] = both.sort((a, b) => a - b);
+    contrasts.push([text.slice(0, 40), (high + 0.05) / (low + 0.05)]);
   }
-  return found;
+  return contrasts;
 }"""
 
-# What reaches beyond the right edge, though it stands in nothing that scrolls.
+# Elements beyond the right edge that do not stand in one that scrolls.
 OVERFLOWING = """() => {
   const scrolls = (element) => {
-    for (let each = element; each && each !== document.body; each = each.parentElement) {
-      if (["auto", "scroll", "hidden"].includes(getComputedStyle(each).overflowX)) return true;
+    for (let node = element; node && node !== document.body; node = node.parentElement) {
+      if (["auto", "scroll", "hidden"].includes(getComputedStyle(node).overflowX)) return true;
     }
     return false;
   };
   return [...document.querySelectorAll("body *")]
-    .filter((element) => element.getBoundingClientRect().right > innerWidth + 1 && !scrolls(element))
+    .filter((element) => element.getBoundingClientRect().right > innerWidth + 1)
+    .filter((element) => !scrolls(element))
     .map((element) => element.outerHTML.slice(0, 80));
 }"""
 
@@ -85,7 +91,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory) -> str:
-    """A report of 30 images of three classes, the first called as a script, with pictures."""
+    """The address of a report of 30 images of three classes, the first named like a script."""
     root = tmp_path_factory.mktemp("browser")
     names = [f"a name with 'quotes' & <b>markup {i:02d}" for i in range(30)]
     lines = ["image,label"]
@@ -94,49 +100,44 @@ def address(tmp_path_factory) -> str:
         label = CLASSES[i // 10].replace('"', '""')
         lines.append(f'{name}.png,"{label}"')
     (root / "labels.csv").write_text("\n".join(lines) + "\n")
-    how = {
-        "accuracy": 0.7,
-        "source": "random, seed 0",
-        "configurations": ("VGG-0.5-32", "VGG-0.5-40"),
-        "test": 9,
-    }
-    models = sample_ensemble.write(root / "models", names, CLASSES, 3, **how)
+    options = {"accuracy": 0.7, "source": "random, seed 0", "test": 9}
+    options["configurations"] = ("VGG-0.5-32", "VGG-0.5-40")
+    models = sample_ensemble.write(root / "models", names, CLASSES, 3, **options)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(
-            figures, "save_all", lambda *_: None
-        )  # PNG and PDF take long, and are not looked at here.
+        patched.setattr(figures, "save_all", lambda *_: None)  # It takes long.
         write_report(models, root / "report", ("c",), data=root / "labels.csv", draws=20)
     return (root / "report" / "report.html").as_uri()
 
 
 @pytest.fixture
 def opened(browser, address):
-    """opened(width, **context): the report in a window of its own; complaints and requests are gathered in `heard`."""
+    """opened(width, **context): the report in a new window, and its messages and requests."""
     contexts = []
 
-    def open_page(width: int = 1440, **how):
-        context = browser.new_context(viewport={"width": width, "height": 900}, **how)
+    def open_page(width: int = 1440, **options):
+        viewport = {"width": width, "height": 900}
+        context = browser.new_context(viewport=viewport, **options)
         contexts.append(context)
-        page, heard = context.new_page(), {"said": [], "asked": []}
-        page.on("console", lambda message: heard["said"].append(message.text))
-        page.on("pageerror", lambda error: heard["said"].append(str(error)))
-        page.on("dialog", lambda dialog: (heard["said"].append(dialog.message), dialog.dismiss()))
-        page.on("request", lambda request: heard["asked"].append(request.url))
+        page, log = context.new_page(), {"messages": [], "requests": []}
+        page.on("console", lambda message: log["messages"].append(message.text))
+        page.on("pageerror", lambda error: log["messages"].append(str(error)))
+        page.on("dialog", lambda dialog: (log["messages"].append(dialog.message), dialog.dismiss()))
+        page.on("request", lambda request: log["requests"].append(request.url))
         page.goto(address)
-        return page, heard
+        return page, log
 
     yield open_page
     for context in contexts:
         context.close()
 
 
-def test_nothing_complains_runs_or_leaves_the_page(opened):
-    page, heard = opened()
+def test_there_are_no_errors_no_foreign_scripts_and_no_requests(opened):
+    page, log = opened()
     page.mouse.wheel(0, 20_000)
     page.wait_for_timeout(200)
-    assert heard["said"] == []
-    assert all(re.match("(file|data):", url) for url in heard["asked"])
-    assert [url for url in heard["asked"] if url.startswith("file:")] == [page.url]
+    assert log["messages"] == []
+    assert all(re.match("(file|data):", url) for url in log["requests"])
+    assert [url for url in log["requests"] if url.startswith("file:")] == [page.url]
     assert page.locator("script").count() == 1
     assert SCRIPT in page.locator("#confusion thead").inner_text()
     assert page.evaluate(
@@ -175,7 +176,7 @@ def test_nothing_is_wider_than_the_screen(opened, width):
     page, _ = opened(width)
     for cell in page.locator(".confusion button").all():
         cell.click()
-    page.locator("details").evaluate_all("(all) => all.forEach((each) => (each.open = true))")
+    page.locator("details").evaluate_all("(all) => all.forEach((details) => (details.open = true))")
     assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
     assert page.evaluate(OVERFLOWING) == []
 
@@ -184,10 +185,10 @@ def test_nothing_is_wider_than_the_screen(opened, width):
 def test_all_text_stands_out_from_what_is_behind_it(opened, scheme):
     page, _ = opened(color_scheme=scheme)
     page.locator(".confusion button.wrong").first.click()
-    found = page.evaluate(CONTRASTS)
-    assert len(found) > 200
-    assert any("specificity" in text for text, _ in found)
-    assert [each for each in found if each[1] < LEAST_CONTRAST] == []
+    contrasts = page.evaluate(CONTRASTS)
+    assert len(contrasts) > 200
+    assert any("specificity" in text for text, _ in contrasts)
+    assert [pair for pair in contrasts if pair[1] < LEAST_CONTRAST] == []
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", background))) < 200) == (scheme == "dark")
 
@@ -199,7 +200,7 @@ def test_on_paper_there_is_no_menu_and_nothing_is_cut_off(opened):
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.locator("details.printed[open]").count() == 1
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert [each for each in page.evaluate(CONTRASTS) if each[1] < LEAST_CONTRAST] == []
+    assert [pair for pair in page.evaluate(CONTRASTS) if pair[1] < LEAST_CONTRAST] == []
     assert (
         page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
     )
@@ -215,7 +216,7 @@ def test_the_contents_lead_to_their_sections(opened):
 
 
 def test_without_scripts_everything_but_the_cells_is_there(opened):
-    page, heard = opened(java_script_enabled=False)
-    assert heard["said"] == []
+    page, log = opened(java_script_enabled=False)
+    assert log["messages"] == []
     assert page.locator("#mistakes img").count() > 0
     assert page.locator(".cell:visible").count() > 0

@@ -1,4 +1,4 @@
-"""Methods side by side: the table, its files, and the script on tables and folders."""
+"""Methods compared: the table, its files, and the script on tables of predictions."""
 
 import csv
 import json

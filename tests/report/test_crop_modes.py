@@ -1,4 +1,4 @@
-"""Crop modes compared: agreement by hand, the paired bootstrap against a plain loop, the script as a user runs it."""
+"""Crop modes compared: agreement by hand, effects on metrics, and the script as a user runs it."""
 
 import csv
 import dataclasses
@@ -17,20 +17,21 @@ from tests.running import run
 
 def descriptors(*channels):
     """[N, A, C] from C arrays [N, A]."""
-    return np.stack([np.array(each, np.float32) for each in channels], axis=-1)
+    return np.stack([np.array(channel, np.float32) for channel in channels], axis=-1)
 
 
 def test_agreement_is_that_by_hand():
     exact = descriptors([[1, 2], [3, 4]], [[0, 0], [2, 2]], [[5, 5], [5, 5]])
     shared = descriptors([[2, 4], [6, 8]], [[0, 2], [0, 2]], [[5, 5], [5, 6]])
-    whole, first, second = crop_modes.agreement("VGG-0.5-400", exact, shared, {"low": 1, "high": 2})
+    taps = {"low": 1, "high": 2}
+    whole, first, second = crop_modes.agreement("VGG-0.5-400", exact, shared, taps)
     assert [row.tap for row in (whole, first, second)] == ["all", "low", "high"]
     assert [(row.channels, row.constant) for row in (whole, first, second)] == [
         (3, 1),
         (1, 0),
         (2, 1),
     ]
-    # Squares of the first channel: 30 exact, 30 of the error; of the second 8 and 8; of the third 100 and 1.
+    # Sums of squares, exact and of the error: 30 and 30, 8 and 8, 100 and 1.
     assert first.relative_error == pytest.approx(1)
     assert second.relative_error == pytest.approx(np.sqrt(9 / 108))
     assert whole.relative_error == pytest.approx(np.sqrt(39 / 138))
@@ -47,12 +48,12 @@ def test_agreement_is_numpys_where_there_is_one_tap():
     exact = rng.normal(size=(7, 3, 5)).astype(np.float32)
     shared = exact + rng.normal(size=exact.shape).astype(np.float32)
     (row,) = crop_modes.agreement("ResNet-0.5-400", exact, shared, {"last": 5})
-    each = [np.corrcoef(exact[..., c].ravel(), shared[..., c].ravel())[0, 1] for c in range(5)]
+    channels = [np.corrcoef(exact[..., c].ravel(), shared[..., c].ravel())[0, 1] for c in range(5)]
     images = [
         np.corrcoef(exact[..., c].mean(axis=1), shared[..., c].mean(axis=1))[0, 1] for c in range(5)
     ]
     assert row.tap == "last"
-    assert row.correlation == pytest.approx(np.mean(each), abs=1e-6)
+    assert row.correlation == pytest.approx(np.mean(channels), abs=1e-6)
     assert row.correlation_of_images == pytest.approx(np.mean(images), abs=1e-6)
 
 
@@ -91,7 +92,7 @@ def test_the_figures_are_accuracy_and_area_and_the_report_says_what_it_is_of(tmp
         )
     effects = crop_modes.effects(*pair, draws=50)
     judged = statistics.compute(pair[1], draws=50)
-    assert [(each.name, each.other) for each in effects] == [
+    assert [(difference.name, difference.other) for difference in effects] == [
         (name, judged.value(name)) for name in ("accuracy", "carcinoma_auc")
     ]
     text = crop_modes.write(
@@ -101,18 +102,18 @@ def test_the_figures_are_accuracy_and_area_and_the_report_says_what_it_is_of(tmp
     assert "ROC AUC of c against the rest" in text
     assert "paired bootstrap of 15 whole groups, 2000 draws" in text
     without = crop_modes.effects(
-        *[dataclasses.replace(each, positive=()) for each in pair], draws=50
+        *[dataclasses.replace(predictions, positive=()) for predictions in pair], draws=50
     )
     text = crop_modes.text(
         crop_modes.CropModeComparison("60 images", "w", "15 whole groups", (), rows, without)
     )
-    assert [each.name for each in without] == ["accuracy"]
+    assert [difference.name for difference in without] == ["accuracy"]
     assert "no ROC AUC: no class counts as positive" in text
 
 
 @pytest.fixture(scope="module")
 def compare(tmp_path_factory, narrow_vgg):
-    """compare(*more flags): runs the script on small synthetic tissue; and the folder it writes to."""
+    """run(*more flags) of the script on small synthetic tissue, and the folder it writes to."""
     root = tmp_path_factory.mktemp("compare")
     synthetic.write_folder(root / "images", per_class=2, unlabelled=0, height=96, width=128)
     small = [
@@ -150,7 +151,7 @@ def test_the_script_describes_trains_and_compares_and_a_second_run_skips(compare
     ]
     # The first tap sees little beyond a crop's edge.
     assert all(0.7 < float(row["correlation"]) <= 1 for row in rows if row["tap"] == "block2_conv2")
-    assert [each["name"] for each in numbers["effects"]] == ["accuracy", "carcinoma_auc"]
+    assert [effect["name"] for effect in numbers["effects"]] == ["accuracy", "carcinoma_auc"]
     assert numbers["resampled"].startswith("8 images")
     split, same = (
         (out / mode / "models" / "folds.csv").read_bytes() for mode in ("exact", "shared")

@@ -1,4 +1,4 @@
-"""An inspection told: text, numbers, a row an image, and a page that is inert, quiet and within bounds."""
+"""The report of an inspection: text, numbers, a row for each image, and an inert page."""
 
 import csv
 import dataclasses
@@ -23,8 +23,8 @@ LONG = "a_class_with_a_long_name_that_has_no_blank_to_break_at_and_goes_on"
 
 
 @pytest.fixture(scope="session")
-def found(tmp_path_factory) -> inspection.Inspection:
-    """Two classes of four, with hostile names; one image cannot be read, one is blank, one is there twice."""
+def inspected(tmp_path_factory) -> inspection.Inspection:
+    """Two classes of four with hostile names; an unreadable, a blank and a duplicate image."""
     root = tmp_path_factory.mktemp("inspected") / "<b>data & more"
     for i in range(8):
         folder = root / (LONG if i % 2 else "<script>alert(1)<script>")
@@ -37,14 +37,14 @@ def found(tmp_path_factory) -> inspection.Inspection:
 
 
 @pytest.fixture(scope="session")
-def out(found, tmp_path_factory) -> Path:
+def out(inspected, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("out")
-    pages.write(folder, found)
+    pages.write(folder, inspected)
     return folder
 
 
-def test_text_has_what_is_there_then_findings_then_what_to_do(found):
-    text = pages.text(found)
+def test_text_has_what_is_there_then_findings_then_what_to_do(inspected):
+    text = pages.text(inspected)
     parts = [
         "10 images of 2 classes; 3 problems, 0 notes",
         "sizes: 140 x 130 px (9), unknown (1)",
@@ -61,16 +61,16 @@ def test_text_has_what_is_there_then_findings_then_what_to_do(found):
     assert places == sorted(places)
 
 
-def test_unreadable_files_are_all_listed_and_others_are_cut(found):
+def test_unreadable_files_are_all_listed_and_others_are_cut(inspected):
     details = tuple(f"image {i}" for i in range(30))
     for kind, shown in (("unreadable", 30), ("crop", pages.TEXT_DETAILS)):
         finding = pages.Finding("problem", kind, "says", details)
-        text = pages.text(dataclasses.replace(found, findings=(finding,)))
+        text = pages.text(dataclasses.replace(inspected, findings=(finding,)))
         assert text.count("    image ") == shown
         assert ("and 20 more" in text) == (kind == "crop")
 
 
-def test_numbers_and_rows_say_the_same(found, out):
+def test_numbers_and_rows_say_the_same(inspected, out):
     numbers = json.loads((out / pages.NUMBERS).read_text())
     with (out / pages.TABLE).open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -91,7 +91,7 @@ def test_numbers_and_rows_say_the_same(found, out):
     (broken,) = [row for row in rows if row["usable"] == "0"]
     assert "is no TIFF" in broken["cause"]
     assert broken["file_sha256"] == broken["width"] == ""
-    assert numbers["suggestion"]["commands"] == list(found.commands)
+    assert numbers["suggestion"]["commands"] == list(inspected.commands)
     assert numbers["sizes"] == {"140 x 130 px": 9, "unknown": 1}
 
 
@@ -105,16 +105,16 @@ def test_the_page_carries_everything_and_runs_nothing(out):
     assert "&amp; more&#39;</span>" in page  # Commands can be copied: the folder's name is quoted.
 
 
-def test_problem_images_come_first(found):
-    for shown, more in pages.contact_sheet(found).values():
-        marked = [each.severity == "problem" for each in shown]
+def test_problem_images_come_first(inspected):
+    for shown, more in pages.contact_sheet(inspected).values():
+        marked = [image.severity == "problem" for image in shown]
         assert marked == sorted(marked, reverse=True)
         assert more == 0
 
 
-def test_thousands_of_images_make_no_huge_page(found):
+def test_thousands_of_images_make_no_huge_page(inspected):
     times = 300
-    subject = found.image_set
+    subject = inspected.image_set
     many = dataclasses.replace(
         subject,
         names=subject.names * times,
@@ -123,7 +123,7 @@ def test_thousands_of_images_make_no_huge_page(found):
     )
     everything = tuple(many.measured())
     finding = pages.Finding("note", "colour", "says", tuple(map(str, everything)), everything)
-    large = dataclasses.replace(found, image_set=many, findings=(finding,))
+    large = dataclasses.replace(inspected, image_set=many, findings=(finding,))
     sheet = pages.contact_sheet(large)
     assert sum(len(shown) for shown, _ in sheet.values()) == pages.CONTACT_SHEET
     assert sum(more for _, more in sheet.values()) == 10 * times - pages.CONTACT_SHEET
@@ -134,30 +134,30 @@ def test_thousands_of_images_make_no_huge_page(found):
     assert len(page) < 8e6
 
 
-def test_nothing_odd_and_nothing_usable_are_told(found):
-    assert "no problem was found" in pages.text(dataclasses.replace(found, findings=()))
-    nothing = dataclasses.replace(found, recommendation=None, commands=())
+def test_no_finding_and_no_usable_image(inspected):
+    assert "no problem was found" in pages.text(dataclasses.replace(inspected, findings=()))
+    nothing = dataclasses.replace(inspected, recommendation=None, commands=())
     assert "recommended" not in pages.text(nothing)
     assert "no image can be used" in pages.page(nothing, pages.datetime.datetime(2026, 1, 2))
     assert pages.numbers(nothing)["suggestion"] is None
 
 
 @pytest.mark.parametrize("width", [390, 1440])
-def test_in_a_browser_it_is_quiet_and_within_the_screen(browser, out, width):  # noqa: F811
+def test_in_a_browser_there_are_no_errors_and_nothing_overflows(browser, out, width):  # noqa: F811
     for scheme in ("light", "dark"):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        page, said, asked = context.new_page(), [], []
-        page.on("console", lambda message, said=said: said.append(message.text))
-        page.on("pageerror", lambda error, said=said: said.append(str(error)))
-        page.on("dialog", lambda dialog, said=said: (said.append(dialog.message), dialog.dismiss()))
-        page.on("request", lambda request, asked=asked: asked.append(request.url))
+        page, messages, requests = context.new_page(), [], []
+        page.on("console", lambda message, log=messages: log.append(message.text))
+        page.on("pageerror", lambda error, log=messages: log.append(str(error)))
+        page.on("dialog", lambda dialog, log=messages: (log.append("dialog"), dialog.dismiss()))
+        page.on("request", lambda request, log=requests: log.append(request.url))
         page.goto((out / pages.PAGE).as_uri())
-        page.locator("details").evaluate_all("(all) => all.forEach((each) => (each.open = true))")
-        assert said == []
-        assert [url for url in asked if not url.startswith("data:")] == [page.url]
+        page.locator("details").evaluate_all("(all) => all.forEach((node) => (node.open = true))")
+        assert messages == []
+        assert [url for url in requests if not url.startswith("data:")] == [page.url]
         assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
         assert page.evaluate(OVERFLOWING) == []
-        assert [each for each in page.evaluate(CONTRASTS) if each[1] < LEAST_CONTRAST] == []
+        assert [pair for pair in page.evaluate(CONTRASTS) if pair[1] < LEAST_CONTRAST] == []
         assert page.evaluate(
             "[...document.images].every((image) => image.complete && image.naturalWidth > 0)"
         )
@@ -166,16 +166,16 @@ def test_in_a_browser_it_is_quiet_and_within_the_screen(browser, out, width):  #
 
 @pytest.fixture
 def run():
-    """The script in this process; what it does to the log's level is undone."""
+    """run(*arguments): the script in this process, without its change of the log level."""
     level = logging.get_verbosity()
     yield lambda *arguments: running.run("inspect_data", *arguments)
     logging.set_verbosity(level)
 
 
-def test_the_script_takes_a_folder_without_a_flag(run, found, tmp_path):
-    done = run(found.place, f"--out={tmp_path}/out", "--views=0.5-48", "--folds=3")
+def test_the_script_takes_a_folder_without_a_flag(run, inspected, tmp_path):
+    done = run(inspected.place, f"--out={tmp_path}/out", "--views=0.5-48", "--folds=3")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(pages.text(found))
+    assert done.stdout.startswith(pages.text(inspected))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "inspection.html",
         "inspection.json",
@@ -183,10 +183,10 @@ def test_the_script_takes_a_folder_without_a_flag(run, found, tmp_path):
     }
 
 
-def test_without_a_folder_to_write_to_it_prints_alone(run, found, tmp_path, monkeypatch):
+def test_without_a_folder_to_write_to_it_prints_alone(run, inspected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = run(f"--data={found.place}", "--views=0.5-48", "--folds=3")
-    assert (done.returncode, done.stdout) == (0, pages.text(found))
+    done = run(f"--data={inspected.place}", "--views=0.5-48", "--folds=3")
+    assert (done.returncode, done.stdout) == (0, pages.text(inspected))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -201,6 +201,6 @@ def test_without_a_folder_to_write_to_it_prints_alone(run, found, tmp_path, monk
     ],
 )
 def test_the_script_refuses(run, tmp_path, arguments, message):
-    done = run(*(each.format(empty=tmp_path) for each in arguments))
+    done = run(*(argument.format(empty=tmp_path) for argument in arguments))
     assert done.returncode == 1
     assert message.format(empty=tmp_path) in done.stderr

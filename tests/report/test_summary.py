@@ -1,4 +1,4 @@
-"""One judgement of anybody's predictions is told in full, whatever is known of them."""
+"""The statistics of anybody's predictions are written in full, whatever is known of them."""
 
 import csv
 import json
@@ -61,7 +61,7 @@ def test_with_folds_and_groups_everything_is_written(tmp_path):
     )
 
 
-def test_with_answers_alone_there_is_no_score_to_tell_of(tmp_path):
+def test_labels_without_scores(tmp_path):
     text = write_statistics(tmp_path, judged(scores=None, positive=()))
     numbers, rows = read(tmp_path)
     assert numbers["roc"] is numbers["reliability"] is numbers["operating"] is None

@@ -1,4 +1,4 @@
-"""The published table is the one of third_party; how tables of a report are laid out: test_write."""
+"""The published figures agree with third_party; the tables of a report: test_write."""
 
 import csv
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_the_published_table_is_the_same_in_both_places_and_agrees_with_its_mean
 
 
 def test_only_the_blends_published_deviation_is_the_one_over_folds():
-    """The other rows average five seeds: multiples of 0.5 %, not of 2.5 %, and a deviation over folds and seeds."""
+    """The other rows are means of five seeds: multiples of 0.5 %, not of 2.5 %."""
     for model, accuracies in tables.PUBLISHED_ACCURACY.items():
         printed, over_folds = tables.PUBLISHED_MEAN_AND_DEVIATION[model][1], np.std(accuracies)
         blend = model == "Model fusion"
