@@ -8,6 +8,7 @@ import pytest
 from histojax import config
 from histojax.config import PRESETS, Extraction, Finetune, Protocol, View
 from histojax.errors import InputError
+from histojax.extraction import loaded_encoders
 
 PARTS = [field.name for field in dataclasses.fields(Protocol)]
 
@@ -106,6 +107,24 @@ def test_learning_rates_rise_before_training_ends():
     finetune = Finetune(epochs=3, warmup_epochs=3)
     with pytest.raises(InputError, match="--epochs is 3, expected above warmup_epochs=3"):
         config.check(Protocol(finetune=finetune))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (
+            "encoders",
+            ("VGG", "VGG19"),
+            "--encoders has 'VGG19', expected of ResNet, Inception, VGG",
+        ),
+        ("stain_normalizer", "reinhard", "--stain_normalizer has 'reinhard', expected of macenko"),
+        ("stain_augmentation", "hsv", "--stain_augmentation has 'hsv', expected of hematoxylin"),
+    ],
+)
+def test_names_that_no_table_has_are_refused_where_the_tables_are_known(name, value, message):
+    extraction = dataclasses.replace(Extraction(weights="random"), **{name: value})
+    with pytest.raises(InputError, match=message):
+        loaded_encoders.load_encoders(extraction)
 
 
 def test_the_maximum_is_a_norm():
