@@ -73,11 +73,8 @@ def compare(one: LabelledPredictions, other: LabelledPredictions, draws: int = D
         first, second = metrics.compute(one, weights), metrics.compute(other, weights)
         return {key: second[key] - first[key] for key in first if key in second}
 
-    def intervals(groups: Sequence[str] | int) -> dict[MetricKey, Interval]:
-        return {
-            key: bootstrap.confidence_interval(float(value[key][0]), drawn, size(groups, key))
-            for key, drawn in bootstrap.resample(changes, groups, draws).items()
-        }
+    every_image = np.ones((1, count))
+    value, first = changes(every_image), metrics.compute(one, every_image)
 
     def size(groups: Sequence[str] | int, key: MetricKey) -> float:
         return min(
@@ -85,8 +82,12 @@ def compare(one: LabelledPredictions, other: LabelledPredictions, draws: int = D
             for predictions in (one, other)
         )
 
-    every = np.ones((1, count))
-    value, first = changes(every), metrics.compute(one, every)
+    def intervals(groups: Sequence[str] | int) -> dict[MetricKey, Interval]:
+        return {
+            key: bootstrap.confidence_interval(float(value[key][0]), drawn, size(groups, key))
+            for key, drawn in bootstrap.resample(changes, groups, draws).items()
+        }
+
     from_images, from_groups = intervals(count), intervals(groups) if groups else {}
     differences = {
         key: Difference(
@@ -100,10 +101,8 @@ def compare(one: LabelledPredictions, other: LabelledPredictions, draws: int = D
         for key in value
     }
     one_right, other_right = one.predicted == one.truth, other.predicted == other.truth
-    only_one, only_other = (
-        int((one_right & ~other_right).sum()),
-        int((~one_right & other_right).sum()),
-    )
+    only_one = int((one_right & ~other_right).sum())
+    only_other = int((~one_right & other_right).sum())
     discordant = only_one + only_other
     p_value = float(binomtest(only_one, discordant).pvalue) if discordant else 1.0
     return Comparison(differences, only_one, only_other, p_value)
