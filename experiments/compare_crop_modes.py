@@ -82,9 +82,9 @@ def extract_in_mode(paths: Sequence[Path], extraction: Extraction, runtime: Runt
     root = FLAGS.out / mode / "descriptors"
     summary = extract.run(paths, extraction, root, mpp=FLAGS.mpp, runtime=runtime)
     views = extraction.augmentations * extraction.crops * len(extraction.configurations)
-    crops, seconds = summary.described * views, summary.seconds
+    crops, seconds = summary.extracted * views, summary.seconds
     pace = f", {crops} crops in {seconds:.1f} s, {crops / seconds:.3g} crops/s" if crops else ""
-    print(f"{mode}: {summary.described} images described, {summary.done_before} were before{pace}")
+    print(f"{mode}: {summary.extracted} images described, {summary.done_before} were before{pace}")
 
 
 def train_in_mode(

@@ -55,10 +55,10 @@ def main() -> None:
         return
     summary = extract.run(*work, **options)
     print(
-        f"{summary.described} images described, {summary.done_before} were done before: "
+        f"{summary.extracted} images described, {summary.done_before} were done before: "
         f"{FLAGS.descriptors}"
     )
-    if summary.described:
+    if summary.extracted:
         share, seconds = summary.waited / summary.seconds, format_duration(summary.seconds)
         print(f"{seconds}, of which the device waited for decoding {share:.1%}")
     if summary.fallbacks:

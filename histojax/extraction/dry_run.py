@@ -1,4 +1,4 @@
-"""What a run of extraction will take, from a short measurement: time, memory and disk, before anyone waits for it."""
+"""What a run of extraction will take, measured beforehand: time, memory and disk."""
 
 import dataclasses
 import math
@@ -9,20 +9,26 @@ from pathlib import Path
 import jax
 
 from histojax.config import Extraction, Runtime
-from histojax.extraction import engine, extract, loaded_encoders, manifests, store
+from histojax.extraction import engine, loaded_encoders, manifests, pending, store
+from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.images.padding import bucket, common_canvas, read_padded, scaled_size
 from histojax.images.resampling import Resampling
 from histojax.ops import crops
+from histojax.utils import files
 from histojax.utils.progress import format_duration
+
+_NPY_HEADER = 128  # Bytes.
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """Of the images that are not described yet.
+    """What extraction from the remaining images will take.
 
     Attributes:
-      images: how many they are.
-      seconds: for all of them; `compiling` is in it, and was spent already if compiled programs are kept.
+      images: how many remain.
+      seconds: for all of them, with `compiling`, which is spent already if compiled programs are
+        kept.
+      compiling: seconds.
       memory: bytes on each device, at most.
       disk: bytes of descriptors.
       by_configuration: seconds an image by encoder and views.
@@ -37,87 +43,100 @@ class Estimate:
 
     def text(self) -> str:
         """Lines for a person."""
-        rows = [
-            f"  {name}: {format_duration(seconds) if seconds >= 60 else f'{seconds:.3g} s'} an image"
-            for name, seconds in self.by_configuration.items()
-        ]
-        return "\n".join(
-            [
-                f"{self.images} images to describe, about {format_duration(self.seconds)} ({format_duration(self.compiling)} of it "
-                f"compiling), {self.memory / 2**30:.2f} GiB on each device, {self.disk / 2**20:.1f} MiB of descriptors",
-                *rows,
-            ]
+        total = (
+            f"{self.images} images to extract from, about {format_duration(self.seconds)} "
+            f"({format_duration(self.compiling)} of it compiling), {self.memory / 2**30:.2f} GiB "
+            f"on each device, {self.disk / 2**20:.1f} MiB of descriptors"
         )
+        lines = [total]
+        for name, seconds in self.by_configuration.items():
+            pace = format_duration(seconds) if seconds >= 60 else f"{seconds:.3g} s"
+            lines.append(f"  {name}: {pace} an image")
+        return "\n".join(lines)
 
 
 def run(
-    paths: Sequence[Path],
+    paths: Sequence[str | Path],
     extraction: Extraction,
-    root: Path,
+    root: str | Path,
     *,
     mpp: float | None = None,
     process: int = 0,
     processes: int = 1,
     runtime: Runtime = Runtime(),
 ) -> Estimate:
-    """Measures one call of every program on one image that is not described; arguments as for `extract.run`.
+    """Measures one call of every program on one image; arguments as for `extract.run`.
 
-    Writes nothing below `root`. Time and memory of whole images (crop mode shared) are taken to grow with their area,
-    and each shape that images are padded to is counted as compiled by itself.
+    Writes nothing below `root`. Time and memory of whole images (crop mode shared) are taken to
+    grow with their area, and each shape that images are padded to is counted as compiled by itself.
 
     Raises:
       InputError: unusable images, weights or folders.
     """
-    resampling = Resampling(extraction.target_mpp, mpp)
-    loaded_encoders.check(extraction, runtime.pooling)
-    extract.check_images(paths, extraction, resampling)
+    paths, root = [files.as_path(path) for path in paths], files.as_path(root)
+    pending.check_inputs(paths, extraction, mpp, runtime)
     encoder_set = loaded_encoders.load_encoders(extraction, runtime)
-    machine, loaded = encoder_set.engine, encoder_set.encoders
     for configuration, manifest in encoder_set.made_with().items():
         manifests.refuse_mixing(root, configuration, manifest)
+    resampling = Resampling(extraction.target_mpp, mpp)
     rows = store.read_stain_qc(root) if root.exists() else {}
-    mine = sorted(paths, key=lambda path: path.stem)[process::processes]
-    to_do = [path for path in mine if extract.unfinished(path, encoder_set, resampling, root, rows)]
-    disk = len(to_do) * sum(
-        len(extraction.views) * (extraction.augmentations * each.encoder.width * 4 + 128)
-        for each in loaded.values()
-    )
+    to_do = [
+        path
+        for path in pending.share_of(paths, process, processes)
+        if pending.missing(path, encoder_set, resampling, root, rows)
+    ]
     if not to_do:
         return Estimate(0, 0.0, 0.0, 0, 0, {})
+    compiling, memory, seconds = _measure(to_do, encoder_set, resampling)
+    disk = len(to_do) * sum(
+        len(extraction.views) * (extraction.augmentations * loaded.encoder.width * 4 + _NPY_HEADER)
+        for loaded in encoder_set.encoders.values()
+    )
+    total = compiling + len(to_do) * sum(seconds.values())
+    return Estimate(len(to_do), total, compiling, memory, disk, seconds)
 
+
+def _measure(
+    paths: Sequence[Path], encoder_set: EncoderSet, resampling: Resampling
+) -> tuple[float, int, dict[str, float]]:
+    """Runs each program once on the image of median area.
+
+    Returns:
+      Seconds of compiling, bytes on each device at most, and seconds an image by program.
+    """
+    extraction, device = encoder_set.extraction, encoder_set.engine
     shared = extraction.crop_mode == "shared"
-    sizes = [resampling.size(path) for path in to_do]
+    sizes = [resampling.size(path) for path in paths]
     padded = [tuple(map(bucket, size)) for size in sizes]
     areas = [math.prod(size) for size in padded]
-    shapes = len(set(padded)) if shared else 1
-    chosen = sorted(range(len(to_do)), key=areas.__getitem__)[len(to_do) // 2]
-    common = common_canvas(sizes, extraction.views)
-    image = read_padded(to_do[chosen], resampling)
-    key = machine.replicate(crops.image_key(extraction.seed, image.path.stem))
+    chosen = sorted(range(len(paths)), key=areas.__getitem__)[len(paths) // 2]
+    image = read_padded(paths[chosen], resampling)
+    key = device.replicate(crops.image_key(extraction.seed, image.path.stem))
     compiling, memory, seconds = 0.0, 0, {}
-    for scale, canvas in common.items():
+    for scale, canvas in common_canvas(sizes, extraction.views).items():
         canvas = scaled_size(image.rgb.shape, scale) if shared else canvas
         start = time.monotonic()
-        density, _, size = jax.block_until_ready(
-            extract.prepare(machine, extraction, image, scale, canvas)
-        )
+        density, _, size = jax.block_until_ready(device.prepare(extraction, image, scale, canvas))
         compiling += time.monotonic() - start
         pairs = [
-            (name, view) for name in loaded for view in extraction.views if view.scale == scale
+            (name, view)
+            for name in encoder_set.encoders
+            for view in extraction.views
+            if view.scale == scale
         ]
-        for name, views in extract.passes(pairs, extraction):
-            encoder, variables = loaded[name].encoder, loaded[name].variables
-            program = machine.program(encoder, variables, extraction, views, canvas)
+        for name, views in engine.passes(pairs, extraction):
+            encoder = encoder_set.encoders[name].encoder
+            variables = encoder_set.encoders[name].variables
+            program = device.program(encoder, variables, extraction, views, canvas)
             compiling += program.seconds
-            held = sum(array.nbytes for array in jax.tree.leaves((variables, density)))
-            grown = program.bytes * (max(areas) / areas[chosen] if shared else 1)
-            memory = max(memory, int(grown) + held)
+            arguments = sum(array.nbytes for array in jax.tree.leaves((variables, density)))
+            growth = max(areas) / areas[chosen] if shared else 1
+            memory = max(memory, int(program.bytes * growth) + arguments)
             start = time.monotonic()
-            jax.block_until_ready(engine.first_call(program, variables, density, size, key))
+            jax.block_until_ready(program.run_first(variables, density, size, key))
             label = f"{name}-{'+'.join(view.name for view in views)}"
             seconds[label] = (time.monotonic() - start) * len(program.plan.starts)
             if shared:
                 seconds[label] *= sum(areas) / len(areas) / areas[chosen]
-    compiling *= shapes
-    total = compiling + len(to_do) * sum(seconds.values())
-    return Estimate(len(to_do), total, compiling, memory, disk, seconds)
+    shapes = len(set(padded)) if shared else 1
+    return compiling * shapes, memory, seconds

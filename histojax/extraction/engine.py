@@ -1,7 +1,8 @@
-"""What is compiled for which devices, and how the work of a configuration is cut up to fit them."""
+"""Programs compiled for the devices, and how the work of a configuration is cut to fit them."""
 
 import dataclasses
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,17 @@ from histojax.encoders import Encoder, Variables
 from histojax.errors import InputError
 from histojax.extraction import devices, programs
 from histojax.extraction.programs import Plan, Pooled
-from histojax.ops import crops, flops
+from histojax.images.padding import PaddedImage, scaled_size, scales
+from histojax.ops import crops, flops, stain
 from histojax.utils import files
 from histojax.utils.progress import Progress
 
-# The most crops, or whole images in crop mode shared, that one device takes at a time; memory may allow fewer. A CPU
-# gains nothing from more.
+# The most crops, or whole images in crop mode shared, that one device takes at a time; memory may
+# allow fewer. A CPU gains nothing from more.
 MOST = {"exact": {"cpu": 1, "accelerator": 64}, "shared": {"cpu": 1, "accelerator": 8}}
+
+# Height and width of an image, px.
+Size = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +33,10 @@ class Program:
     """A compiled plan.
 
     Attributes:
-      compiled: `core.describe` for the plan and a canvas.
-      seconds: that tracing and compiling took, and trying it out.
-      bytes: memory it needs on each device, arguments left out.
+      plan: what it was compiled for, but for the canvas.
+      compiled: `programs.encode` for that plan.
+      seconds: time of tracing, compiling and trying it out.
+      bytes: memory it needs on each device beside its arguments.
     """
 
     plan: Plan
@@ -38,17 +44,49 @@ class Program:
     seconds: float
     bytes: int
 
+    def run(
+        self,
+        variables: Variables,
+        density: jax.Array,
+        size: Size,
+        key: jax.Array,
+        bar: Progress | None = None,
+    ) -> Pooled:
+        """Starts the encoding of one image; arguments as for `programs.encode`.
+
+        Returns:
+          Descriptors, still on the devices: float32 [rows, D] by name of view.
+        """
+        pooled, plan = self.plan.empty(), self.plan
+        image_size = np.array(size, np.int32)
+        for first in plan.starts:
+            pooled = self.compiled(pooled, variables, density, image_size, key, np.int32(first))
+            if bar is not None:
+                if len(plan.starts) > 1:
+                    jax.block_until_ready(pooled)
+                augmentations = min(plan.per_call, plan.extraction.augmentations - first)
+                bar.add(augmentations * plan.extraction.crops * len(plan.views))
+        return pooled
+
+    def run_first(
+        self, variables: Variables, density: jax.Array, size: Size, key: jax.Array
+    ) -> Pooled:
+        """Starts the encoding of the first `per_call` augmentations, for measuring."""
+        image_size = np.array(size, np.int32)
+        return self.compiled(self.plan.empty(), variables, density, image_size, key, np.int32(0))
+
 
 @dataclasses.dataclass
 class Engine:
-    """The devices, and the programs compiled for them so far: one a configuration, however many images come.
+    """The devices, and the programs compiled for them so far: one a configuration.
 
     Attributes:
       mesh: the devices.
-      crops_per_step: crops (exact) or whole images (shared) that go through an encoder at a time, on all devices; None
-        for as many as memory allows, up to MOST.
+      crops_per_step: crops (exact) or whole images (shared) that go through an encoder at a time, on
+        all devices; None for as many as memory allows, up to MOST.
       kernel: whether to pool by the fused kernel.
-      cache: where the work per step that was found is remembered.
+      cache: folder where the work per step is remembered.
+      programs: compiled so far.
     """
 
     mesh: jax.sharding.Mesh
@@ -59,7 +97,7 @@ class Engine:
 
     @classmethod
     def of(cls, runtime: Runtime = Runtime()) -> "Engine":
-        """All or the chosen devices, without any program yet."""
+        """An engine on the devices of a runtime, without programs."""
         mesh = programs.mesh_of(runtime.devices or jax.local_devices())
         cache = runtime.cache or files.default_cache()
         return cls(mesh, runtime.crops_per_step, runtime.pooling == "pallas", cache)
@@ -73,15 +111,34 @@ class Engine:
         """The same arrays on every device."""
         return jax.device_put(tree, programs.replicated(self.mesh))
 
+    def prepare(
+        self, extraction: Extraction, image: PaddedImage, scale: float, canvas: Size
+    ) -> tuple[jax.Array, stain.StainQuality, Size]:
+        """Downscales and normalises an image on every device.
+
+        Returns:
+          Its planes and how normalisation went (see `programs.prepare`), and its size after scaling.
+        """
+        small = scaled_size(image.size, scale)
+        planes, quality = programs.prepare(
+            self.replicate(image.rgb),
+            *(np.array(size, np.int32) for size in (image.size, small)),
+            scale=scale,
+            canvas=canvas,
+            normalizer=stain.NORMALIZERS[extraction.stain_normalizer],
+            augmentation=stain.AUGMENTATIONS[extraction.stain_augmentation],
+        )
+        return planes, quality, small
+
     def program(
         self,
         encoder: Encoder,
         variables: Variables,
         extraction: Extraction,
         views: tuple[View, ...],
-        canvas: tuple[int, int],
+        canvas: Size,
     ) -> Program:
-        """A configuration's program, compiled at the first asking; with less work per step where memory is short.
+        """A configuration's program, compiled when first needed; it does less a step if memory is short.
 
         Args:
           encoder, variables: folded; the variables replicated.
@@ -90,39 +147,35 @@ class Engine:
           canvas: height and width of the prepared images.
 
         Raises:
-          InputError: memory does not suffice.
+          InputError: there is not enough memory.
         """
-        known = (encoder, extraction, views, canvas)
-        if known in self.programs:
-            return self.programs[known]
+        compiled_for = (encoder, extraction, views, canvas)
+        if compiled_for in self.programs:
+            return self.programs[compiled_for]
         start = time.monotonic()
-        key = self.key(encoder, extraction, views, canvas)
+        key = self.memory_key(encoder, extraction, views, canvas)
         recalled = devices.recall(self.cache, key)
-        plan = self.plan(
+        plan = self._plan(
             encoder, variables, extraction, views, canvas, self.crops_per_step or recalled
         )
-        while (program := self.try_out(plan, variables, canvas, tried=bool(recalled))) is None:
+        while (program := self._try_out(plan, variables, canvas, tried=bool(recalled))) is None:
             smaller = plan.per_step // 2 // self.mesh.size * self.mesh.size
             if self.crops_per_step or self.kernel or smaller == 0:
-                of = "crops" if extraction.crop_mode == "exact" else "whole images"
+                unit = "crops" if extraction.crop_mode == "exact" else "whole images"
                 raise InputError(
-                    f"out of memory at {plan.per_step} {of} a step ({encoder.name}, {views[0].name}): lower "
-                    "--crops_per_step, or choose smaller --views"
+                    f"out of memory at {plan.per_step} {unit} a step ({encoder.name}, "
+                    f"{views[0].name}): lower --crops_per_step, or choose smaller --views"
                 )
             plan = dataclasses.replace(plan, per_step=smaller)
         if not self.crops_per_step and plan.per_step != recalled:
             devices.remember(self.cache, key, plan.per_step)
-        self.programs[known] = dataclasses.replace(program, seconds=time.monotonic() - start)
-        return self.programs[known]
+        self.programs[compiled_for] = dataclasses.replace(program, seconds=time.monotonic() - start)
+        return self.programs[compiled_for]
 
-    def key(
-        self,
-        encoder: Encoder,
-        extraction: Extraction,
-        views: tuple[View, ...],
-        canvas: tuple[int, int],
+    def memory_key(
+        self, encoder: Encoder, extraction: Extraction, views: tuple[View, ...], canvas: Size
     ) -> str:
-        """What the work per step depends on."""
+        """What the work per step depends on, as a key of `devices.remember`."""
         shape = canvas if extraction.crop_mode == "shared" else views[0].crop_size
         device = f"{self.mesh.size} x {self.mesh.devices.flat[0].device_kind}"
         parts = (
@@ -135,30 +188,30 @@ class Engine:
         )
         return ", ".join(map(str, (*parts, "kernel" if self.kernel else "xla")))
 
-    def plan(
+    def _plan(
         self,
         encoder: Encoder,
         variables: Variables,
         extraction: Extraction,
         views: tuple[View, ...],
-        canvas: tuple[int, int],
+        canvas: Size,
         per_step: int | None = None,
     ) -> Plan:
-        """How the work of a configuration is cut up; `per_step`, where not given, by the size of the feature maps."""
+        """How the work of a configuration is cut; by the size of feature maps without `per_step`."""
         count, mode = self.mesh.size, extraction.crop_mode
-        of_an_augmentation = extraction.crops if mode == "exact" else 1
-        # A CPU's user wants to see progress; an accelerator wants no gaps.
+        units_per_augmentation = extraction.crops if mode == "exact" else 1
+        # On a CPU users want to see progress; an accelerator should not pause between calls.
         per_call = (
             -(-extraction.augmentations // count) * count if self.platform == "accelerator" else 1
         )
         per_call = max(per_call, count if mode == "shared" or self.kernel else 1)
         if per_step is None:
-            each = flops.largest_activations(layers(encoder, variables, extraction, views, canvas))
+            held = flops.largest_activations(layers(encoder, variables, extraction, views, canvas))
             # Twice: the compiler keeps layouts and workspaces beside input and output.
-            fitting = devices.memory(self.mesh.devices.flat) // (2 * each)
+            fitting = devices.memory(self.mesh.devices.flat) // (2 * held)
             per_step = count * max(1, min(MOST[mode][self.platform], fitting))
-        unit = count * (of_an_augmentation if self.kernel else 1)
-        per_step = min(per_step, per_call * of_an_augmentation)
+        unit = count * (units_per_augmentation if self.kernel else 1)
+        per_step = min(per_step, per_call * units_per_augmentation)
         return Plan(
             encoder,
             views,
@@ -169,19 +222,19 @@ class Engine:
             self.kernel,
         )
 
-    def try_out(
-        self, plan: Plan, variables: Variables, canvas: tuple[int, int], tried: bool
+    def _try_out(
+        self, plan: Plan, variables: Variables, canvas: Size, tried: bool
     ) -> Program | None:
-        """Compiles a plan, and runs it once where it was not `tried` before; None where memory does not suffice."""
+        """Compiles a plan, and runs it once unless it was `tried` before; None if memory is short."""
         density = self.replicate(np.zeros((3, *canvas), np.float32))
         key = self.replicate(crops.image_key(0, ""))
         arguments = (plan.empty(), variables, density, np.array(canvas, np.int32), key, np.int32(0))
         try:
-            compiled = programs.describe.lower(*arguments, plan=plan).compile()
+            compiled = programs.encode.lower(*arguments, plan=plan).compile()
             needed = compiled.memory_analysis().temp_size_in_bytes
             if self.crops_per_step is None and needed > devices.memory(self.mesh.devices.flat):
                 return None
-            # A CPU that runs out of memory does not live to tell.
+            # On a CPU a process that runs out of memory is killed, so trying tells nothing.
             if not tried and self.platform != "cpu":
                 jax.block_until_ready(compiled(*arguments))
         except jax.errors.JaxRuntimeError as error:
@@ -191,47 +244,30 @@ class Engine:
         return Program(plan, compiled, 0.0, needed)
 
 
+def passes(
+    pairs: Iterable[tuple[str, View]], extraction: Extraction
+) -> list[tuple[str, tuple[View, ...]]]:
+    """The runs that give descriptors of these encoders and views: an encoder and views of a scale.
+
+    In crop mode exact each view has its own; in crop mode shared all views of a scale come from
+    one.
+    """
+    if extraction.crop_mode == "exact":
+        return [(name, (view,)) for name, view in pairs]
+    at_scale = {
+        scale: tuple(view for view in extraction.views if view.scale == scale)
+        for scale in scales(extraction.views)
+    }
+    return list(dict.fromkeys((name, at_scale[view.scale]) for name, view in pairs))
+
+
 def layers(
     encoder: Encoder,
     variables: Variables,
     extraction: Extraction,
     views: tuple[View, ...],
-    canvas: tuple[int, int],
+    canvas: Size,
 ) -> tuple[flops.Layer, ...]:
     """The encoder's layers on one crop, or on one whole image in crop mode shared."""
     shape = canvas if extraction.crop_mode == "shared" else (views[0].crop_size,) * 2
     return flops.layers(encoder.maps, variables, jax.ShapeDtypeStruct((1, *shape, 3), jnp.float32))
-
-
-def describe(
-    program: Program,
-    variables: Variables,
-    density: jax.Array,
-    size: tuple[int, int],
-    key: jax.Array,
-    bar: Progress | None = None,
-) -> Pooled:
-    """Starts the description of one image: descriptors on the device, float32 [rows, D] by view name."""
-    plan = program.plan
-    pooled, own_size = plan.empty(), np.array(size, np.int32)
-    for first in plan.starts:
-        pooled = program.compiled(pooled, variables, density, own_size, key, np.int32(first))
-        if bar is not None:
-            if len(plan.starts) > 1:
-                jax.block_until_ready(pooled)
-            done = min(plan.per_call, plan.extraction.augmentations - first)
-            bar.add(done * plan.extraction.crops * len(plan.views))
-    return pooled
-
-
-def first_call(
-    program: Program,
-    variables: Variables,
-    density: jax.Array,
-    size: tuple[int, int],
-    key: jax.Array,
-) -> Pooled:
-    """Starts the description of the first `per_call` augmentations, for measuring."""
-    return program.compiled(
-        program.plan.empty(), variables, density, np.array(size, np.int32), key, np.int32(0)
-    )

@@ -16,7 +16,7 @@ from PIL import Image
 from histojax.config import Extraction, View
 from histojax.encoders import Encoder, Variables
 from histojax.encoders.precision import PRECISIONS
-from histojax.extraction import engine, extract, programs, store
+from histojax.extraction import engine, programs, store
 from histojax.extraction.engine import Engine
 from histojax.extraction.loaded_encoders import LoadedEncoder
 from histojax.images.padding import PaddedImage, read_padded, scaled_size, scales
@@ -134,14 +134,14 @@ def rows(
     key = machine.replicate(crops.image_key(extraction.seed, "profile"))
     for scale in scales(extraction.views):
         size = scaled_size(image.rgb.shape, scale)
-        density, _, _ = extract.prepare(machine, extraction, image, scale, size)
+        density, _, _ = machine.prepare(extraction, image, scale, size)
         pairs = [
             (name, view) for name in loaded for view in extraction.views if view.scale == scale
         ]
-        for name, views in extract.passes(pairs, extraction):
+        for name, views in engine.passes(pairs, extraction):
             each, variables = loaded[name], machine.replicate(loaded[name].variables)
             program = machine.program(each.encoder, variables, extraction, views, size)
-            taken = seconds(engine.first_call, program, variables, density, size, key)
+            taken = seconds(program.run_first, variables, density, size, key)
             crops_done = program.plan.per_call * extraction.crops * len(views)
             passes = program.plan.per_call if extraction.crop_mode == "shared" else crops_done
             layers = engine.layers(each.encoder, each.variables, extraction, views, size)

@@ -32,7 +32,7 @@ from histojax.datasets import Dataset
 from histojax.datasets.folds import Folds
 from histojax.encoders import Variables, weights
 from histojax.errors import InputError
-from histojax.extraction import extract, loaded_encoders
+from histojax.extraction import extract, loaded_encoders, pending
 from histojax.extraction.loaded_encoders import LoadedEncoder
 from histojax.images.padding import common_canvas, read_padded, scaled_size
 from histojax.images.resampling import Resampling
@@ -164,8 +164,7 @@ def check(paths: Sequence[Path], extraction: Extraction, mpp: float | None = Non
         raise InputError(
             f"--crop_mode={extraction.crop_mode}: fine-tuning trains on crops, expected exact"
         )
-    loaded_encoders.check(extraction, "xla")
-    extract.check_images(paths, extraction, Resampling(extraction.target_mpp, mpp))
+    pending.check_inputs(paths, extraction, mpp)
 
 
 def load_encoder(name: str, extraction: Extraction, runtime: Runtime) -> LoadedEncoder:

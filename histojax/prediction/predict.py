@@ -121,7 +121,7 @@ def predict_images(
                 add(_Extracted(path.stem, path.name, stain_rows))
 
         listener = extract.Listener(done=done, failed=fail)
-        extract.describe(images.paths, encoder_set, root, images.mpp, listener=listener)
+        extract.extract_images(images.paths, encoder_set, root, images.mpp, listener=listener)
     return writer.finish(names, failed)
 
 

@@ -52,7 +52,7 @@ def test_what_was_found_is_remembered_and_a_damaged_or_unwritable_memory_is_no_e
 def test_the_work_per_step_is_found_once_remembered_and_used_again(loaded, tmp_path, monkeypatch):
     first = program(machine_with(tmp_path), loaded)
     assert first.plan.per_step == 2 * engine.MOST["exact"]["cpu"]
-    key = machine_with(tmp_path).key(loaded.encoder, EXTRACTION, EXTRACTION.views, CANVAS)
+    key = machine_with(tmp_path).memory_key(loaded.encoder, EXTRACTION, EXTRACTION.views, CANVAS)
     assert devices.recall(tmp_path, key) == first.plan.per_step
     devices.remember(tmp_path, key, 6)
     assert program(machine_with(tmp_path), loaded).plan.per_step == 6
@@ -79,7 +79,7 @@ def test_a_program_that_needs_more_memory_than_there_is_gets_less_work_a_step(
 
 
 def test_a_remembered_step_that_no_longer_fits_is_forgotten(loaded, tmp_path, monkeypatch):
-    key = machine_with(tmp_path).key(loaded.encoder, EXTRACTION, EXTRACTION.views, CANVAS)
+    key = machine_with(tmp_path).memory_key(loaded.encoder, EXTRACTION, EXTRACTION.views, CANVAS)
     large = program(machine_with(tmp_path / "large", step=8), loaded).bytes
     small = program(machine_with(tmp_path / "small", step=4), loaded).bytes
     devices.remember(tmp_path, key, 8)
@@ -104,7 +104,7 @@ def test_running_out_of_memory_on_trial_halves_the_step(loaded, tmp_path, monkey
         tried.append(plan.per_step)
         return type("Lowered", (), {"compile": staticmethod(Compiled)})
 
-    monkeypatch.setattr(engine.programs.describe, "lower", lower, raising=False)
+    monkeypatch.setattr(engine.programs.encode, "lower", lower, raising=False)
     monkeypatch.setattr(Engine, "platform", property(lambda self: "accelerator"))
     extraction = dataclasses.replace(EXTRACTION, augmentations=20)
     found = program(machine_with(tmp_path), loaded, extraction)

@@ -108,7 +108,7 @@ def test_a_killed_run_goes_on_at_the_first_missing_image(paths, described, tmp_p
 def test_a_second_run_does_nothing(paths, described):
     times = {path: path.stat().st_mtime_ns for path in described.rglob("*.npy")}
     outcome = extract.run(paths, SMALL, described)
-    assert (outcome.described, outcome.done_before) == (0, 3)
+    assert (outcome.extracted, outcome.done_before) == (0, 3)
     assert {path: path.stat().st_mtime_ns for path in described.rglob("*.npy")} == times
 
 
@@ -140,7 +140,7 @@ def test_an_image_that_the_quality_table_does_not_know_is_described_anew(paths, 
     extraction = dataclasses.replace(SMALL, views=SMALL.views[:1], augmentations=1, crops=1)
     extract.run(paths[:1], extraction, tmp_path)
     (tmp_path / store.STAIN_QC).unlink()
-    assert extract.run(paths[:1], extraction, tmp_path).described == 1
+    assert extract.run(paths[:1], extraction, tmp_path).extracted == 1
     assert len(store.read_stain_qc(tmp_path)) == 1
 
 
@@ -213,7 +213,7 @@ def test_one_trace_per_configuration_however_many_images_come_and_of_whatever_si
                 folder / f"image{next(names)}.png"
             )
         outcome = extract.run(sorted(folder.iterdir()), extraction, tmp_path / "out")
-        assert outcome.described == count
+        assert outcome.extracted == count
     exact = [["0.5-32"], ["0.5-40"], ["1.0-32"]]
     assert sorted(traced) == (exact if mode == "exact" else [["0.5-32", "0.5-40"], ["1.0-32"]])
 
@@ -249,12 +249,12 @@ def test_shared_crops_have_folders_of_their_own_and_are_not_mixed_with_exact_one
     paths, described, tmp_path
 ):
     shared = dataclasses.replace(SMALL, crop_mode="shared", views=SMALL.views[:1])
-    assert extract.run(paths, shared, tmp_path).described == 3
+    assert extract.run(paths, shared, tmp_path).extracted == 3
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"VGG-0.5-48-shared"}
     assert store.configurations(tmp_path) == ("VGG-0.5-48-shared",)
     manifest = json.loads((tmp_path / "VGG-0.5-48-shared" / manifests.MANIFEST).read_text())
     assert manifest["protocol"]["crop_mode"] == "shared"
-    assert extract.run(paths, shared, tmp_path).described == 0
+    assert extract.run(paths, shared, tmp_path).extracted == 0
     with pytest.raises(InputError, match="protocol.crop_mode: found shared, expected exact"):
         extract.run(paths, SMALL, tmp_path)
     with pytest.raises(InputError, match="protocol.crop_mode"):
@@ -270,7 +270,7 @@ def test_one_missing_view_of_a_shared_pass_is_made_again_and_the_other_is_left(
     before, stamp = np.load(lost), kept.stat().st_mtime_ns
     lost.unlink()
     capsys.readouterr()
-    assert extract.run(paths, shared, tmp_path).described == 1
+    assert extract.run(paths, shared, tmp_path).extracted == 1
     assert (
         f"extract: {2 * SMALL.augmentations * SMALL.crops} crops" in capsys.readouterr().err
     )  # Both views, one pass.

@@ -193,7 +193,7 @@ def test_the_dry_run_flag_of_the_script(paths, tmp_path):
     ]
     done = run("extract", f"--images={paths[0].parent}", f"--descriptors={tmp_path}/out", *small)
     assert done.returncode == 0, done.stderr
-    assert "3 images to describe, about" in done.stdout
+    assert "3 images to extract from, about" in done.stdout
     assert "VGG-0.5-48" in done.stdout
     assert not (tmp_path / "out").exists()
     assert np.isfinite(float(done.stdout.split("VGG-0.5-48: ")[1].split(" ")[0]))

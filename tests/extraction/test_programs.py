@@ -59,7 +59,7 @@ def describe(
     for group in (views,) if extraction.crop_mode == "shared" else [(view,) for view in views]:
         program = machine.program(encoder, variables, extraction, group, canvas)
         key = machine.replicate(crops.image_key(extraction.seed, NAME))
-        pooled = engine.describe(program, variables, density, small, key)
+        pooled = program.run(variables, density, small, key)
         described |= {
             view: np.asarray(rows)[: extraction.augmentations] for view, rows in pooled.items()
         }

@@ -1,0 +1,115 @@
+"""What is still to be extracted: inputs are checked, and missing descriptors found, before any work.
+
+No image is decoded here. An image must open, hold every crop, and be the file that its earlier
+descriptors were made of.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from histojax.config import Extraction, Runtime, View
+from histojax.errors import InputError
+from histojax.extraction import loaded_encoders, store
+from histojax.extraction.loaded_encoders import EncoderSet
+from histojax.images.padding import image_digest, scaled_size
+from histojax.images.resampling import Resampling
+
+# Encoder and view of descriptors that are missing.
+Pairs = list[tuple[str, View]]
+
+_LISTED = 20  # Problems that a message lists.
+
+
+def check_inputs(
+    paths: Sequence[Path],
+    extraction: Extraction,
+    mpp: float | None = None,
+    runtime: Runtime = Runtime(),
+) -> None:
+    """Raises InputError where the protocol makes no sense or images do not fit it."""
+    loaded_encoders.check(extraction, runtime.pooling)
+    check_images(paths, extraction, Resampling(extraction.target_mpp, mpp))
+
+
+def check_images(paths: Sequence[Path], extraction: Extraction, resampling: Resampling) -> None:
+    """Raises InputError listing the images that do not open or are smaller than a crop."""
+    problems = [
+        problem for path in paths for problem in _image_problems(path, extraction, resampling)
+    ]
+    if len(problems) == 1:
+        raise InputError(problems[0])
+    if problems:
+        more = len(problems) - _LISTED
+        lines = [*problems[:_LISTED], *([f"... and {more} more"] if more > 0 else [])]
+        raise InputError("\n  ".join(["images:", *lines]))
+
+
+def _image_problems(path: Path, extraction: Extraction, resampling: Resampling) -> list[str]:
+    try:
+        path.stem.encode()
+        height, width = resampling.size(path)
+    except UnicodeEncodeError:
+        return [
+            f"{ascii(str(path))} has a name that is not UTF-8, from which its crops could not be "
+            "drawn: rename it"
+        ]
+    except InputError as error:
+        return [str(error)]
+    problems = []
+    for view in extraction.views:
+        size = scaled_size((height, width), view.scale)
+        if min(size) < view.crop_size:
+            resampled = ""
+            if resampling.target_mpp:
+                resampled = f" ({resampling.factor(path):.3g} of its size, by --target_mpp)"
+            problems.append(
+                f"{path} is {width} x {height} px{resampled}, {size[1]} x {size[0]} at scale "
+                f"{view.scale}: smaller than the {view.crop_size} px crop. Leave it out or choose "
+                "other --views"
+            )
+    return problems
+
+
+def share_of(paths: Sequence[Path], process: int, processes: int) -> list[Path]:
+    """The images that one of several processes extracts, in the order of their names."""
+    return sorted(paths, key=lambda path: path.stem)[process::processes]
+
+
+def without_file(path: Path, encoder_set: EncoderSet, root: Path) -> Pairs:
+    """The encoders and views for which an image has no descriptor file."""
+    extraction = encoder_set.extraction
+    return [
+        (name, view)
+        for view in extraction.views
+        for name, loaded in encoder_set.encoders.items()
+        if not store.is_done(
+            root,
+            extraction.configuration(name, view),
+            path.stem,
+            (extraction.augmentations, loaded.encoder.width),
+        )
+    ]
+
+
+def missing(
+    path: Path, encoder_set: EncoderSet, resampling: Resampling, root: Path, rows: store.StainQC
+) -> Pairs:
+    """The encoders and views to extract from an image: all, if stain_qc.csv does not list it.
+
+    Raises:
+      InputError: the image is another file than its descriptors were made of, or a descriptor file
+        is damaged or of another shape.
+    """
+    pairs = without_file(path, encoder_set, root)
+    recorded = {row.file_sha256 for row in rows.values() if row.image == path.stem}
+    if not recorded:
+        return [
+            (name, view) for view in encoder_set.extraction.views for name in encoder_set.encoders
+        ]
+    if recorded != {image_digest(path, resampling)}:
+        raise InputError(
+            f"{path} is not the file that the descriptors of {path.stem!r} in {root} were made of "
+            "(SHA-256 or pixel size differs): name another folder, or give one of the images "
+            "another name"
+        )
+    return pairs
