@@ -187,7 +187,7 @@ def _official_file(encoder: Encoder, cache: Path, weights_dir: Path | None) -> t
                 "into --weights_dir"
             )
         variants = encoders.RESNET_VARIANTS.values()
-        accepted |= {each.weight_file.md5 for each in variants if each.name == encoder.name}
+        accepted |= {row.weight_file.md5 for row in variants if row.name == encoder.name}
     md5 = download.md5(path)
     if md5 not in accepted:
         raise InputError(

@@ -77,7 +77,7 @@ def downscale(rgb: jax.Array, scale: float, size: jax.Array | None = None) -> ja
         return rgb
     sizes = rgb.shape[:2] if size is None else size
     axes = []
-    for padded, own in zip(rgb.shape[:2], sizes, strict=True):
+    for padded, side in zip(rgb.shape[:2], sizes, strict=True):
         pixels, weights = bicubic_weights(padded, scale)
-        axes.append((jnp.clip(pixels, 0, own - 1), weights))
+        axes.append((jnp.clip(pixels, 0, side - 1), weights))
     return resample(rgb, *axes)

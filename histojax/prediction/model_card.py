@@ -190,7 +190,9 @@ def _limits(bundle: Bundle) -> list[str]:
 def _licences(bundle: Bundle, included: Sequence[str]) -> list[str]:
     encoders, lines = bundle.extraction.encoders, ["## Licences and weights", ""]
     if bundle.extraction.weights == "imagenet":
-        lines += [f"- {_WEIGHTS_LICENCES[name]}." for name in encoders]
+        for name in encoders:
+            licence = _WEIGHTS_LICENCES.get(name, f"{name}: under the licence of its publisher")
+            lines.append(f"- {licence}.")
         lines.append("- ImageNet itself is for non-commercial research; judge for your use.")
     for name in encoders:
         place = "in the file" if name in included else "not in the file"
