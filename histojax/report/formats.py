@@ -15,7 +15,7 @@ from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.metrics import METRICS
 from histojax.evaluation.statistics import Estimate
 
-DASH = "–"
+_DASH = "–"
 
 
 def label(metric: Estimate | Difference, predictions: LabelledPredictions) -> str:
@@ -33,26 +33,26 @@ def label(metric: Estimate | Difference, predictions: LabelledPredictions) -> st
 def number(metric: str, value: float) -> str:
     """A metric's value: 87.2 %, or 0.973."""
     unit = " %" if METRICS[metric].percent else ""
-    return bare(metric, value) + unit if math.isfinite(value) else DASH
+    return bare(metric, value) + unit if math.isfinite(value) else _DASH
 
 
 def bare(metric: str, value: float) -> str:
     """A metric's value without its unit: 87.2, or 0.973."""
     if not math.isfinite(value):
-        return DASH
+        return _DASH
     return f"{100 * value:.1f}" if METRICS[metric].percent else f"{value:.3f}"
 
 
 def interval(metric: str, ends: Interval) -> str:
     """83.1 to 90.4 %; a dash where neither end is known."""
     if math.isnan(ends.low) and math.isnan(ends.high):
-        return DASH
+        return _DASH
     return f"{bare(metric, ends.low)} to {number(metric, ends.high)}"
 
 
 def spread(metric: str, mean: float, deviation: float) -> str:
     """87.2 ± 2.6 %."""
-    return DASH if math.isnan(mean) else f"{bare(metric, mean)} ± {number(metric, deviation)}"
+    return _DASH if math.isnan(mean) else f"{bare(metric, mean)} ± {number(metric, deviation)}"
 
 
 def percent(share: float) -> str:
@@ -62,7 +62,7 @@ def percent(share: float) -> str:
 
 def points(change: float) -> str:
     """A difference of shares in percentage points, with its sign."""
-    return f"{100 * change:+.1f}".replace("-", "−") if math.isfinite(change) else DASH
+    return f"{100 * change:+.1f}".replace("-", "−") if math.isfinite(change) else _DASH
 
 
 def for_json(value: Any) -> Any:

@@ -57,7 +57,7 @@ class Row:
     published: bool = False
 
 
-def published_name(configuration: str) -> str:
+def _published_name(configuration: str) -> str:
     """The paper's name of a configuration at scale 0.5: ResNet-400 for ResNet-0.5-400.
 
     The paper has no other scale; configurations at one keep their names.
@@ -80,7 +80,7 @@ def accuracy_rows(
       with_published: whether the data are the paper's.
     """
     rows = []
-    ours = {published_name(name): values for name, values in by_configuration.items()}
+    ours = {_published_name(name): values for name, values in by_configuration.items()}
     for name, accuracies in (ours | {FUSION: np.array(blend)[None]}).items():
         percent = 100 * accuracies
         by_fold = tuple(percent.mean(axis=0))

@@ -18,17 +18,17 @@ def runs_of(gains: dict[str, float], n: int = 60, seed: int = 0) -> dict[str, La
     rng = np.random.default_rng(seed)
     truth = np.arange(n) % 2
     names, groups = tuple(f"i{i}" for i in range(n)), tuple(f"g{i // 3}" for i in range(n))
-    found = {}
+    runs = {}
     for name, gain in gains.items():
         scores = rng.dirichlet(np.ones(2), n) + gain * np.eye(2)[truth]
         scores /= scores.sum(axis=1, keepdims=True)
-        found[name] = LabelledPredictions(
+        runs[name] = LabelledPredictions(
             names, ("n", "p"), truth, scores.argmax(axis=1), scores, None, groups, (1,)
         )
-    return found
+    return runs
 
 
-def test_the_table_has_a_row_a_run_and_the_files_every_number(tmp_path):
+def test_the_table_has_a_row_for_each_run_and_the_files_have_every_number(tmp_path):
     runs = runs_of({"trees": 0.3, "linear": 0.5, "hidden": 0.1})
     text = comparisons.write(tmp_path, runs, {"trees": 12.5, "linear": None}, draws=50)
     lines = text.splitlines()
@@ -55,12 +55,12 @@ def test_the_table_has_a_row_a_run_and_the_files_every_number(tmp_path):
 def test_a_blend_is_the_mean_of_the_scores_of_common_images():
     runs = runs_of({"one": 0.2, "other": 0.4})
     shuffled = comparison.select(runs["other"], [5, 2, 9])
-    found = comparison.blend([runs["one"], shuffled])
-    assert found.names == ("i2", "i5", "i9")
+    blended = comparison.blend([runs["one"], shuffled])
+    assert blended.names == ("i2", "i5", "i9")
     place = {name: i for i, name in enumerate(runs["one"].names)}
-    for i, name in enumerate(found.names):
+    for i, name in enumerate(blended.names):
         expected = (runs["one"].scores[place[name]] + runs["other"].scores[place[name]]) / 2
-        np.testing.assert_allclose(found.scores[i], expected)
+        np.testing.assert_allclose(blended.scores[i], expected)
     with pytest.raises(InputError, match="labels alone cannot be blended"):
         comparison.blend(
             [runs["one"], LabelledPredictions(("a",), ("n", "p"), np.array([0]), np.array([0]))]
@@ -68,10 +68,12 @@ def test_a_blend_is_the_mean_of_the_scores_of_common_images():
 
 
 def test_the_script_compares_tables(tmp_path):
-    for name, cases in runs_of({"a": 0.2, "b": 0.6}).items():
+    for name, predictions in runs_of({"a": 0.2, "b": 0.6}).items():
         rows = [
-            (n, cases.classes[t], *s)
-            for n, t, s in zip(cases.names, cases.truth, cases.scores.tolist(), strict=True)
+            (n, predictions.classes[t], *s)
+            for n, t, s in zip(
+                predictions.names, predictions.truth, predictions.scores.tolist(), strict=True
+            )
         ]
         files.write_csv(tmp_path / f"{name}.csv", rows, ("image", "label", "p_n", "p_p"))
     lines = (tmp_path / "b.csv").read_text().splitlines()
