@@ -49,12 +49,12 @@ def train(job: TrainingJob, boosting: Boosting, scheduler: str) -> int:
     """
     with _connect(scheduler) as client:
         missing = job.start("trees", boosting)
-        for configuration in job.configurations:
-            job.load_descriptors(configuration)  # Now too, so that a damaged file is found at once.
         paths = [path for models in missing.values() for path in models.values()]
         threads = client.nthreads()
         machine = f"Dask cluster of {len(threads)} processes, {platform.machine()}"
         with training.record_time(job.models, paths, sum(threads.values()), machine):
+            for name in missing:
+                job.load_descriptors(name)  # Now too, so that a damaged file is found at once.
             _run_tasks(client, job, boosting, missing)
     return len(paths)
 

@@ -63,21 +63,19 @@ def train(job: TrainingJob, probe: Probe, devices: Sequence[jax.Device] | None =
     """
     devices = devices or jax.devices()
     missing = job.start(probe.head, probe)
-    descriptors = {name: job.load_descriptors(name) for name in missing}
     paths = {
         (name, *place): path for name, models in missing.items() for place, path in models.items()
     }
-    used = {name: descriptors[name] for name, models in missing.items() if models}
-    del descriptors
     machine = devices[0].device_kind
-    with (
-        Progress("train", len(paths), "models") as bar,
-        training.record_time(job.models, paths.values(), len(devices), machine),
-    ):
-        if paths:
-            data = _prepare(job.folds, used, probe)
-            del used  # They are in `data`, side by side.
-            _fit_all(data, paths, devices, bar)
+    with training.record_time(job.models, paths.values(), len(devices), machine):
+        descriptors = {name: job.load_descriptors(name) for name in missing}
+        used = {name: descriptors[name] for name, models in missing.items() if models}
+        del descriptors
+        with Progress("train", len(paths), "models") as bar:
+            if paths:
+                data = _prepare(job.folds, used, probe)
+                del used  # They are in `data`, side by side.
+                _fit_all(data, paths, devices, bar)
     return len(paths)
 
 
