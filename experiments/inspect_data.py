@@ -56,8 +56,8 @@ def main() -> None:
         folds=FLAGS.folds,
         fold_seed=FLAGS.fold_seed,
     )
-    found = inspection.inspect(source, protocol.from_flags("extraction").extraction, options)
-    print(pages.write(out, found) if out else pages.text(found), end="")
+    inspected = inspection.inspect(source, protocol.from_flags("extraction").extraction, options)
+    print(pages.write(out, inspected) if out else pages.text(inspected), end="")
     if out is not None:
         print(f"\n{out / pages.PAGE}, {pages.NUMBERS}, {pages.TABLE}")
 

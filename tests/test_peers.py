@@ -34,10 +34,10 @@ def described(name: str, fields) -> tuple[dict, np.ndarray, np.ndarray]:
     return variables, crops, np.asarray(encoders.get(name).descriptors(variables, crops))
 
 
-def difference(found: np.ndarray, expected: np.ndarray) -> float:
-    assert found.shape == expected.shape
-    assert found.dtype == np.float32
-    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+def difference(computed: np.ndarray, expected: np.ndarray) -> float:
+    assert computed.shape == expected.shape
+    assert computed.dtype == np.float32
+    return float(np.linalg.norm(computed - expected) / np.linalg.norm(expected))
 
 
 def test_numpy_preprocessing_agrees_with_ours():
@@ -87,16 +87,16 @@ def test_the_benchmark_prints_ratios_and_writes_its_figures(tmp_path):
     assert "x as fast as keras" in done.stdout
     if not importlib.util.find_spec("torch"):
         assert "torch is left out: No module named 'torch'" in done.stdout
-    found = json.loads((tmp_path / "peers.json").read_text())
-    assert found["machine"]["cores"] >= 1
-    assert {"keras", "ours"} <= {row["peer"] for row in found["encoders"]}
-    for row in found["encoders"]:
+    figures = json.loads((tmp_path / "peers.json").read_text())
+    assert figures["machine"]["cores"] >= 1
+    assert {"keras", "ours"} <= {row["peer"] for row in figures["encoders"]}
+    for row in figures["encoders"]:
         assert 0 < row["min_ms"] <= row["median_ms"]
         assert row["difference"] < 1e-4
 
 
 @pytest.mark.parametrize(
-    ("argument", "told"),
+    ("argument", "message"),
     [
         (
             "--peers=ours,caffe2",
@@ -106,9 +106,9 @@ def test_the_benchmark_prints_ratios_and_writes_its_figures(tmp_path):
         ("--precisions=float8", "--precisions has 'float8', expected float32 or tf32 or bfloat16"),
     ],
 )
-def test_unknown_names_are_refused_by_one_message(argument, told):
+def test_unknown_names_are_refused_by_one_message(argument, message):
     done = run("benchmark_peers", argument)
     assert done.returncode == 1
     assert done.stderr.count("error:") == 1
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr

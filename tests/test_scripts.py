@@ -136,12 +136,12 @@ def test_a_table_of_scores_is_judged_as_the_ensemble_is(runs, tmp_path):
 def test_heads_are_judged_compared_blended_and_predict(data, runs, tmp_path):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "folds.csv").write_bytes((runs / "models" / "folds.csv").read_bytes())
-    given = [
+    arguments = [
         f"--data={data}/train",
         f"--descriptors={runs}/descriptors",
         f"--models={tmp_path}/models",
     ]
-    done = run("probe", *given, "--folds=3", "--seeds=1", "--epochs=3", "--validation_parts=3")
+    done = run("probe", *arguments, "--folds=3", "--seeds=1", "--epochs=3", "--validation_parts=3")
     assert "6 models trained, 6 are there" in done.stdout, done.stderr
     pair = f"--runs=trees={runs}/models,linear={tmp_path}/models"
     done = run("compare", pair, f"--out={tmp_path}/compared", "--blend")
@@ -592,11 +592,11 @@ def test_workers_end_with_a_killed_training_and_the_next_run_goes_on(data, runs,
 
 def workers_of(mark: str) -> list[str]:
     """The processes that map a file below `mark`, as the workers do with the shared descriptors."""
-    found = []
+    processes = []
     for maps in Path("/proc").glob("[0-9]*/maps"):
         with contextlib.suppress(OSError):
-            found += [maps.parent.name] * (mark in maps.read_text())
-    return found
+            processes += [maps.parent.name] * (mark in maps.read_text())
+    return processes
 
 
 def test_a_descriptor_file_with_nan_is_refused(data, runs, tmp_path):

@@ -79,7 +79,7 @@ def descriptor(
         inputs = preprocess(images.astype(jnp.float32), data_format="channels_last")
         maps, _ = model.stateless_call(trainable, fixed, inputs, training=False)
         averages = [
-            jnp.mean(each.astype(jnp.float32), axis=(1, 2)) for each in jax.tree.leaves(maps)
+            jnp.mean(values.astype(jnp.float32), axis=(1, 2)) for values in jax.tree.leaves(maps)
         ]
         return jnp.concatenate(averages, axis=-1)
 
