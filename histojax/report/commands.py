@@ -105,10 +105,10 @@ def _line(command: str, flags: dict[str, Any]) -> str:
 
 def versions() -> dict[str, str]:
     """The versions of Python and of the installed packages."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed

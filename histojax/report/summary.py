@@ -135,9 +135,9 @@ def _operating_lines(statistics: Statistics) -> list[str]:
     if point := statistics.operating_point:
         low, high = min(point.thresholds), max(point.thresholds)
         lines.append(
-            f"for a sensitivity of {formats.percent(point.target_sensitivity)} call "
-            f"{statistics.predictions.positive_names} what scores at least {point.threshold:.3f} "
-            f"(nested: {low:.3f} to {high:.3f} by fold)"
+            f"for a sensitivity of {formats.percent(point.target_sensitivity)} call an image "
+            f"{statistics.predictions.positive_names} if its score is at least "
+            f"{point.threshold:.3f} (nested: {low:.3f} to {high:.3f} by fold)"
         )
     if temperature := statistics.temperature:
         low, high = min(temperature.by_fold), max(temperature.by_fold)

@@ -91,9 +91,9 @@ def test_the_figures_are_accuracy_and_area_and_the_report_says_what_it_is_of(tmp
             )
         )
     effects = crop_modes.effects(*pair, draws=50)
-    judged = statistics.compute(pair[1], draws=50)
+    computed = statistics.compute(pair[1], draws=50)
     assert [(difference.name, difference.other) for difference in effects] == [
-        (name, judged.value(name)) for name in ("accuracy", "carcinoma_auc")
+        (name, computed.value(name)) for name in ("accuracy", "carcinoma_auc")
     ]
     text = crop_modes.write(
         tmp_path,

@@ -1,5 +1,5 @@
 "use strict";
-// A cell of the confusion matrix opens its images, and closes them again; one at a time.
+// A cell of the confusion matrix shows and hides its images; those of one cell at a time.
 for (const button of document.querySelectorAll(".confusion button")) {
   button.addEventListener("click", () => {
     const opens = button.getAttribute("aria-expanded") === "false";
@@ -14,7 +14,7 @@ for (const button of document.querySelectorAll(".confusion button")) {
   });
 }
 
-// The contents show where one is.
+// The contents mark the section in view.
 const links = new Map();
 for (const link of document.querySelectorAll("nav a")) {
   links.set(document.querySelector(link.getAttribute("href")), link);
@@ -29,12 +29,12 @@ const watcher = new IntersectionObserver((entries) => {
 }, { rootMargin: "-20% 0px -70% 0px" });
 for (const section of links.keys()) watcher.observe(section);
 
-// On paper, what is folded in is unfolded.
+// Details are unfolded for printing, and folded again.
 let folded = [];
 addEventListener("beforeprint", () => {
   folded = [...document.querySelectorAll("details.printed:not([open])")];
-  for (const each of folded) each.open = true;
+  for (const details of folded) details.open = true;
 });
 addEventListener("afterprint", () => {
-  for (const each of folded) each.open = false;
+  for (const details of folded) details.open = false;
 });
