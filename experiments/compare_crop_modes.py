@@ -108,12 +108,12 @@ def comparison(
 ) -> crop_modes.CropModeComparison:
     """Both modes side by side."""
     descriptors = FLAGS.out / "exact" / "descriptors"
-    manifests = [manifests.read(descriptors, name) for name in modes[0].configurations]
+    extractions = [manifests.read(descriptors, name) for name in modes[0].configurations]
     images, classes, groups = len(split.names), split.classes, split.groups
     return crop_modes.CropModeComparison(
         data=f"{images} images of {len(classes)} classes ({', '.join(classes)}), "
         f"{split.count} folds",
-        weights=manifests.weights_text(manifests),
+        weights=manifests.weights_text(extractions),
         resampled=f"{len(set(groups))} whole groups"
         if groups
         else f"{images} images (no groups are known)",

@@ -139,3 +139,10 @@ def test_descriptors_of_unknown_protocol_are_not_added_to(tmp_path):
     store.write(tmp_path, "VGG-0.5-400", "a", DESCRIPTORS)
     with pytest.raises(InputError, match="without manifest.json"):
         manifests.claim(tmp_path, "VGG-0.5-400", MANIFEST)
+
+
+def test_where_the_weights_came_from_is_said():
+    random = {"weights": {"source": "random, seed 0"}}
+    assert "UNTRAINED" in manifests.weights_text([random])
+    assert manifests.weights_text([{"weights": {"source": "imagenet"}}] * 2) == "weights: imagenet"
+    assert manifests.weights_text([None]) == "weights: not recorded"

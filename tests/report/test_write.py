@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from histojax.evaluation import evaluate
-from histojax.extraction import manifests
 from histojax.learners import ensembles
 from histojax.report.write import write_report
 from tests.report import sample_ensemble
@@ -125,10 +124,3 @@ def test_elsewhere_there_are_no_published_rows(tmp_path, names, count):
     )
     assert "published" not in write_report(models, tmp_path / "report", draws=20)
     assert "published ResNet" not in (tmp_path / "report" / "report.html").read_text()
-
-
-def test_where_the_weights_came_from_is_said():
-    random = {"weights": {"source": "random, seed 0"}}
-    assert "UNTRAINED" in manifests.weights_text([random])
-    assert manifests.weights_text([{"weights": {"source": "imagenet"}}] * 2) == "weights: imagenet"
-    assert manifests.weights_text([None]) == "weights: not recorded"
