@@ -31,7 +31,7 @@ from histojax.config import CROP_MODES, PRECISIONS, Extraction, Option, Runtime
 from histojax.datasets import synthetic
 from histojax.encoders import weights
 from histojax.errors import InputError
-from histojax.extraction import engine, extract, loaded_encoders, profiling
+from histojax.extraction import loaded_encoders, profiling
 from histojax.extraction.engine import Engine
 from histojax.images.padding import PaddedImage, bucket, scaled_size
 from histojax.ops import crops
@@ -183,10 +183,10 @@ def write_trace(
         calls.append((program, variables))
     key = machine.replicate(crops.image_key(0, "profile"))
     with jax.profiler.trace(str(folder)):
-        density, _, _ = extract.prepare(machine, extraction, image, scale, size)
+        density, _, _ = machine.prepare(extraction, image, scale, size)
         for program, variables in calls:
             with jax.profiler.TraceAnnotation(program.plan.encoder.name):
-                jax.block_until_ready(engine.first_call(program, variables, density, size, key))
+                jax.block_until_ready(program.run_first(variables, density, size, key))
     print(f"trace: {folder}")
 
 
