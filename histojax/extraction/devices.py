@@ -1,4 +1,4 @@
-"""The devices: their memory, how much work they were found to take at a time, and the processes of a run."""
+"""Devices: their memory, the work per step that suits them, and the processes of a run."""
 
 import json
 import os
@@ -15,9 +15,9 @@ from histojax.errors import InputError
 from histojax.utils import files
 
 REMEMBERED = "work_per_step.json"
-MOST_CPU_DEVICES = 8
-MEETING_SECONDS = 180
-MEET = """
+_MOST_CPU_DEVICES = 8
+_MEETING_SECONDS = 180
+_MEET_CODE = """
 import json, sys, jax
 *place, seconds = json.loads(sys.argv[1])
 jax.distributed.initialize(*place, initialization_timeout=seconds)
@@ -27,18 +27,19 @@ jax.distributed.shutdown()
 
 
 def split_cpu() -> None:
-    """Makes each core of a CPU a device of its own, before any device is used; a GPU or TPU is as it was.
+    """Makes each core of a CPU a device, before any device is used; leaves a GPU or TPU alone.
 
-    Two cores with a crop each are faster than both on one crop, where each waits for the other in every layer.
+    Two cores with a crop each are faster than both on one crop, where they wait for each other in
+    every layer.
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update(
-            "jax_num_cpu_devices", min(len(os.sched_getaffinity(0)), MOST_CPU_DEVICES)
+            "jax_num_cpu_devices", min(len(os.sched_getaffinity(0)), _MOST_CPU_DEVICES)
         )
 
 
 def memory(devices: Sequence[jax.Device]) -> int:
-    """Bytes that one of the devices can be expected to have free: of a CPU, its share of half the machine."""
+    """Bytes that one device is expected to have free; of a CPU, its share of half the memory."""
     statistics = devices[0].memory_stats() if devices[0].platform != "cpu" else None
     if statistics and "bytes_limit" in statistics:
         return int(0.85 * (statistics["bytes_limit"] - statistics.get("bytes_in_use", 0)))
@@ -46,7 +47,7 @@ def memory(devices: Sequence[jax.Device]) -> int:
 
 
 def recall(cache: Path, key: str) -> int | None:
-    """The work per step that this kind of device was found to take; None where it was not tried yet."""
+    """The work per step remembered for a kind of device; None where it was not tried yet."""
     try:
         value = json.loads((cache / REMEMBERED).read_text()).get(key)
     except (OSError, ValueError, AttributeError):
@@ -55,7 +56,7 @@ def recall(cache: Path, key: str) -> int | None:
 
 
 def remember(cache: Path, key: str, value: int) -> None:
-    """Keeps it for the next run; a cache that cannot be written is only told of."""
+    """Keeps the work per step for the next run; only warns if the cache cannot be written."""
     try:
         known = json.loads((cache / REMEMBERED).read_text())
     except (OSError, ValueError):
@@ -73,10 +74,10 @@ def remember(cache: Path, key: str, value: int) -> None:
 
 
 def keep_compiled(folder: str) -> None:
-    """Keeps compiled programs in a folder, so that the next process need not compile them again.
+    """Keeps compiled programs in a folder, for later processes.
 
     Raises:
-      InputError: it cannot be written to.
+      InputError: the folder cannot be written to.
     """
     files.require_writable(files.as_path(folder))
     jax.config.update("jax_compilation_cache_dir", folder)
@@ -86,24 +87,27 @@ def keep_compiled(folder: str) -> None:
 def join(
     coordinator: str | None, num_processes: int | None, process_id: int | None
 ) -> tuple[int, int]:
-    """Meets the other processes of a run: (this process's number, how many there are).
+    """Waits for the other processes of a run.
 
-    A child process meets them, by `jax.distributed`, and ends. This one stays alone: it waits for none of the others,
-    cannot die with them, and can be interrupted while they do not come.
+    A child process meets them through `jax.distributed`, and ends. So this process does not depend
+    on the others afterwards, does not die with them, and can be interrupted while it waits.
 
     Args:
       coordinator: HOST:PORT of process 0; None to find everything from the cluster's environment.
       num_processes, process_id: None to find them there.
+
+    Returns:
+      The number of this process, and how many there are.
 
     Raises:
       InputError: the others were not found.
     """
     if coordinator is not None and not re.fullmatch(r"[^:\s]+:\d+|\[[^\]]+\]:\d+", coordinator):
         raise InputError(f"--coordinator={coordinator}: expected HOST:PORT, such as 10.0.0.1:1234")
-    logging.warning("waiting for the other processes of this run, %d s at most", MEETING_SECONDS)
-    arguments = json.dumps([coordinator, num_processes, process_id, MEETING_SECONDS])
+    logging.warning("waiting for the other processes of this run, %d s at most", _MEETING_SECONDS)
+    arguments = json.dumps([coordinator, num_processes, process_id, _MEETING_SECONDS])
     met = subprocess.run(
-        [sys.executable, "-c", MEET, arguments],
+        [sys.executable, "-c", _MEET_CODE, arguments],
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
@@ -111,11 +115,12 @@ def join(
     )
     if met.returncode != 0:
         reason = re.search(r"\w+Error: .*|DEADLINE_EXCEEDED.*|UNAVAILABLE.*", met.stderr)
+        cause = reason[0][:200].rstrip(".") if reason else "no reason given"
         raise InputError(
-            f"the processes of this run did not meet ({reason[0][:200].rstrip('.') if reason else 'no reason given'}). "
-            f"Start all of them within {MEETING_SECONDS} s, each with the same --coordinator=HOST:PORT (a free port on "
-            "the machine of process 0), the same --num_processes and a --process_id of its own; or with --distributed "
-            "by a cluster manager that JAX knows"
+            f"the processes of this run did not meet ({cause}). Start all of them within "
+            f"{_MEETING_SECONDS} s, each with the same --coordinator=HOST:PORT (a free port on the "
+            "machine of process 0), the same --num_processes and a --process_id of its own; or "
+            "with --distributed by a cluster manager that JAX knows"
         )
     process, count = met.stdout.split()[-2:]
     return int(process), int(count)

@@ -82,8 +82,8 @@ class Engine:
 
     Attributes:
       mesh: the devices.
-      crops_per_step: crops (exact) or whole images (shared) that go through an encoder at a time, on
-        all devices; None for as many as memory allows, up to MOST.
+      crops_per_step: crops (exact) or whole images (shared) that go through an encoder at a time,
+        on all devices; None for as many as memory allows, up to MOST.
       kernel: whether to pool by the fused kernel.
       cache: folder where the work per step is remembered.
       programs: compiled so far.
@@ -117,7 +117,7 @@ class Engine:
         """Downscales and normalises an image on every device.
 
         Returns:
-          Its planes and how normalisation went (see `programs.prepare`), and its size after scaling.
+          Its planes, how normalisation went (see `programs.prepare`), and its size after scaling.
         """
         small = scaled_size(image.size, scale)
         planes, quality = programs.prepare(
@@ -138,7 +138,7 @@ class Engine:
         views: tuple[View, ...],
         canvas: Size,
     ) -> Program:
-        """A configuration's program, compiled when first needed; it does less a step if memory is short.
+        """A configuration's program, compiled when first needed, with less a step on low memory.
 
         Args:
           encoder, variables: folded; the variables replicated.
@@ -197,7 +197,7 @@ class Engine:
         canvas: Size,
         per_step: int | None = None,
     ) -> Plan:
-        """How the work of a configuration is cut; by the size of feature maps without `per_step`."""
+        """Cuts the work of a configuration; without `per_step`, by the size of feature maps."""
         count, mode = self.mesh.size, extraction.crop_mode
         units_per_augmentation = extraction.crops if mode == "exact" else 1
         # On a CPU users want to see progress; an accelerator should not pause between calls.
@@ -225,7 +225,7 @@ class Engine:
     def _try_out(
         self, plan: Plan, variables: Variables, canvas: Size, tried: bool
     ) -> Program | None:
-        """Compiles a plan, and runs it once unless it was `tried` before; None if memory is short."""
+        """Compiles a plan, and runs it once unless it was `tried`; None if memory is short."""
         density = self.replicate(np.zeros((3, *canvas), np.float32))
         key = self.replicate(crops.image_key(0, ""))
         arguments = (plan.empty(), variables, density, np.array(canvas, np.int32), key, np.int32(0))

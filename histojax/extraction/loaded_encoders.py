@@ -1,4 +1,4 @@
-"""The encoders of a protocol: loaded, checked, on their devices, with the programs compiled so far."""
+"""The encoders of a protocol: loaded, folded, checked and placed on devices."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,7 +18,14 @@ from histojax.ops import stain
 
 @dataclasses.dataclass(frozen=True)
 class LoadedEncoder:
-    """An encoder with its folded variables, where they came from, and their checksum before folding."""
+    """A folded encoder with its variables.
+
+    Attributes:
+      encoder: the network, folded.
+      variables: folded too.
+      source: of the weights: `imagenet`, or `random, seed 0`.
+      sha256: checksum of the variables before folding.
+    """
 
     encoder: Encoder
     variables: Variables
@@ -50,7 +57,7 @@ def fold_encoders(
     runtime: Runtime = Runtime(),
     weights: Mapping[str, published.Flat] | None = None,
 ) -> dict[str, LoadedEncoder]:
-    """The folded encoders of a protocol by name, not placed on any device; arguments as for `load_encoders`."""
+    """The folded encoders of a protocol by name, on no particular device; see `load_encoders`."""
     folded = {}
     for name in extraction.encoders:
         encoder = encoders.get(name, extraction.resnet_variant)
@@ -98,7 +105,7 @@ def check_encoders(loaded: dict[str, LoadedEncoder], extraction: Extraction) -> 
 
 @dataclasses.dataclass(frozen=True)
 class EncoderSet:
-    """The encoders of a protocol on their devices, with the programs compiled so far: a later run can reuse it.
+    """The encoders of a protocol on their devices, and the programs compiled so far.
 
     Attributes:
       extraction: the protocol.

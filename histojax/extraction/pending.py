@@ -1,4 +1,4 @@
-"""What is still to be extracted: inputs are checked, and missing descriptors found, before any work.
+"""What is still to be extracted: checks of the inputs, and the descriptors that are missing.
 
 No image is decoded here. An image must open, hold every crop, and be the file that its earlier
 descriptors were made of.

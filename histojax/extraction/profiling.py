@@ -1,4 +1,4 @@
-"""How far the encoder core is from the limit of its machine: peaks, rates, stages, errors, measured in one run."""
+"""How near encoding is to the limits of its machine: peaks, rates, stages and errors."""
 
 import dataclasses
 import statistics
@@ -22,13 +22,18 @@ from histojax.extraction.loaded_encoders import LoadedEncoder
 from histojax.images.padding import PaddedImage, read_padded, scaled_size, scales
 from histojax.ops import crops, flops, pooling, resize, stain
 
-REPEATS = 5
-LONG = 3.0  # Seconds.
+_REPEATS = 5
+_LONG = 3.0  # Seconds: a longer call is timed once.
 
 
 @dataclasses.dataclass(frozen=True)
 class Peak:
-    """The most that all devices together do: operations/s of a large matrix product, bytes/s of a large copy."""
+    """Limits of all devices together.
+
+    Attributes:
+      operations: of a large matrix product, a second.
+      bytes: read and written in a large copy, a second.
+    """
 
     operations: float
     bytes: float
@@ -40,7 +45,8 @@ class Row:
 
     Attributes:
       compile_seconds: tracing and compiling.
-      crops_per_second, images_per_second: of all devices together; an image is all its augmentations and crops.
+      crops_per_second, images_per_second: of all devices together; an image is all its
+        augmentations and crops.
       operations_per_second: counted operations of the network over the time of the whole program.
       share_of_peak: of these in the measured peak of the precision.
       share_of_roofline: the least time by the peaks, layer by layer, over the time taken.
@@ -66,15 +72,15 @@ class Row:
 
     @property
     def largest_error(self) -> float:
-        """Of the tap that errs most."""
+        """The error of the worst tap."""
         return max(self.errors.values())
 
 
-def seconds(function: Callable, *arguments: Any, repeats: int = REPEATS) -> float:
-    """The median time of a call, after one that is not counted; calls of seconds are made once."""
+def seconds(function: Callable, *arguments: Any, repeats: int = _REPEATS) -> float:
+    """The median time of a call, after one that is not counted; long calls are timed once."""
     start = time.perf_counter()
     jax.block_until_ready(function(*arguments))
-    repeats = 1 if time.perf_counter() - start > LONG else repeats
+    repeats = 1 if time.perf_counter() - start > _LONG else repeats
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -83,17 +89,17 @@ def seconds(function: Callable, *arguments: Any, repeats: int = REPEATS) -> floa
     return statistics.median(times)
 
 
-def best(function: Callable, argument: jax.Array) -> float:
-    """The shortest time of many calls: a peak is what the machine does when nothing disturbs it."""
+def _shortest(function: Callable, argument: jax.Array) -> float:
+    """The shortest time of many calls, since a peak is what an undisturbed machine does."""
     jax.block_until_ready(function(argument))
     return min(seconds(function, argument, repeats=1) for _ in range(10))
 
 
-def copying(vector: jax.Array, passes: int = 8) -> float:
+def _copy_seconds(vector: jax.Array, passes: int = 8) -> float:
     """The shortest time of a pass over memory; the vector is donated, and lost.
 
-    Each pass is a call of its own, which the compiler cannot join with the next, and writes to where it read, since
-    new memory would be measured with it.
+    Each pass is a call of its own, so that the compiler cannot join it with the next. It writes to
+    where it reads, since the time to allocate memory would count otherwise.
     """
     onward = jax.jit(lambda x: x + 1, donate_argnums=0)
     times = []
@@ -108,7 +114,7 @@ def copying(vector: jax.Array, passes: int = 8) -> float:
 
 
 def peak(machine: Engine, precision: str) -> Peak:
-    """Measures a large matrix product in a precision, and a large copy (bytes read and written); random numbers."""
+    """Measures a large matrix product in a precision, and a large copy, of random numbers."""
     cpu = machine.platform == "cpu"
     side, length = (2048, 2**24) if cpu else (8192, 2**28)
     chosen = PRECISIONS[precision]
@@ -118,7 +124,8 @@ def peak(machine: Engine, precision: str) -> Peak:
     # The devices of a CPU share its cores, so that one of them has the whole machine here.
     devices = 1 if cpu else machine.mesh.size
     return Peak(
-        devices * 2 * side**3 / best(product, matrix), devices * 2 * vector.nbytes / copying(vector)
+        devices * 2 * side**3 / _shortest(product, matrix),
+        devices * 2 * vector.nbytes / _copy_seconds(vector),
     )
 
 
@@ -162,11 +169,11 @@ def rows(
                 least / taken,
                 flops.total_operations(layers) / sum(layer.bytes for layer in layers),
                 program.bytes,
-                errors(each, unfolded[each.encoder.name], density, views[0], key, extraction),
+                _tap_errors(each, unfolded[each.encoder.name], density, views[0], key, extraction),
             )
 
 
-def errors(
+def _tap_errors(
     loaded: LoadedEncoder,
     unfolded: tuple[Encoder, Variables],
     density: jax.Array,
@@ -174,7 +181,7 @@ def errors(
     key: jax.Array,
     extraction: Extraction,
 ) -> dict[str, float]:
-    """Of each tap against the published network in float32, on two crops of the image."""
+    """Relative error of each tap against the published network in float32, on two crops."""
     sides = jnp.array(density.shape[1:])
     images = jnp.stack(
         [programs.crop(density, sides, key, jnp.int32(i), view, extraction) for i in range(2)]
@@ -187,7 +194,7 @@ def errors(
     }
 
 
-def cut(density: jax.Array, key: jax.Array, size: int, count: int) -> jax.Array:
+def _cut_crops(density: jax.Array, key: jax.Array, size: int, count: int) -> jax.Array:
     """Crops before augmentation: float32 [count, 3, S, S]."""
     sides = jnp.array(density.shape[1:])
 
@@ -201,7 +208,10 @@ def cut(density: jax.Array, key: jax.Array, size: int, count: int) -> jax.Array:
 def stages(
     machine: Engine, loaded: LoadedEncoder, extraction: Extraction, view: View, image: np.ndarray
 ) -> dict[str, float]:
-    """Seconds an image spends in each stage, each timed by itself (together they overlap and fuse): crop mode exact."""
+    """Seconds an image spends in each stage in crop mode exact.
+
+    Each stage is timed alone; in a run they overlap, and the compiler fuses them.
+    """
     key = crops.image_key(0, "profile")
     total = extraction.augmentations * extraction.crops
     step = min(engine.MOST["exact"][machine.platform], total)
@@ -211,7 +221,7 @@ def stages(
     augmentation = stain.AUGMENTATIONS[extraction.stain_augmentation]
     normalise = jax.jit(lambda small: augmentation.planes(normalizer.normalize(small)[0]))
     density = normalise(small)
-    cut_step = jax.jit(lambda density: cut(density, key, view.crop_size, step))
+    cut_step = jax.jit(lambda density: _cut_crops(density, key, view.crop_size, step))
     squares = cut_step(density)
     gains = jnp.ones(augmentation.gains)
     augment = jax.jit(lambda squares: jax.vmap(augmentation.apply, (0, None))(squares, gains))

@@ -1,4 +1,4 @@
-"""The compiled programs: an image on the device to pooled descriptors, without returning to the host.
+"""The compiled programs: an image to pooled descriptors, all on the device.
 
 prepare   uint8 [H, W, 3] -> downscaled, normalised, optical density [3, H', W'], padded to a canvas
 encode    optical density -> descriptors [A, D] by view, in one of two crop modes:

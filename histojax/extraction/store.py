@@ -1,11 +1,12 @@
-"""Descriptor files in the authors' layout, what is finished already, and what they were made with.
+"""Descriptor files in the authors' layout, and the table of stain quality beside them.
 
-<root>/<configuration>/<image name>.npy     float32 [A, D]
-<root>/<configuration>/manifest.json        protocol, weights, versions: see `manifests`
-<root>/stain_qc.csv                         how the stain normalisation of each image went
-<root>/stain_qc-2of4.csv                    the same, of one of several processes, until they are merged
+<root>/<configuration>/<image name>.npy   float32 [A, D]
+<root>/<configuration>/manifest.json      protocol, weights, versions: see `manifests`
+<root>/stain_qc.csv                       how the stain normalisation of each image went
+<root>/stain_qc-2of4.csv                  the same by one of several processes, until it is merged
 
-The root may be a folder or a URI (an `etils.epath.Path`), and several processes may write below it at once.
+The root may be a folder or a URI (an `etils.epath.Path`), and several processes may write below it
+at once.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ from histojax.errors import InputError
 from histojax.utils import files
 
 STAIN_QC = "stain_qc.csv"
-STAIN_QC_PARTS = "stain_qc-*of*.csv"
+_STAIN_QC_PARTS = "stain_qc-*of*.csv"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,26 +83,33 @@ def open_array(path: Path) -> np.ndarray:
 
 
 def is_done(root: Path, configuration: str, name: str, shape: tuple[int, int]) -> bool:
-    """Whether an image's descriptors are there; a file of another shape is refused."""
+    """Whether an image has its descriptor file; InputError if that is of another shape."""
     path = file_of(root, configuration, name)
     if not path.exists():
         return False
     found = open_array(path).shape
     if found != shape:
         raise InputError(
-            f"{path} has shape {found}, expected {shape}: it is of another protocol; name another folder"
+            f"{path} has shape {found}, expected {shape}: it is of another protocol; name another "
+            "folder"
         )
     return True
 
 
 def write(root: Path, configuration: str, name: str, descriptors: np.ndarray) -> None:
-    """Writes float32 [A, D]; InputError where a value is not finite, ValueError for another form."""
+    """Writes descriptors of an image.
+
+    Raises:
+      InputError: a value is not finite.
+      ValueError: they are not float32 [A, D].
+    """
     if descriptors.ndim != 2 or descriptors.dtype != np.float32:
         form = f"{descriptors.dtype} {descriptors.shape}"
         raise ValueError(f"descriptors must be float32 (augmentations, channels), got {form}")
     if not np.isfinite(descriptors).all():
         raise InputError(
-            f"{configuration} gave descriptors of {name} that are not finite: the weights are unusable"
+            f"{configuration} gave descriptors of {name} that are not finite: the weights are "
+            "unusable"
         )
     files.write_array(file_of(root, configuration, name), descriptors)
 
@@ -114,11 +122,12 @@ def read(root: Path, configuration: str, names: Iterable[str]) -> np.ndarray:
     """
     names = list(names)
     paths = [file_of(root, configuration, name) for name in names]
-    there = set(image_names(root, configuration))
-    if missing := [f"{name}.npy" for name in names if name not in there]:
+    existing = set(image_names(root, configuration))
+    if missing := [f"{name}.npy" for name in names if name not in existing]:
+        listed = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise InputError(
-            f"{root / configuration} lacks the descriptors of {len(missing)} of {len(names)} images "
-            f"({', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}): run histojax extract on them first"
+            f"{root / configuration} lacks the descriptors of {len(missing)} of {len(names)} "
+            f"images ({listed}): run histojax extract on them first"
         )
     shape = open_array(paths[0]).shape
     descriptors = np.empty((len(paths), *shape), np.float32)
@@ -126,7 +135,8 @@ def read(root: Path, configuration: str, names: Iterable[str]) -> np.ndarray:
         array = open_array(path)
         if array.shape != shape:
             raise InputError(
-                f"{path} has shape {array.shape}, but {paths[0]} has {shape}: extract again with one protocol"
+                f"{path} has shape {array.shape}, but {paths[0]} has {shape}: extract again with "
+                "one protocol"
             )
         descriptors[i] = array
         if not np.isfinite(descriptors[i]).all():
@@ -147,20 +157,20 @@ def image_names(root: Path, configuration: str) -> tuple[str, ...]:
 
 
 def read_stain_qc(root: Path) -> StainQC:
-    """The rows of stain_qc.csv and of its parts, which win over it; empty where there is none yet.
+    """The rows of stain_qc.csv and of its parts, which override it; empty without any file.
 
     Raises:
       InputError: one of the files is damaged.
     """
-    return merged(root, read_parts(root))
+    return _merged(root, _read_parts(root))
 
 
 def write_stain_qc(root: Path, rows: StainQC, process: int = 0, processes: int = 1) -> None:
-    """Writes the rows, all anew: to stain_qc.csv, or to the part of one of several processes.
+    """Replaces stain_qc.csv or, of several processes, the part of one.
 
     Args:
       root: the folder of descriptors.
-      rows: everything the file shall hold; for a part, every row of this process and no other's.
+      rows: all rows of the file; for a part, those of this process alone.
       process, processes: which process this is, from 0 on, and how many write at once.
     """
     name = STAIN_QC if processes == 1 else f"stain_qc-{process + 1}of{processes}.csv"
@@ -168,44 +178,49 @@ def write_stain_qc(root: Path, rows: StainQC, process: int = 0, processes: int =
 
 
 def merge_stain_qc(root: Path) -> None:
-    """Writes the rows of all parts into stain_qc.csv and removes the parts; does nothing where there is none.
+    """Writes the rows of all parts into stain_qc.csv and removes the parts, if there are any.
 
-    For whoever finds every image of the run finished, once its own last part is written: an image's rows are written
-    before its descriptors, so no part changes any more. Several may find that at the same moment: each reads all the
-    rows, whatever the other has removed already, and writes the same bytes. A part that changes while it is merged
-    stays for the next time. Only one replaced in the instant before its removal would lose its newest row; its
-    process writes that again with its next image, and without it the image is described again.
+    A process calls it when it has written its own last part and every image of the run is finished.
+    The rows of an image are written before its descriptors, so parts no longer change then. Several
+    processes may call it at once: each reads all rows, whatever another has removed already, and
+    writes the same bytes. A part that changes meanwhile stays for the next call. Only a part that
+    is replaced in the instant before its removal loses its newest row; its process writes that row
+    again with its next image, and without it the image is extracted again.
 
     Raises:
       InputError: one of the files is damaged; nothing is removed.
     """
-    parts = read_parts(root)
+    parts = _read_parts(root)
     if not parts:
         return
-    write_stain_qc(root, merged(root, parts))
+    write_stain_qc(root, _merged(root, parts))
     for path, rows in parts.items():
-        if read_rows(path) == rows:
+        if _read_rows(path) == rows:
             path.unlink(missing_ok=True)
 
 
-def read_parts(root: Path) -> dict[Path, StainQC]:
-    """The rows of each process's part."""
-    return {path: read_rows(path) for path in sorted(root.glob(STAIN_QC_PARTS))}
+def _read_parts(root: Path) -> dict[Path, StainQC]:
+    """The rows of every part."""
+    return {path: _read_rows(path) for path in sorted(root.glob(_STAIN_QC_PARTS))}
 
 
-def merged(root: Path, parts: dict[Path, StainQC]) -> StainQC:
-    """The rows of stain_qc.csv under those of parts read before: a part that has gone by now is in it by now."""
-    rows = read_rows(root / STAIN_QC)
+def _merged(root: Path, parts: dict[Path, StainQC]) -> StainQC:
+    """The rows of stain_qc.csv, overridden by those of parts that were read before it.
+
+    In this order no row is missed: a part that has been removed since is in stain_qc.csv by now.
+    """
+    rows = _read_rows(root / STAIN_QC)
     for part in parts.values():
         rows |= part
     return rows
 
 
-def read_rows(path: Path, again: int = 2) -> StainQC:
-    """The rows of stain_qc.csv or of a part; none where it is not there, or has just been merged away.
+def _read_rows(path: Path, again: int = 2) -> StainQC:
+    """The rows of stain_qc.csv or of a part; none if it does not exist, or not any more.
 
     Raises:
-      InputError: it is damaged, read `again` and again: an object replaced while it is read can come cut.
+      InputError: it is damaged, also when read `again`, since an object of a bucket that is
+        replaced while it is read may be cut off.
     """
     try:
         rows = [_parse(path, cells) for cells in files.read_csv(path, _QC_COLUMNS)]
@@ -213,8 +228,8 @@ def read_rows(path: Path, again: int = 2) -> StainQC:
         if not path.exists():
             return {}
         if again:
-            return read_rows(path, again - 1)
-        raise InputError(f"{error}. Remove it: the images are then described again") from error
+            return _read_rows(path, again - 1)
+        raise InputError(f"{error}. Remove it: the images are then extracted again") from error
     return {(row.image, row.scale): row for row in rows}
 
 

@@ -1,4 +1,4 @@
-"""What is remembered between runs, how much goes through at a time, and what happens when memory is short."""
+"""Work per step that is remembered, less of it when memory is short, and processes that meet."""
 
 import dataclasses
 import os
@@ -121,9 +121,12 @@ def test_the_fused_kernels_step_is_whole_augmentations_on_each_device(loaded, tm
 
 
 def test_each_core_becomes_a_device_unless_told_otherwise():
-    code = "from histojax.extraction import devices; devices.split_cpu(); import jax, os; print(len(jax.devices()))"
+    code = (
+        "from histojax.extraction import devices; devices.split_cpu(); import jax; "
+        "print(len(jax.devices()))"
+    )
     root = Path(__file__).parents[2]
-    cores = min(len(os.sched_getaffinity(0)), devices.MOST_CPU_DEVICES)
+    cores = min(len(os.sched_getaffinity(0)), devices._MOST_CPU_DEVICES)
     for flags, expected in (("", cores), ("--xla_force_host_platform_device_count=3", 3)):
         done = subprocess.run(
             [sys.executable, "-c", code],
@@ -139,7 +142,8 @@ def test_each_core_becomes_a_device_unless_told_otherwise():
 
 def test_compiled_programs_are_kept_and_used_again(tmp_path):
     code = (
-        "import sys, jax, jax.numpy as jnp; from histojax.extraction import devices; devices.keep_compiled(sys.argv[1]); "
+        "import sys, jax, jax.numpy as jnp; from histojax.extraction import devices; "
+        "devices.keep_compiled(sys.argv[1]); "
         "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0); "
         "jax.jit(lambda x: jnp.sort(x) + 1)(jnp.arange(100.0)).block_until_ready()"
     )
@@ -164,7 +168,7 @@ def test_a_coordinator_without_host_or_port_is_refused(coordinator):
 
 
 def test_processes_that_do_not_come_are_one_message(monkeypatch):
-    monkeypatch.setattr(devices, "MEETING_SECONDS", 3)
+    monkeypatch.setattr(devices, "_MEETING_SECONDS", 3)
     with pytest.raises(InputError, match="did not meet .*Start all of them within 3 s"):
         devices.join("localhost:1", 2, 1)
     with pytest.raises(InputError, match="did not meet .*coordinator_address should be defined"):

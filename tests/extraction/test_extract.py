@@ -1,4 +1,7 @@
-"""Descriptors do not depend on how the work is cut up, and a run can be stopped and gone on with."""
+"""Extraction: descriptors do not depend on how the work is cut, and a stopped run continues.
+
+Tests pending.py and loaded_encoders.py too.
+"""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Manifests: written once, read back as the protocol, and descriptors of two protocols never mixed."""
+"""Manifests: read back as they were written, and descriptors of two protocols are never mixed."""
 
 import numpy as np
 import pytest

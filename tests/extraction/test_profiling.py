@@ -1,4 +1,4 @@
-"""The profile and the estimate: what they count is right, what they write is whole, and little need be installed."""
+"""The profile and the dry run: right counts, whole files, and few libraries needed."""
 
 import dataclasses
 import json
@@ -90,7 +90,8 @@ def test_every_stage_is_timed(tmp_path):
 
 def test_the_profile_runs_with_little_installed_and_its_figure_is_drawn_elsewhere(tmp_path):
     code = f"""
-        sys.argv = ["profile_encoders", "--out={tmp_path}/out", "--encoders=VGG", "--views=1.0-48", "--augmentations=2",
+        sys.argv = ["profile_encoders", "--out={tmp_path}/out", "--encoders=VGG",
+                    "--views=1.0-48", "--augmentations=2",
                     "--crops=2", "--height=96", "--width=128", "--trace={tmp_path}/trace"]
         import runpy
         from tests import narrow

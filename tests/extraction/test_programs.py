@@ -1,4 +1,7 @@
-"""The compiled programs against the protocol step by step, whatever the padding, the step and the number of devices."""
+"""Compiled programs against the protocol step by step, for any padding, step and devices.
+
+Tests engine.py too, with test_devices.py.
+"""
 
 import dataclasses
 import functools

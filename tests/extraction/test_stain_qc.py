@@ -1,4 +1,4 @@
-"""stain_qc.csv and its parts, and a store that several processes write at once."""
+"""stain_qc.csv and its parts, and a store that several processes write at once (store.py)."""
 
 import dataclasses
 import subprocess
@@ -91,13 +91,13 @@ def test_a_damaged_part_is_named_and_nothing_removed(tmp_path):
 def test_a_part_that_grows_while_it_is_merged_stays(tmp_path, monkeypatch):
     store.write_stain_qc(tmp_path, qc("a"), 0, 2)
     store.write_stain_qc(tmp_path, qc("b"), 1, 2)
-    merged = store.merged
+    merged = store._merged
 
     def merged_late(root, parts):
         store.write_stain_qc(root, qc("b", "c"), 1, 2)
         return merged(root, parts)
 
-    monkeypatch.setattr(store, "merged", merged_late)
+    monkeypatch.setattr(store, "_merged", merged_late)
     store.merge_stain_qc(tmp_path)
     monkeypatch.undo()
     assert {path.name for path in tmp_path.iterdir()} == {"stain_qc.csv", "stain_qc-2of2.csv"}
@@ -110,7 +110,7 @@ def test_a_part_that_is_merged_away_while_parts_are_read_is_not_missed(
 ):
     store.write_stain_qc(tmp_path, qc("a"), 0, 2)
     store.write_stain_qc(tmp_path, qc("b"), 1, 2)
-    read_rows = store.read_rows
+    read_rows = store._read_rows
 
     def read_late(path):
         monkeypatch.undo()
@@ -118,7 +118,7 @@ def test_a_part_that_is_merged_away_while_parts_are_read_is_not_missed(
         store.merge_stain_qc(tmp_path)
         return read_rows(path) if before else rows
 
-    monkeypatch.setattr(store, "read_rows", read_late)
+    monkeypatch.setattr(store, "_read_rows", read_late)
     assert store.read_stain_qc(tmp_path) == qc("a", "b")
 
 
@@ -158,7 +158,7 @@ def meet(name):
 
 
 def run_together(root, code, processes=4):
-    """Runs the code in several processes; it may `meet` the others, and fails the test where one of them fails."""
+    """Runs the code in several processes, which may `meet`; the test fails if one of them does."""
     started = [
         subprocess.Popen(
             [sys.executable, "-c", TOGETHER + code, root, str(process), str(processes)], stderr=-1

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, descriptors are checked on both ways, protocols are not mixed."""
+"""Descriptors are checked when they are written and when they are read."""
 
 from pathlib import Path
 
