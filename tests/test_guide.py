@@ -1,4 +1,4 @@
-"""Every command of the guide, in its order, as it stands there but for a small protocol."""
+"""Every command of docs/guide.md runs, in its order and unchanged but for a small protocol."""
 
 import csv
 import os
@@ -16,8 +16,8 @@ from tests.running import run
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
 GUIDE = Path(__file__).parents[1] / "docs" / "guide.md"
-SIDE = (36, 44)  # Of the stand-in's photos.
-# What stands in for the paper's protocol: the guide's own flags are all kept.
+SIDE = (36, 44)  # Height and width of the synthetic photos.
+# Flags that replace the paper's protocol; all flags of the guide are kept.
 SMALL = {
     "extract": [
         "--weights=random",
@@ -32,7 +32,7 @@ SMALL = {
 
 
 def commands(section: str) -> list[list[str]]:
-    """The commands of a section, script first."""
+    """The commands of a section: each is the script and its arguments."""
     text = re.search(
         rf"^## {section}\..*?(?=^## |\Z)", GUIDE.read_text(), re.MULTILINE | re.DOTALL
     )[0]
@@ -41,24 +41,24 @@ def commands(section: str) -> list[list[str]]:
 
 
 def follow(section: str) -> list[str]:
-    """Runs a section's commands in the current folder; what they printed."""
-    said = []
+    """Runs a section's commands in the current folder; returns what each printed."""
+    printed = []
     for script, *arguments in commands(section):
         done = run(script, *arguments, *SMALL.get(script, []))
         assert done.returncode == 0, (script, done.stderr)
-        said.append(done.stdout)
-    assert said
-    return said
+        printed.append(done.stdout)
+    assert printed
+    return printed
 
 
 def photo(number: int) -> np.ndarray:
-    """A stand-in for a photo: tissue, darker from class to class."""
+    """A synthetic photo: tissue, darker from class to class."""
     return samples.tissue(number, *SIDE) // (1 + (number % 1000) // 100) + np.uint8(60)
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory, narrow_vgg):
-    """The folder that the guide starts in, made the current one; the network is a narrow one."""
+def guide_folder(tmp_path_factory, narrow_vgg):
+    """The folder that the guide starts in, as the current folder; the network is narrow."""
     folder, before = tmp_path_factory.mktemp("guide"), Path.cwd()
     made_bach.write_zip(folder / "downloads", made_bach.TRAINING, made_bach.training(photo))
     made_bach.write_zip(folder / "downloads", made_bach.TEST, made_bach.unlabelled(photo))
@@ -77,40 +77,41 @@ def here(tmp_path_factory, narrow_vgg):
     os.chdir(before)
 
 
-def test_from_the_challenges_zips_to_a_submission_in_both_forms(here):
+def test_from_the_challenges_zips_to_a_submission_in_both_forms(guide_folder):
     follow("1")
-    with (here / "runs/bach/test/submission.csv").open() as file:
+    with (guide_folder / "runs/bach/test/submission.csv").open() as file:
         rows = list(csv.reader(file))
     assert {name for name, _ in rows} == {f"test{i}.tif" for i in range(100)}
     assert {label for _, label in rows} <= {"Normal", "Benign", "InSitu", "Invasive"}
-    with (here / "runs/bach/test/submission_probabilities.csv").open() as file:
+    with (guide_folder / "runs/bach/test/submission_probabilities.csv").open() as file:
         header, *rows = csv.reader(file)
     assert header == ["case", "class", "P(Normal)", "P(Benign)", "P(In Situ)", "P(Invasive)"]
     assert [int(row[0]) for row in rows] == list(range(100))
     assert all(sum(map(float, row[2:])) == pytest.approx(1, abs=1e-5) for row in rows)
     import tensorflow_datasets as tfds
 
-    built = f"bach/photos_{SIDE[1]}x{SIDE[0]}"  # The published photos are bach/photos, which is what "bach" means.
-    assert len(tfds.data_source(built, data_dir=str(here / "data/tfds"), split="test")) == 100
+    # "bach" alone means bach/photos, which has photos of the published size.
+    built = f"bach/photos_{SIDE[1]}x{SIDE[0]}"
+    data_dir = str(guide_folder / "data/tfds")
+    assert len(tfds.data_source(built, data_dir=data_dir, split="test")) == 100
 
 
-def test_own_images_to_a_bundle_predictions_and_maps(here):
+def test_own_images_to_a_bundle_predictions_and_maps(guide_folder):
     for section in ("2", "3", "4", "5"):
-        said = follow(section)
+        printed = follow(section)
         if section == "4":
-            assert "labels known" in said[1]
-    with (here / "runs/mine/new/predictions.csv").open() as file:
+            assert "labels known" in printed[1]
+    with (guide_folder / "runs/mine/new/predictions.csv").open() as file:
         header, *rows = csv.reader(file)
     assert [row[0] for row in rows] == ["slide0", "slide1"]
-    told = set(
-        re.findall(r"`(\w+)`", re.search(r"\| column \|.*?\n\n", GUIDE.read_text(), re.DOTALL)[0])
-    )
-    assert told - {"p_", "sensitivity", "coverage", "largest_set"} <= set(header)
-    assert "Not for diagnosis" in (here / "runs/mine/mine.md").read_text()
-    assert (here / "runs/mine/maps/slide0/overview.html").exists()
+    table = re.search(r"\| column \|.*?\n\n", GUIDE.read_text(), re.DOTALL)[0]
+    columns = set(re.findall(r"`(\w+)`", table))
+    assert columns - {"p_", "sensitivity", "coverage", "largest_set"} <= set(header)
+    assert "Not for diagnosis" in (guide_folder / "runs/mine/mine.md").read_text()
+    assert (guide_folder / "runs/mine/maps/slide0/overview.html").exists()
 
 
-def test_the_notebook(here, capsys):
+def test_the_notebook(guide_folder, capsys):
     block = re.search(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)[1]
     exec(compile(block, "guide", "exec"), {})
     lines = capsys.readouterr().out.splitlines()

@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands, on small images with a small protocol in place of the paper's."""
+"""The README's Python runs as it is, but for a small protocol; its commands and flags exist."""
 
 import collections
 import os
@@ -6,12 +6,13 @@ import re
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
+
+import numpy as np
 
 from histojax.datasets import synthetic
-from tests.running import run
+from tests.running import ROOT, run
 
-ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 
 SMALL = """
 from histojax.config import Boosting, Extraction, Protocol, View
@@ -20,14 +21,16 @@ PRESETS = {"paper": Protocol(extraction, Boosting(folds=2, seeds=1, rounds=3))}
 """
 
 
+def python_block(first_line: str) -> str:
+    """The block of Python that begins with the line."""
+    return re.search(rf"```python\n({re.escape(first_line)}\n.*?)```", README, re.DOTALL)[1]
+
+
 def test_the_ten_lines_of_python_run(tmp_path):
     synthetic.write_folder(tmp_path, per_class=2, unlabelled=2, height=96, width=128)
     (tmp_path / "train").rename(tmp_path / "images")
     (tmp_path / "unlabelled").rename(tmp_path / "new")
-    block = re.search(
-        r"```python\n(from pathlib.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
-    )[1]
-    imports, steps = block.split("\n\n", 1)
+    imports, steps = python_block("from histojax import datasets").split("\n\n", 1)
     program = f"{imports}\n{SMALL}\nif __name__ == '__main__':\n{textwrap.indent(steps, '    ')}"
     (tmp_path / "program.py").write_text(program)
     done = subprocess.run(
@@ -44,13 +47,20 @@ def test_the_ten_lines_of_python_run(tmp_path):
     assert len(steps.strip().splitlines()) <= 10
 
 
+def test_the_encoders_of_the_readme():
+    names = {"images": np.zeros((2, 32, 32, 3), np.uint8)}
+    exec(python_block("from histojax import encoders"), names)
+    variables, images = names["variables"], names["images"]
+    assert names["vgg"].descriptors(variables, images).shape == (2, 1408)
+    assert names["fast"].width == 1408
+
+
 def test_the_commands_of_the_readme_name_scripts_and_flags_that_exist():
-    text = (ROOT / "README.md").read_text()
     flags = collections.defaultdict(set)
-    for script, line in re.findall(r"^histojax (\w+) +(.*)", text, re.MULTILINE):
+    for script, line in re.findall(r"^histojax (\w+) +(.*)", README, re.MULTILINE):
         flags[script] |= set(re.findall(r"--(\w+)", line.partition("#")[0]))
     assert flags
-    for script, named in flags.items():
-        told = run(script, "--help").stdout
-        for flag in named:
-            assert re.search(rf"^  --(\[no\])?{flag}\b", told, re.MULTILINE), (script, flag)
+    for script, flags_of_script in flags.items():
+        help_text = run(script, "--help").stdout
+        for flag in flags_of_script:
+            assert re.search(rf"^  --(\[no\])?{flag}\b", help_text, re.MULTILINE), (script, flag)
