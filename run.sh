@@ -38,7 +38,7 @@ case "${1:-demo}" in
     install requirements-test.txt
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
-    .venv/bin/lint-imports
+    .venv/bin/lint-imports --no-logo
     .venv/bin/python -m pytest -m "not slow" -n 2 --dist loadfile "${@:2}"
     ;;
   test-slow)
