@@ -40,7 +40,7 @@ from histojax.config import STAIN_STATUS, Option
 from histojax.datasets import synthetic
 from histojax.encoders import weights
 from histojax.errors import InputError
-from histojax.extraction import devices, engine, programs
+from histojax.extraction import devices, engine, plans
 from histojax.images import reader
 from histojax.ops import stain
 from histojax.utils import files
@@ -154,11 +154,11 @@ def ours(
         descriptors = jax.lax.map(lambda images: fast.descriptors(folded, images), steps)
         return descriptors.reshape(per_device, -1)
 
-    mesh = programs.mesh_of(jax.local_devices()[:count])
-    spread = PartitionSpec(programs.AXIS)
+    mesh = plans.mesh_of(jax.local_devices()[:count])
+    spread = PartitionSpec(plans.AXIS)
     specs = {"in_specs": (PartitionSpec(), spread), "out_specs": spread}
     program = jax.jit(jax.shard_map(on_one_device, mesh=mesh, check_vma=False, **specs))
-    folded = jax.device_put(folded, programs.replicated(mesh))
+    folded = jax.device_put(folded, plans.replicated(mesh))
     batch = jax.device_put(crops, NamedSharding(mesh, spread))
     return lambda: np.asarray(program(folded, batch))
 

@@ -13,8 +13,8 @@ import numpy as np
 from histojax.config import Extraction, Runtime, View
 from histojax.encoders import Encoder, Variables
 from histojax.errors import InputError
-from histojax.extraction import devices, programs
-from histojax.extraction.programs import Plan, Pooled
+from histojax.extraction import devices, plans, preparation, programs
+from histojax.extraction.plans import Plan, Pooled
 from histojax.images.padding import PaddedImage, scaled_size, scales
 from histojax.ops import crops, flops, stain
 from histojax.utils import files
@@ -98,7 +98,7 @@ class Engine:
     @classmethod
     def of(cls, runtime: Runtime = Runtime()) -> "Engine":
         """An engine on the devices of a runtime, without programs."""
-        mesh = programs.mesh_of(runtime.devices or jax.local_devices())
+        mesh = plans.mesh_of(runtime.devices or jax.local_devices())
         cache = runtime.cache or files.default_cache()
         return cls(mesh, runtime.crops_per_step, runtime.pooling == "pallas", cache)
 
@@ -109,7 +109,7 @@ class Engine:
 
     def replicate(self, tree: Any) -> Any:
         """The same arrays on every device."""
-        return jax.device_put(tree, programs.replicated(self.mesh))
+        return jax.device_put(tree, plans.replicated(self.mesh))
 
     def prepare(
         self, extraction: Extraction, image: PaddedImage, scale: float, canvas: Size
@@ -117,10 +117,10 @@ class Engine:
         """Downscales and normalises an image on every device.
 
         Returns:
-          Its planes, how normalisation went (see `programs.prepare`), and its size after scaling.
+          Its planes and how normalisation went, as of `preparation.prepare`, and its scaled size.
         """
         small = scaled_size(image.size, scale)
-        planes, quality = programs.prepare(
+        planes, quality = preparation.prepare(
             self.replicate(image.rgb),
             *(np.array(size, np.int32) for size in (image.size, small)),
             scale=scale,

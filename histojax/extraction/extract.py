@@ -1,6 +1,7 @@
 """Images to descriptor files on the accelerator, from decoding to writing.
 
-threads decode ahead -> the device prepares and encodes (programs.py) -> a thread writes behind
+threads decode ahead -> the device prepares (preparation.py) and encodes (programs.py)
+-> a thread writes behind
 """
 
 import collections
@@ -17,7 +18,7 @@ from absl import logging
 
 from histojax.config import STAIN_OK, STAIN_STATUS, STAIN_TOO_LITTLE_TISSUE, Extraction, Runtime
 from histojax.errors import InputError
-from histojax.extraction import engine, loaded_encoders, manifests, pending, programs, store
+from histojax.extraction import engine, loaded_encoders, manifests, pending, plans, store
 from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.images.padding import PaddedImage, common_canvas, read_padded, scaled_size, scales
 from histojax.images.resampling import Resampling
@@ -282,7 +283,7 @@ def _stain_qc_row(
 
 
 def _write_descriptors(
-    job: ExtractionJob, image: PaddedImage, name: str, pooled: programs.Pooled
+    job: ExtractionJob, image: PaddedImage, name: str, pooled: plans.Pooled
 ) -> None:
     """Fetches an image's descriptors by one encoder and writes those that were missing."""
     extraction = job.encoder_set.extraction

@@ -26,7 +26,7 @@ from jax import lax
 from histojax.config import Extraction, Finetune, View
 from histojax.encoders import Encoder, Variables, folding
 from histojax.encoders.precision import PRECISIONS
-from histojax.extraction import programs
+from histojax.extraction import preparation
 from histojax.learners import heads
 from histojax.ops import crops, stain
 
@@ -125,8 +125,8 @@ def normalized(
     normalizer: stain.Normalizer = stain.MACENKO,
 ) -> jax.Array:
     """An image normalised as by extraction: grey levels uint8 [H, W, 3] -> uint8 [3, *canvas]."""
-    image, _ = programs.normalized(rgb, size, scaled_size, scale, normalizer)
-    return programs.onto(jnp.moveaxis(image, -1, 0), canvas)
+    image, _ = preparation.normalized(rgb, size, scaled_size, scale, normalizer)
+    return preparation.onto(jnp.moveaxis(image, -1, 0), canvas)
 
 
 def _crop(
@@ -142,7 +142,7 @@ def _crop(
     corner, turn = crops.corner_and_turn(key, augmentation, number, size, side)
     square = jnp.moveaxis(crops.cut(image, corner, turn, side), 0, -1)
     planes = stain.AUGMENTATIONS[draws.stain_augmentation].planes(square)
-    return jnp.moveaxis(programs.augmented(planes, key, augmentation, draws), 0, -1)
+    return jnp.moveaxis(preparation.augmented(planes, key, augmentation, draws), 0, -1)
 
 
 def _crops(batch: Batch, config: StepConfig) -> jax.Array:

@@ -11,7 +11,7 @@ import pytest
 
 from histojax.config import Extraction, View
 from histojax.errors import InputError
-from histojax.extraction import devices, engine, loaded_encoders, programs
+from histojax.extraction import devices, engine, loaded_encoders, plans
 from histojax.extraction.engine import Engine
 
 EXTRACTION = Extraction(("VGG",), (View(1.0, 48),), augmentations=2, crops=8, weights="random")
@@ -28,7 +28,7 @@ def program(machine: Engine, loaded, extraction=EXTRACTION):
 
 
 def machine_with(cache: Path, step: int | None = None, kernel: bool = False) -> Engine:
-    return Engine(programs.mesh_of(jax.devices()), step, kernel, cache)
+    return Engine(plans.mesh_of(jax.devices()), step, kernel, cache)
 
 
 def test_what_was_found_is_remembered_and_a_damaged_or_unwritable_memory_is_no_error(

@@ -20,7 +20,7 @@ from histojax import encoders
 from histojax.config import Extraction, Runtime, View
 from histojax.encoders import weights
 from histojax.errors import InputError
-from histojax.extraction import extract, loaded_encoders, manifests, programs, store
+from histojax.extraction import extract, loaded_encoders, manifests, programs, shared_crops, store
 from histojax.images.padding import bucket
 from histojax.ops import crops, pooling, resize, stain
 from tests.running import run
@@ -195,10 +195,11 @@ def test_one_trace_per_configuration_however_many_images_come_and_of_whatever_si
     mode, tmp_path, monkeypatch
 ):
     traced = []
-    program = getattr(programs, mode)
+    module, name = {"exact": (programs, "_encode_exact"), "shared": (shared_crops, "encode")}[mode]
+    program = getattr(module, name)
     monkeypatch.setattr(
-        programs,
-        mode,
+        module,
+        name,
         lambda *arguments: (
             traced.append([view.name for view in arguments[-1].views]) or program(*arguments)
         ),

@@ -1,6 +1,6 @@
 """Compiled programs against the protocol step by step, for any padding, step and devices.
 
-Tests engine.py too, with test_devices.py.
+Tests plans.py, preparation.py, shared_crops.py and (with test_devices.py) engine.py too.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from histojax import encoders
 from histojax.config import Extraction, Runtime, View
 from histojax.encoders import weights
-from histojax.extraction import engine, programs
+from histojax.extraction import engine, plans, preparation, shared_crops
 from histojax.images.padding import bucket, scaled_size
 from histojax.ops import crops, pooling, resize, stain
 from tests.samples import tissue
@@ -50,13 +50,13 @@ def describe(
 ):
     """Descriptors by view name, through the programs."""
     encoder, variables = loaded(name, extraction.precision)
-    machine = engine.Engine(programs.mesh_of(jax.devices()[:devices]), step, kernel, tmp_path)
+    machine = engine.Engine(plans.mesh_of(jax.devices()[:devices]), step, kernel, tmp_path)
     variables = machine.replicate(variables)
     size, small = rgb.shape[:2], scaled_size(rgb.shape, 0.5)
     padded = np.pad(rgb, [(0, bucket(side) - side) for side in size] + [(0, 0)])
     canvas = canvas or scaled_size(padded.shape, 0.5)
     sizes = (np.array(size, np.int32), np.array(small, np.int32))
-    density, _ = programs.prepare(machine.replicate(padded), *sizes, scale=0.5, canvas=canvas)
+    density, _ = preparation.prepare(machine.replicate(padded), *sizes, scale=0.5, canvas=canvas)
     views = extraction.views
     described = {}
     for group in (views,) if extraction.crop_mode == "shared" else [(view,) for view in views]:
@@ -88,7 +88,7 @@ def in_one_pass(tmp_path_factory):
 
 def test_a_padded_image_is_prepared_as_itself():
     padded = np.pad(RGB, ((0, 42), (0, 26), (0, 0)))
-    density, quality = programs.prepare(
+    density, quality = preparation.prepare(
         padded, np.array([150, 230]), np.array([75, 115]), scale=0.5, canvas=(120, 160)
     )
     alone, expected = stain.normalize_with_quality(resize.downscale(RGB, 0.5))
@@ -105,7 +105,7 @@ def test_what_an_image_is_padded_with_is_never_seen(fill):
     prepared = []
     for value in (0, fill):
         padded = np.pad(RGB, ((0, 42), (0, 26), (0, 0)), constant_values=value)
-        density, quality = programs.prepare(padded, *sizes, scale=0.5, canvas=(96, 128))
+        density, quality = preparation.prepare(padded, *sizes, scale=0.5, canvas=(96, 128))
         prepared.append((density[:, :75, :115], *quality))
     jax.tree.map(np.testing.assert_array_equal, *prepared)
 
@@ -234,7 +234,7 @@ def test_a_shared_image_that_is_padded_gives_finite_descriptors(tmp_path):
 @settings(deadline=None, max_examples=12)
 def test_batches_by_turn_hold_every_item_once_among_its_kind(turned, size):
     turned = np.array(turned)
-    batches, are_turned, places = map(np.asarray, programs.by_turn(jnp.array(turned), size))
+    batches, are_turned, places = map(np.asarray, shared_crops.by_turn(jnp.array(turned), size))
     flat = batches.reshape(-1)
     np.testing.assert_array_equal(flat[places], np.arange(len(turned)))
     assert len(set(places)) == len(turned)

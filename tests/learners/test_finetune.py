@@ -26,7 +26,7 @@ from histojax.config import Extraction, Finetune, Runtime, View
 from histojax.datasets import Dataset, folds
 from histojax.encoders import weights
 from histojax.errors import InputError
-from histojax.extraction import programs
+from histojax.extraction import preparation, programs
 from histojax.images.padding import read_padded, scaled_size
 from histojax.images.resampling import NO_RESAMPLING
 from histojax.learners import ensembles, finetune, finetune_step, training
@@ -148,7 +148,7 @@ def test_images_are_those_that_extraction_describes(dataset, data):
     for i, path in enumerate(dataset.paths[:4]):
         image = read_padded(path)
         size = np.array(scaled_size(image.size, 0.5), np.int32)
-        density, _ = programs.prepare(
+        density, _ = preparation.prepare(
             image.rgb,
             np.array(image.size, np.int32),
             size,

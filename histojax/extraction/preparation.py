@@ -1,0 +1,83 @@
+"""An image before its crops are cut: downscaled, stain-normalised, and augmented.
+
+uint8 [H, W, 3] -> optical density float32 [3, H', W'], padded to a canvas, once an image
+-> grey levels float32 [3, H', W'], once an augmentation
+
+The size of an image is data, not shape, so that images of one padded size share a program.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from histojax.config import Extraction
+from histojax.ops import crops, resize, stain
+
+
+@functools.partial(jax.jit, static_argnames=("scale", "canvas", "normalizer", "augmentation"))
+def prepare(
+    rgb: jax.Array,
+    size: jax.Array,
+    scaled_size: jax.Array,
+    *,
+    scale: float,
+    canvas: tuple[int, int],
+    normalizer: stain.Normalizer = stain.MACENKO,
+    augmentation: stain.Augmentation = stain.HEMATOXYLIN_EOSIN,
+) -> tuple[jax.Array, stain.StainQuality]:
+    """Downscales and normalises an image, once for all its augmentations.
+
+    Args:
+      rgb: uint8 [H, W, 3], padded below and to the right.
+      size, scaled_size: int32 [2], height and width without padding, before and after scaling.
+      scale: of the view.
+      canvas: height and width of the result, at least those of the scaled image.
+      normalizer, augmentation: of the stain.
+
+    Returns:
+      The planes that the augmentation works on, float32 [3, *canvas], arbitrary in the padding; and
+      how the normalisation went.
+    """
+    image, quality = normalized(rgb, size, scaled_size, scale, normalizer)
+    with jax.named_scope("normalise"):
+        return onto(augmentation.planes(image), canvas), quality
+
+
+def normalized(
+    rgb: jax.Array,
+    size: jax.Array,
+    scaled_size: jax.Array,
+    scale: float,
+    normalizer: stain.Normalizer,
+) -> tuple[jax.Array, stain.StainQuality]:
+    """Downscales and normalises an image; arguments as for `prepare`.
+
+    Returns:
+      uint8 [h, w, 3], and how the normalisation went.
+    """
+    with jax.named_scope("resize"):
+        small = resize.downscale(rgb, scale, size)
+    with jax.named_scope("normalise"):
+        return normalizer.normalize(small, inside(scaled_size, small.shape[:2]))
+
+
+def onto(planes: jax.Array, canvas: tuple[int, int]) -> jax.Array:
+    """Pads planes below and to the right: [3, h, w] to [3, *canvas]."""
+    below, right = np.subtract(canvas, planes.shape[1:])
+    return jnp.pad(planes, ((0, 0), (0, below), (0, right)))
+
+
+def inside(size: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    """Which pixels of a padded image are not padding: bool of that shape."""
+    return (jnp.arange(shape[0])[:, None] < size[0]) & (jnp.arange(shape[1])[None] < size[1])
+
+
+def augmented(
+    planes: jax.Array, key: jax.Array, augmentation: jax.Array, extraction: Extraction
+) -> jax.Array:
+    """Planes in one of the protocol's augmentations: float32 [3, H, W], whole grey levels."""
+    step = stain.AUGMENTATIONS[extraction.stain_augmentation]
+    gains = crops.gains(key, augmentation, extraction.gain_low, extraction.gain_high, step.gains)
+    return step.apply(planes, gains)

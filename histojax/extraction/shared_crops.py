@@ -1,0 +1,147 @@
+"""Crop mode shared: each augmentation of the whole image goes through the encoder once.
+
+image augmented and turned -> feature maps -> a crop's taps are means of the maps under its window
+-> p-norm over crops, for the crop sizes of all views at once
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from histojax.encoders import Encoder, Tap, Variables
+from histojax.extraction import plans, preparation
+from histojax.extraction.plans import Plan, Pooled
+from histojax.ops import crops, pooling
+
+
+def encode(
+    variables: Variables,
+    density: jax.Array,
+    size: jax.Array,
+    key: jax.Array,
+    first: jax.Array,
+    plan: Plan,
+) -> Pooled:
+    """Puts the whole image through the encoder once an augmentation: [per_call, D] by view."""
+    devices = plan.mesh.size
+
+    def on_one_device(variables, density, size, key, augmentations):
+        turned = jax.vmap(lambda a: crops.image_turn(key, a).transpose)(augmentations)
+        batches, are_turned, places = by_turn(turned, plan.per_step // devices)
+
+        def step(batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+            chosen, is_turned = batch
+            upright, transposed = (
+                functools.partial(_encode_images, plan, variables, density, size, key, transpose)
+                for transpose in (False, True)
+            )
+            return jax.lax.cond(is_turned, transposed, upright, augmentations[chosen])
+
+        descriptors = jax.lax.map(step, (batches, are_turned))
+        return descriptors.reshape(-1, descriptors.shape[-1])[places]
+
+    numbers = first + np.arange(plan.per_call, dtype=np.int32)
+    descriptors = plans.over_devices(plan, on_one_device, PartitionSpec(plans.AXIS))(
+        variables, density, size, key, numbers
+    )
+    parts = jnp.split(descriptors, len(plan.views), axis=-1)
+    return {view.name: part for view, part in zip(plan.views, parts, strict=True)}
+
+
+def by_turn(turned: jax.Array, size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Sorts items into batches of turned ones alone or of others alone, filled by repetition.
+
+    A quarter turn swaps height and width, so the two kinds cannot go through a network together.
+
+    Args:
+      turned: bool [A].
+      size: items of a batch, B.
+
+    Returns:
+      Items of each batch, int32 [steps, B]; whether a batch is of turned ones, bool [steps]; and
+      the place of each item in the flattened batches, int32 [A].
+    """
+    count = turned.shape[0]
+    steps = count if size == 1 else -(-count // size) + 1
+    upright_steps = -(-jnp.sum(~turned) // size)
+    rank = jnp.where(turned, jnp.cumsum(turned) - 1, jnp.cumsum(~turned) - 1)
+    places = jnp.where(turned, upright_steps * size + rank, rank).astype(jnp.int32)
+    are_turned = jnp.arange(steps) >= upright_steps
+    # Any item of its kind fills an empty place; without one, nothing of the batch is used.
+    filler = jnp.where(are_turned, jnp.argmax(turned), jnp.argmin(turned)).astype(jnp.int32)
+    items = jnp.repeat(filler, size, total_repeat_length=steps * size)
+    items = items.at[places].set(jnp.arange(count, dtype=jnp.int32))
+    return items.reshape(steps, size), are_turned, places
+
+
+def _encode_images(
+    plan: Plan,
+    variables: Variables,
+    density: jax.Array,
+    size: jax.Array,
+    key: jax.Array,
+    transposed: bool,
+    augmentations: jax.Array,
+) -> jax.Array:
+    """Encodes whole images of which all are transposed, or none.
+
+    Args:
+      plan, variables, density, size, key: as for `encode`.
+      transposed: whether the turns of these augmentations transpose the image.
+      augmentations: int32 [B].
+
+    Returns:
+      Pooled descriptors of every view, float32 [B, views x D].
+    """
+    extraction, encoder = plan.extraction, plan.encoder
+    # A network pads with zeros, after it has subtracted its mean.
+    outside = jnp.array(encoder.convention.mean)[:, None, None]
+
+    def image(augmentation: jax.Array) -> jax.Array:
+        turn = crops.image_turn(key, augmentation)
+        with jax.named_scope("augment"):
+            planes = preparation.augmented(density, key, augmentation, extraction)
+            planes = jnp.where(preparation.inside(size, density.shape[1:])[None], planes, outside)
+        with jax.named_scope("turn"):
+            planes = jnp.swapaxes(planes, 1, 2) if transposed else planes
+            planes = jnp.where(turn.reverse_rows, planes[:, ::-1], planes)
+            return jnp.moveaxis(jnp.where(turn.reverse_columns, planes[:, :, ::-1], planes), 0, -1)
+
+    def corners(augmentation: jax.Array, crop_size: int) -> jax.Array:
+        """Top-left corners of the crops in the turned image, px: int32 [P, 2]."""
+        turn = crops.image_turn(key, augmentation)
+        corner_of = jax.vmap(
+            lambda crop: crops.corner_and_turn(key, augmentation, crop, size, crop_size)[0]
+        )
+        corner = corner_of(jnp.arange(extraction.crops))
+        sides = np.array(density.shape[1:])
+        if transposed:
+            corner, sides = corner[:, ::-1], sides[::-1]
+        reversed_axes = jnp.stack([turn.reverse_rows, turn.reverse_columns])[None]
+        return jnp.where(reversed_axes, sides[None] - crop_size - corner, corner)
+
+    maps = encoder.maps(variables, jax.vmap(image)(augmentations))
+    descriptors = []
+    for view in plan.views:
+        cells = crop_cells(encoder, variables, view.crop_size)
+        with jax.named_scope("windows"):
+            places = jax.vmap(lambda a, s=view.crop_size: corners(a, s))(augmentations)
+            by_crop = [
+                jax.vmap(
+                    functools.partial(pooling.window_averages, lengths=(cells[tap], cells[tap]))
+                )(maps[tap.layer], places / tap.stride)
+                for tap in encoder.outputs
+            ]
+        with jax.named_scope("p-norm"):
+            descriptors.append(pooling.pnorm(jnp.concatenate(by_crop, axis=-1), extraction.p))
+    return jnp.concatenate(descriptors, axis=-1)
+
+
+def crop_cells(encoder: Encoder, variables: Variables, crop_size: int) -> dict[Tap, int]:
+    """Rows of each tap's map that a crop by itself averages: the side of its window, in cells."""
+    image = jax.ShapeDtypeStruct((1, crop_size, crop_size, 3), jnp.float32)
+    maps = jax.eval_shape(encoder.maps, variables, image)
+    return {tap: tap.averaged_cells(maps[tap.layer].shape[1]) for tap in encoder.outputs}
