@@ -33,6 +33,7 @@ from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.extraction import loaded_encoders, profiling
 from histojax.extraction.engine import Engine
+from histojax.extraction.plans import Workload
 from histojax.images.padding import PaddedImage, bucket, scaled_size
 from histojax.ops import crops
 from histojax.utils import files
@@ -179,13 +180,13 @@ def write_trace(
     views, calls = extraction.views[:1], []
     for loaded in loaded_encoders.fold_encoders(extraction).values():
         variables = machine.replicate(loaded.variables)
-        program = machine.program(loaded.encoder, variables, extraction, views, size)
-        calls.append((program, variables))
+        workload = Workload(loaded.encoder, extraction, views, size)
+        calls.append((machine.program(workload, variables), variables))
     key = machine.replicate(crops.image_key(0, "profile"))
     with jax.profiler.trace(str(folder)):
         density, _, _ = machine.prepare(extraction, image, scale, size)
         for program, variables in calls:
-            with jax.profiler.TraceAnnotation(program.plan.encoder.name):
+            with jax.profiler.TraceAnnotation(program.plan.workload.encoder.name):
                 jax.block_until_ready(program.run_first(variables, density, size, key))
     print(f"trace: {folder}")
 

@@ -11,6 +11,7 @@ import jax
 from histojax.config import Extraction, Runtime
 from histojax.extraction import engine, loaded_encoders, manifests, pending, store
 from histojax.extraction.loaded_encoders import EncoderSet
+from histojax.extraction.plans import Workload
 from histojax.images.padding import bucket, common_canvas, read_padded, scaled_size
 from histojax.images.resampling import Resampling
 from histojax.ops import crops
@@ -127,7 +128,7 @@ def _measure(
         for name, views in engine.passes(pairs, extraction):
             encoder = encoder_set.encoders[name].encoder
             variables = encoder_set.encoders[name].variables
-            program = device.program(encoder, variables, extraction, views, canvas)
+            program = device.program(Workload(encoder, extraction, views, canvas), variables)
             compiling += program.seconds
             arguments = sum(array.nbytes for array in jax.tree.leaves((variables, density)))
             growth = max(areas) / areas[chosen] if shared else 1

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from histojax.config import Extraction, Runtime, View
-from histojax.encoders import Encoder, Variables
+from histojax.encoders import Variables
 from histojax.errors import InputError
 from histojax.extraction import devices, plans, preparation, programs
-from histojax.extraction.plans import Plan, Pooled
+from histojax.extraction.plans import Plan, Pooled, Workload
 from histojax.images.padding import PaddedImage, scaled_size, scales
 from histojax.ops import crops, flops, stain
 from histojax.utils import files
@@ -33,7 +33,7 @@ class Program:
     """A compiled plan.
 
     Attributes:
-      plan: what it was compiled for, but for the canvas.
+      plan: what it was compiled for.
       compiled: `programs.encode` for that plan.
       seconds: time of tracing, compiling and trying it out.
       bytes: memory it needs on each device beside its arguments.
@@ -57,15 +57,15 @@ class Program:
         Returns:
           Descriptors, still on the devices: float32 [rows, D] by name of view.
         """
-        pooled, plan = self.plan.empty(), self.plan
+        pooled, plan, workload = self.plan.empty(), self.plan, self.plan.workload
         image_size = np.array(size, np.int32)
         for first in plan.starts:
             pooled = self.compiled(pooled, variables, density, image_size, key, np.int32(first))
             if bar is not None:
                 if len(plan.starts) > 1:
                     jax.block_until_ready(pooled)
-                augmentations = min(plan.per_call, plan.extraction.augmentations - first)
-                bar.add(augmentations * plan.extraction.crops * len(plan.views))
+                augmentations = min(plan.per_call, workload.extraction.augmentations - first)
+                bar.add(augmentations * workload.extraction.crops * len(workload.views))
         return pooled
 
     def run_first(
@@ -78,7 +78,7 @@ class Program:
 
 @dataclasses.dataclass
 class Engine:
-    """The devices, and the programs compiled for them so far: one a configuration.
+    """The devices, and the programs compiled for them so far: one a workload.
 
     Attributes:
       mesh: the devices.
@@ -93,7 +93,7 @@ class Engine:
     crops_per_step: int | None
     kernel: bool
     cache: Path
-    programs: dict[Any, Program] = dataclasses.field(default_factory=dict)
+    programs: dict[Workload, Program] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, runtime: Runtime = Runtime()) -> "Engine":
@@ -130,74 +130,55 @@ class Engine:
         )
         return planes, quality, small
 
-    def program(
-        self,
-        encoder: Encoder,
-        variables: Variables,
-        extraction: Extraction,
-        views: tuple[View, ...],
-        canvas: Size,
-    ) -> Program:
-        """A configuration's program, compiled when first needed, with less a step on low memory.
+    def program(self, workload: Workload, variables: Variables) -> Program:
+        """A workload's program, compiled when first needed, with less a step on low memory.
 
         Args:
-          encoder, variables: folded; the variables replicated.
-          extraction: the protocol.
-          views: of one scale; one in crop mode exact.
-          canvas: height and width of the prepared images.
+          workload: what to compute.
+          variables: of the encoder, folded and replicated.
 
         Raises:
           InputError: there is not enough memory.
         """
-        compiled_for = (encoder, extraction, views, canvas)
-        if compiled_for in self.programs:
-            return self.programs[compiled_for]
+        if workload in self.programs:
+            return self.programs[workload]
         start = time.monotonic()
-        key = self.memory_key(encoder, extraction, views, canvas)
+        key = self.memory_key(workload)
         recalled = devices.recall(self.cache, key)
-        plan = self._plan(
-            encoder, variables, extraction, views, canvas, self.crops_per_step or recalled
-        )
-        while (program := self._try_out(plan, variables, canvas, tried=bool(recalled))) is None:
+        plan = self._plan(workload, variables, self.crops_per_step or recalled)
+        while (program := self._try_out(plan, variables, tried=bool(recalled))) is None:
             smaller = plan.per_step // 2 // self.mesh.size * self.mesh.size
             if self.crops_per_step or self.kernel or smaller == 0:
-                unit = "crops" if extraction.crop_mode == "exact" else "whole images"
+                exact = workload.extraction.crop_mode == "exact"
+                unit = "crops" if exact else "whole images"
                 raise InputError(
-                    f"out of memory at {plan.per_step} {unit} a step ({encoder.name}, "
-                    f"{views[0].name}): lower --crops_per_step, or choose smaller --views"
+                    f"out of memory at {plan.per_step} {unit} a step ({workload.encoder.name}, "
+                    f"{workload.views[0].name}): lower --crops_per_step, or choose smaller --views"
                 )
             plan = dataclasses.replace(plan, per_step=smaller)
         if not self.crops_per_step and plan.per_step != recalled:
             devices.remember(self.cache, key, plan.per_step)
-        self.programs[compiled_for] = dataclasses.replace(program, seconds=time.monotonic() - start)
-        return self.programs[compiled_for]
+        self.programs[workload] = dataclasses.replace(program, seconds=time.monotonic() - start)
+        return self.programs[workload]
 
-    def memory_key(
-        self, encoder: Encoder, extraction: Extraction, views: tuple[View, ...], canvas: Size
-    ) -> str:
+    def memory_key(self, workload: Workload) -> str:
         """What the work per step depends on, as a key of `devices.remember`."""
-        shape = canvas if extraction.crop_mode == "shared" else views[0].crop_size
-        device = f"{self.mesh.size} x {self.mesh.devices.flat[0].device_kind}"
+        extraction = workload.extraction
+        shared = extraction.crop_mode == "shared"
         parts = (
-            device,
+            f"{self.mesh.size} x {self.mesh.devices.flat[0].device_kind}",
             jax.__version__,
-            encoder.name,
+            workload.encoder.name,
             extraction.precision,
             extraction.crop_mode,
-            shape,
+            workload.canvas if shared else workload.views[0].crop_size,
+            "kernel" if self.kernel else "xla",
         )
-        return ", ".join(map(str, (*parts, "kernel" if self.kernel else "xla")))
+        return ", ".join(map(str, parts))
 
-    def _plan(
-        self,
-        encoder: Encoder,
-        variables: Variables,
-        extraction: Extraction,
-        views: tuple[View, ...],
-        canvas: Size,
-        per_step: int | None = None,
-    ) -> Plan:
-        """Cuts the work of a configuration; without `per_step`, by the size of feature maps."""
+    def _plan(self, workload: Workload, variables: Variables, per_step: int | None = None) -> Plan:
+        """Cuts a workload; without `per_step`, by the size of feature maps."""
+        extraction = workload.extraction
         count, mode = self.mesh.size, extraction.crop_mode
         units_per_augmentation = extraction.crops if mode == "exact" else 1
         # On a CPU users want to see progress; an accelerator should not pause between calls.
@@ -206,26 +187,17 @@ class Engine:
         )
         per_call = max(per_call, count if mode == "shared" or self.kernel else 1)
         if per_step is None:
-            held = flops.largest_activations(layers(encoder, variables, extraction, views, canvas))
+            held = flops.largest_activations(layers(workload, variables))
             # Twice: the compiler keeps layouts and workspaces beside input and output.
             fitting = devices.memory(self.mesh.devices.flat) // (2 * held)
             per_step = count * max(1, min(MOST[mode][self.platform], fitting))
         unit = count * (units_per_augmentation if self.kernel else 1)
         per_step = min(per_step, per_call * units_per_augmentation)
-        return Plan(
-            encoder,
-            views,
-            extraction,
-            self.mesh,
-            -(-per_step // unit) * unit,
-            per_call,
-            self.kernel,
-        )
+        return Plan(workload, self.mesh, -(-per_step // unit) * unit, per_call, self.kernel)
 
-    def _try_out(
-        self, plan: Plan, variables: Variables, canvas: Size, tried: bool
-    ) -> Program | None:
+    def _try_out(self, plan: Plan, variables: Variables, tried: bool) -> Program | None:
         """Compiles a plan, and runs it once unless it was `tried`; None if memory is short."""
+        canvas = plan.workload.canvas
         density = self.replicate(np.zeros((3, *canvas), np.float32))
         key = self.replicate(crops.image_key(0, ""))
         arguments = (plan.empty(), variables, density, np.array(canvas, np.int32), key, np.int32(0))
@@ -261,13 +233,7 @@ def passes(
     return list(dict.fromkeys((name, at_scale[view.scale]) for name, view in pairs))
 
 
-def layers(
-    encoder: Encoder,
-    variables: Variables,
-    extraction: Extraction,
-    views: tuple[View, ...],
-    canvas: Size,
-) -> tuple[flops.Layer, ...]:
+def layers(workload: Workload, variables: Variables) -> tuple[flops.Layer, ...]:
     """The encoder's layers on one crop, or on one whole image in crop mode shared."""
-    shape = canvas if extraction.crop_mode == "shared" else (views[0].crop_size,) * 2
-    return flops.layers(encoder.maps, variables, jax.ShapeDtypeStruct((1, *shape, 3), jnp.float32))
+    image = jax.ShapeDtypeStruct((1, *workload.input_size, 3), jnp.float32)
+    return flops.layers(workload.encoder.maps, variables, image)

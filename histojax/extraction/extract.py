@@ -18,8 +18,9 @@ from absl import logging
 
 from histojax.config import STAIN_OK, STAIN_STATUS, STAIN_TOO_LITTLE_TISSUE, Extraction, Runtime
 from histojax.errors import InputError
-from histojax.extraction import engine, loaded_encoders, manifests, pending, plans, store
+from histojax.extraction import engine, loaded_encoders, manifests, pending, store
 from histojax.extraction.loaded_encoders import EncoderSet
+from histojax.extraction.plans import Pooled, Workload
 from histojax.images.padding import PaddedImage, common_canvas, read_padded, scaled_size, scales
 from histojax.images.resampling import Resampling
 from histojax.ops import crops, stain
@@ -245,7 +246,8 @@ def _extract_image(
         pairs = [(name, view) for name, view in missing if view.scale == scale]
         for name, views in engine.passes(pairs, extraction):
             loaded = job.encoder_set.encoders[name]
-            program = device.program(loaded.encoder, loaded.variables, extraction, views, canvas)
+            workload = Workload(loaded.encoder, extraction, views, canvas)
+            program = device.program(workload, loaded.variables)
             pooled = program.run(loaded.variables, density, size, key, bar)
             write(_write_descriptors, job, image, name, pooled)
     if job.listener:
@@ -282,9 +284,7 @@ def _stain_qc_row(
     )
 
 
-def _write_descriptors(
-    job: ExtractionJob, image: PaddedImage, name: str, pooled: plans.Pooled
-) -> None:
+def _write_descriptors(job: ExtractionJob, image: PaddedImage, name: str, pooled: Pooled) -> None:
     """Fetches an image's descriptors by one encoder and writes those that were missing."""
     extraction = job.encoder_set.extraction
     for encoder, view in job.missing[image.path]:

@@ -1,4 +1,4 @@
-"""What a compiled program is compiled for, and how its work is spread over devices.
+"""What a program is compiled for: a workload, and how it is cut and spread over devices.
 
 A plan is static: `jax.jit` traces a program anew for each plan.
 """
@@ -19,13 +19,35 @@ Pooled = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """What a program is compiled for; all of it is static.
+class Workload:
+    """What is computed of each image: an encoder's descriptors in some views.
 
     Attributes:
       encoder: a folded encoder.
-      views: of one scale; one in crop mode exact.
       extraction: the protocol.
+      views: of one scale; one in crop mode exact.
+      canvas: height and width of the prepared images, px.
+    """
+
+    encoder: Encoder
+    extraction: Extraction
+    views: tuple[View, ...]
+    canvas: tuple[int, int]
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the encoder's input: of a crop (exact) or the canvas (shared)."""
+        if self.extraction.crop_mode == "shared":
+            return self.canvas
+        return (self.views[0].crop_size,) * 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How a workload is cut to fit the devices; all of it is static.
+
+    Attributes:
+      workload: what is computed.
       mesh: the devices, on one axis.
       per_step: crops (exact) or whole images (shared) that go through the encoder at a time, on all
         devices.
@@ -34,9 +56,7 @@ class Plan:
         augmentation's crops on each device.
     """
 
-    encoder: Encoder
-    views: tuple[View, ...]
-    extraction: Extraction
+    workload: Workload
     mesh: Mesh
     per_step: int
     per_call: int
@@ -45,7 +65,7 @@ class Plan:
     @property
     def rows(self) -> int:
         """Augmentations rounded up to whole calls."""
-        return -(-self.extraction.augmentations // self.per_call) * self.per_call
+        return -(-self.workload.extraction.augmentations // self.per_call) * self.per_call
 
     @property
     def starts(self) -> range:
@@ -54,10 +74,10 @@ class Plan:
 
     def empty(self) -> Pooled:
         """Descriptors for calls to fill in: zeros, float32 [rows, D] by name of view."""
-        shape = (self.rows, self.encoder.width)
+        shape = (self.rows, self.workload.encoder.width)
         return {
             view.name: jax.device_put(jnp.zeros(shape), replicated(self.mesh))
-            for view in self.views
+            for view in self.workload.views
         }
 
 

@@ -19,6 +19,7 @@ from histojax.encoders.precision import PRECISIONS
 from histojax.extraction import engine, programs, store
 from histojax.extraction.engine import Engine
 from histojax.extraction.loaded_encoders import LoadedEncoder
+from histojax.extraction.plans import Workload
 from histojax.images.padding import PaddedImage, read_padded, scaled_size, scales
 from histojax.ops import crops, flops, pooling, resize, stain
 
@@ -147,11 +148,12 @@ def rows(
         ]
         for name, views in engine.passes(pairs, extraction):
             each, variables = loaded[name], machine.replicate(loaded[name].variables)
-            program = machine.program(each.encoder, variables, extraction, views, size)
+            workload = Workload(each.encoder, extraction, views, size)
+            program = machine.program(workload, variables)
             taken = seconds(program.run_first, variables, density, size, key)
             crops_done = program.plan.per_call * extraction.crops * len(views)
             passes = program.plan.per_call if extraction.crop_mode == "shared" else crops_done
-            layers = engine.layers(each.encoder, each.variables, extraction, views, size)
+            layers = engine.layers(workload, variables)
             done = flops.total_operations(layers) * passes
             least = sum(layer.seconds(peaks.operations, peaks.bytes) for layer in layers) * passes
             rate = crops_done / taken

@@ -49,7 +49,9 @@ def encode(
     Returns:
       `pooled` with the rows of these augmentations filled in.
     """
-    encode_crops = _encode_exact if plan.extraction.crop_mode == "exact" else shared_crops.encode
+    encode_crops = (
+        _encode_exact if plan.workload.extraction.crop_mode == "exact" else shared_crops.encode
+    )
     descriptors = encode_crops(variables, density, size, key, first, plan)
     filled = {
         name: jax.lax.dynamic_update_slice(pooled[name], rows, (first, jnp.zeros_like(first)))
@@ -67,7 +69,8 @@ def _encode_exact(
     plan: Plan,
 ) -> Pooled:
     """Puts each crop through the encoder: float32 [per_call, D] by name of view."""
-    (view,), extraction = plan.views, plan.extraction
+    encoder, extraction = plan.workload.encoder, plan.workload.extraction
+    (view,) = plan.workload.views
     total = plan.per_call * extraction.crops
     # The last step repeats the last crop, so that all steps have one shape.
     numbers = np.minimum(
@@ -82,14 +85,14 @@ def _encode_exact(
             )
             if plan.kernel:
                 return _pool_by_kernel(plan, variables, images)
-            return plan.encoder.descriptors(variables, images)
+            return encoder.descriptors(variables, images)
 
         return jax.lax.map(step, numbers)
 
     descriptors = plans.over_devices(plan, on_one_device, PartitionSpec(None, plans.AXIS))(
         variables, density, size, key, numbers
     )
-    descriptors = descriptors.reshape(-1, plan.encoder.width)
+    descriptors = descriptors.reshape(-1, encoder.width)
     if plan.kernel:
         return {view.name: descriptors[: plan.per_call]}
     with jax.named_scope("p-norm"):
@@ -122,15 +125,16 @@ def crop(
 
 def _pool_by_kernel(plan: Plan, variables: Variables, images: jax.Array) -> jax.Array:
     """Encodes and pools crops of whole augmentations: float32 [B, S, S, 3] -> [B / P, D]."""
-    maps = plan.encoder.maps(variables, images)
+    encoder, extraction = plan.workload.encoder, plan.workload.extraction
+    maps = encoder.maps(variables, images)
     interpret = plan.mesh.devices.flat[0].platform == "cpu"
 
     def pool(tap: Tap) -> jax.Array:
         cells = maps[tap.layer]
         rows, columns = (tap.averaged_cells(side) for side in cells.shape[1:3])
         cells = cells[:, :rows, :columns]
-        by_augmentation = cells.reshape(-1, plan.extraction.crops, *cells.shape[1:])
-        return pooling_pallas.pool(by_augmentation, plan.extraction.p, interpret=interpret)
+        by_augmentation = cells.reshape(-1, extraction.crops, *cells.shape[1:])
+        return pooling_pallas.pool(by_augmentation, extraction.p, interpret=interpret)
 
     with jax.named_scope("pooling kernel"):
-        return jnp.concatenate([pool(tap) for tap in plan.encoder.outputs], axis=-1)
+        return jnp.concatenate([pool(tap) for tap in encoder.outputs], axis=-1)

@@ -26,7 +26,7 @@ def encode(
     plan: Plan,
 ) -> Pooled:
     """Puts the whole image through the encoder once an augmentation: [per_call, D] by view."""
-    devices = plan.mesh.size
+    views, devices = plan.workload.views, plan.mesh.size
 
     def on_one_device(variables, density, size, key, augmentations):
         turned = jax.vmap(lambda a: crops.image_turn(key, a).transpose)(augmentations)
@@ -47,8 +47,8 @@ def encode(
     descriptors = plans.over_devices(plan, on_one_device, PartitionSpec(plans.AXIS))(
         variables, density, size, key, numbers
     )
-    parts = jnp.split(descriptors, len(plan.views), axis=-1)
-    return {view.name: part for view, part in zip(plan.views, parts, strict=True)}
+    parts = jnp.split(descriptors, len(views), axis=-1)
+    return {view.name: part for view, part in zip(views, parts, strict=True)}
 
 
 def by_turn(turned: jax.Array, size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -96,7 +96,7 @@ def _encode_images(
     Returns:
       Pooled descriptors of every view, float32 [B, views x D].
     """
-    extraction, encoder = plan.extraction, plan.encoder
+    extraction, encoder = plan.workload.extraction, plan.workload.encoder
     # A network pads with zeros, after it has subtracted its mean.
     outside = jnp.array(encoder.convention.mean)[:, None, None]
 
@@ -125,7 +125,7 @@ def _encode_images(
 
     maps = encoder.maps(variables, jax.vmap(image)(augmentations))
     descriptors = []
-    for view in plan.views:
+    for view in plan.workload.views:
         cells = crop_cells(encoder, variables, view.crop_size)
         with jax.named_scope("windows"):
             places = jax.vmap(lambda a, s=view.crop_size: corners(a, s))(augmentations)

@@ -24,7 +24,11 @@ def loaded():
 
 
 def program(machine: Engine, loaded, extraction=EXTRACTION):
-    return machine.program(loaded.encoder, loaded.variables, extraction, extraction.views, CANVAS)
+    return machine.program(workload(loaded, extraction), loaded.variables)
+
+
+def workload(loaded, extraction=EXTRACTION) -> plans.Workload:
+    return plans.Workload(loaded.encoder, extraction, extraction.views, CANVAS)
 
 
 def machine_with(cache: Path, step: int | None = None, kernel: bool = False) -> Engine:
@@ -52,7 +56,7 @@ def test_what_was_found_is_remembered_and_a_damaged_or_unwritable_memory_is_no_e
 def test_the_work_per_step_is_found_once_remembered_and_used_again(loaded, tmp_path, monkeypatch):
     first = program(machine_with(tmp_path), loaded)
     assert first.plan.per_step == 2 * engine.MOST["exact"]["cpu"]
-    key = machine_with(tmp_path).memory_key(loaded.encoder, EXTRACTION, EXTRACTION.views, CANVAS)
+    key = machine_with(tmp_path).memory_key(workload(loaded))
     assert devices.recall(tmp_path, key) == first.plan.per_step
     devices.remember(tmp_path, key, 6)
     assert program(machine_with(tmp_path), loaded).plan.per_step == 6
@@ -79,7 +83,7 @@ def test_a_program_that_needs_more_memory_than_there_is_gets_less_work_a_step(
 
 
 def test_a_remembered_step_that_no_longer_fits_is_forgotten(loaded, tmp_path, monkeypatch):
-    key = machine_with(tmp_path).memory_key(loaded.encoder, EXTRACTION, EXTRACTION.views, CANVAS)
+    key = machine_with(tmp_path).memory_key(workload(loaded))
     large = program(machine_with(tmp_path / "large", step=8), loaded).bytes
     small = program(machine_with(tmp_path / "small", step=4), loaded).bytes
     devices.remember(tmp_path, key, 8)

@@ -201,7 +201,8 @@ def test_one_trace_per_configuration_however_many_images_come_and_of_whatever_si
         module,
         name,
         lambda *arguments: (
-            traced.append([view.name for view in arguments[-1].views]) or program(*arguments)
+            traced.append([view.name for view in arguments[-1].workload.views])
+            or program(*arguments)
         ),
     )
     views = (View(0.5, 32), View(0.5, 40), View(1.0, 32))

@@ -14,6 +14,7 @@ from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.extraction import dry_run, extract, loaded_encoders, profiling
 from histojax.extraction.engine import Engine, layers
+from histojax.extraction.plans import Workload
 from histojax.images.padding import PaddedImage
 from histojax.ops import flops
 from tests.running import run
@@ -40,10 +41,9 @@ def test_rates_and_shares_follow_from_the_counted_operations(mode, tmp_path, mon
     assert len(rows) == (2 if mode == "exact" else 1)
     for row in rows:
         views = tuple(map(View.parse, row.views))
-        counted = layers(
-            loaded["VGG"].encoder, loaded["VGG"].variables, extraction, views, (96, 128)
-        )
-        # Two devices: shared describes two augmentations a call, exact one.
+        workload = Workload(loaded["VGG"].encoder, extraction, views, (96, 128))
+        counted = layers(workload, loaded["VGG"].variables)
+        # Two devices: shared encodes two augmentations a call, exact one.
         crops = 3 * len(views) * (2 if mode == "shared" else 1)
         passes = 2 if mode == "shared" else 3
         assert row.crops_per_second == crops / 0.5
@@ -151,9 +151,8 @@ def test_the_scopes_of_the_stages_are_in_the_program(tmp_path):
     ):
         extraction = Extraction(("VGG",), (View(1.0, 48),), 2, 3, weights="random", crop_mode=mode)
         (each,) = loaded_encoders.fold_encoders(extraction).values()
-        program = machine.program(
-            each.encoder, each.variables, extraction, extraction.views, (96, 128)
-        )
+        workload = Workload(each.encoder, extraction, extraction.views, (96, 128))
+        program = machine.program(workload, each.variables)
         text = program.compiled.as_text()
         for scope in [*scopes, "trunk", *(["taps"] if mode == "exact" else [])]:
             assert f"/{scope}/" in text or f"({scope})/" in text, (mode, scope)

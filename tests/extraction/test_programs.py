@@ -60,7 +60,7 @@ def describe(
     views = extraction.views
     described = {}
     for group in (views,) if extraction.crop_mode == "shared" else [(view,) for view in views]:
-        program = machine.program(encoder, variables, extraction, group, canvas)
+        program = machine.program(plans.Workload(encoder, extraction, group, canvas), variables)
         key = machine.replicate(crops.image_key(extraction.seed, NAME))
         pooled = program.run(variables, density, small, key)
         described |= {
@@ -280,9 +280,8 @@ def test_window_averages_are_the_means_under_the_windows():
 def test_the_accumulator_is_donated(tmp_path):
     encoder, variables = loaded()
     machine = engine.Engine.of(Runtime(cache=tmp_path))
-    program = machine.program(
-        encoder, machine.replicate(variables), EXTRACTION, VIEWS[:1], (96, 128)
-    )
+    workload = plans.Workload(encoder, EXTRACTION, VIEWS[:1], (96, 128))
+    program = machine.program(workload, machine.replicate(variables))
     pooled = program.plan.empty()
     density = machine.replicate(np.zeros((3, 96, 128), np.float32))
     key = machine.replicate(crops.image_key(0, NAME))
