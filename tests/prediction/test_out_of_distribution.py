@@ -1,4 +1,7 @@
-"""Noise, other stains and empty glass are far; images like the training images rarely are."""
+"""Noise, other stains and empty glass are far; images like the training images rarely are.
+
+distance.py is tested here too.
+"""
 
 import dataclasses
 
@@ -12,7 +15,7 @@ from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.extraction import extract, store
 from histojax.ops import stain
-from histojax.prediction import out_of_distribution
+from histojax.prediction import distance, out_of_distribution
 from histojax.utils import files
 from tests import samples
 
@@ -81,9 +84,7 @@ def far_by_descriptors(reference, root, *names) -> np.ndarray:
 
 
 def far_by_stain(reference, root, *names) -> np.ndarray:
-    features = out_of_distribution.stain_features(
-        store.read_stain_qc(root), names, reference.scales
-    )
+    features = distance.stain_features(store.read_stain_qc(root), names, reference.scales)
     return out_of_distribution.is_far(
         out_of_distribution.stain_p_values(reference, features), reference.stain_masses
     )
@@ -95,9 +96,9 @@ def test_noise_another_stain_and_empty_glass_are_far(described, reference):
     assert far_by_stain(
         reference, described, "brown", "grey"
     ).all()  # Normalised, so descriptors need not show it.
-    assert out_of_distribution.too_little_tissue(rows, "blank")
+    assert distance.too_little_tissue(rows, "blank")
     assert not far_by_stain(reference, described, "blank").any()  # Nothing is known of its stain.
-    assert np.isnan(out_of_distribution.stain_features(rows, ["blank"], reference.scales)).all()
+    assert np.isnan(distance.stain_features(rows, ["blank"], reference.scales)).all()
 
 
 def test_images_like_those_trained_on_are_not(described, reference):
@@ -105,7 +106,7 @@ def test_images_like_those_trained_on_are_not(described, reference):
     rows = store.read_stain_qc(described)
     assert not far_by_descriptors(reference, described, *alike).any()
     assert not far_by_stain(reference, described, *alike).any()
-    assert not any(out_of_distribution.too_little_tissue(rows, name) for name in alike)
+    assert not any(distance.too_little_tissue(rows, name) for name in alike)
 
 
 def test_without_a_record_of_stain_there_is_no_answer_about_it(tmp_path):
@@ -207,7 +208,7 @@ def test_stain_by_loops():
         i: [
             np.log(getattr(rows[f"i{i}", scale], measure))
             for scale in ("0.5", "1.0")
-            for measure in out_of_distribution._MEASURES
+            for measure in distance.STAIN_MEASURES
         ]
         for i in range(count)
     }
@@ -303,7 +304,7 @@ def test_what_is_typical_is_stored_without_pickle(tmp_path, described, reference
         out_of_distribution.descriptors_p_values(again, new),
         out_of_distribution.descriptors_p_values(reference, new),
     )
-    features = out_of_distribution.stain_features(
+    features = distance.stain_features(
         store.read_stain_qc(described), ["alike0", "grey"], again.scales
     )
     np.testing.assert_array_equal(
