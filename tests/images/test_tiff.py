@@ -1,4 +1,7 @@
-"""A TIFF of any layout read by windows equals the TIFF read whole; damaged files are refused."""
+"""A TIFF of any layout read by windows equals the TIFF read whole; damaged files are refused.
+
+tiff_segments.py is tested here too.
+"""
 
 import struct
 import time
@@ -13,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from histojax.errors import InputError
-from histojax.images import reader, slide, tiff
+from histojax.images import reader, slide, tiff, tiff_segments
 from tests import samples
 
 RGB = samples.tissue(0, 150, 210)
@@ -140,7 +143,7 @@ def test_the_first_page_is_read_wherever_the_levels_are(tmp_path):
 
 def test_only_the_tiles_that_a_window_touches_are_decoded(kinds, monkeypatch):
     decoded = []
-    monkeypatch.setattr(tiff, "_check_jpeg", lambda data, shape: decoded.append(len(data)))
+    monkeypatch.setattr(tiff_segments, "_check_jpeg", lambda data, shape: decoded.append(len(data)))
     with slide.open_slide(kinds / "jpeg.tif") as field:
         field.read(70, 50, 20, 20)
         assert len(decoded) == 1
@@ -163,7 +166,7 @@ def test_several_threads_may_read(kinds, monkeypatch):
         time.sleep(1e-3)  # Time for another thread to seek elsewhere.
 
     monkeypatch.setattr(tifffile.FileHandle, "seek", slow_seek)
-    monkeypatch.setattr(tiff, "_CACHE_BYTES", 0)
+    monkeypatch.setattr(tiff_segments, "_CACHE_BYTES", 0)
     corners = [(top, left) for top in range(0, 140, 20) for left in range(0, 200, 20)]
     with slide.open_slide(kinds / "deflate.tif") as field, futures.ThreadPoolExecutor(8) as threads:
         for (top, left), read in zip(
