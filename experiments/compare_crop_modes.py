@@ -84,7 +84,10 @@ def extract_in_mode(paths: Sequence[Path], extraction: Extraction, runtime: Runt
     views = extraction.augmentations * extraction.crops * len(extraction.configurations)
     crops, seconds = summary.extracted * views, summary.seconds
     pace = f", {crops} crops in {seconds:.1f} s, {crops / seconds:.3g} crops/s" if crops else ""
-    print(f"{mode}: {summary.extracted} images described, {summary.done_before} were before{pace}")
+    print(
+        f"{mode}: descriptors extracted from {summary.extracted} images, {summary.done_before} "
+        f"were done before{pace}"
+    )
 
 
 def train_in_mode(

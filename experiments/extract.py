@@ -55,8 +55,8 @@ def main() -> None:
         return
     summary = extract.run(*work, **options)
     print(
-        f"{summary.extracted} images described, {summary.done_before} were done before: "
-        f"{FLAGS.descriptors}"
+        f"descriptors extracted from {summary.extracted} images, {summary.done_before} were done "
+        f"before: {FLAGS.descriptors}"
     )
     if summary.extracted:
         share, seconds = summary.waited / summary.seconds, format_duration(summary.seconds)

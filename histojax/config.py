@@ -167,7 +167,7 @@ class Extraction:
     )
     crop_mode: str = option(
         "exact",
-        "How crops are described: exact sends each through the encoder alone; shared takes them "
+        "How crops are encoded: exact sends each through the encoder alone; shared takes them "
         "as windows of one pass over the image, an approximation.",
         choices=CROP_MODES,
     )

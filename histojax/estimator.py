@@ -38,7 +38,7 @@ _FOR_FEW_ROWS = {"min_data_in_leaf": 1, "min_data_in_bin": 1, "bagging_freq": 0}
 class FoldEnsembleClassifier(ClassifierMixin, BaseEstimator):
     """A LightGBM model for every fold and seed, trained on all other folds; the mean predicts.
 
-    Parameters are those of `config.Boosting`, which describes them, and by default the paper's.
+    Parameters are those of `config.Boosting`, documented there, and by default the paper's.
 
     With fewer than 40 training rows, leaves may hold a single row and there is no bagging.
 

@@ -217,7 +217,7 @@ def test_a_second_run_of_every_step_changes_nothing(data, runs):
     }
     times = {path: time for path, time in times.items() if "report" not in path.parts}
     done = run("extract", f"--data={data}/train", f"--descriptors={runs}/descriptors", *SMALL)
-    assert "0 images described, 12 were done before" in done.stdout
+    assert "descriptors extracted from 0 images, 12 were done before" in done.stdout
     done = run(
         "train",
         f"--data={data}/train",

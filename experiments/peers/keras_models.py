@@ -75,7 +75,7 @@ def descriptor(
     images = jnp.asarray(crops)
 
     @jax.jit
-    def describe(trainable, fixed, images):
+    def encode(trainable, fixed, images):
         inputs = preprocess(images.astype(jnp.float32), data_format="channels_last")
         maps, _ = model.stateless_call(trainable, fixed, inputs, training=False)
         averages = [
@@ -88,6 +88,6 @@ def descriptor(
 
     def run() -> np.ndarray:
         with jax.default_matmul_precision(products):
-            return np.asarray(describe(trainable, fixed, images))
+            return np.asarray(encode(trainable, fixed, images))
 
     return run

@@ -255,7 +255,7 @@ def load(network: nn.Module, variables: dict[str, Any]) -> None:
     network.load_state_dict(state)
 
 
-class Describer(nn.Module):
+class DescriptorModel(nn.Module):
     """uint8 [N, H, W, 3] to float32 [N, D]: input convention, network, averages of its maps."""
 
     def __init__(self, name: str, network: nn.Module, dtype: torch.dtype):
@@ -289,8 +289,8 @@ def call(
     )
     torch.backends.cudnn.benchmark = True
     network = network.eval().to(device, dtype, memory_format=torch.channels_last)
-    describer = Describer(name, network, dtype).eval().to(device)
-    describer = torch.compile(describer) if compiled else describer
+    model = DescriptorModel(name, network, dtype).eval().to(device)
+    model = torch.compile(model) if compiled else model
     images = torch.from_numpy(crops).to(device)
 
     def run() -> np.ndarray:
@@ -299,7 +299,7 @@ def call(
             precision != "float32"
         )
         with torch.inference_mode():
-            return describer(images).cpu().numpy()
+            return model(images).cpu().numpy()
 
     return run
 

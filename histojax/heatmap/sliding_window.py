@@ -189,7 +189,7 @@ def _descriptors(
       strips: of `_strips`.
       layouts: of views at one scale.
       p: of the p-norm.
-      most_rows: grid rows described at a time, at most.
+      most_rows: grid rows whose descriptors are computed at a time, at most.
 
     Yields:
       The first grid row, and descriptors by view: float32 [rows, columns, A, D].

@@ -28,7 +28,7 @@ from histojax.ops import pooling, resize, stain
 # The centres of the nine windows around a grid position, as offsets along each axis, in crops;
 # together they are 1.5 crops wide. Models are trained on p-norms over crops that differ, so one
 # window would not do; and any two of the nine overlap by at least a quarter of a crop, so that they
-# still describe one position.
+# belong to one position.
 OFFSETS = (-0.25, 0.0, 0.25)
 
 # For each tap its channels, and the side of its windows in feature cells.

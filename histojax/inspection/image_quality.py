@@ -130,7 +130,7 @@ def measure(small: np.ndarray, window: np.ndarray, sha256: str) -> ImageQuality:
 def stain_measures(
     small: np.ndarray,
 ) -> tuple[float, int, float | None, tuple[float, float, float] | None]:
-    """The stain step's own measures of an image, as `ImageQuality` describes them.
+    """The stain step's own measures of an image, as in `ImageQuality`.
 
     Returns:
       The share of tissue, the status, the angle, and the shares of absorbed red, green and blue.

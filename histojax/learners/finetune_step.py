@@ -175,8 +175,8 @@ def _logits(trained: Tree, frozen: Tree, images: jax.Array, config: StepConfig) 
       frozen: {"body": layers, "input": of `standardisation`}.
     """
     params = frozen["body"] | trained["body"]
-    described = config.encoder.descriptors({"params": params}, images)
-    x = (described - frozen["input"]["mean"][None]) * frozen["input"]["scale"][None]
+    x = config.encoder.descriptors({"params": params}, images)
+    x = (x - frozen["input"]["mean"][None]) * frozen["input"]["scale"][None]
     head = trained["head"]
     product = jnp.matmul(x, head["kernel"], precision=lax.Precision.HIGHEST)
     return product + head["bias"][None]
