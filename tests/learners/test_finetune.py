@@ -1,6 +1,6 @@
 """Fine-tuning: a step against its formula, what is trained, what is seen, and resumption.
 
-`finetune_step` is tested here too.
+`finetune_fit` and `finetune_step` are tested here too.
 """
 
 import dataclasses
@@ -29,7 +29,8 @@ from histojax.errors import InputError
 from histojax.extraction import preparation, programs
 from histojax.images.padding import read_padded, scaled_size
 from histojax.images.resampling import NO_RESAMPLING
-from histojax.learners import ensembles, finetune, finetune_step, training
+from histojax.learners import ensembles, finetune, finetune_fit, finetune_step, training
+from histojax.learners.finetune_fit import TrainingData
 from histojax.learners.finetune_step import Batch, StepConfig
 from histojax.ops import crops, stain
 from histojax.utils.progress import Progress
@@ -109,7 +110,7 @@ def data_of(dataset, split, finetune_=FINETUNE, extraction=EXTRACTION):
 
 
 @pytest.fixture(scope="module")
-def data(dataset, split) -> finetune._ConfigurationData:
+def data(dataset, split) -> TrainingData:
     return data_of(dataset, split)
 
 
@@ -119,20 +120,20 @@ def bar():
         yield bar
 
 
-def one_batch(data: finetune._ConfigurationData, count: int) -> Batch:
+def one_batch(data: TrainingData, count: int) -> Batch:
     keys = data.images.keys(0)
     return data.batch(keys, np.arange(count) * 2, np.arange(count, dtype=np.int32))
 
 
-def stepped(data: finetune._ConfigurationData, count: int = 6):
+def stepped(data: TrainingData, count: int = 6):
     """Parameters before and after two steps on one batch."""
     body, frozen = finetune_step.split_layers(
         data.params, data.config.encoder, data.config.finetune.blocks
     )
-    progress, batch = finetune._initial_state(data.config, body), one_batch(data, count)
+    progress, batch = finetune_fit._initial_state(data.config, body), one_batch(data, count)
     fixed = {
         "body": frozen,
-        "input": finetune._standardise_input(data, data.images.keys(0), np.arange(6)),
+        "input": finetune_fit._standardise_input(data, data.images.keys(0), np.arange(6)),
     }
     trained, state, losses = progress["trained"], progress["optimizer"], []
     for _ in range(2):  # The head begins at zero, so that the body learns from the second step on.
@@ -207,7 +208,7 @@ def test_the_first_step_equals_adamw_by_hand(data):
     batch = one_batch(data, 6)
     fixed = {
         "body": frozen,
-        "input": finetune._standardise_input(data, data.images.keys(0), np.arange(9)),
+        "input": finetune_fit._standardise_input(data, data.images.keys(0), np.arange(9)),
     }
     rng = np.random.default_rng(0)
     head = {
@@ -298,7 +299,7 @@ def test_nothing_below_the_last_block_is_differentiated(data):
             data.config, finetune=dataclasses.replace(FINETUNE, blocks=blocks)
         )
         body, frozen = finetune_step.split_layers(data.params, config.encoder, blocks)
-        start, batch = finetune._initial_state(config, body), one_batch(data, 6)
+        start, batch = finetune_fit._initial_state(config, body), one_batch(data, 6)
         arguments = (
             start["trained"],
             start["optimizer"],
@@ -339,7 +340,7 @@ def test_a_score_is_the_mean_over_the_crops_that_extraction_draws(data):
     trained = {"body": model["body"], "head": model["head"] | {"kernel": kernel}}
     one = data.images.take(np.array([1]))
     model = {**trained, "input": model["input"]}
-    actual = finetune._score_images(dataclasses.replace(data, config=config), model, one, 2)
+    actual = finetune_fit.score_images(dataclasses.replace(data, config=config), model, one, 2)
     density = stain.optical_density(np.moveaxis(one.pixels[0], 0, -1))
     key = crops.image_key(EXTRACTION.seed, one.names[0])
     draw = jax.jit(
@@ -355,12 +356,14 @@ def test_a_score_is_the_mean_over_the_crops_that_extraction_draws(data):
 
 def test_the_epoch_of_the_lowest_validation_loss_is_kept(data, monkeypatch):
     body, _ = data.split_layers()
-    progress, losses = finetune._initial_state(data.config, body), iter([0.7, 0.5, 0.6])
-    monkeypatch.setattr(finetune, "_validation_loss", lambda *arguments: np.float32(next(losses)))
+    progress, losses = finetune_fit._initial_state(data.config, body), iter([0.7, 0.5, 0.6])
+    monkeypatch.setattr(
+        finetune_fit, "_validation_loss", lambda *arguments: np.float32(next(losses))
+    )
     for epoch in range(3):
         head = progress["trained"]["head"] | {"bias": jnp.full(2, float(epoch + 1))}
         progress["trained"] = progress["trained"] | {"head": head}
-        progress = finetune._run_epoch(data, progress, [], np.arange(4), epoch)
+        progress = finetune_fit._run_epoch(data, progress, [], np.arange(4), epoch)
     np.testing.assert_array_equal(progress["best"]["head"]["bias"], 2)
     np.testing.assert_allclose(progress["losses"], [0.7, 0.5, 0.6], rtol=1e-6)
 
@@ -405,14 +408,14 @@ def test_a_saved_model_gives_its_scores_again(models, data, split):
         model = read_model(path)
         assert {layer[:6] for layer in model["body"]} == {"block5"}
         images = data.images.take(np.flatnonzero(split.folds == fold))
-        again = finetune._score_images(data, model, images, EXTRACTION.augmentations)
+        again = finetune_fit.score_images(data, model, images, EXTRACTION.augmentations)
         np.testing.assert_array_equal(again, np.load(ensembles.scores_path(path)))
 
 
 def test_scores_do_not_depend_on_the_other_images(models, data):
     model = read_model(model_path(models, 0, 0))
-    both = finetune._score_images(data, model, data.images.take(np.array([4, 2])), 2)
-    alone = finetune._score_images(data, model, data.images.take(np.array([2])), 2)
+    both = finetune_fit.score_images(data, model, data.images.take(np.array([4, 2])), 2)
+    alone = finetune_fit.score_images(data, model, data.images.take(np.array([2])), 2)
     np.testing.assert_array_equal(both[1:], alone)
 
 
@@ -427,11 +430,11 @@ def test_held_out_images_are_seen_only_to_be_scored(tmp_path, dataset, split, mo
         images.pixels[fold] = 255 - images.pixels[fold]
         return images
 
-    seen, score_images = [], finetune._score_images
+    seen, score_images = [], finetune_fit.score_images
     monkeypatch.setattr(finetune, "_read_images", spoiled)
     monkeypatch.setattr(
-        finetune,
-        "_score_images",
+        finetune_fit,
+        "score_images",
         lambda *arguments: (seen.append(set(arguments[2].names)), score_images(*arguments))[1],
     )
     root = prepared(tmp_path / "models", changed)
@@ -456,7 +459,7 @@ def test_training_validation_and_held_out_images_are_apart(split):
             assert ((fitted.astype(int) + validation + (split.folds == fold)) == 1).all()
             config = StepConfig(encoders.ENCODERS["VGG"], VIEW, EXTRACTION, FINETUNE, 2, 4)
             places = [
-                finetune._draw_crops(config, np.flatnonzero(fitted), seed, fold, epoch)
+                finetune_fit._draw_crops(config, np.flatnonzero(fitted), seed, fold, epoch)
                 for epoch in range(3)
             ]
             for epoch, batches in enumerate(places):
@@ -475,24 +478,24 @@ def test_training_validation_and_held_out_images_are_apart(split):
 def test_a_run_that_stops_after_an_epoch_goes_on_to_the_same_model(
     tmp_path, data, bar, monkeypatch
 ):
-    unbroken, losses = finetune._fit(data, 0, 0, tmp_path / "unbroken", bar)
-    real = finetune._run_epoch
+    unbroken, losses = finetune_fit.fit(data, 0, 0, tmp_path / "unbroken", bar)
+    real = finetune_fit._run_epoch
 
     def stopping(data, progress, batches, validation, epoch):
         if epoch == 2:
             raise KeyboardInterrupt
         return real(data, progress, batches, validation, epoch)
 
-    monkeypatch.setattr(finetune, "_run_epoch", stopping)
+    monkeypatch.setattr(finetune_fit, "_run_epoch", stopping)
     with pytest.raises(KeyboardInterrupt):
-        finetune._fit(data, 0, 0, tmp_path / "broken", bar)
+        finetune_fit.fit(data, 0, 0, tmp_path / "broken", bar)
     trained = []
     monkeypatch.setattr(
-        finetune,
+        finetune_fit,
         "_run_epoch",
         lambda *arguments: (trained.append(arguments[-1]), real(*arguments))[1],
     )
-    resumed, losses_too = finetune._fit(data, 0, 0, tmp_path / "broken", bar)
+    resumed, losses_too = finetune_fit.fit(data, 0, 0, tmp_path / "broken", bar)
     assert trained == [2]
     jax.tree.map(np.testing.assert_array_equal, resumed, unbroken)
     np.testing.assert_array_equal(losses, losses_too)
@@ -501,12 +504,12 @@ def test_a_run_that_stops_after_an_epoch_goes_on_to_the_same_model(
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path, data, bar):
-    finetune._fit(data, 0, 0, tmp_path / "seed0", bar)
+    finetune_fit.fit(data, 0, 0, tmp_path / "seed0", bar)
     for file in (tmp_path / "seed0" / "3").rglob("*"):
         if file.is_file():
             file.write_bytes(b"nothing")
     with pytest.raises(InputError, match="remove that folder"):
-        finetune._fit(data, 0, 0, tmp_path / "seed0", bar)
+        finetune_fit.fit(data, 0, 0, tmp_path / "seed0", bar)
 
 
 # Refusals
@@ -533,11 +536,11 @@ def test_other_parameters_images_or_crop_modes_are_refused(tmp_path, dataset, mo
 
 def test_training_that_diverges_is_refused(tmp_path, data, bar, monkeypatch):
     body, _ = data.split_layers()
-    progress = finetune._initial_state(data.config, body)
+    progress = finetune_fit._initial_state(data.config, body)
     progress["trained"]["head"]["kernel"] += np.nan
-    after = finetune._run_epoch(data, progress, [], np.arange(4), 0)
+    after = finetune_fit._run_epoch(data, progress, [], np.arange(4), 0)
     assert after["losses"][0] == np.inf
-    monkeypatch.setattr(finetune, "_fit", lambda *arguments: (after["best"], after["losses"]))
+    monkeypatch.setattr(finetune_fit, "fit", lambda *arguments: (after["best"], after["losses"]))
     with pytest.raises(InputError, match="training diverged: .* lower --head_learning_rate"):
         finetune._fit_and_save(data, tmp_path / "model.npz", 0, 0, bar)
     assert not list(tmp_path.rglob("*.npz"))
