@@ -13,6 +13,7 @@ import pytest
 
 from histojax import encoders
 from histojax.encoders import weights
+from tests import narrow
 
 THIRD_PARTY = Path(__file__).parents[2] / "third_party"
 TAPS = {
@@ -23,30 +24,32 @@ TAPS = {
 random = functools.cache(weights.random)
 
 
-@pytest.mark.parametrize("name", list(TAPS))
-def test_taps_are_named_in_order_and_descriptors_are_their_concatenation(name):
-    encoder, variables = encoders.ENCODERS[name], random(name, 0)
-    images = np.random.default_rng(0).integers(0, 256, (2, 80, 96, 3), dtype=np.uint8)
-    taps = encoder.taps(variables, images)
-    assert {tap: values.shape[1] for tap, values in taps.items()} == TAPS[name]
-    assert list(taps) == list(TAPS[name])
-    descriptors = np.asarray(encoder.descriptors(variables, images))
-    assert descriptors.dtype == np.float32
-    assert descriptors.shape == (2, encoder.width)
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 80, 96, 3), dtype=np.uint8)
+
+
+def test_descriptors_are_the_taps_concatenated():
+    with narrow.vgg():
+        encoder, variables = encoders.ENCODERS["VGG"], weights.random("VGG", 0)
+        taps = encoder.taps(variables, IMAGES)
+        descriptors = np.asarray(encoder.descriptors(variables, IMAGES))
+        as_float = np.asarray(encoder.descriptors(variables, IMAGES.astype(np.float32)))
     np.testing.assert_allclose(descriptors, np.concatenate(list(taps.values()), axis=1), rtol=1e-5)
-    as_float = np.asarray(encoder.descriptors(variables, images.astype(np.float32)))
     np.testing.assert_allclose(as_float, descriptors, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", list(TAPS))
-def test_taps_are_the_means_of_the_maps_and_not_negative(name):
+def test_taps_are_named_in_order_and_are_the_means_of_the_maps_and_not_negative(name):
     encoder, variables = encoders.ENCODERS[name], random(name, 0)
-    images = np.random.default_rng(0).integers(0, 256, (2, 80, 96, 3), dtype=np.uint8)
-    taps = encoder.taps(variables, images)
+    descriptors = jax.eval_shape(encoder.descriptors, variables, IMAGES)
+    assert descriptors.dtype == np.float32
+    assert descriptors.shape == (2, encoder.width)
+    taps = encoder.taps(variables, IMAGES)
+    assert {tap: values.shape[1] for tap, values in taps.items()} == TAPS[name]
+    assert list(taps) == list(TAPS[name])
     assert sum(values.shape[1] for values in taps.values()) == encoder.width
     assert all((np.asarray(values) >= 0).all() for values in taps.values())
     # Each image by itself: the other in the batch does not matter.
-    swapped = encoder.taps(variables, images[::-1])
+    swapped = encoder.taps(variables, IMAGES[::-1])
     for tap, values in taps.items():
         np.testing.assert_allclose(
             swapped[tap][::-1], values, rtol=1e-4, atol=1e-5 * float(values.max())

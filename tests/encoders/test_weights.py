@@ -10,7 +10,6 @@ from pathlib import Path
 
 import h5py
 import jax
-import keras
 import numpy as np
 import pytest
 from flax import traverse_util
@@ -19,7 +18,7 @@ from histojax import encoders
 from histojax.config import Extraction, Runtime, View
 from histojax.encoders import weights
 from histojax.errors import InputError
-from histojax.extraction import extract, manifests
+from histojax.extraction import loaded_encoders
 from histojax.utils import download, files
 from tests.parity import keras_models
 
@@ -28,16 +27,8 @@ from tests.parity import keras_models
 def official(tmp_path_factory):
     """A file of the official form for each encoder, by name."""
     folder = tmp_path_factory.mktemp("official")
-    with pytest.MonkeyPatch.context() as patch:
-        # Initial kernels are replaced by random ones anyway; drawing them compiles a function for
-        # each shape.
-        patch.setattr(
-            keras.initializers.GlorotUniform,
-            "__call__",
-            lambda self, shape, dtype: np.zeros(shape, dtype),
-        )
-        for name in encoders.ENCODERS:
-            keras_models.write_official(keras_models.application(name), folder / f"{name}.h5")
+    for name in encoders.ENCODERS:
+        keras_models.write_official(keras_models.application(name), folder / f"{name}.h5")
     return {name: folder / f"{name}.h5" for name in encoders.ENCODERS}
 
 
@@ -417,21 +408,18 @@ def test_the_cache_is_where_the_environment_says(environment, expected, monkeypa
 
 
 def test_extraction_takes_the_official_weights_from_a_folder(
-    vgg, official, tmp_path, monkeypatch, fields
+    vgg, official, tmp_path, monkeypatch
 ):
-    from PIL import Image
-
+    """Up to descriptors: test_extraction_by_the_weights_of_a_file in test_new_encoder."""
     encoder, folder = vgg
     monkeypatch.setitem(encoders.ENCODERS, "VGG", encoder)
-    Image.fromarray(fields(60, 60)[0]).save(tmp_path / "image.png")
-    extraction = Extraction(("VGG",), (View(1.0, 40),), augmentations=1, crops=2)
-    root = tmp_path / "out"
-    extract.run(
-        [tmp_path / "image.png"],
-        extraction,
-        root,
-        runtime=Runtime(cache=tmp_path / "cache", weights_dir=folder),
+    view = View(1.0, 40)
+    extraction = Extraction(("VGG",), (view,), augmentations=1, crops=2)
+    runtime = Runtime(cache=tmp_path / "cache", weights_dir=folder)
+    loaded = loaded_encoders.load_encoders(extraction, runtime).encoders["VGG"]
+    expected = weights.load_h5("VGG", official["VGG"])
+    recorded = loaded.manifest(extraction, view)["weights"]
+    assert recorded == {"source": "imagenet", "sha256": weights.checksum(expected)}
+    jax.tree.map(
+        np.testing.assert_array_equal, loaded.variables, encoder.fold_variables(expected)
     )
-    manifest = manifests.read(root, "VGG-1.0-40")
-    expected = weights.checksum(weights.load_h5("VGG", official["VGG"]))
-    assert manifest["weights"] == {"source": "imagenet", "sha256": expected}

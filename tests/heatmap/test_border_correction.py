@@ -20,7 +20,8 @@ def test_what_the_border_of_a_crop_adds_is_added_to_windows():
     uncorrected, _ = tiny.descriptors_of(rgb, tiny.protocol(view), 32)
     corrected, _ = tiny.descriptors_of(rgb, tiny.protocol(view, crop_mode="exact"), 32)
     loaded = tiny.encoder_set(tiny.protocol(view)).encoders["Tiny"]
-    image = stain.augment(stain.normalize(rgb), crops.gains(crops.image_key(0, "a"), 0, 0.7, 1.3))
+    gains = crops.gains(crops.image_key(0, "a"), 0, 0.7, 1.3)
+    image = np.asarray(stain.augment(stain.normalize(rgb), gains))
     alone = [
         np.rot90(image[top : top + 64, left : left + 64], turn)
         for top, left, turn in itertools.product((0, 43, 85, 128), (0, 48, 96, 144, 192), range(4))

@@ -4,11 +4,11 @@ The network has two layers with the strides of an encoder, and takes no time.
 """
 
 import dataclasses
+import functools
 import types
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from histojax.config import Extraction, View
@@ -53,11 +53,15 @@ TINY = Encoder(
 LIGHT = 16  # The first of the three channels of brightness.
 
 
+@functools.cache
+def _variables(module: nn.Module):
+    return jax.jit(module.init)(jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
+
+
 def encoder_set(extraction: Extraction, encoder: Encoder = TINY) -> loaded_encoders.EncoderSet:
     """The encoder on all devices, with random variables that are not folded."""
-    variables = encoder.module.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("work",))
-    encoders = {"Tiny": LoadedEncoder(encoder, variables, "random, seed 0", "")}
+    encoders = {"Tiny": LoadedEncoder(encoder, _variables(encoder.module), "random, seed 0", "")}
     return loaded_encoders.EncoderSet(extraction, types.SimpleNamespace(mesh=mesh), encoders)
 
 

@@ -35,6 +35,7 @@ from histojax.learners.finetune_step import Batch, StepConfig
 from histojax.ops import crops, stain
 from histojax.utils.progress import Progress
 from tests import samples
+from tests.encoders.small_encoder import SMALL
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
@@ -180,11 +181,13 @@ def test_crops_are_those_that_extraction_draws(data):
         assert np.mean(actual != expected) < 0.01
 
 
-def test_folding_batch_norms_alone_leaves_the_descriptors_as_they_are(fields):
-    variables = weights.random("ResNet", 0)
-    encoder, params = finetune_step.fold_batch_norms(encoders.get("ResNet"), variables, "float32")
+def test_folding_batch_norms_alone_leaves_the_descriptors_as_they_are(fields, monkeypatch):
+    monkeypatch.setitem(encoders.ENCODERS, "Small", SMALL)
+    variables = weights.random("Small", 0)
+    variables["batch_stats"]["conv1_bn"]["mean"] = np.linspace(-50, 50, 8, dtype=np.float32)
+    encoder, params = finetune_step.fold_batch_norms(SMALL, variables, "float32")
     images = fields(40, 40)
-    expected = encoders.get("ResNet").descriptors(variables, images)
+    expected = SMALL.descriptors(variables, images)
     np.testing.assert_allclose(
         encoder.descriptors({"params": params}, images), expected, atol=1e-6 * np.max(expected)
     )

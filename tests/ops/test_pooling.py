@@ -11,13 +11,14 @@ from tests import references
 
 FIXED = [1.0, 2.0, 3.0, 7.5, np.inf]
 EXPONENTS = st.sampled_from(FIXED) | st.floats(1, 50)
+CROPS = st.sampled_from([1, 4, 20])  # Few shapes, whose programs serve all tests here.
 
 
 def drawn(seed: int, crops: int) -> np.ndarray:
     return np.random.default_rng(seed).gamma(1, 2, (crops, 8)).astype(np.float32)
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 20), EXPONENTS)
+@given(st.integers(0, 2**32 - 1), CROPS, EXPONENTS)
 @settings(max_examples=60, deadline=None)
 def test_the_pnorm_is_equation_1(seed, crops, p):
     descriptors = drawn(seed, crops)
@@ -35,7 +36,7 @@ def test_the_usual_exponents_are_equation_1(p):
 
 
 def test_one_is_the_mean_infinity_the_maximum_and_one_crop_itself():
-    descriptors = drawn(2, 5)
+    descriptors = drawn(2, 4)
     np.testing.assert_allclose(pooling.pnorm(descriptors, 1), descriptors.mean(axis=0), rtol=1e-6)
     np.testing.assert_array_equal(pooling.pnorm(descriptors, np.inf), descriptors.max(axis=0))
     np.testing.assert_allclose(pooling.pnorm(descriptors[:1], 3), descriptors[0], rtol=1e-6)
@@ -44,7 +45,7 @@ def test_one_is_the_mean_infinity_the_maximum_and_one_crop_itself():
 @given(st.integers(0, 2**32 - 1), st.floats(1, 30), st.floats(0, 20))
 @settings(max_examples=40, deadline=None)
 def test_it_grows_with_p_from_the_mean_to_the_maximum(seed, p, more):
-    descriptors = drawn(seed, 6)
+    descriptors = drawn(seed, 4)
     low, high = (np.asarray(pooling.pnorm(descriptors, q)) for q in (p, p + more))
     assert (low <= high * (1 + 1e-5)).all()
     assert (descriptors.mean(axis=0) <= low * (1 + 1e-5)).all()
@@ -54,14 +55,14 @@ def test_it_grows_with_p_from_the_mean_to_the_maximum(seed, p, more):
 @pytest.mark.parametrize("scale", [1e30, 1e-30])
 @pytest.mark.parametrize("p", [*FIXED, 50])
 def test_neither_large_nor_small_descriptors_are_lost(scale, p):
-    descriptors = drawn(0, 5)
+    descriptors = drawn(0, 4)
     scaled = descriptors * np.float32(scale)
     expected = references.pnorm(scaled.astype(np.float64) / scale, p) * scale
     np.testing.assert_allclose(pooling.pnorm(scaled, p), expected, rtol=1e-5)
 
 
 def test_the_largest_floats_are_not_lost():
-    np.testing.assert_allclose(pooling.pnorm(np.full((4, 3), 3e38, np.float32), 3), 3e38, rtol=1e-5)
+    np.testing.assert_allclose(pooling.pnorm(np.full((4, 8), 3e38, np.float32), 3), 3e38, rtol=1e-5)
 
 
 @pytest.mark.parametrize("p", FIXED)
@@ -74,7 +75,7 @@ def test_a_channel_of_zeros_stays_zero_beside_one_that_is_not(p):
 
 
 def test_zeros_stay_zero_and_negative_values_count_by_size():
-    assert np.array_equal(pooling.pnorm(np.zeros((4, 3), np.float32), 3), np.zeros(3))
+    assert np.array_equal(pooling.pnorm(np.zeros((4, 8), np.float32), 3), np.zeros(8))
     descriptors = drawn(1, 4)
     np.testing.assert_array_equal(pooling.pnorm(-descriptors, 3), pooling.pnorm(descriptors, 3))
 

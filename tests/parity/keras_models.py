@@ -4,9 +4,12 @@ import os
 
 os.environ["KERAS_BACKEND"] = "jax"
 
+import contextlib
 import functools
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import h5py
 import keras
@@ -42,10 +45,22 @@ def randomize(model: keras.Model, seed: int) -> None:
         layer.set_weights(values)
 
 
+@contextlib.contextmanager
+def undrawn() -> Iterator[None]:
+    """Kernels of models made in the block are zeros: to draw them compiles a program a shape."""
+
+    def zeros(self, shape, dtype):
+        return np.zeros(shape, dtype)
+
+    with mock.patch.object(keras.initializers.GlorotUniform, "__call__", zeros):
+        yield
+
+
 @functools.cache
 def application(name: str, seed: int = 0) -> keras.Model:
     """The Keras application without its top, with random weights, giving our taps' feature maps."""
-    model = APPLICATIONS[name](weights=None, include_top=False, input_shape=(None, None, 3))
+    with undrawn():
+        model = APPLICATIONS[name](weights=None, include_top=False, input_shape=(None, None, 3))
     randomize(model, seed)
     return model
 
@@ -98,6 +113,7 @@ def write_2018(model: keras.Model, path: Path) -> None:
         file.attrs["layer_names"] = np.array(names)
 
 
+@undrawn()
 def resnet50_2018() -> keras.Model:
     """ResNet-50 of Keras 2.1.4 on Theano: symmetric padding, epsilon 1e-3, a last 7 x 7 pool."""
 

@@ -1,4 +1,7 @@
-"""Resize, normalisation and augmentation on every real image, against OpenCV and float64 NumPy."""
+"""Resize, normalisation and augmentation on real images, against OpenCV and float64 NumPy.
+
+Every sixth breast image and every larger field; with slow tests, every image.
+"""
 
 import itertools
 from pathlib import Path
@@ -21,11 +24,12 @@ def within_one_level(ours, theirs) -> float:
     return float((difference <= 1).mean())
 
 
-@pytest.fixture(scope="module")
-def real_images(shared_data) -> list[Path]:
+@pytest.fixture(scope="module", params=[6, pytest.param(1, marks=pytest.mark.slow)])
+def real_images(request, shared_data) -> list[Path]:
     paths = sorted(path for path in shared_data.rglob("*") if reader.is_image_name(path))
     assert len(paths) == 61
-    return paths
+    breast = [path for path in paths if "ucsb_breast" in path.parts]
+    return [path for path in paths if path not in breast] + breast[:: request.param]
 
 
 def test_resize_equals_opencv(real_images):
