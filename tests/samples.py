@@ -1,8 +1,10 @@
 """A small protocol, images of tissue, an ensemble, and predictions with the published figures."""
 
+import functools
 import tempfile
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from hypothesis import strategies as st
@@ -153,6 +155,7 @@ def darker(seed: int, dark: float) -> np.ndarray:
     )
 
 
+@functools.partial(jax.jit, static_argnames="size")
 def random_crop(image, key, augmentation, crop, size):
     """A crop as extraction draws it: [H, W, 3] -> [size, size, 3] of the image's dtype."""
     corner, turn = crops.corner_and_turn(key, augmentation, crop, jnp.array(image.shape[:2]), size)

@@ -407,9 +407,7 @@ def test_the_cache_is_where_the_environment_says(environment, expected, monkeypa
     assert files.default_cache() == Path(expected)
 
 
-def test_extraction_takes_the_official_weights_from_a_folder(
-    vgg, official, tmp_path, monkeypatch
-):
+def test_extraction_takes_the_official_weights_from_a_folder(vgg, official, tmp_path, monkeypatch):
     """Up to descriptors: test_extraction_by_the_weights_of_a_file in test_new_encoder."""
     encoder, folder = vgg
     monkeypatch.setitem(encoders.ENCODERS, "VGG", encoder)
@@ -420,6 +418,4 @@ def test_extraction_takes_the_official_weights_from_a_folder(
     expected = weights.load_h5("VGG", official["VGG"])
     recorded = loaded.manifest(extraction, view)["weights"]
     assert recorded == {"source": "imagenet", "sha256": weights.checksum(expected)}
-    jax.tree.map(
-        np.testing.assert_array_equal, loaded.variables, encoder.fold_variables(expected)
-    )
+    jax.tree.map(np.testing.assert_array_equal, loaded.variables, encoder.fold_variables(expected))

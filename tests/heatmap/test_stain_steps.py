@@ -20,10 +20,15 @@ from histojax.learners import ensembles, finetune
 from histojax.ops import crops, pooling, resize, stain
 from histojax.report import images
 from tests import samples
+from tests.encoders.small_encoder import SMALL
 from tests.heatmap import tiny
 
 VIEW = View(0.5, 32)
-pytestmark = pytest.mark.usefixtures("narrow_vgg")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setitem(encoders.ENCODERS, "Small", SMALL)
 
 
 def fit_grey_world(pixels, valid):
@@ -62,7 +67,7 @@ def row(request, monkeypatch):
 
 def protocol(row: str, *views: View) -> Extraction:
     return Extraction(
-        encoders=("VGG",),
+        encoders=("Small",),
         views=views,
         augmentations=2,
         crops=2,
@@ -94,19 +99,18 @@ def test_descriptors_are_of_images_by_these_steps(row, tmp_path):
     (path,), view = save_images(tmp_path, 1), VIEW
     extraction = protocol(row, view)
     extract.run([path], extraction, tmp_path / "descriptors")
-    descriptors = store.read(tmp_path / "descriptors", "VGG-0.5-32", ["image0"])[0]
+    descriptors = store.read(tmp_path / "descriptors", "Small-0.5-32", ["image0"])[0]
     small = np.asarray(resize.downscale(np.array(Image.open(path)), 0.5))
     key = crops.image_key(0, "image0")
     for augmentation in range(2):
         image = jnp.asarray(augmented(row, small, augmentation, "image0"))
         squares = [samples.random_crop(image, key, augmentation, crop, 32) for crop in range(2)]
-        variables = weights.random("VGG", 0)
-        by_crop = encoders.ENCODERS["VGG"].descriptors(variables, np.stack(squares))
+        by_crop = SMALL.descriptors(weights.random("Small", 0), np.stack(squares))
         expected = np.asarray(pooling.pnorm(by_crop, 3.0))
         # A grey level may round the other way.
         error = np.linalg.norm(descriptors[augmentation] - expected)
         assert error <= 1e-2 * np.linalg.norm(expected)
-    manifest = manifests.read(tmp_path / "descriptors", "VGG-0.5-32")
+    manifest = manifests.read(tmp_path / "descriptors", "Small-0.5-32")
     assert manifest["protocol"]["stain_normalizer"] == row
 
 

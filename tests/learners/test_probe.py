@@ -61,6 +61,12 @@ def descriptors(tmp_path_factory, split) -> Path:
     return root
 
 
+@pytest.fixture
+def eight_at_a_time(monkeypatch):
+    """One program serves all tests that train heads of one configuration."""
+    monkeypatch.setattr(probe, "_models_at_a_time", lambda *_: 8)
+
+
 def train(
     root: Path, descriptors: Path, split: Folds, parameters: Probe, configurations=WIDTHS, **more
 ) -> int:
@@ -258,7 +264,7 @@ def test_channels_are_standardised_by_the_training_rows_alone():
 
 
 @pytest.mark.parametrize("trained", ["hidden"], indirect=True)
-def test_what_is_held_out_changes_no_weight(descriptors, split, trained, tmp_path):
+def test_what_is_held_out_changes_no_weight(descriptors, split, trained, tmp_path, eight_at_a_time):
     root, parameters, _ = trained
     shutil.copytree(descriptors, tmp_path / "descriptors")
     for name in (name for name, fold in zip(split.names, split.folds, strict=True) if fold == 0):
@@ -274,7 +280,7 @@ def test_what_is_held_out_changes_no_weight(descriptors, split, trained, tmp_pat
 
 @pytest.mark.parametrize("trained", ["hidden"], indirect=True)
 def test_a_configuration_trained_alone_is_as_beside_a_wider_one(
-    descriptors, split, trained, tmp_path
+    descriptors, split, trained, tmp_path, eight_at_a_time
 ):
     root, parameters, _ = trained
     assert train(tmp_path, descriptors, split, parameters, ["VGG-0.5-400"]) == 6
@@ -302,11 +308,13 @@ def test_one_device_gives_what_two_give(descriptors, split, trained, tmp_path):
 
 
 @pytest.mark.parametrize("trained", ["hidden"], indirect=True)
-def test_a_lost_model_is_made_anew_as_it_was(descriptors, split, trained, tmp_path):
+def test_a_lost_model_is_made_anew_as_it_was(
+    descriptors, split, trained, tmp_path, eight_at_a_time
+):
     root, parameters, _ = trained
     shutil.copytree(root, tmp_path / "models")
-    lost = ensembles.model_path(tmp_path / "models", "ResNet-0.5-400", 1, 1, parameters.head)
-    kept = ensembles.model_path(tmp_path / "models", "ResNet-0.5-400", 1, 0, parameters.head)
+    lost = ensembles.model_path(tmp_path / "models", "VGG-0.5-400", 1, 1, parameters.head)
+    kept = ensembles.model_path(tmp_path / "models", "VGG-0.5-400", 1, 0, parameters.head)
     time = kept.stat().st_mtime_ns
     before = read_head(lost, parameters.head)
     lost.unlink()

@@ -21,21 +21,29 @@ def key(seed=0, name="b001"):
 
 
 @functools.partial(jax.jit, static_argnames="size")
-def cut(image, image_key, augmentations, numbers, size):
-    return jax.vmap(lambda a, i: samples.random_crop(image, image_key, a, i, size))(
-        augmentations, numbers
-    )
+def cut_from_canvas(planes, image_size, image_key, augmentations, numbers, size):
+    def crop(augmentation, number):
+        corner, turn = crops.corner_and_turn(image_key, augmentation, number, image_size, size)
+        return jnp.moveaxis(crops.cut(planes, corner, turn, size), 0, -1)
+
+    return jax.vmap(crop)(augmentations, numbers)
 
 
-def many(count: int, size: int = 12, image: np.ndarray = IMAGE) -> np.ndarray:
+def cut(image, image_key, augmentations, numbers, size) -> np.ndarray:
+    """Crops of an image, which lies on a canvas so that one program serves all images."""
+    canvas = np.full((3, 41, 41), -1, np.int32)
+    canvas[:, : image.shape[0], : image.shape[1]] = np.moveaxis(image, -1, 0)
+    image_size = np.array(image.shape[:2], np.int32)
+    return np.asarray(cut_from_canvas(canvas, image_size, image_key, augmentations, numbers, size))
+
+
+def many(count: int = 6000, size: int = 12, image: np.ndarray = IMAGE) -> np.ndarray:
     """Crops 0 to 19 of augmentation 0, of 1, and so on."""
-    return np.asarray(cut(image, key(), np.arange(count) // 20, np.arange(count) % 20, size))
+    return cut(image, key(), np.arange(count) // 20, np.arange(count) % 20, size)
 
 
 def one(augmentation: int, crop: int, seed: int = 0, name: str = "b001") -> np.ndarray:
-    return np.asarray(
-        cut(IMAGE, key(seed, name), np.array([augmentation]), np.array([crop]), 12)[0]
-    )
+    return cut(IMAGE, key(seed, name), np.array([augmentation]), np.array([crop]), 12)[0]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +71,7 @@ def test_a_crop_is_a_window_of_the_image_turned_and_flipped(image):
         windows |= {
             np.ascontiguousarray(way).tobytes() for turn in turns for way in (turn, np.flipud(turn))
         }
-    assert all(crop.tobytes() in windows for crop in many(100, image=image))
+    assert all(crop.tobytes() in windows for crop in many(image=image))
 
 
 def corners(cropped: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -72,7 +80,7 @@ def corners(cropped: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_all_positions_that_fit_are_reached_and_equally_likely():
-    for found, places in zip(corners(many(6000)), (30 - 12 + 1, 41 - 12 + 1), strict=True):
+    for found, places in zip(corners(many()), (30 - 12 + 1, 41 - 12 + 1), strict=True):
         counts = np.bincount(found, minlength=places)
         assert len(counts) == places
         assert counts[0] > 0
@@ -81,7 +89,7 @@ def test_all_positions_that_fit_are_reached_and_equally_likely():
 
 
 def test_rows_and_columns_are_chosen_independently():
-    rows, columns = corners(many(6000))
+    rows, columns = corners(many())
     table = np.histogram2d(rows, columns, bins=(6, 6))[0]
     assert stats.chi2_contingency(table).pvalue > 1e-4
 
@@ -108,7 +116,10 @@ def test_an_exact_fit_uses_every_pixel_of_the_short_side(height, width):
 
 
 def test_the_images_own_type_is_kept():
-    assert many(1, 4, IMAGE[:9, :9].astype(np.uint8)).dtype == np.uint8
+    planes = np.zeros((3, 9, 9), np.uint8)
+    turn = crops.Turn(*np.ones(3, bool))
+    cropped = jax.eval_shape(lambda planes: crops.cut(planes, (0, 0), turn, 4), planes)
+    assert cropped.dtype == np.uint8
 
 
 @pytest.mark.parametrize(
@@ -135,14 +146,14 @@ def test_keys_differ_by_seed_and_by_each_letter_of_the_name():
 
 
 def test_crops_are_the_same_one_by_one_compiled_together_and_in_another_order():
-    together = many(40)
-    order = np.random.default_rng(0).permutation(40)
-    shuffled = np.asarray(cut(IMAGE, key(), order // 20, order % 20, 12))
+    together = many()
+    order = np.random.default_rng(0).permutation(6000)
+    shuffled = cut(IMAGE, key(), order // 20, order % 20, 12)
     np.testing.assert_array_equal(shuffled, together[order])
     for i in (39, 0, 7):
-        np.testing.assert_array_equal(
-            together[i], samples.random_crop(IMAGE, key(), i // 20, i % 20, 12)
-        )
+        np.testing.assert_array_equal(together[i], one(i // 20, i % 20))
+    alone = samples.random_crop(IMAGE, key(), 1, 19, 12)
+    np.testing.assert_array_equal(together[39], alone)
 
 
 @jax.jit
@@ -175,19 +186,17 @@ def test_gains_are_the_same_alone_and_among_others_and_follow_their_range():
 
 
 def test_gains_are_independent_of_the_crops():
-    rows, columns = corners(np.asarray(cut(IMAGE, key(), np.arange(6000), np.zeros(6000, int), 12)))
+    rows, columns = corners(cut(IMAGE, key(), np.arange(6000), np.zeros(6000, int), 12))
     for gain, place in itertools.product(gains().T, (rows, columns)):
         assert abs(np.corrcoef(gain, place[:4000])[0, 1]) < 0.06
 
 
 def test_turns_of_whole_images_take_eight_forms_independently_of_gains_and_crops():
-    turns = np.stack(jax.vmap(lambda a: jnp.stack(crops.image_turn(key(), a)))(jnp.arange(4000)))
+    draw = jax.jit(jax.vmap(lambda a: jnp.stack(crops.image_turn(key(), a))))
+    turns = np.asarray(draw(np.arange(4000)))
     forms, counts = np.unique(turns, axis=0, return_counts=True)
     assert len(forms) == 8
     assert stats.chisquare(counts).pvalue > 1e-4
-    others = [
-        *gains().T,
-        *corners(np.asarray(cut(IMAGE, key(), np.arange(4000), np.zeros(4000, int), 12))),
-    ]
-    for turn, other in itertools.product(turns.T, others):
+    rows, columns = corners(cut(IMAGE, key(), np.arange(6000), np.zeros(6000, int), 12))
+    for turn, other in itertools.product(turns.T, [*gains().T, rows[:4000], columns[:4000]]):
         assert abs(np.corrcoef(turn, other)[0, 1]) < 0.06

@@ -107,9 +107,7 @@ def test_zeros_stay_zero_negative_averages_count_by_size_and_what_is_not_a_numbe
     for crop in range(4):
         spoiled = maps.copy()
         spoiled[0, crop, 1, 0, 2] = np.nan
-        np.testing.assert_array_equal(
-            np.isnan(pool(spoiled, p)), [[False, False, True, False]]
-        )
+        np.testing.assert_array_equal(np.isnan(pool(spoiled, p)), [[False, False, True, False]])
 
 
 def test_the_largest_floats_are_not_lost():
