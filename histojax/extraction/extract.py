@@ -78,7 +78,7 @@ class ExtractionJob:
       process, processes: which process this is, and how many share the run.
       rows: of stain_qc.csv, of all images of this process; grows as images are prepared.
       canvas: height and width that prepared images are padded to, by scale.
-      listener: is told of each image, if there is one.
+      listener: is called for each image; None for no calls.
     """
 
     encoder_set: EncoderSet

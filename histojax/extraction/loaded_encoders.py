@@ -92,11 +92,11 @@ def check(extraction: Extraction, pooling: str) -> None:
 
 def check_encoders(loaded: dict[str, LoadedEncoder], extraction: Extraction) -> None:
     """Raises InputError where crops are too small for an encoder; nothing is computed."""
-    for each in loaded.values():
+    for loaded_encoder in loaded.values():
         for view in extraction.views:
             image = jax.ShapeDtypeStruct((1, view.crop_size, view.crop_size, 3), jnp.uint8)
             try:
-                jax.eval_shape(each.encoder.descriptors, each.variables, image)
+                jax.eval_shape(loaded_encoder.encoder.descriptors, loaded_encoder.variables, image)
             except ValueError as error:
                 raise InputError(
                     f"view {view.name} does not fit: {error}. Choose other --views"

@@ -98,20 +98,24 @@ def extraction_of(manifests: Mapping[str, Manifest | None], name: str) -> Extrac
         for field in (*_RECORDED, *_RECORDED_UNLESS_DEFAULT)
     }
     sources = {made["weights"]["source"] for made in manifests.values()}
-    if mixed := [key for key, found in (values | {"weights": sources}).items() if len(found) > 1]:
+    if mixed := [key for key, kinds in (values | {"weights": sources}).items() if len(kinds) > 1]:
         raise InputError(
             f"the configurations of {name} differ in {', '.join(mixed)}: predict with each alone"
         )
     (source,) = sources
     random = source.startswith(_RANDOM)
-    variants = [each["resnet_variant"] for each in protocols if "resnet_variant" in each]
+    variants = [
+        protocol["resnet_variant"] for protocol in protocols if "resnet_variant" in protocol
+    ]
     return Extraction(
-        encoders=tuple(dict.fromkeys(each["encoder"] for each in protocols)),
-        views=tuple(dict.fromkeys(View(each["scale"], each["crop_size"]) for each in protocols)),
+        encoders=tuple(dict.fromkeys(protocol["encoder"] for protocol in protocols)),
+        views=tuple(
+            dict.fromkeys(View(protocol["scale"], protocol["crop_size"]) for protocol in protocols)
+        ),
         weights="random" if random else "imagenet",
         weights_seed=int(source.removeprefix(_RANDOM)) if random else 0,
         resnet_variant=variants[0] if variants else "keras",
-        **{field: found.pop() for field, found in values.items()},
+        **{field: kinds.pop() for field, kinds in values.items()},
     )
 
 
@@ -185,9 +189,9 @@ def refuse_mixing(root: Path, configuration: str, manifest: Manifest) -> bool:
     return has_descriptors
 
 
-def differences(found: Manifest, expected: Manifest) -> list[str]:
+def differences(recorded: Manifest, expected: Manifest) -> list[str]:
     """The values that differ among those that decide descriptors, a line each."""
-    return files.differences(_decisive(found), _decisive(expected))
+    return files.differences(_decisive(recorded), _decisive(expected))
 
 
 def _decisive(manifest: Manifest) -> Manifest:

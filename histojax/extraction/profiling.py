@@ -147,31 +147,34 @@ def rows(
             (name, view) for name in loaded for view in extraction.views if view.scale == scale
         ]
         for name, views in engine.passes(pairs, extraction):
-            each, variables = loaded[name], machine.replicate(loaded[name].variables)
-            workload = Workload(each.encoder, extraction, views, size)
+            encoder, variables = loaded[name].encoder, machine.replicate(loaded[name].variables)
+            workload = Workload(encoder, extraction, views, size)
             program = machine.program(workload, variables)
-            taken = seconds(program.run_first, variables, density, size, key)
+            duration = seconds(program.run_first, variables, density, size, key)
             crops_done = program.plan.per_call * extraction.crops * len(views)
             passes = program.plan.per_call if extraction.crop_mode == "shared" else crops_done
             layers = engine.layers(workload, variables)
             done = flops.total_operations(layers) * passes
             least = sum(layer.seconds(peaks.operations, peaks.bytes) for layer in layers) * passes
-            rate = crops_done / taken
+            rate = crops_done / duration
+            crops_per_image = extraction.augmentations * extraction.crops * len(views)
             yield Row(
-                each.encoder.name,
-                tuple(view.name for view in views),
-                extraction.crop_mode,
-                extraction.precision,
-                program.plan.per_step,
-                program.seconds,
-                rate,
-                rate / (extraction.augmentations * extraction.crops * len(views)),
-                done / taken,
-                done / taken / peaks.operations,
-                least / taken,
-                flops.total_operations(layers) / sum(layer.bytes for layer in layers),
-                program.bytes,
-                _tap_errors(each, unfolded[each.encoder.name], density, views[0], key, extraction),
+                encoder=encoder.name,
+                views=tuple(view.name for view in views),
+                mode=extraction.crop_mode,
+                precision=extraction.precision,
+                per_step=program.plan.per_step,
+                compile_seconds=program.seconds,
+                crops_per_second=rate,
+                images_per_second=rate / crops_per_image,
+                operations_per_second=done / duration,
+                share_of_peak=done / duration / peaks.operations,
+                share_of_roofline=least / duration,
+                intensity=flops.total_operations(layers) / sum(layer.bytes for layer in layers),
+                memory=program.bytes,
+                errors=_tap_errors(
+                    loaded[name], unfolded[encoder.name], density, views[0], key, extraction
+                ),
             )
 
 
@@ -189,9 +192,10 @@ def _tap_errors(
         [programs.crop(density, sides, key, jnp.int32(i), view, extraction) for i in range(2)]
     )
     encoder, variables = unfolded
-    expected, found = encoder.taps(variables, images), loaded.encoder.taps(loaded.variables, images)
+    expected = encoder.taps(variables, images)
+    actual = loaded.encoder.taps(loaded.variables, images)
     return {
-        tap: float(jnp.linalg.norm(found[tap] - expected[tap]) / jnp.linalg.norm(expected[tap]))
+        tap: float(jnp.linalg.norm(actual[tap] - expected[tap]) / jnp.linalg.norm(expected[tap]))
         for tap in expected
     }
 

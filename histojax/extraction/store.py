@@ -87,11 +87,11 @@ def is_done(root: Path, configuration: str, name: str, shape: tuple[int, int]) -
     path = file_of(root, configuration, name)
     if not path.exists():
         return False
-    found = open_array(path).shape
-    if found != shape:
+    recorded = open_array(path).shape
+    if recorded != shape:
         raise InputError(
-            f"{path} has shape {found}, expected {shape}: it is of another protocol; name another "
-            "folder"
+            f"{path} has shape {recorded}, expected {shape}: it is of another protocol; name "
+            "another folder"
         )
     return True
 
