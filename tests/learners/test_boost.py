@@ -56,6 +56,12 @@ def models(tmp_path_factory, descriptors, split):
     return root
 
 
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Models are trained here: processes take longer to start than to train them."""
+    monkeypatch.setattr(boost, "run_tasks", lambda tasks, _: [boost.run_task(t) for t in tasks])
+
+
 def train(
     descriptors, models, split, boosting=BOOSTING, configurations=tuple(WIDTHS), workers=1
 ) -> int:
@@ -140,6 +146,7 @@ def test_fast_trees_are_the_same_by_any_number_of_workers(descriptors, models, s
 
 
 @pytest.mark.parametrize("mode", ["paper", "fast"])
+@pytest.mark.usefixtures("in_this_process")
 def test_models_never_see_what_is_held_out(descriptors, split, tmp_path, mode):
     boosting = dataclasses.replace(BOOSTING, boost=mode, seeds=1, rounds=5)
     held_out = split.folds == 1
@@ -296,6 +303,7 @@ def test_damaged_scores_and_manifests_are_refused(models, tmp_path, damage, mess
         scores()
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_lost_scores_are_made_anew(models, descriptors, split, tmp_path):
     folder = damaged(models, tmp_path, lambda path: path.with_suffix(".npy").unlink())
     assert train(descriptors, folder, split) == 1
@@ -306,6 +314,7 @@ def test_lost_scores_are_made_anew(models, descriptors, split, tmp_path):
         np.testing.assert_array_equal(before, after)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_claim_without_models_binds_nobody(descriptors, split, tmp_path):
     ensembles.record_manifest(tmp_path / ensembles.MANIFEST, {"parameters": {"rounds": 99}})
     folds.save(split, tmp_path / ensembles.FOLDS)
@@ -319,6 +328,7 @@ def test_seeds_differ(models):
     assert not np.array_equal(scores[0], scores[1])
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_training_resumes_and_makes_only_what_is_missing(descriptors, models, split):
     kept = ensembles.model_path(models, "ResNet-0.5-400", 0, 0)
     lost = ensembles.model_path(models, "ResNet-0.5-400", 1, 2)
