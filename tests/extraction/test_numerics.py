@@ -13,6 +13,7 @@ import pytest
 
 from histojax.extraction import manifests
 from histojax.ops import crops, resize, stain
+from tests.samples import random_crop
 
 SCALE, CROP_SIZE, AUGMENTATIONS, CROPS = 0.6, 24, 2, 3
 LEVELS = ("resize", "normalise", "augment", "crop")
@@ -67,7 +68,7 @@ def computed() -> dict[str, Any]:
         for a in range(AUGMENTATIONS)
         for c in range(CROPS)
     ]
-    stages = small, normalised, augmented, crops.random_crop(augmented, key, 0, 1, CROP_SIZE)
+    stages = small, normalised, augmented, random_crop(augmented, key, 0, 1, CROP_SIZE)
     values = {
         name: np.asarray(stage)[3::9, 4::11].tobytes().hex()
         for name, stage in zip(LEVELS, stages, strict=True)
