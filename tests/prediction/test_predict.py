@@ -204,7 +204,7 @@ def test_a_name_that_is_no_text_is_listed_and_stops_nothing(made, encoder_set, n
         made, (odd, *new), tmp_path / "out", options=OPTIONS, encoder_set=encoder_set
     )
     assert len(summary.predictions) == 3
-    assert "is no UTF-8" in summary.failed["bad?.tif"]
+    assert "name that is not UTF-8" in summary.failed["bad?.tif"]
 
 
 def test_other_positive_classes_or_training_images_are_other_models(made, trained):
