@@ -27,6 +27,8 @@ from histojax.ops import stain
 from histojax.utils.files import write_csv
 from tests.running import run
 
+pytestmark = pytest.mark.usefixtures("narrow_vgg")
+
 ROOT = Path(__file__).parents[1]
 SMALL = [
     "--weights=random",
@@ -71,8 +73,11 @@ def data(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs(data, tmp_path_factory) -> Path:
-    """Everything the four scripts write, each in a process of its own, as a user starts them."""
+def runs(data, narrow_vgg, tmp_path_factory) -> Path:
+    """Everything the four scripts write; training, whose workers are processes, in one of its own.
+
+    Extraction in a process of its own is tested in test_walls.
+    """
     out = tmp_path_factory.mktemp("runs")
     small = ["--folds=3", "--seeds=1", "--rounds=10", "--workers=2"]
     for step in (
@@ -87,8 +92,11 @@ def runs(data, tmp_path_factory) -> Path:
         ["evaluate", f"--models={out}/models", f"--report={out}/report"],
         ["predict", f"--models={out}/models", f"--images={data}/new", f"--out={out}/predictions"],
     ):
-        command = [sys.executable, "-m", f"experiments.{step[0]}", *step[1:]]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if step[0] == "train":
+            command = [sys.executable, "-m", "experiments.train", *step[1:]]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        else:
+            done = run(*step)
         assert done.returncode == 0, done.stderr
     return out
 
