@@ -1,4 +1,4 @@
-"""The README's Python runs as it is, but for a small protocol; its commands and flags exist."""
+"""The README's Python runs as it is, with a small protocol and network; its commands exist."""
 
 import collections
 import os
@@ -15,6 +15,9 @@ from tests.running import ROOT, run
 README = (ROOT / "README.md").read_text()
 
 SMALL = """
+from tests import narrow
+NARROW = narrow.vgg()
+NARROW.__enter__()
 from histojax.config import Boosting, Extraction, Protocol, View
 extraction = Extraction(("VGG",), (View(0.5, 40),), augmentations=2, crops=2, weights="random")
 PRESETS = {"paper": Protocol(extraction, Boosting(folds=2, seeds=1, rounds=3))}

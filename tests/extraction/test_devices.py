@@ -14,12 +14,14 @@ from histojax.errors import InputError
 from histojax.extraction import devices, engine, loaded_encoders, plans
 from histojax.extraction.engine import Engine
 
+pytestmark = pytest.mark.usefixtures("narrow_vgg")
+
 EXTRACTION = Extraction(("VGG",), (View(1.0, 48),), augmentations=2, crops=8, weights="random")
 CANVAS = (96, 128)
 
 
 @pytest.fixture(scope="module")
-def loaded():
+def loaded(narrow_vgg):
     return loaded_encoders.fold_encoders(EXTRACTION)["VGG"]
 
 
