@@ -36,8 +36,8 @@ FLAGS = flags.FLAGS
 LISTED = 10  # Most pairs in the printed text.
 
 data.define_labelled()
-data.define_folds()
-protocol.define_folds()
+data.define_split()
+protocol.define_fold_count()
 define_path("split", "Split to audit: CSV image,label,fold[,group].")
 define_path("models", "Folder of models whose split is audited.")
 define_path("out", "Folder to write to. Default: everything is printed alone.")

@@ -85,7 +85,7 @@ def define_groups() -> None:
     )
 
 
-def define_folds() -> None:
+def define_split() -> None:
     """Defines how labelled images are split into folds, and what their groups are."""
     text = (
         "How images are split into folds: stratified by class; grouped, which keeps patients or "

@@ -29,7 +29,7 @@ from .flag_types import define_path
 FLAGS = flags.FLAGS
 
 data.define_labelled()
-data.define_folds()
+data.define_split()
 data.define_mpp()
 protocol.define_preset("extraction", "finetune")
 computing.define_weights()

@@ -3,9 +3,9 @@
 histojax heatmap --bundle=FILE --images=FOLDER --out=OUT
 histojax heatmap --models=DIR --images=IMAGE.tif --out=OUT
 
-Every model of an ensemble scores a grid of places. --images is a folder, one image, or a list (.txt
-with a path a line, .csv with a column image). Images may be of any size: they are read in tiles.
-OUT/<image> will hold
+Every model of an ensemble scores a grid of positions. --images is a folder, one image, or a list
+(.txt with a path a line, .csv with a column image). Images may be of any size: they are read in
+tiles. OUT/<image> will hold
 
 overview.html       one page: the image, a map for each class, the positive score, areas
 <n>-<class>.png     the probability of a class; carcinoma.png the score of the positive classes;
@@ -14,11 +14,12 @@ regions.geojson     regions at and above the operating point, as annotations for
                     file onto the image)
 grid.npy            float32 (classes, rows, columns), calibrated and not smoothed; NaN where there
                     is too little tissue
-grid.json           what the grid means: stride, first place, windows, pixel size, classes, models
+grid.json           what the grid means: stride, first position, windows, pixel size, classes,
+                    models
 
-A place is scored by what lies within 1.5 crops about it: the map is no sharper than that, whatever
-the --stride. Images that cannot be mapped are listed in OUT/failures.csv and do not stop the
-others; with --strict they do. A second run leaves alone what is there. For research, not for
+A grid position is scored by what lies within 1.5 crops of it: the map is no sharper than that,
+whatever the --stride. Images that cannot be mapped are listed in OUT/failures.csv and do not stop
+the others; with --strict they do. A second run leaves alone what is there. For research, not for
 diagnosis.
 
 Time: one pass of each encoder over the image for each augmentation, some 2.5 Mpx at scale 0.5 a
@@ -43,7 +44,8 @@ define_path("out", "Folder to write maps to.", required=True)
 flags.DEFINE_integer(
     "stride",
     HeatmapOptions.stride,
-    "Pixels of the file from one place to the next. Default: a quarter of the smallest crop.",
+    "Pixels of the file from one grid position to the next. Default: a quarter of the smallest "
+    "crop.",
 )
 flags.DEFINE_integer(
     "augmentations", HeatmapOptions.augmentations, "Stain augmentations that are averaged over."
@@ -51,7 +53,7 @@ flags.DEFINE_integer(
 flags.DEFINE_float(
     "sigma",
     HeatmapOptions.sigma,
-    "Standard deviation, in places, of the Gaussian that smooths pictures and regions.",
+    "Standard deviation, in grid positions, of the Gaussian that smooths pictures and regions.",
 )
 flags.DEFINE_bool("strict", False, "Stop at the first image that cannot be mapped.")
 

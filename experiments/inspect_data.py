@@ -34,7 +34,7 @@ data.define_labelled(required=False)
 data.define_groups()
 data.define_mpp()
 protocol.define_preset("extraction")
-protocol.define_folds()
+protocol.define_fold_count()
 define_path("out", "Folder to write to. Default: findings are printed alone.")
 
 

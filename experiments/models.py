@@ -114,15 +114,13 @@ def bundle() -> "Bundle":
     Raises:
       InputError: they are unusable, or a flag does not go with --bundle.
     """
-    from histojax.prediction import bundle
+    from histojax.prediction.bundle import from_models, load
 
     if not FLAGS.bundle:
-        return bundle.from_models(
-            FLAGS.models, FLAGS.positive_classes, descriptors=FLAGS.trained_on
-        )
+        return from_models(FLAGS.models, FLAGS.positive_classes, descriptors=FLAGS.trained_on)
     if clashing := [name for name in ("trained_on", "positive_classes") if FLAGS[name].value]:
         raise InputError(f"--{clashing[0]} goes with --models: a bundle has its own")
-    return bundle.load(FLAGS.bundle)
+    return load(FLAGS.bundle)
 
 
 def prediction_options() -> "PredictionOptions":

@@ -30,7 +30,7 @@ from .flag_types import define_path
 FLAGS = flags.FLAGS
 
 data.define_labelled()
-data.define_folds()
+data.define_split()
 models.define_descriptors()
 protocol.define_preset("probe")
 define_path("models", "Folder to write folds and heads to.", required=True)

@@ -26,7 +26,7 @@ def define_preset(*parts: str) -> None:
             define(field.name, field.type, shown, choices=_TABLES.get(field.name))
 
 
-def define_folds() -> None:
+def define_fold_count() -> None:
     """Defines how many folds there are, and the seed of the split, where no protocol does."""
     for name in ("folds", "fold_seed"):
         default = getattr(config.Boosting, name)

@@ -32,7 +32,7 @@ from .flag_types import define_path
 FLAGS = flags.FLAGS
 
 data.define_labelled()
-data.define_folds()
+data.define_split()
 models.define_descriptors()
 models.define_workers()
 protocol.define_preset("boosting")

@@ -93,7 +93,7 @@ class Model:
     def heatmap(
         self, image: Source, *, name: str | None = None, **options: Any
     ) -> "ProbabilityMap":
-        """Class probabilities over a grid of places: where in an image each class is.
+        """Class probabilities over a grid of positions: where in an image each class is.
 
         Args:
           image: a path, or uint8 RGB [H, W, 3].

@@ -23,9 +23,9 @@ from histojax.prediction.bundle import Bundle
 from histojax.utils import prefetch
 from histojax.utils.progress import Progress
 
-# About how many bytes of feature cells, and of descriptors, are held at a time; a field that needs
-# more is gone over several times.
-_HELD = 2**29
+# Approximate memory limit in bytes, for feature cells and again for descriptors; a larger field
+# takes several passes.
+_MEMORY_LIMIT = 2**29
 
 
 class _WindowLayout(NamedTuple):
@@ -58,7 +58,7 @@ def mean_scores(
       encoder_set: the encoders, and the protocol the models were trained with.
       bundle: the models, of which configurations, classes and `score` are used.
       grid: the positions.
-      augmentations: how many of the protocol's, the first ones.
+      augmentations: number of the protocol's augmentations to use, from the first.
 
     Returns:
       float64 [rows, columns, K], NaN where there is too little tissue.
@@ -99,8 +99,8 @@ def _summed_scores(
     held_rows = encoder_pass.kept_cells[0] + max(layout.height for layout in layouts)
     cell_bytes = 4 * encoder.width
     # How many augmentations fit into one pass over the field, and grid rows of descriptors at once.
-    step = max(1, _HELD // (cell_bytes * held_rows * encoder_pass.field_cells[1]))
-    most_rows = max(1, _HELD // (cell_bytes * step * scored.shape[1] * len(layouts)))
+    step = max(1, _MEMORY_LIMIT // (cell_bytes * held_rows * encoder_pass.field_cells[1]))
+    most_rows = max(1, _MEMORY_LIMIT // (cell_bytes * step * scored.shape[1] * len(layouts)))
     for first in range(0, len(encoder_pass.gains), step):
         strips = _strips(encoder_pass, encoder_pass.gains[first : first + step], progress)
         for row, by_view in _descriptors(strips, layouts, encoder_pass.extraction.p, most_rows):

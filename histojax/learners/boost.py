@@ -26,8 +26,9 @@ from histojax.learners.ensembles import MissingModels
 from histojax.learners.training import TrainingJob
 from histojax.utils.progress import Progress
 
-# While training runs: a configuration's descriptors in one array, and the bins of its folds.
-_SHARED = ".shared"
+# Temporary folder that exists only during training: each configuration's descriptors in one array,
+# and the bins of its folds.
+_WORK_FOLDER = ".shared"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,33 +70,37 @@ def train(job: TrainingJob, boosting: Boosting, workers: int) -> int:
         parameters; or a process was killed.
     """
     missing = job.start("trees", boosting)
-    paths = [path for models in missing.values() for path in models.values()]
-    workers = max(1, min(workers, len(paths)))
+    model_paths = [path for by_model in missing.values() for path in by_model.values()]
+    workers = max(1, min(workers, len(model_paths)))
     machine = f"{default_workers()} CPUs, {platform.machine()}"
-    shared = job.models / _SHARED
-    shutil.rmtree(shared, ignore_errors=True)  # Left by a run that was killed.
-    shared.mkdir(parents=True)
+    work_folder = job.models / _WORK_FOLDER
+    shutil.rmtree(work_folder, ignore_errors=True)  # Left by a run that was killed.
+    work_folder.mkdir(parents=True)
     try:
-        with training.record_time(job.models, paths, workers, machine):
+        with training.record_time(job.models, model_paths, workers, machine):
             tasks = []
-            for configuration, models in missing.items():
-                tasks += prepare_tasks(job, configuration, models, boosting, shared)
+            for configuration, paths in missing.items():
+                tasks += prepare_tasks(job, configuration, paths, boosting, work_folder)
             run_tasks(tasks, workers)
     finally:
-        shutil.rmtree(shared, ignore_errors=True)
-    return len(paths)
+        shutil.rmtree(work_folder, ignore_errors=True)
+    return len(model_paths)
 
 
 def prepare_tasks(
-    job: TrainingJob, configuration: str, models: MissingModels, boosting: Boosting, shared: Path
+    job: TrainingJob,
+    configuration: str,
+    paths: MissingModels,
+    boosting: Boosting,
+    work_folder: Path,
 ) -> list[Task]:
-    """Writes a configuration's descriptors as one array to `shared`; returns a task per model."""
+    """Writes a configuration's descriptors as one array to a folder; returns a task per model."""
     descriptors = job.load_descriptors(configuration)
-    array = shared / f"{configuration}.npy"
-    if models:
+    array = work_folder / f"{configuration}.npy"
+    if paths:
         np.save(array, descriptors)
     return [
-        Task(array, job.folds, boosting, seed, fold, path) for (seed, fold), path in models.items()
+        Task(array, job.folds, boosting, seed, fold, path) for (seed, fold), path in paths.items()
     ]
 
 
@@ -105,7 +110,8 @@ def run_task(task: Task) -> None:
     held_out = task.folds.folds == task.fold
     classes = len(task.folds.classes)
     parameters = trees.parameters(task.boosting, classes, task.seed, task.fold)
-    # Two processes at once write the same file twice; the order of the tasks makes that rare.
+    # Two processes may both write this file. That is harmless (the write is atomic) and rare, given
+    # the task order.
     if not task.bins.exists():
         trees.write_bins(task.bins, descriptors, ~held_out, task.folds.labels, parameters)
     rounds = task.boosting.rounds
@@ -126,17 +132,18 @@ def run_tasks(tasks: list[Task], workers: int) -> None:
         with concurrent.futures.ProcessPoolExecutor(
             workers,
             mp_context=multiprocessing.get_context("spawn"),
-            initializer=_exit_with,
+            initializer=_exit_when_parent_dies,
             initargs=(os.getpid(),),
         ) as pool:
-            bins = {pool.submit(run_task, task): task.bins for task in tasks}
+            bins_of = {pool.submit(run_task, task): task.bins for task in tasks}
             try:
-                for future in concurrent.futures.as_completed(bins):
+                for future in concurrent.futures.as_completed(bins_of):
                     future.result()
                     bar.add(1)
-                    remaining[bins[future]] -= 1
-                    if not remaining[bins[future]]:
-                        bins[future].unlink()
+                    bins = bins_of[future]
+                    remaining[bins] -= 1
+                    if not remaining[bins]:
+                        bins.unlink()
             except BrokenProcessPool as error:
                 raise InputError(
                     "a training process was killed, most likely for lack of memory; models "
@@ -146,7 +153,7 @@ def run_tasks(tasks: list[Task], workers: int) -> None:
                 pool.shutdown(cancel_futures=True)
 
 
-def _exit_with(parent: int) -> None:
+def _exit_when_parent_dies(parent: int) -> None:
     """Ends this process within a second or two of its parent, which may be killed."""
 
     def watch() -> None:

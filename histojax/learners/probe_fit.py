@@ -136,18 +136,16 @@ def fit(
         x = (descriptors[model.configuration, rows] - model.mean[None]) * model.scale[None]
         return optax.softmax_cross_entropy_with_integer_labels(_logits(layers, x), labels[rows])
 
-    def batches(rows: jax.Array) -> jax.Array:
-        return rows.reshape(-1, probe.batch_rows)
-
-    checked = jnp.argsort(~in_validation)[jnp.arange(checks * probe.batch_rows) % len(labels)]
-    counted = jnp.arange(checks * probe.batch_rows) < in_validation.sum()
+    slots = jnp.arange(checks * probe.batch_rows).reshape(-1, probe.batch_rows)
+    checked = jnp.argsort(~in_validation)[slots % len(labels)]
+    counted = slots < in_validation.sum()
 
     def validation_loss(layers: Layers) -> jax.Array:
         def add(total, batch):
             rows, weights = batch
             return total + (losses(layers, rows) * weights).sum(), None
 
-        total, _ = lax.scan(add, jnp.float32(0), (batches(checked), batches(counted)))
+        total, _ = lax.scan(add, jnp.float32(0), (checked, counted))
         return total / in_validation.sum()
 
     def step(carry, rows):
@@ -157,10 +155,11 @@ def fit(
         return (optax.apply_updates(layers, updates), state), None
 
     def epoch(state: _State) -> _State:
-        places = jax.random.uniform(jax.random.fold_in(order_key, state.epoch), labels.shape)
-        training_first = jnp.argsort(jnp.where(in_training, places, jnp.inf))
-        order = training_first[jnp.arange(steps * probe.batch_rows) % in_training.sum()]
-        (layers, adam_state), _ = lax.scan(step, (state.layers, state.adam), batches(order))
+        draws = jax.random.uniform(jax.random.fold_in(order_key, state.epoch), labels.shape)
+        training_first = jnp.argsort(jnp.where(in_training, draws, jnp.inf))
+        slots = jnp.arange(steps * probe.batch_rows).reshape(-1, probe.batch_rows)
+        order = training_first[slots % in_training.sum()]
+        (layers, adam_state), _ = lax.scan(step, (state.layers, state.adam), order)
         loss = validation_loss(layers)
         better = loss < state.best.losses.min()
         best = Fitted(

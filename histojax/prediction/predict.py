@@ -44,7 +44,7 @@ class ImageFiles:
 
     Attributes:
       paths: image files, of unique names.
-      mpp: microns per pixel, where the files do not tell.
+      mpp: microns per pixel, for files that do not state it.
       labels: label and group by image, where they are known: written beside the predictions.
     """
 
@@ -54,7 +54,7 @@ class ImageFiles:
 
 
 class _Extracted(NamedTuple):
-    """An image whose descriptors are on disk: its name, its file's, its rows of stain_qc.csv."""
+    """An image whose descriptors are on disk: image name, file name, rows of stain_qc.csv."""
 
     name: str
     file: str
@@ -78,7 +78,7 @@ def predict_images(
       bundle: the models.
       images: image files, of unique names.
       out: the folder of predictions.
-      descriptors: the folder of descriptors, read where they are there; by default OUT/descriptors.
+      descriptors: the folder of descriptors, reused where they exist; by default OUT/descriptors.
       options: coverage, sensitivity and the largest set.
       strict: whether an image that cannot be predicted ends the run.
       encoder_set: the bundle's encoders, where they are loaded already.
@@ -88,7 +88,7 @@ def predict_images(
       InputError: there are no images; folders, weights or options are unusable; no image could be
         predicted; or, with `strict`, one could not.
     """
-    # Only here: descriptors can be scored without an accelerator's libraries.
+    # Imported here because scoring stored descriptors must work without JAX.
     from histojax.extraction import extract
 
     if not isinstance(images, ImageFiles):
@@ -101,27 +101,19 @@ def predict_images(
     files.require_writable(out)
     encoder_set = encoder_set or load_encoders(bundle, runtime)
     extract.claim(encoder_set, root)  # Before any result of an earlier run is touched.
-    names, failed = {path.stem for path in images.paths}, {}
-
-    def fail(path: Path, error: InputError) -> None:
-        if strict:
-            raise error
-        logging.warning("%s", error)
-        # A name that is no UTF-8 could not be written.
-        failed[path.name.encode(errors="replace").decode()] = str(error)
-        names.discard(path.stem)
-
+    errors: dict[Path, str] = {}
     with (
         outputs.open_writer(bundle, out, options, images.labels) as writer,
         _in_background(functools.partial(_predict, writer, root)) as add,
     ):
-
-        def done(path: Path, stain_rows: store.StainQC) -> None:
-            if not writer.has(path.stem, _file_sha256(stain_rows)):
-                add(_Extracted(path.stem, path.name, stain_rows))
-
-        listener = extract.Listener(done=done, failed=fail)
+        listener = extract.Listener(
+            done=functools.partial(_add_unless_predicted, writer, add),
+            failed=functools.partial(_record_failure, errors, strict),
+        )
         extract.extract_images(images.paths, encoder_set, root, images.mpp, listener=listener)
+    names = {path.stem for path in images.paths} - {path.stem for path in errors}
+    # A name that is not valid UTF-8 cannot be written.
+    failed = {path.name.encode(errors="replace").decode(): text for path, text in errors.items()}
     return writer.finish(names, failed)
 
 
@@ -179,9 +171,10 @@ def score_stored(
       InputError: descriptors are missing or damaged.
     """
     descriptors = {
-        name: store.read(descriptors_root, name, names) for name in bundle.configurations
+        configuration: store.read(descriptors_root, configuration, names)
+        for configuration in bundle.configurations
     }
-    means = {name: values.mean(axis=1) for name, values in descriptors.items()}
+    means = {configuration: values.mean(axis=1) for configuration, values in descriptors.items()}
     scores = bundle.ensemble.score(descriptors)
     return ScoredImages(names, file_names, scores, means, stain_rows)
 
@@ -199,7 +192,11 @@ def labels_of(bundle: Bundle, dataset: Dataset) -> dict[str, KnownLabel]:
 
 
 def check_options(bundle: Bundle, options: PredictionOptions) -> None:
-    """Raises InputError for impossible options; warns of a coverage out of reach of few groups."""
+    """Refuses impossible options; warns if there are too few groups for the coverage.
+
+    Raises:
+      InputError: an option is impossible.
+    """
     if options.sensitivity is not None and not 0 < options.sensitivity <= 1:
         raise InputError(f"--sensitivity is {options.sensitivity}, expected above 0, at most 1")
     if options.largest_set is not None and not 1 <= options.largest_set <= len(bundle.classes):
@@ -210,8 +207,8 @@ def check_options(bundle: Bundle, options: PredictionOptions) -> None:
     attainable = conformal.attainable_coverage(bundle.uncertainty.sets)
     if options.coverage > attainable:
         logging.warning(
-            "a coverage of %g cannot be promised with so few groups, so every set holds all "
-            "classes: at most %.2f can",
+            "too few groups to guarantee a coverage of %g (at most %.2f is possible): every "
+            "prediction set will hold all classes",
             options.coverage,
             np.floor(100 * attainable) / 100,
         )
@@ -232,7 +229,7 @@ def load_encoders(bundle: Bundle, runtime: Runtime = Runtime()) -> "EncoderSet":
 
 
 def encoder_variables(bundle: Bundle, runtime: Runtime = Runtime()) -> dict[str, Flat]:
-    """The variables of a bundle's encoders, by flat name, for its file; none if they are random.
+    """The encoders' variables, by flat name, to store in the bundle; empty for random weights.
 
     Raises:
       InputError: the weights are not those the models were trained with, or cannot be had.
@@ -263,6 +260,25 @@ def _check_weights(bundle: Bundle, encoder: str, sha256: str) -> None:
             )
 
 
+def _add_unless_predicted(
+    writer: PredictionWriter,
+    add: Callable[[_Extracted], None],
+    path: Path,
+    stain_rows: store.StainQC,
+) -> None:
+    """Adds an image, unless its prediction is on disk."""
+    if not writer.has(path.stem, _file_sha256(stain_rows)):
+        add(_Extracted(path.stem, path.name, stain_rows))
+
+
+def _record_failure(errors: dict[Path, str], strict: bool, path: Path, error: InputError) -> None:
+    """Logs the error and adds it to `errors`; with `strict`, raises it."""
+    if strict:
+        raise error
+    logging.warning("%s", error)
+    errors[path] = str(error)
+
+
 def _predict(writer: PredictionWriter, root: Path, images: Sequence[_Extracted]) -> None:
     """Predicts images whose descriptors are below `root`, and writes the predictions."""
     rows_of = {image.name: image.stain_rows for image in images}
@@ -286,11 +302,10 @@ def _file_sha256(stain_rows: store.StainQC) -> str:
 def _in_background(
     predict: Callable[[Sequence[_Extracted]], None],
 ) -> Iterator[Callable[[_Extracted], None]]:
-    """Yields a function that adds an image to those which a thread predicts.
+    """Yields a function that queues an image for the prediction thread.
 
-    The thread takes all images that wait, up to a batch. It is joined at the end, when all images
-    that were added are predicted, also after an error elsewhere. Its own error is raised when the
-    next image is added, or at the end.
+    On exit, even after an error, the thread first finishes all queued images. Its own error is
+    re-raised by the next call, or on exit.
     """
     waiting: queue.Queue[_Extracted | None] = queue.Queue()  # None is the end.
 

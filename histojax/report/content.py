@@ -21,9 +21,16 @@ from histojax.report.commands import Command
 from histojax.report.images import ReportImages
 from histojax.utils import files
 
+# In order of preference; the first four that are defined are shown.
 _HEADLINE = (
-    *("accuracy", "carcinoma_auc", "carcinoma_sensitivity", "carcinoma_specificity"),
-    *("balanced_accuracy", "macro_auc", "kappa", "macro_f1"),
+    "accuracy",
+    "carcinoma_auc",
+    "carcinoma_sensitivity",
+    "carcinoma_specificity",
+    "balanced_accuracy",
+    "macro_auc",
+    "kappa",
+    "macro_f1",
 )
 _STAIN_MEASURES = {  # Column of stain_qc.csv: label and factor.
     "tissue_fraction": ("tissue, % of pixels", 100),
@@ -85,13 +92,13 @@ class Cell:
 
 
 @dataclasses.dataclass(frozen=True)
-class StainQuality:
+class StainQualitySummary:
     """How the stain normalisation of N images at their scales went.
 
     Attributes:
       measures: float64 [N] by label; NaN where a measure is not known.
       is_fallback: bool [N], whether the reference stains were used instead of the image's own.
-      fallbacks: (image, scale, status) of each of these.
+      fallbacks: (image, scale, status) of each fallback.
     """
 
     measures: dict[str, np.ndarray]
@@ -118,7 +125,7 @@ class Report:
     accuracy: list[tables.Row]
     figures: dict[str, Figure]
     images: ReportImages
-    stain: StainQuality | None
+    stain: StainQualitySummary | None
     commands: list[Command]
     with_published: bool
     made: datetime.datetime
@@ -141,7 +148,7 @@ def headline(statistics: Statistics) -> list[Estimate]:
 
 
 def overall(statistics: Statistics) -> list[Estimate]:
-    """The metrics of all classes together; of two classes, quadratic kappa is kappa itself."""
+    """All classes' metrics; with two classes quadratic kappa equals kappa, so it is left out."""
     names = _metrics_of_all(positive=False)
     # The mean area stands before the other metrics of scores.
     names.sort(key=lambda name: (bool(METRICS[name].needs), name != "macro_auc"))
@@ -254,8 +261,10 @@ def mistakes(predictions: LabelledPredictions) -> list[Answer]:
     return [_answer(predictions, i) for i in images.mistakes(predictions)]
 
 
-def stain_quality(descriptors: Path | None, ensemble: Ensemble) -> StainQuality | None:
-    """The stain quality of an ensemble's images; None without a folder of descriptors or a row.
+def stain_quality(descriptors: Path | None, ensemble: Ensemble) -> StainQualitySummary | None:
+    """The stain quality of an ensemble's images.
+
+    None if there is no descriptor folder, or it lists none of these images.
 
     Raises:
       InputError: the folder has no stain_qc.csv, or a damaged one.
@@ -277,25 +286,26 @@ def stain_quality(descriptors: Path | None, ensemble: Ensemble) -> StainQuality 
     }
     is_fallback = np.array([row.status != STAIN_OK for row in rows])
     fallbacks = [(row.image, row.scale, row.status) for row in rows if row.status != STAIN_OK]
-    return StainQuality(measures, is_fallback, tuple(fallbacks))
+    return StainQualitySummary(measures, is_fallback, tuple(fallbacks))
 
 
 def protocols(ensemble: Ensemble) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """What all configurations' manifests share, and the rest of each, by configuration."""
-    manifests = {
+    """Manifest entries common to all configurations, then each configuration's others."""
+    by_configuration = {
         name: files.flatten(manifest or {}) for name, manifest in ensemble.extractions.items()
     }
-    keys = dict.fromkeys(key for manifest in manifests.values() for key in manifest)
-    first = next(iter(manifests.values()))
+    keys = dict.fromkeys(key for manifest in by_configuration.values() for key in manifest)
+    first = next(iter(by_configuration.values()))
     shared = {
         key: first[key]
         for key in keys
         if all(
-            key in manifest and manifest[key] == first.get(key) for manifest in manifests.values()
+            key in manifest and manifest[key] == first.get(key)
+            for manifest in by_configuration.values()
         )
     }
     rest = {
         name: {key: manifest.get(key) for key in keys if key not in shared}
-        for name, manifest in manifests.items()
+        for name, manifest in by_configuration.items()
     }
     return shared, rest

@@ -25,8 +25,11 @@ from histojax.inspection import near_duplicates
 from histojax.learners import ensembles
 from histojax.report import content, figures, formats, images, page, summary, tables
 from histojax.report.commands import command_lines, versions
-from histojax.report.content import Report, StainQuality
+from histojax.report.content import Report, StainQualitySummary
 from histojax.utils import files
+
+_MISTAKES = ("image", "truth", "predicted", "confidence", "score_of_truth", "fold")
+_RELIABILITY = ("temperature", "images", "confidence", "right", "low", "high")
 
 
 def write_report(
@@ -98,7 +101,7 @@ def write_statistics(folder: Path | str, statistics: Statistics) -> str:
     return text
 
 
-def _draw(evaluation: Evaluation, stain: StainQuality | None) -> dict[str, Figure]:
+def _draw(evaluation: Evaluation, stain: StainQualitySummary | None) -> dict[str, Figure]:
     """Every figure by name."""
     drawn = figures.draw_statistics(evaluation.out_of_fold)
     for name, points in evaluation.curves.items():
@@ -156,56 +159,48 @@ def _numbers(report: Report) -> dict[str, Any]:
 def _write_tables(folder: Path, report: Report) -> None:
     """Every table as CSV."""
     evaluation, statistics = report.evaluation, report.evaluation.out_of_fold
-    predictions = statistics.predictions
     tables.write_accuracy(folder / "table1.csv", report.accuracy)
     tables.write_out_of_fold(
-        folder / "out_of_fold.csv", predictions, evaluation.folds, report.weights
+        folder / "out_of_fold.csv", statistics.predictions, evaluation.folds, report.weights
     )
     summary.write_table(folder / "statistics.csv", statistics)
     if evaluation.test is not None:
         summary.write_table(folder / "test_statistics.csv", evaluation.test)
-
-    def write(name: str, header: str, rows: Iterable[Sequence[Any]]) -> None:
-        files.write_csv(folder / f"{name}.csv", rows, header.split(","))
-
-    confusion = zip(predictions.classes, statistics.confusion.tolist(), strict=True)
-    files.write_csv(
-        folder / "confusion.csv",
-        [(name, *counts) for name, counts in confusion],
-        ("truth", *predictions.classes),
-    )
-    write(
-        "mistakes",
-        "image,truth,predicted,confidence,score_of_truth,fold",
-        map(dataclasses.astuple, content.mistakes(predictions)),
-    )
-    write(
-        "curves",
-        "blended,count,accuracy,low,high",
-        [
-            (name, point.count, point.accuracy, point.interval.low, point.interval.high)
-            for name, points in evaluation.curves.items()
-            for point in points
-        ],
-    )
-    write(
-        "without_each",
-        "configuration,accuracy,change,low,high",
-        [
-            (row.configuration, row.accuracy, row.change, row.interval.low, row.interval.high)
-            for row in evaluation.configuration_ablations
-        ],
-    )
-    reliability = {"before": statistics.reliability, "after": statistics.calibrated_reliability}
-    write(
-        "reliability",
-        "temperature,images,confidence,right,low,high",
-        [
-            (when, *dataclasses.astuple(reliability_bin))
-            for when, bins in reliability.items()
-            for reliability_bin in bins or ()
-        ],
-    )
     files.write_csv(folder / "leakage.csv", *leakage.as_table(evaluation.audit))
+    for name, header, rows in _other_tables(report):
+        files.write_csv(folder / f"{name}.csv", rows, header)
+
+
+def _other_tables(report: Report) -> list[tuple[str, Sequence[str], Iterable[Sequence[Any]]]]:
+    """(name, header, rows) of each table that no other module writes."""
+    evaluation, statistics = report.evaluation, report.evaluation.out_of_fold
+    classes = statistics.predictions.classes
+    confusion = [
+        (name, *counts) for name, counts in zip(classes, statistics.confusion.tolist(), strict=True)
+    ]
+    mistakes = map(dataclasses.astuple, content.mistakes(statistics.predictions))
+    curves = [
+        (name, point.count, point.accuracy, point.interval.low, point.interval.high)
+        for name, points in evaluation.curves.items()
+        for point in points
+    ]
+    ablations = [
+        (row.configuration, row.accuracy, row.change, row.interval.low, row.interval.high)
+        for row in evaluation.configuration_ablations
+    ]
+    bins_by_time = {"before": statistics.reliability, "after": statistics.calibrated_reliability}
+    reliability = [
+        (when, *dataclasses.astuple(reliability_bin))
+        for when, bins in bins_by_time.items()
+        for reliability_bin in bins or ()
+    ]
+    named = [
+        ("confusion", ("truth", *classes), confusion),
+        ("mistakes", _MISTAKES, mistakes),
+        ("curves", ("blended", "count", "accuracy", "low", "high"), curves),
+        ("without_each", ("configuration", "accuracy", "change", "low", "high"), ablations),
+        ("reliability", _RELIABILITY, reliability),
+    ]
     if report.stain is not None:
-        write("stain_fallbacks", "image,scale,status", report.stain.fallbacks)
+        named.append(("stain_fallbacks", ("image", "scale", "status"), report.stain.fallbacks))
+    return named

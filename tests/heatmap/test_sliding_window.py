@@ -37,7 +37,7 @@ def test_a_tiled_field_is_the_whole_one_and_a_halo_too_small_is_seen():
 def test_several_passes_for_lack_of_memory_give_the_same(monkeypatch):
     rgb, extraction = samples.tissue(5, 192, 256), tiny.protocol(View(1.0, 80), View(1.0, 100))
     at_once, _ = tiny.descriptors_of(rgb, extraction, 32, 2)
-    monkeypatch.setattr(sliding_window, "_HELD", 1)
+    monkeypatch.setattr(sliding_window, "_MEMORY_LIMIT", 1)
     several, _ = tiny.descriptors_of(rgb, extraction, 32, 2)
     for name, expected in at_once.items():
         first, second = np.split(several[name], 2)

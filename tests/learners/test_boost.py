@@ -319,7 +319,7 @@ def test_a_claim_without_models_binds_nobody(descriptors, split, tmp_path):
     ensembles.record_manifest(tmp_path / ensembles.MANIFEST, {"parameters": {"rounds": 99}})
     folds.save(split, tmp_path / ensembles.FOLDS)
     assert train(descriptors, tmp_path, split, configurations=ONE) == 6
-    assert not (tmp_path / boost._SHARED).exists()
+    assert not (tmp_path / boost._WORK_FOLDER).exists()
     assert Boosting(**ensembles.load(tmp_path).parameters) == BOOSTING
 
 

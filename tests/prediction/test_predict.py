@@ -267,8 +267,8 @@ def test_a_coverage_out_of_reach_is_warned_of(made, notices):
     predict.check_options(made, PredictionOptions(coverage=0.9))
     assert not notices
     predict.check_options(made, PredictionOptions(coverage=0.99))  # 18 groups reach 18 / 19.
-    assert "a coverage of 0.99 cannot be promised" in notices[0]
-    assert "at most 0.94 can" in notices[0]
+    assert "too few groups to guarantee a coverage of 0.99" in notices[0]
+    assert "at most 0.94 is possible" in notices[0]
 
 
 def test_known_labels_are_written_and_their_agreement_is_summarised(
