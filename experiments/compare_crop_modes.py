@@ -85,8 +85,8 @@ def extract_in_mode(paths: Sequence[Path], extraction: Extraction, runtime: Runt
     crops, seconds = summary.extracted * views, summary.seconds
     pace = f", {crops} crops in {seconds:.1f} s, {crops / seconds:.3g} crops/s" if crops else ""
     print(
-        f"{mode}: descriptors extracted from {summary.extracted} images, {summary.done_before} "
-        f"were done before{pace}"
+        f"{mode}: descriptors extracted from {summary.extracted} images, "
+        f"{summary.done_before_count} were done before{pace}"
     )
 
 

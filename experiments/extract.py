@@ -55,8 +55,8 @@ def main() -> None:
         return
     summary = extract.run(*work, **options)
     print(
-        f"descriptors extracted from {summary.extracted} images, {summary.done_before} were done "
-        f"before: {FLAGS.descriptors}"
+        f"descriptors extracted from {summary.extracted} images, {summary.done_before_count} were "
+        f"done before: {FLAGS.descriptors}"
     )
     if summary.extracted:
         share, seconds = summary.waited / summary.seconds, format_duration(summary.seconds)

@@ -9,7 +9,8 @@ from pathlib import Path
 import jax
 
 from histojax.config import Extraction, Runtime
-from histojax.extraction import engine, loaded_encoders, manifests, pending, store
+from histojax.extraction import loaded_encoders, manifests, pending, store
+from histojax.extraction.engine import passes
 from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.extraction.plans import Workload
 from histojax.images.padding import bucket, common_canvas, read_padded, scaled_size
@@ -105,19 +106,19 @@ def _measure(
     Returns:
       Seconds of compiling, bytes on each device at most, and seconds an image by program.
     """
-    extraction, device = encoder_set.extraction, encoder_set.engine
+    extraction, engine = encoder_set.extraction, encoder_set.engine
     shared = extraction.crop_mode == "shared"
     sizes = [resampling.size(path) for path in paths]
     padded = [tuple(map(bucket, size)) for size in sizes]
     areas = [math.prod(size) for size in padded]
     chosen = sorted(range(len(paths)), key=areas.__getitem__)[len(paths) // 2]
     image = read_padded(paths[chosen], resampling)
-    key = device.replicate(crops.image_key(extraction.seed, image.path.stem))
+    key = engine.replicate(crops.image_key(extraction.seed, image.path.stem))
     compiling, memory, seconds = 0.0, 0, {}
     for scale, canvas in common_canvas(sizes, extraction.views).items():
         canvas = scaled_size(image.rgb.shape, scale) if shared else canvas
         start = time.monotonic()
-        density, _, size = jax.block_until_ready(device.prepare(extraction, image, scale, canvas))
+        planes, _, size = jax.block_until_ready(engine.prepare(extraction, image, scale, canvas))
         compiling += time.monotonic() - start
         pairs = [
             (name, view)
@@ -125,16 +126,16 @@ def _measure(
             for view in extraction.views
             if view.scale == scale
         ]
-        for name, views in engine.passes(pairs, extraction):
+        for name, views in passes(pairs, extraction):
             encoder = encoder_set.encoders[name].encoder
             variables = encoder_set.encoders[name].variables
-            program = device.program(Workload(encoder, extraction, views, canvas), variables)
+            program = engine.program(Workload(encoder, extraction, views, canvas), variables)
             compiling += program.seconds
-            arguments = sum(array.nbytes for array in jax.tree.leaves((variables, density)))
+            arguments = sum(array.nbytes for array in jax.tree.leaves((variables, planes)))
             growth = max(areas) / areas[chosen] if shared else 1
             memory = max(memory, int(program.bytes * growth) + arguments)
             start = time.monotonic()
-            jax.block_until_ready(program.run_first(variables, density, size, key))
+            jax.block_until_ready(program.run_first(variables, planes, size, key))
             label = f"{name}-{'+'.join(view.name for view in views)}"
             seconds[label] = (time.monotonic() - start) * len(program.plan.starts)
             if shared:

@@ -47,7 +47,7 @@ class Program:
     def run(
         self,
         variables: Variables,
-        density: jax.Array,
+        planes: jax.Array,
         size: Size,
         key: jax.Array,
         bar: Progress | None = None,
@@ -60,7 +60,7 @@ class Program:
         pooled, plan, workload = self.plan.empty(), self.plan, self.plan.workload
         image_size = np.array(size, np.int32)
         for first in plan.starts:
-            pooled = self.compiled(pooled, variables, density, image_size, key, np.int32(first))
+            pooled = self.compiled(pooled, variables, planes, image_size, key, np.int32(first))
             if bar is not None:
                 if len(plan.starts) > 1:
                     jax.block_until_ready(pooled)
@@ -69,11 +69,11 @@ class Program:
         return pooled
 
     def run_first(
-        self, variables: Variables, density: jax.Array, size: Size, key: jax.Array
+        self, variables: Variables, planes: jax.Array, size: Size, key: jax.Array
     ) -> Pooled:
         """Starts the encoding of the first `per_call` augmentations, for measuring."""
         image_size = np.array(size, np.int32)
-        return self.compiled(self.plan.empty(), variables, density, image_size, key, np.int32(0))
+        return self.compiled(self.plan.empty(), variables, planes, image_size, key, np.int32(0))
 
 
 @dataclasses.dataclass
@@ -131,7 +131,9 @@ class Engine:
         return planes, quality, small
 
     def program(self, workload: Workload, variables: Variables) -> Program:
-        """A workload's program, compiled when first needed, with less a step on low memory.
+        """A workload's program, compiled on first use.
+
+        The crops per step are halved until it fits in memory.
 
         Args:
           workload: what to compute.
@@ -198,9 +200,9 @@ class Engine:
     def _try_out(self, plan: Plan, variables: Variables, tried: bool) -> Program | None:
         """Compiles a plan, and runs it once unless it was `tried`; None if memory is short."""
         canvas = plan.workload.canvas
-        density = self.replicate(np.zeros((3, *canvas), np.float32))
+        planes = self.replicate(np.zeros((3, *canvas), np.float32))
         key = self.replicate(crops.image_key(0, ""))
-        arguments = (plan.empty(), variables, density, np.array(canvas, np.int32), key, np.int32(0))
+        arguments = (plan.empty(), variables, planes, np.array(canvas, np.int32), key, np.int32(0))
         try:
             compiled = programs.encode.lower(*arguments, plan=plan).compile()
             needed = compiled.memory_analysis().temp_size_in_bytes
@@ -219,7 +221,7 @@ class Engine:
 def passes(
     pairs: Iterable[tuple[str, View]], extraction: Extraction
 ) -> list[tuple[str, tuple[View, ...]]]:
-    """The runs that give descriptors of these encoders and views: an encoder and views of a scale.
+    """The passes needed for these encoders and views; each is one encoder with views of one scale.
 
     In crop mode exact each view has its own; in crop mode shared all views of a scale come from
     one.

@@ -18,7 +18,8 @@ from absl import logging
 
 from histojax.config import STAIN_OK, STAIN_STATUS, STAIN_TOO_LITTLE_TISSUE, Extraction, Runtime
 from histojax.errors import InputError
-from histojax.extraction import engine, loaded_encoders, manifests, pending, store
+from histojax.extraction import loaded_encoders, manifests, pending, store
+from histojax.extraction.engine import passes
 from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.extraction.plans import Pooled, Workload
 from histojax.images.padding import PaddedImage, common_canvas, read_padded, scaled_size, scales
@@ -34,9 +35,10 @@ _WRITTEN_BEHIND = 2
 
 @dataclasses.dataclass(frozen=True)
 class Listener:
-    """Is called for each image that is finished or fails; a failure then stops nothing.
+    """Callbacks for images that finish or fail.
 
-    Both functions are called by one thread at a time, mostly not the caller's.
+    With a listener, a failed image does not stop the run. Calls never overlap, but usually come
+    from another thread.
 
     Attributes:
       done: takes an image once all its descriptors are written, in this run or an earlier one, and
@@ -53,15 +55,15 @@ class ExtractionSummary:
     """What a run did.
 
     Attributes:
-      extracted: number of images that descriptors were written of.
-      done_before: number of images that lacked none.
+      extracted: images extracted in this run.
+      done_before_count: images already complete.
       fallbacks: names of images whose stain normalisation fell back on the reference stains.
       seconds: time of extraction, compilation included.
       waited: seconds of these in which the device waited for an image to be decoded.
     """
 
     extracted: int
-    done_before: int
+    done_before_count: int
     fallbacks: tuple[str, ...]
     seconds: float = 0.0
     waited: float = 0.0
@@ -163,7 +165,10 @@ def extract_images(
     seconds = time.monotonic() - start
     if processes > 1 and not any(pending.without_file(path, encoder_set, root) for path in paths):
         store.merge_stain_qc(root)
-    fallbacks = _warn_of([row for row in rows.values() if row.image in names])
+    share_rows = [row for row in rows.values() if row.image in names]
+    fallbacks = tuple(sorted({row.image for row in share_rows if row.status != STAIN_OK}))
+    _warn_of_duplicates(share_rows)
+    _warn_of_fallbacks(fallbacks)
     return ExtractionSummary(extracted, len(missing) - len(to_do), fallbacks, seconds, waited)
 
 
@@ -180,10 +185,10 @@ def _run_job(job: ExtractionJob, resampling: Resampling) -> tuple[int, float]:
       How many images were extracted from, and seconds that the device waited for decoding.
     """
     extraction = job.encoder_set.extraction
-    passes = [
-        views for pairs in job.missing.values() for _, views in engine.passes(pairs, extraction)
-    ]
-    total = sum(map(len, passes)) * extraction.augmentations * extraction.crops
+    view_count = sum(
+        len(views) for pairs in job.missing.values() for _, views in passes(pairs, extraction)
+    )
+    total = view_count * extraction.augmentations * extraction.crops
     extracted, waited = 0, 0.0
     decoded = prefetch.prefetch(
         functools.partial(_decode, resampling), job.missing, DECODED_AHEAD, DECODERS
@@ -232,24 +237,24 @@ def _extract_image(
     job: ExtractionJob, image: PaddedImage, write: prefetch.Submit, bar: Progress
 ) -> None:
     """Runs the programs that an image lacks descriptors of; results are fetched in background."""
-    extraction, device = job.encoder_set.extraction, job.encoder_set.engine
+    extraction, engine = job.encoder_set.extraction, job.encoder_set.engine
     missing = job.missing[image.path]
-    key = device.replicate(crops.image_key(extraction.seed, image.path.stem))
+    key = engine.replicate(crops.image_key(extraction.seed, image.path.stem))
     for scale in scales(view for _, view in missing):
         # Exact crops do not depend on the canvas, so one serves all images. In crop mode shared
         # the whole image goes through the encoder, so it keeps its own size.
         canvas = job.canvas[scale]
         if extraction.crop_mode == "shared":
             canvas = scaled_size(image.rgb.shape, scale)
-        density, quality, size = device.prepare(extraction, image, scale, canvas)
+        planes, quality, size = engine.prepare(extraction, image, scale, canvas)
         write(_write_stain_qc, job, image, scale, quality)
-        pairs = [(name, view) for name, view in missing if view.scale == scale]
-        for name, views in engine.passes(pairs, extraction):
-            loaded = job.encoder_set.encoders[name]
+        pairs = [(encoder_name, view) for encoder_name, view in missing if view.scale == scale]
+        for encoder_name, views in passes(pairs, extraction):
+            loaded = job.encoder_set.encoders[encoder_name]
             workload = Workload(loaded.encoder, extraction, views, canvas)
-            program = device.program(workload, loaded.variables)
-            pooled = program.run(loaded.variables, density, size, key, bar)
-            write(_write_descriptors, job, image, name, pooled)
+            program = engine.program(workload, loaded.variables)
+            pooled = program.run(loaded.variables, planes, size, key, bar)
+            write(_write_descriptors, job, image, encoder_name, pooled)
     if job.listener:
         write(_report_done, job, image.path)
 
@@ -257,7 +262,10 @@ def _extract_image(
 def _write_stain_qc(
     job: ExtractionJob, image: PaddedImage, scale: float, quality: stain.StainQuality
 ) -> None:
-    """Adds a row to stain_qc.csv; before the descriptors, so that none is without its row."""
+    """Adds a row to stain_qc.csv.
+
+    Runs before the descriptors are written, so every descriptor file has its row.
+    """
     row = _stain_qc_row(image, scale, quality)
     job.rows[row.image, row.scale] = row
     store.write_stain_qc(job.root, job.rows, job.process, job.processes)
@@ -284,13 +292,15 @@ def _stain_qc_row(
     )
 
 
-def _write_descriptors(job: ExtractionJob, image: PaddedImage, name: str, pooled: Pooled) -> None:
+def _write_descriptors(
+    job: ExtractionJob, image: PaddedImage, encoder_name: str, pooled: Pooled
+) -> None:
     """Fetches an image's descriptors by one encoder and writes those that were missing."""
     extraction = job.encoder_set.extraction
     for encoder, view in job.missing[image.path]:
-        if encoder == name and view.name in pooled:
+        if encoder == encoder_name and view.name in pooled:
             descriptors = np.asarray(pooled[view.name])[: extraction.augmentations]
-            configuration = extraction.configuration(name, view)
+            configuration = extraction.configuration(encoder_name, view)
             store.write(job.root, configuration, image.path.stem, np.ascontiguousarray(descriptors))
 
 
@@ -303,8 +313,8 @@ def _rows_of(path: Path, rows: store.StainQC) -> store.StainQC:
     return {key: row for key, row in rows.items() if row.image == path.stem}
 
 
-def _warn_of(rows: Sequence[store.StainQCRow]) -> tuple[str, ...]:
-    """Warns of files with several names, and of fallbacks, whose image names it returns."""
+def _warn_of_duplicates(rows: Sequence[store.StainQCRow]) -> None:
+    """Warns of files that stand under several names."""
     names_of_file = collections.defaultdict(set)
     for row in rows:
         names_of_file[row.file_sha256].add(row.image)
@@ -313,11 +323,13 @@ def _warn_of(rows: Sequence[store.StainQCRow]) -> tuple[str, ...]:
             logging.warning(
                 "%s are one file under several names: folds may leak", ", ".join(sorted(names))
             )
-    fallbacks = sorted({row.image for row in rows if row.status != STAIN_OK})
+
+
+def _warn_of_fallbacks(fallbacks: Sequence[str]) -> None:
+    """Warns of images that were normalised by the reference stains."""
     for name in fallbacks:
         logging.warning(
             "stain normalisation of %s fell back on the reference stains, see %s",
             name,
             store.STAIN_QC,
         )
-    return tuple(fallbacks)

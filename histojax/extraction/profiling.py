@@ -142,7 +142,7 @@ def rows(
     key = machine.replicate(crops.image_key(extraction.seed, "profile"))
     for scale in scales(extraction.views):
         size = scaled_size(image.rgb.shape, scale)
-        density, _, _ = machine.prepare(extraction, image, scale, size)
+        planes, _, _ = machine.prepare(extraction, image, scale, size)
         pairs = [
             (name, view) for name in loaded for view in extraction.views if view.scale == scale
         ]
@@ -150,7 +150,7 @@ def rows(
             encoder, variables = loaded[name].encoder, machine.replicate(loaded[name].variables)
             workload = Workload(encoder, extraction, views, size)
             program = machine.program(workload, variables)
-            duration = seconds(program.run_first, variables, density, size, key)
+            duration = seconds(program.run_first, variables, planes, size, key)
             crops_done = program.plan.per_call * extraction.crops * len(views)
             passes = program.plan.per_call if extraction.crop_mode == "shared" else crops_done
             layers = engine.layers(workload, variables)
@@ -173,7 +173,7 @@ def rows(
                 intensity=flops.total_operations(layers) / sum(layer.bytes for layer in layers),
                 memory=program.bytes,
                 errors=_tap_errors(
-                    loaded[name], unfolded[encoder.name], density, views[0], key, extraction
+                    loaded[name], unfolded[encoder.name], planes, views[0], key, extraction
                 ),
             )
 
@@ -181,15 +181,15 @@ def rows(
 def _tap_errors(
     loaded: LoadedEncoder,
     unfolded: tuple[Encoder, Variables],
-    density: jax.Array,
+    planes: jax.Array,
     view: View,
     key: jax.Array,
     extraction: Extraction,
 ) -> dict[str, float]:
     """Relative error of each tap against the published network in float32, on two crops."""
-    sides = jnp.array(density.shape[1:])
+    sides = jnp.array(planes.shape[1:])
     images = jnp.stack(
-        [programs.crop(density, sides, key, jnp.int32(i), view, extraction) for i in range(2)]
+        [programs.crop(planes, sides, key, jnp.int32(i), view, extraction) for i in range(2)]
     )
     encoder, variables = unfolded
     expected = encoder.taps(variables, images)
@@ -200,13 +200,13 @@ def _tap_errors(
     }
 
 
-def _cut_crops(density: jax.Array, key: jax.Array, size: int, count: int) -> jax.Array:
+def _cut_crops(planes: jax.Array, key: jax.Array, size: int, count: int) -> jax.Array:
     """Crops before augmentation: float32 [count, 3, S, S]."""
-    sides = jnp.array(density.shape[1:])
+    sides = jnp.array(planes.shape[1:])
 
     def one(number: jax.Array) -> jax.Array:
         corner, turn = crops.corner_and_turn(key, jnp.int32(0), number, sides, size)
-        return crops.cut(density, corner, turn, size)
+        return crops.cut(planes, corner, turn, size)
 
     return jax.vmap(one)(jnp.arange(count))
 
@@ -226,9 +226,9 @@ def stages(
     normalizer = stain.NORMALIZERS[extraction.stain_normalizer]
     augmentation = stain.AUGMENTATIONS[extraction.stain_augmentation]
     normalise = jax.jit(lambda small: augmentation.planes(normalizer.normalize(small)[0]))
-    density = normalise(small)
-    cut_step = jax.jit(lambda density: _cut_crops(density, key, view.crop_size, step))
-    squares = cut_step(density)
+    planes = normalise(small)
+    cut_step = jax.jit(lambda planes: _cut_crops(planes, key, view.crop_size, step))
+    squares = cut_step(planes)
     gains = jnp.ones(augmentation.gains)
     augment = jax.jit(lambda squares: jax.vmap(augmentation.apply, (0, None))(squares, gains))
     images = jnp.moveaxis(augment(squares), 1, -1)
@@ -244,7 +244,7 @@ def stages(
             "decode": seconds(lambda: read_padded(path)),
             "resize": seconds(lambda: resize.downscale(image, view.scale)),
             "normalise": seconds(normalise, small),
-            "crop": steps * seconds(cut_step, density),
+            "crop": steps * seconds(cut_step, planes),
             "augment": steps * seconds(augment, squares),
             "trunk": steps * seconds(trunk, loaded.variables, images),
             "taps and pooling": steps * seconds(taps, maps) + seconds(norm, by_crop),

@@ -1,6 +1,6 @@
 """The compiled program of an encoder: a prepared image to pooled descriptors on the device.
 
-optical density [3, H', W'] (of `preparation`) -> descriptors [A, D] by view, in one of two crop
+planes [3, H', W'] (of `preparation`) -> descriptors [A, D] by view, in one of two crop
 modes:
 
 exact     each step: crops cut and augmented [B, S, S, 3] -> taps [B, D]; then p-norm over crops
@@ -28,7 +28,7 @@ from histojax.ops import crops, pooling, pooling_pallas
 def encode(
     pooled: Pooled,
     variables: Variables,
-    density: jax.Array,
+    planes: jax.Array,
     size: jax.Array,
     key: jax.Array,
     first: jax.Array,
@@ -40,7 +40,7 @@ def encode(
     Args:
       pooled: of `plan.empty()` or of the call before; donated, so it must not be used any more.
       variables: of `encoder.fold_variables`.
-      density: of `prepare`.
+      planes: of `prepare`.
       size: height and width of the scaled image without padding, int32 [2].
       key: of the image, see `ops.crops.image_key`.
       first: the first augmentation, int32.
@@ -52,7 +52,7 @@ def encode(
     encode_crops = (
         _encode_exact if plan.workload.extraction.crop_mode == "exact" else shared_crops.encode
     )
-    descriptors = encode_crops(variables, density, size, key, first, plan)
+    descriptors = encode_crops(variables, planes, size, key, first, plan)
     filled = {
         name: jax.lax.dynamic_update_slice(pooled[name], rows, (first, jnp.zeros_like(first)))
         for name, rows in descriptors.items()
@@ -62,7 +62,7 @@ def encode(
 
 def _encode_exact(
     variables: Variables,
-    density: jax.Array,
+    planes: jax.Array,
     size: jax.Array,
     key: jax.Array,
     first: jax.Array,
@@ -78,9 +78,9 @@ def _encode_exact(
     )
     numbers = first * extraction.crops + numbers.reshape(-1, plan.per_step)
 
-    def on_one_device(variables, density, size, key, numbers):
+    def on_one_device(variables, planes, size, key, numbers):
         def step(numbers: jax.Array) -> jax.Array:
-            images = jax.vmap(lambda number: crop(density, size, key, number, view, extraction))(
+            images = jax.vmap(lambda number: crop(planes, size, key, number, view, extraction))(
                 numbers
             )
             if plan.kernel:
@@ -90,7 +90,7 @@ def _encode_exact(
         return jax.lax.map(step, numbers)
 
     descriptors = plans.over_devices(plan, on_one_device, PartitionSpec(None, plans.AXIS))(
-        variables, density, size, key, numbers
+        variables, planes, size, key, numbers
     )
     descriptors = descriptors.reshape(-1, encoder.width)
     if plan.kernel:
@@ -101,7 +101,7 @@ def _encode_exact(
 
 
 def crop(
-    density: jax.Array,
+    planes: jax.Array,
     size: jax.Array,
     key: jax.Array,
     number: jax.Array,
@@ -118,7 +118,7 @@ def crop(
         corner, turn = crops.corner_and_turn(
             key, augmentation, number % extraction.crops, size, view.crop_size
         )
-        square = crops.cut(density, corner, turn, view.crop_size)
+        square = crops.cut(planes, corner, turn, view.crop_size)
     with jax.named_scope("augment"):
         return jnp.moveaxis(preparation.augmented(square, key, augmentation, extraction), 0, -1)
 

@@ -19,7 +19,7 @@ from histojax.ops import crops, pooling
 
 def encode(
     variables: Variables,
-    density: jax.Array,
+    planes: jax.Array,
     size: jax.Array,
     key: jax.Array,
     first: jax.Array,
@@ -28,14 +28,14 @@ def encode(
     """Puts the whole image through the encoder once an augmentation: [per_call, D] by view."""
     views, devices = plan.workload.views, plan.mesh.size
 
-    def on_one_device(variables, density, size, key, augmentations):
+    def on_one_device(variables, planes, size, key, augmentations):
         turned = jax.vmap(lambda a: crops.image_turn(key, a).transpose)(augmentations)
         batches, are_turned, places = by_turn(turned, plan.per_step // devices)
 
         def step(batch: tuple[jax.Array, jax.Array]) -> jax.Array:
             chosen, is_turned = batch
             upright, transposed = (
-                functools.partial(_encode_images, plan, variables, density, size, key, transpose)
+                functools.partial(_encode_images, plan, variables, planes, size, key, transpose)
                 for transpose in (False, True)
             )
             return jax.lax.cond(is_turned, transposed, upright, augmentations[chosen])
@@ -45,7 +45,7 @@ def encode(
 
     numbers = first + np.arange(plan.per_call, dtype=np.int32)
     descriptors = plans.over_devices(plan, on_one_device, PartitionSpec(plans.AXIS))(
-        variables, density, size, key, numbers
+        variables, planes, size, key, numbers
     )
     parts = jnp.split(descriptors, len(views), axis=-1)
     return {view.name: part for view, part in zip(views, parts, strict=True)}
@@ -80,7 +80,7 @@ def by_turn(turned: jax.Array, size: int) -> tuple[jax.Array, jax.Array, jax.Arr
 def _encode_images(
     plan: Plan,
     variables: Variables,
-    density: jax.Array,
+    planes: jax.Array,
     size: jax.Array,
     key: jax.Array,
     transposed: bool,
@@ -89,7 +89,7 @@ def _encode_images(
     """Encodes whole images of which all are transposed, or none.
 
     Args:
-      plan, variables, density, size, key: as for `encode`.
+      plan, variables, planes, size, key: as for `encode`.
       transposed: whether the turns of these augmentations transpose the image.
       augmentations: int32 [B].
 
@@ -103,12 +103,12 @@ def _encode_images(
     def image(augmentation: jax.Array) -> jax.Array:
         turn = crops.image_turn(key, augmentation)
         with jax.named_scope("augment"):
-            planes = preparation.augmented(density, key, augmentation, extraction)
-            planes = jnp.where(preparation.inside(size, density.shape[1:])[None], planes, outside)
+            grey = preparation.augmented(planes, key, augmentation, extraction)
+            grey = jnp.where(preparation.inside(size, planes.shape[1:])[None], grey, outside)
         with jax.named_scope("turn"):
-            planes = jnp.swapaxes(planes, 1, 2) if transposed else planes
-            planes = jnp.where(turn.reverse_rows, planes[:, ::-1], planes)
-            return jnp.moveaxis(jnp.where(turn.reverse_columns, planes[:, :, ::-1], planes), 0, -1)
+            grey = jnp.swapaxes(grey, 1, 2) if transposed else grey
+            grey = jnp.where(turn.reverse_rows, grey[:, ::-1], grey)
+            return jnp.moveaxis(jnp.where(turn.reverse_columns, grey[:, :, ::-1], grey), 0, -1)
 
     def corners(augmentation: jax.Array, crop_size: int) -> jax.Array:
         """Top-left corners of the crops in the turned image, px: int32 [P, 2]."""
@@ -117,7 +117,7 @@ def _encode_images(
             lambda crop: crops.corner_and_turn(key, augmentation, crop, size, crop_size)[0]
         )
         corner = corner_of(jnp.arange(extraction.crops))
-        sides = np.array(density.shape[1:])
+        sides = np.array(planes.shape[1:])
         if transposed:
             corner, sides = corner[:, ::-1], sides[::-1]
         reversed_axes = jnp.stack([turn.reverse_rows, turn.reverse_columns])[None]

@@ -101,7 +101,7 @@ def test_a_killed_run_goes_on_at_the_first_missing_image(paths, described, tmp_p
     first = store.file_of(tmp_path, "VGG-1.0-64", paths[0].stem)
     before = first.stat().st_mtime_ns
     outcome = extract.run(paths, SMALL, tmp_path, runtime=FOUR)
-    assert outcome.done_before == 1
+    assert outcome.done_before_count == 1
     assert first.stat().st_mtime_ns == before
     assert_same(described, tmp_path, paths)
     qc = store.read_stain_qc(tmp_path)
@@ -111,7 +111,7 @@ def test_a_killed_run_goes_on_at_the_first_missing_image(paths, described, tmp_p
 def test_a_second_run_does_nothing(paths, described):
     times = {path: path.stat().st_mtime_ns for path in described.rglob("*.npy")}
     outcome = extract.run(paths, SMALL, described)
-    assert (outcome.extracted, outcome.done_before) == (0, 3)
+    assert (outcome.extracted, outcome.done_before_count) == (0, 3)
     assert {path: path.stat().st_mtime_ns for path in described.rglob("*.npy")} == times
 
 
