@@ -81,7 +81,7 @@ def trained(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def fields():
-    """fields(height, width): one reproducible uint8 image [1, H, W, 3], structured at every scale."""
+    """fields(height, width): a reproducible uint8 [1, H, W, 3] with structure at every scale."""
 
     def make(height: int, width: int) -> np.ndarray:
         rng = np.random.default_rng(height * 10_000 + width)
