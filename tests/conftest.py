@@ -5,10 +5,16 @@ import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["KERAS_BACKEND"] = "jax"
-# What tests run is small: to compile it takes longer than to run it, and a third less at level 1.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=2 --xla_backend_optimization_level=1"
+# What tests run is small: to compile it takes far longer than to run it, so it is compiled with the
+# least optimisation.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=2",
+        "--xla_backend_optimization_level=0",
+        "--xla_cpu_parallel_codegen_split_count=1",
+        "--xla_cpu_use_fusion_emitters=false",
+    ]
 )
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ["HISTOJAX_CACHE"] = tempfile.mkdtemp(prefix="histojax-test-cache-")
