@@ -13,14 +13,12 @@ os.environ["XLA_FLAGS"] = " ".join(
         "--xla_force_host_platform_device_count=2",
         "--xla_backend_optimization_level=0",
         "--xla_cpu_parallel_codegen_split_count=1",
-        "--xla_cpu_use_fusion_emitters=false",
     ]
 )
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ["HISTOJAX_CACHE"] = tempfile.mkdtemp(prefix="histojax-test-cache-")
-if (
-    "JAX_COMPILATION_CACHE_DIR" not in os.environ
-):  # One for pytest-xdist's workers and for all that tests start.
+# One cache for pytest-xdist's workers and for all that tests start.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     COMPILED = tempfile.TemporaryDirectory(prefix="histojax-test-compiled-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"

@@ -195,26 +195,26 @@ for turn in range(15):
 def test_a_merger_among_writers_loses_no_row(tmp_path):
     code = """
 rows = {}
-for i in range(200):
+for i in range(300):
     if process == 0:
         store.merge_stain_qc(root)
-    rows |= qc(f"{process}-{i % 50}")
+    rows |= qc(f"{process}-{i % 100}")
     store.write_stain_qc(root, rows, process, processes)
 meet("written")
 store.merge_stain_qc(root)
 """
     run_together(tmp_path, code)
-    assert len(store.read_stain_qc(tmp_path)) == 200
+    assert len(store.read_stain_qc(tmp_path)) == 400
 
 
 def test_processes_may_claim_at_once_and_describe(tmp_path):
     code = """
-for turn in range(20):
+for turn in range(60):
     meet(f"turn-{turn}")
     manifests.claim(root, f"VGG-0.5-{turn}", MANIFEST)
     store.write(root, f"VGG-0.5-{turn}", f"a{process}", np.ones((1, 2), np.float32))
 """
     run_together(tmp_path, code)
-    for turn in range(20):
+    for turn in range(60):
         assert store.image_names(tmp_path, f"VGG-0.5-{turn}") == ("a0", "a1", "a2", "a3")
         assert not manifests.differences(manifests.read(tmp_path, f"VGG-0.5-{turn}"), MANIFEST)
