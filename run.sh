@@ -26,6 +26,9 @@ install() {
   echo "installing histojax and $1 into .venv"
   [ -x .venv/bin/python ] || "$python" -m venv .venv
   .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$1" -e .
+  # This folder by name, so that a clone called histojax is no empty package to a Python beside it.
+  .venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' |
+    while read -r packages; do pwd > "$packages/histojax-folder.pth"; done
   touch "$stamp"
 }
 

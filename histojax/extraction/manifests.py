@@ -195,8 +195,12 @@ def differences(recorded: Manifest, expected: Manifest) -> list[str]:
 
 
 def _decisive(manifest: Manifest) -> Manifest:
-    return {name: manifest[name] for name in _REQUIRED} | {
-        "versions": {"numerics": _numerics(manifest)}
+    """What decides descriptors, with the defaults that are not recorded."""
+    defaults = {name: getattr(Extraction, name) for name in _RECORDED_UNLESS_DEFAULT}
+    return {
+        "protocol": defaults | manifest["protocol"],
+        "weights": manifest["weights"],
+        "versions": {"numerics": _numerics(manifest)},
     }
 
 

@@ -53,6 +53,15 @@ class HeatmapOptions:
     sigma: float = 1.0
     mpp: float | None = None
 
+    def check(self) -> None:
+        """Raises InputError if an option is out of range."""
+        stride, augmentations, sigma = self.stride, self.augmentations, self.sigma
+        if (stride is not None and stride < 1) or augmentations < 1 or not sigma >= 0:
+            raise InputError(
+                f"--stride is {stride}, --augmentations {augmentations}, --sigma {sigma}: expected "
+                "a stride and augmentations of at least 1, and a sigma of at least 0"
+            )
+
 
 def map_image(
     bundle: Bundle,
@@ -76,6 +85,7 @@ def map_image(
     Raises:
       InputError: the image cannot be read, or is smaller than a crop; or an option is out of range.
     """
+    options.check()
     encoder_set = encoder_set or predict.load_encoders(bundle, runtime)
     source = files.as_path(source)
     with open_slide(source) as field:
@@ -86,11 +96,6 @@ def map_image(
 def _settings(bundle: Bundle, field: Slide, name: str, options: HeatmapOptions) -> dict[str, Any]:
     """All that decides a map besides the image's pixels: the content of grid.json."""
     stride, sigma = options.stride, options.sigma
-    if not (stride is None or stride >= 1) or options.augmentations < 1 or not sigma >= 0:
-        raise InputError(
-            f"{options}: expected a stride and augmentations of at least 1, and a sigma of at "
-            "least 0"
-        )
     extraction, mpp = bundle.extraction, options.mpp or field.mpp
     resampled, factor = slide_scan.at_target(field, extraction, mpp)
     smallest = min(view.crop_size / view.scale for view in extraction.views)
@@ -205,8 +210,10 @@ def map_images(
       strict: the first image that fails stops the run.
 
     Raises:
-      InputError: an unusable folder, or with `strict` an image that fails.
+      InputError: an unusable folder, an option out of range, no image could be mapped, or with
+        `strict` one could not.
     """
+    options.check()
     out = files.as_path(out)
     files.require_writable(out)
     encoder_set = encoder_set or predict.load_encoders(bundle, runtime)
@@ -228,6 +235,8 @@ def map_images(
             logging.warning("no heat map: %s", error)
             failed[path.name] = str(error)
     files.write_csv(out / _FAILURES, failed.items(), ("image", "cause"))
+    if failed and not mapped and not done_before:
+        raise InputError(f"none of {len(failed)} images could be mapped: see {out / _FAILURES}")
     return HeatmapSummary(tuple(mapped), tuple(done_before), failed)
 
 

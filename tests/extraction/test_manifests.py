@@ -128,6 +128,18 @@ def test_a_value_that_only_one_protocol_has_is_told(tmp_path):
     ]
 
 
+def test_a_default_that_is_not_recorded_is_told_by_its_value():
+    normalised, raw = (
+        manifests_of(Extraction(stain_normalizer=name))["VGG-0.5-400"]
+        for name in ("macenko", "none")
+    )
+    line = "protocol.stain_normalizer: found none, expected macenko"
+    assert manifests.differences(raw, normalised) == [line]
+    assert manifests.differences(normalised, raw) == [
+        "protocol.stain_normalizer: found macenko, expected none"
+    ]
+
+
 def test_a_damaged_manifest_is_refused_by_name(tmp_path):
     store.write(tmp_path, "VGG-0.5-400", "a", DESCRIPTORS)
     files.write_text(tmp_path / "VGG-0.5-400" / manifests.MANIFEST, '{"protocol": ')

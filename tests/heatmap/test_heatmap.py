@@ -65,6 +65,20 @@ def test_options_out_of_range_are_refused(models, values):
         heatmap.map_image(bundle, rgb, HeatmapOptions(**values), encoder_set=encoder_set)
 
 
+def test_a_run_stops_for_options_out_of_range_or_where_nothing_can_be_mapped(models, tmp_path):
+    bundle, encoder_set = models
+    (tmp_path / "a.png").write_text("no image")
+    out = tmp_path / "out"
+    for options, message in (
+        (HeatmapOptions(stride=0), "--stride is 0"),
+        (HeatmapOptions(), "none of 1 images could be mapped: see .*failures.csv"),
+    ):
+        assert not out.exists()
+        with pytest.raises(InputError, match=message):
+            heatmap.map_images(bundle, [tmp_path / "a.png"], out, options, encoder_set=encoder_set)
+    assert "a.png" in (out / "failures.csv").read_text()
+
+
 def test_a_run_writes_maps_lists_failures_and_goes_on(models, tmp_path):
     bundle, encoder_set = models
     images = [tmp_path / "a.png", tmp_path / "b.png", tmp_path / "small.png"]
