@@ -284,7 +284,7 @@ def test_one_missing_view_of_a_shared_pass_is_made_again_and_the_other_is_left(
 
 
 def test_another_precision_is_another_protocol(paths, described):
-    with pytest.raises(InputError, match="protocol.precision: found None, expected bfloat16"):
+    with pytest.raises(InputError, match="protocol.precision: found float32, expected bfloat16"):
         extract.run(paths, dataclasses.replace(SMALL, precision="bfloat16"), described)
 
 

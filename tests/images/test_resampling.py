@@ -93,7 +93,7 @@ def test_descriptors_are_of_the_resampled_image_and_of_no_other(folder, tmp_path
     assert "target_mpp" not in manifests.read(tmp_path / "theirs", "VGG-0.5-48")["protocol"]
     with pytest.raises(InputError, match="pixel size differs"):
         extract.run([folder / "fine.tif"], extraction, tmp_path / "ours", mpp=0.25)
-    with pytest.raises(InputError, match="protocol.target_mpp: found 0.84, expected None"):
+    with pytest.raises(InputError, match="protocol.target_mpp: found 0.84, expected 0.0"):
         extract.run(
             [folder / "as-is.tif"],
             dataclasses.replace(extraction, target_mpp=0.0),
