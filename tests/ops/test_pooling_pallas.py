@@ -38,17 +38,9 @@ def by_xla(maps: jax.Array, p: float) -> jax.Array:
     return pooling.pnorm(jax.vmap(pooling.global_average)(maps), p)
 
 
+@pytest.mark.parametrize(("dtype", "p"), [*[("float32", p) for p in FIXED], ("bfloat16", 3.0)])
 @pytest.mark.parametrize(
-    ("shape", "dtype", "p"),
-    [
-        *[((3, 5, 7, 11, 64), "float32", p) for p in FIXED],
-        *[
-            (shape, dtype, 3.0)
-            for shape in [(2, 3, 1, 1, 1), (1, 4, 13, 13, 3), (2, 2, 25, 25, 130)]
-            for dtype in ("float32", "bfloat16")
-        ],
-        ((2, 2, 25, 25, 130), "float32", np.inf),
-    ],
+    "shape", [(2, 3, 1, 1, 1), (1, 4, 13, 13, 3), (3, 5, 7, 11, 64), (2, 2, 25, 25, 130)]
 )
 def test_it_is_equation_1_and_what_xla_computes(shape, dtype, p):
     maps = drawn(shape, dtype)
