@@ -19,8 +19,8 @@ grid.json           what the grid means: stride, first position, windows, pixel 
 
 A grid position is scored by what lies within 1.5 crops of it: the map is no sharper than that,
 whatever the --stride. Images that cannot be mapped are listed in OUT/failures.csv and do not stop
-the others; with --strict they do. A second run leaves alone what is there. For research, not for
-diagnosis.
+the others, and the exit code is 3 in place of 0; with --strict they do. A second run leaves alone
+what is there. For research, not for diagnosis.
 
 Time: one pass of each encoder over the image for each augmentation, some 2.5 Mpx at scale 0.5 a
 minute for each on two cores with VGG, several times that with the others.

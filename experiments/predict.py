@@ -14,10 +14,10 @@ and why, the answer should not be used. predictions.jsonl has the same unrounded
 (name,Class) and submission_probabilities.csv (case,class,P(...)) are what challenges take.
 OUT/descriptors keeps the descriptors.
 
-Images that cannot be predicted are listed in failures.csv and do not stop the others; with --strict
-they do. Each row is written as it comes, and the same command goes on from there. Without
---trained_on, --models cannot say how far images are from the training images (a bundle can). For
-research, not for diagnosis.
+Images that cannot be predicted are listed in failures.csv and do not stop the others, and the exit
+code is 3 in place of 0; with --strict they do. Each row is written as it comes, and the same
+command goes on from there. Without --trained_on, --models cannot say how far images are from the
+training images (a bundle can). For research, not for diagnosis.
 
 Time: that of histojax extract per image; the models score meanwhile, as many images at once as
 wait.

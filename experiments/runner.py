@@ -13,6 +13,8 @@ from histojax.errors import InputError
 
 FLAGS = flags.FLAGS
 STOPPED = "stopped; run the same command again to go on from here"
+# Exit code of a script that did its work, but not for every image; 1 where it failed.
+PARTLY_FAILED = 3
 WIDTH = 100
 
 # Groups of --help: the module that defines a flag, and the title. A script's own flags come first.
