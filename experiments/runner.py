@@ -1,7 +1,6 @@
 """How every script runs and ends: its flags, its --help, and one message for what goes wrong."""
 
 import re
-import signal
 import sys
 import textwrap
 from collections.abc import Callable
@@ -10,6 +9,8 @@ from pathlib import Path
 from absl import app, flags, logging
 
 from histojax.errors import InputError
+
+from . import interrupts
 
 FLAGS = flags.FLAGS
 STOPPED = "stopped; run the same command again to go on from here"
@@ -61,10 +62,9 @@ def run(
 
 def _guard(main: Callable[[], None]) -> None:
     """Runs a script's main, and turns what a user or the machine did wrong into a message."""
-    # An ordinary stop, so that workers and temporary files are cleared.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        main()
+        with interrupts.raised():
+            main()
     except InputError as error:
         sys.exit(f"error: {error}")
     except OSError as error:

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import runpy
-import signal
 import subprocess
 import sys
 import traceback
@@ -21,14 +20,13 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
     command = [script, *map(str, arguments)]
     out, error = io.StringIO(), io.StringIO()
     handler, known = logging.get_absl_handler().python_handler, set(flags.FLAGS)
-    before = sys.argv, handler.stream, signal.getsignal(signal.SIGTERM)
+    before = sys.argv, handler.stream
     sys.argv, handler.stream = command.copy(), error
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
             code = exit_code(script)
     finally:
-        sys.argv, handler.stream = before[:2]
-        signal.signal(signal.SIGTERM, before[2])
+        sys.argv, handler.stream = before
         # The script's flags; those of a library that it was the first to import stay, as it does.
         by_module = flags.FLAGS.flags_by_module_dict()
         ours = {
