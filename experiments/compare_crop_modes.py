@@ -20,7 +20,6 @@ shown.
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import flags
 
@@ -32,6 +31,7 @@ from histojax.errors import InputError
 from histojax.evaluation import evaluate, metrics
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import manifests, store
+from histojax.images.names import Images
 from histojax.learners import boost, ensembles
 from histojax.learners.training import TrainingJob
 from histojax.report import crop_modes
@@ -68,19 +68,19 @@ def main() -> None:
     runtime = computing.runtime()
     runtimes = runtime, dataclasses.replace(runtime, crops_per_step=None, pooling="xla")
     for extraction, runtime in zip(modes, runtimes, strict=True):
-        extract_in_mode(dataset.paths, extraction, runtime)
+        extract_in_mode(dataset.images, extraction, runtime)
     predictions = [train_in_mode(split, extraction, boosting, positive) for extraction in modes]
     print(crop_modes.write(out, comparison(split, modes, predictions, positive)), end="")
 
 
-def extract_in_mode(paths: Sequence[Path], extraction: Extraction, runtime: Runtime) -> None:
+def extract_in_mode(images: Images, extraction: Extraction, runtime: Runtime) -> None:
     """Computes the descriptors of one mode and prints the pace."""
     # Not above: the processes that train import this file, and need no JAX.
     from histojax.extraction import extract
 
     mode = extraction.crop_mode
     root = FLAGS.out / mode / "descriptors"
-    summary = extract.run(paths, extraction, root, mpp=FLAGS.mpp, runtime=runtime)
+    summary = extract.run(images, extraction, root, mpp=FLAGS.mpp, runtime=runtime)
     views = extraction.augmentations * extraction.crops * len(extraction.configurations)
     crops, seconds = summary.extracted * views, summary.seconds
     pace = f", {crops} crops in {seconds:.1f} s, {crops / seconds:.3g} crops/s" if crops else ""

@@ -15,6 +15,7 @@ from .flag_types import define, define_path
 if TYPE_CHECKING:
     from histojax.datasets import Dataset
     from histojax.datasets.folds import Folds
+    from histojax.images.names import Images
 
 FLAGS = flags.FLAGS
 
@@ -155,16 +156,17 @@ def split(models: Path, dataset: "Dataset", count: int, seed: int) -> "Folds":
     return made
 
 
-def unlabelled() -> tuple[Path, ...]:
-    """The images of --images, or of --tfds.
+def unlabelled() -> "Images":
+    """The images of --images, or of --tfds, by name.
 
     Raises:
-      InputError: there are none, or two of one name.
+      InputError: there are none, or one is named twice.
     """
     from histojax.datasets import tfds, unlabelled
+    from histojax.images.names import name_images
 
     if FLAGS.tfds:
-        return tfds.image_paths(*tfds_arguments())
+        return name_images(tfds.image_paths(*tfds_arguments()))
     return unlabelled.find_images([FLAGS.images])
 
 

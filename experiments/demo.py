@@ -43,7 +43,7 @@ def main() -> None:
     )
     synthetic.write_folder(images, PER_CLASS, UNLABELLED)
     dataset = datasets.load(images / "train")
-    extract.run(dataset.paths, protocol.extraction, descriptors)
+    extract.run(dataset.images, protocol.extraction, descriptors)
     path = models / ensembles.FOLDS
     split = folds.load_or_make(path, dataset, boosting.folds, boosting.fold_seed)
     job = TrainingJob(descriptors, models, split, configurations)

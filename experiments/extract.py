@@ -20,13 +20,12 @@ Time: the paper's protocol on 400 images is 2.4 million crops, 207 PFLOP: a task
 Two processor cores do 0.15 to 0.2 TFLOP/s. The rate and the time left are shown.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from histojax import datasets
 from histojax.errors import InputError
 from histojax.extraction import dry_run, extract
+from histojax.images.names import Images
 from histojax.utils.progress import format_duration
 
 from . import computing, data, protocol, runner
@@ -48,7 +47,7 @@ flags.DEFINE_bool(
 
 def main() -> None:
     data.refuse_inside_data("descriptors")
-    work = image_paths(), protocol.from_flags("extraction").extraction, FLAGS.descriptors
+    work = images(), protocol.from_flags("extraction").extraction, FLAGS.descriptors
     options = {"runtime": computing.runtime(), **computing.processes(), "mpp": FLAGS.mpp}
     if FLAGS.dry_run:
         print(dry_run.run(*work, **options).text())
@@ -68,15 +67,15 @@ def main() -> None:
         )
 
 
-def image_paths() -> tuple[Path, ...]:
-    """The images of the one flag that names some."""
+def images() -> Images:
+    """The images of the one flag that names some, by name."""
     if [FLAGS.data, FLAGS.images, FLAGS.tfds].count(None) != 2:
         raise InputError(
             "pass one of --data (labelled images), --images (a folder of unlabelled ones) and "
             "--tfds (a data set that TFDS has prepared)"
         )
     if FLAGS.data:
-        return datasets.load(FLAGS.data, data.classes()).paths
+        return datasets.load(FLAGS.data, data.classes()).images
     return data.unlabelled()
 
 

@@ -42,7 +42,7 @@ def main() -> None:
     extraction, tuning = chosen.extraction, chosen.finetune
     data.refuse_inside_data("models")
     dataset = data.dataset()
-    finetune.check(dataset.paths, extraction, FLAGS.mpp)
+    finetune.check(dataset.images, extraction, FLAGS.mpp)
     require_writable(FLAGS.models)
     split = data.split(FLAGS.models, dataset, tuning.folds, tuning.fold_seed)
     trained = finetune.train(

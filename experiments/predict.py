@@ -67,7 +67,7 @@ def main() -> None:
         if FLAGS.data:
             dataset = datasets.load(FLAGS.data, require_all_classes=False)
             labels = predict.labels_of(bundle, dataset)
-            images = predict.ImageFiles(dataset.paths, FLAGS.mpp, labels)
+            images = predict.ImageFiles(dataset.images, FLAGS.mpp, labels)
         else:
             images = predict.ImageFiles(data.unlabelled(), FLAGS.mpp)
         summary = predict.predict_images(

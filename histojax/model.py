@@ -15,6 +15,7 @@ from PIL import Image
 from histojax.config import Runtime
 from histojax.datasets import unlabelled
 from histojax.errors import InputError
+from histojax.images.names import Images
 from histojax.prediction import bundle, predict
 from histojax.prediction.bundle import Bundle
 from histojax.prediction.uncertainty import Prediction, PredictionOptions
@@ -78,17 +79,17 @@ class Model:
           InputError: there are no images, one cannot be predicted, or an option is impossible.
         """
         with tempfile.TemporaryDirectory(prefix="histojax-") as folder:
-            paths = _as_files(images, names, Path(folder) / "images")
+            found = _as_files(images, names, Path(folder) / "images")
             summary = predict.predict_images(
                 self.bundle,
-                predict.ImageFiles(paths, mpp),
+                predict.ImageFiles(found, mpp),
                 folder,
                 options=PredictionOptions(coverage, sensitivity, largest_set),
                 strict=True,
                 encoder_set=self.encoder_set,
             )
         by_image = {prediction.image: prediction for prediction in summary.predictions}
-        return [by_image[path.stem] for path in paths]
+        return [by_image[name] for name in found]
 
     def heatmap(
         self, image: Source, *, name: str | None = None, **options: Any
@@ -131,8 +132,8 @@ def load(path: str | Path, runtime: Runtime = Runtime()) -> Model:
 
 def _as_files(
     images: Source | Sequence[Source], names: Sequence[str] | None, folder: Path
-) -> tuple[Path, ...]:
-    """The images as files: arrays are written into a folder as PNG, which keeps every pixel."""
+) -> Images:
+    """The images as files by name: arrays are written as PNG, which keeps every pixel."""
     sources = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
     if not sources:
         raise InputError("there are no images to predict: pass a folder, image files or arrays")

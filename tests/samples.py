@@ -133,7 +133,7 @@ def train_small(root: Path) -> Path:
     for i in range(3):
         Image.fromarray(darker(100 + i, 0.3 + 0.2 * i)).save(root / "new" / f"test{i}.tif")
     data = datasets.load(root / "images")
-    extract.run(data.paths, TRAINED, root / "descriptors")
+    extract.run(data.images, TRAINED, root / "descriptors")
     models, boosting = root / "models", Boosting(folds=3, seeds=2, rounds=8)
     split = folds.load_or_make(models / ensembles.FOLDS, data, boosting.folds, boosting.fold_seed)
     job = TrainingJob(root / "descriptors", models, split, TRAINED.configurations)

@@ -66,7 +66,9 @@ def trees(model: str) -> str:
 @pytest.mark.parametrize(("mode", "jobs"), [("paper", None), ("fast", 2)])
 def test_models_and_scores_are_those_on_disk_bit_for_bit(x, y, labels, tmp_path, mode, jobs):
     dataset = Dataset(
-        tuple(Path(f"image{i:02d}.png") for i in range(N)), tuple(labels.tolist()), CLASSES
+        {f"image{i:02d}": Path(f"image{i:02d}.png") for i in range(N)},
+        tuple(labels.tolist()),
+        CLASSES,
     )
     split = folds.make(dataset, SMALL["folds"], seed=7)
     for name, descriptors in zip(split.names, x, strict=True):

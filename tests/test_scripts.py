@@ -472,12 +472,6 @@ def missing_in_table(root: Path) -> list[str]:
     return [f"--data={root / 'a' / 'labels.csv'}"]
 
 
-def duplicate_names(root: Path) -> list[str]:
-    one_image(root / "a" / "x")
-    one_image(root / "a" / "y")
-    return [f"--data={root / 'a'}"]
-
-
 def read_only_output(root: Path) -> list[str]:
     return [f"--images={one_image(root / 'a')}", "--descriptors=/proc/histojax"]
 
@@ -491,7 +485,6 @@ def read_only_output(root: Path) -> list[str]:
         (sixteen_bits, "16 bits per sample"),
         (unknown_class_folder, "Other"),
         (missing_in_table, "gone.png"),
-        (duplicate_names, "must be unique"),
         (read_only_output, "cannot be written to"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -1,13 +1,13 @@
 """Dataset: labelled images as paths, class indices and groups; and the images in a folder."""
 
-import collections
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from histojax.config import BACH_CLASSES
 from histojax.errors import InputError
-from histojax.images import reader
+from histojax.images import names, reader
+from histojax.images.names import Images
 from histojax.utils import files
 
 
@@ -16,21 +16,28 @@ class Dataset:
     """N labelled images.
 
     Attributes:
-      paths: the image files.
+      images: the image files by name, see `histojax.images.names`.
       labels: the class index of each image.
       classes: K class names, in the order of every array and table.
       groups: the patient or slide of each image, empty where unknown; None if no groups are known.
+      notices: sentences on how the data were read, for people.
     """
 
-    paths: tuple[Path, ...]
+    images: Images
     labels: tuple[int, ...]
     classes: tuple[str, ...]
     groups: tuple[str, ...] | None = None
+    notices: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """File names without folder and ending; they name descriptors and seed random numbers."""
-        return tuple(path.stem for path in self.paths)
+        """The names of the images; they name descriptors and seed random numbers."""
+        return tuple(self.images)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The image files."""
+        return tuple(self.images.values())
 
 
 def build(
@@ -38,13 +45,21 @@ def build(
     classes: tuple[str, ...] | None = None,
     groups: dict[Path, str] | None = None,
     require_all_classes: bool = True,
+    root: Path | None = None,
+    notices: Sequence[str] = (),
 ) -> Dataset:
     """A data set from the class name of each file, ordered by class and then by name.
 
-    Without `require_all_classes`, for images that nothing is learned from, classes may be empty.
+    Args:
+      labels: class name of each image file.
+      classes: the classes in their order.
+      groups: patient or slide of each file, empty where unknown.
+      require_all_classes: whether each class needs images; not where nothing is learned from them.
+      root: the folder that the names of images are relative to where stems are not unique.
+      notices: on how the data were read.
 
     Raises:
-      InputError: fewer than two classes, a class not in `classes`, or two files of one name.
+      InputError: fewer than two classes, or a class not in `classes`.
     """
     classes = classes or class_order(set(labels.values()))
     if len(set(classes)) < len(classes):
@@ -62,34 +77,23 @@ def build(
             )
         if len(classes) < 2:
             raise InputError(f"only one class, {classes[0]}: training needs at least two")
-    require_unique_names(labels)
-    paths = sorted(labels, key=lambda path: (classes.index(labels[path]), path.stem))
+    images = sorted(
+        names.name_images(labels, root).items(),
+        key=lambda image: (classes.index(labels[image[1]]), image[1].stem, image[0]),
+    )
     return Dataset(
-        paths=tuple(paths),
-        labels=tuple(classes.index(labels[path]) for path in paths),
+        images=dict(images),
+        labels=tuple(classes.index(labels[path]) for _, path in images),
         classes=classes,
-        groups=tuple(groups[path] for path in paths) if groups else None,
+        groups=tuple(groups[path] for _, path in images) if groups else None,
+        notices=tuple(notices),
     )
 
 
-def class_order(names: set[str]) -> tuple[str, ...]:
+def class_order(classes: set[str]) -> tuple[str, ...]:
     """BACH's order where the classes are BACH's, else alphabetical."""
-    is_bach = names <= set(BACH_CLASSES) and names & {"InSitu", "Invasive"}
-    return BACH_CLASSES if is_bach else tuple(sorted(names))
-
-
-def require_unique_names(paths: Iterable[Path]) -> None:
-    """Raises InputError where files differ only in folder or ending: descriptors would collide."""
-    by_name = collections.defaultdict(list)
-    for path in paths:
-        by_name[path.stem].append(str(path))
-    if shared := {name: same for name, same in by_name.items() if len(same) > 1}:
-        lines = "\n".join(
-            f"  {name}: {', '.join(sorted(same))}" for name, same in sorted(shared.items())
-        )
-        raise InputError(
-            f"image names must be unique, whatever their folder and ending; rename these:\n{lines}"
-        )
+    is_bach = classes <= set(BACH_CLASSES) and classes & {"InSitu", "Invasive"}
+    return BACH_CLASSES if is_bach else tuple(sorted(classes))
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -99,11 +103,4 @@ def list_images(folder: Path) -> list[Path]:
 
 def list_images_below(folder: Path) -> list[Path]:
     """The image files anywhere below a folder, sorted by path."""
-    if files.is_local(folder):
-        return sorted(
-            path for path in folder.rglob("*") if reader.is_image_name(path) and path.is_file()
-        )
-    images = list_images(folder)
-    for subfolder in files.list_folder(folder)[0]:
-        images += list_images_below(subfolder)
-    return sorted(images)
+    return sorted(path for path in files.files_below(folder) if reader.is_image_name(path))

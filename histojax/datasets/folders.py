@@ -44,4 +44,4 @@ def load(
         if ignored := sum(1 for _ in folder.iterdir()) - len(images):
             logging.info("%s: ignored %d files that are not images", folder, ignored)
         labels |= dict.fromkeys(images, folder.name)
-    return dataset.build(labels, expected, require_all_classes=require_all_classes)
+    return dataset.build(labels, expected, None, require_all_classes, root)

@@ -90,7 +90,7 @@ def load(
             f"below {table.parent}:\n{lines}"
         )
     known_groups = group_of if "group" in rows[0] else None
-    return dataset.build(labels, classes, known_groups, require_all_classes)
+    return dataset.build(labels, classes, known_groups, require_all_classes, table.parent)
 
 
 def _normalized(path: Path) -> Path:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from histojax.datasets import dataset
 from histojax.errors import InputError
-from histojax.images import reader
+from histojax.images import names, reader
 from histojax.utils import files
 
 _LIST_SUFFIXES = (".txt", ".csv")
 
 
-def find_images(sources: Sequence[str | Path]) -> tuple[Path, ...]:
-    """The image files that the sources name, in the order of the sources.
+def find_images(sources: Sequence[str | Path]) -> dict[str, Path]:
+    """The image files that the sources name, by image name, in the order of the sources.
 
     Args:
       sources: folders (the images directly in them), images, or lists: a .txt with a path per line,
@@ -20,13 +20,12 @@ def find_images(sources: Sequence[str | Path]) -> tuple[Path, ...]:
         exist is left to whoever reads them.
 
     Raises:
-      InputError: a source is not there or holds no image, or two images have one name.
+      InputError: a source is not there or holds no image, or an image is named twice.
     """
-    images = []
-    for source in sources:
-        images += _images_of(files.as_path(source))
-    dataset.require_unique_names(images)
-    return tuple(images)
+    sources = [files.as_path(source) for source in sources]
+    images = [path for source in sources for path in _images_of(source)]
+    root = sources[0] if len(sources) == 1 and sources[0].is_dir() else None
+    return names.name_images(images, root)
 
 
 def _images_of(source: Path) -> list[Path]:
@@ -59,7 +58,7 @@ def _read_list(path: Path) -> list[Path]:
             lines = path.read_bytes().decode("utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
             raise InputError(f"{path} is no text: {error}") from error
-    names = [line.strip() for line in lines if line.strip()]
-    if not names:
+    listed = [line.strip() for line in lines if line.strip()]
+    if not listed:
         raise InputError(f"{path} names no image: expected a path per line, or a column `image`")
-    return [path.parent / name for name in names]
+    return [path.parent / name for name in listed]

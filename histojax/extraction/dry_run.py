@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import jax
@@ -13,6 +13,7 @@ from histojax.extraction import loaded_encoders, manifests, pending, store
 from histojax.extraction.engine import passes
 from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.extraction.plans import Workload
+from histojax.images.names import Images, by_name
 from histojax.images.padding import bucket, common_canvas, read_padded, scaled_size
 from histojax.images.resampling import Resampling
 from histojax.ops import crops
@@ -58,7 +59,7 @@ class Estimate:
 
 
 def run(
-    paths: Sequence[str | Path],
+    images: Images | Iterable[str | Path],
     extraction: Extraction,
     root: str | Path,
     *,
@@ -75,18 +76,18 @@ def run(
     Raises:
       InputError: unusable images, weights or folders.
     """
-    paths, root = [files.as_path(path) for path in paths], files.as_path(root)
-    pending.check_inputs(paths, extraction, mpp, runtime)
+    images, root = by_name(images), files.as_path(root)
+    pending.check_inputs(images, extraction, mpp, runtime)
     encoder_set = loaded_encoders.load_encoders(extraction, runtime)
     for configuration, manifest in encoder_set.made_with().items():
         manifests.refuse_mixing(root, configuration, manifest)
     resampling = Resampling(extraction.target_mpp, mpp)
     rows = store.read_stain_qc(root) if root.exists() else {}
-    to_do = [
-        path
-        for path in pending.share_of(paths, process, processes)
-        if pending.missing(path, encoder_set, resampling, root, rows)
-    ]
+    to_do = {
+        name: path
+        for name, path in pending.share_of(images, process, processes).items()
+        if pending.missing(name, path, encoder_set, resampling, root, rows)
+    }
     if not to_do:
         return Estimate(0, 0.0, 0.0, 0, 0, {})
     compiling, memory, seconds = _measure(to_do, encoder_set, resampling)
@@ -99,7 +100,7 @@ def run(
 
 
 def _measure(
-    paths: Sequence[Path], encoder_set: EncoderSet, resampling: Resampling
+    images: Images, encoder_set: EncoderSet, resampling: Resampling
 ) -> tuple[float, int, dict[str, float]]:
     """Runs each program once on the image of median area.
 
@@ -108,12 +109,13 @@ def _measure(
     """
     extraction, engine = encoder_set.extraction, encoder_set.engine
     shared = extraction.crop_mode == "shared"
+    names, paths = list(images), list(images.values())
     sizes = [resampling.size(path) for path in paths]
     padded = [tuple(map(bucket, size)) for size in sizes]
     areas = [math.prod(size) for size in padded]
     chosen = sorted(range(len(paths)), key=areas.__getitem__)[len(paths) // 2]
     image = read_padded(paths[chosen], resampling)
-    key = engine.replicate(crops.image_key(extraction.seed, image.path.stem))
+    key = engine.replicate(crops.image_key(extraction.seed, names[chosen]))
     compiling, memory, seconds = 0.0, 0, {}
     for scale, canvas in common_canvas(sizes, extraction.views).items():
         canvas = scaled_size(image.rgb.shape, scale) if shared else canvas

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import jax
@@ -22,6 +22,7 @@ from histojax.extraction import loaded_encoders, manifests, pending, store
 from histojax.extraction.engine import passes
 from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.extraction.plans import Pooled, Workload
+from histojax.images.names import Images, by_name
 from histojax.images.padding import PaddedImage, common_canvas, read_padded, scaled_size, scales
 from histojax.images.resampling import Resampling
 from histojax.ops import crops, stain
@@ -41,13 +42,13 @@ class Listener:
     from another thread.
 
     Attributes:
-      done: takes an image once all its descriptors are written, in this run or an earlier one, and
-        its rows of stain_qc.csv.
-      failed: takes an image that cannot be extracted from, and why.
+      done: takes the name of an image once all its descriptors are written, in this run or an
+        earlier one, and its rows of stain_qc.csv.
+      failed: takes the name of an image that cannot be extracted from, and why.
     """
 
-    done: Callable[[Path, store.StainQC], None]
-    failed: Callable[[Path, InputError], None]
+    done: Callable[[str, store.StainQC], None]
+    failed: Callable[[str, InputError], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,8 @@ class ExtractionJob:
 
     Attributes:
       encoder_set: protocol, devices and encoders.
-      missing: encoders and views to extract, by image.
+      images: the image files by name.
+      missing: encoders and views to extract, by image name.
       root: the folder of descriptors.
       process, processes: which process this is, and how many share the run.
       rows: of stain_qc.csv, of all images of this process; grows as images are prepared.
@@ -84,7 +86,8 @@ class ExtractionJob:
     """
 
     encoder_set: EncoderSet
-    missing: dict[Path, pending.Pairs]
+    images: Images
+    missing: dict[str, pending.Pairs]
     root: Path
     process: int
     processes: int
@@ -94,7 +97,7 @@ class ExtractionJob:
 
 
 def run(
-    paths: Sequence[str | Path],
+    images: Images | Iterable[str | Path],
     extraction: Extraction,
     root: str | Path,
     *,
@@ -106,7 +109,7 @@ def run(
     """Extracts descriptors of images; a run that was stopped goes on where it was.
 
     Args:
-      paths: image files, of unique names.
+      images: image files by name, or image files, see `histojax.images.names`.
       extraction: the protocol.
       root: the folder of descriptors.
       mpp: microns per pixel of the images, where the files do not say.
@@ -116,15 +119,15 @@ def run(
     Raises:
       InputError: unusable images, weights or folders; what was finished before stays.
     """
-    paths, root = [files.as_path(path) for path in paths], files.as_path(root)
-    pending.check_inputs(paths, extraction, mpp, runtime)
+    images, root = by_name(images), files.as_path(root)
+    pending.check_inputs(images, extraction, mpp, runtime)
     files.require_writable(root)
     encoder_set = loaded_encoders.load_encoders(extraction, runtime)
-    return extract_images(paths, encoder_set, root, mpp, process, processes)
+    return extract_images(images, encoder_set, root, mpp, process, processes)
 
 
 def extract_images(
-    paths: Sequence[Path],
+    images: Images,
     encoder_set: EncoderSet,
     root: Path,
     mpp: float | None = None,
@@ -141,31 +144,30 @@ def extract_images(
     claim(encoder_set, root)
     if processes == 1:
         store.merge_stain_qc(root)  # Parts that a run of several processes may have left.
-    share = pending.share_of(paths, process, processes)
-    names = {path.stem for path in share}
+    share = pending.share_of(images, process, processes)
     rows = store.read_stain_qc(root)
     if processes > 1:
-        rows = {key: row for key, row in rows.items() if row.image in names}
+        rows = {key: row for key, row in rows.items() if row.image in share}
     missing = {}
-    for path in share:
+    for name, path in share.items():
         try:
             if listener:
-                pending.check_images([path], extraction, resampling)
-            missing[path] = pending.missing(path, encoder_set, resampling, root, rows)
+                pending.check_images({name: path}, extraction, resampling)
+            missing[name] = pending.missing(name, path, encoder_set, resampling, root, rows)
         except InputError as error:
-            _fail(listener, path, error)
-    to_do = {path: pairs for path, pairs in missing.items() if pairs}
+            _fail(listener, name, error)
+    to_do = {name: pairs for name, pairs in missing.items() if pairs}
     if listener:
-        for path in missing.keys() - to_do.keys():
-            listener.done(path, _rows_of(path, rows))
-    canvas = common_canvas([resampling.size(path) for path in to_do], extraction.views)
-    job = ExtractionJob(encoder_set, to_do, root, process, processes, rows, canvas, listener)
+        for name in missing.keys() - to_do.keys():
+            listener.done(name, _rows_of(name, rows))
+    canvas = common_canvas([resampling.size(share[name]) for name in to_do], extraction.views)
+    job = ExtractionJob(encoder_set, share, to_do, root, process, processes, rows, canvas, listener)
     start = time.monotonic()
     extracted, waited = _run_job(job, resampling)
     seconds = time.monotonic() - start
-    if processes > 1 and not any(pending.without_file(path, encoder_set, root) for path in paths):
+    if processes > 1 and not any(pending.without_file(name, encoder_set, root) for name in images):
         store.merge_stain_qc(root)
-    share_rows = [row for row in rows.values() if row.image in names]
+    share_rows = [row for row in rows.values() if row.image in share]
     fallbacks = tuple(sorted({row.image for row in share_rows if row.status != STAIN_OK}))
     _warn_of_duplicates(share_rows)
     _warn_of_fallbacks(fallbacks)
@@ -190,8 +192,9 @@ def _run_job(job: ExtractionJob, resampling: Resampling) -> tuple[int, float]:
     )
     total = view_count * extraction.augmentations * extraction.crops
     extracted, waited = 0, 0.0
+    paths = [job.images[name] for name in job.missing]
     decoded = prefetch.prefetch(
-        functools.partial(_decode, resampling), job.missing, DECODED_AHEAD, DECODERS
+        functools.partial(_decode, resampling), paths, DECODED_AHEAD, DECODERS
     )
     try:
         with (
@@ -199,15 +202,15 @@ def _run_job(job: ExtractionJob, resampling: Resampling) -> tuple[int, float]:
             Progress("extract", total, "crops") as bar,
             prefetch.background_writer(_WRITTEN_BEHIND) as write,
         ):
-            for i, path in enumerate(job.missing):
+            for i, name in enumerate(job.missing):
                 start = time.monotonic()
                 image = next(decoded)
                 if i > 0:  # While the first is decoded, the device has nothing to do yet.
                     waited += time.monotonic() - start
                 if isinstance(image, InputError):
-                    _fail(job.listener, path, image)
+                    _fail(job.listener, name, image)
                 else:
-                    _extract_image(job, image, write, bar)
+                    _extract_image(job, name, image, write, bar)
                     extracted += 1
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
@@ -218,11 +221,11 @@ def _run_job(job: ExtractionJob, resampling: Resampling) -> tuple[int, float]:
     return extracted, waited
 
 
-def _fail(listener: Listener | None, path: Path, error: InputError) -> None:
+def _fail(listener: Listener | None, name: str, error: InputError) -> None:
     """Passes the error to the listener; without one, raises it."""
     if listener is None:
         raise error
-    listener.failed(path, error)
+    listener.failed(name, error)
 
 
 def _decode(resampling: Resampling, path: Path) -> PaddedImage | InputError:
@@ -234,12 +237,12 @@ def _decode(resampling: Resampling, path: Path) -> PaddedImage | InputError:
 
 
 def _extract_image(
-    job: ExtractionJob, image: PaddedImage, write: prefetch.Submit, bar: Progress
+    job: ExtractionJob, name: str, image: PaddedImage, write: prefetch.Submit, bar: Progress
 ) -> None:
     """Runs the programs that an image lacks descriptors of; results are fetched in background."""
     extraction, engine = job.encoder_set.extraction, job.encoder_set.engine
-    missing = job.missing[image.path]
-    key = engine.replicate(crops.image_key(extraction.seed, image.path.stem))
+    missing = job.missing[name]
+    key = engine.replicate(crops.image_key(extraction.seed, name))
     for scale in scales(view for _, view in missing):
         # Exact crops do not depend on the canvas, so one serves all images. In crop mode shared
         # the whole image goes through the encoder, so it keeps its own size.
@@ -247,32 +250,32 @@ def _extract_image(
         if extraction.crop_mode == "shared":
             canvas = scaled_size(image.rgb.shape, scale)
         planes, quality, size = engine.prepare(extraction, image, scale, canvas)
-        write(_write_stain_qc, job, image, scale, quality)
+        write(_write_stain_qc, job, name, image.digest, scale, quality)
         pairs = [(encoder_name, view) for encoder_name, view in missing if view.scale == scale]
         for encoder_name, views in passes(pairs, extraction):
             loaded = job.encoder_set.encoders[encoder_name]
             workload = Workload(loaded.encoder, extraction, views, canvas)
             program = engine.program(workload, loaded.variables)
             pooled = program.run(loaded.variables, planes, size, key, bar)
-            write(_write_descriptors, job, image, encoder_name, pooled)
+            write(_write_descriptors, job, name, encoder_name, pooled)
     if job.listener:
-        write(_report_done, job, image.path)
+        write(_report_done, job, name)
 
 
 def _write_stain_qc(
-    job: ExtractionJob, image: PaddedImage, scale: float, quality: stain.StainQuality
+    job: ExtractionJob, name: str, digest: str, scale: float, quality: stain.StainQuality
 ) -> None:
     """Adds a row to stain_qc.csv.
 
     Runs before the descriptors are written, so every descriptor file has its row.
     """
-    row = _stain_qc_row(image, scale, quality)
+    row = _stain_qc_row(name, digest, scale, quality)
     job.rows[row.image, row.scale] = row
     store.write_stain_qc(job.root, job.rows, job.process, job.processes)
 
 
 def _stain_qc_row(
-    image: PaddedImage, scale: float, quality: stain.StainQuality
+    name: str, digest: str, scale: float, quality: stain.StainQuality
 ) -> store.StainQCRow:
     """A row of stain_qc.csv, with numbers rounded as the file keeps them."""
     status = STAIN_STATUS[int(quality.status)]
@@ -281,36 +284,34 @@ def _stain_qc_row(
         angle = round(float(quality.stain_angle), 2)
     hematoxylin, eosin = (round(float(value), 4) for value in quality.maxima)
     return store.StainQCRow(
-        image=image.path.stem,
+        image=name,
         scale=str(scale),
         tissue_fraction=round(float(quality.tissue_fraction), 4),
         stain_angle_degrees=angle,
         max_hematoxylin=hematoxylin,
         max_eosin=eosin,
         status=status,
-        file_sha256=image.digest,
+        file_sha256=digest,
     )
 
 
-def _write_descriptors(
-    job: ExtractionJob, image: PaddedImage, encoder_name: str, pooled: Pooled
-) -> None:
+def _write_descriptors(job: ExtractionJob, name: str, encoder_name: str, pooled: Pooled) -> None:
     """Fetches an image's descriptors by one encoder and writes those that were missing."""
     extraction = job.encoder_set.extraction
-    for encoder, view in job.missing[image.path]:
+    for encoder, view in job.missing[name]:
         if encoder == encoder_name and view.name in pooled:
             descriptors = np.asarray(pooled[view.name])[: extraction.augmentations]
             configuration = extraction.configuration(encoder_name, view)
-            store.write(job.root, configuration, image.path.stem, np.ascontiguousarray(descriptors))
+            store.write(job.root, configuration, name, np.ascontiguousarray(descriptors))
 
 
-def _report_done(job: ExtractionJob, path: Path) -> None:
-    job.listener.done(path, _rows_of(path, job.rows))
+def _report_done(job: ExtractionJob, name: str) -> None:
+    job.listener.done(name, _rows_of(name, job.rows))
 
 
-def _rows_of(path: Path, rows: store.StainQC) -> store.StainQC:
+def _rows_of(name: str, rows: store.StainQC) -> store.StainQC:
     """The rows of stain_qc.csv of one image."""
-    return {key: row for key, row in rows.items() if row.image == path.stem}
+    return {key: row for key, row in rows.items() if row.image == name}
 
 
 def _warn_of_duplicates(rows: Sequence[store.StainQCRow]) -> None:

@@ -4,13 +4,13 @@ No image is decoded here. An image must open, hold every crop, and be the file t
 descriptors were made of.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from histojax.config import Extraction, Runtime, View
 from histojax.errors import InputError
 from histojax.extraction import loaded_encoders, store
 from histojax.extraction.loaded_encoders import EncoderSet
+from histojax.images.names import Images
 from histojax.images.padding import image_digest, scaled_size
 from histojax.images.resampling import Resampling
 
@@ -21,20 +21,19 @@ _LISTED = 20  # Problems that a message lists.
 
 
 def check_inputs(
-    paths: Sequence[Path],
-    extraction: Extraction,
-    mpp: float | None = None,
-    runtime: Runtime = Runtime(),
+    images: Images, extraction: Extraction, mpp: float | None = None, runtime: Runtime = Runtime()
 ) -> None:
     """Raises InputError where the protocol makes no sense or images do not fit it."""
     loaded_encoders.check(extraction, runtime.pooling)
-    check_images(paths, extraction, Resampling(extraction.target_mpp, mpp))
+    check_images(images, extraction, Resampling(extraction.target_mpp, mpp))
 
 
-def check_images(paths: Sequence[Path], extraction: Extraction, resampling: Resampling) -> None:
+def check_images(images: Images, extraction: Extraction, resampling: Resampling) -> None:
     """Raises InputError listing the images that do not open or are smaller than a crop."""
     problems = [
-        problem for path in paths for problem in _image_problems(path, extraction, resampling)
+        problem
+        for name, path in images.items()
+        for problem in _image_problems(name, path, extraction, resampling)
     ]
     if len(problems) == 1:
         raise InputError(problems[0])
@@ -44,9 +43,11 @@ def check_images(paths: Sequence[Path], extraction: Extraction, resampling: Resa
         raise InputError("\n  ".join(["images:", *lines]))
 
 
-def _image_problems(path: Path, extraction: Extraction, resampling: Resampling) -> list[str]:
+def _image_problems(
+    name: str, path: Path, extraction: Extraction, resampling: Resampling
+) -> list[str]:
     try:
-        path.stem.encode()
+        name.encode()
         height, width = resampling.size(path)
     except UnicodeEncodeError:
         return [
@@ -70,12 +71,12 @@ def _image_problems(path: Path, extraction: Extraction, resampling: Resampling) 
     return problems
 
 
-def share_of(paths: Sequence[Path], process: int, processes: int) -> list[Path]:
+def share_of(images: Images, process: int, processes: int) -> dict[str, Path]:
     """The images that one of several processes extracts, in the order of their names."""
-    return sorted(paths, key=lambda path: path.stem)[process::processes]
+    return {name: images[name] for name in sorted(images)[process::processes]}
 
 
-def without_file(path: Path, encoder_set: EncoderSet, root: Path) -> Pairs:
+def without_file(image: str, encoder_set: EncoderSet, root: Path) -> Pairs:
     """The encoders and views for which an image has no descriptor file."""
     extraction = encoder_set.extraction
     return [
@@ -85,14 +86,19 @@ def without_file(path: Path, encoder_set: EncoderSet, root: Path) -> Pairs:
         if not store.is_done(
             root,
             extraction.configuration(name, view),
-            path.stem,
+            image,
             (extraction.augmentations, loaded.encoder.width),
         )
     ]
 
 
 def missing(
-    path: Path, encoder_set: EncoderSet, resampling: Resampling, root: Path, rows: store.StainQC
+    image: str,
+    path: Path,
+    encoder_set: EncoderSet,
+    resampling: Resampling,
+    root: Path,
+    rows: store.StainQC,
 ) -> Pairs:
     """The encoders and views to extract from an image: all, if stain_qc.csv does not list it.
 
@@ -100,15 +106,15 @@ def missing(
       InputError: the image is another file than its descriptors were made of, or a descriptor file
         is damaged or of another shape.
     """
-    pairs = without_file(path, encoder_set, root)
-    recorded = {row.file_sha256 for row in rows.values() if row.image == path.stem}
+    pairs = without_file(image, encoder_set, root)
+    recorded = {row.file_sha256 for row in rows.values() if row.image == image}
     if not recorded:
         return [
             (name, view) for view in encoder_set.extraction.views for name in encoder_set.encoders
         ]
     if recorded != {image_digest(path, resampling)}:
         raise InputError(
-            f"{path} is not the file that the descriptors of {path.stem!r} in {root} were made of "
+            f"{path} is not the file that the descriptors of {image!r} in {root} were made of "
             "(SHA-256 or pixel size differs): name another folder, or give one of the images "
             "another name"
         )

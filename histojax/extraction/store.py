@@ -1,6 +1,6 @@
 """Descriptor files in the authors' layout, and the table of stain quality beside them.
 
-<root>/<configuration>/<image name>.npy   float32 [A, D]
+<root>/<configuration>/<image name>.npy   float32 [A, D]; in subfolders if names have slashes
 <root>/<configuration>/manifest.json      protocol, weights, versions: see `manifests`
 <root>/stain_qc.csv                       how the stain normalisation of each image went
 <root>/stain_qc-2of4.csv                  the same by one of several processes, until it is merged
@@ -11,7 +11,7 @@ at once.
 
 import dataclasses
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class StainQCRow:
     """A row of stain_qc.csv: how the stain normalisation of an image went at a scale.
 
     Attributes:
-      image: its name, without the ending of the file.
+      image: its name, see `histojax.images.names`.
       scale: of the view, as text.
       tissue_fraction: share of pixels that are tissue.
       stain_angle_degrees: between the stain vectors; None where there was too little tissue.
@@ -148,12 +148,26 @@ def read(root: Path, configuration: str, names: Iterable[str]) -> np.ndarray:
 
 def configurations(root: Path) -> tuple[str, ...]:
     """The configurations that have descriptors below the root."""
-    return in_order({path.parent.name for path in root.glob("*/*.npy")})
+    if not root.is_dir():
+        return ()
+    return in_order(
+        {folder.name for folder in files.list_folder(root)[0] if any(_descriptor_files(folder))}
+    )
 
 
 def image_names(root: Path, configuration: str) -> tuple[str, ...]:
     """The images that have descriptors of a configuration, by name."""
-    return tuple(sorted(path.stem for path in (root / configuration).glob("*.npy")))
+    folder = root / configuration
+    paths = _descriptor_files(folder) if folder.is_dir() else ()
+    below = ["/".join(path.relative_to(folder).parts) for path in paths]
+    return tuple(sorted(name.removesuffix(".npy") for name in below))
+
+
+def _descriptor_files(folder: Path) -> Iterator[Path]:
+    """The descriptor files of a configuration, in no order."""
+    if files.is_local(folder):
+        return folder.rglob("*.npy")
+    return (path for path in files.files_below(folder) if path.name.endswith(".npy"))
 
 
 def read_stain_qc(root: Path) -> StainQC:

@@ -10,7 +10,7 @@ crops that is an approximation, which `border_correction` improves.
 
 import dataclasses
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from histojax.heatmap import overlay, probability_map, slide_scan, sliding_windo
 from histojax.heatmap.probability_map import ProbabilityMap
 from histojax.heatmap.slide_scan import Grid
 from histojax.heatmap.tile_features import OFFSETS
+from histojax.images.names import Images, by_name, file_label
 from histojax.images.slide import Slide, open_slide
 from histojax.prediction import predict
 from histojax.prediction.bundle import Bundle
@@ -193,7 +194,7 @@ class HeatmapSummary:
 
 def map_images(
     bundle: Bundle,
-    paths: Sequence[str | Path],
+    images: Images | Iterable[str | Path],
     out: str | Path,
     options: HeatmapOptions = HeatmapOptions(),
     *,
@@ -205,7 +206,7 @@ def map_images(
 
     Args:
       bundle, options, encoder_set, runtime: as for `map_image`.
-      paths: image files, of unique names.
+      images: image files by name, or image files, see `histojax.images.names`.
       out: where the folders go, and failures.csv, a table of the images that have no map.
       strict: the first image that fails stops the run.
 
@@ -218,22 +219,22 @@ def map_images(
     files.require_writable(out)
     encoder_set = encoder_set or predict.load_encoders(bundle, runtime)
     mapped, done_before, failed = [], [], {}
-    for path in map(files.as_path, paths):
-        folder = out / path.stem
+    for name, path in by_name(images).items():
+        folder, label = out / name, file_label(name, path)
         try:
             with open_slide(path) as field:
-                settings = _settings(bundle, field, path.stem, options)
+                settings = _settings(bundle, field, name, options)
                 settings["file_sha256"] = files.sha256(path)
                 if _is_done(folder, settings):
-                    done_before.append(path.name)
+                    done_before.append(label)
                     continue
                 _write(folder, _map_field(bundle, field, encoder_set, settings))
-            mapped.append(path.name)
+            mapped.append(label)
         except InputError as error:
             if strict:
                 raise
             logging.warning("no heat map: %s", error)
-            failed[path.name] = str(error)
+            failed[label] = str(error)
     files.write_csv(out / _FAILURES, failed.items(), ("image", "cause"))
     if failed and not mapped and not done_before:
         raise InputError(f"none of {len(failed)} images could be mapped: see {out / _FAILURES}")

@@ -12,6 +12,7 @@ from histojax.config import Boosting, Extraction
 from histojax.datasets import Dataset, groups
 from histojax.errors import InputError
 from histojax.images import reader
+from histojax.images.names import name_images
 from histojax.inspection import recommend
 from histojax.inspection.checks import run_checks
 from histojax.inspection.discovery import DiscoveredImages, class_names, discover
@@ -139,7 +140,7 @@ def _unchecked_dataset(
     """A data set that need not be one that training would accept."""
     order = class_names(labels, classes) or ("",)
     indices = tuple(order.index(label) if label else 0 for label in labels)
-    return Dataset(paths, indices, order, groups)
+    return Dataset(name_images(paths), indices, order, groups)
 
 
 def _inspect_images(paths: tuple[Path, ...], mpp: float | None) -> tuple[InspectedImage, ...]:

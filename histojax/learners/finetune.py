@@ -13,7 +13,6 @@ N images, D channels, K classes.
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -30,6 +29,7 @@ from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.extraction import extract, loaded_encoders, pending
 from histojax.extraction.loaded_encoders import LoadedEncoder
+from histojax.images import names
 from histojax.images.padding import common_canvas, read_padded, scaled_size
 from histojax.images.resampling import Resampling
 from histojax.learners import ensembles, finetune_fit, finetune_step, training
@@ -48,7 +48,7 @@ class _Settings:
     """What all configurations of a run share.
 
     Attributes:
-      paths: of the images, in the order of `folds`.
+      images: the image files by name, in the order of `folds`.
       folds: images, labels and folds.
       splits: training and validation images, bool [N] each, of every (seed, fold).
       extraction: the protocol of images, crops and scores.
@@ -56,7 +56,7 @@ class _Settings:
       resampling: of images when they are read.
     """
 
-    paths: Sequence[Path]
+    images: names.Images
     folds: Folds
     splits: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]
     extraction: Extraction
@@ -93,9 +93,9 @@ def train(
         diverges.
     """
     models = files.as_path(models)
-    check(dataset.paths, extraction, mpp)
+    check(dataset.images, extraction, mpp)
     settings = _Settings(
-        dataset.paths,
+        dataset.images,
         folds,
         training.validation_splits(folds, finetune.seeds, finetune.validation_parts),
         extraction,
@@ -126,13 +126,13 @@ def train(
     return len(paths)
 
 
-def check(paths: Sequence[Path], extraction: Extraction, mpp: float | None = None) -> None:
+def check(images: names.Images, extraction: Extraction, mpp: float | None = None) -> None:
     """Raises InputError if protocol or images are unusable for fine-tuning."""
     if extraction.crop_mode != "exact":
         raise InputError(
             f"--crop_mode={extraction.crop_mode}: fine-tuning trains on crops, expected exact"
         )
-    pending.check_inputs(paths, extraction, mpp)
+    pending.check_inputs(images, extraction, mpp)
 
 
 def load_encoder(name: str, extraction: Extraction, runtime: Runtime) -> LoadedEncoder:
@@ -148,7 +148,7 @@ def _missing_models(
 ) -> dict[tuple[str, View], ensembles.MissingModels]:
     """Records the data of every encoder and view; returns their models that are still missing."""
     extraction, finetune = settings.extraction, settings.finetune
-    of_images = "".join(files.sha256(path) for path in settings.paths)
+    of_images = "".join(files.sha256(path) for path in settings.images.values())
     digest = hashlib.sha256(of_images.encode()).hexdigest()
     missing = {}
     for name, encoder in loaded.items():
@@ -175,7 +175,7 @@ def _prepare(settings: _Settings, loaded: LoadedEncoder, view: View) -> Training
 
 def _read_images(settings: _Settings, view: View) -> Images:
     """Images resampled, downscaled and normalised as for extraction."""
-    paths, resampling = settings.paths, settings.resampling
+    paths, resampling = list(settings.images.values()), settings.resampling
     normalizer = stain.NORMALIZERS[settings.extraction.stain_normalizer]
     canvas = common_canvas([resampling.size(path) for path in paths], [view])[view.scale]
     pixels = np.empty((len(paths), 3, *canvas), np.uint8)
@@ -188,7 +188,7 @@ def _read_images(settings: _Settings, view: View) -> Images:
         pixels[i] = finetune_step.normalized(
             image.rgb, size, sizes[i], scale=view.scale, canvas=canvas, normalizer=normalizer
         )
-    return Images(tuple(path.stem for path in paths), pixels, sizes)
+    return Images(tuple(settings.images), pixels, sizes)
 
 
 def _fit_and_save(data: TrainingData, path: Path, seed: int, fold: int, bar: Progress) -> None:

@@ -24,6 +24,7 @@ from histojax.evaluation import bootstrap, calibration, metrics
 from histojax.evaluation.bootstrap import DRAWS, Interval
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import manifests, store
+from histojax.images.names import file_label
 from histojax.learners import boost, ensembles
 from histojax.learners.training import TrainingJob
 from histojax.prediction import bundle, conformal, predict, uncertainty
@@ -203,18 +204,19 @@ def _parts(dataset: Dataset, count: int | None, seed: int) -> np.ndarray:
 
 def _subset(dataset: Dataset, chosen: np.ndarray) -> Dataset:
     """The images of these indices; classes stay, whether they have images or not."""
-    paths, labels, groups = (
+    names, labels, groups = (
         tuple(column[i] for i in chosen)
-        for column in (dataset.paths, dataset.labels, dataset.groups)
+        for column in (dataset.names, dataset.labels, dataset.groups)
     )
-    return Dataset(paths, labels, dataset.classes, groups)
+    images = {name: dataset.images[name] for name in names}
+    return Dataset(images, labels, dataset.classes, groups)
 
 
 def _predict(
     trained: Bundle, dataset: Dataset, root: Path, coverages: Sequence[float], number: int
 ) -> LeftOut:
     """The images of a part as the ensemble of all others predicts them."""
-    file_names = [path.name for path in dataset.paths]
+    file_names = [file_label(name, path) for name, path in dataset.images.items()]
     stain_rows = store.read_stain_qc(root)
     scored = predict.score_stored(trained, root, dataset.names, file_names, stain_rows)
     predictions = {

@@ -14,7 +14,7 @@ import contextlib
 import dataclasses
 import functools
 import queue
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,6 +25,7 @@ from histojax.config import Runtime
 from histojax.datasets import Dataset
 from histojax.errors import InputError
 from histojax.extraction import store
+from histojax.images.names import Images, by_name, file_label
 from histojax.learners import scoring
 from histojax.prediction import conformal, outputs, uncertainty
 from histojax.prediction.bundle import Bundle, Flat
@@ -43,12 +44,12 @@ class ImageFiles:
     """Images to predict.
 
     Attributes:
-      paths: image files, of unique names.
+      images: image files by name.
       mpp: microns per pixel, for files that do not state it.
       labels: label and group by image, where they are known: written beside the predictions.
     """
 
-    paths: Sequence[Path]
+    images: Images
     mpp: float | None = None
     labels: Mapping[str, KnownLabel] | None = None
 
@@ -63,7 +64,7 @@ class _Extracted(NamedTuple):
 
 def predict_images(
     bundle: Bundle,
-    images: ImageFiles | Sequence[Path],
+    images: ImageFiles | Images | Iterable[str | Path],
     out: str | Path,
     *,
     descriptors: str | Path | None = None,
@@ -76,7 +77,7 @@ def predict_images(
 
     Args:
       bundle: the models.
-      images: image files, of unique names.
+      images: image files by name, or image files, see `histojax.images.names`.
       out: the folder of predictions.
       descriptors: the folder of descriptors, reused where they exist; by default OUT/descriptors.
       options: coverage, sensitivity and the largest set.
@@ -92,8 +93,8 @@ def predict_images(
     from histojax.extraction import extract
 
     if not isinstance(images, ImageFiles):
-        images = ImageFiles(images)
-    if not images.paths:
+        images = ImageFiles(by_name(images))
+    if not images.images:
         raise InputError("there are no images to predict: pass at least one image file")
     check_options(bundle, options)
     out = files.as_path(out)
@@ -101,20 +102,20 @@ def predict_images(
     files.require_writable(out)
     encoder_set = encoder_set or load_encoders(bundle, runtime)
     extract.claim(encoder_set, root)  # Before any result of an earlier run is touched.
-    errors: dict[Path, str] = {}
+    errors: dict[str, str] = {}
     with (
         outputs.open_writer(bundle, out, options, images.labels) as writer,
         _in_background(functools.partial(_predict, writer, root)) as add,
     ):
         listener = extract.Listener(
-            done=functools.partial(_add_unless_predicted, writer, add),
+            done=functools.partial(_add_unless_predicted, writer, add, images.images),
             failed=functools.partial(_record_failure, errors, strict),
         )
-        extract.extract_images(images.paths, encoder_set, root, images.mpp, listener=listener)
-    names = {path.stem for path in images.paths} - {path.stem for path in errors}
+        extract.extract_images(images.images, encoder_set, root, images.mpp, listener=listener)
+    failed = {file_label(name, images.images[name]): text for name, text in errors.items()}
     # A name that is not valid UTF-8 cannot be written.
-    failed = {path.name.encode(errors="replace").decode(): text for path, text in errors.items()}
-    return writer.finish(names, failed)
+    failed = {file.encode(errors="replace").decode(): text for file, text in failed.items()}
+    return writer.finish(set(images.images) - set(errors), failed)
 
 
 def predict_descriptors(
@@ -263,20 +264,21 @@ def _check_weights(bundle: Bundle, encoder: str, sha256: str) -> None:
 def _add_unless_predicted(
     writer: PredictionWriter,
     add: Callable[[_Extracted], None],
-    path: Path,
+    images: Images,
+    name: str,
     stain_rows: store.StainQC,
 ) -> None:
     """Adds an image, unless its prediction is on disk."""
-    if not writer.has(path.stem, _file_sha256(stain_rows)):
-        add(_Extracted(path.stem, path.name, stain_rows))
+    if not writer.has(name, _file_sha256(stain_rows)):
+        add(_Extracted(name, file_label(name, images[name]), stain_rows))
 
 
-def _record_failure(errors: dict[Path, str], strict: bool, path: Path, error: InputError) -> None:
+def _record_failure(errors: dict[str, str], strict: bool, name: str, error: InputError) -> None:
     """Logs the error and adds it to `errors`; with `strict`, raises it."""
     if strict:
         raise error
     logging.warning("%s", error)
-    errors[path] = str(error)
+    errors[name] = str(error)
 
 
 def _predict(writer: PredictionWriter, root: Path, images: Sequence[_Extracted]) -> None:

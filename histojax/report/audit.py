@@ -9,6 +9,7 @@ import numpy as np
 from histojax.datasets import Dataset, leakage
 from histojax.datasets.folds import Folds
 from histojax.images import reader
+from histojax.images.names import file_label
 from histojax.images.thumbnails import thumbnail
 from histojax.inspection import near_duplicates
 from histojax.inspection.near_duplicates import SplitPair
@@ -77,7 +78,7 @@ def _shown(split_pair: SplitPair, split: Folds, dataset: Dataset) -> dict[str, A
         planes = np.moveaxis(reader.read(dataset.paths[i]), -1, 0)
         rgb = np.moveaxis(near_duplicates.apply_turn(planes, turn), 0, -1)
         uri = thumbnail(np.ascontiguousarray(rgb), side=_SIDE)
-        images.append({"name": dataset.paths[i].name, "uri": uri})
+        images.append({"name": file_label(dataset.names[i], dataset.paths[i]), "uri": uri})
     return {
         "images": images,
         "text": near_duplicates.pair_line(split_pair, split),

@@ -19,6 +19,7 @@ from histojax.errors import InputError
 from histojax.evaluation.evaluate import Evaluation
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.images import reader
+from histojax.images.names import Images
 from histojax.images.thumbnails import SIDE, thumbnail, thumbnails
 from histojax.inspection import near_duplicates
 from histojax.inspection.near_duplicates import SplitPair
@@ -100,7 +101,7 @@ def collect(evaluation: Evaluation, data: Path | None) -> ReportImages:
     if data is None:
         return ReportImages(("Pass --data to see the images, not only their names.",))
     dataset = datasets.load(data)
-    paths = dict(zip(dataset.names, dataset.paths, strict=True))
+    paths = dataset.images
     predictions = evaluation.out_of_fold.predictions
     cells = by_cell(predictions)
     most = thumbnails_per_cell(len(cells))
@@ -127,7 +128,7 @@ def _some(names: list[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
-def _find_duplicates(folds: Folds, paths: dict[str, Path]) -> ReportImages:
+def _find_duplicates(folds: Folds, paths: Images) -> ReportImages:
     """Pairs of near-duplicates in a split, or the notice why no search was made."""
     split = folds.take(np.flatnonzero([name in paths for name in folds.names]))
     count = len(split.names)
@@ -144,9 +145,7 @@ def _find_duplicates(folds: Folds, paths: dict[str, Path]) -> ReportImages:
     return ReportImages(pairs=near_duplicates.pairs_in_split(pairs, split), split=split)
 
 
-def _pipelines(
-    evaluation: Evaluation, paths: dict[str, Path]
-) -> tuple[dict[str, list[PipelineStep]], str]:
+def _pipelines(evaluation: Evaluation, paths: Images) -> tuple[dict[str, list[PipelineStep]], str]:
     """The pipeline of the first image of each class, and a notice where it cannot be shown."""
     protocols = [protocol(manifest) for manifest in evaluation.ensemble.extractions.values()]
     protocols = [other for other in protocols if other["scale"] == protocols[0]["scale"]]
@@ -157,7 +156,7 @@ def _pipelines(
         if name is None or len(pipelines) == _PIPELINES:
             continue
         try:
-            pipelines[name] = pipeline_steps(paths[name], protocols)
+            pipelines[name] = pipeline_steps(name, paths[name], protocols)
         except InputError as error:
             return pipelines, f"The pipeline cannot be shown: {error}"
         except ImportError:
@@ -174,11 +173,12 @@ def protocol(manifest: dict[str, Any] | None) -> dict[str, Any]:
     return default | (manifest["protocol"] if manifest else {})
 
 
-def pipeline_steps(path: Path, protocols: list[dict[str, Any]]) -> list[PipelineStep]:
+def pipeline_steps(name: str, path: Path, protocols: list[dict[str, Any]]) -> list[PipelineStep]:
     """An image as it is, normalised, augmented and cropped, by the random numbers of extraction.
 
     Args:
-      path: an image file; its name seeds the random numbers.
+      name: of the image, which seeds the random numbers.
+      path: its file.
       protocols: of configurations at one scale, from `protocol`; each crop size is shown.
 
     Raises:
@@ -194,7 +194,7 @@ def pipeline_steps(path: Path, protocols: list[dict[str, Any]]) -> list[Pipeline
     normalizer = stain.NORMALIZERS[first["stain_normalizer"]]
     normalized, _ = normalizer.normalize(resize.downscale(jnp.asarray(rgb), first["scale"]))
     augmentation = stain.AUGMENTATIONS[first["stain_augmentation"]]
-    density, key = augmentation.planes(normalized), crops.image_key(first["seed"], path.stem)
+    density, key = augmentation.planes(normalized), crops.image_key(first["seed"], name)
     steps = [
         PipelineStep("original", thumbnail(rgb, _STEP_SIDE), 1),
         PipelineStep("normalised", thumbnail(np.asarray(normalized), _STEP_SIDE), 2),

@@ -92,6 +92,17 @@ def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
     )
 
 
+def files_below(folder: Path) -> Iterator[Path]:
+    """The files anywhere below a folder, in no order; a listing a folder if it is remote."""
+    if is_local(folder):
+        yield from (path for path in folder.rglob("*") if path.is_file())
+        return
+    folders, paths = list_folder(folder)
+    yield from paths
+    for subfolder in folders:
+        yield from files_below(subfolder)
+
+
 def temporary_name() -> str:
     """A hidden file name that nothing else has.
 

@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 
 from histojax.datasets import Dataset, folds
 from histojax.errors import InputError
+from histojax.images.names import name_images
 
 
 def dataset(labels: list[int], groups: list[str] | None = None) -> Dataset:
     paths = tuple(Path(f"image{i:03d}.png") for i in range(len(labels)))
     classes = tuple(f"class{k}" for k in range(max(labels) + 1))
-    return Dataset(paths, tuple(labels), classes, None if groups is None else tuple(groups))
+    return Dataset(
+        name_images(paths), tuple(labels), classes, None if groups is None else tuple(groups)
+    )
 
 
 PLAIN = dataset([0] * 10 + [1] * 12 + [2] * 7)
@@ -63,7 +66,9 @@ def test_a_class_may_have_fewer_groups_than_there_are_folds():
 @settings(max_examples=20, deadline=None)
 def test_saved_folds_are_loaded_as_they_were(tmp_path_factory, seed, count):
     paths = tuple(Path(f'a, "b" \u00fc{i}.png') for i in range(15))
-    made = folds.make(Dataset(paths, (0, 1, 2) * 5, ("a,b", "\u00e9", "c d")), count, seed)
+    made = folds.make(
+        Dataset(name_images(paths), (0, 1, 2) * 5, ("a,b", "\u00e9", "c d")), count, seed
+    )
     path = tmp_path_factory.mktemp("folds") / "folds.csv"
     folds.save(made, path)
     read = folds.load(path, made.classes)

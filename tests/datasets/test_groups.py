@@ -12,9 +12,10 @@ from histojax import datasets
 from histojax.config import BACH_CLASSES
 from histojax.datasets import Dataset, groups
 from histojax.errors import InputError
+from histojax.images.names import name_images
 
 NAMES = ("n001", "n002", "b001", "b002", "is001", "iv001")
-BACH = Dataset(tuple(Path(f"{name}.tif") for name in NAMES), (0, 0, 1, 1, 2, 3), BACH_CLASSES)
+BACH = Dataset({name: Path(f"{name}.tif") for name in NAMES}, (0, 0, 1, 1, 2, 3), BACH_CLASSES)
 
 
 def sheet(path: Path, *sheets: list[list], merged: str = "") -> Path:
@@ -125,19 +126,21 @@ def test_any_other_header_is_no_group(tmp_path, header):
 
 
 def test_names_that_are_numbers_are_distinguished_from_groups_by_the_header(tmp_path):
-    data = Dataset((Path("1.png"), Path("2.png")), (0, 1), ("a", "b"))
+    data = Dataset(name_images([Path("1.png"), Path("2.png")]), (0, 1), ("a", "b"))
     assert of(table(tmp_path / "t.csv", "patient,image\n1,2\n2,1\n"), data=data) == ("2", "1")
     with pytest.raises(InputError, match="names images of the data in several columns, patient, x"):
         of(table(tmp_path / "t.csv", "patient,x\n1,2\n2,1\n"), data=data)
 
 
 def test_names_that_differ_in_case_alone_are_kept_apart(tmp_path):
-    data = Dataset((Path("a.png"), Path("A.png")), (0, 1), ("x", "y"))
+    data = Dataset(name_images([Path("a.png"), Path("A.png")]), (0, 1), ("x", "y"))
     assert of(table(tmp_path / "t.csv", "image,group\na.png,1\nA.png,2\n"), data=data) == ("1", "2")
 
 
 def test_a_cell_that_may_mean_two_names_means_neither(tmp_path):
-    data = Dataset((Path("aB.png"), Path("Ab.png"), Path("c.png")), (0, 1, 1), ("x", "y"))
+    data = Dataset(
+        name_images([Path("aB.png"), Path("Ab.png"), Path("c.png")]), (0, 1, 1), ("x", "y")
+    )
     path = table(tmp_path / "t.csv", "image,group\nAB.png,1\nC.png,2\n")
     assert of(path, data=data) == ("", "", "2")
 
@@ -149,7 +152,7 @@ def test_a_title_above_the_header_is_no_header(tmp_path):
 
 
 def test_a_name_may_have_dots(tmp_path):
-    data = Dataset((Path("a.1.png"), Path("a.2.png")), (0, 1), ("x", "y"))
+    data = Dataset(name_images([Path("a.1.png"), Path("a.2.png")]), (0, 1), ("x", "y"))
     assert of(table(tmp_path / "t.csv", "image,group\na.1,1\na.2.png,2\n"), data=data) == ("1", "2")
 
 
@@ -219,7 +222,7 @@ def test_a_table_without_a_header_is_read_once_its_column_is_named(tmp_path):
 
 
 def test_groups_of_a_table_replace_those_of_the_data(tmp_path):
-    data = Dataset(BACH.paths, BACH.labels, BACH_CLASSES, ("old",) * 6)
+    data = Dataset(BACH.images, BACH.labels, BACH_CLASSES, ("old",) * 6)
     assert of(table(tmp_path / "t.csv", "image,group\nn001,new\n"), data=data) == ("new", *[""] * 5)
 
 
@@ -233,6 +236,6 @@ def test_a_label_table_may_leave_groups_unknown(tmp_path):
 
 def test_a_column_that_is_empty_for_every_image_is_refused(tmp_path):
     (tmp_path / "groups.csv").write_text("image,patient\na.png,\nb.png,unknown\n")
-    dataset = Dataset((Path("a.png"), Path("b.png")), (0, 1), ("x", "y"))
+    dataset = Dataset(name_images([Path("a.png"), Path("b.png")]), (0, 1), ("x", "y"))
     with pytest.raises(InputError, match="column patient is empty"):
         groups.add_groups(dataset, tmp_path / "groups.csv")

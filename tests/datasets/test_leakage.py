@@ -180,7 +180,7 @@ def bach() -> Dataset:
         for i in range(size):
             groups[100 * (patient % 4) + 45 + 5 * (patient // 4 - 2) + i] = f"patient {patient}"
     return Dataset(
-        tuple(Path(f"{name}.tif") for name in names),
+        {name: Path(f"{name}.tif") for name in names},
         tuple(i // 100 for i in range(400)),
         BACH_CLASSES,
         tuple(groups),

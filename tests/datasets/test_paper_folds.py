@@ -20,12 +20,13 @@ from hypothesis import strategies as st
 from histojax.config import BACH_CLASSES
 from histojax.datasets import Dataset, folds, paper_folds
 from histojax.errors import InputError
+from histojax.images.names import name_images
 
 CORE = "numpy.core.multiarray"
 NAMES = tuple(f"{prefix}{i:03d}" for prefix in ("n", "b", "is", "iv") for i in range(1, 6))
 LABELS = tuple(i // 5 for i in range(20))
 FOLDS = np.arange(20) % 5
-BACH = Dataset(tuple(Path(f"{name}.tif") for name in NAMES), LABELS, BACH_CLASSES)
+BACH = Dataset({name: Path(f"{name}.tif") for name in NAMES}, LABELS, BACH_CLASSES)
 
 OBJECTS = (lambda names: np.array(names, object), lambda labels: np.array(labels))
 FORMS = {
@@ -162,7 +163,7 @@ def test_a_file_of_python_2_gives_the_split(tmp_path):
 
 
 def test_the_order_and_the_groups_are_those_of_the_data(tmp_path):
-    turned = Dataset(BACH.paths[::-1], LABELS[::-1], BACH_CLASSES, ("p", *[""] * 19))
+    turned = Dataset(name_images(BACH.paths[::-1]), LABELS[::-1], BACH_CLASSES, ("p", *[""] * 19))
     split = paper_folds.load(write(tmp_path / "f.pkl", pickle.dumps(content())), turned)
     np.testing.assert_array_equal(split.folds, FOLDS[::-1])
     assert split.groups == turned.groups

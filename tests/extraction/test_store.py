@@ -32,6 +32,18 @@ def test_descriptors_have_the_authors_layout(root):
     assert not store.is_done(root, "VGG-0.5-400", "c", (3, 5))
 
 
+def test_descriptors_of_images_that_share_a_file_name_lie_in_subfolders(tmp_path):
+    names = ("benign/p.1/x", "malignant/x.png", "y")
+    for name in names[:2]:
+        store.write(tmp_path, "VGG-0.5-400", name, DESCRIPTORS)
+    assert (tmp_path / "VGG-0.5-400" / "malignant" / "x.png.npy").exists()
+    assert store.configurations(tmp_path) == ("VGG-0.5-400",)
+    store.write(tmp_path, "VGG-0.5-400", names[2], DESCRIPTORS)
+    assert store.configurations(tmp_path) == ("VGG-0.5-400",)
+    assert store.image_names(tmp_path, "VGG-0.5-400") == names
+    assert store.read(tmp_path, "VGG-0.5-400", names).shape == (3, 3, 5)
+
+
 def test_descriptors_are_written_again_whole_and_in_any_memory_order(root):
     for array in (
         np.ones((1, 4), np.float32),

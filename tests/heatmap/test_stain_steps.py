@@ -16,6 +16,7 @@ from histojax.config import Extraction, Finetune, View
 from histojax.datasets import Dataset, folds
 from histojax.encoders import weights
 from histojax.extraction import extract, manifests, store
+from histojax.images.names import name_images
 from histojax.learners import ensembles, finetune
 from histojax.ops import crops, pooling, resize, stain
 from histojax.report import images
@@ -138,7 +139,7 @@ def test_fine_tuning_uses_these_steps(tmp_path, monkeypatch):
     monkeypatch.setitem(
         stain.AUGMENTATIONS, "watched", dataclasses.replace(augmentation, apply=apply)
     )
-    dataset = Dataset(tuple(save_images(tmp_path, 8)), (0, 1) * 4, ("benign", "malignant"))
+    dataset = Dataset(name_images(save_images(tmp_path, 8)), (0, 1) * 4, ("benign", "malignant"))
     split = folds.make(dataset, 2, 0)
     folds.save(split, tmp_path / ensembles.FOLDS)
     options = Finetune(
@@ -155,7 +156,7 @@ def test_the_reports_pipeline_shows_these_steps(row, tmp_path):
     steps = images.protocol(
         {"protocol": recorded | {"stain_normalizer": row, "stain_augmentation": row}}
     )
-    pictures = images.pipeline_steps(path, [steps])
+    pictures = images.pipeline_steps(path.stem, path, [steps])
     captions = [picture.caption for picture in pictures]
     assert captions[:4] == ["original", "normalised", "augmentation 1", "augmentation 2"]
     assert len(pictures) == 6

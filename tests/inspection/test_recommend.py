@@ -18,7 +18,8 @@ def recommended(sizes, mpps=None, target_mpp=0.0, dataset=None, most_folds=10):
 
 
 def labelled(*labels, groups=None) -> Dataset:
-    return Dataset(tuple(Path(f"{i}.png") for i in range(len(labels))), labels, ("a", "b"), groups)
+    images = {str(i): Path(f"{i}.png") for i in range(len(labels))}
+    return Dataset(images, labels, ("a", "b"), groups)
 
 
 def test_the_papers_images_get_the_papers_protocol():

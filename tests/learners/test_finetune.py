@@ -27,6 +27,7 @@ from histojax.datasets import Dataset, folds
 from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.extraction import preparation, programs
+from histojax.images.names import name_images
 from histojax.images.padding import read_padded, scaled_size
 from histojax.images.resampling import NO_RESAMPLING
 from histojax.learners import ensembles, finetune, finetune_fit, finetune_step, training
@@ -71,7 +72,9 @@ def make_dataset(folder: Path, count: int = 18) -> Dataset:
         Image.fromarray(rgb).save(file)
     order = np.argsort(labels, kind="stable")
     return Dataset(
-        tuple(files[i] for i in order), tuple(int(labels[i]) for i in order), ("fine", "coarse")
+        name_images(files[i] for i in order),
+        tuple(int(labels[i]) for i in order),
+        ("fine", "coarse"),
     )
 
 
@@ -104,7 +107,7 @@ def data_of(dataset, split, finetune_=FINETUNE, extraction=EXTRACTION):
     """What models of one fold and seed are trained on."""
     splits = {(0, 0): training.validation_split(split, 0, 0, finetune_.validation_parts)}
     settings = finetune._Settings(
-        dataset.paths, split, splits, extraction, finetune_, NO_RESAMPLING
+        dataset.images, split, splits, extraction, finetune_, NO_RESAMPLING
     )
     loaded = finetune.load_encoder(extraction.encoders[0], extraction, Runtime())
     return finetune._prepare(settings, loaded, extraction.views[0])

@@ -334,6 +334,6 @@ def test_groups_that_cannot_be_left_out_are_refused(root, tmp_path):
 
 
 def test_unknown_groups_are_refused_from_python():
-    data = Dataset((), (), ("a", "b"))
+    data = Dataset({}, (), ("a", "b"))
     with pytest.raises(InputError, match="no group is known"):
         leave_groups_out._parts(data, None, 0)

@@ -38,7 +38,7 @@ def encoder_set(made):
 
 @pytest.fixture(scope="module")
 def new(trained):
-    return unlabelled.find_images([trained / "new"])
+    return tuple(unlabelled.find_images([trained / "new"]).values())
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +244,7 @@ def test_strict_stops_at_the_first_image_that_fails(made, encoder_set, new, tmp_
 
 
 def test_no_images_are_refused_and_nothing_is_written(made, tmp_path):
-    for images in ((), ImageFiles(())):
+    for images in ((), ImageFiles({})):
         with pytest.raises(InputError, match="there are no images to predict"):
             predict.predict_images(made, images, tmp_path / "out")
     with pytest.raises(InputError, match="holds no descriptors of VGG-0.5-32: pass --images"):
@@ -278,7 +278,7 @@ def test_known_labels_are_written_and_their_agreement_is_summarised(
         (tmp_path / "in" / label).mkdir(parents=True, exist_ok=True)
         shutil.copy(path, tmp_path / "in" / label)
     data = datasets.load(tmp_path / "in")
-    images = ImageFiles(data.paths, labels=predict.labels_of(made, data))
+    images = ImageFiles(data.images, labels=predict.labels_of(made, data))
     summary = predict.predict_images(
         made, images, tmp_path / "out", options=OPTIONS, encoder_set=encoder_set
     )

@@ -25,7 +25,7 @@ def test_the_pipeline_shows_the_crops_of_extraction(tmp_path, mode):
         images.protocol(sample_ensemble.manifest(f"VGG-0.5-{size}")) | {"crop_mode": mode}
         for size in (64, 80, 5000)
     ]
-    shown = images.pipeline_steps(path, protocols)
+    shown = images.pipeline_steps(path.stem, path, protocols)
     assert [step.caption for step in shown[:2]] == ["original", "normalised"]
     assert [step.column for step in shown] == [1, 2, 3, 4, 5, 6, 3, 4, 5, 6, 3, 4, 5, 6]
     assert np.abs(decoded(shown[0].uri) - np.array(resized(rgb, shown[0].uri), float)).mean() < 6
@@ -63,7 +63,7 @@ def test_the_protocol_of_descriptors_of_unknown_origin_is_the_papers():
 
 def test_an_image_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(InputError, match="is not there"):
-        images.pipeline_steps(tmp_path / "absent.png", [images.protocol(None)])
+        images.pipeline_steps("absent", tmp_path / "absent.png", [images.protocol(None)])
 
 
 def test_an_evaluation_without_jax_says_why_it_has_no_pipeline(tmp_path, monkeypatch):

@@ -181,15 +181,12 @@ def test_class_folders_are_read(bucket):
         (0, 0, 1),
     )
     assert str(dataset.paths[0]) == "gs://bucket/data/benign/b1.png"
-    assert [path.name for path in unlabelled.find_images([bucket / "data" / "benign"])] == [
-        "b1.png",
-        "b2.png",
-    ]
+    assert list(unlabelled.find_images([bucket / "data" / "benign"])) == ["b1", "b2"]
 
 
 def test_a_single_image_may_be_named_and_what_is_not_there_is_refused(bucket):
     image = put(bucket / "a.png")
-    assert unlabelled.find_images([image]) == (image,)
+    assert unlabelled.find_images([image]) == {"a": image}
     with pytest.raises(InputError, match="gs://bucket/absent is not there"):
         unlabelled.find_images([bucket / "absent"])
     for name in ("absent", "a.png"):
@@ -256,6 +253,9 @@ def test_descriptors_are_written_found_and_read(bucket):
     )
     assert store.configurations(root) == ("VGG-0.5-400",)
     assert store.image_names(root, "VGG-0.5-400") == ("a", "b[1]*")
+    store.write(root, "VGG-0.5-650", "benign/a", DESCRIPTORS)
+    assert store.configurations(root) == ("VGG-0.5-400", "VGG-0.5-650")
+    assert store.image_names(root, "VGG-0.5-650") == ("benign/a",)
     manifests.claim(root, "VGG-0.5-400", MANIFEST)
     manifests.claim(root, "VGG-0.5-650", MANIFEST)
     with pytest.raises(InputError, match="protocol.crops: found 20, expected 6"):

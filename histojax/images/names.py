@@ -1,0 +1,78 @@
+"""Names of images: what descriptors, rows of tables and random numbers of an image go by.
+
+An image's name is its file's without folder and ending. Where several images would share that name,
+each of them has its path below the folder of the data instead, without ending (`benign/p1/x`), or
+with it where that is still shared.
+"""
+
+import collections
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+
+from histojax.errors import InputError
+from histojax.utils import files
+
+# Image files by their names.
+Images = Mapping[str, Path]
+
+
+def name_images(paths: Iterable[Path], root: Path | None = None) -> dict[str, Path]:
+    """The files by their names, in their order.
+
+    Args:
+      paths: image files.
+      root: the folder that names are relative to; by default the deepest that all files are below.
+
+    Raises:
+      InputError: a file is named twice.
+    """
+    paths = list(paths)
+    if repeated := [path for path, count in collections.Counter(paths).items() if count > 1]:
+        listed = ", ".join(map(str, repeated[:5]))
+        raise InputError(f"images are named more than once: {listed}. Name each file once")
+    root = root or common_folder(paths)
+    below = [PurePosixPath(*_parts_below(path, root)) for path in paths]
+    forms = [
+        [path.stem for path in paths],
+        [str(path.with_suffix("")) for path in below],
+        [str(path) for path in below],
+    ]
+    names = forms[0]
+    for more in forms[1:]:
+        counts = collections.Counter(names)
+        names = [
+            longer if counts[name] > 1 else name for name, longer in zip(names, more, strict=True)
+        ]
+    if len(set(names)) < len(names):  # A file a.png beside one named a.png.tif, and the like.
+        names = forms[-1]
+    return dict(zip(names, paths, strict=True))
+
+
+def by_name(images: Images | Iterable[str | Path]) -> dict[str, Path]:
+    """Images by their names: as they are, or files named as by `name_images`."""
+    if isinstance(images, Mapping):
+        return {name: files.as_path(path) for name, path in images.items()}
+    return name_images(map(files.as_path, images))
+
+
+def file_label(name: str, path: Path) -> str:
+    """What a person knows an image's file by: its file name, below a folder if its name has one."""
+    return str(PurePosixPath(name).with_name(path.name))
+
+
+def common_folder(paths: Iterable[Path]) -> Path | None:
+    """The deepest folder that all files are below; None where there is none."""
+    folders = [path.parent for path in paths]
+    if not folders:
+        return None
+    for folder in (folders[0], *folders[0].parents):
+        if all(other.is_relative_to(folder) for other in folders):
+            return folder
+    return None
+
+
+def _parts_below(path: Path, root: Path | None) -> tuple[str, ...]:
+    """The parts of a path below the root; of one that lies elsewhere, all but the file system."""
+    if root is not None and path.is_relative_to(root):
+        return path.relative_to(root).parts
+    return path.parts[1:] if path.is_absolute() else path.parts
