@@ -1,6 +1,7 @@
 """The command `histojax`: runs a script by its name, or lists all; also python -m experiments."""
 
 import ast
+import difflib
 import importlib
 import sys
 from pathlib import Path
@@ -42,10 +43,12 @@ def main() -> None:
         print(f"histojax {histojax.__version__}")
     elif name in SCRIPTS:
         script = importlib.import_module(f"{__package__}.{name}")
-        positional = getattr(script, "POSITIONAL", None)
+        positional = getattr(script, "POSITIONAL", ())
         runner.run(script.main, script.__doc__, positional, [name, *arguments])
     else:
-        sys.exit(f"error: there is no script {name!r}\n\n{overview()}")
+        close = difflib.get_close_matches(name, SCRIPTS, 1)
+        advice = f": did you mean {close[0]}?" if close else ""
+        sys.exit(f"error: there is no script {name!r}{advice}\n\n{overview()}")
 
 
 def overview() -> str:

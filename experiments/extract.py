@@ -60,11 +60,6 @@ def main() -> None:
     if summary.extracted:
         share, seconds = summary.waited / summary.seconds, format_duration(summary.seconds)
         print(f"{seconds}, of which the device waited for decoding {share:.1%}")
-    if summary.fallbacks:
-        print(
-            f"{len(summary.fallbacks)} images took the reference stains: see "
-            f"{FLAGS.descriptors}/stain_qc.csv"
-        )
 
 
 def images() -> Images:

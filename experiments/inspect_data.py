@@ -28,7 +28,7 @@ from . import data, protocol, runner
 from .flag_types import define_path
 
 FLAGS = flags.FLAGS
-POSITIONAL = "data"  # The flag that may be passed without its name.
+POSITIONAL = ("data",)  # Flags whose values may be passed without their names.
 
 data.define_labelled(required=False)
 data.define_groups()

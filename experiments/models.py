@@ -97,10 +97,11 @@ def configurations() -> tuple[str, ...]:
     """
     from histojax.extraction import store
 
-    folder, wanted = FLAGS.descriptors, FLAGS.configurations or ()
-    there = store.configurations(folder)
+    folder, there = FLAGS.descriptors, store.configurations(FLAGS.descriptors)
     if not there:
         raise InputError(f"{folder} holds no descriptors: run histojax extract first")
+    in_any_case = {name.lower(): name for name in there}
+    wanted = [in_any_case.get(name.lower(), name) for name in FLAGS.configurations or ()]
     if unknown := sorted({*wanted} - {*there}):
         raise InputError(
             f"{folder} has no descriptors of {', '.join(unknown)}; it has {', '.join(there)}"

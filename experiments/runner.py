@@ -1,16 +1,15 @@
 """How every script runs and ends: its flags, its --help, and one message for what goes wrong."""
 
-import re
 import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from histojax.errors import InputError
 
-from . import interrupts
+from . import command_line, interrupts, log
 
 FLAGS = flags.FLAGS
 STOPPED = "stopped; run the same command again to go on from here"
@@ -25,7 +24,7 @@ _GROUPS = {"data": "Images", "models": "Models", "protocol": "Protocol", "comput
 def run(
     main: Callable[[], None],
     doc: str,
-    positional: str | None = None,
+    positional: tuple[str, ...] = (),
     arguments: list[str] | None = None,
 ) -> None:
     """Runs a script: an error of input or machine becomes one message and exit code 1.
@@ -33,31 +32,26 @@ def run(
     Args:
       main: the script.
       doc: its help.
-      positional: a flag whose value may also be passed without its name.
+      positional: flags whose values may also be passed without their names, in this order.
       arguments: its name and the command line; by default those of the process.
     """
     name, *rest = arguments or [Path(sys.argv[0]).stem, *sys.argv[1:]]
+    command_line.define_run(name)
 
     def parse(arguments: list[str]) -> list[str]:
-        if {"--help", "-help", "--helpshort", "-h", "-?"} & {*arguments}:
-            print(usage(doc))
+        script, *rest = arguments
+        if {"--help", "-help", "--helpshort", "-h", "-?"} & {*rest}:
+            print(usage(doc, name))
             sys.exit(0)
         try:
-            _, *unnamed = FLAGS(arguments)
-            if positional and len(unnamed) == 1 and FLAGS[positional].value is None:
-                FLAGS[positional].parse(unnamed.pop())
-                FLAGS.validate_all_flags()
-            if unnamed:
-                raise InputError(
-                    f"unexpected argument {unnamed[0]!r}: flags are written --name=value"
-                )
+            FLAGS([script, *command_line.normal(name, rest, positional)])
         except (flags.Error, InputError) as error:
-            sys.exit(f"error: {_plain(str(error))} (see histojax {name} --help)")
-        return arguments[:1]
+            said = command_line.plain(str(error), name)
+            sys.exit(f"error: {said} (see histojax {name} --help)")
+        return [script]
 
-    logging.use_absl_handler()
-    logging.set_verbosity(logging.WARNING)
-    app.run(lambda _: _guard(main), [name, *rest], flags_parser=parse)
+    with log.plain():
+        app.run(lambda _: _guard(main), [name, *rest], flags_parser=parse)
 
 
 def _guard(main: Callable[[], None]) -> None:
@@ -84,19 +78,7 @@ def _guard(main: Callable[[], None]) -> None:
         sys.exit(STOPPED)
 
 
-def _plain(error: str) -> str:
-    """What absl says of missing flags, in fewer words."""
-    error = re.sub(r"flag --(\w+)=None: Flag .*", r"--\1 is required", error)
-    error = re.sub(
-        r"flags .*: Exactly one of \((\w+), (\w+)\).*", r"pass either --\1 or --\2", error
-    )
-    error = re.sub(
-        r"flags .*: At most one of \((\w+), (\w+)\).*", r"pass --\1 or --\2, not both", error
-    )
-    return error.rstrip(".").replace("\n", "; ").replace(" ?", "?")
-
-
-def usage(doc: str) -> str:
+def usage(doc: str, script: str) -> str:
     """The help of a script: what it does, and its flags by group."""
     groups: dict[str, list[flags.Flag]] = {}
     for module, defined in FLAGS.flags_by_module_dict().items():
@@ -107,12 +89,12 @@ def usage(doc: str) -> str:
     titles = [title for title in ("This step", *_GROUPS.values()) if title in groups]
     parts = [doc.strip(), "Flags are written --name=value."]
     for title in titles:
-        lines = [line for flag in groups[title] for line in _flag_help(flag)]
+        lines = [line for flag in groups[title] for line in _flag_help(flag, script)]
         parts.append("\n".join([f"{title}:", *lines]))
     return "\n\n".join(parts)
 
 
-def _flag_help(flag: flags.Flag) -> list[str]:
+def _flag_help(flag: flags.Flag, script: str) -> list[str]:
     """The lines of a flag: its form, whether it is required, what it means."""
     if flag.boolean:
         form = f"  --[no]{flag.name}"
@@ -122,7 +104,7 @@ def _flag_help(flag: flags.Flag) -> list[str]:
     if flag.default not in (None, False, []):
         default = ",".join(flag.default) if isinstance(flag.default, list | tuple) else flag.default
         text += f" Default: {default}."
-    mark = _required(flag)
+    mark = _required(flag, script)
     head = form + (f"  ({mark})" if mark else "")
     return [head, *textwrap.wrap(text, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)]
 
@@ -135,15 +117,15 @@ _VALUES = {
 }
 
 
-def _required(flag: flags.Flag) -> str:
+def _required(flag: flags.Flag, script: str) -> str:
     """Whether a flag must be passed, or another in its place."""
     for validator in flag.validators:
         names = validator.get_flags_names()
         others = " or ".join(f"--{name}" for name in names if name != flag.name)
         if "Exactly one" in _message(validator, names):
-            return f"required, or {others}"
+            return f"required, or {others}" + command_line.or_run(script, flag.name)
         if not others and "other than None" in str(validator.message):
-            return "required"
+            return "required" + command_line.or_run(script, flag.name)
     return ""
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import protocol, runner
+from experiments import command_line, protocol, runner
 from experiments.__main__ import SCRIPTS
 from histojax import encoders
 from histojax.config import PRESETS, View
@@ -263,11 +263,11 @@ REQUIRED = {
 def test_help_shows_the_whole_docstring_and_every_flag(script, monkeypatch):
     defined, usage = {}, runner.usage
 
-    def recording(doc: str) -> str:
+    def recording(doc: str, script: str) -> str:
         for module, flags in runner.FLAGS.flags_by_module_dict().items():
             if "experiments" in str(module):
                 defined.update({flag.name: flag for flag in flags})
-        return usage(doc)
+        return usage(doc, script)
 
     monkeypatch.setattr(runner, "usage", recording)
     done = run(script, "--help")
@@ -286,6 +286,7 @@ def test_help_shows_the_whole_docstring_and_every_flag(script, monkeypatch):
         assert "|".join(getattr(flag.parser, "choices", tuple)()) in form
         alternatives = [names for names in REQUIRED.get(script, []) if name in names]
         others = [f"--{other}" for names in alternatives for other in names - {name}]
+        others += ["--run"] if name in command_line.RUN.get(script, {}) else []
         expected = ["  (" + ", or ".join(["required", *others]) + ")"] if alternatives else []
         assert re.findall(r"  \(.*\)", form) == expected, name
 
@@ -355,7 +356,15 @@ def test_words_are_taken_in_any_case_and_become_the_tables(flag, value, expected
         ("train", "--boost=slow", "--boost has 'slow', expected paper or fast"),
         ("train", "--fold_maker=random", "expected stratified or grouped or paper"),
         ("profile_encoders", "--modes=exact,tiled", "'tiled', expected exact or shared"),
-        ("train", "--weights=random", "Unknown command line flag 'weights'"),
+        ("train", "--weights=random", "there is no flag --weights (see histojax train"),
+        ("train", "--modles=x", "there is no flag --modles: did you mean --models? (see"),
+        ("evaluate", "--sensitivity=95", "error: --sensitivity is 95, expected 0.01 to 1 (see"),
+        ("train", "--workers=0", "error: --workers is 0, expected at least 1 (see histojax train"),
+        ("train", "--workers=two", "error: --workers is two, expected a whole number (see"),
+        ("extract", "--mpp=1um", "error: --mpp is 1um, expected a number (see histojax extract"),
+        ("extract", "--dry_run=maybe", "--dry_run is maybe, expected true or false (--dry_run or"),
+        ("extract", "--descriptors", "error: --descriptors has no value: write --descriptors="),
+        ("extract", "images", "unexpected argument 'images': flags are written --name=value"),
     ],
 )
 def test_values_of_flags_are_refused_at_once(script, flag, message):
@@ -521,7 +530,7 @@ def test_fewer_images_in_a_class_than_folds_are_refused(data, runs, tmp_path):
         ("--num_leaves=1", "2 to 131072"),
         ("--feature_fraction=0", "at most 1"),
         ("--folds=1", "at least 2"),
-        ("--configurations=Nope", "it has VGG-0.5-32, VGG-0.5-40"),
+        ("--configurations=vgg-0.5-32,Nope", "no descriptors of Nope; it has VGG-0.5-32, VGG"),
     ],
 )
 def test_training_flags_that_make_no_sense_are_refused_and_bind_nothing(

@@ -32,6 +32,7 @@ from histojax.utils.progress import Progress
 DECODED_AHEAD = 4
 DECODERS = 4
 _WRITTEN_BEHIND = 2
+_LISTED = 3  # Images that a warning names.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +171,7 @@ def extract_images(
     share_rows = [row for row in rows.values() if row.image in share]
     fallbacks = tuple(sorted({row.image for row in share_rows if row.status != STAIN_OK}))
     _warn_of_duplicates(share_rows)
-    _warn_of_fallbacks(fallbacks)
+    _warn_of_fallbacks(fallbacks, root)
     return ExtractionSummary(extracted, len(missing) - len(to_do), fallbacks, seconds, waited)
 
 
@@ -326,11 +327,15 @@ def _warn_of_duplicates(rows: Sequence[store.StainQCRow]) -> None:
             )
 
 
-def _warn_of_fallbacks(fallbacks: Sequence[str]) -> None:
+def _warn_of_fallbacks(fallbacks: Sequence[str], root: Path) -> None:
     """Warns of images that were normalised by the reference stains."""
-    for name in fallbacks:
+    if fallbacks:
+        more = f" and {len(fallbacks) - _LISTED} more" if len(fallbacks) > _LISTED else ""
         logging.warning(
-            "stain normalisation of %s fell back on the reference stains, see %s",
-            name,
-            store.STAIN_QC,
+            "stain normalisation of %d image%s fell back on the reference stains (%s%s): see %s",
+            len(fallbacks),
+            "" if len(fallbacks) == 1 else "s",
+            ", ".join(fallbacks[:_LISTED]),
+            more,
+            root / store.STAIN_QC,
         )

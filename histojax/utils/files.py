@@ -113,14 +113,23 @@ def temporary_name() -> str:
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yields a temporary path in the folder of `path`: renamed at the end, removed on an error."""
+    """Yields a temporary path in the folder of `path`: renamed at the end, removed on an error.
+
+    Raises:
+      OSError: with the name of `path`, not the temporary one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(temporary_name())
     try:
         yield temporary
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+            # NumPy says of a full disk how much of an array it wrote, without an error number.
+            cause = error.strerror or f"written in part ({error}): is the disk full?"
+            raise OSError(error.errno, cause, str(path)) from error
         raise
 
 
