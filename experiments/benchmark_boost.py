@@ -74,9 +74,8 @@ def plain_loop(root: Path, models: Path, split: Folds, boosting: Boosting, worke
         for fold in range(SAMPLED):
             held_out = split.folds == fold
             rows = x[~held_out].reshape(-1, x.shape[-1])
-            chosen = trees.parameters(boosting, len(split.classes), seed, fold) | {
-                "histogram_pool_size": -1
-            }
+            chosen = trees.parameters(boosting, len(split.classes), seed, fold, len(rows))
+            chosen["histogram_pool_size"] = -1
             data = lgb.Dataset(rows, np.repeat(split.labels[~held_out], x.shape[1]))
             booster = lgb.train(chosen, data, num_boost_round=boosting.rounds)
             path = ensembles.model_path(models, CONFIGURATION, seed, fold)

@@ -263,8 +263,8 @@ class Boosting(EnsembleSize):
     )
     boost: str = option(
         "paper",
-        "Which trees are grown: paper, the paper's, bit for bit; fast, with 15 bins and rows drawn "
-        "anew for each round.",
+        "Which trees are grown: paper, the paper's, bit for bit; fast, with 15 bins, rows drawn "
+        "anew for each round, and leaves that follow the rows where they are few.",
         choices=BOOSTS,
     )
 
@@ -352,6 +352,13 @@ PRESETS = {
     # What the paper's text counts: 600 models.
     "paper600": Protocol(
         extraction=Extraction(views=(*PAPER_VIEWS, View(1.0, 800), View(1.0, 1300)))
+    ),
+    # Few images or patients, of any size: leaves that follow the rows there are, and folds that four
+    # patients can fill.
+    "small": Protocol(
+        boosting=Boosting(folds=4, boost="fast"),
+        probe=Probe(folds=4, validation_parts=3),
+        finetune=Finetune(folds=4, validation_parts=3),
     ),
     # Small images and untrained encoders, for a few minutes on two cores.
     "demo": Protocol(

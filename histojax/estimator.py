@@ -28,9 +28,8 @@ from histojax.errors import InputError
 from histojax.learners import trees
 
 _DTYPES = (np.float64, np.float32)
-# By default a leaf of LightGBM holds at least 20 rows: with fewer than twice that no tree can grow.
-_FEW_ROWS = 2 * 20
-_FOR_FEW_ROWS = {"min_data_in_leaf": 1, "min_data_in_bin": 1, "bagging_freq": 0}
+# With fewer training rows no tree of the paper's parameters can grow.
+_FEW_ROWS = 2 * trees.LEAF_ROWS
 
 
 # Identity and __repr__ are those of BaseEstimator.
@@ -106,7 +105,13 @@ class FoldEnsembleClassifier(ClassifierMixin, BaseEstimator):
                 x,
                 labels,
                 self.folds_ == fold,
-                trees.parameters(boosting, classes, seed, fold),
+                trees.parameters(
+                    boosting,
+                    classes,
+                    seed,
+                    fold,
+                    trees.training_rows(self.folds_, fold, x.shape[1]),
+                ),
                 self.rounds,
             )
             for seed, fold in places
@@ -216,8 +221,8 @@ def _fit_and_score(
     x: np.ndarray, labels: np.ndarray, held_out: np.ndarray, parameters: dict[str, Any], rounds: int
 ) -> tuple[lgb.Booster, np.ndarray]:
     """A model of the other images, and its scores of those held out: float64 [held out, A, K]."""
-    if (~held_out).sum() * x.shape[1] < _FEW_ROWS:
-        parameters = parameters | _FOR_FEW_ROWS
+    if (rows := int((~held_out).sum()) * x.shape[1]) < _FEW_ROWS:
+        parameters = parameters | trees.for_few_rows(rows)
     booster = trees.fit(x[~held_out], labels[~held_out], parameters, rounds)
     if not held_out.any():
         return booster, np.empty((0, x.shape[1], parameters["num_class"]))

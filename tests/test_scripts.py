@@ -352,7 +352,7 @@ def test_words_are_taken_in_any_case_and_become_the_tables(flag, value, expected
         ("extract", "--p=x", "--p is 'x', expected a number"),
         ("extract", "--pooling=max", "--pooling has 'max', expected xla or pallas"),
         ("extract", "--crops_per_step=0", "--crops_per_step is 0, expected at least 1"),
-        ("extract", "--protocol=mine", "'mine', expected paper or paper600 or demo"),
+        ("extract", "--protocol=mine", "'mine', expected paper or paper600 or small or demo"),
         ("train", "--boost=slow", "--boost has 'slow', expected paper or fast"),
         ("train", "--fold_maker=random", "expected stratified or grouped or paper"),
         ("profile_encoders", "--modes=exact,tiled", "'tiled', expected exact or shared"),

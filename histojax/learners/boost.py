@@ -7,6 +7,7 @@ and all its seeds share the file; held-out images never influence the bins. Neve
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import multiprocessing
 import os
 import platform
@@ -87,6 +88,16 @@ def train(job: TrainingJob, boosting: Boosting, workers: int) -> int:
     return len(model_paths)
 
 
+def load_descriptors(job: TrainingJob, configuration: str, boosting: Boosting) -> np.ndarray:
+    """The descriptors of a configuration, [N, A, D]; records what they decide.
+
+    Raises:
+      InputError: as for `TrainingJob.load_descriptors`.
+    """
+    few_rows = functools.partial(trees.changed_by_few_rows, boosting, job.folds)
+    return job.load_descriptors(configuration, few_rows)
+
+
 def prepare_tasks(
     job: TrainingJob,
     configuration: str,
@@ -95,7 +106,7 @@ def prepare_tasks(
     work_folder: Path,
 ) -> list[Task]:
     """Writes a configuration's descriptors as one array to a folder; returns a task per model."""
-    descriptors = job.load_descriptors(configuration)
+    descriptors = load_descriptors(job, configuration, boosting)
     array = work_folder / f"{configuration}.npy"
     if paths:
         np.save(array, descriptors)
@@ -109,7 +120,8 @@ def run_task(task: Task) -> None:
     descriptors = np.load(task.descriptors, mmap_mode="r", allow_pickle=False)
     held_out = task.folds.folds == task.fold
     classes = len(task.folds.classes)
-    parameters = trees.parameters(task.boosting, classes, task.seed, task.fold)
+    rows = trees.training_rows(task.folds.folds, task.fold, descriptors.shape[1])
+    parameters = trees.parameters(task.boosting, classes, task.seed, task.fold, rows)
     # Two processes may both write this file. That is harmless (the write is atomic) and rare, given
     # the task order.
     if not task.bins.exists():

@@ -21,7 +21,7 @@ import numpy as np
 from histojax.config import Boosting
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
-from histojax.learners import ensembles, training, trees
+from histojax.learners import boost, ensembles, training, trees
 from histojax.learners.ensembles import MissingModels
 from histojax.learners.training import TrainingJob
 from histojax.utils.progress import Progress
@@ -54,7 +54,8 @@ def train(job: TrainingJob, boosting: Boosting, scheduler: str) -> int:
         machine = f"Dask cluster of {len(threads)} processes, {platform.machine()}"
         with training.record_time(job.models, paths, sum(threads.values()), machine):
             for name in missing:
-                job.load_descriptors(name)  # Now too, so that a damaged file is found at once.
+                # Now too, so that a damaged file is found at once.
+                boost.load_descriptors(job, name, boosting)
             _run_tasks(client, job, boosting, missing)
     return len(paths)
 
@@ -103,7 +104,7 @@ def _run_tasks(
         while waiting or paths:
             while waiting and len(paths) < 2 * sum(client.nthreads().values()):
                 name = waiting.popleft()
-                descriptors = job.load_descriptors(name)
+                descriptors = boost.load_descriptors(job, name, boosting)
                 submitted = _submit(client, descriptors, job.folds, boosting, missing[name])
                 paths |= submitted
                 finished.update(submitted)
@@ -120,7 +121,10 @@ def _submit(
     models: MissingModels,
 ) -> dict["Future", Path]:
     """Submits a task for each missing model of a configuration; returns where the models go."""
-    parameters = {place: trees.parameters(boosting, len(folds.classes), *place) for place in models}
+    parameters = {}
+    for seed, fold in models:
+        rows = trees.training_rows(folds.folds, fold, descriptors.shape[1])
+        parameters[seed, fold] = trees.parameters(boosting, len(folds.classes), seed, fold, rows)
     with warnings.catch_warnings():
         # The scheduler keeps a task's argument; scattered data is lost with the worker that has it.
         warnings.filterwarnings("ignore", message="Sending large graph", category=UserWarning)

@@ -8,7 +8,7 @@ import dataclasses
 import datetime
 import hashlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,16 @@ class TrainingJob:
             for name in self.configurations
         }
 
-    def load_descriptors(self, configuration: str) -> np.ndarray:
+    def load_descriptors(
+        self,
+        configuration: str,
+        decided_by: Callable[[tuple[int, ...]], dict[str, Any]] = lambda shape: {},
+    ) -> np.ndarray:
         """The descriptors of a configuration, float32 [N, A, D]; records what they are.
+
+        Args:
+          configuration: its name.
+          decided_by: what else is recorded, by the descriptors' shape (N, A, D).
 
         Raises:
           InputError: they are missing or damaged, or the folder holds models of other descriptors.
@@ -71,6 +79,7 @@ class TrainingJob:
             "shape": list(descriptors.shape),
             "descriptors_sha256": hashlib.sha256(descriptors).hexdigest(),
             "extraction": manifests.read(self.descriptors, configuration),
+            **decided_by(descriptors.shape),
         }
         ensembles.record_manifest(self.models / configuration / ensembles.MANIFEST, manifest)
         return descriptors

@@ -3,6 +3,7 @@
 N images, A augmentations, D channels, K classes; every augmentation of an image is a row.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,15 @@ import lightgbm as lgb
 import numpy as np
 
 from histojax.config import Boosting
+from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.utils import files
 
+# LightGBM's min_data_in_leaf, unless there are few rows; with fewer than twice that no tree grows.
+LEAF_ROWS = 20
+# A leaf holds at most one row in so many, and a round draws so many times LEAF_ROWS, or all.
+_LEAVES = 20
+_FAST_FRACTION = 0.3
 # What --boost=fast changes in the paper's parameters. Quantised gradients are left out: with so few
 # bins they gain little, and LightGBM 4.7 fails on some data with them ("Check failed:
 # best_split_info.left_count > 0").
@@ -23,7 +30,7 @@ _FAST = {
     # Rows are drawn anew for each round, which the paper's frequency of 0 never does; few will do,
     # since an image has 50 rows that are nearly the same.
     "bagging_freq": 1,
-    "bagging_fraction": 0.3,
+    "bagging_fraction": _FAST_FRACTION,
     # Otherwise LightGBM times two layouts of the data and keeps whichever was faster that time.
     "force_row_wise": True,
 }
@@ -32,8 +39,17 @@ _FAST = {
 _HISTOGRAMS = 256
 
 
-def parameters(boosting: Boosting, classes: int, seed: int, fold: int) -> dict[str, Any]:
-    """LightGBM's parameters for one model; the seeds are those of the paper's code."""
+def parameters(
+    boosting: Boosting, classes: int, seed: int, fold: int, rows: int
+) -> dict[str, Any]:
+    """LightGBM's parameters for one model; the seeds are those of the paper's code.
+
+    Args:
+      boosting: the learner's parameters.
+      classes: K.
+      seed, fold: of the model.
+      rows: that it is trained on; if they are few, they decide some parameters of --boost=fast.
+    """
     feature_seed = 1 + 10 * seed + fold
     paper = {
         "objective": "multiclass",
@@ -50,7 +66,43 @@ def parameters(boosting: Boosting, classes: int, seed: int, fold: int) -> dict[s
         "num_threads": 1,
         "verbosity": -1,
     }
-    return paper | _FAST if boosting.boost == "fast" else paper
+    return paper | _FAST | for_few_rows(rows) if boosting.boost == "fast" else paper
+
+
+def training_rows(folds: np.ndarray, fold: int, augmentations: int) -> int:
+    """The rows that a fold's models are trained on: folds of images, int [N], a fold, and A."""
+    return int((folds != fold).sum()) * augmentations
+
+
+def for_few_rows(rows: int) -> dict[str, Any]:
+    """What few rows change in the parameters of --boost=fast; nothing from 1,334 rows on.
+
+    A round draws at least 400 rows, or all, and a leaf then holds a twentieth of them: a leaf of
+    LightGBM's 20 rows leaves trees without a single split where fewer than 40 rows are drawn.
+    """
+    enough = _LEAVES * LEAF_ROWS
+    if rows * _FAST_FRACTION >= enough:
+        return {}
+    leaf = min(LEAF_ROWS, max(1, rows // _LEAVES))
+    drawn = {"bagging_fraction": enough / rows} if rows > enough else {"bagging_freq": 0}
+    return drawn | {"min_data_in_leaf": leaf, "min_data_in_bin": min(leaf, 3)}
+
+
+def changed_by_few_rows(
+    boosting: Boosting, folds: Folds, shape: tuple[int, ...]
+) -> dict[str, dict[str, Any]]:
+    """What few rows change in the models of each fold, for a manifest; empty if nothing.
+
+    Args:
+      boosting: the learner's parameters.
+      folds: the split.
+      shape: (N, A, D) of the descriptors.
+    """
+    if boosting.boost != "fast":
+        return {}
+    rows = [training_rows(folds.folds, fold, shape[1]) for fold in range(folds.count)]
+    changed = {f"fold{fold:02d}": for_few_rows(count) for fold, count in enumerate(rows, 1)}
+    return {"few_rows": changed} if any(changed.values()) else {}
 
 
 def _bin_rows(
@@ -115,6 +167,16 @@ def parse(content: bytes, name: str | Path) -> lgb.Booster:
         except lgb.basic.LightGBMError:
             pass
     raise InputError(f"{name} is not a complete LightGBM model: remove it and train again")
+
+
+def has_split(content: bytes) -> bool:
+    """Whether any tree of a model, as the content of its file, has more than one leaf."""
+    return re.search(rb"^num_leaves=(?!1$)", content, re.MULTILINE) is not None
+
+
+def parameter(content: bytes, name: str) -> float:
+    """A number that a model was trained with, by the content of its file."""
+    return float(re.search(rf"^\[{name}: (\S+)\]$".encode(), content, re.MULTILINE)[1])
 
 
 def channels(booster: lgb.Booster) -> int:

@@ -152,7 +152,7 @@ def test_forty_lesions_by_trees_and_vgg():
     forest = []
     for fold in range(5):
         kept = np.arange(60) % 5 != fold
-        parameters = trees.parameters(Boosting(rounds=40), 2, 0, fold)
+        parameters = trees.parameters(Boosting(rounds=40), 2, 0, fold, 48)
         forest.append(trees.fit(images[kept], labels[kept], parameters, 40))
 
     def score(_, descriptors):
