@@ -13,9 +13,12 @@ split there to use it. For each model, writes OUT/<configuration>/seedS-foldFF.t
 trains what is missing. OUT/times.csv says what each run took.
 
 --boost=fast trains other trees (15 bins, three rows in ten drawn for each round) several times
-faster; below 1,334 training rows it draws more of them into smaller leaves. --protocol=small, for
-few images or patients, trains so in four folds. --dask_scheduler=tcp://HOST:8786 trains the same models on a Dask cluster; see
-requirements-cluster.txt. Its workers need histojax, but none of the files named here.
+faster; below 1,334 training rows it draws more of them, into smaller leaves. --protocol=small, for
+few images or patients, does so in four folds. --dask_scheduler=tcp://HOST:8786 trains the same
+models on a Dask cluster; see requirements-cluster.txt. Its workers need histojax, but none of the
+files named here.
+
+Models that learned nothing, and ensembles that do no better than chance, are told at the end.
 
 Time on two cores: 180 models of 58 images x 4 augmentations took 76 s; it grows with images x
 augmentations. The rate and the time left are shown.

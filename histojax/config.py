@@ -353,8 +353,7 @@ PRESETS = {
     "paper600": Protocol(
         extraction=Extraction(views=(*PAPER_VIEWS, View(1.0, 800), View(1.0, 1300)))
     ),
-    # Few images or patients, of any size: leaves that follow the rows there are, and folds that four
-    # patients can fill.
+    # Few images or patients: leaves follow the rows there are, and four patients fill the folds.
     "small": Protocol(
         boosting=Boosting(folds=4, boost="fast"),
         probe=Probe(folds=4, validation_parts=3),

@@ -61,7 +61,9 @@ class ChanceTest:
         return 1 / self.exchanges > SIGNIFICANT
 
 
-def test(predictions: LabelledPredictions, draws: int = DRAWS, seed: int = SEED) -> ChanceTest:
+def permutation_test(
+    predictions: LabelledPredictions, draws: int = DRAWS, seed: int = SEED
+) -> ChanceTest:
     """Tests whether predictions are better than chance.
 
     Args:

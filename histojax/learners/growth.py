@@ -80,6 +80,6 @@ def _why_trees(ensemble: Ensemble, model: bytes) -> tuple[str, str]:
         cause += f", of which a round draws {drawn}"
     cause += f", and a leaf holds at least {leaf:g}, so no tree can split them"
     return cause, (
-        "Train into another folder with --boost=fast, whose leaves follow the rows there are (so "
-        "does --protocol=small, with fewer folds), or extract more --augmentations"
+        "Train into another folder with --boost=fast, whose leaves follow the rows there are (as "
+        "with --protocol=small, in four folds), or extract more --augmentations"
     )

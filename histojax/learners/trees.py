@@ -39,9 +39,7 @@ _FAST = {
 _HISTOGRAMS = 256
 
 
-def parameters(
-    boosting: Boosting, classes: int, seed: int, fold: int, rows: int
-) -> dict[str, Any]:
+def parameters(boosting: Boosting, classes: int, seed: int, fold: int, rows: int) -> dict[str, Any]:
     """LightGBM's parameters for one model; the seeds are those of the paper's code.
 
     Args:
