@@ -26,6 +26,7 @@ from histojax.heatmap import overlay, probability_map, slide_scan, sliding_windo
 from histojax.heatmap.probability_map import ProbabilityMap
 from histojax.heatmap.slide_scan import Grid
 from histojax.heatmap.tile_features import OFFSETS
+from histojax.images import slide
 from histojax.images.names import Images, by_name, file_label
 from histojax.images.slide import Slide, open_slide
 from histojax.prediction import predict
@@ -224,7 +225,7 @@ def map_images(
         try:
             with open_slide(path) as field:
                 settings = _settings(bundle, field, name, options)
-                settings["file_sha256"] = files.sha256(path)
+                settings["file_sha256"] = slide.digest(path)
                 if _is_done(folder, settings):
                     done_before.append(label)
                     continue

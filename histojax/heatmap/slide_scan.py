@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from histojax.config import Extraction
 from histojax.errors import InputError
 from histojax.heatmap import tile_features
-from histojax.images import padding, slide
-from histojax.images.resampling import Resampling, resampled_size
+from histojax.images import padding, resampling, slide
+from histojax.images.resampling import Resampling
 from histojax.ops import stain
 
 # A position is scored where at least this share of the smallest crop around it is tissue.
@@ -113,27 +112,7 @@ def at_target(
       InputError: neither the file nor `mpp` gives the pixel size, and the protocol needs it.
     """
     factor = Resampling(extraction.target_mpp, mpp or field.mpp).factor(Path(field.name))
-    if factor == 1:
-        return field, 1.0
-    size = resampled_size(field.size, factor)
-    steps = [old / new for old, new in zip(field.size, size, strict=True)]
-
-    def read_window(top: int, left: int, height: int, width: int) -> np.ndarray:
-        spans = []
-        for first, length, step, end in zip(
-            (top, left), (height, width), steps, field.size, strict=True
-        ):
-            margin = 2 * max(1.0, step) + 1  # The support of a bicubic filter.
-            start = max(0, math.floor(first * step - margin))
-            stop = min(end, math.ceil((first + length) * step + margin))
-            box = first * step - start, (first + length) * step - start
-            spans.append((start, stop - start, *box))
-        (y, rows, above, below), (x, columns, before, after) = spans
-        rgb = Image.fromarray(field.read(y, x, rows, columns))
-        box = (before, above, after, below)
-        return np.array(rgb.resize((width, height), Image.Resampling.BICUBIC, box=box))
-
-    return dataclasses.replace(field, size=size, read_window=read_window), factor
+    return resampling.resample(field, factor), factor
 
 
 def read_tile(

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from histojax.config import View
+from histojax.images import slide
 from histojax.images.resampling import NO_RESAMPLING, Resampling
-from histojax.utils import files
 
 
 class PaddedImage(NamedTuple):
@@ -55,8 +55,8 @@ def read_padded(path: Path, resampling: Resampling = NO_RESAMPLING) -> PaddedIma
 
 
 def image_digest(path: Path, resampling: Resampling) -> str:
-    """Identifies pixels: the file's SHA-256, and the pixel size it was taken to have."""
-    return files.sha256(path) + resampling.digest_suffix(path)
+    """Identifies pixels: the SHA-256 of the file, and the pixel size it was taken to have."""
+    return slide.digest(path) + resampling.digest_suffix(path)
 
 
 def common_canvas(

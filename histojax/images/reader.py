@@ -13,6 +13,7 @@ from absl import logging
 from PIL import Image, UnidentifiedImageError
 
 from histojax.errors import InputError
+from histojax.images.suffixes import SLIDE_SUFFIXES
 from histojax.utils import files
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
@@ -23,8 +24,9 @@ _BITS_PER_SAMPLE = 258  # TIFF's tag.
 
 
 def is_image_name(path: Path) -> bool:
-    """Whether the name has one of the suffixes that are read here, and is not hidden."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    """Whether the name ends like that of an image or slide that is read, and is not hidden."""
+    is_read = path.suffix.lower() in (*SUFFIXES, *SLIDE_SUFFIXES)
+    return is_read and not path.name.startswith(".")
 
 
 @contextlib.contextmanager

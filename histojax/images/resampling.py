@@ -6,15 +6,19 @@ images are read as they are.
 """
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from histojax.errors import InputError
-from histojax.images import reader, slide
+from histojax.images import reader, slide, whole_slide
+from histojax.images.slide import Slide
 
 SCALE_OF_TARGET = 0.5  # The scale at which images have the target's pixel size.
+LARGEST_FIELD = 50_000_000  # Pixels of a slide that is read whole, which then takes 2 GiB.
+_STRIP = 512  # Rows of a slide that are read at a time.
 _TOLERANCE = 0.01  # An image whose factor differs from 1 by less is left as it is.
 
 
@@ -46,11 +50,37 @@ class Resampling:
         return factor if abs(factor - 1) > _TOLERANCE else 1.0
 
     def size(self, path: Path) -> tuple[int, int]:
-        """Height and width of the resampled image, which is not decoded."""
-        return resampled_size(reader.size(path), self.factor(path))
+        """Height and width of the resampled image, which is not decoded.
+
+        Raises:
+          InputError: as for `pixel_size`; the image cannot be opened; or it is a slide, and too
+            large to be one field.
+        """
+        size = resampled_size(slide.size(path), self.factor(path))
+        if math.prod(size) > LARGEST_FIELD and whole_slide.is_slide(path):
+            pixels = f"{self.target_mpp * SCALE_OF_TARGET:g} um" if self.target_mpp else "full size"
+            raise InputError(
+                f"{path} is a slide of {size[1]} x {size[0]} px at {pixels}, expected at most "
+                f"{LARGEST_FIELD:,} px for one field: map it with histojax heatmap, or cut fields "
+                "from it"
+            )
+        return size
 
     def read(self, path: Path) -> np.ndarray:
-        """The resampled image, uint8 RGB [H, W, 3]: bicubic, with antialiasing where it shrinks."""
+        """The resampled image, uint8 RGB [H, W, 3]: bicubic, with antialiasing where it shrinks.
+
+        Raises:
+          InputError: as for `size`, or the image is damaged.
+        """
+        if whole_slide.is_slide(path):
+            height, width = self.size(path)
+            rgb = np.empty((height, width, 3), np.uint8)
+            with slide.open_slide(path) as opened:
+                field = resample(opened, self.factor(path))
+                for top in range(0, height, _STRIP):  # The level may be larger than the result.
+                    rows = min(_STRIP, height - top)
+                    rgb[top : top + rows] = field.read(top, 0, rows, width)
+            return rgb
         rgb, factor = reader.read(path), self.factor(path)
         if factor == 1:
             return rgb
@@ -68,3 +98,31 @@ NO_RESAMPLING = Resampling()
 def resampled_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
     """Height and width after resampling, at least one pixel each."""
     return tuple(max(1, round(side * factor)) for side in size)
+
+
+def resample(field: Slide, factor: float) -> Slide:
+    """A field whose sides are multiplied by a factor, window by window, as `Resampling.read` would.
+
+    Of a pyramid, the coarsest level is read that is at least as fine as the result.
+    """
+    if factor == 1:
+        return field
+    level, size = field.level_for(factor), resampled_size(field.size, factor)
+    steps = [old / new for old, new in zip(level.size, size, strict=True)]
+
+    def read_window(top: int, left: int, height: int, width: int) -> np.ndarray:
+        spans = []
+        for first, length, step, end in zip(
+            (top, left), (height, width), steps, level.size, strict=True
+        ):
+            margin = 2 * max(1.0, step) + 1  # The support of a bicubic filter.
+            start = max(0, math.floor(first * step - margin))
+            stop = min(end, math.ceil((first + length) * step + margin))
+            box = first * step - start, (first + length) * step - start
+            spans.append((start, stop - start, *box))
+        (y, rows, above, below), (x, columns, before, after) = spans
+        rgb = Image.fromarray(level.read_window(y, x, rows, columns))
+        box = (before, above, after, below)
+        return np.array(rgb.resize((width, height), Image.Resampling.BICUBIC, box=box))
+
+    return Slide(field.name, size, None, read_window)

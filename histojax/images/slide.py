@@ -1,7 +1,8 @@
-"""An image of any size, read window by window, and the size of its pixels.
+"""An image or slide of any size, read window by window, and the size of its pixels.
 
-Only windows that are asked for are held in memory, uint8 RGB [h, w, 3]. TIFF files are read in part
-(see `tiff`); PNG and JPEG files cannot be, and are decoded whole, once.
+Only windows that are asked for are held in memory, uint8 RGB [h, w, 3]. Slides are read in part by
+OpenSlide (see `whole_slide`), other TIFF files by `tiff`; PNG and JPEG files cannot be, and are
+decoded whole, once.
 """
 
 import contextlib
@@ -18,10 +19,13 @@ from absl import logging
 from PIL import Image
 
 from histojax.errors import InputError
-from histojax.images import reader, tiff
+from histojax.images import reader, tiff, whole_slide
+from histojax.images.level import Level, ReadWindow
 from histojax.utils import files
 
 _BLOCK = 1024  # Side of the windows that a thumbnail is made of, px.
+_SMALL = 1024  # Longest side of a slide that is only looked at, px.
+_LEVEL_TOLERANCE = 0.01  # By which a level may be coarser than asked for.
 
 # Microns per pixel that a light microscope can have; the 72 and 300 dpi of cameras and editors are
 # 353 and 85.
@@ -54,12 +58,23 @@ class Slide:
       size: height and width, px.
       mpp: microns per pixel; None if not known.
       read_window: top, left, height and width to uint8 RGB, for windows inside the image.
+      coarser: the other levels of a pyramid, the finest first.
     """
 
     name: str
     size: tuple[int, int]
     mpp: float | None
-    read_window: tiff.ReadWindow = dataclasses.field(repr=False)
+    read_window: ReadWindow = dataclasses.field(repr=False)
+    coarser: tuple[Level, ...] = ()
+
+    def level_for(self, factor: float) -> Level:
+        """The coarsest level whose sides are at least `factor` of the image's, to within 1 %."""
+        fine_enough = [
+            level
+            for level in self.coarser
+            if min(np.divide(level.size, self.size)) >= factor * (1 - _LEVEL_TOLERANCE)
+        ]
+        return fine_enough[-1] if fine_enough else Level(self.size, self.read_window)
 
     def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         """A window as a new array, uint8 RGB [height, width, 3]; threads may call it at once.
@@ -80,12 +95,16 @@ class Slide:
         """The whole image as uint8 RGB [h, w, 3], its longer side at most `longest` pixels.
 
         Blocks of pixels are averaged, and at least two averages a pixel resampled bicubically, so
-        that nothing is aliased. Large images are read in windows: only averages stay in memory.
+        that nothing is aliased. Large images are read in windows: only averages stay in memory. Of
+        a pyramid, the coarsest level of at least two pixels a pixel is read.
         """
         height, width = self.size
         shrink = max(height, width) / longest
         if shrink <= 1:
             return self.read(0, 0, height, width)
+        level = self.level_for(2 / shrink)
+        if level.size != self.size:
+            return Slide(self.name, level.size, None, level.read_window).thumbnail(longest)
         step = max(1, int(shrink / 2))
         side = step * max(1, _BLOCK // step)
         averages = Image.new("RGB", (math.ceil(width / step), math.ceil(height / step)))
@@ -102,22 +121,30 @@ class Slide:
 def open_slide(source: Path | str | np.ndarray) -> Iterator[Slide]:
     """Opens an image file, or uint8 RGB [H, W, 3], for reading by windows.
 
-    Of a TIFF it is the first page; smaller ones after it (a pyramid's levels, a label) are ignored.
-    Other colours are converted to RGB as by `reader.read`, with the same warning.
+    Of a TIFF that no scanner wrote it is the first page; of smaller ones after it (a pyramid's
+    levels, a label), those of the same shape are its coarser levels. Other colours are converted to
+    RGB as by `reader.read`, with the same warning.
 
     Raises:
-      InputError: the array is of another form; or the file is refused by `reader`, or as a TIFF
-        has another page as large, is of a kind that is not read, rotated, or damaged.
+      InputError: the array is of another form; or the file is refused by `reader`; as a TIFF, it
+        has another page as large, is of a kind that is not read, rotated, or damaged; or it is a
+        slide that `whole_slide` refuses.
     """
     if isinstance(source, np.ndarray):
         yield _of_array("the array", source, None)
         return
     path = files.as_path(source)
-    if tiff.is_tiff(path):
+    if whole_slide.is_slide(path):
+        with whole_slide.open_whole_slide(path) as slide:
+            finest, *coarser = slide.levels
+            mpp = _first_plausible([slide.pixel_size], path)
+            yield Slide(str(path), finest.size, mpp, finest.read_window, tuple(coarser))
+    elif tiff.is_tiff(path):
         with tiff.open_page(path) as page:
             read_window = tiff.window_reader(page, path)
             mpp = _first_plausible(_tiff_pixel_sizes(page), path)
-            yield Slide(str(path), (page.imagelength, page.imagewidth), mpp, read_window)
+            size = page.imagelength, page.imagewidth
+            yield Slide(str(path), size, mpp, read_window, tiff.coarser_levels(page, path))
     else:
         yield _of_array(str(path), reader.read(path), pixel_size(path))
 
@@ -136,8 +163,29 @@ def _of_array(name: str, array: np.ndarray, mpp: float | None) -> Slide:
     return Slide(name, array.shape[:2], mpp, read_window)
 
 
+def size(path: Path) -> tuple[int, int]:
+    """Height and width of an image or slide, checked as by `reader.open_image` or OpenSlide."""
+    if whole_slide.is_slide(path):
+        with open_slide(path) as slide:
+            return slide.size
+    return reader.size(path)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 that identifies the pixels of an image or slide: of its file, or of all its files."""
+    return whole_slide.digest(path) if whole_slide.is_slide(path) else files.sha256(path)
+
+
+def read_small(path: Path) -> np.ndarray:
+    """An image to look at, uint8 RGB [h, w, 3]: whole; if it is a slide, a thumbnail of it."""
+    if whole_slide.is_slide(path):
+        with open_slide(path) as slide:
+            return slide.thumbnail(_SMALL)
+    return reader.read(path)
+
+
 def pixel_size(path: Path) -> float | None:
-    """Microns per pixel by the file: OME-XML, Aperio's MPP, ImageJ's unit, or its resolution.
+    """Microns per pixel by the file: a slide's by OpenSlide; OME-XML, ImageJ's unit, resolution.
 
     The first of these, in this order, that lies between 0.05 and 5 is taken, since most files say
     72 or 300 dpi without meaning it. If the sides of a pixel differ by more than 2 %, the result is
@@ -146,6 +194,9 @@ def pixel_size(path: Path) -> float | None:
     Raises:
       InputError: the file cannot be opened as an image.
     """
+    if whole_slide.is_slide(path):
+        with whole_slide.open_whole_slide(path) as slide:
+            return _first_plausible([slide.pixel_size], path)
     if tiff.is_tiff(path):
         with tiff.open_page(path) as page:
             return _first_plausible(_tiff_pixel_sizes(page), path)

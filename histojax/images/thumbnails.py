@@ -13,7 +13,7 @@ from absl import logging
 from PIL import Image
 
 from histojax.errors import InputError
-from histojax.images import reader
+from histojax.images import slide
 
 SIDE = 160  # Longest side of a thumbnail unless another is asked for, px.
 _QUALITY = 80
@@ -33,7 +33,7 @@ def thumbnails(paths: dict[str, Path]) -> dict[str, str]:
 
     def of_file(path: Path) -> str | None:
         try:
-            return thumbnail(reader.read(path))
+            return thumbnail(slide.read_small(path))
         except InputError as error:
             logging.warning("no thumbnail: %s", error)
             return None

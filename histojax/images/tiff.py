@@ -16,10 +16,8 @@ from PIL import Image
 
 from histojax.errors import InputError
 from histojax.images import reader, tiff_segments
+from histojax.images.level import Level, ReadWindow
 from histojax.utils import files
-
-# Top, left, height and width of a window inside the image, to uint8 RGB [height, width, 3].
-ReadWindow = Callable[[int, int, int, int], np.ndarray]
 
 # How files start: classic and BigTIFF, little-endian and big-endian.
 _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -80,6 +78,24 @@ def open_page(path: Path) -> Iterator[tifffile.TiffPage]:
                 "save the page you mean by itself"
             )
         yield pages[0]
+
+
+def coarser_levels(page: tifffile.TiffPage, path: Path) -> tuple[Level, ...]:
+    """The levels of a pyramid below its first page, the finest first; none if it is no pyramid.
+
+    They are the pages, and the first page's SubIFDs, that are marked as reduced and have its shape;
+    those that cannot be read are left out.
+    """
+    levels = []
+    for other in (*(page.pages or ()), *page.parent.pages[1:]):
+        other = other.aspage()
+        shrink = page.imagelength / max(1, other.imagelength)
+        same_shape = abs(page.imagewidth / shrink - other.imagewidth) <= 1
+        if other.is_reduced and same_shape and shrink > 1:
+            with contextlib.suppress(InputError):
+                size = other.imagelength, other.imagewidth
+                levels.append(Level(size, window_reader(other, path)))
+    return tuple(sorted(levels, key=lambda level: -level.size[0]))
 
 
 def _check_chain(pages: Iterable[tifffile.TiffPage]) -> Iterator[tifffile.TiffPage]:

@@ -13,11 +13,11 @@ from skimage.measure import blur_effect
 
 from histojax.config import STAIN_STATUS, STAIN_TOO_LITTLE_TISSUE
 from histojax.errors import InputError
-from histojax.images import reader, slide
+from histojax.images import reader, slide, whole_slide
+from histojax.images.resampling import Resampling
 from histojax.images.thumbnails import thumbnail
 from histojax.inspection import near_duplicates
 from histojax.ops import stain
-from histojax.utils import files
 
 SIDE = 512  # Longest side of the small copy, px.
 _WINDOW = 512  # Side of the window at the centre, px.
@@ -78,30 +78,51 @@ class InspectedImage:
     quality: ImageQuality | None
 
 
-def inspect_image(path: Path, mpp: float | None = None) -> InspectedImage:
+def inspect_image(path: Path, mpp: float | None = None, target_mpp: float = 0.0) -> InspectedImage:
     """Reads and measures an image file; what is wrong with it is recorded, not raised.
 
     Args:
       path: of the file.
       mpp: microns per pixel, where the user knows them; None to believe the file.
+      target_mpp: of the protocol, at which a slide must not be too large; 0 for none.
     """
     size, file_format, error = None, ("", ""), ""
     try:
-        with reader.open_image(path) as image:
-            size, file_format = (image.height, image.width), (image.format, image.mode)
+        size, file_format = _size_and_format(path)
     except InputError as refusal:
         error = str(refusal)
     try:
         mpp = mpp or slide.pixel_size(path)
-        # A file of several pages, such as a pyramid, is refused as an image but can be measured.
+        error = error or _too_large(path, mpp, target_mpp)
+        # What is refused as an image, such as a file of several pages, can be measured.
         whole = not error and size[0] * size[1] <= _LARGEST_WHOLE
-        with slide.open_slide(reader.read(path) if whole else path) as field:
+        is_plain = whole and not whole_slide.is_slide(path)
+        with slide.open_slide(reader.read(path) if is_plain else path) as field:
             size = field.size
             window = field.read(*_central_window(size))
-            quality = measure(field.thumbnail(SIDE), window, files.sha256(path))
+            quality = measure(field.thumbnail(SIDE), window, slide.digest(path))
     except (InputError, OSError) as refusal:
         return InspectedImage(path, error or str(refusal), size, file_format, mpp, None)
     return InspectedImage(path, error, size, file_format, mpp, quality)
+
+
+def _size_and_format(path: Path) -> tuple[tuple[int, int], tuple[str, str]]:
+    """Height and width, format and mode; InputError if the file is refused as an image."""
+    if whole_slide.is_slide(path):
+        with whole_slide.open_whole_slide(path) as opened:
+            return opened.levels[0].size, (f"{opened.vendor} slide", "RGB")
+    with reader.open_image(path) as image:
+        return (image.height, image.width), (image.format, image.mode)
+
+
+def _too_large(path: Path, mpp: float | None, target_mpp: float) -> str:
+    """Why a slide is too large to be one field; empty if it is not, or no slide."""
+    try:
+        if whole_slide.is_slide(path):
+            Resampling(target_mpp if mpp else 0.0, mpp).size(path)
+    except InputError as refusal:
+        return str(refusal)
+    return ""
 
 
 def measure(small: np.ndarray, window: np.ndarray, sha256: str) -> ImageQuality:

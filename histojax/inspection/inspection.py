@@ -95,7 +95,7 @@ def inspect(place: str | Path, extraction: Extraction, options: Options = Option
         )
     if options.groups is not None:
         discovered = _with_groups(discovered, options)
-    images = _inspect_images(discovered.paths, options.mpp)
+    images = _inspect_images(discovered.paths, options.mpp, extraction.target_mpp)
     image_set = ImageSet(discovered.names, images, discovered.labels, discovered.groups)
     recommendation = _recommend(image_set, extraction.target_mpp, options)
     findings = [
@@ -143,14 +143,16 @@ def _unchecked_dataset(
     return Dataset(name_images(paths), indices, order, groups)
 
 
-def _inspect_images(paths: tuple[Path, ...], mpp: float | None) -> tuple[InspectedImage, ...]:
+def _inspect_images(
+    paths: tuple[Path, ...], mpp: float | None, target_mpp: float
+) -> tuple[InspectedImage, ...]:
     """Inspects image files on a few threads."""
     images = []
     with (
         ThreadPoolExecutor(_WORKERS) as pool,
         Progress("inspect", len(paths), "images") as progress,
     ):
-        for image in pool.map(lambda path: inspect_image(path, mpp), paths):
+        for image in pool.map(lambda path: inspect_image(path, mpp, target_mpp), paths):
             images.append(image)
             progress.add(1)
     return tuple(images)

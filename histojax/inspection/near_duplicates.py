@@ -17,8 +17,7 @@ from PIL import Image
 from scipy.fft import dctn
 
 from histojax.datasets.folds import Folds
-from histojax.images import reader
-from histojax.utils import files
+from histojax.images import slide
 
 _SIDE = 32  # Of the thumbnail, px.
 _FREQUENCIES = 8  # Along each side; all but the constant one count.
@@ -94,7 +93,7 @@ def fingerprint(paths: Sequence[Path]) -> Fingerprints:
     """
 
     def of_file(path: Path) -> tuple[str, np.ndarray]:
-        return files.sha256(path), grey_thumbnail(reader.read(path))
+        return slide.digest(path), grey_thumbnail(slide.read_small(path))
 
     with ThreadPoolExecutor(_WORKERS) as pool:
         digests, thumbnails = zip(*pool.map(of_file, paths), strict=True)

@@ -29,7 +29,7 @@ from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.extraction import extract, loaded_encoders, pending
 from histojax.extraction.loaded_encoders import LoadedEncoder
-from histojax.images import names
+from histojax.images import names, slide
 from histojax.images.padding import common_canvas, read_padded, scaled_size
 from histojax.images.resampling import Resampling
 from histojax.learners import ensembles, finetune_fit, finetune_step, training
@@ -148,7 +148,7 @@ def _missing_models(
 ) -> dict[tuple[str, View], ensembles.MissingModels]:
     """Records the data of every encoder and view; returns their models that are still missing."""
     extraction, finetune = settings.extraction, settings.finetune
-    of_images = "".join(files.sha256(path) for path in settings.images.values())
+    of_images = "".join(slide.digest(path) for path in settings.images.values())
     digest = hashlib.sha256(of_images.encode()).hexdigest()
     missing = {}
     for name, encoder in loaded.items():

@@ -8,7 +8,7 @@ import numpy as np
 
 from histojax.datasets import Dataset, leakage
 from histojax.datasets.folds import Folds
-from histojax.images import reader
+from histojax.images import slide
 from histojax.images.names import file_label
 from histojax.images.thumbnails import thumbnail
 from histojax.inspection import near_duplicates
@@ -75,7 +75,7 @@ def _shown(split_pair: SplitPair, split: Folds, dataset: Dataset) -> dict[str, A
     pair = split_pair.pair
     images = []
     for i, turn in ((pair.first, (False, 0)), (pair.second, pair.turn)):
-        planes = np.moveaxis(reader.read(dataset.paths[i]), -1, 0)
+        planes = np.moveaxis(slide.read_small(dataset.paths[i]), -1, 0)
         rgb = np.moveaxis(near_duplicates.apply_turn(planes, turn), 0, -1)
         uri = thumbnail(np.ascontiguousarray(rgb), side=_SIDE)
         images.append({"name": file_label(dataset.names[i], dataset.paths[i]), "uri": uri})

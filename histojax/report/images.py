@@ -18,8 +18,8 @@ from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.evaluation.evaluate import Evaluation
 from histojax.evaluation.labelled_predictions import LabelledPredictions
-from histojax.images import reader
 from histojax.images.names import Images
+from histojax.images.resampling import NO_RESAMPLING
 from histojax.images.thumbnails import SIDE, thumbnail, thumbnails
 from histojax.inspection import near_duplicates
 from histojax.inspection.near_duplicates import SplitPair
@@ -190,7 +190,7 @@ def pipeline_steps(name: str, path: Path, protocols: list[dict[str, Any]]) -> li
     from histojax.ops import crops, resize, stain
 
     first = protocols[0]
-    rgb = reader.read(path)
+    rgb = NO_RESAMPLING.read(path)
     normalizer = stain.NORMALIZERS[first["stain_normalizer"]]
     normalized, _ = normalizer.normalize(resize.downscale(jnp.asarray(rgb), first["scale"]))
     augmentation = stain.AUGMENTATIONS[first["stain_augmentation"]]
