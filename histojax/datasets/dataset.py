@@ -6,7 +6,7 @@ from pathlib import Path
 
 from histojax.config import BACH_CLASSES
 from histojax.errors import InputError
-from histojax.images import names, reader
+from histojax.images import names, reader, whole_slide
 from histojax.images.names import Images
 from histojax.utils import files
 
@@ -97,10 +97,12 @@ def class_order(classes: set[str]) -> tuple[str, ...]:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files directly in a folder, sorted by name."""
-    return [path for path in files.list_folder(folder)[1] if reader.is_image_name(path)]
+    """The image files directly in a folder, sorted by name; a slide of several files once."""
+    images = (path for path in files.list_folder(folder)[1] if reader.is_image_name(path))
+    return whole_slide.first_files(images)
 
 
 def list_images_below(folder: Path) -> list[Path]:
-    """The image files anywhere below a folder, sorted by path."""
-    return sorted(path for path in files.files_below(folder) if reader.is_image_name(path))
+    """The image files anywhere below a folder, sorted by path; a slide of several files once."""
+    images = (path for path in files.files_below(folder) if reader.is_image_name(path))
+    return whole_slide.first_files(sorted(images))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from histojax.datasets import dataset
 from histojax.errors import InputError
-from histojax.images import names, reader
+from histojax.images import names, reader, suffixes
 from histojax.utils import files
 
 _LIST_SUFFIXES = (".txt", ".csv")
@@ -17,7 +17,8 @@ def find_images(sources: Sequence[str | Path]) -> dict[str, Path]:
     Args:
       sources: folders (the images directly in them), images, or lists: a .txt with a path per line,
         or a .csv with a column `image`. Paths in a list are relative to its folder; whether they
-        exist is left to whoever reads them.
+        exist is left to whoever reads them. Files of a folder that may be meant as images but are
+        of a kind that is not read count as images, so that they are refused by name, not ignored.
 
     Raises:
       InputError: a source is not there or holds no image, or an image is named twice.
@@ -30,12 +31,16 @@ def find_images(sources: Sequence[str | Path]) -> dict[str, Path]:
 
 def _images_of(source: Path) -> list[Path]:
     if source.is_dir():
-        images = dataset.list_images(source)
+        images, not_read = (
+            dataset.list_images(source),
+            suffixes.not_read(files.list_folder(source)[1]),
+        )
         if not images:
+            others = "".join(f". {path.name} {cause}" for path, cause in sorted(not_read.items()))
             raise InputError(
-                f"{source} holds no image: expected files ending in {', '.join(reader.SUFFIXES)}"
+                f"{source} holds no image: expected files ending in {reader.SUFFIX_LIST}{others}"
             )
-        return images
+        return sorted([*images, *not_read])
     if not source.exists():
         raise InputError(
             f"{source} is not there: expected a folder of images, an image, or a list of images"
@@ -44,8 +49,8 @@ def _images_of(source: Path) -> list[Path]:
         return _read_list(source)
     if not reader.is_image_name(source):
         raise InputError(
-            f"{source} is no folder, image or list of images: expected a name ending in "
-            f"{', '.join((*reader.SUFFIXES, *_LIST_SUFFIXES))}"
+            f"{source} {suffixes.why_not_read(source) or 'is no folder, image or list of images'}: "
+            f"expected a name ending in {reader.SUFFIX_LIST}, {', '.join(_LIST_SUFFIXES)}"
         )
     return [source]
 

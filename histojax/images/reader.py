@@ -13,10 +13,11 @@ from absl import logging
 from PIL import Image, UnidentifiedImageError
 
 from histojax.errors import InputError
-from histojax.images.suffixes import SLIDE_SUFFIXES
+from histojax.images.suffixes import SLIDE_SUFFIXES, why_not_read
 from histojax.utils import files
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
+SUFFIX_LIST = ", ".join((*SUFFIXES, *SLIDE_SUFFIXES))  # For messages.
 # Pillow's modes that are converted to RGB with a warning; RGB is read as it is.
 CONVERTED = {"RGBA": "RGB with alpha", "L": "grey", "LA": "grey with alpha", "P": "palette"}
 _FORMATS = ("TIFF", "PNG", "JPEG")
@@ -38,6 +39,8 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         8-bit RGB, RGBA, grey or palette.
     """
     path = files.as_path(path)
+    if isinstance(path, Path) and (cause := why_not_read(path)):
+        raise InputError(f"{path} {cause}")
     with contextlib.ExitStack() as stack:
         try:
             file = path if files.is_local(path) else stack.enter_context(path.open("rb"))

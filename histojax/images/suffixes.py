@@ -23,13 +23,12 @@ _NOT_READ = {
     _SLIDE: (
         *(".vsi", ".isyntax", ".i2syntax", ".vms", ".vmu", ".qptiff", ".afi", ".tmap", ".kfb"),
         *(".sdpc", ".mds", ".lif", ".lof", ".xlef", ".nd2", ".oib", ".oif", ".oir", ".zvi", ".lsm"),
-        *(".ims", ".zarr", ".btf", ".tf8", ".ome", ".dicom"),
+        *(".ims", ".zarr", ".dicom"),
     ),
     _IMAGE: (
         *(".jp2", ".j2k", ".jpx", ".jpf", ".jxl", ".jxr", ".jfif", ".jpe", ".heic", ".heif"),
         *(".avif", ".bmp", ".dib", ".webp", ".gif", ".apng", ".tga", ".ppm", ".pgm", ".pnm"),
         *(".exr", ".psd", ".xcf", ".svg", ".eps", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw"),
-        *(".npy", ".npz"),
     ),
     _ARCHIVE: (".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst"),
     _DOWNLOAD: (".part", ".partial", ".crdownload", ".download"),
@@ -44,7 +43,7 @@ def why_not_read(path: Path) -> str | None:
     """
     if path.name.startswith("."):
         return None
-    if not path.suffix and _is_dicom(path):
+    if isinstance(path, Path) and not path.suffix and _is_dicom(path):
         return "is a DICOM file whose name does not end in .dcm: rename it"
     return _CAUSES.get(path.suffix.lower())
 

@@ -190,6 +190,11 @@ def _parts(path: Path) -> list[Path]:
     return [path]
 
 
+def belongs_to_slide(path: Path) -> bool:
+    """Whether a file is in the folder of a MIRAX slide."""
+    return any(folder.with_name(f"{folder.name}{_MIRAX}").is_file() for folder in path.parents[:2])
+
+
 def first_files(paths: Iterable[Path]) -> list[Path]:
     """The paths without those DICOM files that belong to the slide of an earlier one."""
     slides, first = set(), []

@@ -12,7 +12,7 @@ from pathlib import Path
 from histojax import datasets
 from histojax.datasets import bach, dataset, tables, unlabelled
 from histojax.errors import InputError
-from histojax.images import reader
+from histojax.images import reader, suffixes, whole_slide
 from histojax.inspection.findings import NOTE, PROBLEM, Finding, quantity
 from histojax.utils import files
 
@@ -162,19 +162,32 @@ def _tables_beside(root: Path, paths: list[Path]) -> list[Finding]:
 
 
 def _other_files(root: Path) -> list[Finding]:
-    """Files that are not read, by ending; hidden ones and tables are not counted."""
+    """Files that are not read: those that may be meant as images, and others by ending.
+
+    Hidden files, tables, and files that belong to a slide are not counted.
+    """
     if not files.is_local(root):
         return []
-    endings = collections.Counter(
-        path.suffix.lower() or "no ending"
-        for path in root.rglob("*")
-        if path.is_file()
-        and not path.name.startswith(".")
+    others = [
+        path
+        for path in files.files_below(root)
+        if not path.name.startswith(".")
         and not reader.is_image_name(path)
         and path.suffix.lower() not in (".csv", ".xlsx")
+        and not whole_slide.belongs_to_slide(path)
+    ]
+    findings, not_read = [], suffixes.not_read(sorted(others))
+    if not_read:
+        message = f"{quantity(len(not_read), 'file')} that may be meant as images, but not read."
+        details = tuple(
+            f"{path.relative_to(root).as_posix()} {cause}" for path, cause in not_read.items()
+        )
+        findings.append(Finding(PROBLEM, "not read", message, details))
+    endings = collections.Counter(
+        path.suffix.lower() or "no ending" for path in others if path not in not_read
     )
-    if not endings:
-        return []
-    counts = ", ".join(f"{number} {ending}" for ending, number in endings.most_common(8))
-    message = f"{quantity(endings.total(), 'file')} not read as images: {counts}."
-    return [Finding(NOTE, "other files", message)]
+    if endings:
+        counts = ", ".join(f"{number} {ending}" for ending, number in endings.most_common(8))
+        message = f"{quantity(endings.total(), 'file')} not read as images: {counts}."
+        findings.append(Finding(NOTE, "other files", message))
+    return findings

@@ -88,10 +88,14 @@ def inspect(place: str | Path, extraction: Extraction, options: Options = Option
     place = files.as_path(place)
     discovered = discover(place, options.classes)
     if not discovered.paths:
-        others = [finding for finding in discovered.findings if finding.kind == "other files"]
+        kinds = ("not read", "other files")
+        others = [finding for finding in discovered.findings if finding.kind in kinds]
         raise InputError(
-            f"{place} holds no image: expected files ending in {', '.join(reader.SUFFIXES)}"
-            + "".join(f". {finding.message}" for finding in others)
+            f"{place} holds no image: expected files ending in {reader.SUFFIX_LIST}"
+            + "".join(
+                f". {' '.join((finding.message, '; '.join(finding.details[:5])))}".rstrip()
+                for finding in others
+            )
         )
     if options.groups is not None:
         discovered = _with_groups(discovered, options)

@@ -27,7 +27,10 @@ def test_what_training_does_not_see_is_told(spoiled):
     elsewhere = only(discovered, "elsewhere")
     assert elsewhere.severity == PROBLEM
     assert elsewhere.details == ("benign/deeper/deep.png", "loose.png")
-    assert "1 .svs" in only(discovered, "other files").message
+    assert only(discovered, "other files").message == "1 file not read as images: 1 .docx."
+    not_read = only(discovered, "not read")
+    assert (not_read.severity, len(not_read.details)) == (PROBLEM, 1)
+    assert not_read.details[0].startswith("slide.vsi is a slide or microscope's file of a kind")
 
 
 def test_a_file_name_may_be_there_twice(clean, tmp_path):

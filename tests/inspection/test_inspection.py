@@ -148,8 +148,11 @@ def test_names_are_quoted_in_the_commands(clean, tmp_path):
 @pytest.mark.parametrize("name", ["nowhere", "empty"])
 def test_nothing_there_is_refused(tmp_path, name):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "slide.svs").write_bytes(b"?")
-    message = "is not there" if name == "nowhere" else r"holds no image: .* 1 \.svs"
+    (tmp_path / "empty" / "slide.vsi").write_bytes(b"?")
+    (tmp_path / "empty" / "notes.docx").write_bytes(b"?")
+    message = (
+        "is not there" if name == "nowhere" else r"holds no image: .*vsi is a slide.* 1 \.docx"
+    )
     with pytest.raises(InputError, match=message):
         inspection.inspect(tmp_path / name, SMALL)
 
