@@ -54,10 +54,11 @@ def main() -> None:
     if FLAGS.crop_mode is not None:
         raise InputError("--crop_mode has no place here: both modes are compared, leave it out")
     data.refuse_inside_data("out")
-    out, chosen = FLAGS.out, protocol.from_flags("extraction", "boosting")
+    out, dataset = FLAGS.out, datasets.load(data.label_table(), data.classes())
+    suit = protocol.suited_to(dataset.paths, FLAGS.mpp)
+    chosen = protocol.from_flags("extraction", "boosting", suit=suit)
     modes = [dataclasses.replace(chosen.extraction, crop_mode=mode) for mode in CROP_MODES]
     boosting = chosen.boosting
-    dataset = datasets.load(data.label_table(), data.classes())
     positive = metrics.positive_classes(dataset.classes, FLAGS.positive_classes)
     require_writable(out)
     # Before the long work, for it may be refused.

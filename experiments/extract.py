@@ -47,7 +47,9 @@ flags.DEFINE_bool(
 
 def main() -> None:
     data.refuse_inside_data("descriptors")
-    work = images(), protocol.from_flags("extraction").extraction, FLAGS.descriptors
+    named = images()
+    suit = protocol.suited_to(named.values(), FLAGS.mpp)
+    work = named, protocol.from_flags("extraction", suit=suit).extraction, FLAGS.descriptors
     options = {"runtime": computing.runtime(), **computing.processes(), "mpp": FLAGS.mpp}
     if FLAGS.dry_run:
         print(dry_run.run(*work, **options).text())

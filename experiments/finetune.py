@@ -38,10 +38,11 @@ flags.DEFINE_bool("keep_checkpoints", False, "Keep the last checkpoint of finish
 
 
 def main() -> None:
-    chosen = protocol.from_flags("extraction", "finetune")
-    extraction, tuning = chosen.extraction, chosen.finetune
     data.refuse_inside_data("models")
     dataset = data.dataset()
+    suit = protocol.suited_to(dataset.paths, FLAGS.mpp)
+    chosen = protocol.from_flags("extraction", "finetune", suit=suit)
+    extraction, tuning = chosen.extraction, chosen.finetune
     finetune.check(dataset.images, extraction, FLAGS.mpp)
     require_writable(FLAGS.models)
     split = data.split(FLAGS.models, dataset, tuning.folds, tuning.fold_seed)

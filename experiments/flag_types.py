@@ -14,6 +14,8 @@ from histojax.utils.files import as_path
 
 flags.disclaim_key_flags()  # A flag belongs to the module that calls `define`.
 
+AUTO = "auto"  # In place of views: those that suit the images.
+
 Choices = Callable[[], Iterable[str]]
 Kind = type | types.GenericAlias | types.UnionType
 
@@ -49,8 +51,10 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _views(text: str) -> tuple[View, ...]:
-    return tuple(View.parse(name) for name in _names(text))
+def _views(text: str) -> tuple[View, ...] | str:
+    return (
+        AUTO if text.strip().lower() == AUTO else tuple(View.parse(name) for name in _names(text))
+    )
 
 
 def _path(text: str) -> Path | None:
@@ -66,7 +70,7 @@ _KINDS: dict[Kind, tuple[Callable[[str], Any], str]] = {
     Path: (_path, "PATH"),
     Path | None: (_path, "PATH"),
     tuple[str, ...]: (_names, "NAME,..."),
-    tuple[View, ...]: (_views, "SCALE-CROPSIZE,..."),
+    tuple[View, ...]: (_views, "auto|SCALE-CROPSIZE,..."),
 }
 
 

@@ -20,7 +20,7 @@ seconds to start.
 from absl import flags, logging
 
 from histojax.errors import InputError
-from histojax.inspection import inspection
+from histojax.inspection import discovery, inspection
 from histojax.report import inspection as pages
 from histojax.utils.files import require_writable
 
@@ -56,7 +56,10 @@ def main() -> None:
         folds=FLAGS.folds,
         fold_seed=FLAGS.fold_seed,
     )
-    inspected = inspection.inspect(source, protocol.from_flags("extraction").extraction, options)
+    paths = discovery.discover(source, data.classes()).paths
+    suit = protocol.suited_to(paths, FLAGS.mpp)
+    chosen = protocol.from_flags("extraction", suit=suit)
+    inspected = inspection.inspect(source, chosen.extraction, options)
     print(pages.write(out, inspected) if out else pages.text(inspected), end="")
     if out is not None:
         print(f"\n{out / pages.PAGE}, {pages.NUMBERS}, {pages.TABLE}")

@@ -2,13 +2,16 @@
 
 import dataclasses
 import importlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from absl import flags
 
 from histojax import config
-from histojax.config import PRESETS, Option, Protocol
+from histojax.config import PRESETS, Extraction, Option, Protocol
+from histojax.errors import InputError
 
-from .flag_types import Choices, define
+from .flag_types import AUTO, Choices, define
 
 FLAGS = flags.FLAGS
 
@@ -33,8 +36,16 @@ def define_fold_count() -> None:
         define(name, int, config.options(config.Boosting)[name], default)
 
 
-def from_flags(*parts: str) -> Protocol:
+def _no_images(extraction: Extraction) -> Extraction:
+    raise InputError("--views=auto has no place here: name the views")
+
+
+def from_flags(*parts: str, suit: Callable[[Extraction], Extraction] = _no_images) -> Protocol:
     """The preset of --protocol with the flags of its parts laid over it, checked.
+
+    Args:
+      parts: such as `extraction` and `boosting`.
+      suit: makes an extraction suit the images at hand, for --views=auto; see `suited_to`.
 
     Raises:
       InputError: values that do not go together.
@@ -43,11 +54,36 @@ def from_flags(*parts: str) -> Protocol:
     for part in parts:
         fields = dataclasses.fields(getattr(chosen, part))
         passed = {field.name: FLAGS[field.name].value for field in fields}
-        passed = {name: value for name, value in passed.items() if value is not None}
+        passed = {name: value for name, value in passed.items() if value not in (None, AUTO)}
         changed = dataclasses.replace(getattr(chosen, part), **passed)
+        if part == "extraction" and FLAGS.views == AUTO:
+            changed = suit(changed)
         chosen = dataclasses.replace(chosen, **{part: changed})
     config.check(chosen)
     return chosen
+
+
+def suited_to(paths: Iterable[Path], mpp: float | None) -> Callable[[Extraction], Extraction]:
+    """A function that gives an extraction the views that suit image files, and tells which.
+
+    Images are resampled where their pixel sizes are known, as inspection recommends, unless
+    --target_mpp says otherwise. `mpp` is the microns per pixel of all images; None to believe each
+    file.
+    """
+
+    def suit(extraction: Extraction) -> Extraction:
+        from histojax.inspection import recommend
+
+        made = recommend.recommend_for_files(paths, mpp, FLAGS.target_mpp)
+        if made is None:  # No image can be read: extraction says why.
+            return extraction
+        if not made.views:
+            raise InputError(" ".join(made.why))
+        resampled = f", --target_mpp={made.target_mpp:g}" if made.target_mpp else ""
+        print(f"views: {config.as_text(made.views)}{resampled}. {' '.join(made.why)}")
+        return dataclasses.replace(extraction, views=made.views, target_mpp=made.target_mpp)
+
+    return suit
 
 
 def _table(module: str, name: str) -> Choices:

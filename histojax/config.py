@@ -139,7 +139,8 @@ class Extraction:
     encoders: tuple[str, ...] = option(ENCODERS, "Encoders to use.")
     views: tuple[View, ...] = option(
         (View(0.5, 400), View(0.5, 650)),
-        "Scales and crop sizes, each SCALE-CROPSIZE with the crop's side in pixels at that scale.",
+        "Scales and crop sizes, each SCALE-CROPSIZE with the crop's side in pixels at that scale; "
+        "auto takes those that suit the images, as histojax inspect_data recommends them.",
     )
     augmentations: int = option(50, "Random stain augmentations per image.", least=1)
     crops: int = option(20, "Random crops per augmentation.", least=1)

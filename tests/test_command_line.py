@@ -1,13 +1,31 @@
 """What is typed to what is parsed: --run, warnings, and the name of a file that fails."""
 
+import contextlib
 import errno
+import functools
 import logging
 
 import pytest
+from PIL import Image
 
-from experiments import command_line, log
+from experiments import command_line, log, protocol
 from experiments.__main__ import SCRIPTS
+from histojax.config import View
+from histojax.errors import InputError
 from histojax.utils import files
+
+
+@contextlib.contextmanager
+def parsed(*arguments: str):
+    """The flags of an extraction, parsed."""
+    known = set(protocol.FLAGS)
+    protocol.define_preset("extraction")
+    try:
+        protocol.FLAGS(["script", *arguments])
+        yield functools.partial(protocol.from_flags, "extraction")
+    finally:
+        for name in set(protocol.FLAGS) - known:
+            delattr(protocol.FLAGS, name)
 
 
 def typed(script: str, *arguments: str) -> list[str]:
@@ -62,3 +80,32 @@ def test_a_folder_that_cannot_be_written_to_is_told_by_the_name_of_the_file(tmp_
     with pytest.raises(OSError) as raised:
         files.write_text(tmp_path / "folder", "text")
     assert str(raised.value.filename).endswith("folder")
+
+
+@pytest.mark.parametrize(
+    ("mpp", "flags", "views", "target"),
+    [
+        (None, [], (View(0.5, 192), View(0.5, 320)), 0),
+        (0.84, [], (View(0.5, 400), View(0.5, 650)), 0.84),
+        (0.84, ["--target_mpp=0"], (View(0.5, 192), View(0.5, 320)), 0),
+    ],
+)
+def test_views_auto_are_those_that_suit_the_images_and_are_told(
+    tmp_path, capsys, mpp, flags, views, target
+):
+    Image.new("RGB", (896, 768)).save(tmp_path / "a.png")
+    with parsed("--views=Auto", *flags) as from_flags:
+        chosen = from_flags(suit=protocol.suited_to([tmp_path / "a.png"], mpp)).extraction
+    assert (chosen.views, chosen.target_mpp) == (views, target)
+    told = capsys.readouterr().out
+    assert told.startswith(f"views: {views[0].name},{views[1].name}")
+    assert ("--target_mpp=0.84" in told) == bool(target)
+
+
+def test_views_auto_needs_images_and_is_refused_where_no_crop_fits(tmp_path):
+    Image.new("RGB", (90, 80)).save(tmp_path / "a.png")
+    with parsed("--views=auto") as from_flags:
+        with pytest.raises(InputError, match="name the views"):
+            from_flags()
+        with pytest.raises(InputError, match="No view fits: the smallest image has 90 x 80 px"):
+            from_flags(suit=protocol.suited_to([tmp_path / "a.png"], None))

@@ -488,7 +488,7 @@ def read_only_output(root: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (small_image, "smaller than the 40 px crop"),
+        (small_image, "smaller than the 40 px crop. Pass --views=auto"),
         (truncated_tiff, "cut short"),
         (text_named_png, "no TIFF, PNG or JPEG"),
         (sixteen_bits, "16 bits per sample"),

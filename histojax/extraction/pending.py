@@ -17,7 +17,12 @@ from histojax.images.resampling import Resampling
 # Encoder and view of descriptors that are missing.
 Pairs = list[tuple[str, View]]
 
-_LISTED = 20  # Problems that a message lists.
+_LISTED = 10  # Problems that a message lists.
+_TOO_SMALL = "smaller than the"
+_SMALLER_CROPS = (
+    "Pass --views=auto, which takes crops that fit the images, or smaller --views, or leave small "
+    "images out"
+)
 
 
 def check_inputs(
@@ -25,22 +30,29 @@ def check_inputs(
 ) -> None:
     """Raises InputError where the protocol makes no sense or images do not fit it."""
     loaded_encoders.check(extraction, runtime.pooling)
-    check_images(images, extraction, Resampling(extraction.target_mpp, mpp))
+    check_images(images, extraction, Resampling(extraction.target_mpp, mpp), _SMALLER_CROPS)
 
 
-def check_images(images: Images, extraction: Extraction, resampling: Resampling) -> None:
-    """Raises InputError listing the images that do not open or are smaller than a crop."""
+def check_images(
+    images: Images, extraction: Extraction, resampling: Resampling, advice: str = ""
+) -> None:
+    """Raises InputError listing the images that do not open or are smaller than a crop.
+
+    `advice` is a sentence on what to do about crops that are too large.
+    """
     problems = [
         problem
         for name, path in images.items()
         for problem in _image_problems(name, path, extraction, resampling)
     ]
+    if not problems:
+        return
+    advice = f". {advice}" if advice and any(_TOO_SMALL in problem for problem in problems) else ""
     if len(problems) == 1:
-        raise InputError(problems[0])
-    if problems:
-        more = len(problems) - _LISTED
-        lines = [*problems[:_LISTED], *([f"... and {more} more"] if more > 0 else [])]
-        raise InputError("\n  ".join(["images:", *lines]))
+        raise InputError(problems[0] + advice)
+    more = len(problems) - _LISTED
+    lines = [*problems[:_LISTED], *([f"... and {more} more"] if more > 0 else [])]
+    raise InputError("\n  ".join(["images:", *lines]) + advice)
 
 
 def _image_problems(
@@ -65,8 +77,7 @@ def _image_problems(
                 resampled = f" ({resampling.factor(path):.3g} of its size, by --target_mpp)"
             problems.append(
                 f"{path} is {width} x {height} px{resampled}, {size[1]} x {size[0]} at scale "
-                f"{view.scale}: smaller than the {view.crop_size} px crop. Leave it out or choose "
-                "other --views"
+                f"{view.scale}: {_TOO_SMALL} {view.crop_size} px crop"
             )
     return problems
 

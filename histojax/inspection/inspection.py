@@ -101,7 +101,7 @@ def inspect(place: str | Path, extraction: Extraction, options: Options = Option
         discovered = _with_groups(discovered, options)
     images = _inspect_images(discovered.paths, options.mpp, extraction.target_mpp)
     image_set = ImageSet(discovered.names, images, discovered.labels, discovered.groups)
-    recommendation = _recommend(image_set, extraction.target_mpp, options)
+    recommendation = _recommend(image_set, extraction.target_mpp or None, options)
     findings = [
         *discovered.findings,
         *run_checks(image_set, extraction.views, extraction.target_mpp),
@@ -162,7 +162,9 @@ def _inspect_images(
     return tuple(images)
 
 
-def _recommend(images: ImageSet, target_mpp: float, options: Options) -> Recommendation | None:
+def _recommend(
+    images: ImageSet, target_mpp: float | None, options: Options
+) -> Recommendation | None:
     """What suits the images that can be used; None where there are none."""
     usable = images.usable()
     if not usable:

@@ -2,13 +2,15 @@
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
-from histojax.config import PAPER_VIEWS, View
-from histojax.datasets import Dataset, folds
+from histojax.config import PAPER_VIEWS, Boosting, View
+from histojax.datasets import Dataset
 from histojax.errors import InputError
+from histojax.images import slide
 from histojax.images.padding import scaled_size
-from histojax.images.resampling import SCALE_OF_TARGET, resampled_size
+from histojax.images.resampling import SCALE_OF_TARGET, Resampling, resampled_size
 
 Size = tuple[int, int]  # Height and width, px.
 
@@ -40,20 +42,45 @@ class Recommendation:
     why: tuple[str, ...]
 
 
+def recommend_for_files(
+    paths: Iterable[Path], mpp: float | None, target_mpp: float | None
+) -> Recommendation | None:
+    """What suits image files, by the size and pixel size that they state; none is decoded.
+
+    Args:
+      paths: of the images; those that cannot be read are left to whoever reads them.
+      mpp: microns per pixel of all; None to believe each file.
+      target_mpp: as for `recommend`.
+
+    Returns:
+      Views and pixel size; None where no image can be read.
+    """
+    as_they_are, sizes, mpps = Resampling(), [], []
+    for path in paths:
+        try:
+            size, pixel_size = as_they_are.size(path), mpp or slide.pixel_size(path)
+        except InputError:
+            continue
+        sizes.append(size)
+        mpps.append(pixel_size)
+    return recommend(sizes, mpps, target_mpp) if sizes else None
+
+
 def recommend(
     sizes: Sequence[Size],
     mpps: Sequence[float | None],
-    target_mpp: float,
-    dataset: Dataset | None,
-    most_folds: int,
-    fold_seed: int,
+    target_mpp: float | None = None,
+    dataset: Dataset | None = None,
+    most_folds: int = Boosting.folds,
+    fold_seed: int = Boosting.fold_seed,
 ) -> Recommendation:
     """What suits images of these sizes.
 
     Args:
       sizes: of each image that can be used; at least one.
       mpps: microns per pixel of each, None where unknown.
-      target_mpp: what the user wants them resampled to; 0 where that is to be recommended.
+      target_mpp: what the user wants them resampled to, 0 for not at all; None where that is to be
+        recommended.
       dataset: the same images with their classes and groups; None where they are not labelled.
       most_folds: the number of folds that the user wants.
       fold_seed: of the split.
@@ -86,8 +113,10 @@ def format_size(size: Size) -> str:
     return f"{size[1]} x {size[0]}"
 
 
-def _target(mpps: Sequence[float | None], target_mpp: float) -> tuple[float, str]:
+def _target(mpps: Sequence[float | None], target_mpp: float | None) -> tuple[float, str]:
     """The pixel size to resample to, 0 for none, and why."""
+    if target_mpp == 0:
+        return 0.0, "Images are taken as they are, as asked for."
     if None in mpps:
         known = "of every image" if any(mpps) else "of any image"
         return 0.0, (
@@ -152,6 +181,8 @@ def _crop_size(view: View, side: int) -> int:
 
 def _folds(dataset: Dataset, most: int, seed: int) -> tuple[int | None, str]:
     """The largest number of folds, up to `most`, that these images can be split into, and why."""
+    from histojax.datasets import folds  # Not above: views are chosen without scikit-learn too.
+
     unit = "by image: no groups are known"
     if dataset.groups is not None:
         unit = f"by whole groups ({len(set(dataset.groups) - {''})} are known)"

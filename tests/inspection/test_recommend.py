@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from histojax.config import PAPER_VIEWS, View
 from histojax.datasets import Dataset, folds
@@ -11,7 +12,7 @@ from histojax.inspection import recommend
 BACH = (1536, 2048)
 
 
-def recommended(sizes, mpps=None, target_mpp=0.0, dataset=None, most_folds=10):
+def recommended(sizes, mpps=None, target_mpp=None, dataset=None, most_folds=10):
     return recommend.recommend(
         sizes, mpps or [None] * len(sizes), target_mpp, dataset, most_folds, 0
     )
@@ -54,6 +55,9 @@ def test_what_is_asked_for_is_kept():
     # As large as they are.
     assert (advice.views, advice.target_mpp) == (PAPER_VIEWS, 0.5)
     assert "as asked for" in advice.why[0]
+    advice = recommended([BACH], [0.21], target_mpp=0.0)
+    assert (advice.views, advice.target_mpp) == (PAPER_VIEWS, 0.0)
+    assert "as they are, as asked for" in advice.why[0]
 
 
 @pytest.mark.parametrize(
@@ -109,3 +113,15 @@ def test_where_no_split_can_be_made_none_is_recommended():
     advice = recommended([BACH] * 4, dataset=labelled(0, 0, 0, 1))
     assert advice.folds is None
     assert advice.why[-1].startswith("No split can be made.")
+
+
+def test_files_are_judged_by_what_they_state_and_unreadable_ones_left_out(tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for path in paths[:2]:
+        Image.new("RGB", (896, 768)).save(path)
+    paths[2].write_text("no image")
+    assert recommend.recommend_for_files(paths, None, None) == recommended([(768, 896)] * 2)
+    resampled = recommend.recommend_for_files(paths, 0.21, None)
+    assert resampled == recommended([(768, 896)] * 2, [0.21] * 2)
+    assert resampled.target_mpp == 0.84
+    assert recommend.recommend_for_files(paths[2:], None, None) is None
