@@ -1,22 +1,31 @@
 """A trained ensemble packed into one file, with its model card.
 
 histojax bundle --models=DIR --descriptors=DIR --out=FILE.histojax
+histojax bundle --models=DIR --descriptors=DIR --data=IMAGES --out=FILE.histojax
 histojax predict --bundle=FILE.histojax --images=NEW --out=OUT
 
 The file alone is enough to predict new images. It holds the models, the protocol, the classes,
 calibration and operating point, what the training images' descriptors and stain were like, versions
 and checksums, and the encoders' ImageNet weights (at most about 100 MB an encoder; --checksums_only
 leaves them out, and predicting then needs the official files). Random weights are drawn again from
-their seed. It holds no image and no name of one. FILE.md, beside it, is the model card, which is in
-the file too.
+their seed. With --data, the training images, it also holds what places in them are like (at most
+512, by one more pass of the encoders over at most 128 images), without which heat maps cannot say
+which of their places are unlike any training image. It holds no image and no name of one. FILE.md,
+beside it, is the model card, which is in the file too.
 """
+
+import dataclasses
 
 from absl import flags
 
+from histojax import datasets
+from histojax.errors import InputError
+from histojax.learners import ensembles
 from histojax.prediction import bundle, model_card, predict
+from histojax.prediction.out_of_distribution import ReferenceDistribution
 from histojax.utils import files
 
-from . import computing, models, runner
+from . import computing, data, models, runner
 from .flag_types import define_path
 
 FLAGS = flags.FLAGS
@@ -38,7 +47,9 @@ flags.DEFINE_bool(
 )
 models.define_positive()
 models.define_sensitivity()
-computing.define_weights()
+data.define_labelled(required=False)
+data.define_mpp()
+computing.define_runtime()
 
 
 def main() -> None:
@@ -49,6 +60,8 @@ def main() -> None:
         FLAGS.descriptors,
         {"data_licence": FLAGS.data_licence},
     )
+    if data.label_table():
+        made = dataclasses.replace(made, places=_places(made))
     weights = (
         {} if FLAGS.checksums_only else predict.encoder_variables(made, computing.weight_files())
     )
@@ -58,6 +71,22 @@ def main() -> None:
     files.write_text(card_path, card)
     size = FLAGS.out.stat().st_size / 2**20
     print(f"{FLAGS.out}: {size:.1f} MiB, identity {identity}; model card: {card_path}")
+
+
+def _places(made: bundle.Bundle) -> ReferenceDistribution:
+    """Places in the training images of --data; InputError where these are other images."""
+    from histojax.heatmap import typicality
+
+    dataset = datasets.load(data.label_table(), data.classes())
+    folds = ensembles.load(FLAGS.models).folds
+    paths = dict(zip(dataset.names, dataset.paths, strict=True))
+    if unknown := sorted(set(folds.names) - set(paths)):
+        raise InputError(
+            f"--data lacks {len(unknown)} of the {len(folds.names)} images that the models of "
+            f"{FLAGS.models} were trained on ({', '.join(unknown[:3])}): pass the training images"
+        )
+    encoder_set = predict.load_encoders(made, computing.runtime())
+    return typicality.fit(folds, paths, encoder_set, made.configurations, FLAGS.mpp)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,12 @@ Every model of an ensemble scores a grid of positions. --images is a folder, one
 (.txt with a path a line, .csv with a column image). Images may be of any size: they are read in
 tiles. OUT/<image> will hold
 
-overview.html       one page: the image, a map for each class, the positive score, areas
-<n>-<class>.png     the probability of a class; carcinoma.png the score of the positive classes;
+overview.html       one page: the image beside a map for each class and of the positive score, whose
+                    colours can be faded; areas; whether and why not to believe it
+<n>-<class>.png     the probability of a class; positive.png the score of the positive classes;
                     classes.png the likeliest class
-regions.geojson     regions at and above the operating point, as annotations for QuPath (drop the
-                    file onto the image)
+regions.geojson     regions whose score is at or above the operating point, and what is far from the
+                    training images, as annotations for QuPath (drop the file onto the image)
 grid.npy            float32 (classes, rows, columns), calibrated and not smoothed; NaN where there
                     is too little tissue
 grid.json           what the grid means: stride, first position, windows, pixel size, classes,
@@ -26,10 +27,15 @@ Time: one pass of each encoder over the image for each augmentation, some 2.5 Mp
 minute for each on two cores with VGG, several times that with the others.
 """
 
+import dataclasses
+import sys
+
 from absl import flags
 
-from histojax.heatmap import heatmap
+from histojax.heatmap import answers, heatmap
 from histojax.heatmap.heatmap import HeatmapOptions
+from histojax.prediction import predict
+from histojax.prediction.predict import ImageFiles
 
 from . import computing, data, models, runner
 from .flag_types import define_path
@@ -55,16 +61,44 @@ flags.DEFINE_float(
     HeatmapOptions.sigma,
     "Standard deviation, in grid positions, of the Gaussian that smooths pictures and regions.",
 )
+define_path(
+    "predictions",
+    "Folder that histojax predict wrote for the same images: its descriptors and options are used.",
+)
+flags.DEFINE_bool(
+    "predict",
+    True,
+    "Predict each image first; without it maps cannot say whether histojax predict would abstain.",
+)
 flags.DEFINE_bool("strict", False, "Stop at the first image that cannot be mapped.")
 
 
 def main() -> None:
     runtime = computing.runtime()
     options = HeatmapOptions(FLAGS.stride, FLAGS.augmentations, FLAGS.sigma, FLAGS.mpp)
+    options.check()
+    bundle, images = models.bundle(), data.unlabelled()
+    encoder_set = predict.load_encoders(bundle, runtime)
+    predicted = None
+    if FLAGS.predict:
+        predicted = answers.predict_fields(
+            bundle, ImageFiles(images, FLAGS.mpp), FLAGS.out, encoder_set, FLAGS.predictions
+        )
+    if FLAGS.predictions:
+        sensitivity = answers.options_of(FLAGS.predictions, bundle).sensitivity
+        options = dataclasses.replace(options, sensitivity=sensitivity)
     summary = heatmap.map_images(
-        models.bundle(), data.unlabelled(), FLAGS.out, options, strict=FLAGS.strict, runtime=runtime
+        bundle,
+        images,
+        FLAGS.out,
+        options,
+        predicted=predicted,
+        strict=FLAGS.strict,
+        encoder_set=encoder_set,
     )
     print(summary.text(FLAGS.out))
+    if summary.failed:
+        sys.exit(runner.PARTLY_FAILED)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from histojax.config import Extraction, View
 from histojax.extraction.loaded_encoders import EncoderSet, LoadedEncoder
 from histojax.heatmap import slide_scan, tile_features
-from histojax.heatmap.slide_scan import SlideScan
+from histojax.heatmap.slide_scan import Grid, SlideScan
 from histojax.images import padding
 from histojax.ops import crops, stain
 
@@ -63,6 +63,11 @@ class EncoderPass:
     stains: tile_features.FieldStain
     key: jax.Array
     gains: np.ndarray
+
+    def of_positions(self, positions: np.ndarray) -> "EncoderPass":
+        """The same pass over the tiles alone that some positions need: bool [rows, columns]."""
+        needed = _needed_tiles(self.scan.grid, positions, self.axes, self.views)
+        return dataclasses.replace(self, needed=needed)
 
     @property
     def scale(self) -> float:
@@ -150,7 +155,7 @@ def plan_passes(
                     mesh=encoder_set.engine.mesh,
                     views=views,
                     axes=axes,
-                    needed=_needed_tiles(scan, axes, views),
+                    needed=_needed_tiles(scan.grid, scan.scored, axes, views),
                     stains=stains[scale],
                     key=key,
                     gains=gains,
@@ -165,15 +170,24 @@ def _tiled_axis(size: int, kept: int) -> TiledAxis:
     return TiledAxis(size, kept, -(-size // kept))
 
 
-def _needed_tiles(scan: SlideScan, axes: Sequence[TiledAxis], views: Sequence[View]) -> np.ndarray:
-    """Which tiles have feature cells under a window of a scored position: bool [down, across]."""
+def _needed_tiles(
+    grid: Grid, positions: np.ndarray, axes: Sequence[TiledAxis], views: Sequence[View]
+) -> np.ndarray:
+    """Which tiles have feature cells under a window of one of the positions: bool [down, across].
+
+    Args:
+      grid: of the field.
+      positions: bool [rows, columns].
+      axes: of the field.
+      views: at one scale.
+    """
     crop_size = max(view.crop_size for view in views)
     overlaps = []
-    for centres, axis in zip(scan.grid.centres(views[0].scale), axes, strict=True):
+    for centres, axis in zip(grid.centres(views[0].scale), axes, strict=True):
         starts = tile_features.window_starts(centres, crop_size, axis.size)
         # Windows are rounded to feature cells, so a margin of one on each side.
         first = starts[:, 0] - slide_scan.SQUARE
         last = starts[:, -1] + crop_size + slide_scan.SQUARE
         begins = np.arange(axis.tiles)[:, None] * axis.kept
         overlaps.append((first[None] < begins + axis.kept) & (last[None] > begins))
-    return overlaps[0].astype(int) @ scan.scored @ overlaps[1].T.astype(int) > 0
+    return overlaps[0].astype(int) @ positions @ overlaps[1].T.astype(int) > 0

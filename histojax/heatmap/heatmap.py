@@ -8,11 +8,12 @@ Windows are cut from feature maps of the whole field, as in crop mode shared; fo
 crops that is an approximation, which `border_correction` improves.
 """
 
+import collections
 import dataclasses
 import datetime
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
@@ -22,21 +23,33 @@ from histojax.config import Runtime
 from histojax.errors import InputError
 from histojax.evaluation import calibration
 from histojax.extraction.loaded_encoders import EncoderSet
-from histojax.heatmap import overlay, probability_map, slide_scan, sliding_window
+from histojax.heatmap import (
+    notices,
+    overlay,
+    page,
+    probability_map,
+    regions,
+    slide_scan,
+    sliding_window,
+)
 from histojax.heatmap.probability_map import ProbabilityMap
 from histojax.heatmap.slide_scan import Grid
 from histojax.heatmap.tile_features import OFFSETS
+from histojax.heatmap.typicality import Places
 from histojax.images import slide
 from histojax.images.names import Images, by_name, file_label
 from histojax.images.slide import Slide, open_slide
 from histojax.prediction import predict
 from histojax.prediction.bundle import Bundle
+from histojax.prediction.outputs import PredictionSummary
+from histojax.prediction.uncertainty import Prediction
 from histojax.utils import files
 
 _THUMBNAIL = 1200  # Longest side of the image below the pictures, px.
 _DONE = "grid.json"
 _PAGE = "overview.html"
 _FAILURES = "failures.csv"
+_MOST_NAMED = 3  # Images that a line of the summary names.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +61,14 @@ class HeatmapOptions:
       augmentations: how many of the protocol's are averaged, the first ones.
       sigma: of the Gaussian that smooths the map, in positions; 0 for none.
       mpp: microns per pixel, for files that do not say it or are wrong.
+      sensitivity: target of the operating point; None for the bundle's.
     """
 
     stride: int | None = None
     augmentations: int = 4
     sigma: float = 1.0
     mpp: float | None = None
+    sensitivity: float | None = None
 
     def check(self) -> None:
         """Raises InputError if an option is out of range."""
@@ -71,6 +86,7 @@ def map_image(
     options: HeatmapOptions = HeatmapOptions(),
     *,
     name: str | None = None,
+    prediction: Prediction | None = None,
     encoder_set: EncoderSet | None = None,
     runtime: Runtime = Runtime(),
 ) -> ProbabilityMap:
@@ -81,6 +97,7 @@ def map_image(
       source: an image file, or uint8 RGB [H, W, 3].
       options: stride and so on.
       name: of the image, which seeds the gains; by default the file's without its ending.
+      prediction: of the image as `predict` makes it, which the map repeats.
       encoder_set: the bundle's encoders, if they are loaded already.
       runtime: devices, cache, and where weights are.
 
@@ -92,11 +109,26 @@ def map_image(
     source = files.as_path(source)
     with open_slide(source) as field:
         name = name or (source.stem if isinstance(source, Path) else "field")
-        return _map_field(bundle, field, encoder_set, _settings(bundle, field, name, options))
+        answer = _Answer(prediction)
+        settings = _settings(bundle, field, name, options, answer)
+        return _map_field(bundle, field, encoder_set, settings, answer)
 
 
-def _settings(bundle: Bundle, field: Slide, name: str, options: HeatmapOptions) -> dict[str, Any]:
+class _Answer(NamedTuple):
+    """What `predict` says of an image; or why it says nothing."""
+
+    prediction: Prediction | None
+    unpredicted: str = "no prediction was made"
+
+
+def _settings(
+    bundle: Bundle, field: Slide, name: str, options: HeatmapOptions, answer: _Answer
+) -> dict[str, Any]:
     """All that decides a map besides the image's pixels: the content of grid.json."""
+    prediction = answer.prediction
+    threshold = bundle.threshold
+    if options.sensitivity is not None:
+        threshold = bundle.uncertainty.threshold(options.sensitivity)
     stride, sigma = options.stride, options.sigma
     extraction, mpp = bundle.extraction, options.mpp or field.mpp
     resampled, factor = slide_scan.at_target(field, extraction, mpp)
@@ -121,54 +153,60 @@ def _settings(bundle: Bundle, field: Slide, name: str, options: HeatmapOptions) 
         "classes": list(bundle.classes),
         "positive": [bundle.classes[k] for k in bundle.positive],
         "temperature": bundle.temperature,
-        "operating_point": bundle.threshold,
+        "operating_point": threshold,
         "models": bundle.identity,
+        "predict_abstains": list(prediction.abstain) if prediction else answer.unpredicted,
+        "typicality": "unknown" if bundle.places is None else "by places of the training images",
     }
 
 
 def _map_field(
-    bundle: Bundle, field: Slide, encoder_set: EncoderSet, settings: dict[str, Any]
+    bundle: Bundle, field: Slide, encoder_set: EncoderSet, settings: dict[str, Any], answer: _Answer
 ) -> ProbabilityMap:
     name, stride, mpp = settings["image"], settings["stride_px"], settings["mpp"]
     resampled, factor = slide_scan.at_target(field, bundle.extraction, mpp)
+    grid = Grid(resampled.size, round(stride * factor))
+    scan = slide_scan.scan(resampled, grid, encoder_set.extraction)
+    places = None if bundle.places is None else Places.of_field(scan)
     scores = sliding_window.mean_scores(
-        resampled,
+        scan,
         name,
         encoder_set,
         bundle,
-        Grid(resampled.size, round(stride * factor)),
         settings["augmentations"],
+        observe=places and places.observe,
     )
-    scored = np.isfinite(scores[..., 0])
-    grid = np.full((len(bundle.classes), *scored.shape), np.nan, np.float32)
-    grid[:, scored] = calibration.apply_temperature(scores[scored], bundle.temperature).T
+    probabilities = np.full((len(bundle.classes), *scan.scored.shape), np.nan, np.float32)
+    calibrated = calibration.apply_temperature(scores[scan.scored], bundle.temperature)
+    probabilities[:, scan.scored] = calibrated.T
     return ProbabilityMap(
         name=name,
         classes=bundle.classes,
         positive=bundle.positive,
-        threshold=bundle.threshold,
-        grid=grid,
-        smoothed=probability_map.smooth(grid, settings["smoothing_places"]),
+        threshold=settings["operating_point"],
+        grid=probabilities,
+        smoothed=probability_map.smooth(probabilities, settings["smoothing_places"]),
         size=field.size,
         stride=stride,
         window=settings["window_px"],
         mpp=mpp,
         thumbnail=field.thumbnail(_THUMBNAIL),
         made_with=settings,
+        prediction=answer.prediction,
+        unpredicted=answer.unpredicted,
+        far=places and places.far(bundle.places, bundle.extraction),
     )
 
 
 def _write(folder: Path, heatmap: ProbabilityMap) -> None:
     """Writes a map into its folder; last grid.json, which says that the folder is complete."""
     files.write_array(folder / "grid.npy", heatmap.grid)
-    pictures = overlay.pictures(heatmap)
-    for name, picture in pictures.items():
+    for name, picture in overlay.pictures(heatmap).items():
         with files.atomic_write(folder / f"{name}.png") as temporary:
             Image.fromarray(picture).save(temporary, format="PNG")
-    files.write_json(folder / "regions.geojson", probability_map.regions(heatmap))
+    files.write_json(folder / "regions.geojson", regions.regions(heatmap))
     untrained = heatmap.made_with["weights"] == "random"
-    page = overlay.page(heatmap, pictures, untrained, datetime.datetime.now())
-    files.write_text(folder / _PAGE, page)
+    files.write_text(folder / _PAGE, page.render(heatmap, untrained, datetime.datetime.now()))
     files.write_json(folder / _DONE, heatmap.made_with)
 
 
@@ -180,17 +218,27 @@ class HeatmapSummary:
       mapped: images that were mapped now.
       done_before: images whose maps were there already.
       failed: the cause, by image, for those that could not be mapped.
+      noticed: what speaks against believing maps made now: images by `notices.Notice.kind`.
     """
 
     mapped: tuple[str, ...]
     done_before: tuple[str, ...]
     failed: dict[str, str]
+    noticed: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
     def text(self, out: Path) -> str:
-        """A line for a person, and where to look."""
+        """Lines for a person: what was mapped, what to beware of, and where to look."""
         before = f", {len(self.done_before)} were there already" if self.done_before else ""
         failed = f", {len(self.failed)} could not be: {out / _FAILURES}" if self.failed else ""
-        return f"{len(self.mapped)} images mapped{before}{failed}\n{out / '*' / _PAGE}"
+        lines = [f"{_images(len(self.mapped))} mapped{before}{failed}"]
+        for kind, names in self.noticed.items():
+            listed = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
+            lines.append(f"{kind}: {len(names)} of {_images(len(self.mapped))} ({listed})")
+        return "\n".join([*lines, str(out / "*" / _PAGE)])
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
 
 
 def map_images(
@@ -199,6 +247,7 @@ def map_images(
     out: str | Path,
     options: HeatmapOptions = HeatmapOptions(),
     *,
+    predicted: PredictionSummary | None = None,
     strict: bool = False,
     encoder_set: EncoderSet | None = None,
     runtime: Runtime = Runtime(),
@@ -209,6 +258,7 @@ def map_images(
       bundle, options, encoder_set, runtime: as for `map_image`.
       images: image files by name, or image files, see `histojax.images.names`.
       out: where the folders go, and failures.csv, a table of the images that have no map.
+      predicted: what `predict` says of the images, which maps repeat; see `answers`.
       strict: the first image that fails stops the run.
 
     Raises:
@@ -219,18 +269,25 @@ def map_images(
     out = files.as_path(out)
     files.require_writable(out)
     encoder_set = encoder_set or predict.load_encoders(bundle, runtime)
+    answers = {} if predicted is None else {one.image: one for one in predicted.predictions}
+    causes = {} if predicted is None else predicted.failed
     mapped, done_before, failed = [], [], {}
+    noticed = collections.defaultdict(list)
     for name, path in by_name(images).items():
         folder, label = out / name, file_label(name, path)
         try:
             with open_slide(path) as field:
-                settings = _settings(bundle, field, name, options)
+                answer = _Answer(answers.get(name), causes.get(label, _Answer(None).unpredicted))
+                settings = _settings(bundle, field, name, options, answer)
                 settings["file_sha256"] = slide.digest(path)
                 if _is_done(folder, settings):
                     done_before.append(label)
                     continue
-                _write(folder, _map_field(bundle, field, encoder_set, settings))
+                heatmap = _map_field(bundle, field, encoder_set, settings, answer)
+                _write(folder, heatmap)
             mapped.append(label)
+            for notice in notices.of_map(heatmap):
+                noticed[notice.kind].append(label)
         except InputError as error:
             if strict:
                 raise
@@ -238,8 +295,11 @@ def map_images(
             failed[label] = str(error)
     files.write_csv(out / _FAILURES, failed.items(), ("image", "cause"))
     if failed and not mapped and not done_before:
-        raise InputError(f"none of {len(failed)} images could be mapped: see {out / _FAILURES}")
-    return HeatmapSummary(tuple(mapped), tuple(done_before), failed)
+        first = next(iter(failed.values()))
+        raise InputError(
+            f"no image could be mapped: {out / _FAILURES} lists {len(failed)}; the first: {first}"
+        )
+    return HeatmapSummary(tuple(mapped), tuple(done_before), failed, dict(noticed))
 
 
 def _is_done(folder: Path, settings: dict[str, Any]) -> bool:

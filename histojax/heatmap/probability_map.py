@@ -1,29 +1,19 @@
-"""A map of class probabilities over a field, and the regions and areas in it.
+"""A map of class probabilities over a field, with what is known against believing it.
 
-Between positions it is interpolated, from positions with tissue alone. Regions are polygons in
-pixels of the file. No JAX here.
+Between positions it is interpolated, from positions with tissue alone. No JAX here.
 """
 
 import dataclasses
-import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
-from skimage import measure
 
 from histojax.evaluation import metrics
+from histojax.prediction.uncertainty import Prediction
 
 SUBDIVISION = 8  # Parts that a position's side is cut into for regions and areas.
-Colour = tuple[int, int, int]
-# Colours of classes, in turn: Okabe and Ito's, which the colour-blind can tell apart; warm ones for
-# positive classes.
-_COOL: tuple[Colour, ...] = (
-    *((0, 158, 115), (86, 180, 233), (0, 114, 178)),
-    *((240, 228, 66), (90, 90, 90)),
-)
-_WARM: tuple[Colour, ...] = ((230, 159, 0), (213, 94, 0), (204, 121, 167))
-_POSITIVE: Colour = (213, 94, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +33,11 @@ class ProbabilityMap:
       mpp: microns per pixel of the file; None where not known.
       thumbnail: uint8 [h, w, 3], the field in small.
       made_with: the settings of the map, as written to grid.json.
+      prediction: of the whole field, as `predict` makes it; None where there is none.
+      unpredicted: why there is none.
+      far: bool [rows, columns] by reason to abstain, the positions that are far from the training
+        images' (see `typicality`); None where the models do not know the training images'.
+      positive_reason: a sentence on why these classes are positive; may be empty.
     """
 
     name: str
@@ -57,6 +52,25 @@ class ProbabilityMap:
     mpp: float | None
     thumbnail: np.ndarray
     made_with: dict[str, Any]
+    prediction: Prediction | None = None
+    unpredicted: str = "it was not asked"
+    far: Mapping[str, np.ndarray] | None = None
+    positive_reason: str = ""
+
+    @property
+    def abstain(self) -> tuple[str, ...]:
+        """Why `predict` abstains from the field; empty where it answers or was not asked."""
+        return self.prediction.abstain if self.prediction else ()
+
+    @property
+    def scored(self) -> np.ndarray:
+        """The positions with enough tissue: bool [rows, columns]."""
+        return np.isfinite(self.grid[0])
+
+    @property
+    def far_for_any_reason(self) -> np.ndarray:
+        """The positions that are far from the training images': bool [rows, columns]."""
+        return np.logical_or.reduce([np.zeros_like(self.scored), *(self.far or {}).values()])
 
     @property
     def positive_score(self) -> np.ndarray:
@@ -67,6 +81,17 @@ class ProbabilityMap:
     def positive_name(self) -> str:
         """`InSitu + Invasive`."""
         return " + ".join(self.classes[k] for k in self.positive)
+
+    @property
+    def region_name(self) -> str:
+        """What regions at the operating point are called: a number, never a diagnosis."""
+        return f"score at or above {self.threshold:.2f}"
+
+    def _repr_png_(self) -> bytes:
+        """The picture that a notebook shows."""
+        from histojax.heatmap import overlay  # Draws maps, so it imports this module.
+
+        return overlay.png(self)
 
 
 def positive_score(probabilities: np.ndarray, positive: tuple[int, ...]) -> np.ndarray:
@@ -118,7 +143,7 @@ def interpolate(probabilities: np.ndarray, rows: np.ndarray, columns: np.ndarray
     return np.where(inside, sums / np.where(inside, weight, 1), np.nan)
 
 
-def _subdivided(heatmap: ProbabilityMap) -> tuple[np.ndarray, np.ndarray]:
+def subdivided(heatmap: ProbabilityMap) -> tuple[np.ndarray, np.ndarray]:
     """The smoothed map on squares SUBDIVISION times smaller, and their areas in px of the file.
 
     Returns:
@@ -133,115 +158,6 @@ def _subdivided(heatmap: ProbabilityMap) -> tuple[np.ndarray, np.ndarray]:
     return interpolate(heatmap.smoothed, *along), np.outer(*sides)
 
 
-def class_colours(heatmap: ProbabilityMap) -> list[Colour]:
-    """The colour of each class."""
-    if not heatmap.positive:
-        return list(itertools.islice(itertools.cycle(_COOL + _WARM), len(heatmap.classes)))
-    cool, warm = itertools.cycle(_COOL), itertools.cycle(_WARM)
-    return [
-        next(warm) if k in heatmap.positive else next(cool) for k in range(len(heatmap.classes))
-    ]
-
-
-def regions(heatmap: ProbabilityMap) -> dict[str, Any]:
-    """Regions for QuPath: positive ones, or of one most probable class if no class is positive.
-
-    Returns:
-      A GeoJSON FeatureCollection of annotations: polygons with holes, [x, y] in px of the file;
-      with the mean probabilities, the mean and largest positive score, and the area, as
-      measurements.
-    """
-    probabilities, squares = _subdivided(heatmap)
-    if heatmap.positive:
-        score = positive_score(probabilities, heatmap.positive)
-        is_positive = np.nan_to_num(score, nan=-1) >= heatmap.threshold
-        masks = [(heatmap.positive_name, _POSITIVE, is_positive)]
-    else:
-        score, best = None, _most_probable(probabilities)
-        colours = class_colours(heatmap)
-        masks = [(name, colours[k], best == k) for k, name in enumerate(heatmap.classes)]
-    features = []
-    for name, colour, mask in masks:
-        labels, _ = ndimage.label(mask)
-        for i, box in enumerate(ndimage.find_objects(labels), start=1):
-            inside = labels[box] == i
-            measurements = {
-                f"Mean probability of {c}": probabilities[k][box][inside].mean()
-                for k, c in enumerate(heatmap.classes)
-            }
-            if score is not None:
-                measurements["Mean carcinoma score"] = score[box][inside].mean()
-                measurements["Largest carcinoma score"] = score[box][inside].max()
-            measurements["Area px^2"] = squares[box][inside].sum()
-            if heatmap.mpp:
-                measurements["Area um^2"] = measurements["Area px^2"] * heatmap.mpp**2
-            rings = _rings(inside, [side.start for side in box], heatmap)
-            properties = {
-                "objectType": "annotation",
-                "name": f"{name} {i}",
-                "classification": {"name": name, "color": list(colour)},
-                "measurements": {k: round(float(value), 4) for k, value in measurements.items()},
-            }
-            geometry = {"type": "Polygon", "coordinates": rings}
-            features.append({"type": "Feature", "geometry": geometry, "properties": properties})
-    return {"type": "FeatureCollection", "features": features}
-
-
-def _most_probable(probabilities: np.ndarray) -> np.ndarray:
-    """The index of the most probable class, -1 where not scored: [K, h, w] -> int [h, w]."""
-    best = np.argmax(np.nan_to_num(probabilities), axis=0)
-    return np.where(np.isfinite(probabilities[0]), best, -1)
-
-
-def _rings(
-    inside: np.ndarray, corner: list[int], heatmap: ProbabilityMap
-) -> list[list[list[float]]]:
-    """The rings of a region, the outer one first, closed, [x, y] in px of the file.
-
-    Args:
-      inside: bool [h, w], which of the small squares belong to it.
-      corner: the row and column of the first one.
-      heatmap: it.
-    """
-    contours = measure.find_contours(np.pad(inside.astype(float), 1), 0.5)
-    # Without points on straight lines.
-    contours = [measure.approximate_polygon(contour, 0.01) for contour in contours]
-    contours.sort(key=lambda ring: -abs(_ring_area(ring)))
-    rings = []
-    for i, contour in enumerate(contours):
-        # Contours are in indices of the padded array, whose squares have their centres at integers.
-        squares = contour - 0.5 + np.array([corner])
-        ring = np.clip(squares * heatmap.stride / SUBDIVISION, 0, np.array([heatmap.size]))
-        # GeoJSON requires the outer ring counter-clockwise, holes clockwise.
-        if (_ring_area(ring) > 0) != (i == 0):
-            ring = ring[::-1]
-        rings.append([[round(float(x), 2), round(float(y), 2)] for y, x in ring])
-    return rings
-
-
-def _ring_area(ring: np.ndarray) -> float:
-    """The signed area of a closed ring of points [N, 2]."""
-    y, x = ring.T
-    return float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) / 2)
-
-
-def areas(heatmap: ProbabilityMap) -> list[dict[str, Any]]:
-    """The area of each class, of the positive score and of what is not scored.
-
-    Returns:
-      By row its name, share of the field, and mm2, which is None if the pixel size is not known.
-    """
-    probabilities, squares = _subdivided(heatmap)
-    best = _most_probable(probabilities)
-    masks = {name: best == k for k, name in enumerate(heatmap.classes)}
-    if heatmap.positive:
-        score = np.nan_to_num(positive_score(probabilities, heatmap.positive), nan=-1)
-        label = f"positive-class score {heatmap.threshold:.2f} and above"
-        masks[label] = score >= heatmap.threshold
-    masks["too little tissue, not scored"] = best < 0
-    rows = []
-    for name, mask in masks.items():
-        area = squares[mask].sum()
-        mm2 = float(area * heatmap.mpp**2 / 1e6) if heatmap.mpp else None
-        rows.append({"name": name, "share": float(area / squares.sum()), "mm2": mm2})
-    return rows
+def subdivided_mask(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A mask of positions on the squares of `subdivided`: bool [rows, columns] -> bool [h, w]."""
+    return mask.repeat(SUBDIVISION, axis=0).repeat(SUBDIVISION, axis=1)[: shape[0], : shape[1]]

@@ -7,18 +7,17 @@ descriptors  -> the models' mean scores [N, K]
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from histojax.config import View
 from histojax.extraction.loaded_encoders import EncoderSet
-from histojax.heatmap import border_correction, slide_scan, tile_features
+from histojax.heatmap import border_correction, tile_features
 from histojax.heatmap.encoder_pass import EncoderPass, plan_passes
-from histojax.heatmap.slide_scan import Grid
+from histojax.heatmap.slide_scan import SlideScan
 from histojax.heatmap.tile_features import OFFSETS, TapWindows
-from histojax.images.slide import Slide
 from histojax.prediction.bundle import Bundle
 from histojax.utils import prefetch
 from histojax.utils.progress import Progress
@@ -26,6 +25,26 @@ from histojax.utils.progress import Progress
 # Approximate memory limit in bytes, for feature cells and again for descriptors; a larger field
 # takes several passes.
 _MEMORY_LIMIT = 2**29
+
+
+# Is shown a configuration, grid rows, and their descriptors float32 [rows, columns, D].
+Observer = Callable[[str, slice, np.ndarray], None]
+
+
+class RowDescriptors(NamedTuple):
+    """Descriptors of grid rows.
+
+    Attributes:
+      configuration: its name.
+      first: the number of the first augmentation.
+      rows: of the grid.
+      descriptors: float32 [rows, columns, A, D]; arbitrary where no tile was needed.
+    """
+
+    configuration: str
+    first: int
+    rows: slice
+    descriptors: np.ndarray
 
 
 class _WindowLayout(NamedTuple):
@@ -48,26 +67,27 @@ class _WindowLayout(NamedTuple):
 
 
 def mean_scores(
-    field: Slide, name: str, encoder_set: EncoderSet, bundle: Bundle, grid: Grid, augmentations: int
+    scan: SlideScan,
+    name: str,
+    encoder_set: EncoderSet,
+    bundle: Bundle,
+    augmentations: int,
+    observe: Observer | None = None,
 ) -> np.ndarray:
     """Scores of each position, the mean over configurations, augmentations and models.
 
     Args:
-      field: at the pixel size that the models were trained at.
+      scan: the scanned field, at the pixel size that the models were trained at.
       name: of the image, which seeds the gains.
       encoder_set: the encoders, and the protocol the models were trained with.
       bundle: the models, of which configurations, classes and `score` are used.
-      grid: the positions.
       augmentations: number of the protocol's augmentations to use, from the first.
+      observe: is shown the descriptors of the first augmentation.
 
     Returns:
       float64 [rows, columns, K], NaN where there is too little tissue.
-
-    Raises:
-      InputError: the field is smaller than a crop.
     """
-    scan = slide_scan.scan(field, grid, encoder_set.extraction)
-    total = np.zeros((*grid.shape, len(bundle.classes)))
+    total = np.zeros((*scan.grid.shape, len(bundle.classes)))
     passes = []
     if scan.scored.any():
         passes = plan_passes(scan, name, encoder_set, bundle.configurations, augmentations)
@@ -75,23 +95,32 @@ def mean_scores(
     tiles = sum(int(encoder_pass.needed.sum()) for encoder_pass in passes) * augmentations
     with Progress(f"heat map of {name}", tiles, "tiles") as progress:
         for encoder_pass in passes:
-            for rows, scores in _summed_scores(encoder_pass, bundle, progress):
-                total[rows][scan.scored[rows]] += scores
+            borders = border_correction.corrections(encoder_pass)
+            for found in descriptors_of_rows(encoder_pass, borders, progress.add):
+                scored = scan.scored[found.rows]
+                if scored.any():
+                    if observe and found.first == 0:
+                        observe(found.configuration, found.rows, found.descriptors[:, :, 0])
+                    scores = bundle.score(found.configuration, found.descriptors[scored])
+                    total[found.rows][scored] += found.descriptors.shape[2] * scores
     total /= len(bundle.configurations) * augmentations
     return np.where(scan.scored[..., None], total, np.nan)
 
 
-def _summed_scores(
-    encoder_pass: EncoderPass, bundle: Bundle, progress: Progress
-) -> Iterator[tuple[slice, np.ndarray]]:
-    """Scores of grid rows as they are complete, summed over augmentations.
+def descriptors_of_rows(
+    encoder_pass: EncoderPass,
+    borders: Sequence[np.ndarray],
+    count: Callable[[int], None] = lambda tiles: None,
+) -> Iterator[RowDescriptors]:
+    """Descriptors of grid rows as they are complete, of every view of a pass.
 
-    Yields:
-      The rows, and float64 [N, K] for their N scored positions.
+    Args:
+      encoder_pass: it.
+      borders: of `border_correction.corrections`.
+      count: is told how many tiles are done.
     """
-    scored, views = encoder_pass.scan.scored, encoder_pass.views
+    columns, views = encoder_pass.scan.grid.shape[1], encoder_pass.views
     encoder = encoder_pass.loaded.encoder
-    borders = border_correction.corrections(encoder_pass)
     layouts = [
         _window_layout(encoder_pass, view, border)
         for view, border in zip(views, borders, strict=True)
@@ -100,27 +129,25 @@ def _summed_scores(
     cell_bytes = 4 * encoder.width
     # How many augmentations fit into one pass over the field, and grid rows of descriptors at once.
     step = max(1, _MEMORY_LIMIT // (cell_bytes * held_rows * encoder_pass.field_cells[1]))
-    most_rows = max(1, _MEMORY_LIMIT // (cell_bytes * step * scored.shape[1] * len(layouts)))
+    most_rows = max(1, _MEMORY_LIMIT // (cell_bytes * step * columns * len(layouts)))
     for first in range(0, len(encoder_pass.gains), step):
-        strips = _strips(encoder_pass, encoder_pass.gains[first : first + step], progress)
+        strips = _strips(encoder_pass, encoder_pass.gains[first : first + step], count)
         for row, by_view in _descriptors(strips, layouts, encoder_pass.extraction.p, most_rows):
             rows = slice(row, row + len(by_view[0]))
             for view, descriptors in zip(views, by_view, strict=True):
-                if scored[rows].any():
-                    configuration = encoder_pass.extraction.configuration(encoder.name, view)
-                    scores = bundle.score(configuration, descriptors[scored[rows]])
-                    yield rows, descriptors.shape[2] * scores
+                configuration = encoder_pass.extraction.configuration(encoder.name, view)
+                yield RowDescriptors(configuration, first, rows, descriptors)
 
 
 def _strips(
-    encoder_pass: EncoderPass, gains: np.ndarray, progress: Progress
+    encoder_pass: EncoderPass, gains: np.ndarray, count: Callable[[int], None]
 ) -> Iterator[np.ndarray]:
     """The field's feature cells, one row of tiles at a time; zeros where no tile is needed.
 
     Args:
       encoder_pass: it.
       gains: float32 [A, G].
-      progress: counts tiles.
+      count: is told how many tiles are done.
 
     Yields:
       float32 [h, A, w, D].
@@ -142,7 +169,7 @@ def _strips(
         for (column, augmentation, _), tile in zip(batch, np.asarray(cells), strict=False):
             kept = tile[halo : halo + rows, halo : halo + columns]
             strip[:, augmentation, column * columns : (column + 1) * columns] = kept
-        progress.add(len(batch))
+        count(len(batch))
 
     tiles = prefetch.prefetch(read, np.argwhere(encoder_pass.needed).tolist(), depth=1, threads=1)
     for needed in encoder_pass.needed:

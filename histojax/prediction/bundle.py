@@ -5,6 +5,7 @@ bundle.json         classes, learner, protocol, training data, versions
 MODEL_CARD.md       what people should know
 out_of_fold.npz     scores, truth, fold and group of the training images, by number
 typical.npz         mean descriptors and stain of the training images, by number
+places.npz          the same of places in them, which positions of a heat map are compared with
 models/<configuration>/seed0-fold01.txt    a LightGBM model as text, or a head as .npz
 weights/<encoder>.npz    an encoder's variables, unless they are random or were left out
 
@@ -37,7 +38,7 @@ from histojax.utils import archive, files
 KIND = "histojax bundle"
 FORMAT_VERSION = 1
 DESCRIPTION, CARD = "bundle.json", "MODEL_CARD.md"
-OUT_OF_FOLD, REFERENCE = "out_of_fold.npz", "typical.npz"
+OUT_OF_FOLD, REFERENCE, PLACES = "out_of_fold.npz", "typical.npz", "places.npz"
 _KEYS = ("classes", "positive", "learner", "seeds", "folds", "sensitivity", "made_with", "about")
 
 # Values that a manifest records only where they are not the default.
@@ -66,6 +67,8 @@ class Bundle:
       weights: variables, by flat name, of the encoders that are in the file.
       identity: SHA-256 of the contents table of the file or, for a folder of models, of the parts
         that decide its predictions.
+      places: places in the training images, which positions of a heat map are compared with; None
+        where unknown.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Bundle:
     about: dict[str, Any]
     weights: dict[str, Flat]
     identity: str
+    places: ReferenceDistribution | None = None
 
     @property
     def configurations(self) -> tuple[str, ...]:
@@ -196,6 +200,8 @@ def write(
     parts: dict[str, bytes | Path] = {DESCRIPTION: b"", CARD: card.encode()}
     parts |= _decisive_parts(bundle, files.as_path(models))
     parts[DESCRIPTION] = files.to_json(description).encode()
+    if bundle.places is not None:
+        parts[PLACES] = to_npz(bundle.places.to_arrays())
     parts |= {f"weights/{name}.npz": to_npz(flat) for name, flat in weights.items()}
     return archive.write(files.as_path(path), KIND, FORMAT_VERSION, parts)
 
@@ -211,9 +217,12 @@ def load(path: str | Path) -> Bundle:
         description = files.parse_json(opened.read(DESCRIPTION), f"{DESCRIPTION} of {path}", _KEYS)
         classes, positive = tuple(description["classes"]), tuple(description["positive"])
         made_with = description["made_with"]
-        reference = None
-        if REFERENCE in opened.names:
-            reference = ReferenceDistribution.from_arrays(_read_npz(opened, REFERENCE))
+        reference, places = (
+            ReferenceDistribution.from_arrays(_read_npz(opened, name))
+            if name in opened.names
+            else None
+            for name in (REFERENCE, PLACES)
+        )
         learned = uncertainty.from_arrays(
             _read_npz(opened, OUT_OF_FOLD), classes, positive, description["sensitivity"], reference
         )
@@ -236,6 +245,7 @@ def load(path: str | Path) -> Bundle:
             about=description["about"],
             weights=weights,
             identity=opened.identity,
+            places=places,
         )
 
 

@@ -71,7 +71,7 @@ def test_a_run_stops_for_options_out_of_range_or_where_nothing_can_be_mapped(mod
     out = tmp_path / "out"
     for options, message in (
         (HeatmapOptions(stride=0), "--stride is 0"),
-        (HeatmapOptions(), "none of 1 images could be mapped: see .*failures.csv"),
+        (HeatmapOptions(), "no image could be mapped: .*failures.csv lists 1; the first: .*a.png"),
     ):
         assert not out.exists()
         with pytest.raises(InputError, match=message):
@@ -99,7 +99,7 @@ def test_a_run_writes_maps_lists_failures_and_goes_on(models, tmp_path):
         "grid.json",
         "1-benign.png",
         "2-malignant.png",
-        "carcinoma.png",
+        "positive.png",
         "classes.png",
         "overview.html",
         "regions.geojson",

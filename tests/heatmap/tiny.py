@@ -15,10 +15,11 @@ from histojax.config import Extraction, View
 from histojax.encoders import CAFFE, Encoder, Tap
 from histojax.extraction import loaded_encoders
 from histojax.extraction.loaded_encoders import LoadedEncoder
-from histojax.heatmap import sliding_window
+from histojax.heatmap import slide_scan, sliding_window
 from histojax.heatmap.probability_map import ProbabilityMap
 from histojax.heatmap.slide_scan import Grid
 from histojax.images import slide
+from histojax.prediction.uncertainty import Prediction
 
 
 class Tiny(nn.Module):
@@ -84,6 +85,7 @@ def bundle(extraction: Extraction, score, classes=("benign", "malignant")) -> ty
         temperature=0.5,
         threshold=0.5,
         identity="abc",
+        places=None,
         score=score,
     )
 
@@ -93,8 +95,9 @@ def scores_of(rgb, extraction, score, stride, augmentations=1, loaded=None):
     loaded = loaded or encoder_set(extraction)
     with slide.open_slide(rgb) as field:
         grid = Grid(field.size, stride)
+        scan = slide_scan.scan(field, grid, extraction)
         models = bundle(extraction, score)
-        return sliding_window.mean_scores(field, "a", loaded, models, grid, augmentations)
+        return sliding_window.mean_scores(scan, "a", loaded, models, augmentations)
 
 
 def descriptors_of(rgb, extraction, stride, augmentations=1, loaded=None):
@@ -114,6 +117,24 @@ def darkness(_, descriptors):
     """Two scores that add up to one: how light a position is, and how dark."""
     dark = 1 - descriptors[..., LIGHT].mean(axis=1) / 255
     return np.stack([1 - dark, dark], axis=1)
+
+
+def prediction(*abstain: str) -> Prediction:
+    """A prediction of two classes, abstained from for these reasons."""
+    return Prediction(
+        image="a",
+        file="a.png",
+        predicted="malignant",
+        probabilities={"benign": 0.29, "malignant": 0.71},
+        positive_score=0.71,
+        positive=True,
+        spread_augmentations=0.1,
+        spread_models=0.1,
+        prediction_set=("malignant",),
+        stain_p=0.5,
+        descriptors_p=0.5,
+        abstain=abstain,
+    )
 
 
 def map_of(

@@ -1,0 +1,60 @@
+"""What `predict` says of the fields that are to be mapped, so that a map can say it too.
+
+The same function predicts them, with all augmentations and crops of the protocol, so that a map and
+predictions.csv cannot contradict each other.
+"""
+
+from pathlib import Path
+
+from histojax.errors import InputError
+from histojax.extraction.loaded_encoders import EncoderSet
+from histojax.images.names import file_label
+from histojax.prediction import outputs, predict
+from histojax.prediction.bundle import Bundle
+from histojax.prediction.outputs import PredictionSummary
+from histojax.prediction.predict import ImageFiles
+from histojax.prediction.uncertainty import PredictionOptions
+from histojax.utils import files
+
+FOLDER = "predictions"  # In the folder of maps.
+
+
+def predict_fields(
+    bundle: Bundle,
+    images: ImageFiles,
+    out: Path,
+    encoder_set: EncoderSet,
+    predictions: Path | None = None,
+) -> PredictionSummary:
+    """Predicts the fields; one that cannot be predicted is among the failed, even if all are.
+
+    Args:
+      bundle: the models.
+      images: image files by name.
+      out: the folder of maps, in which predictions are kept.
+      encoder_set: the bundle's encoders.
+      predictions: a folder that `predict` wrote: descriptors that are there are not computed again,
+        and its options are used.
+    """
+    made = out / FOLDER
+    try:
+        return predict.predict_images(
+            bundle,
+            images,
+            made,
+            descriptors=(predictions or made) / "descriptors",
+            options=options_of(predictions, bundle) if predictions else PredictionOptions(),
+            encoder_set=encoder_set,
+        )
+    except InputError as error:
+        causes = {file_label(name, path): str(error) for name, path in images.images.items()}
+        return PredictionSummary((), causes)
+
+
+def options_of(predictions: Path, bundle: Bundle) -> PredictionOptions:
+    """The options that a folder of predictions was made with; the default ones by other models."""
+    run = predictions / outputs.RUN
+    recorded = files.read_json(run, ()) if run.exists() else {}
+    if recorded.get("models") != bundle.identity:
+        return PredictionOptions()
+    return PredictionOptions(**recorded["wishes"])
