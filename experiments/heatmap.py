@@ -5,7 +5,8 @@ histojax heatmap --models=DIR --images=IMAGE.tif --out=OUT
 
 Every model of an ensemble scores a grid of positions. --images is a folder, one image, or a list
 (.txt with a path a line, .csv with a column image). Images may be of any size: they are read in
-tiles. OUT/<image> will hold
+tiles. So are slides (SVS, NDPI, MRXS, SCN, BIF, CZI, DICOM, Philips TIFF), at the level of their
+pyramid that the models' --target_mpp needs. OUT/<image> will hold
 
 overview.html       one page: the image beside a map for each class and of the positive score, whose
                     colours can be faded; areas; whether and why not to believe it

@@ -15,13 +15,22 @@ and why, the answer should not be used. predictions.jsonl has the same unrounded
 OUT/descriptors keeps the descriptors.
 
 Images that cannot be predicted are listed in failures.csv and do not stop the others, and the exit
-code is 3 in place of 0; with --strict they do. Each row is written as it comes, and the same
-command goes on from there. Without --trained_on, --models cannot say how far images are from the
+code is 3 in place of 0; with --strict they do. Files of a folder that may be meant as images but
+are of a kind that is not read are among them. Each row is written as it comes, and the same command
+goes on from there.
+
+Slides (SVS, NDPI, MRXS, SCN, BIF, CZI, DICOM, Philips TIFF) are read by OpenSlide, each whole and
+as one field, at the level of its pyramid that the models' --target_mpp needs; one too large for
+that is for histojax heatmap.
+
+Without --trained_on, --models cannot say how far images are from the
 training images (a bundle can). For research, not for diagnosis.
 
 Time: that of histojax extract per image; the models score meanwhile, as many images at once as
 wait.
 """
+
+import sys
 
 from absl import flags
 
@@ -82,6 +91,8 @@ def main() -> None:
     else:
         summary = predict.predict_descriptors(bundle, FLAGS.descriptors, FLAGS.out, options)
     print(f"{summary.text(bundle)}\n{FLAGS.out / 'predictions.csv'}")
+    if summary.failed:
+        sys.exit(runner.PARTLY_FAILED)
 
 
 if __name__ == "__main__":

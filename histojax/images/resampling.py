@@ -61,8 +61,8 @@ class Resampling:
             pixels = f"{self.target_mpp * SCALE_OF_TARGET:g} um" if self.target_mpp else "full size"
             raise InputError(
                 f"{path} is a slide of {size[1]} x {size[0]} px at {pixels}, expected at most "
-                f"{LARGEST_FIELD:,} px for one field: map it with histojax heatmap, or cut fields "
-                "from it"
+                f"{LARGEST_FIELD:,} px in all to take it as one field: cut fields from it, or map "
+                "it with histojax heatmap, which takes any size"
             )
         return size
 

@@ -11,7 +11,7 @@ from histojax.config import View
 from histojax.errors import InputError
 from histojax.heatmap import heatmap
 from histojax.heatmap.heatmap import HeatmapOptions
-from tests import samples
+from tests import running, samples
 from tests.heatmap import tiny
 
 
@@ -119,3 +119,22 @@ def test_a_run_writes_maps_lists_failures_and_goes_on(models, tmp_path):
     )
     with pytest.raises(InputError, match="smaller than the 32 px crop"):
         heatmap.map_images(bundle, paths[2:], out, options, encoder_set=encoder_set, strict=True)
+
+
+def test_the_script_ends_with_a_code_of_its_own_where_some_images_have_no_map(
+    models, tmp_path, monkeypatch
+):
+    (tmp_path / "a.vsi").write_bytes(b"?")
+    Image.fromarray(samples.tissue(0, 60, 70)).save(tmp_path / "b.png")
+
+    def map_images(bundle, images, out, *args, **kwargs):
+        assert set(images) == {"a", "b"}
+        return heatmap.HeatmapSummary(("b.png",), (), {"a.vsi": "not read"})
+
+    monkeypatch.setattr(heatmap, "map_images", map_images)
+    monkeypatch.setattr("histojax.prediction.bundle.load", lambda path: models[0])
+    monkeypatch.setattr("histojax.prediction.predict.load_encoders", lambda *_: models[1])
+    paths = [f"--bundle={tmp_path}/x", f"--images={tmp_path}", f"--out={tmp_path}/out"]
+    done = running.run("heatmap", *paths, "--nopredict")
+    assert done.returncode == 3
+    assert "1 image mapped, 1 could not be" in done.stdout

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import openslide
 import pytest
 from PIL import Image
 
@@ -11,7 +12,7 @@ from histojax.heatmap import slide_scan
 from histojax.heatmap.slide_scan import Grid
 from histojax.images import slide
 from histojax.ops import resize, stain
-from tests import samples
+from tests import samples, slides
 from tests.heatmap import tiny
 
 
@@ -91,3 +92,23 @@ def test_a_field_of_another_pixel_size_is_resampled_piece_by_piece():
                 assert abs(piece - expected).max() <= 1
         assert slide_scan.at_target(field, extraction, 0.5) == (field, 1.0)
         assert slide_scan.at_target(field, tiny.protocol(View(0.5, 48)), 0.3) == (field, 1.0)
+
+
+def test_a_slide_is_read_at_the_level_of_the_target_and_no_other(tmp_path, monkeypatch):
+    levels = slides.pyramid(samples.tissue(11, 256, 320))
+    path, read = slides.aperio(tmp_path / "a.svs", levels), []
+    read_region = openslide.OpenSlide.read_region
+
+    def spy(self, location, level, size):
+        read.append(level)
+        return read_region(self, location, level, size)
+
+    monkeypatch.setattr(openslide.OpenSlide, "read_region", spy)
+    protocol = tiny.protocol(View(0.5, 48), target_mpp=4 * slides.MPP)
+    with slide.open_slide(path) as field:
+        resampled, factor = slide_scan.at_target(field, protocol, None)
+        assert (resampled.size, factor) == ((128, 160), 0.5)
+        np.testing.assert_array_equal(resampled.read(7, 11, 40, 30), levels[1][7:47, 11:41])
+        scan = slide_scan.scan(resampled, Grid(resampled.size, 50), protocol)
+    assert scan.scales[0.5].size == (64, 80)
+    assert set(read) == {1}

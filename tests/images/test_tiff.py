@@ -139,6 +139,10 @@ def test_the_first_page_is_read_wherever_the_levels_are(tmp_path):
                 writer.write(array, **TILED, **options)
         with slide.open_slide(path) as field:
             np.testing.assert_array_equal(field.read(0, 0, 150, 210), RGB)
+            (level,) = field.coarser  # The last page has another shape: a label.
+            assert (level.size, field.level_for(0.5)) == ((75, 105), level)
+            np.testing.assert_array_equal(level.read_window(5, 7, 40, 50), half[5:45, 7:57])
+            assert field.level_for(0.51).size == field.size
 
 
 def test_only_the_tiles_that_a_window_touches_are_decoded(kinds, monkeypatch):

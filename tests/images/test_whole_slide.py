@@ -204,7 +204,7 @@ def test_a_slide_too_large_for_one_field_is_sent_to_the_heat_map(made, monkeypat
         with pytest.raises(
             InputError,
             match="aperio.svs is a slide of 320 x 256 px at full size, expected at most 20,480 px "
-            "for one field: map it with histojax heatmap",
+            "in all to take it as one field: cut fields from it, or map it with histojax heatmap",
         ):
             use(path)
     assert Resampling(1.0).size(path) == (128, 160)
