@@ -19,7 +19,8 @@ from histojax.images.names import Images
 from histojax.prediction import bundle, predict
 from histojax.prediction.bundle import Bundle
 from histojax.prediction.uncertainty import Prediction, PredictionOptions
-from histojax.utils import files
+from histojax.report import TEMPLATES
+from histojax.utils import files, templates
 
 if TYPE_CHECKING:
     from histojax.extraction.loaded_encoders import EncoderSet
@@ -58,7 +59,7 @@ class Model:
         coverage: float = PredictionOptions.coverage,
         sensitivity: float | None = None,
         largest_set: int | None = None,
-    ) -> list[Prediction]:
+    ) -> "Predictions":
         """Predicts images, in their order.
 
         Args:
@@ -73,7 +74,8 @@ class Model:
             half of all.
 
         Returns:
-          One prediction per image; see `histojax.prediction.uncertainty.Prediction`.
+          One prediction per image, which a notebook shows as a table; see
+          `histojax.prediction.uncertainty.Prediction`.
 
         Raises:
           InputError: there are no images, one cannot be predicted, or an option is impossible.
@@ -89,32 +91,57 @@ class Model:
                 encoder_set=self.encoder_set,
             )
         by_image = {prediction.image: prediction for prediction in summary.predictions}
-        return [by_image[name] for name in found]
+        return Predictions(by_image[name] for name in found)
 
     def heatmap(
-        self, image: Source, *, name: str | None = None, **options: Any
+        self, image: Source, *, name: str | None = None, predict_too: bool = True, **options: Any
     ) -> "ProbabilityMap":
         """Class probabilities over a grid of positions: where in an image each class is.
 
         Args:
           image: a path, or uint8 RGB [H, W, 3].
           name: of the image, which seeds the gains; by default the file's, without its suffix.
+          predict_too: whether the image is predicted first, so that the map says whether `predict`
+            abstains from it; that takes as long as `predict`.
           options: stride, augmentations, sigma and mpp; see
             `histojax.heatmap.heatmap.HeatmapOptions`.
+
+        Returns:
+          The map, which a notebook shows as a picture.
 
         Raises:
           InputError: the image cannot be read, or is smaller than a crop.
         """
-        from histojax.heatmap import heatmap
+        from histojax.heatmap import answers, heatmap
 
-        source = image if isinstance(image, np.ndarray) else files.as_path(image)
-        return heatmap.map_image(
-            self.bundle,
-            source,
-            heatmap.HeatmapOptions(**options),
-            name=name,
-            encoder_set=self.encoder_set,
-        )
+        chosen = heatmap.HeatmapOptions(**options)
+        with tempfile.TemporaryDirectory(prefix="histojax-") as folder:
+            root = Path(folder)
+            if isinstance(image, np.ndarray):
+                name = name or "field"
+                path = _write_png(image, root / f"{name}.png")
+            else:
+                path = files.as_path(image)
+                name = name or path.stem
+            predicted = None
+            if predict_too:
+                images = predict.ImageFiles({name: path}, chosen.mpp)
+                predicted = answers.predict_fields(self.bundle, images, root, self.encoder_set)
+            return heatmap.map_image(
+                self.bundle,
+                path,
+                chosen,
+                name=name,
+                predicted=predicted,
+                encoder_set=self.encoder_set,
+            )
+
+
+class Predictions(list[Prediction]):
+    """Predictions, in the order of their images; in a notebook, a table."""
+
+    def _repr_html_(self) -> str:
+        return templates.render(TEMPLATES, "predictions.html", predictions=self)
 
 
 def load(path: str | Path, runtime: Runtime = Runtime()) -> Model:

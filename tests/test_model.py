@@ -1,6 +1,7 @@
 """What a notebook uses: a bundle by its path; images as paths and as arrays."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from PIL import Image
 import histojax
 from histojax.errors import InputError
 from histojax.extraction import loaded_encoders
-from histojax.prediction import bundle, model_card
+from histojax.model import Predictions
+from histojax.prediction import bundle, model_card, predict
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
@@ -75,12 +77,42 @@ def test_no_images_are_refused(model, tmp_path):
         model.predict(str(tmp_path / "list.txt"))
 
 
-def test_a_map_of_an_array_and_of_its_file_agree(model, trained):
+def test_a_map_of_an_array_and_of_its_file_agree_and_the_map_repeats_what_predict_says(
+    model, trained, monkeypatch
+):
     path = trained / "new" / "test0.tif"
-    grid = model.heatmap(path).grid
-    again = model.heatmap(np.array(Image.open(path)), name="test0")
+    result = model.heatmap(path)
+    assert [result.prediction] == model.predict(path)
+    assert result.far is None  # This bundle was made without the training images.
+    assert result._repr_png_().startswith(b"\x89PNG")
+    monkeypatch.setattr(predict, "predict_images", lambda *_, **__: pytest.fail("predicted"))
+    again = model.heatmap(np.array(Image.open(path)), name="test0", predict_too=False)
+    assert again.prediction is None
+    assert again.unpredicted == "no prediction was made"
+    grid = result.grid
     np.testing.assert_array_equal(grid, again.grid)
     assert grid.shape[0] == 2
     known = grid[:, np.isfinite(grid[0])]
     assert known.size
     np.testing.assert_allclose(known.sum(axis=0), 1, atol=1e-5)
+
+
+def test_a_notebook_shows_predictions_as_a_table(model, trained):
+    predictions = model.predict(trained / "new")
+    assert isinstance(predictions, list)
+    first = dataclasses.replace(predictions[0], image="<b>", abstain=("too little tissue",))
+    second = dataclasses.replace(predictions[1], abstain=())
+    shown = Predictions([first, second])._repr_html_()
+    rows = re.findall("<tr>(.*?)</tr>", shown)
+    columns = re.findall("<th>(.*?)</th>", rows[0])
+    cells = [re.findall("<td>(.*?)</td>", row) for row in rows[1:]]
+    assert [len(row) for row in cells] == [len(columns)] * 2
+    assert cells[0][0] == "&lt;b&gt;"
+    assert cells[0][1] == "<em>abstained</em>"
+    assert cells[0][-1] == "too little tissue"
+    assert cells[1][1] == f"<strong>{second.predicted}</strong>"
+    assert dict(zip(columns, cells[1], strict=True))["malignant"] == (
+        f"{second.probabilities['malignant']:.2f}"
+    )
+    assert "2 images, 1 abstained from" in shown
+    assert "0 images" in Predictions()._repr_html_()

@@ -5,6 +5,7 @@ predictions.csv cannot contradict each other.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 from histojax.errors import InputError
 from histojax.extraction.loaded_encoders import EncoderSet
@@ -13,10 +14,30 @@ from histojax.prediction import outputs, predict
 from histojax.prediction.bundle import Bundle
 from histojax.prediction.outputs import PredictionSummary
 from histojax.prediction.predict import ImageFiles
-from histojax.prediction.uncertainty import PredictionOptions
+from histojax.prediction.uncertainty import Prediction, PredictionOptions
 from histojax.utils import files
 
 FOLDER = "predictions"  # In the folder of maps.
+
+
+class Answer(NamedTuple):
+    """What `predict` says of a field; or why it says nothing."""
+
+    prediction: Prediction | None
+    unpredicted: str = "no prediction was made"
+
+
+def answer(predicted: PredictionSummary | None, name: str, label: str) -> Answer:
+    """What a run of `predict` says of one image.
+
+    Args:
+      predicted: the run; None where there was none.
+      name, label: of the image, and of its file in the run's failures.
+    """
+    if predicted is None:
+        return Answer(None)
+    found = next((one for one in predicted.predictions if one.image == name), None)
+    return Answer(found, predicted.failed.get(label, Answer(None).unpredicted))
 
 
 def predict_fields(

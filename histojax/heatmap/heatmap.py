@@ -13,7 +13,7 @@ import dataclasses
 import datetime
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -24,6 +24,7 @@ from histojax.errors import InputError
 from histojax.evaluation import calibration
 from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.heatmap import (
+    answers,
     notices,
     overlay,
     page,
@@ -32,6 +33,7 @@ from histojax.heatmap import (
     slide_scan,
     sliding_window,
 )
+from histojax.heatmap.answers import Answer
 from histojax.heatmap.probability_map import ProbabilityMap
 from histojax.heatmap.slide_scan import Grid
 from histojax.heatmap.tile_features import OFFSETS
@@ -42,7 +44,6 @@ from histojax.images.slide import Slide, open_slide
 from histojax.prediction import predict
 from histojax.prediction.bundle import Bundle
 from histojax.prediction.outputs import PredictionSummary
-from histojax.prediction.uncertainty import Prediction
 from histojax.utils import files
 
 _THUMBNAIL = 1200  # Longest side of the image below the pictures, px.
@@ -86,7 +87,7 @@ def map_image(
     options: HeatmapOptions = HeatmapOptions(),
     *,
     name: str | None = None,
-    prediction: Prediction | None = None,
+    predicted: PredictionSummary | None = None,
     encoder_set: EncoderSet | None = None,
     runtime: Runtime = Runtime(),
 ) -> ProbabilityMap:
@@ -97,7 +98,7 @@ def map_image(
       source: an image file, or uint8 RGB [H, W, 3].
       options: stride and so on.
       name: of the image, which seeds the gains; by default the file's without its ending.
-      prediction: of the image as `predict` makes it, which the map repeats.
+      predicted: what `predict` says of the image, which the map repeats; see `answers`.
       encoder_set: the bundle's encoders, if they are loaded already.
       runtime: devices, cache, and where weights are.
 
@@ -109,20 +110,14 @@ def map_image(
     source = files.as_path(source)
     with open_slide(source) as field:
         name = name or (source.stem if isinstance(source, Path) else "field")
-        answer = _Answer(prediction)
+        label = file_label(name, source if isinstance(source, Path) else Path(f"{name}.png"))
+        answer = answers.answer(predicted, name, label)
         settings = _settings(bundle, field, name, options, answer)
         return _map_field(bundle, field, encoder_set, settings, answer)
 
 
-class _Answer(NamedTuple):
-    """What `predict` says of an image; or why it says nothing."""
-
-    prediction: Prediction | None
-    unpredicted: str = "no prediction was made"
-
-
 def _settings(
-    bundle: Bundle, field: Slide, name: str, options: HeatmapOptions, answer: _Answer
+    bundle: Bundle, field: Slide, name: str, options: HeatmapOptions, answer: Answer
 ) -> dict[str, Any]:
     """All that decides a map besides the image's pixels: the content of grid.json."""
     prediction = answer.prediction
@@ -161,7 +156,7 @@ def _settings(
 
 
 def _map_field(
-    bundle: Bundle, field: Slide, encoder_set: EncoderSet, settings: dict[str, Any], answer: _Answer
+    bundle: Bundle, field: Slide, encoder_set: EncoderSet, settings: dict[str, Any], answer: Answer
 ) -> ProbabilityMap:
     name, stride, mpp = settings["image"], settings["stride_px"], settings["mpp"]
     resampled, factor = slide_scan.at_target(field, bundle.extraction, mpp)
@@ -269,15 +264,13 @@ def map_images(
     out = files.as_path(out)
     files.require_writable(out)
     encoder_set = encoder_set or predict.load_encoders(bundle, runtime)
-    answers = {} if predicted is None else {one.image: one for one in predicted.predictions}
-    causes = {} if predicted is None else predicted.failed
     mapped, done_before, failed = [], [], {}
     noticed = collections.defaultdict(list)
     for name, path in by_name(images).items():
         folder, label = out / name, file_label(name, path)
         try:
             with open_slide(path) as field:
-                answer = _Answer(answers.get(name), causes.get(label, _Answer(None).unpredicted))
+                answer = answers.answer(predicted, name, label)
                 settings = _settings(bundle, field, name, options, answer)
                 settings["file_sha256"] = slide.digest(path)
                 if _is_done(folder, settings):
