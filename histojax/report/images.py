@@ -7,6 +7,8 @@ the paper's Fig. 2.
 
 import collections
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -187,35 +189,59 @@ def pipeline_steps(name: str, path: Path, protocols: list[dict[str, Any]]) -> li
     # Imported here, since a report can be written without jax, and then lacks these images.
     import jax.numpy as jnp
 
-    from histojax.ops import crops, resize, stain
+    from histojax.ops import crops, stain
 
+    prepare, place, cut = _programs()
     first = protocols[0]
-    rgb = NO_RESAMPLING.read(path)
-    normalizer = stain.NORMALIZERS[first["stain_normalizer"]]
-    normalized, _ = normalizer.normalize(resize.downscale(jnp.asarray(rgb), first["scale"]))
-    augmentation = stain.AUGMENTATIONS[first["stain_augmentation"]]
-    density, key = augmentation.planes(normalized), crops.image_key(first["seed"], name)
+    rgb, key = NO_RESAMPLING.read(path), crops.image_key(first["seed"], name)
+    normalized, augmented, gains = prepare(
+        jnp.asarray(rgb),
+        key,
+        (first["gain_low"], first["gain_high"]),
+        scale=first["scale"],
+        count=min(_AUGMENTATIONS, first["augmentations"]),
+        normalizer=stain.NORMALIZERS[first["stain_normalizer"]],
+        augmentation=stain.AUGMENTATIONS[first["stain_augmentation"]],
+    )
     steps = [
         PipelineStep("original", thumbnail(rgb, _STEP_SIDE), 1),
         PipelineStep("normalised", thumbnail(np.asarray(normalized), _STEP_SIDE), 2),
     ]
-    augmented = []
-    for i in range(min(_AUGMENTATIONS, first["augmentations"])):
-        gains = crops.gains(key, i, first["gain_low"], first["gain_high"], augmentation.gains)
-        augmented.append(augmentation.apply(density, gains))
+    for i, planes in enumerate(augmented):
         caption = f"augmentation {i + 1}"
         if first["stain_augmentation"] == "hematoxylin_eosin":
-            caption += f": hematoxylin × {gains[0]:.2f}, eosin × {gains[1]:.2f}"
-        steps.append(PipelineStep(caption, thumbnail(_as_rgb(augmented[-1]), _STEP_SIDE), 3 + i))
+            caption += f": hematoxylin × {gains[i][0]:.2f}, eosin × {gains[i][1]:.2f}"
+        steps.append(PipelineStep(caption, thumbnail(_as_rgb(planes), _STEP_SIDE), 3 + i))
+    image_size, shared = normalized.shape[:2], first["crop_mode"] == "shared"
     sizes = {other["crop_size"] for other in protocols}
-    for size in sorted(size for size in sizes if size <= min(density.shape[1:])):
+    for size in sorted(size for size in sizes if size <= min(image_size)):
         for i, planes in enumerate(augmented):
-            corner, turn = crops.corner_and_turn(key, i, 0, jnp.array(planes.shape[1:]), size)
-            if first["crop_mode"] == "shared":
-                turn = crops.image_turn(key, i)
-            crop = thumbnail(_as_rgb(crops.cut(planes, corner, turn, size)), SIDE)
-            steps.append(PipelineStep(f"{size} px crop of augmentation {i + 1}", crop, 3 + i))
+            crop = cut(planes, *place(key, i, np.array(image_size), size, shared=shared), size=size)
+            caption = f"{size} px crop of augmentation {i + 1}"
+            steps.append(PipelineStep(caption, thumbnail(_as_rgb(crop), SIDE), 3 + i))
     return steps
+
+
+@functools.cache
+def _programs() -> tuple[Callable, Callable, Callable]:
+    """Compiled: an image to its normalised and augmented forms, a crop's place, and its cut."""
+    import jax
+
+    from histojax.ops import crops, resize
+
+    @functools.partial(jax.jit, static_argnames=("scale", "count", "normalizer", "augmentation"))
+    def prepare(rgb, key, limits, *, scale, count, normalizer, augmentation):
+        normalized, _ = normalizer.normalize(resize.downscale(rgb, scale))
+        planes = augmentation.planes(normalized)
+        gains = [crops.gains(key, i, *limits, augmentation.gains) for i in range(count)]
+        return normalized, [augmentation.apply(planes, each) for each in gains], gains
+
+    @functools.partial(jax.jit, static_argnames="shared")
+    def place(key, i, image_size, size, *, shared):
+        corner, turn = crops.corner_and_turn(key, i, 0, image_size, size)
+        return corner, crops.image_turn(key, i) if shared else turn
+
+    return prepare, place, jax.jit(crops.cut, static_argnames="size")
 
 
 def _as_rgb(planes: Any) -> np.ndarray:
