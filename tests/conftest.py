@@ -12,6 +12,7 @@ os.environ["XLA_FLAGS"] = " ".join(
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=2",
         "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
         "--xla_cpu_parallel_codegen_split_count=1",
     ]
 )
@@ -31,6 +32,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from histojax.report import figures
 from tests import narrow, samples
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -45,6 +47,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real images: {folder} is not there")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shipped_style():
+    """The style of figures as it is; tests embed fonts in a form whose subsets take no time."""
+    shipped = dict(figures._STYLE)
+    figures._STYLE["pdf.fonttype"] = 3
+    return shipped
 
 
 @pytest.fixture(scope="module")

@@ -23,10 +23,15 @@ def test_a_figure_of_the_page_takes_its_colours_and_has_ids_of_its_own(tmp_path)
     assert "InSitu + Invasive" in "".join(root.itertext())
 
 
-def test_a_class_may_be_called_like_mathematics_or_in_letters_that_the_font_lacks(tmp_path):
+def test_a_class_may_be_called_like_mathematics_or_in_letters_that_the_font_lacks(
+    tmp_path, shipped_style, monkeypatch
+):
+    monkeypatch.setattr(figures, "_STYLE", shipped_style)
     names = ("$x^2$ & <y>", "乳腺")
     figure = figures.draw_confusion(np.eye(2, dtype=int), names)
     assert set(names) <= {label.get_text() for label in figure.axes[0].get_yticklabels()}
     assert "$x^2$ &amp; &lt;y&gt;" in figures.svg(figure, "figure", "")
     figures.save_all(tmp_path, {"confusion": figure}, "$note$")
     assert {path.name for path in tmp_path.iterdir()} == {"confusion.png", "confusion.pdf"}
+    # TrueType fonts, which journals ask for.
+    assert b"/FontFile2" in (tmp_path / "confusion.pdf").read_bytes()
