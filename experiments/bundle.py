@@ -60,6 +60,7 @@ def main() -> None:
         FLAGS.descriptors,
         {"data_licence": FLAGS.data_licence},
     )
+    print(made.positive_reason)
     if data.label_table():
         made = dataclasses.replace(made, places=_places(made))
     weights = (

@@ -10,13 +10,13 @@ Differences have 95 % intervals of the paired bootstrap, by group where a run kn
 McNemar's exact test. Writes OUT/comparison.csv and OUT/comparison.json.
 """
 
-import dataclasses
 from pathlib import Path
 
 from absl import flags
 
+from histojax.datasets import positive
 from histojax.errors import InputError
-from histojax.evaluation import comparison, evaluate, labelled_predictions, metrics
+from histojax.evaluation import comparison, evaluate, labelled_predictions
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.learners import ensembles
 from histojax.report import comparisons
@@ -72,8 +72,7 @@ def load_run(path: Path) -> LabelledPredictions:
     if path.is_dir():
         return evaluate.load_out_of_fold(path, FLAGS.positive_classes)
     table = labelled_predictions.load(path, data.classes())
-    positive = metrics.positive_classes(table.classes, FLAGS.positive_classes)
-    return dataclasses.replace(table, positive=positive)
+    return table.with_positive(positive.choose(table.classes, FLAGS.positive_classes))
 
 
 if __name__ == "__main__":

@@ -25,8 +25,9 @@ from absl import flags
 
 from histojax import datasets
 from histojax.config import CROP_MODES, Boosting, Extraction, Runtime
-from histojax.datasets import folds
+from histojax.datasets import folds, positive
 from histojax.datasets.folds import Folds
+from histojax.datasets.positive import PositiveClasses
 from histojax.errors import InputError
 from histojax.evaluation import evaluate, metrics
 from histojax.evaluation.labelled_predictions import LabelledPredictions
@@ -59,7 +60,8 @@ def main() -> None:
     chosen = protocol.from_flags("extraction", "boosting", suit=suit)
     modes = [dataclasses.replace(chosen.extraction, crop_mode=mode) for mode in CROP_MODES]
     boosting = chosen.boosting
-    positive = metrics.positive_classes(dataset.classes, FLAGS.positive_classes)
+    positive_classes = positive.choose(dataset.classes, FLAGS.positive_classes)
+    print(positive_classes.reason)
     require_writable(out)
     # Before the long work, for it may be refused.
     path = out / "exact" / "models" / ensembles.FOLDS
@@ -70,8 +72,10 @@ def main() -> None:
     runtimes = runtime, dataclasses.replace(runtime, crops_per_step=None, pooling="xla")
     for extraction, runtime in zip(modes, runtimes, strict=True):
         extract_in_mode(dataset.images, extraction, runtime)
-    predictions = [train_in_mode(split, extraction, boosting, positive) for extraction in modes]
-    print(crop_modes.write(out, comparison(split, modes, predictions, positive)), end="")
+    predictions = [
+        train_in_mode(split, extraction, boosting, positive_classes) for extraction in modes
+    ]
+    print(crop_modes.write(out, comparison(split, modes, predictions)), end="")
 
 
 def extract_in_mode(images: Images, extraction: Extraction, runtime: Runtime) -> None:
@@ -92,7 +96,7 @@ def extract_in_mode(images: Images, extraction: Extraction, runtime: Runtime) ->
 
 
 def train_in_mode(
-    split: Folds, extraction: Extraction, boosting: Boosting, positive: Sequence[int]
+    split: Folds, extraction: Extraction, boosting: Boosting, positive_classes: PositiveClasses
 ) -> LabelledPredictions:
     """Trains what is missing of one mode's ensemble; its mean out-of-fold scores."""
     root, names = FLAGS.out / extraction.crop_mode, extraction.configurations
@@ -101,14 +105,11 @@ def train_in_mode(
     boost.train(job, boosting, boost.default_workers())
     ensemble = ensembles.load(models)
     scores = metrics.mean_scores([ensembles.out_of_fold(ensemble, name) for name in names])
-    return evaluate.out_of_fold_predictions(split.held_out(), scores, positive)
+    return evaluate.out_of_fold_predictions(split.held_out(), scores, positive_classes)
 
 
 def comparison(
-    split: Folds,
-    modes: Sequence[Extraction],
-    predictions: Sequence[LabelledPredictions],
-    positive: Sequence[int],
+    split: Folds, modes: Sequence[Extraction], predictions: Sequence[LabelledPredictions]
 ) -> crop_modes.CropModeComparison:
     """Both modes side by side."""
     descriptors = FLAGS.out / "exact" / "descriptors"
@@ -121,7 +122,7 @@ def comparison(
         resampled=f"{len(set(groups))} whole groups"
         if groups
         else f"{images} images (no groups are known)",
-        positive=tuple(classes[i] for i in positive),
+        positive=tuple(classes[i] for i in predictions[0].positive),
         agreements=agreements(split.names, *modes),
         effects=crop_modes.effects(*predictions),
     )

@@ -48,7 +48,9 @@ def define_positive() -> None:
     flags.DEFINE_list(
         "positive_classes",
         [],
-        "Classes that count as positive. Default: InSitu and Invasive, or the second of two.",
+        "Classes that count as positive, or none. Default: BACH's InSitu and Invasive, or those "
+        "whose names read as disease where every name reads as disease or as none (the guide lists "
+        "the words); of two classes that do not tell, it is required.",
     )
 
 
@@ -118,7 +120,9 @@ def bundle() -> "Bundle":
     from histojax.prediction.bundle import from_models, load
 
     if not FLAGS.bundle:
-        return from_models(FLAGS.models, FLAGS.positive_classes, descriptors=FLAGS.trained_on)
+        made = from_models(FLAGS.models, FLAGS.positive_classes, descriptors=FLAGS.trained_on)
+        print(made.positive_reason)
+        return made
     if clashing := [name for name in ("trained_on", "positive_classes") if FLAGS[name].value]:
         raise InputError(f"--{clashing[0]} goes with --models: a bundle has its own")
     return load(FLAGS.bundle)

@@ -15,11 +15,10 @@ folds than those it is evaluated on. Prints the summary and writes it to OUT, wi
 CSV and JSON and the figures as PNG and PDF. Takes seconds.
 """
 
-import dataclasses
-
 from absl import flags
 
-from histojax.evaluation import labelled_predictions, metrics, statistics
+from histojax.datasets import positive
+from histojax.evaluation import labelled_predictions, statistics
 from histojax.report.write import write_statistics
 from histojax.utils.files import require_writable
 
@@ -41,9 +40,8 @@ models.define_sensitivity()
 
 def main() -> None:
     table = labelled_predictions.load(FLAGS.scores, data.classes())
-    positive = metrics.positive_classes(table.classes, FLAGS.positive_classes)
+    table = table.with_positive(positive.choose(table.classes, FLAGS.positive_classes))
     require_writable(FLAGS.out)
-    table = dataclasses.replace(table, positive=positive)
     print(write_statistics(FLAGS.out, statistics.compute(table, FLAGS.sensitivity)), end="")
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from histojax.datasets import leakage
+from histojax.datasets import leakage, positive
 from histojax.datasets.folds import Folds
 from histojax.datasets.leakage import LeakageAudit
+from histojax.datasets.positive import PositiveClasses
 from histojax.evaluation import ablation, metrics, operating_point, statistics, test_set
 from histojax.evaluation.ablation import ConfigurationAblation, CurvePoint
 from histojax.evaluation.bootstrap import DRAWS
@@ -60,20 +61,21 @@ def evaluate(
 
     Args:
       models: the folder.
-      positive_classes: names of the classes that count as positive, if not the default ones.
+      positive_classes: names of the classes that count as positive, as `positive.choose` takes
+        them.
       target_sensitivity: that the operating point is chosen for.
       draws: of each bootstrap.
 
     Raises:
-      InputError: the ensemble is not complete, or a positive class does not exist.
+      InputError: the ensemble is not complete, or its positive class is unknown.
     """
     models = as_path(models)
     ensemble = ensembles.load(models)
-    positive = metrics.positive_classes(ensemble.folds.classes, positive_classes)
+    chosen = positive.choose(ensemble.folds.classes, positive_classes)
     folds = ensemble.folds.held_out()
     scores = {name: ensembles.out_of_fold(ensemble, name) for name in ensemble.configurations}
     mean_scores = metrics.mean_scores(list(scores.values()))
-    predictions = out_of_fold_predictions(folds, mean_scores, positive)
+    predictions = out_of_fold_predictions(folds, mean_scores, chosen)
     curves = {
         "augmentations": ablation.by_augmentations(scores, predictions),
         "seeds": ablation.by_seeds(scores, predictions),
@@ -84,7 +86,7 @@ def evaluate(
     if images is not None and images.labels is not None:
         by_model = {name: test_set.load_scores(ensemble, name) for name in ensemble.configurations}
         blended = np.mean([array.mean(axis=(0, 1, 3)) for array in by_model.values()], axis=0)
-        of_test = test_set.labelled_predictions(images, folds.classes, blended, positive)
+        of_test = test_set.labelled_predictions(images, folds.classes, blended, chosen)
         test = statistics.compute(of_test, target_sensitivity, draws)
         curves["folds"] = ablation.by_folds(by_model, of_test)
     return Evaluation(
@@ -106,19 +108,19 @@ def load_out_of_fold(
     """Reads an ensemble's blended out-of-fold scores alone, to compare them with others.
 
     Raises:
-      InputError: the ensemble is not complete, or a positive class does not exist.
+      InputError: the ensemble is not complete, or its positive class is unknown.
     """
     ensemble = ensembles.load(as_path(models))
-    positive = metrics.positive_classes(ensemble.folds.classes, positive_classes)
+    chosen = positive.choose(ensemble.folds.classes, positive_classes)
     scores = [ensembles.out_of_fold(ensemble, name) for name in ensemble.configurations]
-    return out_of_fold_predictions(ensemble.folds.held_out(), metrics.mean_scores(scores), positive)
+    return out_of_fold_predictions(ensemble.folds.held_out(), metrics.mean_scores(scores), chosen)
 
 
 def out_of_fold_predictions(
-    folds: Folds, scores: np.ndarray, positive: Sequence[int]
+    folds: Folds, scores: np.ndarray, chosen: PositiveClasses
 ) -> LabelledPredictions:
     """Out-of-fold scores, float64 [N, K], as labelled predictions, renormalised to sum to 1."""
-    return LabelledPredictions(
+    predictions = LabelledPredictions(
         names=folds.names,
         classes=folds.classes,
         truth=folds.labels,
@@ -126,8 +128,8 @@ def out_of_fold_predictions(
         scores=scores / scores.sum(axis=1, keepdims=True),
         folds=folds.folds,
         groups=folds.groups,
-        positive=tuple(positive),
     )
+    return predictions.with_positive(chosen)
 
 
 def settings(ensemble: Ensemble) -> dict[str, Any]:

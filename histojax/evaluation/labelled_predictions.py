@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from histojax.config import BACH_CLASSES
+from histojax.config import BACH_CARCINOMA, BACH_CLASSES
+from histojax.datasets.positive import PositiveClasses
 from histojax.errors import InputError
 from histojax.utils import files
 
@@ -33,6 +34,7 @@ class LabelledPredictions:
       folds: int [N], 0 .. F - 1; None where they are not known.
       groups: patient or slide of each image, empty where unknown; None where no group is known.
       positive: indices of the classes that count as positive; empty for none.
+      positive_reason: a sentence on which they are, and why.
     """
 
     names: tuple[str, ...]
@@ -43,6 +45,7 @@ class LabelledPredictions:
     folds: np.ndarray | None = None
     groups: tuple[str, ...] | None = None
     positive: tuple[int, ...] = ()
+    positive_reason: str = ""
 
     @property
     def fold_count(self) -> int:
@@ -71,6 +74,16 @@ class LabelledPredictions:
     def positive_names(self) -> str:
         """`InSitu + Invasive`."""
         return " + ".join(self.classes[i] for i in self.positive)
+
+    @property
+    def positive_is_carcinoma(self) -> bool:
+        """Whether the classes are BACH's, and the positive ones its carcinomas."""
+        positive = {self.classes[i] for i in self.positive}
+        return set(self.classes) <= set(BACH_CLASSES) and positive == set(BACH_CARCINOMA)
+
+    def with_positive(self, positive: PositiveClasses) -> "LabelledPredictions":
+        """The same with these positive classes."""
+        return dataclasses.replace(self, positive=positive.indices, positive_reason=positive.reason)
 
 
 def load(path: str | Path, classes: Sequence[str] | None = None) -> LabelledPredictions:

@@ -14,8 +14,6 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
-from histojax.config import BACH_CARCINOMA
-from histojax.errors import InputError
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.weighted import (
     BINS,
@@ -173,6 +171,7 @@ class Metric:
         return all(known[need] for need in self.needs)
 
 
+_OF_POSITIVE = "Positive-class "  # Begins the labels of metrics of the positive classes.
 _POSITIVE, _SCORES, _BOTH = ("positive",), ("scores",), ("positive", "scores")
 
 # In the order of metrics.json, where neighbours that are of each class, or decision, alternate.
@@ -185,15 +184,25 @@ METRICS = {
     "sensitivity": Metric("Sensitivity", sensitivity, CLASS, (), "true", percent=True),
     "specificity": Metric("Specificity", specificity, CLASS, (), "false", percent=True),
     "precision": Metric("Precision", precision, CLASS, (), "called", percent=True),
-    "carcinoma_accuracy": Metric(
-        "Carcinoma accuracy", positive_accuracy, ALL, _POSITIVE, percent=True
+    "positive_accuracy": Metric(
+        f"{_OF_POSITIVE}accuracy", positive_accuracy, ALL, _POSITIVE, percent=True
     ),
-    "carcinoma_auc": Metric("Carcinoma ROC AUC", positive_auc, ALL, _BOTH, "rarer"),
-    "carcinoma_sensitivity": Metric(
-        "Carcinoma sensitivity", positive_sensitivity, DECISION, _POSITIVE, "true", percent=True
+    "positive_auc": Metric(f"{_OF_POSITIVE}ROC AUC", positive_auc, ALL, _BOTH, "rarer"),
+    "positive_sensitivity": Metric(
+        f"{_OF_POSITIVE}sensitivity",
+        positive_sensitivity,
+        DECISION,
+        _POSITIVE,
+        "true",
+        percent=True,
     ),
-    "carcinoma_specificity": Metric(
-        "Carcinoma specificity", positive_specificity, DECISION, _POSITIVE, "false", percent=True
+    "positive_specificity": Metric(
+        f"{_OF_POSITIVE}specificity",
+        positive_specificity,
+        DECISION,
+        _POSITIVE,
+        "false",
+        percent=True,
     ),
     "log_loss": Metric("Log-loss", log_loss, ALL, _SCORES, bounds=(0.0, np.inf), calibration=True),
     "brier": Metric("Brier score", brier, ALL, _SCORES, bounds=(0.0, 2.0), calibration=True),
@@ -231,9 +240,17 @@ def _qualifiers(weighted: Weighted, of: str) -> Sequence[str]:
     return weighted.predictions.classes if of == CLASS else tuple(weighted.decisions)
 
 
-def label(name: str, of: str = "") -> str:
-    """A metric in words, such as `Sensitivity, InSitu`."""
-    return METRICS[name].label + (f", {of}" if of else "")
+def label(name: str, of: str = "", predictions: LabelledPredictions | None = None) -> str:
+    """A metric in words: `Sensitivity, Benign`.
+
+    With the predictions that it is of, the positive classes are called carcinoma where they are
+    BACH's (`Carcinoma ROC AUC`), and by their own names everywhere else (`malignant: ROC AUC`).
+    """
+    text = METRICS[name].label + (f", {of}" if of else "")
+    if predictions is None or "positive" not in METRICS[name].needs:
+        return text
+    kind = "Carcinoma " if predictions.positive_is_carcinoma else f"{predictions.positive_names}: "
+    return kind + text.removeprefix(_OF_POSITIVE)
 
 
 def rests_on(predictions: LabelledPredictions, key: MetricKey) -> np.ndarray:
@@ -255,28 +272,3 @@ def rests_on(predictions: LabelledPredictions, key: MetricKey) -> np.ndarray:
 def mean_scores(scores: Sequence[np.ndarray]) -> np.ndarray:
     """Mean over configurations, seeds and augmentations: [S, N, A, K] each -> float64 [N, K]."""
     return np.mean([configuration.mean(axis=(0, 2)) for configuration in scores], axis=0)
-
-
-def positive_classes(classes: Sequence[str], names: Sequence[str] = ()) -> tuple[int, ...]:
-    """Indices of the classes that count as positive.
-
-    Those named; else BACH's InSitu and Invasive where both are classes; else the second of two;
-    else none, and then there are no two-class metrics.
-
-    Raises:
-      InputError: a named class does not exist, or all classes are named.
-    """
-    if unknown := [name for name in names if name not in classes]:
-        raise InputError(
-            f"no class {', '.join(unknown)} to count as positive; there are {', '.join(classes)}"
-        )
-    chosen = set(names) or (set(BACH_CARCINOMA) if set(BACH_CARCINOMA) <= set(classes) else set())
-    if not chosen and len(classes) == 2:
-        chosen = {classes[1]}
-    if len(chosen) == len(classes):
-        if not names:
-            return ()
-        raise InputError(
-            f"all of {', '.join(classes)} are named as positive; leave at least one out"
-        )
-    return tuple(i for i, name in enumerate(classes) if name in chosen)

@@ -89,6 +89,6 @@ def compute_metrics(
     """Sensitivity and specificity of the nested decisions: weights [B, N] -> float64 [B] by key."""
     called, positive = point.called, predictions.is_positive
     return {
-        ("carcinoma_sensitivity", NESTED): share(called, positive, weights),
-        ("carcinoma_specificity", NESTED): share(~called, ~positive, weights),
+        ("positive_sensitivity", NESTED): share(called, positive, weights),
+        ("positive_specificity", NESTED): share(~called, ~positive, weights),
     }

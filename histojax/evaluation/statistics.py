@@ -42,11 +42,6 @@ class Estimate:
     by_fold: tuple[float, ...]
 
     @property
-    def label(self) -> str:
-        """In words, such as `Sensitivity, InSitu`."""
-        return metrics.label(self.name, self.of)
-
-    @property
     def interval(self) -> Interval:
         """The one to quote: from groups where they are known."""
         return self.groups or self.images

@@ -5,12 +5,12 @@
 """
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from histojax.datasets import Dataset
+from histojax.datasets.positive import PositiveClasses
 from histojax.errors import InputError
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import store
@@ -126,15 +126,15 @@ def load_scores(ensemble: Ensemble, configuration: str) -> np.ndarray:
 
 
 def labelled_predictions(
-    test: TestSet, classes: tuple[str, ...], scores: np.ndarray, positive: Sequence[int]
+    test: TestSet, classes: tuple[str, ...], scores: np.ndarray, chosen: PositiveClasses
 ) -> LabelledPredictions:
     """Scores of a labelled test set, float64 [T, K], as labelled predictions."""
-    return LabelledPredictions(
+    predictions = LabelledPredictions(
         names=test.names,
         classes=classes,
         truth=np.array([classes.index(label) for label in test.labels]),
         predicted=scores.argmax(axis=1),
         scores=scores / scores.sum(axis=1, keepdims=True),
         groups=test.groups,
-        positive=tuple(positive),
     )
+    return predictions.with_positive(chosen)

@@ -24,8 +24,10 @@ import numpy as np
 from absl import logging
 
 from histojax.config import VERSION, Extraction
+from histojax.datasets import positive
+from histojax.datasets.positive import PositiveClasses
 from histojax.errors import InputError
-from histojax.evaluation import calibration, metrics, operating_point
+from histojax.evaluation import calibration, operating_point
 from histojax.extraction import manifests
 from histojax.learners import ensembles, scoring
 from histojax.learners.ensembles import Ensemble
@@ -93,6 +95,11 @@ class Bundle:
         return manifests.extraction_of(self.made_with, self.name)
 
     @property
+    def positive_reason(self) -> str:
+        """A sentence on which classes are positive, and why."""
+        return self.uncertainty.out_of_fold.positive_reason
+
+    @property
     def temperature(self) -> float:
         """The temperature that calibrates the mean scores of all models."""
         return self.uncertainty.temperature
@@ -135,7 +142,7 @@ def from_models(
 
     Args:
       models: the folder, as training writes it.
-      positive_classes: names of the positive classes, if not the default ones.
+      positive_classes: names of the positive classes, as `positive.choose` takes them.
       target_sensitivity: that the operating point is chosen for.
       descriptors: folder of the training images' descriptors; without it, how far a new image is
         from the training images stays unknown.
@@ -147,11 +154,11 @@ def from_models(
     """
     models = files.as_path(models)
     ensemble = ensembles.load(models)
-    positive = metrics.positive_classes(ensemble.folds.classes, positive_classes)
+    chosen = positive.choose(ensemble.folds.classes, positive_classes)
     if descriptors is not None:
         descriptors = files.as_path(descriptors)
         scoring.check_same_extraction(ensemble.extractions, descriptors)
-    learned = uncertainty.from_ensemble(ensemble, positive, target_sensitivity, descriptors)
+    learned = uncertainty.from_ensemble(ensemble, chosen, target_sensitivity, descriptors)
     if learned.temperature > 0.9 * calibration.TEMPERATURE_RANGE[1]:
         logging.warning(
             "the out-of-fold scores of %s do not tell the classes apart: its predictions are of no "
@@ -161,7 +168,7 @@ def from_models(
     bundle = Bundle(
         name=str(models),
         classes=ensemble.folds.classes,
-        positive=positive,
+        positive=chosen.indices,
         made_with=ensemble.extractions,
         ensemble=scoring.load_models(ensemble),
         uncertainty=learned,
@@ -194,6 +201,7 @@ def write(
         "about": bundle.about | {"histojax": VERSION},
         "weights": {name: bundle.encoder_sha256(name) for name in encoders},
         "weights_in_file": sorted(weights),
+        "positive_reason": bundle.positive_reason,
         "temperature": bundle.temperature,
         "operating_point": bundle.threshold,
     }
@@ -215,7 +223,7 @@ def load(path: str | Path) -> Bundle:
     path = files.as_path(path)
     with archive.open_verified(path, KIND, FORMAT_VERSION) as opened:
         description = files.parse_json(opened.read(DESCRIPTION), f"{DESCRIPTION} of {path}", _KEYS)
-        classes, positive = tuple(description["classes"]), tuple(description["positive"])
+        classes, chosen = tuple(description["classes"]), _positive_of(description)
         made_with = description["made_with"]
         reference, places = (
             ReferenceDistribution.from_arrays(_read_npz(opened, name))
@@ -224,7 +232,7 @@ def load(path: str | Path) -> Bundle:
             for name in (REFERENCE, PLACES)
         )
         learned = uncertainty.from_arrays(
-            _read_npz(opened, OUT_OF_FOLD), classes, positive, description["sensitivity"], reference
+            _read_npz(opened, OUT_OF_FOLD), classes, chosen, description["sensitivity"], reference
         )
         matches = [re.fullmatch(r"weights/(\w+)\.npz", name) for name in opened.names]
         weights = {match[1]: _read_npz(opened, match[0]) for match in matches if match}
@@ -238,7 +246,7 @@ def load(path: str | Path) -> Bundle:
         return Bundle(
             name=str(path),
             classes=classes,
-            positive=positive,
+            positive=chosen.indices,
             made_with=made_with,
             ensemble=loaded,
             uncertainty=learned,
@@ -267,6 +275,14 @@ def _read_npz(opened: archive.Archive, name: str) -> Flat:
         raise InputError(
             f"{name} of {opened.path} cannot be read: make the bundle again"
         ) from error
+
+
+def _positive_of(description: Mapping[str, Any]) -> PositiveClasses:
+    """The positive classes by a bundle.json; older ones do not say why."""
+    indices = tuple(description["positive"])
+    names = tuple(description["classes"][i] for i in indices)
+    reason = f"positive classes: {', '.join(names) or 'none'} (as the bundle says)"
+    return PositiveClasses(indices, names, description.get("positive_reason", reason))
 
 
 def _decisive_values(bundle: Bundle) -> dict[str, Any]:

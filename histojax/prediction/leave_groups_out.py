@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from histojax.config import Boosting
-from histojax.datasets import Dataset, folds
+from histojax.datasets import Dataset, folds, positive
 from histojax.errors import InputError
 from histojax.evaluation import bootstrap, calibration, metrics
 from histojax.evaluation.bootstrap import DRAWS, Interval
@@ -43,7 +43,7 @@ class Options:
     Attributes:
       parts: number of parts of about equal size, stratified by class; None for a part per group.
       coverages: stated coverages of the prediction sets.
-      positive_classes: names of the positive classes, if not the default ones.
+      positive_classes: names of the positive classes, as `positive.choose` takes them.
     """
 
     parts: int | None = None
@@ -106,6 +106,7 @@ def run(
     root, out = files.as_path(descriptors), files.as_path(out)
     for coverage in options.coverages:
         conformal.require_coverage(coverage)
+    positive.choose(dataset.classes, options.positive_classes)  # Before the long work.
     part = _parts(dataset, options.parts, boosting.fold_seed)
     results = []
     for number in range(part.max() + 1):
@@ -235,6 +236,7 @@ def _predict(
         np.full(len(dataset.names), number),
         dataset.groups,
         trained.positive,
+        trained.positive_reason,
     )
     calibrated = calibration.apply_temperature(scores, trained.temperature)
     attainable = conformal.attainable_coverage(trained.uncertainty.sets)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from histojax.config import VERSION
-from histojax.evaluation import operating_point, statistics
+from histojax.evaluation import metrics, operating_point, statistics
 from histojax.extraction import manifests
 from histojax.prediction import conformal, out_of_distribution
 from histojax.prediction.bundle import Bundle
@@ -22,8 +22,8 @@ _METRICS = (
     "macro_auc",
     "log_loss",
     "calibration_error",
-    "carcinoma_accuracy",
-    "carcinoma_auc",
+    "positive_accuracy",
+    "positive_auc",
 )
 _NOT_FOR_DIAGNOSIS = (
     "**Not for diagnosis.** For research only. Not a medical device; not validated on any patients "
@@ -72,6 +72,7 @@ def _description(bundle: Bundle) -> list[str]:
         f"- Views (scale, crop size): {', '.join(view.name for view in extraction.views)}; "
         f"{extraction.augmentations} stain augmentations x {extraction.crops} crops, crop mode "
         f"{extraction.crop_mode}, {extraction.precision}{mpp}.",
+        f"- {_sentence(bundle.positive_reason)}",
         f"- Made {bundle.about['created']} by histojax {VERSION}.",
     ]
 
@@ -99,7 +100,7 @@ def _results(bundle: Bundle) -> list[str]:
     shown += [estimate for key, estimate in estimates.items() if key[0] == "sensitivity"]
     rows = [
         [
-            estimate.label,
+            metrics.label(estimate.name, estimate.of, uncertainty.out_of_fold),
             f"{estimate.value:.3f}",
             f"{estimate.interval.low:.3f} to {estimate.interval.high:.3f}",
         ]
@@ -206,6 +207,11 @@ def _licences(bundle: Bundle, included: Sequence[str]) -> list[str]:
 
 def _weights(bundle: Bundle) -> str:
     return manifests.weights_text(bundle.made_with.values())
+
+
+def _sentence(text: str) -> str:
+    """With a capital, and a full stop."""
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

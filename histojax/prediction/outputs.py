@@ -1,7 +1,8 @@
 """Predictions on disk, each written as it is made, so that an interrupted run can be continued.
 
-OUT/predictions.csv               image, predicted, p_<class>, carcinoma_score, decision, spreads,
-                                  set, p-values, abstain; label and group where they are known
+OUT/predictions.csv               image, predicted, p_<class>, positive_classes, positive_score,
+                                  decision, spreads, set, p-values, abstain; label and group where
+                                  they are known
 OUT/predictions.jsonl             the same with nothing rounded, one JSON object per image
 OUT/submission.csv                the authors' form: name.tif,Class, without a header
 OUT/submission_probabilities.csv  case,class,P(Normal),...: classes are numbered from 1
@@ -32,10 +33,9 @@ FAILURES, RUN = "failures.csv", "run.json"
 
 KnownLabel = tuple[str, str]  # An image's label, and its group, which may be empty.
 
-_DECISIONS = {True: "carcinoma", False: "no carcinoma", None: ""}
+_FORMAT = 2  # Of the files; predictions of an earlier one are made again.
+_DECISIONS = {True: "positive", False: "negative", None: ""}
 _SPELLING = {"InSitu": "In Situ"}  # How BACH spells its classes in P(...).
-_KEYS = {"positive_score": "carcinoma_score", "positive": "carcinoma"}  # In predictions.jsonl.
-_FIELDS = {key: field for field, key in _KEYS.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +138,7 @@ def open_writer(
       InputError: the predictions in the folder are damaged.
     """
     labels = labels or {}
-    run = {"models": bundle.identity, "wishes": dataclasses.asdict(options)}
+    run = {"format": _FORMAT, "models": bundle.identity, "wishes": dataclasses.asdict(options)}
     is_same = (out / RUN).exists() and files.read_json(out / RUN, ()) == run
     stored = read_lines(out / LINES) if is_same else []
     _rewrite(out, stored, bundle, labels)
@@ -163,7 +163,7 @@ def read_lines(path: Path) -> list[tuple[Prediction, str]]:
     lines = path.read_bytes().decode(errors="replace").splitlines() if path.exists() else []
     for number, text in enumerate(lines, start=1):
         try:
-            record = {_FIELDS.get(key, key): value for key, value in json.loads(text).items()}
+            record = json.loads(text)
             digest = record.pop("file_sha256")
             record |= {key: tuple(record[key]) for key in ("prediction_set", "abstain")}
             predictions.append((Prediction(**record), digest))
@@ -180,7 +180,8 @@ def header(classes: Sequence[str], labelled: bool = False) -> list[str]:
         *(["label", "group"] if labelled else []),
         "predicted",
         *(f"p_{name}" for name in classes),
-        "carcinoma_score",
+        "positive_classes",
+        "positive_score",
         "decision",
         "spread_augmentations",
         "spread_models",
@@ -193,13 +194,19 @@ def header(classes: Sequence[str], labelled: bool = False) -> list[str]:
     ]
 
 
-def row(prediction: Prediction, weights: str, label: KnownLabel | None = None) -> list[str]:
+def row(
+    prediction: Prediction,
+    positive_classes: Sequence[str],
+    weights: str,
+    label: KnownLabel | None = None,
+) -> list[str]:
     """A row of predictions.csv; `weights` says where the encoders' weights come from."""
     return [
         prediction.image,
         *(label or ()),
         prediction.predicted,
         *(decimals(value) for value in prediction.probabilities.values()),
+        ";".join(positive_classes),
         decimals(prediction.positive_score),
         _DECISIONS[prediction.positive],
         decimals(prediction.spread_augmentations),
@@ -260,9 +267,10 @@ def _rows(
 ) -> list[list[str]]:
     """Rows of predictions.csv."""
     weights = manifests.weights_text(bundle.made_with.values())
+    positive = [bundle.classes[i] for i in bundle.positive]
     unknown = ("", "") if labels else None
     return [
-        row(prediction, weights, labels.get(prediction.image, unknown))
+        row(prediction, positive, weights, labels.get(prediction.image, unknown))
         for prediction in predictions
     ]
 
@@ -276,7 +284,7 @@ def _as_csv(rows: Iterable[Sequence[str]]) -> str:
 def _line(prediction: Prediction, digest: str) -> str:
     """A line of predictions.jsonl, with the SHA-256 of the image's file, to recognise it by."""
     values = dataclasses.asdict(prediction) | {"file_sha256": digest}
-    return json.dumps({_KEYS.get(field, field): value for field, value in values.items()}) + "\n"
+    return json.dumps(values) + "\n"
 
 
 def _accuracy(

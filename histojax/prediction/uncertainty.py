@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from histojax.datasets.positive import PositiveClasses
 from histojax.errors import InputError
 from histojax.evaluation import calibration, evaluate, metrics, operating_point
 from histojax.evaluation.labelled_predictions import LabelledPredictions
@@ -164,7 +165,7 @@ def learn(
 
 def from_ensemble(
     ensemble: Ensemble,
-    positive: Sequence[int],
+    positive: PositiveClasses,
     target_sensitivity: float,
     descriptors_root: Path | None = None,
 ) -> Uncertainty:
@@ -172,7 +173,7 @@ def from_ensemble(
 
     Args:
       ensemble: with its out-of-fold scores.
-      positive: indices of the positive classes.
+      positive: the positive classes.
       target_sensitivity: of the operating point.
       descriptors_root: the folder of the training images' descriptors, with stain_qc.csv or without
         (the authors'); None if new images shall not be compared with them.
@@ -199,7 +200,7 @@ def from_ensemble(
 def from_arrays(
     arrays: Mapping[str, np.ndarray],
     classes: tuple[str, ...],
-    positive: tuple[int, ...],
+    positive: PositiveClasses,
     target_sensitivity: float,
     reference: ReferenceDistribution | None,
 ) -> Uncertainty:
@@ -223,9 +224,8 @@ def from_arrays(
         scores=scores,
         folds=folds,
         groups=tuple(str(group) for group in groups),
-        positive=positive,
     )
-    return learn(images, target_sensitivity, reference)
+    return learn(images.with_positive(positive), target_sensitivity, reference)
 
 
 def assess(

@@ -14,7 +14,7 @@ from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.report import formats
 from histojax.utils import files
 
-_SHOWN = (("accuracy", ""), ("carcinoma_auc", ""), ("log_loss", ""))
+_SHOWN = (("accuracy", ""), ("positive_auc", ""), ("log_loss", ""))
 _HEADER = (
     *("run", "compared_with", "metric", "of", "value", "value_of_first", "difference"),
     *("low_images", "high_images", "low_groups", "high_groups", "mcnemar_p", "seconds"),
@@ -99,6 +99,7 @@ def _table(
     lines = [
         f"{images} images; differences to {first}, with 95 % intervals from the paired "
         f"bootstrap of {resampled}",
+        *([predictions.positive_reason] if predictions.positive_reason else []),
         f"{'':{width}}{''.join(f'{label:<44}' for label in labels)}{'McNemar':>8}{'seconds':>10}",
     ]
     values = metrics.compute(predictions, np.ones((1, images)))

@@ -24,9 +24,9 @@ from histojax.utils import files
 # In order of preference; the first four that are defined are shown.
 _HEADLINE = (
     "accuracy",
-    "carcinoma_auc",
-    "carcinoma_sensitivity",
-    "carcinoma_specificity",
+    "positive_auc",
+    "positive_sensitivity",
+    "positive_specificity",
     "balanced_accuracy",
     "macro_auc",
     "kappa",
@@ -199,7 +199,7 @@ def decisions(statistics: Statistics, with_published: bool) -> list[Decision]:
     """Sensitivity and specificity by each rule for calling an image positive."""
     rows = []
     for (name, point), sensitivity in statistics.estimates.items():
-        if name != "carcinoma_sensitivity":
+        if name != "positive_sensitivity":
             continue
         published = None
         if not point:
@@ -210,7 +210,7 @@ def decisions(statistics: Statistics, with_published: bool) -> list[Decision]:
         else:
             rule = f"score of at least {point}"
             published = tables.PUBLISHED_SET_POINTS.get(float(point)) if with_published else None
-        specificity = statistics.estimates["carcinoma_specificity", point]
+        specificity = statistics.estimates["positive_specificity", point]
         rows.append(Decision(rule, sensitivity, specificity, published))
     return rows
 

@@ -14,7 +14,7 @@ from histojax.evaluation.comparison import Difference, compare
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.utils import files
 
-_METRICS = (("accuracy", ""), ("carcinoma_auc", ""))
+_METRICS = (("accuracy", ""), ("positive_auc", ""))
 _WHOLE = "all"  # Names the whole descriptor beside its taps.
 
 
@@ -159,9 +159,9 @@ def text(comparison: CropModeComparison) -> str:
         for row in comparison.agreements
     ]
     lines += ["", "out-of-fold metrics of the blend:"]
-    lines.append(f"{'':<18}{'exact':>8}{'shared':>8}{'change':>9}  95 % interval")
+    lines.append(f"{'':<24}{'exact':>8}{'shared':>8}{'change':>9}  95 % interval")
     lines += [
-        f"{metric.label:<18}{metric.one:8.4f}{metric.other:8.4f}{metric.value:+9.4f}  "
+        f"{metric.label:<24}{metric.one:8.4f}{metric.other:8.4f}{metric.value:+9.4f}  "
         f"{metric.interval.low:+.4f} to {metric.interval.high:+.4f}"
         for metric in comparison.effects
     ]

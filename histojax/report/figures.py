@@ -141,17 +141,17 @@ def draw_roc(statistics: Statistics) -> Figure:
         band = {"color": BLUE, "alpha": 0.18, "lw": 0, "label": "95 % band"}
         axes.fill_between(ROC_GRID, curve.low, curve.high, **band)
     axes.plot(curve.false_positive_rate, curve.true_positive_rate, color=BLUE, lw=1.6)
-    keys = [key for key in statistics.estimates if key[0] == "carcinoma_sensitivity" and key[1]]
+    keys = [key for key in statistics.estimates if key[0] == "positive_sensitivity" and key[1]]
     for (_, point), (marker, color) in zip(keys, _MARKERS, strict=False):
-        sensitivity = statistics.value("carcinoma_sensitivity", point)
-        specificity = statistics.value("carcinoma_specificity", point)
+        sensitivity = statistics.value("positive_sensitivity", point)
+        specificity = statistics.value("positive_specificity", point)
         name = f"set-point {point}"
         if point == "nested":
             name = f"for sensitivity {statistics.operating_point.target_sensitivity:.2f}"
         label = f"{name}: {100 * sensitivity:.1f} % / {100 * specificity:.1f} %"
         axes.plot(1 - specificity, sensitivity, marker, ms=7, color=color, label=label)
     axes.set(xlabel="1 − specificity", ylabel="sensitivity", aspect="equal")
-    area = formats.bare("carcinoma_auc", statistics.value("carcinoma_auc"))
+    area = formats.bare("positive_auc", statistics.value("positive_auc"))
     axes.set_title(f"{_shortened(predictions.positive_names, 40)} against the rest\nAUC {area}")
     axes.legend(loc="lower right", title="sensitivity / specificity", title_fontsize=8.5)
     return figure

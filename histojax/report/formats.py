@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from histojax.config import BACH_CARCINOMA
+from histojax.evaluation import metrics
 from histojax.evaluation.bootstrap import Interval
 from histojax.evaluation.comparison import Difference
 from histojax.evaluation.labelled_predictions import LabelledPredictions
@@ -19,15 +19,8 @@ _DASH = "–"
 
 
 def label(metric: Estimate | Difference, predictions: LabelledPredictions) -> str:
-    """What a metric is called: `Sensitivity, Benign`; one of two classes by the positive classes.
-
-    The positive classes are called carcinoma where they are BACH's (`Carcinoma ROC AUC`), and by
-    their own names everywhere else (`malignant: ROC AUC`).
-    """
-    positive = {predictions.classes[i] for i in predictions.positive}
-    if not metric.name.startswith("carcinoma_") or positive == set(BACH_CARCINOMA):
-        return metric.label
-    return f"{predictions.positive_names}: {metric.label.removeprefix('Carcinoma ')}"
+    """What a metric is called; one of the positive classes by their names."""
+    return metrics.label(metric.name, metric.of, predictions)
 
 
 def number(metric: str, value: float) -> str:

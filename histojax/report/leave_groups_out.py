@@ -87,6 +87,9 @@ def _note(left_out: LeftOut) -> str:
             f" So few groups allow a coverage of {_percent(left_out.attainable)} at most; sets "
             f"hold all classes at {_percent(most)}."
         )
+    if left_out.images.positive_reason:
+        reason = left_out.images.positive_reason
+        note += f" {reason[0].upper()}{reason[1:]}."
     return note
 
 
@@ -124,11 +127,12 @@ def _rows(left_out: LeftOut) -> list[list[Any]]:
     """A row for each coverage and image."""
     images, weights = left_out.images, manifests.weights_text(left_out.made_with.values())
     labels = [images.classes[truth] for truth in images.truth]
+    positive = [images.classes[i] for i in images.positive]
     return [
         [
             coverage,
             images.folds[i] + 1,
-            *outputs.row(prediction, weights, (labels[i], images.groups[i])),
+            *outputs.row(prediction, positive, weights, (labels[i], images.groups[i])),
             *map(outputs.decimals, images.scores[i]),
         ]
         for coverage, predictions in left_out.predictions.items()

@@ -55,7 +55,7 @@ def _description(name: str, report: Report) -> str:
     evaluation, kind = report.evaluation, name.removeprefix("test_")
     statistics = evaluation.test if name.startswith("test_") else evaluation.out_of_fold
     if kind == "roc":
-        area = formats.bare("carcinoma_auc", statistics.value("carcinoma_auc"))
+        area = formats.bare("positive_auc", statistics.value("positive_auc"))
         return (
             f"ROC curve of {statistics.predictions.positive_names} against the rest, with its "
             f"band and set-points; the area under it is {area}"

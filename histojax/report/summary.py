@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.statistics import Estimate, Statistics
 from histojax.report import formats, tables
 from histojax.utils import files
@@ -20,12 +21,12 @@ def _estimates(statistics: Statistics) -> list[Estimate]:
     return [*statistics.estimates.values(), *tempered]
 
 
-def _row(estimate: Estimate) -> dict[str, Any]:
+def _row(estimate: Estimate, predictions: LabelledPredictions) -> dict[str, Any]:
     """A metric as a row of statistics.csv, without its values by fold."""
     return {
         "metric": estimate.name,
         "of": estimate.of,
-        "label": estimate.label,
+        "label": formats.label(estimate, predictions),
         "value": estimate.value,
         "low": estimate.interval.low,
         "high": estimate.interval.high,
@@ -61,13 +62,15 @@ def as_dict(statistics: Statistics) -> dict[str, Any]:
     predictions, point = statistics.predictions, statistics.operating_point
     temperature = statistics.temperature
     figures = [
-        _row(estimate) | {"by_fold": estimate.by_fold} for estimate in _estimates(statistics)
+        _row(estimate, predictions) | {"by_fold": estimate.by_fold}
+        for estimate in _estimates(statistics)
     ]
     return formats.for_json(
         {
             "images": len(predictions.names),
             "classes": predictions.classes,
             "positive": [predictions.classes[i] for i in predictions.positive],
+            "positive_reason": predictions.positive_reason,
             "folds": fold_count(statistics),
             "accuracy": statistics.value("accuracy"),
             "confusion": statistics.confusion,
@@ -99,6 +102,7 @@ def text(statistics: Statistics) -> str:
     head = f"{images} images of {len(classes)} classes ({', '.join(classes)})"
     lines = [
         head + (f", {folds} folds" if folds else ""),
+        *([predictions.positive_reason] if predictions.positive_reason else []),
         f"{correct} of {images} images classified correctly",
         "",
         *_estimate_lines(statistics),
@@ -149,7 +153,10 @@ def _operating_lines(statistics: Statistics) -> list[str]:
 
 def write_table(path: Path, statistics: Statistics) -> None:
     """Every metric as CSV; an undefined value is an empty cell."""
-    estimates = _estimates(statistics)
-    header = [*_row(estimates[0]), *tables.fold_columns(fold_count(statistics))]
-    cells = [[*_row(estimate).values(), *estimate.by_fold] for estimate in estimates]
+    rows = [_row(estimate, statistics.predictions) for estimate in _estimates(statistics)]
+    header = [*rows[0], *tables.fold_columns(fold_count(statistics))]
+    cells = [
+        [*row.values(), *estimate.by_fold]
+        for row, estimate in zip(rows, _estimates(statistics), strict=True)
+    ]
     files.write_csv(path, formats.for_json(cells), header)

@@ -46,15 +46,14 @@ def write_report(
     Args:
       models: the folder of the ensemble.
       folder: where the report goes.
-      positive_classes: names of the positive classes; by default those of
-        `metrics.positive_classes`.
+      positive_classes: names of the positive classes, as `positive.choose` takes them.
       target_sensitivity: what the nested operating point is chosen for.
       data: the labelled images, to show some of them.
       descriptors: the folder of descriptors, for the quality of the stain normalisation.
       draws: of each bootstrap.
 
     Raises:
-      InputError: the ensemble is not complete, a positive class does not exist, there is no data
+      InputError: the ensemble is not complete, its positive class is unknown, there is no data
         set at `data`, or no readable stain_qc.csv in `descriptors`.
     """
     models, folder = files.as_path(models), files.as_path(folder)

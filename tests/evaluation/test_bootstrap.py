@@ -122,10 +122,10 @@ KEYS = (
     ("log_loss", ""),
     ("brier", ""),
     ("macro_auc", ""),
-    ("carcinoma_accuracy", ""),
-    ("carcinoma_auc", ""),
-    ("carcinoma_sensitivity", ""),
-    ("carcinoma_specificity", ""),
+    ("positive_accuracy", ""),
+    ("positive_auc", ""),
+    ("positive_sensitivity", ""),
+    ("positive_specificity", ""),
 )
 
 

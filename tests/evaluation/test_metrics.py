@@ -14,7 +14,6 @@ from scipy import stats
 from sklearn import metrics as reference
 
 from histojax.config import BACH_CLASSES
-from histojax.errors import InputError
 from histojax.evaluation import metrics, statistics
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.weighted import Weighted
@@ -105,16 +104,16 @@ def by_sklearn(predictions: LabelledPredictions, weights: np.ndarray) -> dict:
         score = scores[:, list(predictions.positive)].max(axis=1)
         rest = [i for i in range(k) if i not in predictions.positive]
         score = score / (score + scores[:, rest].max(axis=1))
-        values["carcinoma_accuracy", ""] = reference.accuracy_score(
+        values["positive_accuracy", ""] = reference.accuracy_score(
             is_positive, called, sample_weight=weights
         )
-        values["carcinoma_auc", ""] = area(is_positive, score, weights)
+        values["positive_auc", ""] = area(is_positive, score, weights)
         for name, decision in {"": called, "0.33": score >= 0.33, "0.50": score >= 0.5}.items():
             for figure, a, b in (
                 ("sensitivity", is_positive, decision),
                 ("specificity", ~is_positive, ~decision),
             ):
-                values[f"carcinoma_{figure}", name] = reference.recall_score(
+                values[f"positive_{figure}", name] = reference.recall_score(
                     a, b, sample_weight=weights, zero_division=np.nan
                 )
     assert matrix.shape == (k, k)
@@ -192,8 +191,8 @@ def test_what_is_undefined_is_nan_and_raises_nothing():
     for key in (
         ("sensitivity", "InSitu"),
         ("auc", "Normal"),
-        ("carcinoma_auc", ""),
-        ("carcinoma_sensitivity", ""),
+        ("positive_auc", ""),
+        ("positive_sensitivity", ""),
     ):
         assert np.isnan(values[key][0]), key
     assert values["accuracy", ""][0] == pytest.approx(2 / 3)
@@ -205,11 +204,11 @@ def test_what_is_undefined_is_nan_and_raises_nothing():
 def test_labels_alone_give_what_labels_can():
     values = metrics.compute(labelled([0, 1, 2, 3], predicted=[0, 1, 3, 3]), np.ones((1, 4)))
     names = {name for name, _ in values}
-    assert not names & {"log_loss", "brier", "auc", "carcinoma_auc", "calibration_error"}
-    assert values["carcinoma_sensitivity", ""][0] == 1
-    assert ("carcinoma_sensitivity", "0.33") not in values
+    assert not names & {"log_loss", "brier", "auc", "positive_auc", "calibration_error"}
+    assert values["positive_sensitivity", ""][0] == 1
+    assert ("positive_sensitivity", "0.33") not in values
     without = metrics.compute(labelled([0, 1], predicted=[0, 1], positive=()), np.ones((1, 2)))
-    assert not any(name.startswith("carcinoma") for name, _ in without)
+    assert not any(name.startswith("positive") for name, _ in without)
 
 
 def test_every_row_of_the_table_is_computed_and_has_a_definition():
@@ -244,10 +243,10 @@ def test_a_metric_rests_on_the_images_it_counts():
         ("specificity", "Normal"): [3, 4, 5],
         ("precision", "Normal"): [0, 2, 5],
         ("auc", "Benign"): [3],
-        ("carcinoma_sensitivity", "0.33"): [4, 5],
-        ("carcinoma_specificity", "nested"): [0, 1, 2, 3],
-        ("carcinoma_auc", ""): [4, 5],
-        ("carcinoma_accuracy", ""): [0, 1, 2, 3, 4, 5],
+        ("positive_sensitivity", "0.33"): [4, 5],
+        ("positive_specificity", "nested"): [0, 1, 2, 3],
+        ("positive_auc", ""): [4, 5],
+        ("positive_accuracy", ""): [0, 1, 2, 3, 4, 5],
     }
     for key, images in rests_on.items():
         assert np.flatnonzero(metrics.rests_on(predictions, key)).tolist() == images, key
@@ -256,7 +255,7 @@ def test_a_metric_rests_on_the_images_it_counts():
 def test_an_area_rests_on_the_rarer_kind():
     predictions = labelled([0, 0, 0, 0, 1, 3], predicted=[0] * 6)
     assert np.flatnonzero(metrics.rests_on(predictions, ("auc", "Normal"))).tolist() == [4, 5]
-    assert np.flatnonzero(metrics.rests_on(predictions, ("carcinoma_auc", ""))).tolist() == [5]
+    assert np.flatnonzero(metrics.rests_on(predictions, ("positive_auc", ""))).tolist() == [5]
 
 
 def test_configurations_count_equally_whatever_their_seeds_and_augmentations():
@@ -310,8 +309,8 @@ def test_a_score_at_the_set_point_is_positive():
     predictions = labelled([1, 1, 0, 0], scores, classes=("n", "p"), positive=(1,))
     values = metrics.compute(predictions, np.ones((1, 4)))
     assert (
-        values["carcinoma_sensitivity", "0.33"][0],
-        values["carcinoma_specificity", "0.33"][0],
+        values["positive_sensitivity", "0.33"][0],
+        values["positive_specificity", "0.33"][0],
     ) == (0.5, 0.5)
 
 
@@ -320,34 +319,9 @@ def test_the_paper_s_set_point_follows_from_its_counts():
     scores = np.full((400, 4), 0.1) + 0.6 * np.eye(4)[truth]
     scores[200:209] = scores[300:305] = [0.7, 0.1, 0.1, 0.1]  # 9 in situ and 5 invasive missed.
     values = metrics.compute(labelled(truth, scores), np.ones((1, 400)))
-    assert values["carcinoma_sensitivity", "0.50"][0] == pytest.approx(0.93)
-    assert values["carcinoma_specificity", "0.33"][0] == 1
-    assert values["accuracy", ""][0] == values["carcinoma_accuracy", ""][0] == 386 / 400
-
-
-@pytest.mark.parametrize(
-    ("classes", "named", "expected"),
-    [
-        (BACH_CLASSES, (), (2, 3)),
-        (BACH_CLASSES, ("Benign",), (1,)),
-        (BACH_CLASSES, ("Invasive", "InSitu", "Invasive"), (2, 3)),
-        (BACH_CLASSES[::-1], (), (0, 1)),
-        (("InSitu", "Invasive", "Other"), (), (0, 1)),
-        (("Benign", "InSitu"), (), (1,)),
-        (("benign", "malignant"), (), (1,)),
-        (("benign", "malignant"), ("benign",), (0,)),
-        (("a", "b", "c"), (), ()),
-    ],
-)
-def test_what_counts_as_positive(classes, named, expected):
-    assert metrics.positive_classes(classes, named) == expected
-
-
-def test_positive_classes_that_make_no_sense_are_refused():
-    with pytest.raises(InputError, match="no class Tumour"):
-        metrics.positive_classes(BACH_CLASSES, ("Tumour",))
-    with pytest.raises(InputError, match="leave at least one out"):
-        metrics.positive_classes(("a", "b"), ("a", "b"))
+    assert values["positive_sensitivity", "0.50"][0] == pytest.approx(0.93)
+    assert values["positive_specificity", "0.33"][0] == 1
+    assert values["accuracy", ""][0] == values["positive_accuracy", ""][0] == 386 / 400
 
 
 def test_labels_outside_the_scores_do_not_matter_to_the_order_of_cases():

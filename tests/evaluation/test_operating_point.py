@@ -70,13 +70,13 @@ def test_the_nested_figures_are_counted_and_fall_short_of_the_choice_on_all_imag
     predictions = labelled()
     point = operating_point.choose(predictions, 0.9)
     values = operating_point.compute_metrics(point, predictions, np.ones((1, 120)))
-    assert values["carcinoma_sensitivity", "nested"][0] == np.mean(
+    assert values["positive_sensitivity", "nested"][0] == np.mean(
         point.called[predictions.is_positive]
     )
-    assert values["carcinoma_specificity", "nested"][0] == np.mean(
+    assert values["positive_specificity", "nested"][0] == np.mean(
         ~point.called[~predictions.is_positive]
     )
-    assert values["carcinoma_sensitivity", "nested"][0] == pytest.approx(0.9, abs=0.06)
+    assert values["positive_sensitivity", "nested"][0] == pytest.approx(0.9, abs=0.06)
 
 
 def test_a_score_at_the_threshold_is_called():

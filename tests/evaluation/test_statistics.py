@@ -98,7 +98,7 @@ def test_statistics_hold_what_its_cases_allow():
     predictions = labelled()
     whole = statistics.compute(predictions, 0.9, draws=DRAWS)
     assert whole.operating_point.target_sensitivity == 0.9
-    assert ("carcinoma_sensitivity", "nested") in whole.estimates
+    assert ("positive_sensitivity", "nested") in whole.estimates
     expected = calibration.cross_fit(predictions)
     assert whole.temperature.by_fold == expected.by_fold
     assert set(whole.calibrated) == {("log_loss", ""), ("brier", ""), ("calibration_error", "")}
@@ -123,7 +123,7 @@ def test_an_undefined_fold_is_left_out_of_the_mean():
         predictions, folds=(predictions.truth == 1).astype(int), positive=(1,)
     )
     computed = statistics.compute(sorted_folds, draws=DRAWS)
-    assert np.isnan(computed.estimates["carcinoma_auc", ""].by_fold).all()
+    assert np.isnan(computed.estimates["positive_auc", ""].by_fold).all()
     sensitivity = computed.estimates["sensitivity", "class1"]
     assert np.isnan(sensitivity.by_fold[0])
     assert sensitivity.mean == sensitivity.by_fold[1]
@@ -140,7 +140,7 @@ def test_the_published_figures_come_from_predictions_like_the_papers():
     computed = statistics.compute(samples.published_predictions(), draws=20)
     by_fold = 100 * np.array(computed.estimates["accuracy", ""].by_fold)
     np.testing.assert_allclose(by_fold, tables.PUBLISHED_ACCURACY["Model fusion"], atol=1e-9)
-    accuracy, two = computed.estimates["accuracy", ""], computed.estimates["carcinoma_accuracy", ""]
+    accuracy, two = computed.estimates["accuracy", ""], computed.estimates["positive_accuracy", ""]
     printed = (round(100 * accuracy.mean, 1), round(100 * accuracy.deviation, 1))
     # 87.25 is printed as 87.2.
     assert (printed[0] in (87.2, 87.3), printed[1]) == (
@@ -150,12 +150,12 @@ def test_the_published_figures_come_from_predictions_like_the_papers():
     assert round(100 * two.mean, 1) in (93.7, 93.8)
     assert round(100 * two.deviation, 1) == tables.PUBLISHED_TWO_CLASS_ACCURACY[1]
     for point, (sensitivity, specificity) in tables.PUBLISHED_SET_POINTS.items():
-        assert 100 * computed.value("carcinoma_sensitivity", f"{point:.2f}") == pytest.approx(
+        assert 100 * computed.value("positive_sensitivity", f"{point:.2f}") == pytest.approx(
             sensitivity
         )
-        assert 100 * computed.value("carcinoma_specificity", f"{point:.2f}") == pytest.approx(
+        assert 100 * computed.value("positive_specificity", f"{point:.2f}") == pytest.approx(
             specificity
         )
-    assert round(computed.value("carcinoma_auc"), 3) == tables.PUBLISHED_TWO_CLASS_AUC
+    assert round(computed.value("positive_auc"), 3) == tables.PUBLISHED_TWO_CLASS_AUC
     missed = computed.confusion[:, :2].sum(axis=1)
     assert (missed[2], missed[3]) == (9, 5)

@@ -58,6 +58,7 @@ def root(tmp_path_factory):
     )  # LightGBM asks for 20 rows a leaf.
     done = leave_out(folder, folder / "out")
     assert done.returncode == 0, done.stderr
+    assert "Positive class: b (named by --positive_classes)." in done.stdout
     return folder
 
 
@@ -72,6 +73,7 @@ def leave_out(folder, out, *more):
         "--rounds=4",
         "--coverages=0.6,0.95",
         "--workers=1",
+        "--positive_classes=b",
         *more,
     )
 
@@ -86,7 +88,7 @@ def left_out(root):
         root / "out",
         tuple(WIDTHS),
         BOOSTING,
-        leave_groups_out.Options(coverages=COVERAGES),
+        leave_groups_out.Options(coverages=COVERAGES, positive_classes=("b",)),
     )
 
 
@@ -117,7 +119,7 @@ def test_a_part_is_predicted_as_predict_does(root, left_out, tmp_path):
                 store.file_of(root / "descriptors", configuration, name),
                 tmp_path / "new" / configuration,
             )
-    trained = bundle.from_models(models, descriptors=root / "descriptors")
+    trained = bundle.from_models(models, ("b",), descriptors=root / "descriptors")
     for coverage in COVERAGES:
         summary = predict.predict_descriptors(
             trained, tmp_path / "new", tmp_path / f"out{coverage}", PredictionOptions(coverage)
@@ -317,6 +319,7 @@ def test_groups_that_cannot_be_left_out_are_refused(root, tmp_path):
             f"--data={tmp_path}/groups.csv",
             f"--descriptors={root}/descriptors",
             f"--out={tmp_path}/out",
+            "--positive_classes=b",
             *more,
         )
         assert done.returncode == 1

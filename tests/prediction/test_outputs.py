@@ -11,7 +11,9 @@ from histojax.errors import InputError
 from histojax.prediction import outputs
 from histojax.prediction.uncertainty import Prediction, PredictionOptions
 
-BUNDLE = types.SimpleNamespace(classes=("benign", "malignant"), identity="a", made_with={})
+BUNDLE = types.SimpleNamespace(
+    classes=("benign", "malignant"), positive=(1,), identity="a", made_with={}
+)
 OPTIONS = PredictionOptions(coverage=0.7)
 FIRST = Prediction(
     image="one",
@@ -58,14 +60,14 @@ def test_each_prediction_is_on_disk_as_soon_as_it_is_made(tmp_path):
     ]
 
 
-def test_the_names_in_the_files_are_those_of_the_first_release(tmp_path):
+def test_the_names_in_the_files_are_those_of_the_documentation(tmp_path):
     with outputs.open_writer(BUNDLE, tmp_path, OPTIONS, {"one": ("benign", "p")}) as writer:
         writer.add(FIRST, "digest")
     assert (tmp_path / "predictions.csv").read_text().splitlines() == [
-        "image,label,group,predicted,p_benign,p_malignant,carcinoma_score,decision,"
+        "image,label,group,predicted,p_benign,p_malignant,positive_classes,positive_score,decision,"
         "spread_augmentations,spread_models,prediction_set,stain_p,descriptors_p,abstain,causes,"
         "weights",
-        "one,benign,p,benign,0.750000,0.250000,0.250000,no carcinoma,0.100000,0.200000,"
+        "one,benign,p,benign,0.750000,0.250000,malignant,0.250000,negative,0.100000,0.200000,"
         "benign;malignant,,0.500000,yes,too little tissue; prediction set too large,weights: ",
     ]
     line = json.loads((tmp_path / "predictions.jsonl").read_text())
@@ -74,8 +76,8 @@ def test_the_names_in_the_files_are_those_of_the_first_release(tmp_path):
         "file",
         "predicted",
         "probabilities",
-        "carcinoma_score",
-        "carcinoma",
+        "positive_score",
+        "positive",
         "spread_augmentations",
         "spread_models",
         "prediction_set",
@@ -85,6 +87,7 @@ def test_the_names_in_the_files_are_those_of_the_first_release(tmp_path):
         "file_sha256",
     ]
     assert json.loads((tmp_path / "run.json").read_text()) == {
+        "format": 2,
         "models": "a",
         "wishes": {"coverage": 0.7, "sensitivity": None, "largest_set": None},
     }

@@ -96,7 +96,7 @@ def test_probabilities_decision_and_spread_are_those_of_all_models(made, out):
         row = rows[name]
         assert row["predicted"] == prediction.predicted
         assert float(row["p_benign"]) == pytest.approx(prediction.probabilities["benign"], abs=1e-6)
-        assert row["decision"] == ("carcinoma" if prediction.positive else "no carcinoma")
+        assert row["decision"] == ("positive" if prediction.positive else "negative")
         assert row["prediction_set"].split(";") == list(prediction.prediction_set)
         assert (row["abstain"] == "yes") == bool(prediction.abstain)
         assert "UNTRAINED" in row["weights"]

@@ -8,6 +8,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from histojax.datasets import positive
 from histojax.errors import InputError
 from histojax.prediction import bundle, predict, uncertainty
 from histojax.prediction.out_of_distribution import Comparison
@@ -66,7 +67,7 @@ def test_the_threshold_is_lower_for_a_higher_sensitivity(made):
 
 def test_the_record_is_read_as_it_was_written_and_refused_where_damaged(made):
     arrays = made.uncertainty.to_arrays()
-    rest = (made.classes, made.positive, 0.95, None)
+    rest = (made.classes, positive.choose(made.classes), 0.95, None)
     again = uncertainty.from_arrays(arrays, *rest)
     assert again.temperature == made.temperature
     assert again.threshold() == made.threshold

@@ -79,9 +79,11 @@ def test_the_script_compares_tables(tmp_path):
     lines = (tmp_path / "b.csv").read_text().splitlines()
     (tmp_path / "b.csv").write_text("\n".join(lines[:-2]) + "\n")
     runs = f"--runs=a={tmp_path}/a.csv,b={tmp_path}/b.csv"
-    done = run("compare", runs, f"--out={tmp_path}/out", "--blend")
+    positive = "--positive_classes=p"
+    done = run("compare", runs, f"--out={tmp_path}/out", "--blend", positive)
     assert done.returncode == 0, done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()[2:]] == [
+    assert done.stdout.splitlines()[1] == "positive class: p (named by --positive_classes)"
+    assert [line.split()[0] for line in done.stdout.splitlines()[3:]] == [
         "a",
         "b",
         "blend",
@@ -89,7 +91,9 @@ def test_the_script_compares_tables(tmp_path):
     ]
     assert (tmp_path / "out" / "comparison.json").exists()
     assert "note: only the 58 images in all runs are compared (of a 60)" in done.stdout
-    done = run("compare", runs.replace("b=", "blend="), f"--out={tmp_path}/out", "--blend")
+    done = run(
+        "compare", runs.replace("b=", "blend="), f"--out={tmp_path}/out", "--blend", positive
+    )
     assert "call yours otherwise" in done.stderr
     for wrong, message in (
         (f"--runs={tmp_path}/a.csv,b=x", "expected NAME=PATH"),

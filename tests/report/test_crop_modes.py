@@ -93,7 +93,7 @@ def test_the_figures_are_accuracy_and_area_and_the_report_says_what_it_is_of(tmp
     effects = crop_modes.effects(*pair, draws=50)
     computed = statistics.compute(pair[1], draws=50)
     assert [(difference.name, difference.other) for difference in effects] == [
-        (name, computed.value(name)) for name in ("accuracy", "carcinoma_auc")
+        (name, computed.value(name)) for name in ("accuracy", "positive_auc")
     ]
     text = crop_modes.write(
         tmp_path,
@@ -152,7 +152,7 @@ def test_the_script_describes_trains_and_compares_and_a_second_run_skips(compare
     ]
     # The first tap sees little beyond a crop's edge.
     assert all(0.7 < float(row["correlation"]) <= 1 for row in rows if row["tap"] == "block2_conv2")
-    assert [effect["name"] for effect in numbers["effects"]] == ["accuracy", "carcinoma_auc"]
+    assert [effect["name"] for effect in numbers["effects"]] == ["accuracy", "positive_auc"]
     assert numbers["resampled"].startswith("8 images")
     split, same = (
         (out / mode / "models" / "folds.csv").read_bytes() for mode in ("exact", "shared")

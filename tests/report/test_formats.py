@@ -11,7 +11,7 @@ from histojax.report import formats
 
 def test_numbers_have_their_unit():
     assert formats.number("accuracy", 0.87249) == "87.2 %"
-    assert formats.number("carcinoma_auc", 0.97349) == "0.973"
+    assert formats.number("positive_auc", 0.97349) == "0.973"
     assert formats.number("kappa", np.nan) == "–"
     assert formats.interval("accuracy", Interval(0.831, 0.904)) == "83.1 to 90.4 %"
     assert formats.interval("log_loss", Interval(np.nan, np.nan)) == "–"
@@ -26,11 +26,11 @@ def test_only_bachs_positive_classes_are_called_carcinoma():
         predictions = LabelledPredictions(("i",), classes, zero, zero, positive=positive)
         return formats.label(estimate, predictions)
 
-    two, point = ("benign", "malignant"), ("carcinoma_sensitivity", "0.50")
+    two, point = ("benign", "malignant"), ("positive_sensitivity", "0.50")
     assert label(*point, BACH_CLASSES, (2, 3)) == "Carcinoma sensitivity, 0.50"
     assert label(*point, BACH_CLASSES, (3,)) == "Invasive: sensitivity, 0.50"
     assert label(*point, two, (1,)) == "malignant: sensitivity, 0.50"
-    assert label("carcinoma_auc", "", two, (1,)) == "malignant: ROC AUC"
+    assert label("positive_auc", "", two, (1,)) == "malignant: ROC AUC"
     assert label("sensitivity", "benign", two, (1,)) == "Sensitivity, benign"
 
 

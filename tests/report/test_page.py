@@ -61,12 +61,14 @@ class Page(html.parser.HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def page_of(tmp_path, data=None, descriptors=None, positive=(), **ensemble) -> Page:
+def page_of(tmp_path, data=None, descriptors=None, positive=None, **ensemble) -> Page:
     """The page of an ensemble, checked for what holds of every page."""
+    if positive is None and "classes" not in ensemble:
+        positive = ("b",)
     ensemble = {"configurations": ("VGG-0.5-48",), "count": 2, "classes": ("a", "b")} | ensemble
     models = sample_ensemble.write(tmp_path / "models", **ensemble)
     out = tmp_path / "report"
-    write_report(models, out, positive, data=data, descriptors=descriptors, draws=DRAWS)
+    write_report(models, out, positive or (), data=data, descriptors=descriptors, draws=DRAWS)
     page = Page((out / "report.html").read_text())
     assert not page.misnested
     assert not page.open
@@ -91,7 +93,13 @@ def test_names_that_are_markup_are_text(tmp_path):
     names = [f"a'b\"c&d <i>{i}</i> 乳" for i in range(40)]
     classes = (SCRIPT, "$x^2$ & y")
     page = page_of(
-        tmp_path, names=names, classes=classes, count=4, accuracy=0.7, groups=["<b>"] * 40
+        tmp_path,
+        positive=[SCRIPT],
+        names=names,
+        classes=classes,
+        count=4,
+        accuracy=0.7,
+        groups=["<b>"] * 40,
     )
     assert SCRIPT in page.text
     assert "$x^2$ & y" in page.text

@@ -69,7 +69,7 @@ def test_labels_without_scores(tmp_path):
     text = write_statistics(tmp_path, statistics_of(scores=None, positive=()))
     numbers, rows = read(tmp_path)
     assert numbers["roc"] is numbers["reliability"] is numbers["operating"] is None
-    assert not {"log_loss", "auc", "carcinoma_auc"} & {row["metric"] for row in rows}
+    assert not {"log_loss", "auc", "positive_auc"} & {row["metric"] for row in rows}
     assert "± deviation" not in text
     assert "bootstrap of 60 images" in text
     assert [path.name for path in (tmp_path / "figures").iterdir() if path.suffix == ".png"] == [
