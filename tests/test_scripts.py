@@ -154,7 +154,7 @@ def test_heads_are_judged_compared_blended_and_predict(data, runs, tmp_path):
     pair = f"--runs=trees={runs}/models,linear={tmp_path}/models"
     done = run("compare", pair, f"--out={tmp_path}/compared", "--blend")
     assert done.returncode == 0, done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()[2:]] == [
+    assert [line.split()[0] for line in done.stdout.splitlines()[3:]] == [
         "trees",
         "linear",
         "blend",
