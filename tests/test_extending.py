@@ -1,11 +1,14 @@
 """The examples of docs/extending.md run as they stand, and what they add works end to end."""
 
+import contextlib
+import functools
 import importlib
 import json
 import re
 import types
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -29,14 +32,20 @@ TABLES = {
 SMALL = ("--weights=random", "--views=1.0-32", "--augmentations=2", "--crops=2")
 
 
-@pytest.fixture(autouse=True)
-def _rows_are_removed_again():
+@contextlib.contextmanager
+def rows_removed_again():
     tables = [getattr(module, name) for name, module in TABLES.items()]
     rows = [dict(table) for table in tables]
     yield
     for table, row in zip(tables, rows, strict=True):
         table.clear()
         table.update(row)
+
+
+@pytest.fixture(autouse=True)
+def _rows_are_removed_again():
+    with rows_removed_again():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +56,30 @@ def images(tmp_path_factory):
     return folder
 
 
-def add(section: str) -> types.SimpleNamespace:
-    """Puts a section's code where its first lines say; the names that it defines.
+@pytest.fixture(scope="module")
+def descriptors(images, tmp_path_factory):
+    """Descriptors of the images by the encoder of the example."""
+    out = tmp_path_factory.mktemp("descriptors")
+    with rows_removed_again():
+        add("An encoder")
+        extract(images, out, "--encoders=SmallNet")
+    return out
+
+
+@pytest.fixture(scope="module")
+def normalised(images, tmp_path_factory):
+    """Descriptors by the stain normaliser of the example, too."""
+    out = tmp_path_factory.mktemp("normalised")
+    with rows_removed_again():
+        add("An encoder")
+        add("A stain normaliser")
+        extract(images, out, "--encoders=SmallNet", "--stain_normalizer=reinhard")
+    return out
+
+
+@functools.cache
+def run_code(section: str) -> tuple[str, Path, dict]:
+    """Runs a section's code: its row, the file that the code is for, and the names afterwards.
 
     Code for a file that exists runs with the names of that file, and may not redefine any.
     """
@@ -62,12 +93,17 @@ def add(section: str) -> types.SimpleNamespace:
     exec(compile(code, path, "exec"), scope)
     assert file.exists() or not text.count(f"{path}, ")
     assert all(scope[key] is known[key] for key in known)
+    return row, path, scope
 
+
+def add(section: str) -> types.SimpleNamespace:
+    """Puts a section's row where its first line says; the names that its code defines."""
+    row, path, scope = run_code(section)
     place, table = re.match(r"# (\S+), (\w+)\n", row).groups()
     module = TABLES[table]
     assert (ROOT / place).samefile(module.__file__)
     added = types.SimpleNamespace(**scope)
-    names = vars(module) | (scope if file.exists() else {path.stem: added})
+    names = vars(module) | (scope if (ROOT / path).exists() else {path.stem: added})
     entries = eval(f"[{row}]" if table == "ENCODERS" else f"{{{row}}}", names)
     if table == "ENCODERS":
         entries = {encoder.name: encoder for encoder in entries}
@@ -85,55 +121,61 @@ def extract(images, out, *flags: str) -> np.ndarray:
     """The descriptors of a first image."""
     data = images / "train"
     succeed("extract", f"--data={data}", f"--descriptors={out}", *SMALL, *flags)
-    first = min(out.glob("*/*.npy"))
-    return np.load(first)
+    return first(out)
 
 
-def train(images, descriptors, models) -> None:
-    succeed(
-        *("train", f"--data={images / 'train'}", f"--descriptors={descriptors}"),
-        *(f"--models={models}", "--folds=2", "--seeds=1", "--rounds=3", "--workers=1"),
-    )
+def first(descriptors) -> np.ndarray:
+    """The descriptors of a first image."""
+    return np.load(min(descriptors.glob("*/*.npy")))
 
 
-def test_an_encoder_is_a_module_and_a_row(images, tmp_path):
+def test_an_encoder_is_a_module_and_a_row(images, descriptors, tmp_path):
     add("An encoder")
-    descriptors = extract(images, tmp_path / "d", "--encoders=SmallNet")
-    assert descriptors.shape == (2, 96)
-    assert descriptors.std() > 0
+    assert first(descriptors).shape == (2, 96)
+    assert first(descriptors).std() > 0
     shared = extract(images, tmp_path / "s", "--encoders=SmallNet", "--crop_mode=shared")
     assert shared.shape == (2, 96)
-    train(images, tmp_path / "d", tmp_path / "m")
-    succeed(
-        *("heatmap", f"--models={tmp_path / 'm'}", f"--images={images / 'unlabelled'}"),
-        *(f"--out={tmp_path / 'h'}", "--augmentations=1", "--positive_classes=Invasive"),
-    )
-    assert len(list((tmp_path / "h").glob("*/grid.npy"))) == 2
 
 
 @pytest.mark.parametrize(
-    ("section", "flag", "name"),
-    [
-        ("A stain normaliser", "stain_normalizer", "reinhard"),
-        ("An augmentation", "stain_augmentation", "channels"),
-    ],
+    ("flag", "name"), [("stain_normalizer", "reinhard"), ("stain_augmentation", "channels")]
 )
-def test_a_stain_step_is_functions_and_a_row(images, tmp_path, section, flag, name):
-    add("An encoder")
-    unlabelled = images / "unlabelled"
+def test_a_stain_step_without_a_row_is_refused(images, tmp_path, flag, name):
     refused = run(
-        "extract", f"--images={unlabelled}", f"--descriptors={tmp_path}", f"--{flag}={name}"
+        "extract",
+        f"--images={images / 'unlabelled'}",
+        f"--descriptors={tmp_path}",
+        f"--{flag}={name}",
     )
     assert refused.returncode != 0
     assert name in refused.stderr
-    add(section)
-    before = extract(images, tmp_path / "before", "--encoders=SmallNet")
-    after = extract(images, tmp_path / "after", "--encoders=SmallNet", f"--{flag}={name}")
-    assert np.isfinite(after).all()
-    assert not np.allclose(before, after)
-    manifest = manifests.read(tmp_path / "after", "SmallNet-1.0-32")
-    assert manifest["protocol"][flag] == name
-    train(images, tmp_path / "after", tmp_path / "m")
+
+
+def assert_other_descriptors(before, after, **recorded: str) -> None:
+    """They differ, and the manifest says by what."""
+    assert np.isfinite(first(after)).all()
+    assert not np.allclose(first(before), first(after))
+    protocol = manifests.read(after, "SmallNet-1.0-32")["protocol"]
+    assert recorded.items() <= protocol.items()
+
+
+def test_a_stain_normaliser_is_functions_and_a_row(descriptors, normalised):
+    assert_other_descriptors(descriptors, normalised, stain_normalizer="reinhard")
+
+
+def test_an_augmentation_is_functions_and_a_row_and_all_predict_and_map(
+    images, normalised, tmp_path
+):
+    for section in ("An encoder", "A stain normaliser", "An augmentation"):
+        add(section)
+    steps = {"stain_normalizer": "reinhard", "stain_augmentation": "channels"}
+    flags = [f"--{flag}={name}" for flag, name in steps.items()]
+    extract(images, tmp_path / "after", "--encoders=SmallNet", *flags)
+    assert_other_descriptors(normalised, tmp_path / "after", **steps)
+    succeed(
+        *("train", f"--data={images / 'train'}", f"--descriptors={tmp_path / 'after'}"),
+        *(f"--models={tmp_path / 'm'}", "--folds=2", "--seeds=1", "--rounds=3", "--workers=1"),
+    )
     for script in ("predict", "heatmap"):
         augmentations = ("--augmentations=1",) if script == "heatmap" else ()
         succeed(
@@ -141,12 +183,13 @@ def test_a_stain_step_is_functions_and_a_row(images, tmp_path, section, flag, na
             *(f"--out={tmp_path / script}", "--positive_classes=Invasive", *augmentations),
         )
     assert (tmp_path / "predict" / "predictions.csv").exists()
+    assert len(list((tmp_path / "heatmap").glob("*/grid.npy"))) == 2
 
 
 def test_reinhard_brings_tissue_to_its_target():
     module = add("A stain normaliser")
     rgb = synthetic.render("Benign", 0, 128, 128)
-    normalised, quality = stain.NORMALIZERS["reinhard"].normalize(rgb)
+    normalised, quality = jax.jit(stain.NORMALIZERS["reinhard"].normalize)(rgb)
     before, density = (
         -np.log((np.asarray(image).reshape(-1, 3) + 1.0) / stain.WHITE)
         for image in (rgb, normalised)
@@ -167,21 +210,20 @@ def test_a_metric_is_a_function_and_a_row(tmp_path):
     assert "top_two_accuracy" in json.dumps([json.loads(path.read_text()) for path in numbers])
 
 
-def test_a_learner_is_a_module_and_a_row(images, tmp_path):
+def test_a_learner_is_a_module_and_a_row(images, descriptors, tmp_path):
     add("An encoder")
     centroid = add("A learner")
-    extract(images, tmp_path / "d", "--encoders=SmallNet")
     models = tmp_path / "m"
     dataset = datasets.load(images / "train")
     split = folds.load_or_make(models / ensembles.FOLDS, dataset, 2, Boosting.fold_seed)
-    job = TrainingJob(tmp_path / "d", models, split, ("SmallNet-1.0-32",))
+    job = TrainingJob(descriptors, models, split, ("SmallNet-1.0-32",))
     assert centroid.train(job, centroid.Centroid()) == 2
     assert centroid.train(job, centroid.Centroid()) == 0
     assert "accuracy" in succeed(
         "evaluate", f"--models={models}", f"--report={tmp_path / 'report'}"
     )
     bundle = tmp_path / "centroid.histojax"
-    succeed("bundle", f"--models={models}", f"--descriptors={tmp_path / 'd'}", f"--out={bundle}")
+    succeed("bundle", f"--models={models}", f"--descriptors={descriptors}", f"--out={bundle}")
     succeed(
         *("predict", f"--bundle={bundle}", f"--images={images / 'unlabelled'}"),
         f"--out={tmp_path / 'p'}",
