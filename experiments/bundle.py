@@ -49,7 +49,7 @@ models.define_positive()
 models.define_sensitivity()
 data.define_labelled(required=False)
 data.define_mpp()
-computing.define_runtime()
+computing.define_weights()
 
 
 def main() -> None:
@@ -76,6 +76,7 @@ def main() -> None:
 
 def _places(made: bundle.Bundle) -> ReferenceDistribution:
     """Places in the training images of --data; InputError where these are other images."""
+    from histojax.extraction import devices
     from histojax.heatmap import typicality
 
     dataset = datasets.load(data.label_table(), data.classes())
@@ -86,7 +87,8 @@ def _places(made: bundle.Bundle) -> ReferenceDistribution:
             f"--data lacks {len(unknown)} of the {len(folds.names)} images that the models of "
             f"{FLAGS.models} were trained on ({', '.join(unknown[:3])}): pass the training images"
         )
-    encoder_set = predict.load_encoders(made, computing.runtime())
+    devices.split_cpu()
+    encoder_set = predict.load_encoders(made, computing.weight_files())
     return typicality.fit(folds, paths, encoder_set, made.configurations, FLAGS.mpp)
 
 

@@ -24,7 +24,7 @@ RUN = {
     "evaluate": {"models": "models", "report": "report", "descriptors": "descriptors"},
     "bundle": {**_TRAINING, "out": "bundle.histojax"},
     "predict": {"bundle": "bundle.histojax", "out": "predictions"},
-    "heatmap": {"bundle": "bundle.histojax", "out": "heatmaps"},
+    "heatmap": {"bundle": "bundle.histojax", "predictions": "predictions", "out": "heatmaps"},
     "leave_groups_out": {"descriptors": "descriptors", "out": "leave_groups_out"},
     "audit": {"models": "models", "out": "audit"},
 }

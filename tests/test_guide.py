@@ -1,6 +1,7 @@
 """Every command of docs/guide.md runs, in its order and unchanged but for a small protocol."""
 
 import csv
+import json
 import os
 import re
 import shlex
@@ -108,7 +109,13 @@ def test_own_images_to_a_bundle_predictions_and_maps(guide_folder):
     columns = set(re.findall(r"`(\w+)`", table))
     assert columns - {"p_", "sensitivity", "coverage", "largest_set"} <= set(header)
     assert "Not for diagnosis" in (guide_folder / "runs/mine/mine.md").read_text()
-    assert (guide_folder / "runs/mine/maps/slide0/overview.html").exists()
+    maps = guide_folder / "runs/mine/maps/slide0"
+    assert (maps / "overview.html").exists()
+    about = json.loads((maps / "regions.geojson").read_text())["properties"]
+    assert about["abstain"] == [
+        cause for cause in rows[0][header.index("causes")].split("; ") if cause
+    ]
+    assert 0 <= about["share_of_tissue_far_from_training"] <= 1
 
 
 def test_the_notebook(guide_folder, capsys):

@@ -7,6 +7,8 @@ predictions.csv cannot contradict each other.
 from pathlib import Path
 from typing import NamedTuple
 
+from absl import logging
+
 from histojax.errors import InputError
 from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.images.names import file_label
@@ -58,6 +60,9 @@ def predict_fields(
         and its options are used.
     """
     made = out / FOLDER
+    if predictions and not predictions.exists():
+        logging.warning("%s is not there: the fields are predicted into %s", predictions, made)
+        predictions = None
     try:
         return predict.predict_images(
             bundle,
