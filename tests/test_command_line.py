@@ -39,7 +39,12 @@ def test_run_stands_for_the_paths_that_are_not_passed():
         "--descriptors=runs/mine/descriptors",
     ]
     bundle = "--bundle=gs://b/r/bundle.histojax"
-    assert typed("heatmap", "--run=gs://b/r")[1:] == [bundle, "--out=gs://b/r/heatmaps"]
+    predictions = "--predictions=gs://b/r/predictions"
+    assert typed("heatmap", "--run=gs://b/r")[1:] == [
+        bundle,
+        predictions,
+        "--out=gs://b/r/heatmaps",
+    ]
     assert typed("predict", "--run=R", "--models=M")[2:] == ["--out=R/predictions"]
     assert typed("train", "--models=M") == ["--models=M"]
     assert set(command_line.RUN) < set(SCRIPTS)

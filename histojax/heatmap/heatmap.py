@@ -178,6 +178,7 @@ def _map_field(
         name=name,
         classes=bundle.classes,
         positive=bundle.positive,
+        positive_reason=bundle.positive_reason,
         threshold=settings["operating_point"],
         grid=probabilities,
         smoothed=probability_map.smooth(probabilities, settings["smoothing_places"]),

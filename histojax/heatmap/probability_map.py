@@ -24,6 +24,7 @@ class ProbabilityMap:
       name: of the image.
       classes: their names, K.
       positive: indices of the positive classes; empty where there are no two-class figures.
+      positive_reason: which they are, and why: a sentence without a full stop.
       threshold: positions are positive at and above this score; None where no class is positive.
       grid: float32 [K, rows, columns], calibrated; NaN where there is too little tissue.
       smoothed: the same, smoothed.
@@ -37,12 +38,12 @@ class ProbabilityMap:
       unpredicted: why there is none.
       far: bool [rows, columns] by reason to abstain, the positions that are far from the training
         images' (see `typicality`); None where the models do not know the training images'.
-      positive_reason: a sentence on why these classes are positive; may be empty.
     """
 
     name: str
     classes: tuple[str, ...]
     positive: tuple[int, ...]
+    positive_reason: str
     threshold: float | None
     grid: np.ndarray
     smoothed: np.ndarray
@@ -55,7 +56,6 @@ class ProbabilityMap:
     prediction: Prediction | None = None
     unpredicted: str = "it was not asked"
     far: Mapping[str, np.ndarray] | None = None
-    positive_reason: str = ""
 
     @property
     def abstain(self) -> tuple[str, ...]:

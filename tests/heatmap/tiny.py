@@ -51,6 +51,7 @@ TINY = Encoder(
     halo=32,
     weight_file=None,
 )
+REASON = "positive class: malignant (reads as disease, against benign)"
 LIGHT = 16  # The first of the three channels of brightness.
 
 
@@ -82,6 +83,7 @@ def bundle(extraction: Extraction, score, classes=("benign", "malignant")) -> ty
         configurations=extraction.configurations,
         classes=classes,
         positive=(1,),
+        positive_reason=REASON,
         temperature=0.5,
         threshold=0.5,
         identity="abc",
@@ -148,6 +150,7 @@ def map_of(
         "name": "a",
         "classes": ("benign", "malignant"),
         "positive": (1,),
+        "positive_reason": REASON,
         "threshold": 0.5,
         "grid": grid,
         "smoothed": grid,
