@@ -23,9 +23,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from histojax import datasets
 from histojax.config import CROP_MODES, Boosting, Extraction, Runtime
-from histojax.datasets import folds, positive
+from histojax.datasets import folds, leakage, positive
 from histojax.datasets.folds import Folds
 from histojax.datasets.positive import PositiveClasses
 from histojax.errors import InputError
@@ -55,7 +54,7 @@ def main() -> None:
     if FLAGS.crop_mode is not None:
         raise InputError("--crop_mode has no place here: both modes are compared, leave it out")
     data.refuse_inside_data("out")
-    out, dataset = FLAGS.out, datasets.load(data.label_table(), data.classes())
+    out, dataset = FLAGS.out, data.dataset()
     suit = protocol.suited_to(dataset.paths, FLAGS.mpp)
     chosen = protocol.from_flags("extraction", "boosting", suit=suit)
     modes = [dataclasses.replace(chosen.extraction, crop_mode=mode) for mode in CROP_MODES]
@@ -68,6 +67,7 @@ def main() -> None:
     split = folds.load_or_make(path, dataset, boosting.folds, boosting.fold_seed)
     folds.save(split, out / "shared" / "models" / ensembles.FOLDS)
     split = dataclasses.replace(split, groups=dataset.groups)
+    print(leakage.kept_together(split))
     runtime = computing.runtime()
     runtimes = runtime, dataclasses.replace(runtime, crops_per_step=None, pooling="xla")
     for extraction, runtime in zip(modes, runtimes, strict=True):

@@ -24,12 +24,24 @@ def define_labelled(required: bool = True) -> None:
     """Defines where labelled images are: --data, or --tfds, and --classes."""
     define_path(
         "data",
-        "Labelled images: a folder of class folders, BACH's folder as unzipped, or a table "
-        "image,label[,group].",
+        "Labelled images: a folder of class folders (with folders of patients in them, or not), "
+        "BACH's folder as unzipped, or a table (CSV, .xlsx) image,label[,patient].",
     )
     define_tfds("data", required)
+    define_group_column()
     flags.DEFINE_list(
         "classes", None, "Names of the classes in order. Default: BACH's order, else alphabetical."
+    )
+
+
+def define_group_column() -> None:
+    """Defines what says which labelled images are of one patient or slide."""
+    flags.DEFINE_string(
+        "group_column",
+        None,
+        "The column of patients or slides in --data (or in --groups, where that is passed); of "
+        "nested folders, the level below the class folders, from 1 on; none uses no groups. "
+        "Default: the only one whose heading says so.",
     )
 
 
@@ -78,12 +90,6 @@ def define_groups() -> None:
     define_path(
         "groups", "Table of the patient or slide of each image: CSV, or BACH's patient spreadsheet."
     )
-    flags.DEFINE_string(
-        "group_column",
-        None,
-        "With --groups: the column of patients or slides, where its header does not make that "
-        "clear.",
-    )
 
 
 def define_split() -> None:
@@ -126,14 +132,22 @@ def classes() -> tuple[str, ...] | None:
 
 
 def dataset() -> "Dataset":
-    """The labelled images of --data or --tfds, with the groups of --groups."""
+    """The labelled images of --data or --tfds, with the groups of --groups; prints the notices."""
     from histojax import datasets
     from histojax.datasets import groups
 
-    labelled = datasets.load(label_table(), classes())
-    if not FLAGS.groups:
-        return labelled
-    return groups.add_groups(labelled, FLAGS.groups, FLAGS.group_column)
+    table = FLAGS["groups"].value if "groups" in FLAGS else None
+    if table is None:
+        return told(datasets.load(label_table(), classes(), group_column=FLAGS.group_column))
+    labelled = datasets.load(label_table(), classes(), with_groups=False)
+    return told(groups.add_groups(labelled, table, FLAGS.group_column))
+
+
+def told(labelled: "Dataset") -> "Dataset":
+    """The data set, after its notices are printed."""
+    for notice in labelled.notices:
+        print(f"note: {notice}")
+    return labelled
 
 
 def paper_split(dataset: "Dataset") -> "Folds | None":
@@ -147,12 +161,15 @@ def paper_split(dataset: "Dataset") -> "Folds | None":
 
 def split(models: Path, dataset: "Dataset", count: int, seed: int) -> "Folds":
     """The split in the models' folder, or a new one by the flags, saved there."""
-    from histojax.datasets import folds  # Not above: extraction works without scikit-learn.
+    from histojax.datasets import (
+        folds,
+        leakage,
+    )  # Not above: extraction works without scikit-learn.
     from histojax.learners import ensembles
 
     path, maker = models / ensembles.FOLDS, paper_split(dataset) or FLAGS.fold_maker
     made = folds.load_or_make(path, dataset, count, seed, maker, FLAGS.unknown_groups)
-    print(f"split: {made.origin}")
+    print(f"split: {made.origin}\n{leakage.kept_together(made)}")
     return made
 
 

@@ -38,6 +38,7 @@ define_path("data", "The labelled images that the models were trained on, to sho
 data.define_tfds("data")
 define_path("descriptors", "Folder of their descriptors, to tell how stain normalisation went.")
 define_path("test_data", "Labelled images that no model was trained on, to evaluate all models on.")
+data.define_group_column()
 define_path("test_descriptors", "With --test_data: the folder of their descriptors.")
 models.define_sensitivity()
 models.define_positive()
@@ -67,7 +68,8 @@ def score_test_set() -> None:
         )
     if FLAGS.test_data is not None:
         ensemble = ensembles.load(FLAGS.models)
-        dataset = datasets.load(FLAGS.test_data, ensemble.folds.classes)
+        classes, column = ensemble.folds.classes, FLAGS.group_column
+        dataset = data.told(datasets.load(FLAGS.test_data, classes, group_column=column))
         test_set.score(ensemble, FLAGS.test_descriptors, test_set.from_dataset(dataset))
 
 

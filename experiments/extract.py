@@ -72,7 +72,7 @@ def images() -> Images:
             "--tfds (a data set that TFDS has prepared)"
         )
     if FLAGS.data:
-        return datasets.load(FLAGS.data, data.classes()).images
+        return data.told(datasets.load(FLAGS.data, data.classes(), with_groups=False)).images
     return data.unlabelled()
 
 

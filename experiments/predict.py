@@ -53,6 +53,7 @@ define_path(
     "Labelled images in place of --images, class folders or a table; the predictions are "
     "evaluated too.",
 )
+data.define_group_column()
 define_path(
     "descriptors",
     "Folder of the images' descriptors, which are predicted if no images are named. Default: "
@@ -74,7 +75,9 @@ def main() -> None:
     bundle, options = models.bundle(), models.prediction_options()
     if FLAGS.data or unlabelled:
         if FLAGS.data:
-            dataset = datasets.load(FLAGS.data, require_all_classes=False)
+            column = FLAGS.group_column
+            dataset = datasets.load(FLAGS.data, require_all_classes=False, group_column=column)
+            data.told(dataset)
             labels = predict.labels_of(bundle, dataset)
             images = predict.ImageFiles(dataset.images, FLAGS.mpp, labels)
         else:

@@ -13,24 +13,32 @@ from histojax.utils import files
 
 
 def load(
-    path: str | Path, classes: tuple[str, ...] | None = None, require_all_classes: bool = True
+    path: str | Path,
+    classes: tuple[str, ...] | None = None,
+    require_all_classes: bool = True,
+    group_column: str | None = None,
+    with_groups: bool = True,
 ) -> Dataset:
     """The labelled images at `path`.
 
     Args:
-      path: a label table (.csv); `ICIAR2018_BACH_Challenge`, its `Photos` or the folder above; or a
-        folder of class folders.
+      path: a label table (CSV or .xlsx); `ICIAR2018_BACH_Challenge`, its `Photos` or the folder
+        above; or a folder of class folders.
       classes: the classes in the order to use; by default BACH's order where they are BACH's, else
         alphabetical.
       require_all_classes: whether there must be at least two classes and images of each, as for
         training.
+      group_column: what says which images are of one patient or slide: the heading of a column of
+        the table (or of one beside the class folders), the level of folders below the class
+        folders, from 1 on, or `none`. By default it is looked for.
+      with_groups: whether groups are looked for at all.
 
     Raises:
       InputError: the images or labels are not usable; the message says what to do.
     """
     path = files.as_path(path)
     if path.is_file():
-        return tables.load(path, classes, require_all_classes)
+        return tables.load(path, classes, require_all_classes, group_column, with_groups)
     if not path.is_dir():
         raise InputError(
             f"{path} is not there: expected a folder of class folders, BACH's folder, or a label "
@@ -38,4 +46,4 @@ def load(
         )
     if photos := bach.find_photos(path):
         return bach.load(photos, classes, require_all_classes)
-    return folders.load(path, classes, require_all_classes)
+    return folders.load(path, classes, require_all_classes, group_column, with_groups)

@@ -1,14 +1,19 @@
 """Dataset: labelled images as paths, class indices and groups; and the images in a folder."""
 
+import collections
 import dataclasses
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Container, Sequence
+from pathlib import Path, PurePath
 
 from histojax.config import BACH_CLASSES
+from histojax.datasets import labels
 from histojax.errors import InputError
-from histojax.images import names, reader, whole_slide
+from histojax.images import names, reader, suffixes, whole_slide
 from histojax.images.names import Images
-from histojax.utils import files
+from histojax.utils import files, sheets
+
+# What systems leave in folders.
+_OF_SYSTEMS = frozenset({"Thumbs.db", "desktop.ini"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Dataset:
 
 
 def build(
-    labels: dict[Path, str],
+    class_of: dict[Path, str],
     classes: tuple[str, ...] | None = None,
     groups: dict[Path, str] | None = None,
     require_all_classes: bool = True,
@@ -51,7 +56,7 @@ def build(
     """A data set from the class name of each file, ordered by class and then by name.
 
     Args:
-      labels: class name of each image file.
+      class_of: class name of each image file.
       classes: the classes in their order.
       groups: patient or slide of each file, empty where unknown.
       require_all_classes: whether each class needs images; not where nothing is learned from them.
@@ -61,16 +66,18 @@ def build(
     Raises:
       InputError: fewer than two classes, or a class not in `classes`.
     """
-    classes = classes or class_order(set(labels.values()))
+    if classes is None and require_all_classes:
+        labels.check(class_of.values())
+    classes = classes or class_order(set(class_of.values()))
     if len(set(classes)) < len(classes):
         raise InputError(f"--classes names a class twice: {', '.join(classes)}")
-    if unknown := sorted(set(labels.values()) - set(classes)):
+    if unknown := sorted(set(class_of.values()) - set(classes)):
         raise InputError(
             f"unknown class {', '.join(unknown)}; expected {', '.join(classes)}: correct it or "
-            "pass --classes"
+            f"pass --classes.{labels.did_you_mean(unknown, classes)}"
         )
     if require_all_classes:
-        if empty := [name for name in classes if name not in labels.values()]:
+        if empty := [name for name in classes if name not in class_of.values()]:
             raise InputError(
                 f"no image of class {', '.join(empty)}; expected images of each of "
                 f"{', '.join(classes)}"
@@ -78,12 +85,12 @@ def build(
         if len(classes) < 2:
             raise InputError(f"only one class, {classes[0]}: training needs at least two")
     images = sorted(
-        names.name_images(labels, root).items(),
-        key=lambda image: (classes.index(labels[image[1]]), image[1].stem, image[0]),
+        names.name_images(class_of, root).items(),
+        key=lambda image: (classes.index(class_of[image[1]]), image[1].stem, image[0]),
     )
     return Dataset(
         images=dict(images),
-        labels=tuple(classes.index(labels[path]) for _, path in images),
+        labels=tuple(classes.index(class_of[path]) for _, path in images),
         classes=classes,
         groups=tuple(groups[path] for _, path in images) if groups else None,
         notices=tuple(notices),
@@ -103,6 +110,65 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def list_images_below(folder: Path) -> list[Path]:
-    """The image files anywhere below a folder, sorted by path; a slide of several files once."""
-    images = (path for path in files.files_below(folder) if reader.is_image_name(path))
+    """The image files below a folder and not in hidden ones, by path; a slide of several once."""
+    images = (
+        path
+        for path in files.files_below(folder)
+        if reader.is_image_name(path) and not _is_hidden(path.relative_to(folder))
+    )
     return whole_slide.first_files(sorted(images))
+
+
+@dataclasses.dataclass(frozen=True)
+class OtherFiles:
+    """The files below a folder that are no images, but for hidden ones, tables and slides' parts.
+
+    Attributes:
+      not_read: those that may be meant as images, and why they are not read.
+      endings: how many of the others there are of each ending.
+    """
+
+    not_read: dict[Path, str]
+    endings: collections.Counter
+
+
+def other_files(folder: Path) -> OtherFiles:
+    """What else is below a folder on this machine; nothing of a remote one, which takes long."""
+    if not files.is_local(folder):
+        return OtherFiles({}, collections.Counter())
+    others = [
+        path
+        for path in files.files_below(folder)
+        if not reader.is_image_name(path)
+        and not _is_hidden(path.relative_to(folder))
+        and path.name not in _OF_SYSTEMS
+        and path.suffix.lower() not in sheets.SUFFIXES
+        and not whole_slide.belongs_to_slide(path)
+    ]
+    not_read = suffixes.not_read(sorted(others))
+    endings = (path.suffix.lower() or "no ending" for path in others if path not in not_read)
+    return OtherFiles(not_read, collections.Counter(endings))
+
+
+def left_out(folder: Path, taken: Container[Path]) -> tuple[str, ...]:
+    """Notices that count the files below a folder which are not among the images taken."""
+    notices, others = [], other_files(folder)
+    if images := [path for path in list_images_below(folder) if path not in taken]:
+        notices.append(
+            f"{len(images)} images are left out, since they are in no class folder, such as "
+            f"{images[0]}"
+        )
+    if others.not_read:
+        path, cause = next(iter(others.not_read.items()))
+        notices.append(
+            f"{len(others.not_read)} files that may be meant as images are left out, such as "
+            f"{path}, which {cause}"
+        )
+    if others.endings:
+        listed = ", ".join(f"{count} {ending}" for ending, count in others.endings.most_common(8))
+        notices.append(f"{others.endings.total()} other files are left out: {listed}")
+    return tuple(notices)
+
+
+def _is_hidden(path: PurePath) -> bool:
+    return any(part.startswith(".") for part in path.parts)

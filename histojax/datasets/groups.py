@@ -7,26 +7,25 @@ whose header says patient, slide or the like. Where several columns would do, no
 
 import collections
 import dataclasses
-import io
 import re
-import warnings
-import zipfile
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from absl import logging
 
+from histojax.datasets import columns
 from histojax.datasets.dataset import Dataset
 from histojax.errors import InputError
 from histojax.images import reader
-from histojax.utils import files
+from histojax.utils import files, sheets
+from histojax.utils.sheets import Rows
 
 # `id` counts only as a word of its own.
-_GROUP_HEADER = re.compile(r"patient|slide|case|group|subject|(?<![a-z])id(?![a-z])", re.IGNORECASE)
+_GROUP_HEADER = re.compile(
+    r"patient|slide|case|group|subject|donor|participant|specimen|(?<![a-z])id(?![a-z])",
+    re.IGNORECASE,
+)
 _IMAGE_HEADER = re.compile(r"image|file|name|histolog|photo", re.IGNORECASE)
 _UNKNOWN = frozenset({"", "-", "?", "na", "n/a", "#n/a", "nan", "none", "null", "unknown"})
-
-_Rows = list[list[str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +61,49 @@ def add_groups(dataset: Dataset, table: str | Path, column: str | None = None) -
         logging.warning(
             "%s has %d images that are not in the data (%s)", table, len(groups.unmatched), examples
         )
-    in_order = tuple(groups.group_of.get(name, "") for name in dataset.names)
-    return dataclasses.replace(dataset, groups=in_order)
+    return with_groups(dataset, groups, f"column {groups.column} of {table.name}")
+
+
+def with_groups(dataset: Dataset, table: GroupTable, source: str) -> Dataset:
+    """A data set with the groups of a table, and a notice on them that names the source."""
+    in_order = tuple(table.group_of.get(name, "") for name in dataset.names)
+    notice = columns.group_notice(source, columns.group_noun(table.column), in_order)
+    return dataclasses.replace(dataset, groups=in_order, notices=(*dataset.notices, notice))
+
+
+def find_beside(
+    folder: Path, names: tuple[str, ...], column: str | None = None
+) -> tuple[dict[Path, GroupTable], tuple[str, ...]]:
+    """The tables directly in a folder that know groups of the named images, and notices.
+
+    Only headings that `columns` knows are taken for groups here, since nobody asked for the table.
+
+    Raises:
+      InputError: a table has several columns that may be groups, or none called `column`.
+    """
+    found, notices, images = {}, [], _name_lookup(names)
+    for path in files.list_folder(folder)[1]:
+        if path.suffix.lower() not in sheets.SUFFIXES or path.name.startswith((".", "~$")):
+            continue
+        try:
+            rows = _rows_with_images(path, images, names)
+            image_column = _find_image_column(path, rows, images)
+        except InputError:
+            continue  # It is about something else, or no table.
+        first = next(i for i, row in enumerate(rows) if _find_name(row[image_column], images))
+        header = rows[first - 1] if first else [""] * len(rows[0])
+        others = [i for i, title in enumerate(header) if title and i != image_column]
+        group = columns.find_group(header, others, column, str(path))
+        if group is not None:
+            table = read(path, names, header[group])
+            found |= {path: table} if table.group_of else {}
+        else:
+            titles = ", ".join(header[i] for i in others) or "none"
+            notices.append(
+                f"{path.name} names images of the data, but says by no heading which are of one "
+                f"patient ({titles}): --groups={path} --group_column=NAME takes one of its columns"
+            )
+    return found, tuple(notices)
 
 
 def read(table: Path, names: tuple[str, ...], column: str | None = None) -> GroupTable:
@@ -83,7 +123,7 @@ def read(table: Path, names: tuple[str, ...], column: str | None = None) -> Grou
         several candidates, or gives one image two groups.
     """
     images = _name_lookup(names)
-    rows = _rows_with_images(table, images, names[0])
+    rows = _rows_with_images(table, images, names)
     image_column = _find_image_column(table, rows, images)
     first = next(i for i, row in enumerate(rows) if _find_name(row[image_column], images))
     start = _first_data_row(rows[:first], image_column, column)
@@ -96,6 +136,7 @@ def read(table: Path, names: tuple[str, ...], column: str | None = None) -> Grou
         if name and group:
             groups[name].add(group)
         elif not name and row[image_column]:
+            _refuse_namesakes(table, row[image_column], images)
             unmatched.append(row[image_column])
     title = header[group_column]
     if conflicts := [
@@ -111,10 +152,24 @@ def read(table: Path, names: tuple[str, ...], column: str | None = None) -> Grou
     )
 
 
+def _refuse_namesakes(table: Path, cell: str, images: dict[str, str]) -> None:
+    """Raises InputError where a cell may mean several images, in different folders."""
+    if several := _namesakes(cell, images):
+        raise InputError(
+            f"{table} names {cell}, which may be {' or '.join(several[:5])}: write the folder "
+            "before the name"
+        )
+
+
 def group_name(cell: str) -> str:
     """The group in a cell: stripped, whole numbers without decimals, empty where unknown."""
-    text = re.sub(r"^([+-]?\d+)\.0+$", r"\1", cell.strip())
+    text = whole_number(cell)
     return "" if text.casefold() in _UNKNOWN else text
+
+
+def whole_number(cell: str) -> str:
+    """A cell, stripped; a whole number, which spreadsheets may save as 12.0, without decimals."""
+    return re.sub(r"^([+-]?\d+)\.0+$", r"\1", cell.strip())
 
 
 def _name_lookup(names: tuple[str, ...]) -> dict[str, str]:
@@ -126,26 +181,34 @@ def _name_lookup(names: tuple[str, ...]) -> dict[str, str]:
 
 def _find_name(cell: str, images: dict[str, str]) -> str | None:
     """The image that a cell names, with or without folder and ending; None if it names none."""
-    file = PurePosixPath(cell.strip().replace("\\", "/"))
-    has_ending = file.suffix.lower() in (*reader.SUFFIXES, ".npy")
-    stem = (file.stem if has_ending else file.name).strip()
-    return images.get(stem) or images.get(stem.casefold())
+    parts = [*PureWindowsPath(cell.strip()).parts]
+    for first in range(len(parts)):
+        path = PurePosixPath(*parts[first:])
+        has_ending = path.suffix.lower() in (*reader.SUFFIXES, ".npy")
+        for spelling in (path, path.with_suffix("") if has_ending else path):
+            key = str(spelling).strip()
+            if name := images.get(key) or images.get(key.casefold()):
+                return name
+    return None
 
 
-def _rows_with_images(table: Path, images: dict[str, str], example: str) -> _Rows:
+def _namesakes(cell: str, images: dict[str, str]) -> list[str]:
+    """The images that a cell may mean which names none, since they share a file name."""
+    stem = PureWindowsPath(cell.strip()).stem.casefold()
+    shared = (name for name in images.values() if "/" in name)
+    return sorted({name for name in shared if PurePosixPath(name).stem.casefold() == stem})
+
+
+def _rows_with_images(table: Path, images: dict[str, str], names: tuple[str, ...]) -> Rows:
     """The rows of the only sheet that names images of the data."""
-    if table.suffix.lower() in (".xlsx", ".xlsm"):
-        sheets = _read_spreadsheet(table)
-    else:
-        sheets = {"": _rectangular(files.read_cells(table, ",;\t"))}
     fitting = {
-        title: rows
-        for title, rows in sheets.items()
+        title: _rectangular(rows)
+        for title, rows in sheets.read(table).rows.items()
         if any(_find_name(cell, images) for row in rows for cell in row)
     }
     if not fitting:
         raise InputError(
-            f"{table} names no image of the data, such as {example}: expected a column of file "
+            f"{table} names no image of the data, such as {names[0]}: expected a column of file "
             "names beside one of groups"
         )
     if len(fitting) > 1:
@@ -156,7 +219,7 @@ def _rows_with_images(table: Path, images: dict[str, str], example: str) -> _Row
     return next(iter(fitting.values()))
 
 
-def _find_image_column(table: Path, rows: _Rows, images: dict[str, str]) -> int:
+def _find_image_column(table: Path, rows: Rows, images: dict[str, str]) -> int:
     """The column that names most images; between equals, the only one with a telling header."""
     counts = [
         len({_find_name(row[i], images) for row in rows} - {None}) for i in range(len(rows[0]))
@@ -174,7 +237,7 @@ def _find_image_column(table: Path, rows: _Rows, images: dict[str, str]) -> int:
     return telling[0]
 
 
-def _first_data_row(above: _Rows, image_column: int, wanted: str | None) -> int:
+def _first_data_row(above: Rows, image_column: int, wanted: str | None) -> int:
     """The index of the row after the header.
 
     The header is sought among the rows `above` the first image of the data; others are titles, or
@@ -214,41 +277,7 @@ def _find_group_column(
     )
 
 
-def _read_spreadsheet(table: Path) -> dict[str, _Rows]:
-    """The rows of each sheet by its title; formulas have the values that were last computed."""
-    import openpyxl  # Here, since only spreadsheets need it.
-
-    try:
-        with warnings.catch_warnings(), table.open("rb") as file:
-            warnings.simplefilter("ignore")  # Styles, validation and pictures are not read.
-            book = openpyxl.load_workbook(io.BytesIO(file.read()), data_only=True)
-            return {sheet.title: _rectangular(_sheet_cells(sheet)) for sheet in book.worksheets}
-    except FileNotFoundError as error:
-        raise InputError(f"{table} is not there") from error
-    except (
-        zipfile.BadZipFile,
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        OSError,
-        SyntaxError,
-    ) as error:
-        raise InputError(
-            f"{table} cannot be read as a spreadsheet: {error}. Save it again as .xlsx, or as CSV"
-        ) from error
-
-
-def _sheet_cells(sheet: Any) -> list[list[str]]:
-    """The cells of a sheet as text; merged ranges are filled in their first column."""
-    rows = [list(row) for row in sheet.iter_rows(values_only=True)]
-    for merged in sheet.merged_cells.ranges:
-        for i in range(merged.min_row, merged.max_row + 1):
-            rows[i - 1][merged.min_col - 1] = sheet.cell(merged.min_row, merged.min_col).value
-    return [["" if cell is None else str(cell).strip() for cell in row] for row in rows]
-
-
-def _rectangular(rows: _Rows) -> _Rows:
-    """Rows filled up to one length, those without any filled cell left out."""
+def _rectangular(rows: Rows) -> Rows:
+    """Rows filled up to one length."""
     width = max(map(len, rows), default=0)
-    return [row + [""] * (width - len(row)) for row in rows if any(row)]
+    return [row + [""] * (width - len(row)) for row in rows]

@@ -12,6 +12,12 @@ import numpy as np
 
 from histojax.datasets.folds import TRAIN_ONLY, Folds
 
+NO_GROUPS = (
+    "No groups are known: if several images come from one patient or slide, training and test "
+    "share it, and accuracy is inflated. Name the patients in a column `patient` of --data, by "
+    "folders in the class folders, or with --groups=TABLE."
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class FoldLeakage:
@@ -93,10 +99,7 @@ class LeakageAudit:
     def verdict(self) -> str:
         """The result in words."""
         if self.unknown is None:
-            return (
-                "No groups are known: images of one patient may be in training and test, and "
-                "figures then are too good. Name them with --groups."
-            )
+            return NO_GROUPS
         unknown = ""
         if self.unknown:
             unknown = f" Of {self.unknown} images the group is unknown; they may share one."
@@ -129,6 +132,17 @@ def audit(folds: Folds) -> LeakageAudit:
         groups=len(members),
         mixed=sum(len(set(folds.labels[indices].tolist())) > 1 for indices in members.values()),
         largest=max(map(len, members.values()), default=0),
+    )
+
+
+def kept_together(folds: Folds) -> str:
+    """What keeps images of one patient in one fold, or a warning that nothing does."""
+    checked = audit(folds)
+    if checked.unknown is None or checked.leaks or not checked.known:
+        return f"WARNING: {checked.verdict}"
+    return (
+        f"kept together: {checked.groups} groups, the largest of {checked.largest} images. "
+        f"{checked.verdict}"
     )
 
 

@@ -1,98 +1,190 @@
-"""Labelled images from a label table: CSV with a header `image,label[,group]`.
+"""Labelled images from a label table, `image,label[,group]`: CSV or an Excel workbook.
 
-BACH's ground truth, image and label without a header, is read too.
+Columns are recognised by the headings in `columns`; rows above the headings are titles. BACH's
+ground truth, image and label without a header, is read too.
 """
 
 import collections
-import os
+import dataclasses
 from pathlib import Path
+from typing import NamedTuple
 
-from histojax.datasets import dataset, groups
+from histojax.datasets import columns, dataset, groups, lookup
 from histojax.datasets.dataset import Dataset
 from histojax.errors import InputError
 from histojax.images import reader
-from histojax.utils import files
+from histojax.utils import sheets
+from histojax.utils.sheets import Rows
 
-_COLUMNS = ("image", "label", "group")
+_TITLE_ROWS = 10  # Above the headings, at most.
 
 
-def read_rows(table: Path) -> list[dict[str, str]]:
-    """The rows as {"image", "label"[, "group"]}, other columns left out; unknown groups are empty.
+class LabelRow(NamedTuple):
+    """A row of a label table: an image as it is named there, its class, and its group if known."""
+
+    image: str
+    label: str
+    group: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelTable:
+    """What a label table says.
+
+    Attributes:
+      rows: at least one; of different images.
+      grouped: whether there is a column of groups.
+      notices: sentences on how the table was read.
+    """
+
+    rows: tuple[LabelRow, ...]
+    grouped: bool
+    notices: tuple[str, ...]
+
+
+def read(table: Path, group_column: str | None = None, with_groups: bool = True) -> LabelTable:
+    """Reads a label table.
+
+    Args:
+      table: CSV or a workbook.
+      group_column: the heading of the group column, `none` for none, None to look for it.
+      with_groups: whether groups are wanted; if not, there are none, whatever the table has.
 
     Raises:
-      InputError: no rows, no such columns, a row without image or label, or an image named twice.
+      InputError: no rows, no such columns or several that may be meant, a row without image or
+        label, or an image named twice.
     """
-    lines = files.read_cells(table)
-    header = ["image", "label"]
-    if lines and {"image", "label"} <= set(lines[0]):
-        header = lines.pop(0)
-    elif lines and (len(lines[0]) != 2 or not reader.is_image_name(Path(lines[0][0]))):
-        raise InputError(
-            f"{table} starts with {','.join(lines[0])}: expected the header image,label or "
-            "image,label,group"
-        )
-    rows = []
-    for number, cells in enumerate(lines, start=1):
-        text = repr(",".join(cells))
-        if len(cells) > len(header):
-            raise InputError(
-                f"{table}, row {number}: {len(cells)} cells under {len(header)} columns in {text}; "
-                "quote cells that contain commas"
-            )
-        by_column = dict(zip(header, cells, strict=False))
-        row = {name: by_column.get(name, "") for name in _COLUMNS if name in header}
-        if "group" in row:
-            row["group"] = groups.group_name(row["group"])
-        if empty := [name for name in ("image", "label") if not row[name]]:
-            raise InputError(f"{table}, row {number}: no {' and no '.join(empty)} in {text}")
-        rows.append(row)
+    content = sheets.read(table)
+    header, body, notices = _header_and_body(table, content.rows)
+    group_column = group_column if with_groups else columns.NO_GROUPS
+    found = columns.find(header, body, group_column, str(table))
+    rows = [_row(table, number, cells, header, found) for number, cells in enumerate(body, start=1)]
     if not rows:
         raise InputError(f"{table} has no rows: expected image,label[,group]")
-    counts = collections.Counter(row["image"] for row in rows)
+    counts = collections.Counter(row.image for row in rows)
     if repeated := [name for name, count in counts.items() if count > 1]:
         raise InputError(f"{table} names images more than once: {', '.join(repeated[:20])}")
-    return rows
+    grouped = found.group is not None and any(row.group for row in rows)
+    notices = [*content.notices, *notices, *_column_notices(table, header, found)]
+    if found.group is not None and not grouped:
+        notices.append(f"column {header[found.group]} says of no image which group it is of")
+    if grouped:
+        title, of_rows = header[found.group], [row.group for row in rows]
+        noun = columns.group_noun(title)
+        notices.append(columns.group_notice(f"column {title}", noun, of_rows))
+    return LabelTable(tuple(rows), grouped, tuple(notices))
 
 
 def load(
-    table: Path, classes: tuple[str, ...] | None = None, require_all_classes: bool = True
+    table: Path,
+    classes: tuple[str, ...] | None = None,
+    require_all_classes: bool = True,
+    group_column: str | None = None,
+    with_groups: bool = True,
 ) -> Dataset:
-    """The images that a table names.
-
-    A name is a path relative to the table's folder, or a file name that is found exactly once in or
-    below that folder.
+    """The images that a table names, see `lookup`; other arguments as for `datasets.load`.
 
     Raises:
-      InputError: an image is missing or found twice; also as for `read_rows` and `dataset.build`.
+      InputError: an image is missing or found twice; also as for `read` and `dataset.build`.
     """
-    rows = read_rows(table)
-    by_name = collections.defaultdict(list)
-    for path in dataset.list_images_below(table.parent):
-        by_name[path.name].append(path)
-    labels, group_of, missing = {}, {}, []
-    for row in rows:
-        name = row["image"]
-        direct = _normalized(table.parent / name)
-        exists = direct in by_name[direct.name] or direct.is_file()
-        paths = [direct] if exists else by_name[name]
-        if len(paths) != 1:
-            missing.append(f"{name} ({', '.join(map(str, paths)) or 'not found'})")
-            continue
-        path = paths[0]
-        if path in labels:
-            raise InputError(f"{table} names {path} more than once, the second time as {name}")
-        labels[path] = row["label"]
-        group_of[path] = row.get("group", "")
-    if missing:
-        lines = "\n".join(f"  {item}" for item in missing[:20])
+    read_table = read(table, group_column, with_groups)
+    rows, folder = read_table.rows, table.parent
+    found = lookup.find_files([row.image for row in rows], folder)
+    if found.problems:
+        lines = "\n".join(f"  {problem}" for problem in found.problems[:20])
         raise InputError(
-            f"{table} names {len(missing)} images that are not found, or not just once, in or "
-            f"below {table.parent}:\n{lines}"
+            f"{table} names {len(found.problems)} images that are not found, or not just once, in "
+            f"or below {folder}:\n{lines}"
         )
-    known_groups = group_of if "group" in rows[0] else None
-    return dataset.build(labels, classes, known_groups, require_all_classes, table.parent)
+    labels, group_of = {}, {}
+    for row, path in zip(rows, found.paths, strict=True):
+        if path in labels:
+            raise InputError(f"{table} names {path} more than once, the second time as {row.image}")
+        labels[path], group_of[path] = row.label, row.group
+    return dataset.build(
+        labels,
+        classes,
+        group_of if read_table.grouped else None,
+        require_all_classes,
+        folder,
+        (*read_table.notices, *found.notices),
+    )
 
 
-def _normalized(path: Path) -> Path:
-    """A path without `..`; put together from its parts, since text would lose a slash of a URI."""
-    return type(path)(os.path.normpath(os.path.join("", *path.parts)))  # noqa: PTH118
+def _header_and_body(
+    table: Path, content: dict[str, Rows]
+) -> tuple[list[str], Rows, tuple[str, ...]]:
+    """The headings, the rows below, and notices, of the only sheet with images and labels."""
+    fitting = {}
+    for title, rows in content.items():
+        where = f"{table}, sheet {title}" if title else str(table)
+        for i, header in enumerate(rows[:_TITLE_ROWS]):
+            if columns.find(header, rows[i + 1 :], columns.NO_GROUPS, where):
+                fitting[title] = i, header, rows[i + 1 :]
+                break
+        else:
+            if rows and len(rows[0]) == 2 and reader.is_image_name(Path(rows[0][0])):
+                fitting[title] = 0, ["image", "label"], rows
+    if len(fitting) > 1:
+        raise InputError(
+            f"{table} has images and labels in several sheets, {', '.join(fitting)}: save the one "
+            "you mean as CSV"
+        )
+    if not fitting:
+        rows = next((rows for rows in content.values() if rows), None)
+        if rows is None:
+            raise InputError(f"{table} has no rows: expected image,label[,group]")
+        raise InputError(
+            f"{table} starts with {', '.join(rows[0])}: expected a header with a column of images "
+            "(image, file, filename, path) and one of labels (label, class, diagnosis), such as "
+            "image,label or image,label,group"
+        )
+    title, (above, header, body) = next(iter(fitting.items()))
+    notices = [f"sheet {title} is read, which has images and labels"] if len(content) > 1 else []
+    if above:
+        notices.append(f"{above} rows above the headings are left out")
+    return header, body, tuple(notices)
+
+
+def _row(
+    table: Path, number: int, cells: list[str], header: list[str], found: columns.Columns
+) -> LabelRow:
+    """The row of these cells; those beyond the last heading are left out if they are empty."""
+    text = repr(",".join(cells))
+    if any(cells[len(header) :]):
+        raise InputError(
+            f"{table}, row {number}: {len(cells)} cells under {len(header)} columns in {text}; "
+            "quote cells that contain commas"
+        )
+    padded = [*cells, *[""] * (len(header) - len(cells))]
+    row = LabelRow(
+        image=padded[found.image],
+        label=groups.whole_number(padded[found.label]),
+        group="" if found.group is None else groups.group_name(padded[found.group]),
+    )
+    if empty := [name for name in ("image", "label") if not getattr(row, name)]:
+        raise InputError(f"{table}, row {number}: no {' and no '.join(empty)} in {text}")
+    return row
+
+
+def _column_notices(table: Path, header: list[str], found: columns.Columns) -> list[str]:
+    """Sentences on headings other than the expected ones, and on columns that are not used."""
+    taken = {"image": header[found.image], "label": header[found.label]}
+    notices = [
+        f"column {title} holds the {'images' if name == 'image' else 'labels'}"
+        for name, title in taken.items()
+        if title != name
+    ]
+    if found.others:
+        titles = ", ".join(header[i] for i in found.others)
+        several = len(found.others) > 1
+        notices.append(
+            f"column{'s' * several} {titles} of {table.name} {'are' if several else 'is'} not used"
+            + (
+                ""
+                if found.group is not None
+                else "; to keep images of one value together, as of one patient, pass "
+                "--group_column=NAME"
+            )
+        )
+    return notices

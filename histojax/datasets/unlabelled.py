@@ -60,7 +60,7 @@ def _read_list(path: Path) -> list[Path]:
         lines = [row["image"] for row in files.read_csv(path, ["image"])]
     else:
         try:
-            lines = path.read_bytes().decode("utf-8-sig").splitlines()
+            lines = files.decode(path.read_bytes()).splitlines()
         except UnicodeDecodeError as error:
             raise InputError(f"{path} is no text: {error}") from error
     listed = [line.strip() for line in lines if line.strip()]

@@ -16,7 +16,7 @@ import numpy as np
 from histojax.config import BACH_CARCINOMA, BACH_CLASSES
 from histojax.datasets.positive import PositiveClasses
 from histojax.errors import InputError
-from histojax.utils import files
+from histojax.utils import files, sheets
 
 # Probabilities are mostly printed with few digits: how far from 1 a row may sum.
 _TOLERANCE = 1e-3
@@ -131,7 +131,7 @@ def load(path: str | Path, classes: Sequence[str] | None = None) -> LabelledPred
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a table by column, cells without surrounding blanks."""
-    lines = files.read_cells(path)
+    lines = next(iter(sheets.read(path).rows.values()))
     if len(lines) < 2:
         raise InputError(f"{path} has no rows below its header: expected one per image")
     header, *body = lines

@@ -1,20 +1,18 @@
 """The images at a place, however untidy it is, and what is wrong with the place.
 
-Class folders, BACH, a label table, or a folder of unlabelled images -> DiscoveredImages. The loader
-for training, `datasets.load`, is strict; this one is not.
+Class folders, BACH, a label table, or a folder of unlabelled images -> DiscoveredImages. What the
+loader for training, `datasets.load`, accepts is read by it. What it refuses is read as far as that
+goes, and the reason is a finding.
 """
 
-import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from histojax import datasets
-from histojax.datasets import bach, dataset, tables, unlabelled
+from histojax.datasets import Dataset, bach, dataset, leakage, lookup, tables, unlabelled
 from histojax.errors import InputError
-from histojax.images import reader, suffixes, whole_slide
-from histojax.inspection.findings import NOTE, PROBLEM, Finding, quantity
-from histojax.utils import files
+from histojax.inspection.findings import NOTE, PROBLEM, Finding, quantity, sentence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,31 +44,52 @@ class DiscoveredImages:
         )
 
 
-def discover(place: Path, classes: tuple[str, ...] | None = None) -> DiscoveredImages:
-    """Finds the images at a place, their labels, and what the strict loader would refuse.
+def discover(
+    place: Path,
+    classes: tuple[str, ...] | None = None,
+    group_column: str | None = None,
+    with_groups: bool = True,
+) -> DiscoveredImages:
+    """Finds the images at a place, their labels and groups, and why the loader refuses them.
+
+    Arguments are those of `datasets.load`.
 
     Raises:
       InputError: nothing is there, or a file that is no label table.
     """
-    if place.is_file():
-        discovered = _from_table(place)
-    elif place.is_dir():
-        discovered = _from_folder(bach.find_photos(place) or place)
-    else:
+    if not place.exists():
         raise InputError(f"{place} is not there: expected a folder of images, or a label table")
-    paths, labels, groups = discovered.paths, discovered.labels, discovered.groups
-    rank = {name: i for i, name in enumerate((*class_names(labels, classes), ""))}
-    order = sorted(range(len(paths)), key=lambda i: (rank[labels[i]], str(paths[i])))
+    is_table = place.is_file()
+    root = place.parent if is_table else bach.find_photos(place) or place
+    labels, groups = (
+        _labels_in_table(place, group_column, with_groups)
+        if is_table
+        else (_labels_below(root), {})
+    )
+    step, findings = "Prediction", []
+    try:
+        if any(labels.values()):
+            step = "Training"
+            loaded = datasets.load(place, classes, True, group_column, with_groups)
+            names = (loaded.classes[k] for k in loaded.labels)
+            labels = dict(zip(loaded.paths, names, strict=True))
+            groups = dict(zip(loaded.paths, loaded.groups or (), strict=False))
+            findings = _as_findings(loaded, () if is_table else dataset.left_out(root, labels))
+        else:
+            unlabelled.find_images([place])
+    except InputError as error:
+        reason, *details = str(error).split("\n")
+        message = f"{step} refuses these data: {reason}"
+        findings = [Finding(PROBLEM, "refused", message, tuple(map(str.strip, details)))]
+    rank = {name: i for i, name in enumerate((*class_names(list(labels.values()), classes), ""))}
+    paths = sorted(labels, key=lambda path: (rank[labels[path]], str(path)))
+    findings += _not_in_table(paths) if is_table else [*_elsewhere(root, labels), *_others(root)]
     return DiscoveredImages(
-        discovered.root,
-        paths=tuple(paths[i] for i in order),
-        labels=tuple(labels[i] for i in order),
-        groups=groups and tuple(groups[i] for i in order),
-        findings=(
-            *_refusal(place, classes, any(labels)),
-            *discovered.findings,
-            *_other_files(discovered.root),
-        ),
+        root,
+        paths=tuple(paths),
+        labels=tuple(labels[path] for path in paths),
+        groups=tuple(groups[path] for path in paths) if groups else None,
+        findings=tuple(findings),
     )
 
 
@@ -81,113 +100,78 @@ def class_names(labels: Sequence[str], classes: tuple[str, ...] | None) -> tuple
     return (*(name for name in order if name in present), *sorted(present - set(order)))
 
 
-def _from_folder(root: Path) -> DiscoveredImages:
-    """Images in class folders, where some folder in `root` holds images; else those in `root`."""
+def _labels_below(root: Path) -> dict[Path, str]:
+    """The images below the folders of `root`, by folder name; those in it if there are no others.
+
+    The latter have an empty label.
+    """
     parts = {path: path.relative_to(root).parts for path in dataset.list_images_below(root)}
-    visible = {
-        path: names
-        for path, names in parts.items()
-        if not any(name.startswith(".") for name in names)
-    }
-    depth = 2 if any(len(names) == 2 for names in visible.values()) else 1
-    labels = {
-        path: names[0] if depth == 2 else ""
-        for path, names in visible.items()
-        if len(names) == depth
-    }
-    findings = []
-    if elsewhere := sorted("/".join(visible[path]) for path in visible if path not in labels):
-        where = "a class folder" if depth == 2 else "the folder"
-        message = f"{quantity(len(elsewhere))} not directly in {where}: training does not see them."
-        findings.append(Finding(PROBLEM, "elsewhere", message, tuple(elsewhere)))
-    findings += _tables_beside(root, list(labels))
-    return DiscoveredImages(root, tuple(labels), tuple(labels.values()), None, tuple(findings))
+    in_folders = {path: names[0] for path, names in parts.items() if len(names) > 1}
+    return in_folders or dict.fromkeys(parts, "")
 
 
-def _from_table(table: Path) -> DiscoveredImages:
-    """The images that a label table names and that are there.
+def _labels_in_table(
+    table: Path, group_column: str | None, with_groups: bool
+) -> tuple[dict[Path, str], dict[Path, str]]:
+    """The labels, and groups if they are known, of the images of a label table that are there.
 
     Raises:
       InputError: it is no label table.
     """
-    rows, paths_by_name = tables.read_rows(table), collections.defaultdict(list)
-    for path in dataset.list_images_below(table.parent):
-        paths_by_name[path.name].append(path)
-    row_of = {}
-    for row in rows:
-        direct = table.parent / row["image"]
-        paths = [direct] if direct.is_file() else paths_by_name[row["image"]]
-        if len(paths) == 1:
-            row_of[paths[0]] = row
-    findings = ()
-    below = {path for paths in paths_by_name.values() for path in paths}
-    if unnamed := sorted(below - set(row_of)):
-        message = f"{quantity(len(unnamed))} below {table.parent} that the table does not name."
-        findings = (Finding(NOTE, "elsewhere", message, tuple(map(str, unnamed))),)
-    labels = tuple(row["label"] for row in row_of.values())
-    groups = tuple(row["group"] for row in row_of.values()) if "group" in rows[0] else None
-    return DiscoveredImages(table.parent, tuple(row_of), labels, groups, findings)
-
-
-def _refusal(place: Path, classes: tuple[str, ...] | None, labelled: bool) -> list[Finding]:
-    """Why training, or prediction where nothing is labelled, would refuse the place."""
     try:
-        datasets.load(place, classes) if labelled else unlabelled.find_images([place])
-    except InputError as error:
-        reason, *details = str(error).split("\n")
-        step = "Training" if labelled else "Prediction"
-        message = f"{step} refuses this folder: {reason}"
-        return [Finding(PROBLEM, "refused", message, tuple(map(str.strip, details)))]
-    return []
+        content = tables.read(table, group_column, with_groups)
+    except InputError:  # Perhaps a question on groups alone.
+        content = tables.read(table, with_groups=False)
+    paths = lookup.find_files([row.image for row in content.rows], table.parent).paths
+    there = [(path, row) for path, row in zip(paths, content.rows, strict=True) if path]
+    groups = {path: row.group for path, row in there} if content.grouped else {}
+    return {path: row.label for path, row in there}, groups
 
 
-def _tables_beside(root: Path, paths: list[Path]) -> list[Finding]:
-    """Label tables in a folder that is read by its class folders: they may know the patients."""
-    findings, image_names = [], {path.name for path in paths}
-    for path in files.list_folder(root)[1]:
-        if path.suffix.lower() != ".csv" or path.name == bach.GROUND_TRUTH:
-            continue
-        try:
-            rows = tables.read_rows(path)
-        except InputError:
-            continue
-        if count := sum(Path(row["image"]).name in image_names for row in rows):
-            content = "groups (patients or slides)" if "group" in rows[0] else "labels"
-            message = (
-                f"{path.name} has {content} of {count} of the images: pass {path} in place of the "
-                "folder."
-            )
-            findings.append(Finding(NOTE, "table", message))
+def _as_findings(loaded: Dataset, told: Container[str]) -> list[Finding]:
+    """How data were read, and that no groups are known if none are; without what is told apart."""
+    findings = [
+        Finding(NOTE, "data", sentence(notice)) for notice in loaded.notices if notice not in told
+    ]
+    if loaded.groups is None:
+        findings.append(Finding(NOTE, "no groups", leakage.NO_GROUPS))
     return findings
 
 
-def _other_files(root: Path) -> list[Finding]:
-    """Files that are not read: those that may be meant as images, and others by ending.
-
-    Hidden files, tables, and files that belong to a slide are not counted.
-    """
-    if not files.is_local(root):
+def _elsewhere(root: Path, taken: Container[Path]) -> list[Finding]:
+    """Images in a folder of class folders that are in none of them."""
+    paths = [path for path in dataset.list_images_below(root) if path not in taken]
+    if not paths:
         return []
-    others = [
-        path
-        for path in files.files_below(root)
-        if not path.name.startswith(".")
-        and not reader.is_image_name(path)
-        and path.suffix.lower() not in (".csv", ".xlsx")
-        and not whole_slide.belongs_to_slide(path)
-    ]
-    findings, not_read = [], suffixes.not_read(sorted(others))
-    if not_read:
-        message = f"{quantity(len(not_read), 'file')} that may be meant as images, but not read."
+    message = f"{quantity(len(paths))} not in a class folder: training does not see them."
+    details = tuple(path.relative_to(root).as_posix() for path in paths)
+    return [Finding(PROBLEM, "elsewhere", message, details)]
+
+
+def _not_in_table(paths: Sequence[Path]) -> list[Finding]:
+    """Images beside those of a table that it does not name."""
+    named = set(paths)
+    folders = sorted({path.parent for path in paths})
+    beside = [path for folder in folders for path in dataset.list_images(folder)]
+    if not (unnamed := [path for path in beside if path not in named]):
+        return []
+    message = f"{quantity(len(unnamed))} beside those of the table that it does not name."
+    return [Finding(NOTE, "elsewhere", message, tuple(map(str, unnamed)))]
+
+
+def _others(root: Path) -> list[Finding]:
+    """Files that are not read: those that may be meant as images, and others by ending."""
+    others, findings = dataset.other_files(root), []
+    if others.not_read:
+        number = quantity(len(others.not_read), "file")
+        message = f"{number} that may be meant as images, but not read."
         details = tuple(
-            f"{path.relative_to(root).as_posix()} {cause}" for path, cause in not_read.items()
+            f"{path.relative_to(root).as_posix()} {cause}"
+            for path, cause in others.not_read.items()
         )
         findings.append(Finding(PROBLEM, "not read", message, details))
-    endings = collections.Counter(
-        path.suffix.lower() or "no ending" for path in others if path not in not_read
-    )
-    if endings:
-        counts = ", ".join(f"{number} {ending}" for ending, number in endings.most_common(8))
-        message = f"{quantity(endings.total(), 'file')} not read as images: {counts}."
+    if others.endings:
+        counts = ", ".join(f"{number} {ending}" for ending, number in others.endings.most_common(8))
+        message = f"{quantity(others.endings.total(), 'file')} not read as images: {counts}."
         findings.append(Finding(NOTE, "other files", message))
     return findings

@@ -76,3 +76,8 @@ def problems_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 def quantity(number: int, noun: str = "image") -> str:
     """`1 image`, `2 images`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def sentence(notice: str) -> str:
+    """A notice with a capital letter at its start and a full stop at its end."""
+    return f"{notice[0].upper()}{notice[1:]}."

@@ -12,11 +12,19 @@ from histojax.config import Boosting, Extraction
 from histojax.datasets import Dataset, groups
 from histojax.errors import InputError
 from histojax.images import reader
-from histojax.images.names import name_images
+from histojax.images.names import Images, name_images
 from histojax.inspection import recommend
 from histojax.inspection.checks import run_checks
 from histojax.inspection.discovery import DiscoveredImages, class_names, discover
-from histojax.inspection.findings import PROBLEM, Finding, ImageSet, problems_first, quantity
+from histojax.inspection.findings import (
+    NOTE,
+    PROBLEM,
+    Finding,
+    ImageSet,
+    problems_first,
+    quantity,
+    sentence,
+)
 from histojax.inspection.image_quality import InspectedImage, inspect_image
 from histojax.inspection.recommend import Recommendation
 from histojax.utils import files
@@ -33,7 +41,7 @@ class Options:
       mpp: microns per pixel of all images; None to believe each file.
       classes: in their order, as for `datasets.load`.
       groups: table of groups, as for `datasets.groups.add_groups`.
-      group_column: of that table.
+      group_column: of that table, or what `datasets.load` takes without one.
       folds: the most that are recommended.
       fold_seed: of the split.
     """
@@ -86,7 +94,8 @@ def inspect(place: str | Path, extraction: Extraction, options: Options = Option
       InputError: nothing is there, or no image.
     """
     place = files.as_path(place)
-    discovered = discover(place, options.classes)
+    column = None if options.groups else options.group_column
+    discovered = discover(place, options.classes, column, with_groups=options.groups is None)
     if not discovered.paths:
         kinds = ("not read", "other files")
         others = [finding for finding in discovered.findings if finding.kind in kinds]
@@ -107,36 +116,46 @@ def inspect(place: str | Path, extraction: Extraction, options: Options = Option
         *run_checks(image_set, extraction.views, extraction.target_mpp),
         *_too_many_folds(recommendation, options.folds),
     ]
+    classes = class_names(discovered.labels, options.classes)
+    refused = any(finding.kind == "refused" for finding in discovered.findings)
+    if recommendation and refused:
+        first = "First settle what is refused: the steps would refuse it, too."
+        recommendation = dataclasses.replace(recommendation, why=(first, *recommendation.why))
+    show_commands = recommendation and not refused
     return Inspection(
         place,
         image_set,
-        classes=class_names(discovered.labels, options.classes),
+        classes=classes,
         extraction=extraction,
         findings=problems_first(findings),
         recommendation=recommendation,
-        commands=_commands(place, recommendation, options) if recommendation else (),
+        commands=_commands(place, recommendation, options, bool(classes)) if show_commands else (),
     )
 
 
 def _folder_name(place: Path) -> str:
-    """The name of the folder at a place, or of the folder that a table is in."""
-    folder = place.parent if place.is_file() else place
-    return (folder.resolve() if files.is_local(folder) else folder).name
+    """The name of the folder at a place, or of a table without its ending."""
+    if place.is_file():
+        return place.stem
+    return (place.resolve() if files.is_local(place) else place).name
 
 
 def _with_groups(discovered: DiscoveredImages, options: Options) -> DiscoveredImages:
     """The images with the groups of a table, or with the reason why they have none."""
-    dataset = _unchecked_dataset(discovered.paths, discovered.labels, None, options.classes)
+    images = name_images(discovered.paths, discovered.root)
+    dataset = _unchecked_dataset(images, discovered.labels, None, options.classes)
+    others = tuple(finding for finding in discovered.findings if finding.kind != "no groups")
     try:
         grouped = groups.add_groups(dataset, options.groups, options.group_column)
     except InputError as error:
         problem = Finding(PROBLEM, "group", str(error))
         return dataclasses.replace(discovered, findings=(*discovered.findings, problem))
-    return dataclasses.replace(discovered, groups=grouped.groups)
+    note = Finding(NOTE, "data", sentence(grouped.notices[-1]))
+    return dataclasses.replace(discovered, groups=grouped.groups, findings=(*others, note))
 
 
 def _unchecked_dataset(
-    paths: tuple[Path, ...],
+    images: Images,
     labels: tuple[str, ...],
     groups: tuple[str, ...] | None,
     classes: tuple[str, ...] | None,
@@ -144,7 +163,7 @@ def _unchecked_dataset(
     """A data set that need not be one that training would accept."""
     order = class_names(labels, classes) or ("",)
     indices = tuple(order.index(label) if label else 0 for label in labels)
-    return Dataset(name_images(paths), indices, order, groups)
+    return Dataset(images, indices, order, groups)
 
 
 def _inspect_images(
@@ -172,9 +191,9 @@ def _recommend(
     kept, labels = [images.images[i] for i in usable], tuple(images.labels[i] for i in usable)
     dataset = None
     if all(labels) and len(set(labels)) > 1:
-        paths = tuple(image.path for image in kept)
+        found = name_images([image.path for image in kept])
         of_group = images.groups and tuple(images.groups[i] for i in usable)
-        dataset = _unchecked_dataset(paths, labels, of_group, options.classes)
+        dataset = _unchecked_dataset(found, labels, of_group, options.classes)
     recommendation = recommend.recommend(
         [image.size for image in kept],
         [image.mpp for image in kept],
@@ -199,12 +218,13 @@ def _too_many_folds(recommendation: Recommendation | None, folds: int) -> list[F
     return [Finding(PROBLEM, "folds", message)]
 
 
-def _commands(place: Path, recommendation: Recommendation, options: Options) -> tuple[str, ...]:
+def _commands(
+    place: Path, recommendation: Recommendation, options: Options, labelled: bool
+) -> tuple[str, ...]:
     """The command lines that follow the recommendation; none where no view fits."""
     if not recommendation.views:
         return ()
     root = Path("runs") / (_folder_name(place) or "mine")
-    labelled = recommendation.folds is not None
     source = {"data" if labelled else "images": place}
     if labelled and options.classes:
         source["classes"] = ",".join(options.classes)
@@ -221,7 +241,7 @@ def _commands(place: Path, recommendation: Recommendation, options: Options) -> 
         "groups": options.groups,
         "group_column": options.group_column,
     }
-    steps = {"extract": extract} | ({"train": train} if labelled else {})
+    steps = {"extract": extract} | ({"train": train} if recommendation.folds else {})
     return tuple(
         shlex.join(
             ["histojax", step, *(f"--{name}={value}" for name, value in flags.items() if value)]

@@ -102,7 +102,7 @@ def collect(evaluation: Evaluation, data: Path | None) -> ReportImages:
     """
     if data is None:
         return ReportImages(("Pass --data to see the images, not only their names.",))
-    dataset = datasets.load(data)
+    dataset = datasets.load(data, require_all_classes=False, with_groups=False)
     paths = dataset.images
     predictions = evaluation.out_of_fold.predictions
     cells = by_cell(predictions)

@@ -6,6 +6,7 @@ both offer is used: text is read and written as bytes, since the latter knows ne
 there whole or not at all.
 """
 
+import codecs
 import contextlib
 import csv
 import hashlib
@@ -173,29 +174,17 @@ def write_csv(
     write_text(path, text.getvalue())
 
 
-def open_csv(path: Path) -> io.StringIO:
-    """The text of a CSV file for the `csv` module: line ends kept, byte order mark removed."""
-    return io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")
+def decode(content: bytes) -> str:
+    """Text in UTF-8, or in UTF-16 with a byte order mark; UnicodeDecodeError for any other."""
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if wide else "utf-8-sig")
 
 
-def read_cells(path: Path, delimiters: str = ",") -> list[list[str]]:
-    """The rows of any CSV file, without blanks around cells and without empty rows.
-
-    The delimiter is the one of `delimiters` that the first line has most of.
-
-    Raises:
-      InputError: the file is not there, or is no CSV.
-    """
-    try:
-        text = open_csv(path)
-        first_line = next((line for line in text.getvalue().splitlines() if line.strip()), "")
-        reader = csv.reader(text, delimiter=max(delimiters, key=first_line.count))
-        rows = [[cell.strip() for cell in row] for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"{path} cannot be read as CSV: {error}. Save it as CSV, a text file in UTF-8"
-        ) from error
-    return [row for row in rows if any(row)]
+def delimiter_of(text: str, delimiters: str = ",;\t") -> str:
+    """The delimiter that the first line with any has most of; the first one where none has any."""
+    lines = text.splitlines()
+    first = next((line for line in lines if any(mark in line for mark in delimiters)), "")
+    return max(delimiters, key=first.count)
 
 
 def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
@@ -205,7 +194,8 @@ def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
       InputError: the file is not there, is no CSV, lacks one of the columns, or is damaged.
     """
     try:
-        reader = csv.DictReader(open_csv(path))
+        text = decode(path.read_bytes())
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter_of(text))
         header = reader.fieldnames or []
         rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -231,7 +231,9 @@ def test_a_label_table_may_leave_groups_unknown(tmp_path):
         Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / f"{name}.png")
     path = table(tmp_path / "labels.csv", "image,label,group\nx.png,a,12.0\ny.png,b,\nz.png,b\n")
     assert datasets.load(path).groups == ("12", "", "")
-    assert datasets.load(table(path, "image,label,group\nx.png,a,\ny.png,b,-\n")).groups == ("", "")
+    unknown = datasets.load(table(path, "image,label,group\nx.png,a,\ny.png,b,-\n"))
+    assert unknown.groups is None
+    assert unknown.notices == ("column group says of no image which group it is of",)
 
 
 def test_a_column_that_is_empty_for_every_image_is_refused(tmp_path):

@@ -63,8 +63,8 @@ def test_a_folder_is_a_data_set_and_is_not_written_twice(tmp_path):
     images = unlabelled.find_images([tmp_path / "unlabelled"])
     with open(tmp_path / "unlabelled_truth.csv") as file:
         truth = {row["image"]: row["label"] for row in csv.DictReader(file)}
-    assert set(truth) == {path.name for path in images}
-    pixels = {np.array(Image.open(path)).tobytes() for path in (*dataset.paths, *images)}
+    assert set(truth) == {path.name for path in images.values()}
+    pixels = {np.array(Image.open(path)).tobytes() for path in (*dataset.paths, *images.values())}
     assert len(pixels) == 11
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
     synthetic.write_folder(tmp_path, per_class=2, unlabelled=3, height=64, width=64)

@@ -33,7 +33,7 @@ def load(
     Raises:
       InputError: as for class folders, or the ground truth and the folders differ.
     """
-    dataset = folders.load(photos, classes or BACH_CLASSES, require_all_classes)
+    dataset = folders.load(photos, classes or BACH_CLASSES, require_all_classes, with_groups=False)
     table = photos / GROUND_TRUTH
     if table.is_file():
         images = zip(dataset.paths, dataset.labels, strict=True)
@@ -43,7 +43,7 @@ def load(
 
 def check_ground_truth(table: Path, folder_of: dict[str, str]) -> None:
     """Raises InputError where a ground truth and the class folder of each file name differ."""
-    truth = {row["image"]: row["label"] for row in tables.read_rows(table)}
+    truth = {row.image: row.label for row in tables.read(table).rows}
     differing = sorted(name for name in truth | folder_of if truth.get(name) != folder_of.get(name))
     if differing:
         lines = "\n".join(

@@ -1,0 +1,172 @@
+"""Which columns of a table hold images, labels and groups, by their headings.
+
+Case, blanks, underscores, hyphens and dots of a heading do not matter. Where several columns would
+do, nothing is guessed: the caller is asked.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import PureWindowsPath
+
+from histojax.errors import InputError
+from histojax.images import reader
+from histojax.utils.sheets import Rows
+
+NO_GROUPS = "none"  # What --group_column says where no column is to be taken.
+
+# Headings as `_plain` makes them. The first one goes before the others.
+_IMAGE = "image images imagename imageid imagefile imagepath file filename filepath path name photo"
+_IMAGE += " picture tile patch"
+_LABEL = "label labels class classname classlabel diagnosis category groundtruth target"
+# Groups, and what one of them is called.
+_GROUP = {
+    "group": "group groups groupid",
+    "patient": "patient patients patientid patientno patientnumber patientname patientcode pid mrn",
+    "case": "case cases caseid caseno casenumber casecode",
+    "subject": "subject subjects subjectid subjectno participant participantid",
+    "donor": "donor donors donorid",
+    "slide": "slide slides slideid slideno slidename slidenumber wsi wsiid wsiname",
+    "specimen": "specimen specimenid biopsy biopsyid block blockid",
+}
+_GROUP_NOUNS = {heading: noun for noun, listed in _GROUP.items() for heading in listed.split()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """The columns of a label table, as indices into its header.
+
+    Attributes:
+      image, label: always there.
+      group: None where no column holds groups.
+      others: columns with a heading that are not used.
+    """
+
+    image: int
+    label: int
+    group: int | None
+    others: tuple[int, ...]
+
+
+def find(header: Sequence[str], body: Rows, group_column: str | None, where: str) -> Columns | None:
+    """The columns of a label table; None where images or labels have no heading.
+
+    Args:
+      header: the headings.
+      body: the rows below.
+      group_column: the heading of the group column, NO_GROUPS for none, None to look for it.
+      where: the table, for messages.
+
+    Raises:
+      InputError: several columns could be what is sought, or no column is called `group_column`.
+    """
+    image = _image_column(header, body, where)
+    label = _only(header, _LABEL, where, "label")
+    if image is None or label is None:
+        return None
+    rest = [i for i, title in enumerate(header) if title and i not in (image, label)]
+    group = find_group(header, rest, group_column, where)
+    return Columns(image, label, group, tuple(i for i in rest if i != group))
+
+
+def find_group(
+    header: Sequence[str], among: Sequence[int], group_column: str | None, where: str
+) -> int | None:
+    """The group column among some; None where there is none.
+
+    Raises:
+      InputError: several could be it, or none is called `group_column`.
+    """
+    if group_column is not None and _plain(group_column) == NO_GROUPS:
+        return None
+    if group_column is not None:
+        exact = [i for i in among if header[i] == group_column.strip()]
+        named = exact or [i for i in among if _plain(header[i]) == _plain(group_column)]
+        if len(named) != 1:
+            raise InputError(
+                f"{where} has {len(named) or 'no'} column{'s' * (len(named) > 1)} called "
+                f"{group_column}: name one of {_listed(header, among)} by --group_column"
+            )
+        return named[0]
+    candidates = [i for i in among if _plain(header[i]) in _GROUP_NOUNS]
+    exact = [i for i in candidates if _plain(header[i]) == "group"]
+    if len(exact or candidates) > 1:
+        titles = _listed(header, candidates)
+        raise InputError(
+            f"{where} has several columns that may say which images belong together: {titles}. "
+            f"Name the one of patients by --group_column={header[candidates[0]]} or the like; "
+            f"--group_column={NO_GROUPS} uses none"
+        )
+    return next(iter(exact or candidates), None)
+
+
+def group_noun(title: str) -> str:
+    """What one group of a column is called: patient, slide, ..."""
+    return _GROUP_NOUNS.get(_plain(title), "group")
+
+
+def group_notice(source: str, noun: str, groups: Iterable[str]) -> str:
+    """What groups keep together, in a sentence; an empty group is unknown."""
+    groups = list(groups)
+    known = [group for group in groups if group]
+    number, unknown = len(set(known)), len(groups) - len(known)
+    plural = f"{noun}{'' if number == 1 else 's'}"
+    text = f"{source} keeps images of one {noun} together: {number} {plural}, {len(known)} images"
+    if number == len(known) > 0:
+        text += f". Each has one image, so nothing is kept together: is {noun} what it says?"
+    if unknown:
+        text += f"; {unknown} images of unknown {noun}"
+    return text
+
+
+def _image_column(header: Sequence[str], body: Rows, where: str) -> int | None:
+    """The column of images: by its heading or, between several or none, by its cells."""
+    exact, candidates = _candidates(header, _IMAGE)
+    if len(exact or candidates) == 1:
+        return (exact or candidates)[0]
+    named = [i for i in candidates or range(len(header)) if _holds_image_names(body, i)]
+    if len(named) == 1:
+        return named[0]
+    if len(candidates) > 1:
+        titles = _listed(header, candidates)
+        raise InputError(
+            f"{where} has several columns that may name the images: {titles}. Rename the one that "
+            "does to image"
+        )
+    return None
+
+
+def _only(header: Sequence[str], names: str, where: str, wanted: str) -> int | None:
+    """The only column with one of the names; that of the first name goes before the others."""
+    exact, candidates = _candidates(header, names)
+    chosen = exact or candidates
+    if len(chosen) > 1:
+        raise InputError(
+            f"{where} has several columns that may be the {wanted}: {_listed(header, chosen)}. "
+            f"Rename the one that is to {wanted}"
+        )
+    return chosen[0] if chosen else None
+
+
+def _candidates(header: Sequence[str], names: str) -> tuple[list[int], list[int]]:
+    """Columns with the first of the names, and with any of them."""
+    wanted = names.split()
+    candidates = [i for i, title in enumerate(header) if _plain(title) in wanted]
+    return [i for i in candidates if _plain(header[i]) == wanted[0]], candidates
+
+
+def _holds_image_names(body: Rows, column: int) -> bool:
+    """Whether most cells of a column, and at least one, end as image files do."""
+    cells = [row[column] for row in body if len(row) > column and row[column]]
+    # A Windows path may have either slash.
+    images = sum(reader.is_image_name(PureWindowsPath(cell)) for cell in cells)
+    return 2 * images > len(cells)
+
+
+def _plain(title: str) -> str:
+    """A heading without case, blanks, underscores, hyphens, dots and number signs."""
+    return re.sub(r"[\s_.\-#]+", "", title.casefold())
+
+
+def _listed(header: Sequence[str], columns: Iterable[int]) -> str:
+    return ", ".join(header[i] for i in columns if header[i]) or "none"
