@@ -130,8 +130,8 @@ def _with_groups(
     levels = [] if group_column else _patient_levels(between)
     if group_column and not found:
         raise InputError(
-            f"--group_column={group_column}: no table beside the class folders of {root} has such a "
-            "column with groups of the images; of folders below the class folders, name the level"
+            f"--group_column={group_column}: no table beside the class folders of {root} has such "
+            "a column that knows images; of folders below the class folders, name the level"
         )
     if len(found) + (len(levels) > 0) > 1:
         sources = [path.name for path in found]

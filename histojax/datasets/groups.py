@@ -91,7 +91,9 @@ def find_beside(
         except InputError:
             continue  # It is about something else, or no table.
         first = next(i for i, row in enumerate(rows) if _find_name(row[image_column], images))
-        header = rows[first - 1] if first else [""] * len(rows[0])
+        # A title above the headings has one cell.
+        headings = (row for row in rows[:first] if row[image_column] and sum(map(bool, row)) > 1)
+        header = next(headings, [""] * len(rows[0]))
         others = [i for i, title in enumerate(header) if title and i != image_column]
         group = columns.find_group(header, others, column, str(path))
         if group is not None:

@@ -46,7 +46,8 @@ def find_files(names: Sequence[str], folder: Path) -> FoundFiles:
     problems, inexact = [], {}
     indices = _index(below, folder)
     for i in sought:
-        candidates = [path for path in _direct(names[i], folder) if path in indices.all]
+        direct = _direct(names[i], folder)
+        candidates = [path for path in direct if path in indices.all or path.is_file()]
         if not candidates:
             candidates, exact = _search(names[i], indices)
             if len(candidates) == 1 and not exact:
