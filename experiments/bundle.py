@@ -79,7 +79,7 @@ def _places(made: bundle.Bundle) -> ReferenceDistribution:
     from histojax.extraction import devices
     from histojax.heatmap import typicality
 
-    dataset = datasets.load(data.label_table(), data.classes())
+    dataset = datasets.load(data.label_table(), data.classes(), with_groups=False)
     folds = ensembles.load(FLAGS.models).folds
     paths = dict(zip(dataset.names, dataset.paths, strict=True))
     if unknown := sorted(set(folds.names) - set(paths)):

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import PureWindowsPath
 
+from histojax.datasets.sheets import Rows
 from histojax.errors import InputError
 from histojax.images import reader
-from histojax.utils.sheets import Rows
 
 NO_GROUPS = "none"  # What --group_column says where no column is to be taken.
 

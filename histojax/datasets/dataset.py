@@ -6,11 +6,11 @@ from collections.abc import Container, Sequence
 from pathlib import Path, PurePath
 
 from histojax.config import BACH_CLASSES
-from histojax.datasets import labels
+from histojax.datasets import labels, sheets
 from histojax.errors import InputError
 from histojax.images import names, reader, suffixes, whole_slide
 from histojax.images.names import Images
-from histojax.utils import files, sheets
+from histojax.utils import files
 
 # What systems leave in folders.
 _OF_SYSTEMS = frozenset({"Thumbs.db", "desktop.ini"})

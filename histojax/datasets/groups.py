@@ -12,12 +12,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from absl import logging
 
-from histojax.datasets import columns
+from histojax.datasets import columns, sheets
 from histojax.datasets.dataset import Dataset
+from histojax.datasets.sheets import Rows
 from histojax.errors import InputError
 from histojax.images import reader
-from histojax.utils import files, sheets
-from histojax.utils.sheets import Rows
+from histojax.utils import files
 
 # `id` counts only as a word of its own.
 _GROUP_HEADER = re.compile(

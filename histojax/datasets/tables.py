@@ -9,12 +9,11 @@ import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
-from histojax.datasets import columns, dataset, groups, lookup
+from histojax.datasets import columns, dataset, groups, lookup, sheets
 from histojax.datasets.dataset import Dataset
+from histojax.datasets.sheets import Rows
 from histojax.errors import InputError
 from histojax.images import reader
-from histojax.utils import sheets
-from histojax.utils.sheets import Rows
 
 _TITLE_ROWS = 10  # Above the headings, at most.
 

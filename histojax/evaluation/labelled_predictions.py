@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from histojax.config import BACH_CARCINOMA, BACH_CLASSES
+from histojax.datasets import sheets
 from histojax.datasets.positive import PositiveClasses
 from histojax.errors import InputError
-from histojax.utils import files, sheets
+from histojax.utils import files
 
 # Probabilities are mostly printed with few digits: how far from 1 a row may sum.
 _TOLERANCE = 1e-3

@@ -3,8 +3,9 @@
 import openpyxl
 import pytest
 
+from histojax.datasets import sheets
 from histojax.errors import InputError
-from histojax.utils import files, sheets
+from histojax.utils import files
 
 ROWS = [["image", "label"], ["a.png", "gutartig, groß"], ["b.png", "bösartig"]]
 
