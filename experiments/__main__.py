@@ -13,6 +13,7 @@ from . import runner
 # In the order in which one uses them.
 SCRIPTS = (
     "demo",
+    "mine",
     "inspect_data",
     "build_bach",
     "extract",

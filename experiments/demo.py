@@ -17,11 +17,7 @@ from absl import flags
 from histojax import datasets
 from histojax.config import PRESETS, Option
 from histojax.datasets import folds, synthetic, unlabelled
-from histojax.extraction import devices, extract
-from histojax.learners import boost, ensembles
-from histojax.learners.training import TrainingJob
-from histojax.prediction import bundle, model_card, predict
-from histojax.report.write import write_report
+from histojax.learners import ensembles
 
 from . import runner
 from .flag_types import define
@@ -33,9 +29,12 @@ define("out", Path, Option("Folder to write everything to."), "runs/demo-random-
 
 
 def main() -> None:
+    from histojax.extraction import devices  # Not above: training processes need no JAX.
+
+    from . import pipeline
+
     out, protocol = FLAGS.out, PRESETS["demo"]
-    boosting, configurations = protocol.boosting, protocol.extraction.configurations
-    images, descriptors, models = out / "images", out / "descriptors", out / "models"
+    images, boosting = out / "images", protocol.boosting
     devices.split_cpu()
     print(
         f"demo: synthetic tissue, UNTRAINED encoders (random weights), {protocol.models} models; "
@@ -43,22 +42,17 @@ def main() -> None:
     )
     synthetic.write_folder(images, PER_CLASS, UNLABELLED)
     dataset = datasets.load(images / "train")
-    extract.run(dataset.images, protocol.extraction, descriptors)
-    path = models / ensembles.FOLDS
-    split = folds.load_or_make(path, dataset, boosting.folds, boosting.fold_seed)
-    job = TrainingJob(descriptors, models, split, configurations)
-    boost.train(job, boosting, boost.default_workers())
-    print(write_report(models, out / "report", data=images / "train", descriptors=descriptors))
-    packed = out / "demo.histojax"
-    made = bundle.from_models(models, descriptors=descriptors)
-    bundle.write(packed, made, models, model_card.card(made), {})
-    new = unlabelled.find_images([images / "unlabelled"])
-    summary = predict.predict_images(bundle.load(packed), new, out / "predictions")
-    print(
-        f"unlabelled images, by {packed} alone: {summary.text(made)}; "
-        f"{out / 'predictions' / 'predictions.csv'}"
+    path = out / "models" / ensembles.FOLDS
+    plan = pipeline.Plan(
+        run=out,
+        source=images / "train",
+        dataset=dataset,
+        split=folds.load_or_make(path, dataset, boosting.folds, boosting.fold_seed),
+        protocol=protocol,
+        new=unlabelled.find_images([images / "unlabelled"]),
+        heatmaps=False,
     )
-    print(f"the report, to open in a browser: {out / 'report' / 'report.html'}")
+    pipeline.carry_out(plan, pipeline.load_encoders(plan))
 
 
 if __name__ == "__main__":

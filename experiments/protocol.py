@@ -16,10 +16,10 @@ from .flag_types import AUTO, Choices, define
 FLAGS = flags.FLAGS
 
 
-def define_preset(*parts: str) -> None:
+def define_preset(*parts: str, default: str | None = "paper") -> None:
     """Defines --protocol, and the flags of its parts, such as `extraction` and `boosting`."""
     text = "Preset whose numbers hold where their own flags are not passed."
-    define("protocol", str, Option(text, choices=tuple(PRESETS)), default="paper")
+    define("protocol", str, Option(text, choices=tuple(PRESETS)), default)
     for part in parts:
         paper = getattr(PRESETS["paper"], part)
         for field in dataclasses.fields(paper):

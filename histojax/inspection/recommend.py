@@ -71,7 +71,7 @@ def recommend(
     mpps: Sequence[float | None],
     target_mpp: float | None = None,
     dataset: Dataset | None = None,
-    most_folds: int = Boosting.folds,
+    folds: int = Boosting.folds,
     fold_seed: int = Boosting.fold_seed,
 ) -> Recommendation:
     """What suits images of these sizes.
@@ -82,7 +82,7 @@ def recommend(
       target_mpp: what the user wants them resampled to, 0 for not at all; None where that is to be
         recommended.
       dataset: the same images with their classes and groups; None where they are not labelled.
-      most_folds: the number of folds that the user wants.
+      folds: the number of folds that the user wants.
       fold_seed: of the split.
     """
     target, why_target = _target(mpps, target_mpp)
@@ -98,7 +98,7 @@ def recommend(
         why.append(f"Leave out {images}, which these crops do not fit into.")
     count = None
     if dataset:
-        count, why_folds = _folds(dataset, most_folds, fold_seed)
+        count, why_folds = most_folds(dataset, folds, fold_seed)
         why.append(why_folds)
     return Recommendation(views, target, count, tuple(why))
 
@@ -179,7 +179,7 @@ def _crop_size(view: View, side: int) -> int:
     return int(view.crop_size / _PAPER_SIDE * side) // _STEP * _STEP
 
 
-def _folds(dataset: Dataset, most: int, seed: int) -> tuple[int | None, str]:
+def most_folds(dataset: Dataset, most: int, seed: int) -> tuple[int | None, str]:
     """The largest number of folds, up to `most`, that these images can be split into, and why."""
     from histojax.datasets import folds  # Not above: views are chosen without scikit-learn too.
 

@@ -144,7 +144,7 @@ def run_tasks(tasks: list[Task], workers: int) -> None:
         with concurrent.futures.ProcessPoolExecutor(
             workers,
             mp_context=multiprocessing.get_context("spawn"),
-            initializer=_exit_when_parent_dies,
+            initializer=exit_when_parent_dies,
             initargs=(os.getpid(),),
         ) as pool:
             bins_of = {pool.submit(run_task, task): task.bins for task in tasks}
@@ -165,7 +165,7 @@ def run_tasks(tasks: list[Task], workers: int) -> None:
                 pool.shutdown(cancel_futures=True)
 
 
-def _exit_when_parent_dies(parent: int) -> None:
+def exit_when_parent_dies(parent: int) -> None:
     """Ends this process within a second or two of its parent, which may be killed."""
 
     def watch() -> None:
