@@ -4,8 +4,10 @@ import contextlib
 import errno
 import functools
 import logging
+import sys
 
 import pytest
+from absl import logging as absl_logging
 from PIL import Image
 
 from experiments import command_line, log, protocol
@@ -50,7 +52,9 @@ def test_run_stands_for_the_paths_that_are_not_passed():
     assert set(command_line.RUN) < set(SCRIPTS)
 
 
-def test_warnings_are_a_line_each_and_many_of_a_kind_are_counted(capsys):
+def test_warnings_are_a_line_each_and_many_of_a_kind_are_counted(capsys, monkeypatch):
+    handler = absl_logging.get_absl_handler().python_handler
+    monkeypatch.setattr(handler, "stream", sys.stderr)
     with log.plain():
         for i in range(5):
             logging.getLogger("absl").warning("image%d.png is grey: converted", i)
