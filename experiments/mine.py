@@ -1,4 +1,4 @@
-"""Everything in one command: labelled images to models, a report, a bundle and predictions.
+"""Everything in one command: labelled images to models, report and predictions.
 
 histojax mine DATA                    inspection, descriptors, models, report, bundle
 histojax mine DATA NEW                and predictions and heat maps of the images in NEW
