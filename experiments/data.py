@@ -13,6 +13,8 @@ from histojax.utils.files import is_local
 from .flag_types import define, define_path
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from histojax.datasets import Dataset
     from histojax.datasets.folds import Folds
     from histojax.images.names import Images
@@ -66,8 +68,8 @@ def define_unlabelled() -> None:
     """Defines where images without labels are: --images, or --tfds."""
     define_path(
         "images",
-        "Images without labels: a folder, one image, or a list (.txt, or .csv with a column "
-        "image).",
+        "Images without labels: a folder with images in or below it, one image, or a list (.txt, "
+        "or a table with a column image).",
     )
     define_tfds("images")
 
@@ -145,9 +147,13 @@ def dataset() -> "Dataset":
 
 def told(labelled: "Dataset") -> "Dataset":
     """The data set, after its notices are printed."""
-    for notice in labelled.notices:
-        print(f"note: {notice}")
+    _print_notices(labelled.notices)
     return labelled
+
+
+def _print_notices(notices: "Iterable[str]") -> None:
+    for notice in notices:
+        print(f"note: {notice}")
 
 
 def paper_split(dataset: "Dataset") -> "Folds | None":
@@ -161,10 +167,8 @@ def paper_split(dataset: "Dataset") -> "Folds | None":
 
 def split(models: Path, dataset: "Dataset", count: int, seed: int) -> "Folds":
     """The split in the models' folder, or a new one by the flags, saved there."""
-    from histojax.datasets import (
-        folds,
-        leakage,
-    )  # Not above: extraction works without scikit-learn.
+    # Not above: extraction works without scikit-learn.
+    from histojax.datasets import folds, leakage
     from histojax.learners import ensembles
 
     path, maker = models / ensembles.FOLDS, paper_split(dataset) or FLAGS.fold_maker
@@ -184,16 +188,25 @@ def unlabelled() -> "Images":
 
     if FLAGS.tfds:
         return name_images(tfds.image_paths(*tfds_arguments()))
-    return unlabelled.find_images([FLAGS.images])
+    found = unlabelled.find([FLAGS.images])
+    _print_notices(found.notices)
+    return found.images
 
 
 def refuse_inside_data(name: str) -> None:
-    """Raises InputError where an output lies in the folder of --data, where it would be a class."""
-    source, output = FLAGS.data, FLAGS[name].value
-    if source is not None and source.is_dir() and absolute(output).is_relative_to(absolute(source)):
-        raise InputError(
-            f"--{name}={output} lies inside --data={source}: name a folder outside of the data"
-        )
+    """Raises InputError where an output lies in the folder of --data or --images.
+
+    There it would be a class, or its pictures images to predict.
+    """
+    output = FLAGS[name].value
+    for flag in {"data", "images"} & {*FLAGS}:
+        source = FLAGS[flag].value
+        if source is None or not source.is_dir():
+            continue
+        if absolute(output).is_relative_to(absolute(source)):
+            raise InputError(
+                f"--{name}={output} lies inside --{flag}={source}: name a folder outside of it"
+            )
 
 
 def absolute(path: Path) -> Path:

@@ -76,6 +76,7 @@ flags.DEFINE_bool("strict", False, "Stop at the first image that cannot be mappe
 
 def main() -> None:
     runtime = computing.runtime()
+    data.refuse_inside_data("out")
     options = HeatmapOptions(FLAGS.stride, FLAGS.augmentations, FLAGS.sigma, FLAGS.mpp)
     options.check()
     bundle, images = models.bundle(), data.unlabelled()

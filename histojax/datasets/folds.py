@@ -98,7 +98,7 @@ def make(
     method = method or ("stratified" if dataset.groups is None else "grouped")
     if method == "grouped" and dataset.groups is None:
         raise InputError(
-            "to split by group, name groups: a column `group` in the table, or --groups=TABLE"
+            "to split by group, name groups: a column `patient` in --data, or --groups=TABLE"
         )
     labels = np.array(dataset.labels)
     held_out = np.arange(len(labels))
@@ -107,12 +107,13 @@ def make(
         groups = _fill_unknown(dataset, unknown_groups)
         held_out = np.flatnonzero(groups != "")
         groups = groups[held_out]
-    _require_enough(labels[held_out], dataset.classes, count, groups)
+    _require_enough(labels[held_out], dataset.classes, count, groups, len(held_out) < len(labels))
     folds = np.full(len(labels), TRAIN_ONLY)
     folds[held_out] = stratified_folds(labels[held_out], groups, count, seed)
     if empty := set(range(count)) - set(folds.tolist()):
         raise InputError(
-            f"{len(empty)} of {count} folds stay empty, the groups are too uneven: lower --folds"
+            f"{len(empty)} of {count} folds would stay empty, since some groups (patients or "
+            f"slides) are much larger than others: pass fewer --folds than {count}"
         )
     origin = f"{method}, {count} folds, seed {seed}"
     if method == "grouped" and (unknown := dataset.groups.count("")):
@@ -133,28 +134,36 @@ def _fill_unknown(dataset: Dataset, unknown_groups: str) -> np.ndarray:
 
 
 def _require_enough(
-    labels: np.ndarray, classes: tuple[str, ...], count: int, groups: np.ndarray | None
+    labels: np.ndarray,
+    classes: tuple[str, ...],
+    count: int,
+    groups: np.ndarray | None,
+    unknown_left_out: bool,
 ) -> None:
-    """Raises InputError where there are too few images of a class, or groups, for `count` folds."""
+    """Raises InputError where there are too few images of a class, or groups, for `count` folds.
+
+    `labels` and `groups` are of the images that may be held out; `unknown_left_out` says whether
+    these are not all.
+    """
     sizes = collections.Counter(labels.tolist())
-    if few := [f"{name} ({sizes[k]})" for k, name in enumerate(classes) if sizes[k] < count]:
-        images = "images"
-        if groups is not None:
-            images += " that may be held out (of known group, unless --unknown_groups=own)"
+    number = len(labels) if groups is None else len(set(groups))
+    if groups is not None and number < 2:
         raise InputError(
-            f"fewer {images} than the {count} folds in class {', '.join(few)}: lower --folds or "
-            "add images"
+            "all images are of one group (patient or slide), so none can be held out while others "
+            "are trained on: name smaller groups"
         )
-    if groups is None:
-        return
-    number = len(set(groups))
-    if number < 2:
+    if few := [f"{name} ({sizes[k]})" for k, name in enumerate(classes) if sizes[k] < count]:
+        known = " of known group (--unknown_groups=train_only holds out no others)"
+        most = min(number, *(sizes[k] for k in range(len(classes))))
+        remedy = f"pass --folds={most}, or add images" if most > 1 else "add images, or groups"
         raise InputError(
-            "all images are of one group: no fold can be held out without it; name smaller groups"
+            f"fewer images{known if unknown_left_out else ''} than the {count} folds in class "
+            f"{', '.join(few)}, so some folds would lack it: {remedy}"
         )
     if number < count:
         raise InputError(
-            f"{number} groups cannot fill {count} folds: lower --folds to {number} or less"
+            f"{number} groups (patients or slides) cannot fill {count} folds, for a group is never "
+            f"divided: pass --folds={number}"
         )
 
 

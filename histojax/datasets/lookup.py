@@ -60,6 +60,14 @@ def find_files(names: Sequence[str], folder: Path) -> FoundFiles:
     return FoundFiles(tuple(paths), tuple(problems), _inexact_notice(inexact))
 
 
+def path_of(name: str, folder: Path) -> Path:
+    """The path that a name means from a folder; backslashes are slashes where that is a file."""
+    as_it_is, *others = _direct(name, folder)
+    if as_it_is.is_file():
+        return as_it_is
+    return next(filter(lambda path: path.is_file(), others), as_it_is)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Index:
     """The image files below a folder, by the last part of their names.

@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from histojax.datasets.unlabelled import find_images
+from histojax.datasets.unlabelled import find, find_images
 from histojax.errors import InputError
 
 
@@ -28,9 +28,25 @@ def test_folders_images_and_lists(folder):
 
 
 def test_hidden_and_other_files_in_a_folder_are_ignored(folder):
-    for junk in (".a.png", "Thumbs.db", "a.txt"):
+    for junk in ("in/.a.png", "in/Thumbs.db", "in/a.txt"):
         (folder / junk).touch()
-    assert find_images([folder]) == {"a": folder / "a.tif", "b": folder / "b.png"}
+    found = find([folder / "in"])
+    assert found.images == {"c": folder / "in" / "c.jpg"}
+    assert found.notices == (f"1 other files below {folder / 'in'} are left out: 1 .txt",)
+
+
+def test_images_in_folders_below_a_folder_are_found_and_told(folder):
+    found = find([folder])
+    assert list(found.images) == ["a", "b", "c"]
+    assert found.notices == (f"1 of 3 images lie in folders below {folder}, such as in",)
+    (folder / "in" / "a.tif").touch()
+    (folder / "in" / "scan.vsi").touch()
+    assert list(find_images([folder])) == ["a", "b", "in/a", "c", "scan"]
+
+
+def test_a_list_may_be_a_table_as_windows_writes_it(folder):
+    (folder / "list.csv").write_text("No;Filename\r\n1;in\\c.jpg\r\n", encoding="utf-16")
+    assert find_images([folder / "list.csv"]) == {"c": folder / "in" / "c.jpg"}
 
 
 def test_images_of_one_name_are_told_apart_and_a_file_is_named_once(folder):
@@ -43,7 +59,7 @@ def test_images_of_one_name_are_told_apart_and_a_file_is_named_once(folder):
 def test_what_holds_no_image_is_refused(folder):
     (folder / "empty").mkdir()
     (folder / "blank.txt").write_text("\n")
-    (folder / "other.csv").write_text("name\na.tif\n")
+    (folder / "other.csv").write_text("width\na.tif\n")
     (folder / "binary.txt").write_bytes(b"\xff\xfe\xfa")
     refusals = {
         "empty": "holds no image",
