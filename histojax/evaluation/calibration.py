@@ -12,6 +12,7 @@ from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.weighted import confidence_bins
 
 TEMPERATURE_RANGE = (0.02, 50.0)  # In which a temperature is sought.
+_NEAR_BOUND = 0.9  # Above this share of its largest value, or likewise below, it is at its bound.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,12 @@ def fit_temperature(scores: np.ndarray, truth: np.ndarray) -> float:
 
 
 def apply_temperature(scores: np.ndarray, temperature: float | np.ndarray) -> np.ndarray:
-    """softmax(log p / T): [N, K], T a number or one for each image [N] -> [N, K]."""
+    """softmax(log p / T): [N, K], T a number or one for each image [N] -> [N, K].
+
+    A T of 1 leaves the scores as they are, to the last bit.
+    """
+    if np.ndim(temperature) == 0 and temperature == 1:
+        return scores
     return np.exp(log_softmax(_logits(scores) / np.reshape(temperature, (-1, 1)), axis=1))
 
 
@@ -82,14 +88,55 @@ class CrossFittedTemperature:
     """A temperature for each fold that the fold's own images did not choose.
 
     Attributes:
-      by_fold: the T used on each fold, fitted on all others.
-      overall: the T fitted on all images, for images to come.
-      predictions: with the calibrated scores; no temperature changes which class scores highest.
+      by_fold: the T of each fold, fitted on all others.
+      overall: the T fitted on all images.
+      losses: the log-loss of the scores as they are, and of those calibrated fold by fold.
+      predictions: with the scores calibrated fold by fold; no temperature changes which class
+        scores highest.
     """
 
     by_fold: tuple[float, ...]
     overall: float
+    losses: tuple[float, float]
     predictions: LabelledPredictions
+
+    @property
+    def applied(self) -> float:
+        """The T for images to come: the overall one, or 1 where calibration makes them worse."""
+        before, after = self.losses
+        return self.overall if after <= before else 1.0
+
+    @property
+    def text(self) -> str:
+        """Whether a temperature is applied, and what it means, in a sentence or two."""
+        before, after = self.losses
+        losses = f"log-loss {before:.3f} without it and {after:.3f} with that of the other folds"
+        if self.applied == self.overall:
+            said = (
+                f"Probabilities are calibrated by a temperature of {self.overall:.3f} ({losses})."
+            )
+        else:
+            said = (
+                f"No temperature is applied (T = 1): that of {self.overall:.3f}, fitted on all "
+                f"folds, would make images it was not fitted on worse ({losses})."
+            )
+        low, high = TEMPERATURE_RANGE
+        if self.overall > _NEAR_BOUND * high:
+            said += (
+                f" It lies at the upper end of its range ({low:g} to {high:g}): the scores do not "
+                "tell the classes apart."
+            )
+        elif self.overall < low / _NEAR_BOUND or self._all_right:
+            said += (
+                f" It lies at the lower end of what can be fitted (range {low:g} to {high:g}): all "
+                "or nearly all images are classified correctly out of fold, which leaves nothing "
+                "to calibrate by, so probabilities near 0 and 1 must not be taken at their word."
+            )
+        return said
+
+    @property
+    def _all_right(self) -> bool:
+        return bool((self.predictions.predicted == self.predictions.truth).all())
 
 
 def cross_fit(predictions: LabelledPredictions) -> CrossFittedTemperature:
@@ -101,5 +148,11 @@ def cross_fit(predictions: LabelledPredictions) -> CrossFittedTemperature:
         by_fold.append(fit_temperature(scores[~inside], truth[~inside]))
         calibrated[inside] = apply_temperature(scores[inside], by_fold[-1])
     overall = fit_temperature(scores, truth)
+    losses = log_loss(scores, truth), log_loss(calibrated, truth)
     predictions = dataclasses.replace(predictions, scores=calibrated)
-    return CrossFittedTemperature(tuple(by_fold), overall, predictions)
+    return CrossFittedTemperature(tuple(by_fold), overall, losses, predictions)
+
+
+def log_loss(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Mean of -ln(probability of the true class): float64 [N, K], int [N]."""
+    return float(-_logits(scores)[np.arange(len(truth)), truth].mean())

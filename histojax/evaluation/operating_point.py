@@ -10,6 +10,7 @@ import dataclasses
 
 import numpy as np
 
+from histojax.evaluation import calibration
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.metrics import MetricKey
 from histojax.evaluation.weighted import positive_score, share
@@ -63,15 +64,20 @@ def is_possible(predictions: LabelledPredictions) -> bool:
 
 
 def choose(
-    predictions: LabelledPredictions, target_sensitivity: float = TARGET_SENSITIVITY
+    predictions: LabelledPredictions,
+    target_sensitivity: float = TARGET_SENSITIVITY,
+    temperature: float = 1.0,
 ) -> OperatingPoint:
     """Chooses the thresholds and applies them.
 
     Args:
       predictions: with scores, folds and positive classes.
       target_sensitivity: between 0 and 1.
+      temperature: that calibrates the scores of images to come. Thresholds are of the calibrated
+        score; which images reach them does not depend on it.
     """
-    score = positive_score(predictions.scores, predictions.positive)
+    scores = calibration.apply_temperature(predictions.scores, temperature)
+    score = positive_score(scores, predictions.positive)
     is_positive = predictions.is_positive
     called, thresholds = np.zeros(len(score), bool), []
     for fold in range(predictions.fold_count):

@@ -120,11 +120,11 @@ def compute(
         if predictions.positive and 0 < predictions.is_positive.sum() < len(predictions.truth):
             known["roc"] = roc(predictions, draws)
     if predictions.scores is not None and predictions.fold_count > 1:
+        temperature = calibration.cross_fit(predictions)
         if operating_point.is_possible(predictions):
-            point = operating_point.choose(predictions, target_sensitivity)
+            point = operating_point.choose(predictions, target_sensitivity, temperature.applied)
             known["operating_point"] = point
             known["estimates"] |= estimate(operating_point.compute_metrics, point, predictions)
-        temperature = calibration.cross_fit(predictions)
         known["temperature"] = temperature
         known["calibrated"] = estimate(_calibration_metrics, temperature.predictions)
         known["calibrated_reliability"] = calibration.reliability_curve(temperature.predictions)

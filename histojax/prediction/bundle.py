@@ -232,7 +232,12 @@ def load(path: str | Path) -> Bundle:
             for name in (REFERENCE, PLACES)
         )
         learned = uncertainty.from_arrays(
-            _read_npz(opened, OUT_OF_FOLD), classes, chosen, description["sensitivity"], reference
+            _read_npz(opened, OUT_OF_FOLD),
+            classes,
+            chosen,
+            description["sensitivity"],
+            reference,
+            groups_are_known=description["about"].get("groups") != 0,
         )
         matches = [re.fullmatch(r"weights/(\w+)\.npz", name) for name in opened.names]
         weights = {match[1]: _read_npz(opened, match[0]) for match in matches if match}

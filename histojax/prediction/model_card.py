@@ -9,11 +9,11 @@ import numpy as np
 
 from histojax.config import VERSION
 from histojax.evaluation import metrics, operating_point, statistics
+from histojax.evaluation.statistics import Statistics
 from histojax.extraction import manifests
 from histojax.prediction import conformal, out_of_distribution
 from histojax.prediction.bundle import Bundle
 
-_DRAWS = 1000  # Of the bootstrap behind each interval.
 _SENSITIVITIES = (0.9, 0.95, 0.99)
 _COVERAGES = (0.8, 0.9, 0.95)
 _METRICS = (
@@ -44,12 +44,14 @@ def card(bundle: Bundle, weights_included: Iterable[str] = ()) -> str:
       bundle: made by `bundle.from_models`.
       weights_included: encoders whose weights are in the file.
     """
+    known = bundle.uncertainty
+    results = statistics.compute(known.out_of_fold, known.target_sensitivity)
     sections = [
         [f"# Model card: {', '.join(bundle.classes)} in H&E histology", "", _NOT_FOR_DIAGNOSIS],
         _description(bundle),
         _data(bundle),
-        _results(bundle),
-        _uncertainty(bundle),
+        _results(bundle, results),
+        _uncertainty(bundle, results),
         _limits(bundle),
         _licences(bundle, tuple(weights_included)),
     ]
@@ -91,11 +93,9 @@ def _data(bundle: Bundle) -> list[str]:
     ]
 
 
-def _results(bundle: Bundle) -> list[str]:
+def _results(bundle: Bundle, results: Statistics) -> list[str]:
     uncertainty = bundle.uncertainty
-    estimates = statistics.compute(
-        uncertainty.out_of_fold, uncertainty.target_sensitivity, _DRAWS
-    ).estimates
+    estimates = results.estimates
     shown = [estimate for key, estimate in estimates.items() if key[0] in _METRICS and not key[1]]
     shown += [estimate for key, estimate in estimates.items() if key[0] == "sensitivity"]
     rows = [
@@ -124,10 +124,10 @@ def _operating_points(bundle: Bundle) -> list[str]:
     every_image = np.ones((1, len(uncertainty.out_of_fold.truth)))
     rows = []
     for target in sorted({*_SENSITIVITIES, uncertainty.target_sensitivity}):
-        point = operating_point.choose(uncertainty.out_of_fold, target)
+        point = operating_point.choose(uncertainty.out_of_fold, target, bundle.temperature)
         reached = operating_point.compute_metrics(point, uncertainty.out_of_fold, every_image)
         figures = [f"{float(value[0]):.3f}" for value in reached.values()]
-        rows.append([f"{target:g}", f"{uncertainty.threshold(target):.4f}", *figures])
+        rows.append([f"{target:g}", f"{point.threshold:.4f}", *figures])
     return [
         f"Operating points for {uncertainty.out_of_fold.positive_names}, on the calibrated score; "
         "each image is decided by a threshold chosen on the other folds. By default, decisions aim "
@@ -139,7 +139,7 @@ def _operating_points(bundle: Bundle) -> list[str]:
     ]
 
 
-def _uncertainty(bundle: Bundle) -> list[str]:
+def _uncertainty(bundle: Bundle, results: Statistics) -> list[str]:
     images, reference = bundle.uncertainty.out_of_fold, bundle.uncertainty.reference
     attainable = conformal.attainable_coverage(bundle.uncertainty.sets)
     rows = []
@@ -159,7 +159,7 @@ def _uncertainty(bundle: Bundle) -> list[str]:
     return [
         "## Uncertainty",
         "",
-        f"- Probabilities are calibrated by a temperature of {bundle.temperature:.3f}.",
+        f"- {results.temperature.text}",
         f"- Prediction sets are conformal; above a coverage of {attainable:.3f} they hold all "
         "classes, as there are too few groups. Out of fold, each fold calibrated on the others:",
         "",

@@ -12,7 +12,7 @@ N images, F folds, K classes. No name of an image or a group is kept.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -154,13 +154,21 @@ def learn(
       InputError: there are no scores, or fewer than two folds.
     """
     sets = conformal.calibrate(images)
-    temperature = calibration.fit_temperature(images.scores, images.truth)
-    anonymous = dataclasses.replace(
-        images,
-        names=tuple(str(i) for i in range(len(images.names))),
-        groups=tuple(str(number) for number in _group_numbers(images)),
-    )
-    return Uncertainty(anonymous, temperature, sets, target_sensitivity, reference)
+    temperature = calibration.cross_fit(images).applied
+    return Uncertainty(_anonymous(images), temperature, sets, target_sensitivity, reference)
+
+
+def _anonymous(images: LabelledPredictions) -> LabelledPredictions:
+    """The same, with numbers for names, whose order is that of the names."""
+    groups = None
+    if images.resampling_groups is not None:
+        groups = _in_digits(_group_numbers(images))
+    return dataclasses.replace(images, names=_in_digits(range(len(images.names))), groups=groups)
+
+
+def _in_digits(numbers: Iterable[int]) -> tuple[str, ...]:
+    """Numbers as text that sorts like them."""
+    return tuple(f"{number:09d}" for number in numbers)
 
 
 def from_ensemble(
@@ -203,6 +211,7 @@ def from_arrays(
     positive: PositiveClasses,
     target_sensitivity: float,
     reference: ReferenceDistribution | None,
+    groups_are_known: bool = True,
 ) -> Uncertainty:
     """The inverse of `Uncertainty.to_arrays`; InputError where arrays are missing or damaged."""
     if missing := [name for name in _ARRAYS if name not in arrays]:
@@ -217,13 +226,13 @@ def from_arrays(
     ):
         raise InputError("the out-of-fold scores do not fit together: make the bundle again")
     images = LabelledPredictions(
-        names=tuple(str(i) for i in range(count)),
+        names=_in_digits(range(count)),
         classes=classes,
         truth=truth,
         predicted=scores.argmax(axis=1),
         scores=scores,
         folds=folds,
-        groups=tuple(str(group) for group in groups),
+        groups=_in_digits(groups) if groups_are_known else None,
     )
     return learn(images.with_positive(positive), target_sensitivity, reference)
 

@@ -208,7 +208,7 @@ def decisions(statistics: Statistics, with_published: bool) -> list[Decision]:
             target = 100 * statistics.operating_point.target_sensitivity
             rule = f"threshold for a sensitivity of {target:g} %, chosen on the other folds"
         else:
-            rule = f"score of at least {point}"
+            rule = f"score of at least {point}, not calibrated"
             published = tables.PUBLISHED_SET_POINTS.get(float(point)) if with_published else None
         specificity = statistics.estimates["positive_specificity", point]
         rows.append(Decision(rule, sensitivity, specificity, published))

@@ -79,7 +79,11 @@ def as_dict(statistics: Statistics) -> dict[str, Any]:
             "reliability": _bins(statistics.reliability),
             "calibrated_reliability": _bins(statistics.calibrated_reliability),
             "temperature": temperature
-            and {"by_fold": temperature.by_fold, "overall": temperature.overall},
+            and {
+                "by_fold": temperature.by_fold,
+                "overall": temperature.overall,
+                "applied": temperature.applied,
+            },
             "operating": point
             and {
                 "wished": point.target_sensitivity,
@@ -140,14 +144,15 @@ def _operating_lines(statistics: Statistics) -> list[str]:
         low, high = min(point.thresholds), max(point.thresholds)
         lines.append(
             f"for a sensitivity of {formats.percent(point.target_sensitivity)} call an image "
-            f"{statistics.predictions.positive_names} if its score is at least "
-            f"{point.threshold:.3f} (nested: {low:.3f} to {high:.3f} by fold)"
+            f"{statistics.predictions.positive_names} if its calibrated score is at least "
+            f"{point.threshold:.4f} (nested: {low:.4f} to {high:.4f} by fold)"
         )
     if temperature := statistics.temperature:
         low, high = min(temperature.by_fold), max(temperature.by_fold)
         lines.append(
             f"temperature {temperature.overall:.3f} (cross-fitted: {low:.3f} to {high:.3f} by fold)"
         )
+        lines.append(temperature.text)
     return lines
 
 

@@ -167,6 +167,6 @@ def write_out_of_fold(
         columns[f"p_{name}"] = [f"{score:.6f}" for score in scores]
     if predictions.positive:
         scores = metrics.positive_score(predictions.scores, predictions.positive)
-        columns["positive_score"] = [f"{score:.6f}" for score in scores]
+        columns["positive_score_not_calibrated"] = [f"{score:.6f}" for score in scores]
     columns["weights"] = [weights] * len(predictions.names)
     files.write_csv(path, zip(*columns.values(), strict=True), list(columns))

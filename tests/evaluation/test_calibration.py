@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from scipy.special import softmax
+from sklearn import metrics as reference
 
 from histojax.evaluation import calibration
 from histojax.evaluation.labelled_predictions import LabelledPredictions
@@ -77,3 +78,45 @@ def test_a_fold_does_not_choose_its_own_temperature():
         calibration.apply_temperature(scores[folds == 2], before.by_fold[2]),
         rtol=1e-12,
     )
+
+
+def test_a_temperature_that_makes_other_folds_worse_is_not_applied():
+    # One fold is too sure of itself and the other not sure enough: each is spoilt by the other's T.
+    truth, folds = np.tile([0, 1], 40), np.repeat([0, 1], 40)
+    is_right = np.where(folds == 0, np.arange(80) % 5 > 1, True)
+    sure = np.where(folds == 0, 0.99, 0.6)
+    first = np.where((truth == 0) == is_right, sure, 1 - sure)
+    fitted = calibration.cross_fit(labelled(np.stack([first, 1 - first], axis=1), truth, folds))
+    before, after = fitted.losses
+    assert before == pytest.approx(reference.log_loss(truth, np.stack([first, 1 - first], axis=1)))
+    assert after > before
+    assert fitted.applied == 1
+    assert f"No temperature is applied (T = 1): that of {fitted.overall:.3f}" in fitted.text
+    assert f"log-loss {before:.3f} without it and {after:.3f} with" in fitted.text
+
+
+def test_a_temperature_that_helps_is_applied():
+    scores, truth = over_confident(300, 2.0)
+    fitted = calibration.cross_fit(labelled(scores, truth, np.arange(300) % 3))
+    assert fitted.applied == fitted.overall != 1
+    assert fitted.text.startswith(
+        f"Probabilities are calibrated by a temperature of {fitted.overall:.3f} (log-loss "
+    )
+    assert "end of its range" not in fitted.text
+
+
+@pytest.mark.parametrize(
+    ("right", "end"),
+    [
+        (1.0, "the lower end of what can be fitted (range 0.02 to 50): all or nearly all images"),
+        (0.5, "the upper end"),
+    ],
+)
+def test_a_temperature_at_the_end_of_its_range_is_told_with_what_it_means(right, end):
+    truth = np.arange(80) % 2
+    is_right = np.arange(80) // 2 % 2 < 2 * right
+    first = np.where((truth == 0) == is_right, 0.7, 0.3)
+    fitted = calibration.cross_fit(
+        labelled(np.stack([first, 1 - first], axis=1), truth, np.arange(80) // 20)
+    )
+    assert end in fitted.text

@@ -5,7 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from histojax.prediction import bundle, model_card
+from histojax.datasets import positive
+from histojax.evaluation import evaluate, metrics, statistics
+from histojax.evaluation.labelled_predictions import LabelledPredictions
+from histojax.prediction import bundle, model_card, uncertainty
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
@@ -31,3 +34,38 @@ def test_the_card_says_what_it_is_not_for_and_what_is_known(made):
     sets = re.search(r"\| 0\.8 \| (\d\.\d+) \| (\d\.\d+) \|", card)
     assert float(sets[1]) >= 0.8
     assert 1 <= float(sets[2]) <= 2
+
+
+def test_card_report_and_predictions_have_the_same_numbers(made, trained):
+    of_report = statistics.compute(evaluate.load_out_of_fold(trained / "models"))
+    assert of_report.operating_point.threshold == made.threshold
+    assert of_report.temperature.applied == made.temperature
+    card = model_card.card(made)
+    assert of_report.temperature.text in card
+    assert "Positive class: malignant (reads as disease, against benign)." in card
+    for key in (("accuracy", ""), ("positive_auc", ""), ("log_loss", "")):
+        estimate = of_report.estimates[key]
+        label = metrics.label(*key, of_report.predictions)
+        ends = f"{estimate.interval.low:.3f} to {estimate.interval.high:.3f}"
+        assert f"| {label} | {estimate.value:.3f} | {ends} |" in card
+
+
+def test_intervals_by_group_are_the_same_without_names():
+    rng = np.random.default_rng(0)
+    scores = rng.dirichlet(np.ones(2), 48)
+    images = LabelledPredictions(
+        tuple(f"i{i:02d}" for i in range(48)),
+        ("benign", "malignant"),
+        np.arange(48) % 2,
+        scores.argmax(axis=1),
+        scores,
+        np.arange(48) // 4 % 3,
+        tuple("" if i % 12 == 5 else f"p{i // 4}" for i in range(48)),  # Two names of p10 sort.
+    ).with_positive(positive.choose(("benign", "malignant")))
+    learned = uncertainty.learn(images, 0.95)
+    again = uncertainty.from_arrays(
+        learned.to_arrays(), images.classes, positive.choose(images.classes), 0.95, None
+    )
+    expected = statistics.compute(images, draws=60).estimates
+    for known in (learned, again):
+        assert statistics.compute(known.out_of_fold, draws=60).estimates == expected
