@@ -1,14 +1,19 @@
-"""The report in a browser: inert, without errors, on a phone, in the dark, and by keyboard."""
+"""Pages in a browser: inert, without errors, on a phone, in the dark, and by keyboard."""
 
+import datetime
 import re
 import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from histojax.heatmap import page as map_page
+from histojax.prediction.uncertainty import FAR_STAIN
 from histojax.report import figures
 from histojax.report.write import write_report
 from tests import samples
+from tests.heatmap import tiny
 from tests.report import sample_ensemble
 
 ARGUMENTS = (
@@ -111,10 +116,10 @@ def address(tmp_path_factory) -> str:
 
 @pytest.fixture
 def opened(browser, address):
-    """opened(width, **context): the report in a new window, and its messages and requests."""
+    """opened(width, url, **context): a page, the report by default, its messages and requests."""
     contexts = []
 
-    def open_page(width: int = 1440, **options):
+    def open_page(width: int = 1440, url: str = address, **options):
         viewport = {"width": width, "height": 900}
         context = browser.new_context(viewport=viewport, **options)
         contexts.append(context)
@@ -123,7 +128,7 @@ def opened(browser, address):
         page.on("pageerror", lambda error: log["messages"].append(str(error)))
         page.on("dialog", lambda dialog: (log["messages"].append(dialog.message), dialog.dismiss()))
         page.on("request", lambda request: log["requests"].append(request.url))
-        page.goto(address)
+        page.goto(url)
         return page, log
 
     yield open_page
@@ -220,3 +225,78 @@ def test_without_scripts_everything_but_the_cells_is_there(opened):
     assert log["messages"] == []
     assert page.locator("#mistakes img").count() > 0
     assert page.locator(".cell:visible").count() > 0
+
+
+@pytest.fixture(scope="module")
+def map_address(tmp_path_factory) -> str:
+    """The address of a map that is outlined, hatched and abstained from."""
+    score = np.linspace(0, 1, 48).reshape(6, 8)
+    far = {FAR_STAIN: np.arange(48).reshape(6, 8) % 8 < 3}
+    classes = (SCRIPT, "malignant")
+    heatmap = tiny.map_of(
+        score, classes=classes, far=far, prediction=tiny.prediction(FAR_STAIN), mpp=None
+    )
+    path = tmp_path_factory.mktemp("map") / "overview.html"
+    path.write_text(map_page.render(heatmap, True, datetime.datetime(2026, 1, 2)), "utf-8")
+    return path.as_uri()
+
+
+def test_the_colours_of_a_map_can_be_faded_by_keyboard_until_the_tissue_is_as_it_was(
+    opened, map_address
+):
+    page, log = opened(url=map_address)
+    layer = page.locator(".layer").first
+    field = page.locator(".map .field").first
+    assert layer.evaluate("(e) => getComputedStyle(e).opacity") == "0.45"
+    assert field.evaluate("(e) => getComputedStyle(e).filter") == "grayscale(1)"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "opacity"
+    page.keyboard.press("Home")
+    assert layer.evaluate("(e) => getComputedStyle(e).opacity") == "0"
+    assert field.evaluate("(e) => getComputedStyle(e).filter") == "grayscale(0)"
+    assert page.locator("output").inner_text() == "0 %"
+    page.keyboard.press("ArrowRight")
+    assert page.locator("output").inner_text() == "5 %"
+    assert log["messages"] == []
+    assert log["requests"][0] == page.url
+    assert all(url.startswith("data:") for url in log["requests"][1:])
+
+
+def test_the_field_stands_beside_a_map_and_marks_can_be_taken_off(opened, map_address):
+    page, _ = opened(url=map_address)
+    plain, marked = (page.locator(name).first for name in (".plain", ".plain + .view"))
+    left, right = plain.bounding_box(), marked.bounding_box()
+    assert left["y"] == right["y"]
+    assert left["width"] == right["width"] < right["x"]
+    marks = marked.locator("svg")
+    assert marks.is_visible()
+    assert marks.locator("use").count() == 3  # Hatching, and the outline within its casing.
+    page.locator("#marks").press("Space")
+    assert not marks.is_visible()
+    page.locator("#beside").press("Space")
+    assert not plain.is_visible()
+    assert marked.bounding_box()["width"] > right["width"] * 0.9
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_map_can_be_read_on_a_phone_in_the_dark_and_on_paper(opened, map_address, scheme):
+    page, _ = opened(390, map_address, color_scheme=scheme)
+    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    assert page.evaluate(OVERFLOWING) == []
+    contrasts = page.evaluate(CONTRASTS)
+    assert any("histojax predict abstains" in text for text, _ in contrasts)
+    assert [pair for pair in contrasts if pair[1] < LEAST_CONTRAST] == []
+    page.emulate_media(media="print")
+    assert not page.locator(".tools").is_visible()
+    assert page.locator(".layer").count() == 4
+    assert [pair for pair in page.evaluate(CONTRASTS) if pair[1] < LEAST_CONTRAST] == []
+    shown = page.locator(".map .field").first.evaluate(
+        "(e) => getComputedStyle(e).printColorAdjust"
+    )
+    assert shown == "exact"  # The field is a background, which browsers leave out on paper.
+
+
+def test_without_scripts_a_map_is_there_and_no_slider_that_does_nothing(opened, map_address):
+    page, _ = opened(url=map_address, java_script_enabled=False)
+    assert not page.locator("#opacity").is_visible()
+    assert page.locator(".layer").first.is_visible()
