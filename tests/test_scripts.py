@@ -491,7 +491,7 @@ def read_only_output(root: Path) -> list[str]:
     [
         (small_image, "smaller than the 40 px crop. Pass --views=auto"),
         (truncated_tiff, "cut short"),
-        (text_named_png, "no TIFF, PNG or JPEG"),
+        (text_named_png, "no TIFF, PNG, JPEG, BMP or WebP"),
         (sixteen_bits, "16 bits per sample"),
         (unknown_class_folder, "Other"),
         (missing_in_table, "gone.png"),

@@ -14,6 +14,7 @@ from histojax.config import BACH_CLASSES
 from histojax.datasets import columns, dataset, groups, labels
 from histojax.datasets.dataset import Dataset
 from histojax.errors import InputError
+from histojax.images import reader
 from histojax.utils import files
 
 # Names of folders that are no patients: magnifications, kinds of files, parts of a split.
@@ -69,7 +70,7 @@ def load(
         images = dataset.list_images_below(folder)
         if not images:
             raise InputError(
-                f"class folder {folder} holds no TIFF, PNG or JPEG image: fill or remove it"
+                f"class folder {folder} holds no {reader.KINDS} image: fill or remove it"
             )
         label_of |= dict.fromkeys(images, folder.name)
         between |= {path: path.relative_to(folder).parts[:-1] for path in images}

@@ -1,4 +1,4 @@
-"""Which files are images, and their decoding: TIFF, PNG and JPEG to uint8 RGB [H, W, 3].
+"""Which files are images, and their decoding: uint8 RGB [H, W, 3] of TIFF, PNG, JPEG, BMP, WebP.
 
 Decoding is Pillow's, which scikit-image depends on. Any file that could be misread is refused.
 """
@@ -13,15 +13,17 @@ from absl import logging
 from PIL import Image, UnidentifiedImageError
 
 from histojax.errors import InputError
+from histojax.images import pages
 from histojax.images.suffixes import SLIDE_SUFFIXES, why_not_read
 from histojax.utils import files
 
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp")
+KINDS = "TIFF, PNG, JPEG, BMP or WebP"
 SUFFIX_LIST = ", ".join((*SUFFIXES, *SLIDE_SUFFIXES))  # For messages.
 # Pillow's modes that are converted to RGB with a warning; RGB is read as it is.
 CONVERTED = {"RGBA": "RGB with alpha", "L": "grey", "LA": "grey with alpha", "P": "palette"}
-_FORMATS = ("TIFF", "PNG", "JPEG")
-_BITS_PER_SAMPLE = 258  # TIFF's tag.
+_FORMATS = ("TIFF", "PNG", "JPEG", "BMP", "WEBP")
+_BITS_PER_SAMPLE, _NEW_SUBFILE_TYPE = 258, 254  # TIFF's tags.
 
 
 def is_image_name(path: Path) -> bool:
@@ -35,8 +37,8 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     """Opens and checks an image without decoding it, and closes it in the end.
 
     Raises:
-      InputError: the file is no TIFF, PNG or JPEG whatever its name, has several pages, or is not
-        8-bit RGB, RGBA, grey or palette.
+      InputError: the file is none of these, whatever its name; has several pages of which more
+        than one could be the image, see `pages`; or is not 8-bit RGB, RGBA, grey or palette.
     """
     path = files.as_path(path)
     if isinstance(path, Path) and (cause := why_not_read(path)):
@@ -52,7 +54,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
             raise InputError(f"{path} is not there") from error
         except UnidentifiedImageError as error:
             raise InputError(
-                f"{path} is no TIFF, PNG or JPEG image, whatever its name (or its start is damaged)"
+                f"{path} is no {KINDS} image, whatever its name (or its start is damaged)"
             ) from error
         except Image.DecompressionBombError as error:
             raise InputError(
@@ -61,6 +63,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         except (OSError, SyntaxError, ValueError) as error:
             raise InputError(f"{path} cannot be opened as an image: {error}") from error
         try:
+            _seek_image(image, path)
             _check_kind(image, path)
         except InputError:
             raise
@@ -71,13 +74,33 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         yield image
 
 
+def _seek_image(image: Image.Image, path: Path) -> None:
+    """Turns to the page that is the image; InputError where several could be."""
+    if getattr(image, "n_frames", 1) > 1:
+        sizes, marked = page_sizes(image)
+        chosen = pages.choose(sizes, marked)
+        if chosen is None:
+            raise InputError(f"{path} {pages.refusal(sizes)}")
+        image.seek(chosen)
+
+
+def page_sizes(image: Image.Image) -> tuple[list[tuple[int, int]], list[bool]]:
+    """Height and width of each page, and whether it says that it is a copy or a mask.
+
+    The image is left at the page that it is at.
+    """
+    current, sizes, marked = image.tell(), [], []
+    for i in range(image.n_frames):
+        image.seek(i)
+        sizes.append((image.height, image.width))
+        kind = image.tag_v2.get(_NEW_SUBFILE_TYPE, 0) if image.format == "TIFF" else 0
+        marked.append(bool(kind & pages.MARKED))
+    image.seek(current)
+    return sizes, marked
+
+
 def _check_kind(image: Image.Image, path: Path) -> None:
-    """Raises InputError unless the image is one page of 8-bit RGB, RGBA, grey or palette."""
-    pages = getattr(image, "n_frames", 1)
-    if pages > 1:
-        raise InputError(
-            f"{path} has {pages} pages, expected one: save the page you mean as a file of its own"
-        )
+    """Raises InputError unless the image is 8-bit RGB, RGBA, grey or palette."""
     bits = _bits_per_sample(image)
     if bits != 8 or image.mode not in ("RGB", *CONVERTED):
         raise InputError(
@@ -103,12 +126,15 @@ def size(path: Path) -> tuple[int, int]:
 def read(path: Path) -> np.ndarray:
     """An image as uint8 RGB [H, W, 3].
 
-    Grey becomes three equal channels; transparency is laid over white. Both log a warning.
+    Grey becomes three equal channels; transparency is laid over white. Both log a warning, and so
+    does a file of several pages.
 
     Raises:
       InputError: as for `open_image`, or the pixels cannot be decoded (a truncated file).
     """
     with open_image(path) as image:
+        if getattr(image, "n_frames", 1) > 1:
+            logging.warning("%s %s", path, pages.notice(page_sizes(image)[0], image.tell()))
         try:
             image.load()
         except Exception as error:  # Pillow's decoders raise OSError, struct.error and others.

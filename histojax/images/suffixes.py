@@ -27,7 +27,7 @@ _NOT_READ = {
     ),
     _IMAGE: (
         *(".jp2", ".j2k", ".jpx", ".jpf", ".jxl", ".jxr", ".jfif", ".jpe", ".heic", ".heif"),
-        *(".avif", ".bmp", ".dib", ".webp", ".gif", ".apng", ".tga", ".ppm", ".pgm", ".pnm"),
+        *(".avif", ".dib", ".gif", ".apng", ".tga", ".ppm", ".pgm", ".pnm"),
         *(".exr", ".psd", ".xcf", ".svg", ".eps", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw"),
     ),
     _ARCHIVE: (".zip", ".7z", ".rar", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst"),

@@ -5,7 +5,6 @@ Decides which page is read, and which kinds of TIFF are.
 
 import contextlib
 import itertools
-import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from absl import logging
 from PIL import Image
 
 from histojax.errors import InputError
-from histojax.images import reader, tiff_segments
+from histojax.images import pages, reader, tiff_segments
 from histojax.images.level import Level, ReadWindow
 from histojax.utils import files
 
@@ -51,33 +50,32 @@ def is_tiff(path: Path) -> bool:
 
 @contextlib.contextmanager
 def open_page(path: Path) -> Iterator[tifffile.TiffPage]:
-    """The first page of a file; smaller ones after it (a pyramid's levels, a label) are ignored.
+    """The page that is the image, see `pages`; others (a pyramid's levels, a label) are ignored.
 
     Raises:
-      InputError: the headers are damaged, or another page is as large: only the user knows which
-        is meant.
+      InputError: the headers are damaged, or several pages could be the image.
     """
     with contextlib.ExitStack() as stack:
         try:
             source = path if files.is_local(path) else stack.enter_context(path.open("rb"))
             file = stack.enter_context(tifffile.TiffFile(source, name=path.name))
-            pages = list(_check_chain(file.pages))
-            if not pages:
+            in_file = list(_check_chain(file.pages))
+            if not in_file:
                 raise ValueError("it has no page")
-            first, *others = ((page.imagelength, page.imagewidth) for page in pages)
-            large = [size for size in others if math.prod(size) >= math.prod(first)]
+            sizes = [(page.imagelength, page.imagewidth) for page in in_file]
+            chosen = pages.choose(
+                sizes, [bool(page.subfiletype & pages.MARKED) for page in in_file]
+            )
         except Exception as error:  # Nonsense in a header raises many kinds in tifffile.
             raise InputError(
                 f"{path} cannot be opened as a TIFF: {error}. It is damaged or cut short: copy it "
                 "again from its source"
             ) from error
-        if large:
-            raise InputError(
-                f"{path} has {len(pages)} pages, the first of {first[0]} x {first[1]} pixels, "
-                f"another of {large[0][0]} x {large[0][1]}, expected only smaller ones after it: "
-                "save the page you mean by itself"
-            )
-        yield pages[0]
+        if chosen is None:
+            raise InputError(f"{path} {pages.refusal(sizes)}")
+        if chosen:
+            logging.warning("%s %s", path, pages.notice(sizes, chosen))
+        yield in_file[chosen]
 
 
 def coarser_levels(page: tifffile.TiffPage, path: Path) -> tuple[Level, ...]:
@@ -87,7 +85,7 @@ def coarser_levels(page: tifffile.TiffPage, path: Path) -> tuple[Level, ...]:
     those that cannot be read are left out.
     """
     levels = []
-    for other in (*(page.pages or ()), *page.parent.pages[1:]):
+    for other in (*(page.pages or ()), *page.parent.pages):
         other = other.aspage()
         shrink = page.imagelength / max(1, other.imagelength)
         same_shape = abs(page.imagewidth / shrink - other.imagewidth) <= 1

@@ -18,6 +18,7 @@ from histojax.inspection.recommend import PAPER_MPP, format_size, mixed
 from histojax.ops import stain
 
 _FORMATS = {".tif": "TIFF", ".tiff": "TIFF", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+_FORMATS |= {".bmp": "BMP", ".webp": "WEBP"}
 
 # Shares of tissue's optical density that lie in green and in blue. Hematoxylin and eosin both
 # absorb green most: 58 breast fields have green shares of 0.42 to 0.60 and blue ones of 0.12 to
@@ -285,17 +286,21 @@ def _focus(images: ImageSet) -> list[Finding]:
 
 def _file_formats(images: ImageSet) -> list[Finding]:
     """Files whose ending is not their format, and images that are converted to RGB."""
-    other_format, converted = {}, {}
+    other_format, converted, pages = {}, {}, {}
     for i in images.usable():
         image = images.images[i]
         file_format, mode = image.file_format
-        if _FORMATS.get(image.path.suffix.lower(), file_format) != file_format:
+        if not file_format.startswith(_FORMATS.get(image.path.suffix.lower(), "")):
             other_format[i] = f"it is {file_format}"
+        if file_format.endswith(")"):
+            pages[i] = file_format
         if mode in reader.CONVERTED:
             converted[i] = reader.CONVERTED[mode]
     ending = "{} with an ending of another format; they are read all the same."
     not_rgb = "{} not plain RGB: converted when read."
+    one_of_several = "{} of several pages, of which one is the image: the others are smaller."
     return [
+        *images.finding(NOTE, "pages", one_of_several, pages),
         *images.finding(NOTE, "ending", ending, other_format),
         *images.finding(NOTE, "converted", not_rgb, converted),
     ]

@@ -112,7 +112,9 @@ def _size_and_format(path: Path) -> tuple[tuple[int, int], tuple[str, str]]:
         with whole_slide.open_whole_slide(path) as opened:
             return opened.levels[0].size, (f"{opened.vendor} slide", "RGB")
     with reader.open_image(path) as image:
-        return (image.height, image.width), (image.format, image.mode)
+        pages = getattr(image, "n_frames", 1)
+        page = f" (page {image.tell() + 1} of {pages})" if pages > 1 else ""
+        return (image.height, image.width), (f"{image.format}{page}", image.mode)
 
 
 def _too_large(path: Path, mpp: float | None, target_mpp: float) -> str:

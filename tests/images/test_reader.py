@@ -41,6 +41,31 @@ def test_png_is_read_exactly_and_jpeg_nearly(tmp_path):
     assert np.abs(read.astype(int) - smooth).max() <= 4
 
 
+def test_bmp_and_webp_are_read_exactly(tmp_path):
+    np.testing.assert_array_equal(reader.read(write(tmp_path / "a.bmp", RGB)), RGB)
+    np.testing.assert_array_equal(reader.read(write(tmp_path / "a.webp", RGB, lossless=True)), RGB)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [(RGB[::2, ::2], {"subfiletype": 1})],
+        [(RGB[:30, :20], {})],
+        [(GREY > 99, {"subfiletype": 4, "photometric": "minisblack"})],  # A mask.
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_the_page_that_is_the_image_is_read_and_told(tmp_path, notices, others, first):
+    path, image = tmp_path / "a.tif", [(RGB, {})]
+    with tifffile.TiffWriter(path) as writer:
+        for array, options in image + others if first else others + image:
+            writer.write(array, metadata=None, **{"photometric": "rgb"} | options)
+    assert reader.size(path) == (70, 90)
+    np.testing.assert_array_equal(reader.read(path), RGB)
+    page = 1 if first else 2
+    assert notices == [f"{path} has 2 pages: page {page}, of 90 x 70 px, is the image"]
+
+
 def test_grey_becomes_three_channels_with_a_notice(tmp_path, notices):
     path = write(tmp_path / "a.png", GREY)
     np.testing.assert_array_equal(reader.read(path), np.repeat(GREY[..., None], 3, axis=2))
@@ -128,7 +153,9 @@ def test_tiff_of_other_layouts_is_read_exactly(tmp_path):
         ("a.b.jpg", True),
         ("Thumbs.db", False),
         (".a.png", False),
-        ("a.bmp", False),
+        ("a.BMP", True),
+        ("a.webp", True),
+        ("a.gif", False),
         ("png", False),
         ("a.png.txt", False),
     ],
@@ -195,8 +222,8 @@ def empty_file(path):
     path.touch()
 
 
-def bitmap(path):
-    write(path, RGB, format="BMP")
+def gif(path):
+    write(path, RGB, format="GIF")
 
 
 def cmyk_jpeg(path):
@@ -233,11 +260,11 @@ def no_file(path):
         (cut_tiff, "a.tif", "damaged|cut short|cannot be opened"),
         (cut_png, "a.png", "cut short"),
         (cut_jpeg, "a.jpg", "cut short"),
-        (text_file, "a.png", "no TIFF, PNG or JPEG"),
-        (text_file, "a.tif", "no TIFF, PNG or JPEG"),
+        (text_file, "a.png", "no TIFF, PNG, JPEG, BMP or WebP"),
+        (text_file, "a.tif", "no TIFF, PNG, JPEG, BMP or WebP"),
         (folder, "a.png", "cannot be opened"),
-        (empty_file, "a.jpg", "no TIFF, PNG or JPEG"),
-        (bitmap, "a.png", "no TIFF, PNG or JPEG"),
+        (empty_file, "a.jpg", "no TIFF, PNG, JPEG, BMP or WebP"),
+        (gif, "a.png", "no TIFF, PNG, JPEG, BMP or WebP"),
         (cmyk_jpeg, "a.jpg", "CMYK"),
         (no_file, "a.png", "not there"),
     ],

@@ -149,7 +149,7 @@ def bomb(path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (text, "no TIFF, PNG or JPEG"),
+        (text, "no TIFF, PNG, JPEG, BMP or WebP"),
         (no_file, "not there"),
         (Path.mkdir, "cannot be opened"),
         (bomb, "too many pixels"),

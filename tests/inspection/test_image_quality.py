@@ -27,7 +27,7 @@ def test_a_large_image_is_read_by_region_and_measures_the_same(tissue, tmp_path,
 def test_what_cannot_be_decoded_has_a_reason_and_no_measures(tmp_path):
     (tmp_path / "text.jpg").write_text("no image")
     image = image_quality.inspect_image(tmp_path / "text.jpg")
-    assert "is no TIFF, PNG or JPEG image" in image.error
+    assert "is no TIFF, PNG, JPEG, BMP or WebP image" in image.error
     assert (image.size, image.file_format, image.quality) == (None, ("", ""), None)
 
 

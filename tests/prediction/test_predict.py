@@ -233,7 +233,7 @@ def test_labelled_images_may_be_of_one_class(made, new, tmp_path):
 
 def test_strict_stops_at_the_first_image_that_fails(made, encoder_set, new, tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
-    with pytest.raises(InputError, match="a.png is no TIFF, PNG or JPEG"):
+    with pytest.raises(InputError, match="a.png is no TIFF, PNG, JPEG, BMP or WebP"):
         predict.predict_images(
             made, (tmp_path / "a.png", *new), tmp_path / "out", encoder_set=encoder_set, strict=True
         )

@@ -154,8 +154,8 @@ def two_pages():
     ("content", "message"),
     [
         (lambda whole: whole[:3000], "damaged or cut short"),
-        (lambda whole: b"text", "no TIFF, PNG or JPEG"),
-        (lambda whole: b"", "no TIFF, PNG or JPEG"),
+        (lambda whole: b"text", "no TIFF, PNG, JPEG, BMP or WebP"),
+        (lambda whole: b"", "no TIFF, PNG, JPEG, BMP or WebP"),
         (lambda whole: two_pages(), "2 pages"),
         (None, "is not there"),
     ],
