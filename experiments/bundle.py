@@ -72,6 +72,7 @@ def main() -> None:
     files.write_text(card_path, card)
     size = FLAGS.out.stat().st_size / 2**20
     print(f"{FLAGS.out}: {size:.1f} MiB, identity {identity}; model card: {card_path}")
+    models.print_doubts(FLAGS.models)
 
 
 def _places(made: bundle.Bundle) -> ReferenceDistribution:

@@ -23,7 +23,7 @@ from absl import flags
 from histojax.learners import finetune
 from histojax.utils.files import require_writable
 
-from . import computing, data, protocol, runner
+from . import computing, data, models, protocol, runner
 from .flag_types import define_path
 
 FLAGS = flags.FLAGS
@@ -58,6 +58,7 @@ def main() -> None:
     )
     count = len(extraction.configurations) * tuning.seeds * split.count
     print(f"{trained} models trained, {count} are there: {FLAGS.models}")
+    models.print_doubts(FLAGS.models)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Flags of ensembles: descriptors they are trained on, models or bundles, and their predictions."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -109,6 +110,18 @@ def configurations() -> tuple[str, ...]:
             f"{folder} has no descriptors of {', '.join(unknown)}; it has {', '.join(there)}"
         )
     return tuple(wanted or there)
+
+
+def print_doubts(models: Path) -> None:
+    """Prints what makes an ensemble doubtful, if anything does: what is missing, too."""
+    from histojax.evaluation import evaluate
+
+    try:
+        doubts = evaluate.doubts(models)
+    except InputError as error:
+        doubts = [str(error)]
+    for line in doubts:
+        print(f"warning: {line}")
 
 
 def bundle() -> "Bundle":

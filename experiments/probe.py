@@ -48,6 +48,7 @@ def main() -> None:
     trained = probe.train(job, heads)
     count = len(configurations) * heads.seeds * split.count
     print(f"{trained} models trained, {count} are there: {FLAGS.models}")
+    models.print_doubts(FLAGS.models)
 
 
 if __name__ == "__main__":

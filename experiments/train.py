@@ -62,6 +62,7 @@ def main() -> None:
         trained = boost.train(job, boosting, FLAGS.workers)
     count = len(configurations) * boosting.seeds * boosting.folds
     print(f"{trained} models trained, {count} are there: {FLAGS.models}")
+    models.print_doubts(FLAGS.models)
 
 
 if __name__ == "__main__":

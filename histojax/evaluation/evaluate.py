@@ -11,13 +11,24 @@ from histojax.datasets import leakage, positive
 from histojax.datasets.folds import Folds
 from histojax.datasets.leakage import LeakageAudit
 from histojax.datasets.positive import PositiveClasses
-from histojax.evaluation import ablation, metrics, operating_point, statistics, test_set
+from histojax.evaluation import (
+    ablation,
+    chance,
+    metrics,
+    operating_point,
+    statistics,
+    test_set,
+    verdict,
+)
 from histojax.evaluation.ablation import ConfigurationAblation, CurvePoint
 from histojax.evaluation.bootstrap import DRAWS
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.statistics import Statistics
-from histojax.learners import ensembles
+from histojax.evaluation.verdict import Verdict
+from histojax.extraction import manifests
+from histojax.learners import ensembles, growth
 from histojax.learners.ensembles import Ensemble
+from histojax.learners.growth import Growth
 from histojax.utils.files import as_path
 
 
@@ -38,6 +49,7 @@ class Evaluation:
       audit: images that share a group with training.
       test: statistics of the test set; None where there is none, or it has no labels.
       times: rows of times.csv.
+      growth: how many models learned nothing.
     """
 
     ensemble: Ensemble
@@ -49,6 +61,18 @@ class Evaluation:
     audit: LeakageAudit
     test: Statistics | None
     times: list[dict[str, str]]
+    growth: Growth
+
+    @property
+    def weights(self) -> str:
+        """One line on the encoders' weights."""
+        return manifests.weights_text(self.ensemble.extractions.values())
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the out-of-fold figures allow one to say."""
+        untrained = manifests.UNTRAINED in self.weights
+        return verdict.judge(self.out_of_fold, self.growth, self.audit, untrained)
 
 
 def evaluate(
@@ -99,6 +123,7 @@ def evaluate(
         audit=leakage.audit(ensemble.folds),
         test=test,
         times=ensembles.read_training_times(models),
+        growth=growth.check(ensemble),
     )
 
 
@@ -114,6 +139,26 @@ def load_out_of_fold(
     chosen = positive.choose(ensemble.folds.classes, positive_classes)
     scores = [ensembles.out_of_fold(ensemble, name) for name in ensemble.configurations]
     return out_of_fold_predictions(ensemble.folds.held_out(), metrics.mean_scores(scores), chosen)
+
+
+def doubts(models: str | Path) -> list[str]:
+    """A line on models that learned nothing, and one on scores that do not differ from chance.
+
+    Raises:
+      InputError: the ensemble is not complete.
+    """
+    ensemble = ensembles.load(as_path(models))
+    grown = growth.check(ensemble)
+    if grown.constant == grown.models:
+        return [grown.text]
+    scores = [ensembles.out_of_fold(ensemble, name) for name in ensemble.configurations]
+    folds = ensemble.folds.held_out()
+    without_positive = positive.choose(folds.classes, (positive.NONE,))
+    test = chance.permutation_test(
+        out_of_fold_predictions(folds, metrics.mean_scores(scores), without_positive)
+    )
+    lines = [grown.text, verdict.chance_text(test) if test.is_chance else ""]
+    return [line for line in lines if line]
 
 
 def out_of_fold_predictions(

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from histojax.evaluation import bootstrap, calibration, metrics, operating_point
+from histojax.evaluation import bootstrap, calibration, chance, metrics, operating_point
 from histojax.evaluation.bootstrap import DRAWS, Interval
 from histojax.evaluation.calibration import CrossFittedTemperature, ReliabilityBin
+from histojax.evaluation.chance import ChanceTest
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.metrics import METRICS, MetricKey
 from histojax.evaluation.operating_point import OperatingPoint
@@ -19,6 +20,8 @@ from histojax.evaluation.weighted import Weighted, mean_of_defined, positive_sco
 # Of weights [B, N] to metrics, float64 [B] each.
 Statistic = Callable[[np.ndarray], dict[MetricKey, np.ndarray]]
 
+# With fewer groups an interval is rough, and a band of the ROC curve says nothing.
+FEW_GROUPS = 10
 ROC_GRID = np.linspace(0, 1, 101)  # False positive rates at which the band of the ROC curve is.
 
 
@@ -60,12 +63,19 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True)
 class RocCurve:
-    """The ROC curve of the positive score, float64 [M] each, with a pointwise 95 % band, [101]."""
+    """The ROC curve of the positive score, float64 [M] each, with a pointwise 95 % band, [101].
+
+    The band is NaN where there are too few groups for one.
+    """
 
     false_positive_rate: np.ndarray
     true_positive_rate: np.ndarray
     low: np.ndarray
     high: np.ndarray
+
+    @property
+    def has_band(self) -> bool:
+        return not np.isnan(self.low).all()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +86,7 @@ class Statistics:
       predictions: that they are of.
       estimates: every metric, by key.
       confusion: int [K, K], rows the truth.
+      chance: whether they differ from chance; None where all images are of one class.
       roc: None without scores or positive classes, or where all images are of one kind.
       reliability: None without scores.
       temperature: None without scores or at least two folds.
@@ -87,6 +98,7 @@ class Statistics:
     predictions: LabelledPredictions
     estimates: dict[MetricKey, Estimate]
     confusion: np.ndarray
+    chance: ChanceTest | None = None
     roc: RocCurve | None = None
     reliability: tuple[ReliabilityBin, ...] | None = None
     temperature: CrossFittedTemperature | None = None
@@ -105,7 +117,13 @@ def compute(
     target_sensitivity: float = operating_point.TARGET_SENSITIVITY,
     draws: int = DRAWS,
 ) -> Statistics:
-    """Estimates everything that the predictions allow, with `draws` bootstrap samples."""
+    """Estimates everything that the predictions allow.
+
+    Args:
+      predictions: of N images.
+      target_sensitivity: that the operating point is chosen for.
+      draws: of each bootstrap, and of the permutation test.
+    """
 
     def estimate(function: Callable[..., dict], *arguments: object) -> dict[MetricKey, Estimate]:
         return _estimates(lambda weights: function(*arguments, weights), predictions, draws)
@@ -115,6 +133,8 @@ def compute(
         "estimates": estimate(metrics.compute, predictions),
         "confusion": weighted.confusion[0].astype(int),
     }
+    if len(np.unique(predictions.truth)) > 1:
+        known["chance"] = chance.permutation_test(predictions, draws)
     if predictions.scores is not None:
         known["reliability"] = calibration.reliability_curve(predictions)
         if predictions.positive and 0 < predictions.is_positive.sum() < len(predictions.truth):
@@ -182,6 +202,10 @@ def roc(predictions: LabelledPredictions, draws: int = DRAWS) -> RocCurve:
     """The ROC curve of the positive score; its band resamples groups where they are known."""
     score = positive_score(predictions.scores, predictions.positive)
     groups, is_positive = predictions.resampling_groups or len(score), predictions.is_positive
+    false_rate, true_rate, _ = roc_curve(is_positive, score, drop_intermediate=False)
+    if (groups if isinstance(groups, int) else len({*groups})) < FEW_GROUPS:
+        no_band = np.full(len(ROC_GRID), np.nan)
+        return RocCurve(false_rate, true_rate, no_band, no_band)
     order = np.argsort(-score, kind="stable")
     # The last place of each run of equal scores.
     ends = np.flatnonzero(np.diff(score[order], append=-np.inf) < 0)
@@ -192,7 +216,6 @@ def roc(predictions: LabelledPredictions, draws: int = DRAWS) -> RocCurve:
     ]
     size = bootstrap.effective_size(groups)
     band = np.array([bootstrap.percentile_interval(rates, size) for rates in np.array(curves).T])
-    false_rate, true_rate, _ = roc_curve(is_positive, score, drop_intermediate=False)
     return RocCurve(false_rate, true_rate, band[:, 0], band[:, 1])
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from histojax.evaluation.metrics import ALL, CLASS, METRICS
 from histojax.evaluation.statistics import Estimate, Statistics
 from histojax.extraction import manifests, store
 from histojax.learners.ensembles import Ensemble
-from histojax.report import images, tables
+from histojax.report import images, shown, tables
 from histojax.report.commands import Command
 from histojax.report.images import ReportImages
 from histojax.utils import files
@@ -133,7 +134,7 @@ class Report:
     @property
     def weights(self) -> str:
         """One line on the encoders' weights."""
-        return manifests.weights_text(self.evaluation.ensemble.extractions.values())
+        return self.evaluation.weights
 
     @property
     def untrained(self) -> str:
@@ -148,19 +149,33 @@ def headline(statistics: Statistics) -> list[Estimate]:
 
 
 def overall(statistics: Statistics) -> list[Estimate]:
-    """All classes' metrics; with two classes quadratic kappa equals kappa, so it is left out."""
-    names = _metrics_of_all(positive=False)
-    # The mean area stands before the other metrics of scores.
-    names.sort(key=lambda name: (bool(METRICS[name].needs), name != "macro_auc"))
-    if len(statistics.predictions.classes) == 2:
-        names.remove("quadratic_kappa")
-    return [statistics.estimates[name, ""] for name in names if (name, "") in statistics.estimates]
+    """All classes' metrics, without those of calibration where they have a table of their own.
+
+    With two classes, the metrics of the positive one are among them.
+    """
+    of_two = len(statistics.predictions.classes) == 2
+    names = [*_metrics_of_all(positive=False), *(_metrics_of_all(positive=True) if of_two else [])]
+    # Areas stand before the other metrics of scores.
+    names.sort(key=lambda name: ("scores" in METRICS[name].needs, not name.endswith("auc")))
+    names = [name for name in names if not shown.of_calibration(statistics, name)]
+    return _estimates(statistics, names)
 
 
 def two_classes(statistics: Statistics) -> list[Estimate]:
-    """The metrics of the positive classes against the rest; none where no class is positive."""
-    names = _metrics_of_all(positive=True)
-    return [statistics.estimates[name, ""] for name in names if (name, "") in statistics.estimates]
+    """The metrics of the positive classes against the rest; none where these are all classes."""
+    if len(statistics.predictions.classes) == 2:
+        return []
+    return _estimates(statistics, _metrics_of_all(positive=True))
+
+
+def _estimates(statistics: Statistics, names: Iterable[str]) -> list[Estimate]:
+    """The estimates of these metrics of all images that are known and no other ones again."""
+    keys = [(name, "") for name in names]
+    return [
+        statistics.estimates[key]
+        for key in keys
+        if key in statistics.estimates and shown.is_shown(statistics, key)
+    ]
 
 
 def _metrics_of_all(positive: bool) -> list[str]:
@@ -178,7 +193,9 @@ def class_metrics(statistics: Statistics) -> list[str]:
     return [
         name
         for name, metric in METRICS.items()
-        if metric.of == CLASS and metric.is_defined(predictions)
+        if metric.of == CLASS
+        and metric.is_defined(predictions)
+        and shown.is_shown(statistics, (name, predictions.classes[0]))
     ]
 
 
@@ -199,7 +216,7 @@ def decisions(statistics: Statistics, with_published: bool) -> list[Decision]:
     """Sensitivity and specificity by each rule for calling an image positive."""
     rows = []
     for (name, point), sensitivity in statistics.estimates.items():
-        if name != "positive_sensitivity":
+        if name != "positive_sensitivity" or not shown.is_shown(statistics, (name, point)):
             continue
         published = None
         if not point:

@@ -137,7 +137,7 @@ def draw_roc(statistics: Statistics) -> Figure:
     figure = Figure(figsize=(4.8, 5), layout="constrained")
     axes = figure.add_subplot()
     _unit_square(axes)
-    if not np.isnan(curve.low).all():
+    if curve.has_band:
         band = {"color": BLUE, "alpha": 0.18, "lw": 0, "label": "95 % band"}
         axes.fill_between(ROC_GRID, curve.low, curve.high, **band)
     axes.plot(curve.false_positive_rate, curve.true_positive_rate, color=BLUE, lw=1.6)

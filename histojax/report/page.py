@@ -2,13 +2,29 @@
 
 from markupsafe import Markup
 
-from histojax.evaluation import metrics
+from histojax.evaluation import metrics, verdict
 from histojax.inspection import near_duplicates
 from histojax.report import TEMPLATES, content, figures, formats, images, summary, tables
 from histojax.report.commands import versions
 from histojax.report.content import Report
 from histojax.utils import templates
 
+# The sections of the page in order: what they are called in the contents.
+_SECTIONS = {
+    "statistics": "Statistics",
+    "table1": "By fold",
+    "roc": "ROC",
+    "confusion": "Confusion",
+    "mistakes": "Mistakes",
+    "calibration": "Calibration",
+    "ablation": "Ablation",
+    "test": "Test set",
+    "leakage": "Leakage",
+    "pipeline": "Pipeline",
+    "stain": "Stain",
+    "protocol": "Protocol",
+    "again": "Run again",
+}
 _CURVES = {
     "augmentations": "Against the number of augmentations of each image.",
     "seeds": "Against the number of seeds.",
@@ -26,6 +42,21 @@ def render(report: Report) -> str:
         if not name.endswith("confusion")  # The page has it as a table.
     }
     shared, rest = content.protocols(evaluation.ensemble)
+    mistakes = content.mistakes(evaluation.out_of_fold.predictions)
+    curves = {
+        name: caption
+        for name, caption in _CURVES.items()
+        if len(evaluation.curves.get(name, ())) > 1
+    }
+    empty = {
+        "roc": "roc" not in svgs,
+        "mistakes": not mistakes,
+        "calibration": "reliability" not in svgs,
+        "ablation": not (curves or evaluation.configuration_ablations),
+        "test": evaluation.test is None,
+        "pipeline": not report.images.pipelines,
+        "stain": report.stain is None,
+    }
     return templates.render(
         TEMPLATES,
         "report.html",
@@ -41,9 +72,11 @@ def render(report: Report) -> str:
         ensemble=evaluation.ensemble,
         folds=evaluation.folds,
         statistics=evaluation.out_of_fold,
-        mistakes=content.mistakes(evaluation.out_of_fold.predictions),
+        mistakes=mistakes,
         svgs=svgs,
-        curves=_CURVES,
+        curves=curves,
+        sections={name: title for name, title in _SECTIONS.items() if not empty.get(name)},
+        told_by_banner=verdict.UNTRAINED,
         shared_protocol=shared,
         other_protocol=rest,
         versions=versions(),

@@ -8,7 +8,8 @@ import numpy as np
 
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.statistics import Estimate, Statistics
-from histojax.report import formats, tables
+from histojax.evaluation.verdict import Verdict
+from histojax.report import formats, shown, tables
 from histojax.utils import files
 
 _TEMPERED = "after temperature"
@@ -74,6 +75,7 @@ def as_dict(statistics: Statistics) -> dict[str, Any]:
             "folds": fold_count(statistics),
             "accuracy": statistics.value("accuracy"),
             "confusion": statistics.confusion,
+            "chance": statistics.chance and dataclasses.asdict(statistics.chance),
             "figures": figures,
             "roc": statistics.roc and dataclasses.asdict(statistics.roc),
             "reliability": _bins(statistics.reliability),
@@ -92,6 +94,12 @@ def as_dict(statistics: Statistics) -> dict[str, Any]:
             },
         }
     )
+
+
+def verdict_as_dict(verdict: Verdict) -> dict[str, Any]:
+    """The verdict, ready for JSON."""
+    findings = [dataclasses.asdict(finding) for finding in verdict.findings]
+    return {"better_than_chance": verdict.works, "findings": findings}
 
 
 def _bins(reliability: tuple | None) -> list[dict[str, Any]] | None:
@@ -122,6 +130,7 @@ def _estimate_lines(statistics: Statistics) -> list[str]:
     estimates = {
         formats.label(estimate, statistics.predictions): estimate
         for estimate in _estimates(statistics)
+        if shown.is_shown(statistics, (estimate.name, estimate.of))
     }
     width = max(map(len, estimates))
     by_fold = fold_count(statistics) > 1

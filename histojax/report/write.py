@@ -16,7 +16,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from histojax.datasets import bach, leakage
-from histojax.evaluation import evaluate
+from histojax.evaluation import evaluate, verdict
 from histojax.evaluation.bootstrap import DRAWS
 from histojax.evaluation.evaluate import Evaluation
 from histojax.evaluation.operating_point import TARGET_SENSITIVITY
@@ -92,9 +92,11 @@ def write_report(
 def write_statistics(folder: Path | str, statistics: Statistics) -> str:
     """Writes summary, metrics, table and figures of anybody's predictions; returns the summary."""
     folder = files.as_path(folder)
-    text = summary.text(statistics)
+    judged = verdict.judge(statistics)
+    text = "\n".join([*judged.lines, "", summary.text(statistics)])
+    numbers = {"verdict": summary.verdict_as_dict(judged)} | summary.as_dict(statistics)
     files.write_text(folder / "summary.txt", text)
-    files.write_json(folder / "metrics.json", summary.as_dict(statistics))
+    files.write_json(folder / "metrics.json", numbers)
     summary.write_table(folder / "tables" / "statistics.csv", statistics)
     figures.save_all(folder / "figures", figures.draw_statistics(statistics))
     return text
@@ -116,10 +118,17 @@ def _draw(evaluation: Evaluation, stain: StainQualitySummary | None) -> dict[str
 
 
 def _text(report: Report) -> str:
-    """The main figures as text, beginning with the weights of the encoders."""
+    """The main figures as text, beginning with what they allow one to say."""
     evaluation = report.evaluation
     head, rest = summary.text(evaluation.out_of_fold).split("\n", 1)
-    lines = [head, report.weights, "", "accuracy (%) of out-of-fold predictions by fold:"]
+    lines = [
+        *report.evaluation.verdict.lines,
+        "",
+        head,
+        report.weights,
+        "",
+        "accuracy (%) of out-of-fold predictions by fold:",
+    ]
     lines += [tables.accuracy_text(report.accuracy), rest]
     if report.with_published and evaluation.out_of_fold.predictions.positive:
         lines += tables.published_lines()
@@ -147,12 +156,14 @@ def _numbers(report: Report) -> dict[str, Any]:
         "audit": leakage.as_dict(evaluation.audit),
         "test": evaluation.test and summary.as_dict(evaluation.test),
         "times": evaluation.times,
+        "growth": dataclasses.asdict(evaluation.growth),
         "versions": versions(),
         **evaluate.settings(evaluation.ensemble),
         **({} if pairs is None else {"duplicates": near_duplicates.counts(pairs)}),
     }
     statistics = summary.as_dict(evaluation.out_of_fold)
-    return {"weights": report.weights} | statistics | formats.for_json(numbers)
+    judged = summary.verdict_as_dict(evaluation.verdict)
+    return {"verdict": judged, "weights": report.weights} | statistics | formats.for_json(numbers)
 
 
 def _write_tables(folder: Path, report: Report) -> None:
