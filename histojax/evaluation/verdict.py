@@ -140,6 +140,8 @@ def _evidence(statistics: Statistics) -> _Evidence:
 def _evidence_text(statistics: Statistics, evidence: _Evidence, works: bool) -> str:
     interval, predictions = evidence.estimate.interval, statistics.predictions
     start = f"With {_count(statistics)}"
+    if math.isnan(evidence.estimate.value):
+        return f"{start} the {evidence.label} is not defined: {_SHOWS_NOTHING}."
     if math.isnan(interval.low):
         return (
             f"{start} there is no interval of the {evidence.label} ({evidence.value}): "

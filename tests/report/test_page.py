@@ -111,7 +111,7 @@ def test_names_that_are_markup_are_text(tmp_path):
 def test_nine_classes_of_which_none_counts_as_positive(tmp_path):
     classes = [f"class {i}" for i in range(9)]
     page = page_of(tmp_path, names=[f"i{i}" for i in range(90)], classes=classes, count=3)
-    assert "no class counts as positive" in page.text
+    assert "No positive class: the names class 0" in page.text
     assert not any("ROC" in attributes["aria-label"] for attributes in page.all("svg"))
     matrices = [table for table in page.all("table") if "confusion" in table.get("class", "")]
     assert len(matrices) == 1
@@ -119,14 +119,64 @@ def test_nine_classes_of_which_none_counts_as_positive(tmp_path):
 
 def test_two_classes_with_all_images_classified_correctly(tmp_path):
     page = page_of(tmp_path, names=TWENTY, classes=("benign", "malignant"), accuracy=1.0)
-    assert "There are none: all 20 images are classified correctly." in page.text
-    assert "No groups are known" in page.text
-    assert "There is only one configuration" in page.text
-    assert "These models have no test set" in page.text
+    assert "All 20 images are classified correctly." in page.text
+    assert page.text.count("No groups (patients or slides) are known") == 1
     assert "malignant: ROC AUC" in page.text
     assert "arcinoma" not in page.text
     label = "Show 10 images of benign predicted as benign"
     assert page.all("button")[0]["aria-label"] == label
+
+
+def test_sections_without_content_are_left_out_and_so_are_their_places_in_the_contents(tmp_path):
+    page = page_of(tmp_path, names=TWENTY, accuracy=1.0, positive=["b"])
+    sections = [attributes["id"] for attributes in page.all("section") if "id" in attributes]
+    expected = ["statistics", "table1", "roc", "confusion", "calibration", "ablation", "leakage"]
+    expected += ["protocol", "again"]
+    assert [name for name in sections if not name.startswith("cell-")] == expected
+    assert [attributes["href"] for attributes in page.all("a")] == [f"#{name}" for name in expected]
+    assert not any("configurations" in attributes["aria-label"] for attributes in page.all("svg"))
+
+
+def test_two_classes_are_not_told_twice(tmp_path):
+    classes = ("benign", "malignant")
+    page = page_of(tmp_path, names=TWENTY, classes=classes, accuracy=0.7, positive=["malignant"])
+    statistics = page.text.split("All images")[1].split("Accuracy by fold")[0]
+    rows = ("Accuracy", "Balanced accuracy", "Macro F1", "Cohen's kappa", "malignant: ROC AUC")
+    rows += ("Precision", "predicted class is positive", "score of at least 0.33")
+    assert all(statistics.count(row) == 1 for row in rows)
+    repeated = ("Quadratic", "one-vs-rest", "against the rest", "malignant: accuracy", "Log-loss")
+    repeated += ("Sensitivity", "Specificity", "score of at least 0.50")
+    assert not any(row in statistics for row in repeated)
+    assert page.text.count("Log-loss") == 1  # Before and after calibration, in one table.
+    text = (tmp_path / "report" / "summary.txt").read_text()
+    assert "Quadratic" not in text
+    numbers = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert "quadratic_kappa" in {row["metric"] for row in numbers["figures"]}
+
+
+def test_the_first_paragraph_says_what_the_numbers_allow(tmp_path):
+    names, groups = [f"i{i}" for i in range(16)], [f"p{i // 4}" for i in range(16)]
+    ensemble = {"names": names, "groups": groups, "accuracy": 0.6, "source": "random, seed 0"}
+    page = page_of(tmp_path, positive=["b"], **ensemble)
+    (first,) = (a for tag, a in page.elements if tag == "p" and "bad" in a.get("class", ""))
+    assert first["class"] == "verdict bad"
+    assert page.text.index("With 16 images of 4 groups") < page.text.index("16 images of 2 classes")
+    assert page.text.count("this does not show that the models work") == 1
+    # The banner says it already.
+    assert "The encoders are untrained" not in page.text
+    assert "It has no band: there are too few groups for one." in page.text
+    assert "95 % band" not in page.text
+    numbers = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    verdict = numbers["verdict"]
+    assert verdict["better_than_chance"] is False
+    abouts = [finding["about"] for finding in verdict["findings"]]
+    assert abouts[:2] == ["untrained", "evidence"]
+    text = (tmp_path / "report" / "summary.txt").read_text()
+    lines = [finding["text"] for finding in verdict["findings"]]
+    assert text.splitlines()[: len(lines)] == lines
+    assert numbers["chance"]["exact"]
+    assert numbers["growth"] == {"models": 4, "constant": 0, "cause": "", "remedy": ""}
+    assert numbers["roc"]["low"] == [None] * 101
 
 
 def test_a_class_that_is_never_the_answer_and_images_of_unknown_group(tmp_path):
