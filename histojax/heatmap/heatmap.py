@@ -32,10 +32,12 @@ from histojax.heatmap import (
     regions,
     slide_scan,
     sliding_window,
+    typicality,
 )
 from histojax.heatmap.answers import Answer
 from histojax.heatmap.probability_map import ProbabilityMap
 from histojax.heatmap.slide_scan import Grid
+from histojax.heatmap.summary import FAILURES, PAGE, HeatmapSummary
 from histojax.heatmap.tile_features import OFFSETS
 from histojax.heatmap.typicality import Places
 from histojax.images import slide
@@ -48,9 +50,6 @@ from histojax.utils import files
 
 _THUMBNAIL = 1200  # Longest side of the image below the pictures, px.
 _DONE = "grid.json"
-_PAGE = "overview.html"
-_FAILURES = "failures.csv"
-_MOST_NAMED = 3  # Images that a line of the summary names.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +150,7 @@ def _settings(
         "operating_point": threshold,
         "models": bundle.identity,
         "predict_abstains": list(prediction.abstain) if prediction else answer.unpredicted,
-        "typicality": "unknown" if bundle.places is None else "by places of the training images",
+        "far_by": "unknown" if bundle.places is None else typicality.compared_with(bundle.places),
     }
 
 
@@ -202,39 +201,8 @@ def _write(folder: Path, heatmap: ProbabilityMap) -> None:
             Image.fromarray(picture).save(temporary, format="PNG")
     files.write_json(folder / "regions.geojson", regions.regions(heatmap))
     untrained = heatmap.made_with["weights"] == "random"
-    files.write_text(folder / _PAGE, page.render(heatmap, untrained, datetime.datetime.now()))
+    files.write_text(folder / PAGE, page.render(heatmap, untrained, datetime.datetime.now()))
     files.write_json(folder / _DONE, heatmap.made_with)
-
-
-@dataclasses.dataclass(frozen=True)
-class HeatmapSummary:
-    """What a run did.
-
-    Attributes:
-      mapped: images that were mapped now.
-      done_before: images whose maps were there already.
-      failed: the cause, by image, for those that could not be mapped.
-      noticed: what speaks against believing maps made now: images by `notices.Notice.kind`.
-    """
-
-    mapped: tuple[str, ...]
-    done_before: tuple[str, ...]
-    failed: dict[str, str]
-    noticed: dict[str, list[str]] = dataclasses.field(default_factory=dict)
-
-    def text(self, out: Path) -> str:
-        """Lines for a person: what was mapped, what to beware of, and where to look."""
-        before = f", {len(self.done_before)} were there already" if self.done_before else ""
-        failed = f", {len(self.failed)} could not be: {out / _FAILURES}" if self.failed else ""
-        lines = [f"{_images(len(self.mapped))} mapped{before}{failed}"]
-        for kind, names in self.noticed.items():
-            listed = ", ".join(names[:_MOST_NAMED]) + (", ..." if len(names) > _MOST_NAMED else "")
-            lines.append(f"{kind}: {len(names)} of {_images(len(self.mapped))} ({listed})")
-        return "\n".join([*lines, str(out / "*" / _PAGE)])
-
-
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count} images"
 
 
 def map_images(
@@ -287,11 +255,11 @@ def map_images(
                 raise
             logging.warning("no heat map: %s", error)
             failed[label] = str(error)
-    files.write_csv(out / _FAILURES, failed.items(), ("image", "cause"))
+    files.write_csv(out / FAILURES, failed.items(), ("image", "cause"))
     if failed and not mapped and not done_before:
         first = next(iter(failed.values()))
         raise InputError(
-            f"no image could be mapped: {out / _FAILURES} lists {len(failed)}; the first: {first}"
+            f"no image could be mapped: {out / FAILURES} lists {len(failed)}; the first: {first}"
         )
     return HeatmapSummary(tuple(mapped), tuple(done_before), failed, dict(noticed))
 

@@ -106,6 +106,17 @@ def compared_positions(scored: np.ndarray) -> np.ndarray:
     return scored & lattice if (scored & lattice).any() else scored
 
 
+def compared_with(reference: ReferenceDistribution) -> str:
+    """What positions are compared with, in words."""
+    patients = round(reference.masses.sum())
+    level = max(out_of_distribution.FAR, 1 / (patients + 1))
+    return (
+        f"{len(reference.folds)} places of {patients} training patients, slides or single images; "
+        "in each of both, a place of a new one is far by chance with a probability of at most "
+        f"{level:.2g}"
+    )
+
+
 def fit(
     folds: Folds,
     paths: Mapping[str, Path],

@@ -124,8 +124,10 @@ def test_a_run_writes_maps_lists_failures_and_goes_on(models, tmp_path):
 def test_the_script_ends_with_a_code_of_its_own_where_some_images_have_no_map(
     models, tmp_path, monkeypatch
 ):
-    (tmp_path / "a.vsi").write_bytes(b"?")
-    Image.fromarray(samples.tissue(0, 60, 70)).save(tmp_path / "b.png")
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "a.vsi").write_bytes(b"?")
+    Image.fromarray(samples.tissue(0, 60, 70)).save(images / "b.png")
 
     def map_images(bundle, images, out, *args, **kwargs):
         assert set(images) == {"a", "b"}
@@ -134,7 +136,7 @@ def test_the_script_ends_with_a_code_of_its_own_where_some_images_have_no_map(
     monkeypatch.setattr(heatmap, "map_images", map_images)
     monkeypatch.setattr("histojax.prediction.bundle.load", lambda path: models[0])
     monkeypatch.setattr("histojax.prediction.predict.load_encoders", lambda *_: models[1])
-    paths = [f"--bundle={tmp_path}/x", f"--images={tmp_path}", f"--out={tmp_path}/out"]
+    paths = [f"--bundle={tmp_path}/x", f"--images={images}", f"--out={tmp_path}/out"]
     done = running.run("heatmap", *paths, "--nopredict")
     assert done.returncode == 3
     assert "1 image mapped, 1 could not be" in done.stdout

@@ -163,6 +163,7 @@ def map_of(
             "augmentations": 4,
             "classes": ["benign", "malignant"],
             "size_px": list(size),
+            "far_by": "unknown",
         },
     }
     return ProbabilityMap(**(values | others))
