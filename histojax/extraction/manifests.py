@@ -8,6 +8,7 @@
 `of` writes protocol and weights of an `Extraction`, `extraction_of` reads them back.
 """
 
+import functools
 import importlib.metadata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -128,8 +129,12 @@ def weights_text(manifests: Iterable[Manifest | None]) -> str:
 
 def versions() -> dict[str, Any]:
     """Versions of this library, of its preprocessing numerics, and of those it computes with."""
-    libraries = {name: importlib.metadata.version(name) for name in _VERSIONS_OF}
-    return {"histojax": VERSION, "numerics": NUMERICS} | libraries
+    return {"histojax": VERSION, "numerics": NUMERICS} | _installed()
+
+
+@functools.cache
+def _installed() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _VERSIONS_OF}
 
 
 def read(root: Path, configuration: str) -> Manifest | None:

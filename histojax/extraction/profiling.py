@@ -25,6 +25,8 @@ from histojax.ops import crops, flops, pooling, resize, stain
 
 _REPEATS = 5
 _LONG = 3.0  # Seconds: a longer call is timed once.
+# The side of the matrices whose product is timed, and how many numbers are copied.
+_PEAK_SIZES = {"cpu": (2048, 2**24), "accelerator": (8192, 2**28)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +119,7 @@ def _copy_seconds(vector: jax.Array, passes: int = 8) -> float:
 def peak(machine: Engine, precision: str) -> Peak:
     """Measures a large matrix product in a precision, and a large copy, of random numbers."""
     cpu = machine.platform == "cpu"
-    side, length = (2048, 2**24) if cpu else (8192, 2**28)
+    side, length = _PEAK_SIZES[machine.platform]
     chosen = PRECISIONS[precision]
     matrix = jax.random.normal(jax.random.key(0), (side, side)).astype(chosen.dtype)
     product = jax.jit(lambda a: jnp.matmul(a, a, precision=chosen.multiply))
@@ -188,8 +190,9 @@ def _tap_errors(
 ) -> dict[str, float]:
     """Relative error of each tap against the published network in float32, on two crops."""
     sides = jnp.array(planes.shape[1:])
+    crop = jax.jit(programs.crop, static_argnames=("view", "extraction"))
     images = jnp.stack(
-        [programs.crop(planes, sides, key, jnp.int32(i), view, extraction) for i in range(2)]
+        [crop(planes, sides, key, jnp.int32(i), view=view, extraction=extraction) for i in range(2)]
     )
     encoder, variables = unfolded
     expected = encoder.taps(variables, images)

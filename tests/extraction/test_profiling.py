@@ -57,7 +57,8 @@ def test_rates_and_shares_follow_from_the_counted_operations(mode, tmp_path, mon
         assert 0 < row.largest_error < 1e-5
 
 
-def test_the_peak_is_measured_and_no_layer_beats_it_by_much(tmp_path):
+def test_the_peak_is_measured_and_no_layer_beats_it_by_much(tmp_path, monkeypatch):
+    monkeypatch.setitem(profiling._PEAK_SIZES, "cpu", (512, 2**20))
     machine = Engine.of(Runtime(cache=tmp_path))
     peak = profiling.peak(machine, "float32")
     assert 1e9 < peak.operations < 1e15
@@ -94,7 +95,9 @@ def test_the_profile_runs_with_little_installed_and_its_figure_is_drawn_elsewher
                     "--views=1.0-48", "--augmentations=2",
                     "--crops=2", "--height=96", "--width=128", "--trace={tmp_path}/trace"]
         import runpy
+        from histojax.extraction import profiling
         from tests import narrow
+        profiling._PEAK_SIZES["cpu"] = 512, 2**20
         with narrow.vgg():
             runpy.run_module("experiments.profile_encoders", run_name="__main__")
     """

@@ -72,6 +72,7 @@ def server():
 
 @pytest.fixture(autouse=True)
 def what_is_left_open_shows():
+    gc.freeze()  # What was there before needs no search.
     yield
     gc.collect()
 
