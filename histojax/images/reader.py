@@ -23,7 +23,7 @@ SUFFIX_LIST = ", ".join((*SUFFIXES, *SLIDE_SUFFIXES))  # For messages.
 # Pillow's modes that are converted to RGB with a warning; RGB is read as it is.
 CONVERTED = {"RGBA": "RGB with alpha", "L": "grey", "LA": "grey with alpha", "P": "palette"}
 _FORMATS = ("TIFF", "PNG", "JPEG", "BMP", "WEBP")
-_BITS_PER_SAMPLE, _NEW_SUBFILE_TYPE = 258, 254  # TIFF's tags.
+_NEW_SUBFILE_TYPE, _BITS_PER_SAMPLE = 254, 258  # TIFF's tags.
 
 
 def is_image_name(path: Path) -> bool:
