@@ -1,5 +1,7 @@
 """Small slides as scanners write them, with known pixels, from tissue that is made up."""
 
+import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +125,56 @@ def hamamatsu(path: Path, levels: list[np.ndarray]) -> Path:
                 resolution=(per_cm, per_cm),
                 **resolution,
             )
+    return path
+
+
+def mirax(path: Path, levels: list[np.ndarray], missing: frozenset = frozenset()) -> Path:
+    """PNG tiles in a folder beside the file; the finest level lacks those of these numbers."""
+    side, folder, slide_id = 64, path.with_suffix(""), "HISTOJAX"
+    folder.mkdir()
+    down, across = (-(-size // side) for size in levels[0].shape[:2])
+    data, pages = bytearray(), []
+    for i, rgb in enumerate(levels):
+        entries = []
+        for row, column in np.ndindex(-(-down // 2**i), -(-across // 2**i)):
+            number = row * 2**i * across + column * 2**i
+            if i or number not in missing:
+                tile = np.zeros((side, side, 3), np.uint8)
+                part = rgb[row * side : (row + 1) * side, column * side : (column + 1) * side]
+                tile[: part.shape[0], : part.shape[1]] = part
+                png = io.BytesIO()
+                Image.fromarray(tile).save(png, "PNG")
+                entries += [number, len(data), len(png.getvalue()), 0]
+                data += png.getvalue()
+        pages.append([len(entries) // 4, 0, *entries])
+    (folder / "Data0000.dat").write_bytes(data)
+    # The version and the id; pointers to a table of pointers to each level's page, and to nothing.
+    start = len("01.02" + slide_id) + 8
+    table, heads, ends = [], [], start + 4 * len(pages) + 8 * len(pages)
+    for i, page in enumerate(pages):
+        table.append(start + 4 * len(pages) + 8 * i)
+        heads += [0, ends]
+        ends += 4 * len(page)
+    numbers = [start, 0, *table, *heads, *(number for page in pages for number in page)]
+    index = f"01.02{slide_id}".encode() + struct.pack(f"<{len(numbers)}i", *numbers)
+    (folder / "Index.dat").write_bytes(index)
+    text = [
+        *("[GENERAL]", f"SLIDE_ID={slide_id}", f"IMAGENUMBER_X={across}"),
+        *(f"IMAGENUMBER_Y={down}", "OBJECTIVE_MAGNIFICATION=40", "[HIERARCHICAL]"),
+        *("INDEXFILE=Index.dat", "HIER_COUNT=1", "NONHIER_COUNT=0"),
+        *("HIER_0_NAME=Slide zoom level", f"HIER_0_COUNT={len(levels)}"),
+        *(f"HIER_0_VAL_{i}_SECTION=LEVEL_{i}" for i in range(len(levels))),
+        *("[DATAFILE]", "FILE_COUNT=1", "FILE_0=Data0000.dat"),
+    ]
+    for i in range(len(levels)):
+        text += [
+            *(f"[LEVEL_{i}]", f"IMAGE_CONCAT_FACTOR={int(i > 0)}", "OVERLAP_X=0", "OVERLAP_Y=0"),
+            *(f"MICROMETER_PER_PIXEL_{axis}={MPP * 2**i}" for axis in "XY"),
+            *("IMAGE_FILL_COLOR_BGR=16777215", "IMAGE_FORMAT=PNG"),
+            *(f"DIGITIZER_WIDTH={side}", f"DIGITIZER_HEIGHT={side}"),
+        ]
+    (folder / "Slidedat.ini").write_text("\n".join(text) + "\n")
+    path.write_bytes(b"")
     return path
 
 

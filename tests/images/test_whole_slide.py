@@ -1,5 +1,6 @@
 """Slides of each scanner: pixels are OpenSlide's, the level is the one the pixel size needs."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ MAKERS = {
     "leica.scn": slides.leica,
     "ventana.bif": slides.ventana,
     "hamamatsu.ndpi": slides.hamamatsu,
+    "mirax.mrxs": slides.mirax,
     "dicom": slides.dicom,
 }
 # The most that a lossy compression changes a sample of this tissue by.
@@ -117,23 +119,12 @@ def test_a_thumbnail_is_read_from_a_coarse_level(made, monkeypatch):
 
 
 def test_what_was_not_scanned_is_white(tmp_path):
-    tiles = [RGB[top : top + 128, left : left + 128] for top in (0, 128) for left in (0, 128)]
-    description = "Aperio Image Library\n256x256 [0,0 256x256] (128x128) |AppMag = 40|MPP = 0.25"
-    tifffile.imwrite(
-        tmp_path / "a.svs",
-        iter([tiles[0].tobytes(), b"", *(tile.tobytes() for tile in tiles[2:])]),
-        shape=(256, 256, 3),
-        dtype=np.uint8,
-        tile=(128, 128),
-        photometric="rgb",
-        description=description,
-        metadata=None,
-    )
-    with slide.open_slide(tmp_path / "a.svs") as field:
-        read = field.read(0, 0, 256, 256)
-    np.testing.assert_array_equal(read[:, :128], RGB[:, :128])
-    assert (read[:128, 128:] == 255).all()
-    np.testing.assert_array_equal(read[128:, 128:], RGB[128:, 128:256])
+    path = slides.mirax(tmp_path / "a.mrxs", LEVELS, missing=frozenset({7}))  # Row 1, column 2.
+    with slide.open_slide(path) as field:
+        read = field.read(0, 0, 256, 320)
+    expected = RGB.copy()
+    expected[64:128, 128:192] = 255
+    np.testing.assert_array_equal(read, expected)
 
 
 @pytest.mark.parametrize(
@@ -251,12 +242,15 @@ def test_a_dicom_series_is_one_slide(made, tmp_path):
 
 
 def test_the_folder_of_a_mirax_slide_belongs_to_it(tmp_path):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "Data0000.dat").write_bytes(b"1")
-    text(tmp_path / "a.mrxs")
-    digest = slide.digest(tmp_path / "a.mrxs")
-    (tmp_path / "a" / "Data0000.dat").write_bytes(b"2")
-    assert slide.digest(tmp_path / "a.mrxs") != digest
+    path = slides.mirax(tmp_path / "a.mrxs", LEVELS)
+    digest, data = slide.digest(path), tmp_path / "a" / "Data0000.dat"
+    assert whole_slide.belongs_to_slide(data)
+    assert not whole_slide.belongs_to_slide(path)
+    data.write_bytes(data.read_bytes() + b"?")
+    assert slide.digest(path) != digest
+    shutil.rmtree(tmp_path / "a")
+    with pytest.raises(InputError, match=r"a.mrxs .*\(3DHISTECH\).*lacks"):
+        slide.size(path)
 
 
 @pytest.mark.parametrize(
