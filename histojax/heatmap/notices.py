@@ -97,8 +97,16 @@ def _typicality(heatmap: ProbabilityMap) -> Notice | None:
 
 
 def _pixel_size(heatmap: ProbabilityMap) -> Notice | None:
-    if heatmap.mpp:
+    """Whether the field's pixel size, and that of the training images, are known."""
+    if heatmap.mpp and heatmap.made_with.get("target_mpp"):
         return None
+    if heatmap.mpp:
+        kind = "resolution of the training images unknown"
+        text = (
+            f"The field has {heatmap.mpp:g} µm per pixel. The models were trained without "
+            "--target_mpp, so whether their training images had the same is not known."
+        )
+        return Notice(kind, kind, text, False)
     text = (
         "The file does not state its pixel size, so areas are shares and pixels only. With "
         "--mpp=MICRONS_PER_PIXEL they are given in mm² too."

@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 from PIL import Image
 
 from histojax.errors import InputError
@@ -76,6 +77,13 @@ class Resampling:
             height, width = self.size(path)
             rgb = np.empty((height, width, 3), np.uint8)
             with slide.open_slide(path) as opened:
+                if not self.target_mpp:
+                    logging.warning(
+                        "%s is a slide, read at its full resolution (%s um per pixel): without "
+                        "--target_mpp, the images that models are trained on must have the same",
+                        path,
+                        f"{opened.mpp:g}" if opened.mpp else "unknown",
+                    )
                 field = resample(opened, self.factor(path))
                 for top in range(0, height, _STRIP):  # The level may be larger than the result.
                     rows = min(_STRIP, height - top)

@@ -56,3 +56,9 @@ def test_the_most_serious_comes_first():
         "typicality unknown",
         "pixel size unknown",
     ]
+
+
+def test_without_a_target_the_resolution_of_the_training_images_is_said_to_be_unknown():
+    (notice,) = said(SCORE, made_with={"target_mpp": 0.0}).values()
+    assert "0.5 µm per pixel. The models were trained without --target_mpp" in notice.text
+    assert not notice.is_serious

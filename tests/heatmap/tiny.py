@@ -164,6 +164,7 @@ def map_of(
             "classes": ["benign", "malignant"],
             "size_px": list(size),
             "far_by": "unknown",
+            "target_mpp": 0.84,
         },
     }
     return ProbabilityMap(**(values | others))

@@ -101,6 +101,13 @@ def test_a_slide_is_read_whole_in_strips_and_pixel_size_may_be_given(made, monke
     assert Resampling(1.0).digest_suffix(path) == "@0.25um"
 
 
+def test_a_slide_read_at_its_full_resolution_is_told(made, notices):
+    Resampling(1.0).read(made["aperio.svs"])
+    assert not notices
+    Resampling().read(made["aperio.svs"])
+    assert "full resolution (0.25 um per pixel): without --target_mpp" in notices.pop()
+
+
 def test_a_thumbnail_is_read_from_a_coarse_level(made, monkeypatch):
     read = []
     read_region = openslide.OpenSlide.read_region

@@ -5,9 +5,10 @@ import pytest
 import tifffile
 from PIL import Image, ImageFilter
 
+from histojax.images import resampling
 from histojax.inspection import image_quality
 from histojax.ops import stain
-from tests import samples
+from tests import samples, slides
 from tests.inspection.conftest import HEIGHT, WIDTH
 
 
@@ -22,6 +23,19 @@ def test_a_large_image_is_read_by_region_and_measures_the_same(tissue, tmp_path,
     np.testing.assert_array_equal(by_region.quality.fingerprint, whole.quality.fingerprint)
     assert by_region.size == (4 * HEIGHT, 4 * WIDTH)
     assert by_region.quality.clipped == whole.quality.clipped
+
+
+def test_a_slide_is_measured_and_too_large_a_one_is_told(tissue, tmp_path, monkeypatch):
+    size, big = (2 * HEIGHT, 2 * WIDTH), np.tile(tissue[0], (2, 2, 1))
+    path = slides.aperio(tmp_path / "a.svs", slides.pyramid(big, 2))
+    image = image_quality.inspect_image(path)
+    assert (image.error, image.size, image.mpp) == ("", size, slides.MPP)
+    assert image.file_format == ("aperio slide", "RGB")
+    assert image.quality.tissue_fraction > 0.5
+    monkeypatch.setattr(resampling, "LARGEST_FIELD", big.size // 3 - 1)
+    image = image_quality.inspect_image(path)
+    assert "a slide of" in image.error
+    assert image.quality is not None
 
 
 def test_what_cannot_be_decoded_has_a_reason_and_no_measures(tmp_path):
