@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # How histojax is run. Needs Python >= 3.11 and nothing else; makes .venv and installs what it needs,
 # and histojax itself, once.
+#   ./run.sh mine DATA [NEW] [FLAGS]
+#                               your labelled images DATA to models, a report and one file that
+#                               predicts; with predictions and heat maps of the images in NEW
+#   ./run.sh bach DIR [TEST] [FLAGS]
+#                               the same by the paper's protocol, on your copy of BACH; with
+#                               predictions of the images in the folder TEST
 #   ./run.sh                    the demo: synthetic tissue, untrained encoders; minutes on two cores
 #   ./run.sh test               lint and tests
 #   ./run.sh test-slow          the tests that take minutes each
-#   ./run.sh bach DIR [TEST] [FLAGS]
-#                               the paper's protocol on your copy of BACH, with ImageNet weights,
-#                               packed into one file, which predicts the images in the folder TEST,
-#                               if given. FLAGS, such as --weights_dir=FOLDER, go to the extraction
+# FLAGS are those of histojax mine, such as --weights_dir=FOLDER.
 # Any step by itself: .venv/bin/histojax, which lists them.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -48,30 +51,17 @@ case "${1:-demo}" in
     install requirements-test.txt
     .venv/bin/python -m pytest -m slow "${@:2}"
     ;;
-  bach)
-    [ -n "${2:-}" ] || {
-      echo "usage: ./run.sh bach DIR [TEST] [FLAGS]: DIR is BACH's folder as unzipped" >&2
-      exit 2
-    }
-    data=--data=$2 tests=""
-    descriptors=--descriptors=runs/bach/descriptors models=--models=runs/bach/models
-    shift 2
-    case "${1:-}" in "" | --*) ;; *) tests=$1; shift ;; esac
+  mine)
     install requirements.txt
-    .venv/bin/histojax extract "$data" "$descriptors" "$@"
-    .venv/bin/histojax train "$data" "$descriptors" "$models"
-    .venv/bin/histojax evaluate "$data" "$descriptors" "$models" --report=runs/bach/report
-    weights=()
-    for flag in "$@"; do
-      case "$flag" in --weights_dir=* | --weights_cache=*) weights+=("$flag") ;; esac
-    done
-    .venv/bin/histojax bundle "$descriptors" "$models" --out=runs/bach/bach.histojax \
-      --data_licence="BACH, CC BY-NC-ND 4.0" ${weights[@]+"${weights[@]}"}
-    [ -z "$tests" ] || .venv/bin/histojax predict --bundle=runs/bach/bach.histojax \
-      --images="$tests" --out=runs/bach/predictions
+    .venv/bin/histojax mine "${@:2}"
+    ;;
+  bach)
+    install requirements.txt
+    .venv/bin/histojax mine --run=runs/bach --protocol=paper --noheatmaps \
+      --data_licence="BACH, CC BY-NC-ND 4.0" "${@:2}"
     ;;
   *)
-    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,14s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

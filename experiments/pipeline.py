@@ -16,12 +16,13 @@ from histojax.errors import InputError
 from histojax.evaluation.operating_point import TARGET_SENSITIVITY
 from histojax.extraction import engine, extract, loaded_encoders, pending
 from histojax.extraction.loaded_encoders import EncoderSet
-from histojax.heatmap import heatmap
+from histojax.heatmap import heatmap, typicality
 from histojax.images.names import Images
 from histojax.learners import background, boost
 from histojax.learners.training import TrainingJob
 from histojax.prediction import bundle, model_card, predict
 from histojax.prediction.bundle import Bundle
+from histojax.prediction.out_of_distribution import ReferenceDistribution
 from histojax.report.write import write_report
 from histojax.utils import files
 from histojax.utils.progress import format_duration
@@ -110,7 +111,7 @@ def carry_out(plan: Plan, encoder_set: EncoderSet) -> bool:
     """
     describe_and_train(plan, encoder_set)
     print(_evaluate(plan), flush=True)
-    packed = _pack(plan)
+    packed = _pack(plan, encoder_set)
     return not plan.new or _predict(plan, packed, encoder_set)
 
 
@@ -173,7 +174,7 @@ def _evaluate(plan: Plan) -> str:
     return f"{first}\nevaluation: {report / 'report.html'}, and in words {report / 'summary.txt'}"
 
 
-def _pack(plan: Plan) -> Bundle:
+def _pack(plan: Plan, encoder_set: EncoderSet) -> Bundle:
     """Writes the bundle and its model card."""
     out = plan.run / "bundle.histojax"
     made = bundle.from_models(
@@ -183,12 +184,34 @@ def _pack(plan: Plan) -> Bundle:
         plan.job.descriptors,
         {"data_licence": plan.data_licence},
     )
+    made = dataclasses.replace(made, places=_places(plan, made, encoder_set, out))
     weights = predict.encoder_variables(made, plan.runtime)
     card, card_path = model_card.card(made, weights), out.with_suffix(".md")
     bundle.write(out, made, plan.job.models, card, weights)
     files.write_text(card_path, card)
-    print(f"bundle: {out}, with the model card {card_path}", flush=True)
+    without = (
+        "" if made.places else "; heat maps by it cannot say what is unlike the training images"
+    )
+    print(f"bundle: {out}, with the model card {card_path}{without}", flush=True)
     return bundle.load(out)
+
+
+def _places(
+    plan: Plan, made: Bundle, encoder_set: EncoderSet, out: Path
+) -> ReferenceDistribution | None:
+    """Places of the training images, which heat maps are compared with: None where none is drawn.
+
+    A bundle of an earlier run may know them, since a run's images and protocol do not change.
+    """
+    if out.exists():
+        with contextlib.suppress(InputError):
+            before = bundle.load(out)
+            if before.places is not None and before.made_with == made.made_with:
+                return before.places
+    if not (plan.new and plan.heatmaps):
+        return None
+    images = plan.dataset.images
+    return typicality.fit(plan.split, images, encoder_set, made.configurations, plan.mpp)
 
 
 def _predict(plan: Plan, packed: Bundle, encoder_set: EncoderSet) -> bool:
@@ -201,6 +224,8 @@ def _predict(plan: Plan, packed: Bundle, encoder_set: EncoderSet) -> bool:
         return not summary.failed
     out = plan.run / "heatmaps"
     options = heatmap.HeatmapOptions(mpp=plan.mpp)
-    maps = heatmap.map_images(packed, plan.new, out, options, encoder_set=encoder_set)
+    maps = heatmap.map_images(
+        packed, plan.new, out, options, predicted=summary, encoder_set=encoder_set
+    )
     print(f"heat maps: {maps.text(out)}", flush=True)
     return not (summary.failed or maps.failed)
