@@ -2,20 +2,21 @@
 
 import contextlib
 import signal
+import sys
 from collections.abc import Iterator
 from types import FrameType
 
-# Python ignores what is raised in these: JAX's callback of the garbage collector, and destructors.
-_IGNORED_IN = ("_xla_gc_callback", "__del__")
-_RETRY = 0.05  # Seconds.
+_RETRY = 0.5  # Seconds.
 
 
 @contextlib.contextmanager
 def raised() -> Iterator[None]:
     """Until the end of the block, a signal to stop is an ordinary KeyboardInterrupt, never lost.
 
-    So workers and temporary files are cleared. A signal that the parent process ignores, as in a
-    background job of a script, stays ignored.
+    Python ignores what is raised in destructors and in callbacks, such as JAX's of the garbage
+    collector. So it is raised again until something handles it: workers and temporary files are
+    cleared meanwhile. A signal that the parent process ignores, as in a background job of a script,
+    stays ignored.
     """
     numbers = [signal.SIGTERM, signal.SIGALRM]
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
@@ -30,10 +31,18 @@ def raised() -> Iterator[None]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Raises KeyboardInterrupt; where it would be ignored, a moment later."""
-    while frame is not None:
-        if frame.f_code.co_name in _IGNORED_IN:
-            signal.setitimer(signal.ITIMER_REAL, _RETRY)
-            return
-        frame = frame.f_back
+    """Raises KeyboardInterrupt, and again after _RETRY unless it is being handled by then."""
+    if number == signal.SIGALRM and _is_handled():
+        return
+    signal.setitimer(signal.ITIMER_REAL, _RETRY)
     raise KeyboardInterrupt
+
+
+def _is_handled() -> bool:
+    """Whether the code that is interrupted clears up after a KeyboardInterrupt."""
+    error = sys.exception()
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__context__
+    return False
