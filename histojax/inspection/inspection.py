@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from histojax.config import Boosting, Extraction
-from histojax.datasets import Dataset, groups
+from histojax.datasets import Dataset, groups, positive
 from histojax.errors import InputError
 from histojax.images import reader
 from histojax.images.names import Images, name_images
@@ -31,6 +31,7 @@ from histojax.utils import files
 from histojax.utils.progress import Progress
 
 _WORKERS = 4
+_TO_FILL_IN = "CLASS"  # In a command, where the user has to decide.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,10 +119,14 @@ def inspect(place: str | Path, extraction: Extraction, options: Options = Option
     ]
     classes = class_names(discovered.labels, options.classes)
     refused = any(finding.kind == "refused" for finding in discovered.findings)
-    if recommendation and refused:
-        first = "First settle what is refused: the steps would refuse it, too."
-        recommendation = dataclasses.replace(recommendation, why=(first, *recommendation.why))
-    show_commands = recommendation and not refused
+    why_positive, positive_classes = _positive(classes)
+    if recommendation:
+        first = ("First settle what is refused: the steps refuse it, too.",) if refused else ()
+        why = (*first, *recommendation.why, *why_positive)
+        recommendation = dataclasses.replace(recommendation, why=why)
+    commands = ()
+    if recommendation and not refused:
+        commands = _commands(place, recommendation, options, bool(classes), positive_classes)
     return Inspection(
         place,
         image_set,
@@ -129,8 +134,18 @@ def inspect(place: str | Path, extraction: Extraction, options: Options = Option
         extraction=extraction,
         findings=problems_first(findings),
         recommendation=recommendation,
-        commands=_commands(place, recommendation, options, bool(classes)) if show_commands else (),
+        commands=commands,
     )
+
+
+def _positive(classes: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """A sentence on which class is positive, and what --positive_classes needs; or nothing."""
+    if len(classes) < 2:
+        return (), ""
+    try:
+        return (sentence(positive.choose(classes).reason),), ""
+    except InputError as error:
+        return (sentence(str(error)),), _TO_FILL_IN
 
 
 def _folder_name(place: Path) -> str:
@@ -219,7 +234,11 @@ def _too_many_folds(recommendation: Recommendation | None, folds: int) -> list[F
 
 
 def _commands(
-    place: Path, recommendation: Recommendation, options: Options, labelled: bool
+    place: Path,
+    recommendation: Recommendation,
+    options: Options,
+    labelled: bool,
+    positive_classes: str,
 ) -> tuple[str, ...]:
     """The command lines that follow the recommendation; none where no view fits."""
     if not recommendation.views:
@@ -241,7 +260,16 @@ def _commands(
         "groups": options.groups,
         "group_column": options.group_column,
     }
-    steps = {"extract": extract} | ({"train": train} if recommendation.folds else {})
+    evaluate = {
+        "models": root / "models",
+        "report": root / "report",
+        "data": place,
+        "descriptors": root / "descriptors",
+        "positive_classes": positive_classes,
+    }
+    steps = {"extract": extract}
+    if recommendation.folds:
+        steps |= {"train": train, "evaluate": evaluate}
     return tuple(
         shlex.join(
             ["histojax", step, *(f"--{name}={value}" for name, value in flags.items() if value)]

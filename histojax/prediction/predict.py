@@ -23,6 +23,7 @@ from absl import logging
 
 from histojax.config import Runtime
 from histojax.datasets import Dataset
+from histojax.datasets.labels import did_you_mean
 from histojax.errors import InputError
 from histojax.extraction import store
 from histojax.images.names import Images, by_name, file_label
@@ -185,7 +186,8 @@ def labels_of(bundle: Bundle, dataset: Dataset) -> dict[str, KnownLabel]:
     if unknown := sorted(set(dataset.classes) - set(bundle.classes)):
         raise InputError(
             f"the data have {', '.join(unknown)} among their classes, the models of {bundle.name} "
-            f"know {', '.join(bundle.classes)}: correct the labels, or pass the images without them"
+            f"know {', '.join(bundle.classes)}: correct the labels, or pass the images without "
+            f"them.{did_you_mean(unknown, bundle.classes)}"
         )
     groups = dataset.groups or ("",) * len(dataset.names)
     labels = [dataset.classes[label] for label in dataset.labels]

@@ -41,6 +41,29 @@ def test_nothing_is_wrong_with_what_is_clean(clean):
     assert inspected.classes == ("benign", "malignant")
     assert inspected.image_set.labels == ("benign",) * 6 + ("malignant",) * 6
     assert inspected.recommendation.folds == 6
+    assert "Positive class: malignant (" in inspected.recommendation.why[-1]
+    assert [command.split()[1] for command in inspected.commands] == [
+        "extract",
+        "train",
+        "evaluate",
+    ]
+    assert "--positive_classes" not in inspected.commands[2]
+
+
+def test_a_question_on_groups_is_a_finding_and_no_command_is_shown(clean, tmp_path):
+    shutil.copytree(clean, tmp_path / "data")
+    rows = [f"image{i:02d}.png,{'AB'[i // 6]},{i // 2},{i // 3}" for i in range(12)]
+    table = tmp_path / "data" / "t.csv"
+    table.write_text("\n".join(["image,label,patient,slide", *rows]))
+    inspected = inspection.inspect(table, SMALL)
+    assert "--group_column=patient" in only(inspected, "refused").message
+    assert inspected.commands == ()
+    assert inspected.recommendation.why[0].startswith("First settle what is refused")
+    assert (inspected.name, len(inspected.image_set.images)) == ("t", 12)
+    answered = inspection.inspect(table, SMALL, Options(group_column="patient", folds=3))
+    assert any("6 patients, 12 images" in finding.message for finding in answered.findings)
+    assert "--group_column=patient" in answered.commands[1]
+    assert "--positive_classes=CLASS" in answered.commands[2]  # A and B do not tell.
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def out(inspected, tmp_path_factory) -> Path:
 def test_text_has_what_is_there_then_findings_then_what_to_do(inspected):
     text = pages.text(inspected)
     parts = [
-        "10 images of 2 classes; 3 problems, 0 notes",
+        "10 images of 2 classes; 3 problems, 1 note",
         "sizes: 140 x 130 px (9), unknown (1)",
         "PROBLEM: 1 image cannot be used",
         "7 broken.png: is no TIFF",
