@@ -196,7 +196,7 @@ def test_without_a_folder_to_write_to_it_prints_alone(run, inspected, tmp_path, 
         (["{empty}"], "{empty} holds no image"),
         ([], "name what to inspect"),
         (["{empty}", "--tfds=bach"], "pass --data or --tfds, not both"),
-        (["{empty}", "more"], "unexpected argument '{empty}'"),
+        (["{empty}", "more"], "unexpected argument 'more'"),
         (["{empty}", "--out={empty}/out"], "lies inside --data={empty}"),
     ],
 )
