@@ -39,12 +39,10 @@ class WholeSlide:
     """An open slide.
 
     Attributes:
-      vendor: of the format, OpenSlide's word.
       levels: from the finest to the coarsest.
       pixel_size: width and height of a pixel of the finest level in microns; 0 where unknown.
     """
 
-    vendor: str
     levels: tuple[Level, ...]
     pixel_size: tuple[float, float]
 
@@ -113,7 +111,6 @@ def open_whole_slide(path: Path) -> Iterator[WholeSlide]:
             read_window = _window_reader(slide, path, level, downsample, corner)
             levels.append(Level(sides, read_window))
         yield WholeSlide(
-            vendor=properties[openslide.PROPERTY_NAME_VENDOR],
             levels=tuple(levels),
             pixel_size=tuple(
                 _number(properties.get(name))

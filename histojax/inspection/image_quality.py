@@ -15,6 +15,7 @@ from histojax.config import STAIN_STATUS, STAIN_TOO_LITTLE_TISSUE
 from histojax.errors import InputError
 from histojax.images import reader, slide, whole_slide
 from histojax.images.resampling import Resampling
+from histojax.images.suffixes import SLIDE_SUFFIXES
 from histojax.images.thumbnails import thumbnail
 from histojax.inspection import near_duplicates
 from histojax.ops import stain
@@ -110,7 +111,8 @@ def _size_and_format(path: Path) -> tuple[tuple[int, int], tuple[str, str]]:
     """Height and width, format and mode; InputError if the file is refused as an image."""
     if whole_slide.is_slide(path):
         with whole_slide.open_whole_slide(path) as opened:
-            return opened.levels[0].size, (f"{opened.vendor} slide", "RGB")
+            kind = SLIDE_SUFFIXES.get(path.suffix.lower(), "TIFF")
+            return opened.levels[0].size, (kind, "RGB")
     with reader.open_image(path) as image:
         pages = getattr(image, "n_frames", 1)
         page = f" (page {image.tell() + 1} of {pages})" if pages > 1 else ""

@@ -30,7 +30,7 @@ def test_a_slide_is_measured_and_too_large_a_one_is_told(tissue, tmp_path, monke
     path = slides.aperio(tmp_path / "a.svs", slides.pyramid(big, 2))
     image = image_quality.inspect_image(path)
     assert (image.error, image.size, image.mpp) == ("", size, slides.MPP)
-    assert image.file_format == ("aperio slide", "RGB")
+    assert image.file_format == ("Aperio", "RGB")
     assert image.quality.tissue_fraction > 0.5
     monkeypatch.setattr(resampling, "LARGEST_FIELD", big.size // 3 - 1)
     image = image_quality.inspect_image(path)
