@@ -74,10 +74,15 @@ def inside(size: jax.Array, shape: tuple[int, int]) -> jax.Array:
     return (jnp.arange(shape[0])[:, None] < size[0]) & (jnp.arange(shape[1])[None] < size[1])
 
 
+def gains(key: jax.Array, augmentation: jax.Array, extraction: Extraction) -> jax.Array:
+    """The random gains of one of the protocol's augmentations: float32 [G]."""
+    step = stain.AUGMENTATIONS[extraction.stain_augmentation]
+    return crops.gains(key, augmentation, extraction.gain_low, extraction.gain_high, step.gains)
+
+
 def augmented(
     planes: jax.Array, key: jax.Array, augmentation: jax.Array, extraction: Extraction
 ) -> jax.Array:
     """Planes in one of the protocol's augmentations: float32 [3, H, W], whole grey levels."""
     step = stain.AUGMENTATIONS[extraction.stain_augmentation]
-    gains = crops.gains(key, augmentation, extraction.gain_low, extraction.gain_high, step.gains)
-    return step.apply(planes, gains)
+    return step.apply(planes, gains(key, augmentation, extraction))

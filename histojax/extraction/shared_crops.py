@@ -5,6 +5,7 @@ image augmented and turned -> feature maps -> a crop's taps are means of the map
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jax.sharding import PartitionSpec
 from histojax.encoders import Encoder, Tap, Variables
 from histojax.extraction import plans, preparation
 from histojax.extraction.plans import Plan, Pooled
-from histojax.ops import crops, pooling
+from histojax.ops import crops, pooling, stain
 
 
 def encode(
@@ -29,16 +30,18 @@ def encode(
     views, devices = plan.workload.views, plan.mesh.size
 
     def on_one_device(variables, planes, size, key, augmentations):
-        turned = jax.vmap(lambda a: crops.image_turn(key, a).transpose)(augmentations)
-        batches, are_turned, places = by_turn(turned, plan.per_step // devices)
+        # Drawn once and not in both branches, since random numbers take long to compile.
+        draws = jax.vmap(functools.partial(_draw, plan, size, key))(augmentations)
+        batches, are_turned, places = by_turn(draws.turn.transpose, plan.per_step // devices)
 
         def step(batch: tuple[jax.Array, jax.Array]) -> jax.Array:
             chosen, is_turned = batch
             upright, transposed = (
-                functools.partial(_encode_images, plan, variables, planes, size, key, transpose)
+                functools.partial(_encode_images, plan, variables, planes, size, transpose)
                 for transpose in (False, True)
             )
-            return jax.lax.cond(is_turned, transposed, upright, augmentations[chosen])
+            of_batch = jax.tree.map(lambda drawn: drawn[chosen], draws)
+            return jax.lax.cond(is_turned, transposed, upright, of_batch)
 
         descriptors = jax.lax.map(step, (batches, are_turned))
         return descriptors.reshape(-1, descriptors.shape[-1])[places]
@@ -77,21 +80,50 @@ def by_turn(turned: jax.Array, size: int) -> tuple[jax.Array, jax.Array, jax.Arr
     return items.reshape(steps, size), are_turned, places
 
 
+class _Draws(NamedTuple):
+    """The random numbers of an augmentation.
+
+    Attributes:
+      gains: float32 [G].
+      turn: of the whole image.
+      corners: of the crops of each view, in the image before its turn, px: int32 [views, P, 2].
+    """
+
+    gains: jax.Array
+    turn: crops.Turn
+    corners: jax.Array
+
+
+def _draw(plan: Plan, size: jax.Array, key: jax.Array, augmentation: jax.Array) -> _Draws:
+    extraction = plan.workload.extraction
+
+    def corner(crop_size: jax.Array, crop: jax.Array) -> jax.Array:
+        return crops.corner_and_turn(key, augmentation, crop, size, crop_size)[0]
+
+    of_crops = jax.vmap(corner, (None, 0))
+    return _Draws(
+        preparation.gains(key, augmentation, extraction),
+        crops.image_turn(key, augmentation),
+        jax.vmap(of_crops, (0, None))(
+            np.array([view.crop_size for view in plan.workload.views]), np.arange(extraction.crops)
+        ),
+    )
+
+
 def _encode_images(
     plan: Plan,
     variables: Variables,
     planes: jax.Array,
     size: jax.Array,
-    key: jax.Array,
     transposed: bool,
-    augmentations: jax.Array,
+    draws: _Draws,
 ) -> jax.Array:
     """Encodes whole images of which all are transposed, or none.
 
     Args:
-      plan, variables, planes, size, key: as for `encode`.
+      plan, variables, planes, size: as for `encode`.
       transposed: whether the turns of these augmentations transpose the image.
-      augmentations: int32 [B].
+      draws: of B augmentations.
 
     Returns:
       Pooled descriptors of every view, float32 [B, views x D].
@@ -100,35 +132,34 @@ def _encode_images(
     # A network pads with zeros, after it has subtracted its mean.
     outside = jnp.array(encoder.convention.mean)[:, None, None]
 
-    def image(augmentation: jax.Array) -> jax.Array:
-        turn = crops.image_turn(key, augmentation)
+    def image(draws: _Draws) -> jax.Array:
         with jax.named_scope("augment"):
-            grey = preparation.augmented(planes, key, augmentation, extraction)
+            step = stain.AUGMENTATIONS[extraction.stain_augmentation]
+            grey = step.apply(planes, draws.gains)
             grey = jnp.where(preparation.inside(size, planes.shape[1:])[None], grey, outside)
         with jax.named_scope("turn"):
             grey = jnp.swapaxes(grey, 1, 2) if transposed else grey
-            grey = jnp.where(turn.reverse_rows, grey[:, ::-1], grey)
-            return jnp.moveaxis(jnp.where(turn.reverse_columns, grey[:, :, ::-1], grey), 0, -1)
+            grey = jnp.where(draws.turn.reverse_rows, grey[:, ::-1], grey)
+            return jnp.moveaxis(
+                jnp.where(draws.turn.reverse_columns, grey[:, :, ::-1], grey), 0, -1
+            )
 
-    def corners(augmentation: jax.Array, crop_size: int) -> jax.Array:
+    def turned(corner: jax.Array, turn: crops.Turn, crop_size: int) -> jax.Array:
         """Top-left corners of the crops in the turned image, px: int32 [P, 2]."""
-        turn = crops.image_turn(key, augmentation)
-        corner_of = jax.vmap(
-            lambda crop: crops.corner_and_turn(key, augmentation, crop, size, crop_size)[0]
-        )
-        corner = corner_of(jnp.arange(extraction.crops))
         sides = np.array(planes.shape[1:])
         if transposed:
             corner, sides = corner[:, ::-1], sides[::-1]
         reversed_axes = jnp.stack([turn.reverse_rows, turn.reverse_columns])[None]
         return jnp.where(reversed_axes, sides[None] - crop_size - corner, corner)
 
-    maps = encoder.maps(variables, jax.vmap(image)(augmentations))
+    maps = encoder.maps(variables, jax.vmap(image)(draws))
     descriptors = []
-    for view in plan.workload.views:
+    for i, view in enumerate(plan.workload.views):
         cells = crop_cells(encoder, variables, view.crop_size)
         with jax.named_scope("windows"):
-            places = jax.vmap(lambda a, s=view.crop_size: corners(a, s))(augmentations)
+            places = jax.vmap(functools.partial(turned, crop_size=view.crop_size))(
+                draws.corners[:, i], draws.turn
+            )
             by_crop = [
                 jax.vmap(
                     functools.partial(pooling.window_averages, lengths=(cells[tap], cells[tap]))
