@@ -71,8 +71,9 @@ def define_prediction_options() -> None:
     """Defines what is asked of predictions."""
     flags.DEFINE_float(
         "coverage",
-        0.9,
-        "Share of images whose class is to be in the prediction set.",
+        None,
+        "Share of images whose class is to be in the prediction set. Default: 0.9, or the most "
+        "that the training images' groups can promise.",
         lower_bound=0.01,
         upper_bound=0.999,
     )

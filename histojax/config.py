@@ -35,6 +35,8 @@ STAIN_OK = "ok"
 STAIN_TOO_LITTLE_TISSUE = "fallback: too little tissue"
 STAIN_STATUS = (STAIN_OK, STAIN_TOO_LITTLE_TISSUE, "fallback: degenerate stain plane")
 
+LEAST_TISSUE = 0.02  # Of an image's pixels; below it stain vectors cannot be found.
+
 SHARED = "-shared"  # Ends the name of a configuration in crop mode shared.
 
 # Carcinoma scores at and above a set-point are called positive; the paper's Fig. 4.

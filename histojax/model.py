@@ -56,7 +56,7 @@ class Model:
         *,
         names: Sequence[str] | None = None,
         mpp: float | None = None,
-        coverage: float = PredictionOptions.coverage,
+        coverage: float | None = None,
         sensitivity: float | None = None,
         largest_set: int | None = None,
     ) -> "Predictions":
@@ -68,7 +68,8 @@ class Model:
           names: of the arrays, which seed their crops; image0, image1, ... by default. The same
             name and pixels give the same prediction.
           mpp: microns per pixel, where the files do not tell.
-          coverage: share of images whose class shall be in the prediction set.
+          coverage: share of images whose class shall be in the prediction set; by default 0.9, or
+            the most that the training images' groups can promise.
           sensitivity: target of the operating point; by default the bundle's.
           largest_set: number of classes above which a set makes the prediction abstain; by default
             half of all.

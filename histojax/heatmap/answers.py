@@ -14,8 +14,8 @@ from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.images.names import file_label
 from histojax.prediction import outputs, predict
 from histojax.prediction.bundle import Bundle
-from histojax.prediction.outputs import PredictionSummary
 from histojax.prediction.predict import ImageFiles
+from histojax.prediction.summary import PredictionSummary
 from histojax.prediction.uncertainty import Prediction, PredictionOptions
 from histojax.utils import files
 

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from histojax.config import LEAST_TISSUE
+
 WHITE = 240.0  # Io, the intensity of no tissue.
 ANGLE_PERCENTILE = 1.0  # Macenko's alpha: where the extreme stain vectors are taken.
 TISSUE_DENSITY = 0.15  # Macenko's beta: least optical density, in every channel, of tissue.
@@ -27,10 +29,9 @@ TISSUE_DENSITY = 0.15  # Macenko's beta: least optical density, in every channel
 REFERENCE_STAINS = ((0.5626, 0.2159), (0.7201, 0.8012), (0.4062, 0.5581))
 REFERENCE_MAXIMA = (1.9705, 1.0308)  # 99th percentiles of concentration: H, E.
 
-# Below these an image has no stain plane of its own and takes the reference vectors, unscaled. A
-# share of tissue below 2 % leaves the 99th percentile of concentration, taken over all pixels, to
-# the background.
-LEAST_TISSUE = 0.02
+# Below these an image has no stain plane of its own and takes the reference vectors, unscaled; also
+# below LEAST_TISSUE, a share that leaves the 99th percentile of concentration, taken over all
+# pixels, to the background.
 LEAST_ANGLE = 2.0  # Degrees between stain vectors.
 LARGEST_ANGLE = 90.0  # Vectors of two stains that absorb are at most 90 degrees apart.
 LEAST_MAXIMUM = 0.05  # Natural optical density.

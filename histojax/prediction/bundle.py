@@ -32,9 +32,9 @@ from histojax.extraction import manifests
 from histojax.learners import ensembles, scoring
 from histojax.learners.ensembles import Ensemble
 from histojax.learners.scoring import LoadedEnsemble
-from histojax.prediction import uncertainty
+from histojax.prediction import learned
+from histojax.prediction.learned import Uncertainty
 from histojax.prediction.out_of_distribution import ReferenceDistribution
-from histojax.prediction.uncertainty import Uncertainty
 from histojax.utils import archive, files
 
 KIND = "histojax bundle"
@@ -158,8 +158,8 @@ def from_models(
     if descriptors is not None:
         descriptors = files.as_path(descriptors)
         scoring.check_same_extraction(ensemble.extractions, descriptors)
-    learned = uncertainty.from_ensemble(ensemble, chosen, target_sensitivity, descriptors)
-    if learned.temperature > 0.9 * calibration.TEMPERATURE_RANGE[1]:
+    known = learned.from_ensemble(ensemble, chosen, target_sensitivity, descriptors)
+    if known.temperature > 0.9 * calibration.TEMPERATURE_RANGE[1]:
         logging.warning(
             "the out-of-fold scores of %s do not tell the classes apart: its predictions are of no "
             "use",
@@ -171,7 +171,7 @@ def from_models(
         positive=chosen.indices,
         made_with=ensemble.extractions,
         ensemble=scoring.load_models(ensemble),
-        uncertainty=learned,
+        uncertainty=known,
         about=_facts(ensemble) | dict(about or {}),
         weights={},
         identity="",
@@ -231,12 +231,13 @@ def load(path: str | Path) -> Bundle:
             else None
             for name in (REFERENCE, PLACES)
         )
-        learned = uncertainty.from_arrays(
+        known = learned.from_arrays(
             _read_npz(opened, OUT_OF_FOLD),
             classes,
             chosen,
             description["sensitivity"],
             reference,
+            training_files=_training_files(description),
             groups_are_known=description["about"].get("groups") != 0,
         )
         matches = [re.fullmatch(r"weights/(\w+)\.npz", name) for name in opened.names]
@@ -254,7 +255,7 @@ def load(path: str | Path) -> Bundle:
             positive=chosen.indices,
             made_with=made_with,
             ensemble=loaded,
-            uncertainty=learned,
+            uncertainty=known,
             about=description["about"],
             weights=weights,
             identity=opened.identity,
@@ -290,8 +291,15 @@ def _positive_of(description: Mapping[str, Any]) -> PositiveClasses:
     return PositiveClasses(indices, names, description.get("positive_reason", reason))
 
 
+def _training_files(description: Mapping[str, Any]) -> frozenset[str] | None:
+    """The SHA-256 of the files trained on by a bundle.json; older ones do not have them."""
+    digests = description.get("training_files")
+    return None if digests is None else frozenset(digests)
+
+
 def _decisive_values(bundle: Bundle) -> dict[str, Any]:
     """The values of bundle.json that decide predictions."""
+    training_files = bundle.uncertainty.training_files
     return {
         "classes": bundle.classes,
         "positive": bundle.positive,
@@ -300,6 +308,7 @@ def _decisive_values(bundle: Bundle) -> dict[str, Any]:
         "folds": bundle.ensemble.folds,
         "sensitivity": bundle.uncertainty.target_sensitivity,
         "made_with": bundle.made_with,
+        "training_files": None if training_files is None else sorted(training_files),
     }
 
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from histojax.config import STAIN_TOO_LITTLE_TISSUE
+from histojax.config import LEAST_TISSUE, STAIN_TOO_LITTLE_TISSUE
 from histojax.errors import InputError
 from histojax.extraction import store
 
@@ -25,6 +25,7 @@ _CLIP = 5.0  # Standard deviations at which the deviation of a channel is clippe
 # The smallest standard deviation: of a channel relative to its mean, of stain on the log scale.
 _LEAST_DEVIATION = 0.01
 STAIN_MEASURES = ("tissue_fraction", "stain_angle_degrees", "max_hematoxylin", "max_eosin")
+_ONE_COLOUR = 0.5  # Degrees; stain vectors that are closer are the same.
 _LEAST_MEASURE = 1e-2  # Smaller values are noise, and their logarithms would be far apart.
 
 
@@ -106,5 +107,20 @@ def stain_features(
 
 def too_little_tissue(stain_rows: store.StainQC, name: str) -> bool:
     """Whether an image had too little tissue to find its stain at any scale."""
-    rows = (row for row in stain_rows.values() if row.image == name)
-    return any(row.status == STAIN_TOO_LITTLE_TISSUE for row in rows)
+    return any(
+        row.status == STAIN_TOO_LITTLE_TISSUE or row.tissue_fraction < LEAST_TISSUE
+        for row in _rows_of(stain_rows, name)
+    )
+
+
+def one_colour(stain_rows: store.StainQC, name: str) -> bool:
+    """Whether all of an image is of one colour, or grey: black, say, where no light came through.
+
+    Its two stain vectors are then the same at every scale.
+    """
+    angles = [row.stain_angle_degrees for row in _rows_of(stain_rows, name)]
+    return bool(angles) and all(angle is not None and angle < _ONE_COLOUR for angle in angles)
+
+
+def _rows_of(stain_rows: store.StainQC, name: str) -> list[store.StainQCRow]:
+    return [row for row in stain_rows.values() if row.image == name]

@@ -201,7 +201,7 @@ def _licences(bundle: Bundle, included: Sequence[str]) -> list[str]:
     return [
         *lines,
         "- The bundle holds no image and no name, but out-of-fold scores and mean descriptors, by "
-        "number.",
+        "number, and the SHA-256 of the files trained on.",
     ]
 
 

@@ -110,7 +110,7 @@ class Comparison:
     Attributes:
       stain_p, descriptors_p: float64 [N], p-values; NaN where unknown.
       stain_far, descriptors_far: bool [N], whether these are far; never where unknown.
-      too_little_tissue: bool [N].
+      too_little_tissue, one_colour: bool [N], whether there is nothing in the image to classify.
     """
 
     stain_p: np.ndarray
@@ -118,6 +118,7 @@ class Comparison:
     stain_far: np.ndarray
     descriptors_far: np.ndarray
     too_little_tissue: np.ndarray
+    one_colour: np.ndarray
 
 
 def fit(
@@ -193,8 +194,11 @@ def compare(
             features = distance.stain_features(stain_rows, known_names, reference.scales)
             stain_p[known] = stain_p_values(reference, features)
             stain_far = is_far(stain_p, reference.stain_masses)
-    too_little = np.array([distance.too_little_tissue(stain_rows, name) for name in names], bool)
-    return Comparison(stain_p, descriptors_p, stain_far, descriptors_far, too_little)
+    too_little, one_colour = (
+        np.array([holds(stain_rows, name) for name in names], bool)
+        for holds in (distance.too_little_tissue, distance.one_colour)
+    )
+    return Comparison(stain_p, descriptors_p, stain_far, descriptors_far, too_little, one_colour)
 
 
 def descriptors_p_values(

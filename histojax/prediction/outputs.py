@@ -1,8 +1,8 @@
 """Predictions on disk, each written as it is made, so that an interrupted run can be continued.
 
 OUT/predictions.csv               image, predicted, p_<class>, positive_classes, positive_score,
-                                  decision, spreads, set, p-values, abstain; label and group where
-                                  they are known
+                                  decision, spreads, set, p-values, abstain, trained_on; label and
+                                  group where they are known
 OUT/predictions.jsonl             the same with nothing rounded, one JSON object per image
 OUT/submission.csv                the authors' form: name.tif,Class, without a header
 OUT/submission_probabilities.csv  case,class,P(Normal),...: classes are numbered from 1
@@ -10,7 +10,6 @@ OUT/failures.csv                  images that could not be predicted, and why
 OUT/run.json                      the models and options that the predictions were made with
 """
 
-import collections
 import contextlib
 import csv
 import dataclasses
@@ -23,49 +22,20 @@ from typing import TextIO
 
 from histojax.errors import InputError
 from histojax.extraction import manifests
+from histojax.prediction import summary
 from histojax.prediction.bundle import Bundle
+from histojax.prediction.summary import FAILURES, KnownLabel, PredictionSummary
 from histojax.prediction.uncertainty import Prediction, PredictionOptions
 from histojax.utils import files
 
 TABLE, LINES = "predictions.csv", "predictions.jsonl"
 SUBMISSION, WITH_PROBABILITIES = "submission.csv", "submission_probabilities.csv"
-FAILURES, RUN = "failures.csv", "run.json"
-
-KnownLabel = tuple[str, str]  # An image's label, and its group, which may be empty.
+RUN = "run.json"
 
 _FORMAT = 2  # Of the files; predictions of an earlier one are made again.
 _DECISIONS = {True: "positive", False: "negative", None: ""}
+_YES_OR_NO = {True: "yes", False: "no", None: ""}
 _SPELLING = {"InSitu": "In Situ"}  # How BACH spells its classes in P(...).
-
-
-@dataclasses.dataclass(frozen=True)
-class PredictionSummary:
-    """The result of a run.
-
-    Attributes:
-      predictions: sorted by image.
-      failed: why images could not be predicted, by file name.
-      accuracy: lines on how well known labels agree; empty where none are known.
-    """
-
-    predictions: tuple[Prediction, ...]
-    failed: dict[str, str]
-    accuracy: tuple[str, ...] = ()
-
-    def text(self, bundle: Bundle) -> str:
-        """A few lines for people."""
-        counts = collections.Counter(prediction.predicted for prediction in self.predictions)
-        lines = [", ".join(f"{name} {counts[name]}" for name in bundle.classes)]
-        if abstained := [
-            prediction.abstain for prediction in self.predictions if prediction.abstain
-        ]:
-            reasons = collections.Counter(reason for reasons in abstained for reason in reasons)
-            listed = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
-            lines.append(f"abstain: {len(abstained)} of {len(self.predictions)} images ({listed})")
-        lines += self.accuracy
-        if self.failed:
-            lines.append(f"{len(self.failed)} images could not be predicted: {FAILURES}")
-        return "\n".join(lines)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,8 +82,7 @@ class PredictionWriter:
         _rewrite(self.out, stored, self.bundle, self.labels)
         predictions = tuple(prediction for prediction, _ in stored)
         write_submissions(self.out, predictions, self.bundle.classes)
-        accuracy = _accuracy(predictions, self.labels, self.options.coverage) if self.labels else ()
-        return PredictionSummary(predictions, failed, tuple(accuracy))
+        return summary.summarise(predictions, failed, self.bundle, self.options, self.labels)
 
 
 @contextlib.contextmanager
@@ -190,6 +159,7 @@ def header(classes: Sequence[str], labelled: bool = False) -> list[str]:
         "descriptors_p",
         "abstain",
         "causes",
+        "trained_on",
         "weights",
     ]
 
@@ -214,8 +184,9 @@ def row(
         ";".join(prediction.prediction_set),
         decimals(prediction.stain_p),
         decimals(prediction.descriptors_p),
-        "yes" if prediction.abstain else "no",
+        _YES_OR_NO[bool(prediction.abstain)],
         "; ".join(prediction.abstain),
+        _YES_OR_NO[prediction.trained_on],
         weights,
     ]
 
@@ -228,12 +199,14 @@ def decimals(value: float | None) -> str:
 def write_submissions(
     folder: Path, predictions: Sequence[Prediction], classes: Sequence[str]
 ) -> None:
-    """Writes both forms of submission, sorted by file name and by case.
+    """Writes both forms of submission, sorted by file name and by case; images without a class are
+    left out.
 
     Images called test0, test1 and so on are BACH's test set, in whatever format they are stored:
     their files are test0.tif, test1.tif, ..., their cases the numbers. The case of any other image
     is its name.
     """
+    predictions = [prediction for prediction in predictions if prediction.predicted]
     matches = {one.image: re.fullmatch(r"test(\d+)", one.image) for one in predictions}
     is_bach = all(matches.values())
     labels, cases = [], []
@@ -285,25 +258,3 @@ def _line(prediction: Prediction, digest: str) -> str:
     """A line of predictions.jsonl, with the SHA-256 of the image's file, to recognise it by."""
     values = dataclasses.asdict(prediction) | {"file_sha256": digest}
     return json.dumps(values) + "\n"
-
-
-def _accuracy(
-    predictions: Sequence[Prediction], labels: Mapping[str, KnownLabel], coverage: float
-) -> list[str]:
-    """Lines on how well known labels agree with predictions."""
-    known = [prediction for prediction in predictions if prediction.image in labels]
-    used = [prediction for prediction in known if not prediction.abstain]
-
-    def right(among: Sequence[Prediction]) -> str:
-        return _share([labels[one.image][0] == one.predicted for one in among])
-
-    line = f"labels known: {right(known)} right"
-    if len(used) < len(known):
-        line += f"; without abstentions {right(used)}"
-    in_set = _share([labels[one.image][0] in one.prediction_set for one in known])
-    return [line, f"in the prediction set: {in_set} (stated coverage {coverage:.1%})"]
-
-
-def _share(holds: Sequence[bool]) -> str:
-    """12 of 15 (80.0%)."""
-    return f"{sum(holds)} of {len(holds)}" + (f" ({sum(holds) / len(holds):.1%})" if holds else "")

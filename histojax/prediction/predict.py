@@ -30,7 +30,8 @@ from histojax.images.names import Images, by_name, file_label
 from histojax.learners import scoring
 from histojax.prediction import conformal, outputs, uncertainty
 from histojax.prediction.bundle import Bundle, Flat
-from histojax.prediction.outputs import KnownLabel, PredictionSummary, PredictionWriter
+from histojax.prediction.outputs import PredictionWriter
+from histojax.prediction.summary import KnownLabel, PredictionSummary
 from histojax.prediction.uncertainty import PredictionOptions, ScoredImages
 from histojax.utils import files
 
@@ -136,7 +137,8 @@ def predict_descriptors(
     names = store.image_names(root, bundle.configurations[0])
     if not names:
         raise InputError(
-            f"{root} holds no descriptors of {bundle.configurations[0]}: pass --images"
+            f"{root} holds no descriptors of {bundle.configurations[0]}, which the models of "
+            f"{bundle.name} need: name a folder that has them, or the images"
         )
     scoring.check_same_extraction(bundle.made_with, root)
     files.require_writable(out)
@@ -201,18 +203,19 @@ def check_options(bundle: Bundle, options: PredictionOptions) -> None:
       InputError: an option is impossible.
     """
     if options.sensitivity is not None and not 0 < options.sensitivity <= 1:
-        raise InputError(f"--sensitivity is {options.sensitivity}, expected above 0, at most 1")
+        raise InputError(f"sensitivity is {options.sensitivity}, expected above 0, at most 1")
     if options.largest_set is not None and not 1 <= options.largest_set <= len(bundle.classes):
         raise InputError(
-            f"--largest_set is {options.largest_set}, expected 1 to {len(bundle.classes)} classes"
+            f"largest_set is {options.largest_set}, expected 1 to {len(bundle.classes)} classes"
         )
-    conformal.require_coverage(options.coverage)
+    coverage = uncertainty.coverage_of(bundle.uncertainty, options)
+    conformal.require_coverage(coverage)
     attainable = conformal.attainable_coverage(bundle.uncertainty.sets)
-    if options.coverage > attainable:
+    if coverage > attainable:
         logging.warning(
             "too few groups to guarantee a coverage of %g (at most %.2f is possible): every "
             "prediction set will hold all classes",
-            options.coverage,
+            coverage,
             np.floor(100 * attainable) / 100,
         )
 

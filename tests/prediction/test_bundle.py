@@ -12,7 +12,7 @@ import pytest
 from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.extraction import store
-from histojax.prediction import bundle, model_card, predict, uncertainty
+from histojax.prediction import bundle, learned, model_card, predict, uncertainty
 from histojax.prediction.uncertainty import PredictionOptions
 from histojax.utils import archive
 from tests import samples
@@ -113,7 +113,7 @@ def test_models_that_learned_nothing_are_warned_of(trained, made, monkeypatch, c
     cases = dataclasses.replace(
         made.uncertainty.out_of_fold, scores=np.full_like(made.uncertainty.out_of_fold.scores, 0.5)
     )
-    monkeypatch.setattr(uncertainty, "from_ensemble", lambda *_: uncertainty.learn(cases, 0.95))
+    monkeypatch.setattr(learned, "from_ensemble", lambda *_: learned.learn(cases, 0.95))
     with caplog.at_level("WARNING", "absl"):
         bundle.from_models(trained / "models")
     assert "do not tell the classes apart" in caplog.text
@@ -231,8 +231,7 @@ def test_a_bundle_without_the_training_images_judges_less(made, trained):
     bare = bundle.from_models(trained / "models")
     for full, less in zip(predictions(made, trained), predictions(bare, trained), strict=True):
         assert less.stain_p is less.descriptors_p is None
-        assert (
-            dataclasses.replace(full, stain_p=None, descriptors_p=None, abstain=less.abstain)
-            == less
-        )
+        unknown = dict.fromkeys(("stain_p", "descriptors_p", "trained_on"))
+        assert dataclasses.replace(full, abstain=less.abstain, **unknown) == less
+        assert full.trained_on
         assert set(less.abstain) <= {uncertainty.LARGE_SET, uncertainty.TOO_LITTLE_TISSUE}

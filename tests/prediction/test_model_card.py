@@ -8,7 +8,7 @@ import pytest
 from histojax.datasets import positive
 from histojax.evaluation import evaluate, metrics, statistics
 from histojax.evaluation.labelled_predictions import LabelledPredictions
-from histojax.prediction import bundle, model_card, uncertainty
+from histojax.prediction import bundle, learned, model_card
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
@@ -62,10 +62,10 @@ def test_intervals_by_group_are_the_same_without_names():
         np.arange(48) // 4 % 3,
         tuple("" if i % 12 == 5 else f"p{i // 4}" for i in range(48)),  # Two names of p10 sort.
     ).with_positive(positive.choose(("benign", "malignant")))
-    learned = uncertainty.learn(images, 0.95)
-    again = uncertainty.from_arrays(
-        learned.to_arrays(), images.classes, positive.choose(images.classes), 0.95, None
+    first = learned.learn(images, 0.95)
+    again = learned.from_arrays(
+        first.to_arrays(), images.classes, positive.choose(images.classes), 0.95, None
     )
     expected = statistics.compute(images, draws=60).estimates
-    for known in (learned, again):
+    for known in (first, again):
         assert statistics.compute(known.out_of_fold, draws=60).estimates == expected

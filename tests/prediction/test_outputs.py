@@ -12,7 +12,7 @@ from histojax.prediction import outputs
 from histojax.prediction.uncertainty import Prediction, PredictionOptions
 
 BUNDLE = types.SimpleNamespace(
-    classes=("benign", "malignant"), positive=(1,), identity="a", made_with={}
+    classes=("benign", "malignant"), positive=(1,), identity="a", made_with={}, uncertainty=None
 )
 OPTIONS = PredictionOptions(coverage=0.7)
 FIRST = Prediction(
@@ -29,7 +29,9 @@ FIRST = Prediction(
     descriptors_p=0.5,
     abstain=("too little tissue", "prediction set too large"),
 )
-SECOND = dataclasses.replace(FIRST, image="two", file="two.tif", predicted="malignant", abstain=())
+SECOND = dataclasses.replace(
+    FIRST, image="two", file="two.tif", predicted="malignant", abstain=(), trained_on=True
+)
 
 
 def table(out):
@@ -54,9 +56,13 @@ def test_each_prediction_is_on_disk_as_soon_as_it_is_made(tmp_path):
     assert list(table(tmp_path)) == ["one", "two"]
     assert (tmp_path / "failures.csv").read_text() == "image,cause\nbad.png,damaged\n"
     assert summary.text(BUNDLE).splitlines() == [
-        "benign 1, malignant 1",
-        "abstain: 1 of 2 images (too little tissue 1, prediction set too large 1)",
-        "1 images could not be predicted: failures.csv",
+        "answers: 1 of 2 images (benign 0, malignant 1)",
+        "abstained from: 1 image (too little tissue 1, prediction set too large 1)",
+        "trained on: 1 of 2 images, by their SHA-256 (column trained_on); what is said of them "
+        "tells nothing of new images, for which see the out-of-fold scores in the report",
+        "not compared with the training images' files: 1 of 2 images, since the SHA-256 of the "
+        "ones or the others are not known",
+        "1 image could not be predicted: failures.csv",
     ]
 
 
@@ -66,9 +72,9 @@ def test_the_names_in_the_files_are_those_of_the_documentation(tmp_path):
     assert (tmp_path / "predictions.csv").read_text().splitlines() == [
         "image,label,group,predicted,p_benign,p_malignant,positive_classes,positive_score,decision,"
         "spread_augmentations,spread_models,prediction_set,stain_p,descriptors_p,abstain,causes,"
-        "weights",
+        "trained_on,weights",
         "one,benign,p,benign,0.750000,0.250000,malignant,0.250000,negative,0.100000,0.200000,"
-        "benign;malignant,,0.500000,yes,too little tissue; prediction set too large,weights: ",
+        "benign;malignant,,0.500000,yes,too little tissue; prediction set too large,,weights: ",
     ]
     line = json.loads((tmp_path / "predictions.jsonl").read_text())
     assert list(line) == [
@@ -84,6 +90,7 @@ def test_the_names_in_the_files_are_those_of_the_documentation(tmp_path):
         "stain_p",
         "descriptors_p",
         "abstain",
+        "trained_on",
         "file_sha256",
     ]
     assert json.loads((tmp_path / "run.json").read_text()) == {

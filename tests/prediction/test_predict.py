@@ -106,9 +106,13 @@ def test_a_blank_image_is_abstained_from_and_a_damaged_one_is_listed(out):
     assert uncertainty.TOO_LITTLE_TISSUE in lines(out)["blank"].abstain
     assert uncertainty.TOO_LITTLE_TISSUE in table(out)["blank"]["causes"]
     assert lines(out)["blank"].stain_p is None
+    row = table(out)["blank"]
+    blank = ("predicted", "p_benign", "p_malignant", "positive_score", "decision", "spread_models")
+    assert {row[column] for column in blank} == {""}
+    assert row["prediction_set"] == "benign;malignant"
     with (out / "submission.csv").open() as file:
         names = [row[0] for row in csv.reader(file)]
-    assert names == ["blank.png", "test0.tif", "test1.tif", "test2.tif"]
+    assert names == ["test0.tif", "test1.tif", "test2.tif"]
     with (out / "failures.csv").open() as file:
         (failure,) = csv.DictReader(file)
     assert failure["image"] == "cut.png"
@@ -247,7 +251,7 @@ def test_no_images_are_refused_and_nothing_is_written(made, tmp_path):
     for images in ((), ImageFiles({})):
         with pytest.raises(InputError, match="there are no images to predict"):
             predict.predict_images(made, images, tmp_path / "out")
-    with pytest.raises(InputError, match="holds no descriptors of VGG-0.5-32: pass --images"):
+    with pytest.raises(InputError, match="holds no descriptors of VGG-0.5-32, which the models of"):
         predict.predict_descriptors(made, str(tmp_path), str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
@@ -255,11 +259,11 @@ def test_no_images_are_refused_and_nothing_is_written(made, tmp_path):
 def test_impossible_options_are_refused(made):
     for options, message in (
         (PredictionOptions(coverage=1.0), "coverage 1"),
-        (PredictionOptions(largest_set=3), "--largest_set is 3"),
+        (PredictionOptions(largest_set=3), "^largest_set is 3, expected 1 to 2"),
     ):
         with pytest.raises(InputError, match=message):
             predict.check_options(made, options)
-    with pytest.raises(InputError, match="--sensitivity is 0"):
+    with pytest.raises(InputError, match="^sensitivity is 0"):
         predict.check_options(made, PredictionOptions(sensitivity=0.0))
 
 
@@ -285,7 +289,9 @@ def test_known_labels_are_written_and_their_agreement_is_summarised(
     rows = table(tmp_path / "out")
     assert [row["label"] for row in rows.values()] == ["benign", "malignant", "malignant"]
     right = sum(row["label"] == row["predicted"] for row in rows.values())
-    assert f"labels known: {right} of 3" in summary.text(made)
+    used = sum(row["abstain"] == "no" for row in rows.values())
+    assert f"answers: {used} of 3 images" in summary.text(made)
+    assert f"{right} of 3" in summary.text(made).split("labels known: ")[1].splitlines()[0]
     held = sum(row["label"] in row["prediction_set"].split(";") for row in rows.values())
     assert f"in the prediction set: {held} of 3" in summary.text(made)
     other = dataclasses.replace(data, classes=("benign", "Invasive"))
