@@ -72,6 +72,14 @@ def narrow_vgg():
         yield
 
 
+@pytest.fixture(scope="module")
+def small_copies():
+    """Inspection measures copies of at most 192 px, for modules whose images are no larger."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("histojax.inspection.image_quality.SIDE", 192)
+        yield
+
+
 @pytest.fixture
 def notices():
     """What absl logs while a test runs."""

@@ -50,6 +50,7 @@ def test_numpy_preprocessing_agrees_with_ours():
         assert np.abs(np.asarray(stain.augment(ours, gains)).astype(int) - theirs).max() <= 1
 
 
+@pytest.mark.slow  # The benchmark below compares VGG.
 def test_keras_describes_crops_as_ours_does(fields):
     variables, crops, expected = described("Inception", fields)
     assert (

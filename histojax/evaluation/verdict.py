@@ -96,7 +96,7 @@ def judge(
       untrained: whether the encoders' weights are random.
     """
     evidence, chance = _evidence(statistics), statistics.chance
-    works = evidence.is_above_chance and chance is not None and not chance.is_chance
+    works = bool(evidence.is_above_chance and chance is not None and not chance.is_chance)
     told = {
         GROWTH: growth.text if growth else "",
         UNTRAINED: (

@@ -7,16 +7,18 @@ import tifffile
 
 from histojax.config import Extraction, View
 from histojax.errors import InputError
-from histojax.inspection import inspection
+from histojax.inspection import image_quality, inspection
 from histojax.inspection.findings import NOTE, PROBLEM, Finding
 from histojax.inspection.inspection import Inspection, Options
 from tests.inspection.conftest import MARKUP
 
+pytestmark = pytest.mark.usefixtures("small_copies")
+
 SMALL = Extraction(views=(View(0.5, 64),))
 
 
-@pytest.fixture(scope="session")
-def inspected(spoiled) -> Inspection:
+@pytest.fixture(scope="module")
+def inspected(spoiled, small_copies) -> Inspection:
     return inspection.inspect(spoiled, SMALL)
 
 
@@ -195,7 +197,8 @@ def test_pixel_sizes_of_files_are_read_and_mixed_ones_flagged(tissue, tmp_path):
     assert "--mpp=0.3" in of_user.commands[0] or not of_user.recommendation.target_mpp
 
 
-def test_real_fields_have_no_fault_of_their_own(shared_data):
+def test_real_fields_have_no_fault_of_their_own(shared_data, monkeypatch):
+    monkeypatch.setattr(image_quality, "SIDE", 512)
     inspected = inspection.inspect(shared_data / "fields", Extraction(views=(View(0.5, 192),)))
     assert {finding.kind for finding in inspected.findings} == {"converted"}
     assert inspected.commands[0].endswith("--views=0.5-192,0.5-320")

@@ -17,13 +17,15 @@ from histojax.report import inspection as pages
 from tests import running, samples
 from tests.test_browser import CONTRASTS, LEAST_CONTRAST, OVERFLOWING, browser  # noqa: F401
 
+pytestmark = pytest.mark.usefixtures("small_copies")
+
 EXTRACTION = Extraction(views=(View(0.5, 48),))
 MARKUP = "<img src=x onerror=alert(1)> & 'q'"
 LONG = "a_class_with_a_long_name_that_has_no_blank_to_break_at_and_goes_on"
 
 
-@pytest.fixture(scope="session")
-def inspected(tmp_path_factory) -> inspection.Inspection:
+@pytest.fixture(scope="module")
+def inspected(tmp_path_factory, small_copies) -> inspection.Inspection:
     """Two classes of four with hostile names; an unreadable, a blank and a duplicate image."""
     root = tmp_path_factory.mktemp("inspected") / "<b>data & more"
     for i in range(8):
@@ -36,7 +38,7 @@ def inspected(tmp_path_factory) -> inspection.Inspection:
     return inspection.inspect(root, EXTRACTION, inspection.Options(folds=3))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def out(inspected, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("out")
     pages.write(folder, inspected)
