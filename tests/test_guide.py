@@ -80,11 +80,11 @@ def guide_folder(tmp_path_factory, narrow_vgg):
 
 def test_from_the_challenges_zips_to_a_submission_in_both_forms(guide_folder):
     follow("1")
-    with (guide_folder / "runs/bach/test/submission.csv").open() as file:
+    with (guide_folder / "runs/bach/predictions/submission.csv").open() as file:
         rows = list(csv.reader(file))
     assert {name for name, _ in rows} == {f"test{i}.tif" for i in range(100)}
     assert {label for _, label in rows} <= {"Normal", "Benign", "InSitu", "Invasive"}
-    with (guide_folder / "runs/bach/test/submission_probabilities.csv").open() as file:
+    with (guide_folder / "runs/bach/predictions/submission_probabilities.csv").open() as file:
         header, *rows = csv.reader(file)
     assert header == ["case", "class", "P(Normal)", "P(Benign)", "P(In Situ)", "P(Invasive)"]
     assert [int(row[0]) for row in rows] == list(range(100))
@@ -102,14 +102,14 @@ def test_own_images_to_a_bundle_predictions_and_maps(guide_folder):
         printed = follow(section)
         if section == "4":
             assert "labels known" in printed[1]
-    with (guide_folder / "runs/mine/new/predictions.csv").open() as file:
+    with (guide_folder / "runs/mine/predictions/predictions.csv").open() as file:
         header, *rows = csv.reader(file)
     assert [row[0] for row in rows] == ["slide0", "slide1"]
     table = re.search(r"\| column \|.*?\n\n", GUIDE.read_text(), re.DOTALL)[0]
     columns = set(re.findall(r"`(\w+)`", table))
     assert columns - {"p_", "sensitivity", "coverage", "largest_set"} <= set(header)
-    assert "Not for diagnosis" in (guide_folder / "runs/mine/mine.md").read_text()
-    maps = guide_folder / "runs/mine/maps/slide0"
+    assert "Not for diagnosis" in (guide_folder / "runs/mine/bundle.md").read_text()
+    maps = guide_folder / "runs/mine/heatmaps/slide0"
     assert (maps / "overview.html").exists()
     about = json.loads((maps / "regions.geojson").read_text())["properties"]
     assert about["abstain"] == [
