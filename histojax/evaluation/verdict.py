@@ -78,7 +78,7 @@ class _Evidence:
     @property
     def is_above_chance(self) -> bool:
         """Whether the whole interval is."""
-        return self.estimate.interval.low > self.chance  # False for NaN.
+        return bool(self.estimate.interval.low > self.chance)  # False for NaN.
 
 
 def judge(
