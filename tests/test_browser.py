@@ -288,7 +288,7 @@ def test_a_map_can_be_read_on_a_phone_in_the_dark_and_on_paper(opened, map_addre
     assert [pair for pair in contrasts if pair[1] < LEAST_CONTRAST] == []
     page.emulate_media(media="print")
     assert not page.locator(".tools").is_visible()
-    assert page.locator(".layer").count() == 4
+    assert page.locator(".layer").count() == 2
     assert [pair for pair in page.evaluate(CONTRASTS) if pair[1] < LEAST_CONTRAST] == []
     shown = page.locator(".map .field").first.evaluate(
         "(e) => getComputedStyle(e).printColorAdjust"

@@ -29,7 +29,13 @@ class Notice(NamedTuple):
 
 def of_map(heatmap: ProbabilityMap) -> list[Notice]:
     """All that a reader has to know before they look at a map, the most serious first."""
-    found = [_answer(heatmap), _content(heatmap), _typicality(heatmap), _pixel_size(heatmap)]
+    found = [
+        _answer(heatmap),
+        _training(heatmap),
+        _content(heatmap),
+        _typicality(heatmap),
+        _pixel_size(heatmap),
+    ]
     return sorted(filter(None, found), key=lambda notice: not notice.is_serious)
 
 
@@ -46,6 +52,17 @@ def _answer(heatmap: ProbabilityMap) -> Notice | None:
     label = f"histojax predict abstains from this field: {'; '.join(heatmap.abstain)}"
     text = f"{label}. The map shows what the models compute, not an answer to rely on."
     return Notice("abstained from by histojax predict", label, text, True)
+
+
+def _training(heatmap: ProbabilityMap) -> Notice | None:
+    """Whether the models were trained on the field."""
+    if heatmap.prediction is None or not heatmap.prediction.trained_on:
+        return None
+    text = (
+        "The models were trained on this very file: what they say of it tells nothing of new "
+        "images."
+    )
+    return Notice("trained on", "the models were trained on this very file", text, True)
 
 
 def _content(heatmap: ProbabilityMap) -> Notice | None:
@@ -111,4 +128,6 @@ def _pixel_size(heatmap: ProbabilityMap) -> Notice | None:
         "The file does not state its pixel size, so areas are shares and pixels only. With "
         "--mpp=MICRONS_PER_PIXEL they are given in mm² too."
     )
-    return Notice("pixel size unknown", "pixel size unknown", text, False)
+    return Notice(
+        "pixel size unknown (--mpp gives areas in mm²)", "pixel size unknown", text, False
+    )

@@ -60,9 +60,10 @@ def _maps(heatmap: ProbabilityMap) -> list[dict[str, Any]]:
     if heatmap.positive:
         maps.append({"title": f"Score of {heatmap.positive_name}", "name": overlay.POSITIVE})
     maps.append({"title": "Most probable class", "name": overlay.CLASSES, "classes": classes})
-    by_class = [name for name in drawn if name not in (overlay.POSITIVE, overlay.CLASSES)]
-    for name, title in zip(by_class, heatmap.classes, strict=True):
-        maps.append({"title": f"Probability of {title}", "name": name})
+    if not (heatmap.positive and len(heatmap.classes) == 2):  # There the score says it all.
+        by_class = [name for name in drawn if name not in (overlay.POSITIVE, overlay.CLASSES)]
+        for name, title in zip(by_class, heatmap.classes, strict=True):
+            maps.append({"title": f"Probability of {title}", "name": name})
     return [{"classes": None, **one, "layer": _data_uri(drawn[one["name"]])} for one in maps]
 
 

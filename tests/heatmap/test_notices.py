@@ -1,5 +1,7 @@
 """What speaks against believing a map: nothing in the field, nothing in the scores, and doubt."""
 
+import dataclasses
+
 import numpy as np
 
 from histojax.heatmap import notices
@@ -54,7 +56,7 @@ def test_the_most_serious_comes_first():
     assert kinds == [
         "abstained from by histojax predict",
         "typicality unknown",
-        "pixel size unknown",
+        "pixel size unknown (--mpp gives areas in mm²)",
     ]
 
 
@@ -62,3 +64,10 @@ def test_without_a_target_the_resolution_of_the_training_images_is_said_to_be_un
     (notice,) = said(SCORE, made_with={"target_mpp": 0.0}).values()
     assert "0.5 µm per pixel. The models were trained without --target_mpp" in notice.text
     assert not notice.is_serious
+
+
+def test_a_map_of_a_training_image_says_so():
+    prediction = dataclasses.replace(tiny.prediction(), trained_on=True)
+    (notice,) = said(SCORE, prediction=prediction).values()
+    assert "trained on this very file" in notice.text
+    assert notice.is_serious

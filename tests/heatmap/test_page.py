@@ -33,7 +33,7 @@ def test_the_page_carries_everything_and_says_what_it_is(untrained):
     text = page.render(heatmap, untrained, datetime.datetime(2026, 1, 2))
     reader = Reader()
     reader.feed(text)
-    assert reader.images == 4
+    assert reader.images == 2  # Of two classes, the score and the likeliest class say it all.
     assert all(link.startswith(("data:", "#")) for link in reader.links)
     words = " ".join(reader.words)
     for expected in (
@@ -82,10 +82,26 @@ def test_the_page_hatches_and_counts_what_is_far_and_says_where_that_is_unknown(
     far[2, 2:5] = True
     heatmap = tiny.map_of(score, far={FAR_STAIN: far})
     text = page.render(heatmap, False, datetime.datetime(2026, 1, 2))
-    assert text.count('<use href="#hatched"/>') == 4
+    assert text.count('<use href="#hatched"/>') == 2
     assert "10.0% of the tissue is unlike any place of the training images" in words_of(heatmap)
     assert f"{regions.FAR} 10.0 10.0" in words_of(heatmap)
     typical = page.render(
         tiny.map_of(score, far={FAR_STAIN: far & False}), False, datetime.datetime(2026, 1, 2)
     )
     assert "hatched" not in typical.split("</style>")[1]
+
+
+def test_of_more_classes_each_has_a_map():
+    grid = np.random.default_rng(0).dirichlet(np.ones(3), (5, 6)).transpose(2, 0, 1)
+    others = {"grid": grid, "smoothed": grid, "classes": ("a", "b", "c"), "positive": (1, 2)}
+    text = words_of(tiny.map_of(grid[0], **others))
+    for title in ("Score of b + c", "Most probable class", *(f"Probability of {k}" for k in "abc")):
+        assert title in text
+
+
+def test_of_a_blank_field_no_scores_are_told():
+    nothing = dataclasses.replace(tiny.prediction(TOO_LITTLE_TISSUE), predicted="")
+    text = words_of(tiny.map_of(np.full((4, 6), np.nan), prediction=nothing))
+    assert "There is no tissue in this field" in text
+    assert "the field has no class" in text
+    assert "0.71" not in text
