@@ -14,7 +14,6 @@ from scipy import special, stats
 
 from histojax.datasets.leakage import LeakageAudit
 from histojax.evaluation import bootstrap, metrics
-from histojax.evaluation.calibration import TEMPERATURE_RANGE
 from histojax.evaluation.chance import ChanceTest
 from histojax.evaluation.metrics import METRICS
 from histojax.evaluation.operating_point import NESTED
@@ -111,7 +110,7 @@ def judge(
         GROUPS: _groups_text(statistics),
         LEAKAGE: audit.verdict if audit and audit.leaks else "",
         SENSITIVITY: _sensitivity_text(statistics),
-        CALIBRATION: _calibration_text(statistics),
+        CALIBRATION: statistics.temperature.text if statistics.temperature else "",
     }
     if growth is not None and growth.constant == growth.models:
         told |= {EVIDENCE: f"The {evidence.label} is {evidence.value}: {_SHOWS_NOTHING}."}
@@ -287,41 +286,6 @@ def _sensitivity_text(statistics: Statistics) -> str:
         f"The sensitivity of {target} that was asked for is not reached: thresholds chosen on the "
         f"other folds reach {reached}{between}, {missed}."
     )
-
-
-def _calibration_text(statistics: Statistics) -> str:
-    """What the temperature did to the log-loss."""
-    if statistics.temperature is None:
-        return ""
-    temperature = statistics.temperature.overall
-    before, after = (
-        estimates["log_loss", ""].value
-        for estimates in (statistics.estimates, statistics.calibrated)
-    )
-    if bound := _bound(temperature):
-        return (
-            f"The temperature is {temperature:.3g}, at the {bound} bound of its range: the scores "
-            f"{_AT_BOUND[bound]}, so calibrated probabilities are not to be relied on."
-        )
-    verb = "improves" if after < before else "worsens"
-    return (
-        f"Calibration by a temperature of {temperature:.2f} {verb} the log-loss, from {before:.3f} "
-        f"to {after:.3f}."
-    )
-
-
-_AT_BOUND = {
-    "lower": "separate the classes without a mistake, or are nearly all alike",
-    "upper": "say next to nothing about the classes",
-}
-
-
-def _bound(temperature: float) -> str:
-    """Which bound of its range a temperature lies at; empty for neither."""
-    low, high = TEMPERATURE_RANGE
-    if temperature <= 1.01 * low:
-        return "lower"
-    return "upper" if temperature >= 0.99 * high else ""
 
 
 def _number(metric: str, value: float) -> str:

@@ -161,7 +161,6 @@ def _operating_lines(statistics: Statistics) -> list[str]:
         lines.append(
             f"temperature {temperature.overall:.3f} (cross-fitted: {low:.3f} to {high:.3f} by fold)"
         )
-        lines.append(temperature.text)
     return lines
 
 
