@@ -45,17 +45,18 @@ def main() -> None:
     extraction, tuning = chosen.extraction, chosen.finetune
     finetune.check(dataset.images, extraction, FLAGS.mpp)
     require_writable(FLAGS.models)
-    split = data.split(FLAGS.models, dataset, tuning.folds, tuning.fold_seed)
-    trained = finetune.train(
-        dataset,
-        FLAGS.models,
-        split,
-        extraction,
-        tuning,
-        runtime=computing.weight_files(),
-        mpp=FLAGS.mpp,
-        keep_checkpoints=FLAGS.keep_checkpoints,
-    )
+    with models.split_kept_with_models(FLAGS.models):
+        split = data.split(FLAGS.models, dataset, tuning.folds, tuning.fold_seed)
+        trained = finetune.train(
+            dataset,
+            FLAGS.models,
+            split,
+            extraction,
+            tuning,
+            runtime=computing.weight_files(),
+            mpp=FLAGS.mpp,
+            keep_checkpoints=FLAGS.keep_checkpoints,
+        )
     count = len(extraction.configurations) * tuning.seeds * split.count
     print(f"{trained} models trained, {count} are there: {FLAGS.models}")
     models.print_doubts(FLAGS.models)

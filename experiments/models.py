@@ -1,5 +1,7 @@
 """Flags of ensembles: descriptors they are trained on, models or bundles, and their predictions."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,6 +113,25 @@ def configurations() -> tuple[str, ...]:
             f"{folder} has no descriptors of {', '.join(unknown)}; it has {', '.join(there)}"
         )
     return tuple(wanted or there)
+
+
+@contextlib.contextmanager
+def split_kept_with_models(models: Path) -> Iterator[None]:
+    """Removes the split made in the block where the block fails before there is any model.
+
+    A run with other flags would otherwise be refused because of it.
+    """
+    from histojax.learners import ensembles
+
+    made = [models / ensembles.FOLDS, (models / ensembles.FOLDS).with_suffix(".json")]
+    made = [path for path in made if not path.exists()]
+    try:
+        yield
+    except InputError:
+        if not any(models.rglob("seed*-fold*")):
+            for path in made:
+                path.unlink(missing_ok=True)
+        raise
 
 
 def print_doubts(models: Path) -> None:

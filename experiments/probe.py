@@ -43,9 +43,10 @@ def main() -> None:
     dataset = data.dataset()
     require_writable(FLAGS.models)
     devices.split_cpu()
-    split = data.split(FLAGS.models, dataset, heads.folds, heads.fold_seed)
-    job = TrainingJob(FLAGS.descriptors, FLAGS.models, split, configurations)
-    trained = probe.train(job, heads)
+    with models.split_kept_with_models(FLAGS.models):
+        split = data.split(FLAGS.models, dataset, heads.folds, heads.fold_seed)
+        job = TrainingJob(FLAGS.descriptors, FLAGS.models, split, configurations)
+        trained = probe.train(job, heads)
     count = len(configurations) * heads.seeds * split.count
     print(f"{trained} models trained, {count} are there: {FLAGS.models}")
     models.print_doubts(FLAGS.models)

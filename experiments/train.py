@@ -54,12 +54,13 @@ def main() -> None:
     data.refuse_inside_data("models")
     dataset = data.dataset()
     require_writable(FLAGS.models)
-    split = data.split(FLAGS.models, dataset, boosting.folds, boosting.fold_seed)
-    job = TrainingJob(FLAGS.descriptors, FLAGS.models, split, configurations)
-    if FLAGS.dask_scheduler:
-        trained = boost_dask.train(job, boosting, FLAGS.dask_scheduler)
-    else:
-        trained = boost.train(job, boosting, FLAGS.workers)
+    with models.split_kept_with_models(FLAGS.models):
+        split = data.split(FLAGS.models, dataset, boosting.folds, boosting.fold_seed)
+        job = TrainingJob(FLAGS.descriptors, FLAGS.models, split, configurations)
+        if FLAGS.dask_scheduler:
+            trained = boost_dask.train(job, boosting, FLAGS.dask_scheduler)
+        else:
+            trained = boost.train(job, boosting, FLAGS.workers)
     count = len(configurations) * boosting.seeds * boosting.folds
     print(f"{trained} models trained, {count} are there: {FLAGS.models}")
     models.print_doubts(FLAGS.models)

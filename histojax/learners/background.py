@@ -11,6 +11,7 @@ from multiprocessing.queues import Queue
 from histojax.config import Boosting
 from histojax.learners import boost
 from histojax.learners.training import TrainingJob
+from histojax.utils import processes
 
 _NICENESS = (
     10  # What is trained beside other work gives way to it: added to the process's niceness.
@@ -35,7 +36,8 @@ def training(
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     process = context.Process(target=_train, args=(queue, job, boosting, workers, os.getpid()))
-    process.start()
+    with processes.interrupts_held():  # Ctrl-C is the parent's, which then ends this process.
+        process.start()
     try:
         yield queue.put
     finally:
@@ -48,7 +50,7 @@ def _train(
 ) -> None:
     """Trains configurations as they come, silently, until it is terminated."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    boost.exit_when_parent_dies(parent)
+    processes.exit_when_parent_dies(parent)
     os.nice(_NICENESS)
     with (
         open(os.devnull, "w") as nowhere,

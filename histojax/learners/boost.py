@@ -12,8 +12,6 @@ import multiprocessing
 import os
 import platform
 import shutil
-import threading
-import time
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from histojax.errors import InputError
 from histojax.learners import ensembles, training, trees
 from histojax.learners.ensembles import MissingModels
 from histojax.learners.training import TrainingJob
+from histojax.utils import files, processes
 from histojax.utils.progress import Progress
 
 # Temporary folder that exists only during training: each configuration's descriptors in one array,
@@ -68,8 +67,9 @@ def train(job: TrainingJob, boosting: Boosting, workers: int) -> int:
 
     Raises:
       InputError: descriptors are missing or damaged; the folder holds models of other data or
-        parameters; or a process was killed.
+        parameters; the calling script has no main guard; or a process was killed.
     """
+    processes.require_main_guard()
     missing = job.start("trees", boosting)
     model_paths = [path for by_model in missing.values() for path in by_model.values()]
     workers = max(1, min(workers, len(model_paths)))
@@ -109,7 +109,7 @@ def prepare_tasks(
     descriptors = load_descriptors(job, configuration, boosting)
     array = work_folder / f"{configuration}.npy"
     if paths:
-        np.save(array, descriptors)
+        files.write_array(array, descriptors)
     return [
         Task(array, job.folds, boosting, seed, fold, path) for (seed, fold), path in paths.items()
     ]
@@ -144,10 +144,11 @@ def run_tasks(tasks: list[Task], workers: int) -> None:
         with concurrent.futures.ProcessPoolExecutor(
             workers,
             mp_context=multiprocessing.get_context("spawn"),
-            initializer=exit_when_parent_dies,
+            initializer=processes.start,
             initargs=(os.getpid(),),
         ) as pool:
-            bins_of = {pool.submit(run_task, task): task.bins for task in tasks}
+            with processes.interrupts_held():
+                bins_of = {pool.submit(run_task, task): task.bins for task in tasks}
             try:
                 for future in concurrent.futures.as_completed(bins_of):
                     future.result()
@@ -163,17 +164,6 @@ def run_tasks(tasks: list[Task], workers: int) -> None:
                 ) from error
             finally:
                 pool.shutdown(cancel_futures=True)
-
-
-def exit_when_parent_dies(parent: int) -> None:
-    """Ends this process within a second or two of its parent, which may be killed."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def default_workers() -> int:

@@ -182,6 +182,14 @@ def _result(future: "Future") -> tuple[str, np.ndarray]:
         ) from error
     except CancelledError as error:
         raise InputError(f"the Dask scheduler was lost; {_KEPT} when it is back") from error
+    except RuntimeError as error:
+        if "deserialization of the task graph" not in str(error):
+            raise
+        cause = error.__cause__ or "its packages differ from ours"
+        raise InputError(
+            f"the Dask scheduler cannot read our tasks ({cause}): install histojax and its "
+            "requirements where the scheduler runs, too, in the versions that are here"
+        ) from error
     except ImportError as error:
         raise InputError(
             f"a Dask worker lacks a package ({error}): install histojax and its requirements there"

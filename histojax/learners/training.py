@@ -129,7 +129,8 @@ def validation_split(
     if folds.groups is not None:
         groups = np.array([folds.groups[i] or f"\0{folds.names[i]}" for i in images], object)
     rng = np.random.default_rng((seed, fold))
-    if np.bincount(labels).max() >= parts:
+    units = len(labels) if groups is None else len(set(groups))
+    if np.bincount(labels).max() >= parts and units >= parts:
         part = splits.stratified_folds(labels, groups, parts, int(rng.integers(2**32)))
         # In random order, since scikit-learn always puts the largest group into the first part.
         for chosen in rng.permutation(parts):
@@ -139,8 +140,9 @@ def validation_split(
                 masks[0, images[~validates]] = True
                 masks[1, images[validates]] = True
                 return masks[0], masks[1]
+    of_groups = "" if groups is None else f", of {units} groups,"
     raise InputError(
-        f"the {len(images)} training images of fold {fold + 1} cannot be split into {parts} parts, "
-        "one of them to decide when to stop, with every class in the rest: lower "
+        f"the {len(images)} training images of fold {fold + 1}{of_groups} cannot be split into "
+        f"{parts} parts, one of them to decide when to stop, with every class in the rest: lower "
         "--validation_parts, or add images or groups"
     )

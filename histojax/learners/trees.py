@@ -3,6 +3,7 @@
 N images, A augmentations, D channels, K classes; every augmentation of an image is a row.
 """
 
+import errno
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -134,7 +135,11 @@ def write_bins(
     images = [descriptors[i] for i in np.flatnonzero(training)]
     rows = _bin_rows(images, labels[training], parameters)
     with files.atomic_write(path) as temporary:
-        rows.save_binary(temporary)
+        try:
+            rows.save_binary(temporary)
+        except lgb.basic.LightGBMError as error:
+            cause = "not written whole, as on a full disk"
+            raise OSError(errno.ENOSPC, cause, str(path)) from error
 
 
 def fit_bins(

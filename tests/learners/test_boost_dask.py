@@ -148,6 +148,16 @@ def test_a_cluster_without_workers_is_refused(descriptors, split, tmp_path, clus
         train(descriptors, tmp_path, split, cluster[0])
 
 
+def test_a_scheduler_without_histojax_is_told_in_one_message():
+    class Failed:
+        def result(self):
+            message = "Error during deserialization of the task graph. This frequently\noccurs if"
+            raise RuntimeError(message) from ModuleNotFoundError("No module named 'histojax'")
+
+    with pytest.raises(InputError, match=r"No module named 'histojax'\): install histojax and its"):
+        boost_dask._result(Failed())
+
+
 def test_without_the_package_it_says_what_to_install(descriptors, split, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(InputError, match="pip install -r requirements-cluster.txt"):

@@ -1,5 +1,6 @@
 """Models that learned nothing are counted, with the cause and the remedy; few rows, few leaves."""
 
+import lightgbm as lgb
 import numpy as np
 import pytest
 
@@ -60,6 +61,18 @@ def test_bagging_of_earlier_versions_is_named_as_the_cause(train, monkeypatch):
     found = growth.check(train(48, 2, boost="fast"))
     assert found.constant == 2
     assert "48 rows (24 images x 2 augmentations), of which a round draws 14" in found.text
+
+
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    def fail(self, filename):
+        raise lgb.basic.LightGBMError("Cannot write binary data to x, wrote 0 of 10 bytes")
+
+    monkeypatch.setattr(lgb.Dataset, "save_binary", fail)
+    x, labels = np.random.default_rng(0).normal(size=(8, 1, 2)), np.arange(8) % 2
+    path, parameters = tmp_path / "fold01.bin", trees.parameters(Boosting(), 2, 0, 0, 8)
+    with pytest.raises(OSError, match="not written whole, as on a full disk: .*fold01.bin"):
+        trees.write_bins(path, x, np.ones(8, bool), labels, parameters)
+    assert not list(tmp_path.iterdir())
 
 
 def test_descriptors_that_are_all_alike_are_another_cause(train):

@@ -521,6 +521,9 @@ def test_the_script_trains_what_the_other_predicts_with(descriptors, split, tmp_
         f"--descriptors={descriptors}",
         f"--models={tmp_path}/models",
     ]
+    failed = run("probe", *where, *small, "--folds=2", "--validation_parts=30")
+    assert "lower --validation_parts" in failed.stderr
+    assert not (tmp_path / "models" / "folds.csv").exists()  # Its two folds block nobody.
     done = run("probe", *where, *small)
     assert done.returncode == 0, done.stderr
     assert "6 models trained, 6 are there" in done.stdout

@@ -54,6 +54,9 @@ def test_an_image_of_unknown_group_is_a_group_of_its_own(split):
 def test_too_few_images_or_groups_are_refused(split):
     with pytest.raises(InputError, match="lower --validation_parts"):
         training.validation_split(split, 0, 0, 12)
+    three = dataclasses.replace(split, groups=tuple(f"p{i % 3}" for i in range(N)))
+    with pytest.raises(InputError, match="of 3 groups, cannot be split into 6 parts"):
+        training.validation_split(three, 0, 0, 6)
     lumped = dataclasses.replace(split, groups=tuple(str(label) for label in split.labels))
     with pytest.raises(InputError, match="with every class in the rest"):
         training.validation_split(lumped, 0, 0, 3)
