@@ -79,8 +79,9 @@ class Resampling:
             with slide.open_slide(path) as opened:
                 if not self.target_mpp:
                     logging.warning(
-                        "%s is a slide, read at its full resolution (%s um per pixel): without "
-                        "--target_mpp, the images that models are trained on must have the same",
+                        "%s is a slide, read at its full resolution (%s um per pixel), since the "
+                        "protocol has no --target_mpp: right only where the training images had "
+                        "the same",
                         path,
                         f"{opened.mpp:g}" if opened.mpp else "unknown",
                     )

@@ -105,7 +105,10 @@ def test_a_slide_read_at_its_full_resolution_is_told(made, notices):
     Resampling(1.0).read(made["aperio.svs"])
     assert not notices
     Resampling().read(made["aperio.svs"])
-    assert "full resolution (0.25 um per pixel): without --target_mpp" in notices.pop()
+    assert (
+        "full resolution (0.25 um per pixel), since the protocol has no --target_mpp"
+        in notices.pop()
+    )
 
 
 def test_a_thumbnail_is_read_from_a_coarse_level(made, monkeypatch):
