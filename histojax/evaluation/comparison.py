@@ -126,7 +126,7 @@ def pair_up(
     place = {name: i for i, name in enumerate(other.names)}
     first = select(one, [i for i, name in enumerate(one.names) if name in place])
     if not first.names:
-        raise InputError("no image is in both")
+        raise InputError(f"no image is in both ({one.names[0]}, ... and {other.names[0]}, ...)")
     second = select(other, [place[name] for name in first.names])
     differing = [first.names[i] for i in np.flatnonzero(first.truth != second.truth)]
     if differing:
@@ -147,17 +147,20 @@ def restrict_to_common_images(
       InputError: there is no such image, or two runs differ in classes or labels; it names them.
     """
     first, *others = runs
+    for name in others:  # Pair by pair, so that the run that does not fit is the one blamed.
+        try:
+            pair_up(runs[first], runs[name])
+        except InputError as error:
+            raise InputError(f"{first} and {name} cannot be compared: {error}") from None
     common = _select_common(list(runs.values()))
+    if not common.names:
+        raise InputError(
+            f"no image is in all of {', '.join(runs)}, although each shares some with {first}"
+        )
     if known := [run for run in runs.values() if run.resampling_groups]:
         group_of = dict(zip(known[0].names, known[0].groups, strict=True))
         common = dataclasses.replace(common, groups=tuple(group_of[name] for name in common.names))
-    restricted = {first: common}
-    for name in others:
-        try:
-            restricted[name] = pair_up(common, runs[name])[1]
-        except InputError as error:
-            raise InputError(f"{first} and {name} cannot be compared: {error}") from None
-    return restricted
+    return {first: common} | {name: pair_up(common, runs[name])[1] for name in others}
 
 
 def blend(runs: Sequence[LabelledPredictions]) -> LabelledPredictions:

@@ -48,7 +48,7 @@ def write(
     ]
     files.write_csv(folder / "comparison.csv", rows, _HEADER)
     files.write_json(folder / "comparison.json", _numbers(first, comparisons, seconds))
-    lines = _table(runs, comparisons, seconds) + _notes(runs, image_counts or {})
+    lines = _table(runs, comparisons, seconds) + _notes(runs, image_counts or {}, comparisons)
     return "\n".join(lines) + "\n"
 
 
@@ -112,7 +112,11 @@ def _table(
     return lines
 
 
-def _notes(runs: dict[str, LabelledPredictions], image_counts: dict[str, int]) -> list[str]:
+def _notes(
+    runs: dict[str, LabelledPredictions],
+    image_counts: dict[str, int],
+    comparisons: dict[str, Comparison],
+) -> list[str]:
     """What a reader of the table must know."""
     first, *others = runs
     notes, shared = [], len(runs[first].names)
@@ -122,15 +126,20 @@ def _notes(runs: dict[str, LabelledPredictions], image_counts: dict[str, int]) -
         )
     if apart := [name for name in others if not comparison.same_folds(runs[first], runs[name])]:
         notes.append(f"note: the folds of {', '.join(apart)} are not those of {first}")
+    differences = [
+        one for compared in comparisons.values() for one in compared.differences.values()
+    ]
+    if any(math.isnan(one.interval.low) for one in differences if (one.name, one.of) in _SHOWN):
+        notes.append(f"note: {formats.no_interval(runs[first])}")
     return notes
 
 
 def difference_text(difference: Difference) -> str:
-    """0.8621 (+0.0172, -0.0302 to +0.0646)."""
+    """0.8621 (+0.0172, -0.0302 to +0.0646); `no interval` where there is none."""
     if math.isnan(difference.value):
         return "-"
-    low, high = difference.interval.low, difference.interval.high
-    return f"{difference.other:.4f} ({difference.value:+.4f}, {low:+.4f} to {high:+.4f})"
+    ends = formats.signed_interval(difference.interval)
+    return f"{difference.other:.4f} ({difference.value:+.4f}, {ends})"
 
 
 def _seconds(seconds: float | None) -> str:

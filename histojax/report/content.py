@@ -117,6 +117,7 @@ class Report:
       figures: matplotlib figures by name; those of the test set begin with `test_`.
       images: of the data set.
       stain: None where it is not known.
+      notices: what differs between the data and descriptors passed and those trained on.
       commands: to make the report again.
       with_published: whether the data are the paper's, so that its figures stand beside ours.
       made: when.
@@ -127,6 +128,7 @@ class Report:
     figures: dict[str, Figure]
     images: ReportImages
     stain: StainQualitySummary | None
+    notices: tuple[str, ...]
     commands: list[Command]
     with_published: bool
     made: datetime.datetime
@@ -281,7 +283,7 @@ def mistakes(predictions: LabelledPredictions) -> list[Answer]:
 def stain_quality(descriptors: Path | None, ensemble: Ensemble) -> StainQualitySummary | None:
     """The stain quality of an ensemble's images.
 
-    None if there is no descriptor folder, or it lists none of these images.
+    None if there is no descriptor folder.
 
     Raises:
       InputError: the folder has no stain_qc.csv, or a damaged one.
@@ -295,8 +297,6 @@ def stain_quality(descriptors: Path | None, ensemble: Ensemble) -> StainQualityS
         )
     names = set(ensemble.folds.names)
     rows = [row for row in store.read_stain_qc(descriptors).values() if row.image in names]
-    if not rows:
-        return None
     measures = {
         label: factor * np.array([getattr(row, column) for row in rows], float)
         for column, (label, factor) in _STAIN_MEASURES.items()

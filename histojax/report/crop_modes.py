@@ -12,6 +12,7 @@ import numpy as np
 from histojax.evaluation.bootstrap import DRAWS, SEED
 from histojax.evaluation.comparison import Difference, compare
 from histojax.evaluation.labelled_predictions import LabelledPredictions
+from histojax.report import formats
 from histojax.utils import files
 
 _METRICS = (("accuracy", ""), ("positive_auc", ""))
@@ -162,7 +163,7 @@ def text(comparison: CropModeComparison) -> str:
     lines.append(f"{'':<24}{'exact':>8}{'shared':>8}{'change':>9}  95 % interval")
     lines += [
         f"{metric.label:<24}{metric.one:8.4f}{metric.other:8.4f}{metric.value:+9.4f}  "
-        f"{metric.interval.low:+.4f} to {metric.interval.high:+.4f}"
+        + formats.signed_interval(metric.interval)
         for metric in comparison.effects
     ]
     lines.append(

@@ -16,6 +16,7 @@ from histojax.evaluation.metrics import METRICS
 from histojax.evaluation.statistics import Estimate
 
 _DASH = "–"
+NO_INTERVAL = "no interval"  # Where none can be computed.
 
 
 def label(metric: Estimate | Difference, predictions: LabelledPredictions) -> str:
@@ -37,10 +38,28 @@ def bare(metric: str, value: float) -> str:
 
 
 def interval(metric: str, ends: Interval) -> str:
-    """83.1 to 90.4 %; a dash where neither end is known."""
+    """83.1 to 90.4 %; `no interval` where neither end is known."""
     if math.isnan(ends.low) and math.isnan(ends.high):
-        return _DASH
+        return NO_INTERVAL
     return f"{bare(metric, ends.low)} to {number(metric, ends.high)}"
+
+
+def signed_interval(ends: Interval) -> str:
+    """-0.0302 to +0.0646, of a difference; `no interval` where an end is not known."""
+    if math.isnan(ends.low) or math.isnan(ends.high):
+        return NO_INTERVAL
+    return f"{ends.low:+.4f} to {ends.high:+.4f}"
+
+
+def no_interval(predictions: LabelledPredictions) -> str:
+    """Why some metrics of these predictions have no interval, in words."""
+    groups = predictions.resampling_groups
+    of = f"{len(set(groups))} groups" if groups else f"{len(predictions.names)} images"
+    unit = "groups of similar size" if groups else "images"
+    return (
+        f"{NO_INTERVAL}: it takes images of at least two {unit}, of each kind that the "
+        f"metric is of, so it cannot be computed from these {of}"
+    )
 
 
 def spread(metric: str, mean: float, deviation: float) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from histojax import datasets
 from histojax.config import Extraction
+from histojax.datasets import Dataset
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.evaluation.evaluate import Evaluation
@@ -94,15 +94,10 @@ def thumbnails_per_cell(cells: int) -> int:
     return min(CELL, max(1, ALL_CELLS // max(1, cells)))
 
 
-def collect(evaluation: Evaluation, data: Path | None) -> ReportImages:
-    """The images of an evaluation, from its labelled data set.
-
-    Raises:
-      InputError: there is no labelled data set at `data`.
-    """
-    if data is None:
+def collect(evaluation: Evaluation, dataset: Dataset | None) -> ReportImages:
+    """The images of an evaluation, from its labelled data set, where it is known."""
+    if dataset is None:
         return ReportImages(("Pass --data to see the images, not only their names.",))
-    dataset = datasets.load(data, require_all_classes=False, with_groups=False)
     paths = dataset.images
     predictions = evaluation.out_of_fold.predictions
     cells = by_cell(predictions)
@@ -115,8 +110,6 @@ def collect(evaluation: Evaluation, data: Path | None) -> ReportImages:
     wanted = {name: paths[name] for name in names if name in paths}
     uris = thumbnails(wanted)
     notices = list(duplicates.notices)
-    if absent := [name for name in predictions.names if name not in paths]:
-        notices.append(f"Missing from --data ({len(absent)}): {_some(absent)}.")
     if unreadable := [name for name in wanted if name not in uris]:
         notices.append(f"Unreadable ({len(unreadable)}): {_some(unreadable)}.")
     pipelines, notice = _pipelines(evaluation, paths)

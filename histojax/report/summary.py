@@ -58,6 +58,13 @@ def resampling(statistics: Statistics) -> str:
     return text
 
 
+def missing_intervals(statistics: Statistics) -> str:
+    """Why some metrics have no interval; empty where all have one."""
+    if all(np.isfinite(one.interval.low) for one in statistics.estimates.values()):
+        return ""
+    return formats.no_interval(statistics.predictions)
+
+
 def as_dict(statistics: Statistics) -> dict[str, Any]:
     """Every number, ready for JSON; `by_fold` has a metric's value in each fold."""
     predictions, point = statistics.predictions, statistics.operating_point
@@ -143,7 +150,8 @@ def _estimate_lines(statistics: Statistics) -> list[str]:
         line += formats.spread(name, estimate.mean, estimate.deviation) if by_fold else ""
         lines.append(line)
     lines = [line.rstrip() for line in lines]
-    return [*lines, f"intervals: bootstrap of {resampling(statistics)}"]
+    lines.append(f"intervals: bootstrap of {resampling(statistics)}")
+    return lines + ([missing] if (missing := missing_intervals(statistics)) else [])
 
 
 def _operating_lines(statistics: Statistics) -> list[str]:

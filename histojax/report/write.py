@@ -15,8 +15,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from histojax import datasets
 from histojax.datasets import bach, leakage
-from histojax.evaluation import evaluate, verdict
+from histojax.evaluation import evaluate, own_data, verdict
 from histojax.evaluation.bootstrap import DRAWS
 from histojax.evaluation.evaluate import Evaluation
 from histojax.evaluation.operating_point import TARGET_SENSITIVITY
@@ -54,26 +55,31 @@ def write_report(
 
     Raises:
       InputError: the ensemble is not complete, its positive class is unknown, there is no data
-        set at `data`, or no readable stain_qc.csv in `descriptors`.
+        set at `data`, or no readable stain_qc.csv in `descriptors`, or these are not those trained
+        on.
     """
     models, folder = files.as_path(models), files.as_path(folder)
     data = files.as_path(data) if data else None
     descriptors = files.as_path(descriptors) if descriptors else None
-    ensembles.load(models)  # It is checked before a folder is made for the report.
+    # All is checked before a folder is made for the report.
+    trained = ensembles.load(models)
+    dataset = data and datasets.load(data, require_all_classes=False, with_groups=False)
+    stain = content.stain_quality(descriptors, trained)
+    notices = own_data.check(trained, data and (data, dataset), descriptors)
     files.require_writable(folder)
     positive_classes = tuple(positive_classes)
     evaluation = evaluate.evaluate(models, positive_classes, target_sensitivity, draws)
     ensemble, folds = evaluation.ensemble, evaluation.folds
     with_published = bach.is_bach(folds.names, folds.classes) and folds.count == 10
     blend = evaluation.out_of_fold.estimates["accuracy", ""].by_fold
-    report_images = images.collect(evaluation, data)
-    stain = content.stain_quality(descriptors, ensemble)
+    report_images = images.collect(evaluation, dataset)
     report = Report(
         evaluation=evaluation,
         accuracy=tables.accuracy_rows(evaluation.by_configuration, blend, with_published),
         figures=_draw(evaluation, stain),
         images=report_images,
         stain=stain,
+        notices=notices,
         commands=command_lines(
             ensemble, folder, data, descriptors, positive_classes, target_sensitivity
         ),
@@ -138,6 +144,7 @@ def _text(report: Report) -> str:
     if (pairs := report.images.pairs) is not None:
         lines[-1] = lines[-1].rstrip("\n")
         lines += ["", *near_duplicates.summary_lines(pairs, report.images.split, images.PAIRS)]
+    lines += [f"note: {notice}" for notice in report.notices]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 

@@ -1,6 +1,7 @@
 """Methods compared: the table, its files, and the script on tables of predictions."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -103,3 +104,30 @@ def test_the_script_compares_tables(tmp_path):
         assert done.returncode == 1
         assert message in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_where_two_groups_allow_no_interval_words_say_so(tmp_path):
+    runs = {
+        name: dataclasses.replace(run, groups=("p",) * 50 + ("q",) * 10)
+        for name, run in runs_of({"one": 0.3, "other": 0.5}).items()
+    }
+    text = comparisons.write(tmp_path, runs, {"one": None, "other": None}, draws=20)
+    assert "nan" not in text
+    assert ", no interval)" in text
+    assert "note: no interval: it takes images of at least two groups of similar size" in text
+    assert "cannot be computed from these 2 groups" in text
+
+
+def test_the_run_that_does_not_fit_is_the_one_that_is_named():
+    runs = runs_of({"one": 0.3, "other": 0.5, "third": 0.1})
+    names = tuple(f"x{i}" for i in range(60))
+    with pytest.raises(InputError, match=r"one and third cannot be compared: no image is in both"):
+        comparison.restrict_to_common_images(
+            runs | {"third": dataclasses.replace(runs["third"], names=names)}
+        )
+    half = {
+        name: comparison.select(runs[name], places)
+        for name, places in (("other", range(20)), ("third", range(30, 60)))
+    }
+    with pytest.raises(InputError, match="no image is in all of one, other, third"):
+        comparison.restrict_to_common_images(runs | half)

@@ -14,7 +14,7 @@ def test_numbers_have_their_unit():
     assert formats.number("positive_auc", 0.97349) == "0.973"
     assert formats.number("kappa", np.nan) == "–"
     assert formats.interval("accuracy", Interval(0.831, 0.904)) == "83.1 to 90.4 %"
-    assert formats.interval("log_loss", Interval(np.nan, np.nan)) == "–"
+    assert formats.interval("log_loss", Interval(np.nan, np.nan)) == "no interval"
     assert formats.spread("accuracy", 0.872, 0.026) == "87.2 ± 2.6 %"
     assert formats.points(-0.0123) == "−1.2"
 

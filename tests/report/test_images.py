@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from histojax import datasets
 from histojax.errors import InputError
 from histojax.evaluation import evaluate
 from histojax.ops import crops, resize, stain
@@ -76,7 +77,8 @@ def test_an_evaluation_without_jax_says_why_it_has_no_pipeline(tmp_path, monkeyp
         tmp_path / "models", names, ("a", "b"), 2, configurations=("VGG-0.5-48",)
     )
     monkeypatch.setitem(sys.modules, "jax.numpy", None)
-    collected = images.collect(evaluate.evaluate(models, ("b",), draws=2), tmp_path / "images")
+    data = datasets.load(tmp_path / "images")
+    collected = images.collect(evaluate.evaluate(models, ("b",), draws=2), data)
     assert not collected.pipelines
     assert any("jax" in notice for notice in collected.notices)
     assert collected.thumbnails
