@@ -20,6 +20,7 @@ from absl import flags
 
 from histojax import datasets
 from histojax.errors import InputError
+from histojax.evaluation import own_data
 from histojax.learners import ensembles
 from histojax.prediction import bundle, model_card, predict
 from histojax.prediction.out_of_distribution import ReferenceDistribution
@@ -53,6 +54,8 @@ computing.define_weights()
 
 
 def main() -> None:
+    bundle.check_path(FLAGS.out)
+    files.require_writable(FLAGS.out.parent)
     made = bundle.from_models(
         FLAGS.models,
         FLAGS.positive_classes,
@@ -82,6 +85,7 @@ def _places(made: bundle.Bundle) -> ReferenceDistribution:
 
     dataset = datasets.load(data.label_table(), data.classes(), with_groups=False)
     folds = ensembles.load(FLAGS.models).folds
+    own_data.check_images(folds, dataset, data.label_table())
     paths = dict(zip(dataset.names, dataset.paths, strict=True))
     if unknown := sorted(set(folds.names) - set(paths)):
         raise InputError(

@@ -107,6 +107,8 @@ def _plain_line(line: str, script: str) -> str:
         return f"pass either --{found[1]} or --{found[2]}" + or_run(script, found[1])
     if found := re.match(r"flags .*: At most one of \((\w+), (\w+)\).*", line):
         return f"pass --{found[1]} or --{found[2]}, not both"
+    if found := re.match(r"flags .*: (pass one of .*)", line):
+        return found[1]
     if found := re.match(r"Unknown command line flag '([^']+)'\.?(?: Did you mean: (\w+))?", line):
         advice = f": did you mean --{found[2]}?" if found[2] else ""
         return f"there is no flag --{found[1]}{advice}"

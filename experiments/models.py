@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -93,6 +93,18 @@ def define_prediction_options() -> None:
         "Default: half of all classes.",
         lower_bound=1,
     )
+
+
+def require_one_of(*names: str) -> None:
+    """Requires at least one of several flags, and --help marks them as required."""
+    listed = ", ".join(f"--{name}" for name in names[:-1])
+
+    def check(values: dict[str, Any]) -> bool:
+        if not any(values.values()):
+            raise flags.ValidationError(f"pass one of {listed} or --{names[-1]}")
+        return True
+
+    flags.register_multi_flags_validator(names, check)
 
 
 def configurations() -> tuple[str, ...]:

@@ -60,16 +60,17 @@ define_path(
     "OUT/descriptors.",
 )
 define_path("out", "Folder to write predictions to.", required=True)
+models.require_one_of("images", "data", "tfds", "descriptors")
 flags.DEFINE_bool("strict", False, "Stop at the first image that cannot be predicted.")
 
 
 def main() -> None:
     runtime = computing.runtime()
     unlabelled = FLAGS.images or FLAGS.tfds
-    if (FLAGS.data and unlabelled) or not (FLAGS.data or unlabelled or FLAGS.descriptors):
+    if FLAGS.data and unlabelled:
         raise InputError(
-            "pass either --images (a folder, an image, or a list), --data (labelled), or "
-            "--descriptors"
+            f"pass --data or --{'images' if FLAGS.images else 'tfds'}, not both: images with "
+            "labels, or without"
         )
     data.refuse_inside_data("out")
     bundle, options = models.bundle(), models.prediction_options()

@@ -1,5 +1,6 @@
 """How every script runs and ends: its flags, its --help, and one message for what goes wrong."""
 
+import re
 import sys
 import textwrap
 from collections.abc import Callable
@@ -122,7 +123,7 @@ def _required(flag: flags.Flag, script: str) -> str:
     for validator in flag.validators:
         names = validator.get_flags_names()
         others = " or ".join(f"--{name}" for name in names if name != flag.name)
-        if "Exactly one" in _message(validator, names):
+        if re.search("Exactly one|pass one of", _message(validator, names)):
             return f"required, or {others}" + command_line.or_run(script, flag.name)
         if not others and "other than None" in str(validator.message):
             return "required" + command_line.or_run(script, flag.name)

@@ -4,6 +4,7 @@ The first image loads the encoders and compiles the programs; later images reuse
 """
 
 import functools
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,14 +84,17 @@ class Model:
         """
         with tempfile.TemporaryDirectory(prefix="histojax-") as folder:
             found = _as_files(images, names, Path(folder) / "images")
-            summary = predict.predict_images(
-                self.bundle,
-                predict.ImageFiles(found, mpp),
-                folder,
-                options=PredictionOptions(coverage, sensitivity, largest_set),
-                strict=True,
-                encoder_set=self.encoder_set,
-            )
+            try:
+                summary = predict.predict_images(
+                    self.bundle,
+                    predict.ImageFiles(found, mpp),
+                    folder,
+                    options=PredictionOptions(coverage, sensitivity, largest_set),
+                    strict=True,
+                    encoder_set=self.encoder_set,
+                )
+            except InputError as error:
+                raise InputError(_in_python(str(error), found, folder)) from None
         by_image = {prediction.image: prediction for prediction in summary.predictions}
         return Predictions(by_image[name] for name in found)
 
@@ -156,6 +160,14 @@ def load(path: str | Path, runtime: Runtime = Runtime()) -> Model:
       InputError: it is no bundle, of another version, altered, cut short, or lacks a part.
     """
     return Model(bundle.load(path), runtime)
+
+
+def _in_python(text: str, found: Images, folder: str) -> str:
+    """A message without temporary files, which stand for arrays, and with names for flags."""
+    for name, path in found.items():
+        if path.is_relative_to(folder):
+            text = text.replace(str(path), name)
+    return re.sub(r"--(?=[a-z])", "", text)
 
 
 def _as_files(

@@ -10,7 +10,7 @@ from PIL import Image
 import histojax
 from histojax.errors import InputError
 from histojax.extraction import loaded_encoders
-from histojax.model import Predictions
+from histojax.model import Predictions, _in_python
 from histojax.prediction import bundle, model_card, predict
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
@@ -116,3 +116,11 @@ def test_a_notebook_shows_predictions_as_a_table(model, trained):
     )
     assert "2 images, 1 abstained from" in shown
     assert "0 images" in Predictions()._repr_html_()
+
+
+def test_messages_in_python_name_arguments_and_arrays_not_flags_and_temporary_files(tmp_path):
+    array, file = tmp_path / "images" / "image0.png", tmp_path.parent / "mine.png"
+    text = f"{array} is too small; {file} does not say its pixel size: pass --mpp, in microns"
+    assert _in_python(text, {"image0": array, "mine": file}, str(tmp_path)) == (
+        f"image0 is too small; {file} does not say its pixel size: pass mpp, in microns"
+    )

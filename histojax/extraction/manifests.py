@@ -83,8 +83,9 @@ def extraction_of(manifests: Mapping[str, Manifest | None], name: str) -> Extrac
     """
     if unknown := [configuration for configuration, made in manifests.items() if made is None]:
         raise InputError(
-            f"{name} was trained on descriptors of unknown protocol ({', '.join(unknown)}): run "
-            "histojax extract on the images yourself, and pass --descriptors without --images"
+            f"{name} was trained on descriptors of unknown protocol ({', '.join(unknown)}), so "
+            "those of new images cannot be computed: make them with what made these, and give "
+            f"histojax predict --models={name} their folder as --descriptors"
         )
     if others := {_numerics(made) for made in manifests.values()} - {NUMERICS}:
         raise InputError(

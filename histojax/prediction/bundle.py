@@ -193,9 +193,10 @@ def write(
       weights: variables, by flat name, of the encoders that go in.
 
     Raises:
-      InputError: the protocol of the descriptors is unknown, so nobody could extract from images
-        for this bundle.
+      InputError: the path cannot be a bundle's, or the protocol of the descriptors is unknown, so
+        nobody could extract from images for this bundle.
     """
+    check_path(path)
     encoders = bundle.extraction.encoders
     description = _decisive_values(bundle) | {
         "about": bundle.about | {"histojax": VERSION},
@@ -212,6 +213,15 @@ def write(
         parts[PLACES] = to_npz(bundle.places.to_arrays())
     parts |= {f"weights/{name}.npz": to_npz(flat) for name, flat in weights.items()}
     return archive.write(files.as_path(path), KIND, FORMAT_VERSION, parts)
+
+
+def check_path(path: str | Path) -> None:
+    """Raises InputError where a bundle cannot be written to this path, or its card beside it."""
+    path = files.as_path(path)
+    if path.suffix == ".md":
+        raise InputError(f"{path} would be the model card: name a file such as mine.histojax")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name a file in it, such as {path / 'mine.histojax'}")
 
 
 def load(path: str | Path) -> Bundle:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 import zipfile
 
@@ -235,3 +236,28 @@ def test_a_bundle_without_the_training_images_judges_less(made, trained):
         assert dataclasses.replace(full, abstain=less.abstain, **unknown) == less
         assert full.trained_on
         assert set(less.abstain) <= {uncertainty.LARGE_SET, uncertainty.TOO_LITTLE_TISSUE}
+
+
+def test_a_folder_or_the_cards_name_is_no_path_of_a_bundle(made, trained, tmp_path):
+    for path, message in (
+        (tmp_path, f"{tmp_path} is a folder: name a file in it, such as {tmp_path}/mine.histojax"),
+        (tmp_path / "mine.md", "would be the model card: name a file such as mine.histojax"),
+    ):
+        with pytest.raises(InputError, match=re.escape(message)):
+            bundle.write(path, made, trained / "models", "", {})
+    assert not any(tmp_path.iterdir())
+
+
+def test_why_classes_are_positive_is_in_the_file_and_older_files_have_it_not(packed, tmp_path):
+    assert bundle.load(packed).positive_reason == (
+        "positive class: malignant (reads as disease, against benign)"
+    )
+
+    def older(parts):
+        description = json.loads(parts["bundle.json"])
+        del description["positive_reason"], description["training_files"]
+        parts["bundle.json"] = json.dumps(description).encode()
+
+    loaded = bundle.load(repacked(packed, tmp_path, older))
+    assert loaded.positive_reason == "positive classes: malignant (as the bundle says)"
+    assert loaded.uncertainty.training_files is None
