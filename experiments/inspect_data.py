@@ -1,7 +1,7 @@
 """A first look at images: what is there, what is wrong, what to run.
 
 histojax inspect_data DIR --out=OUT           class folders, BACH as unzipped, unlabelled images
-histojax inspect_data labels.csv --out=OUT    a table image,label[,group]
+histojax inspect_data labels.csv --out=OUT    a table image,label[,patient]
 histojax inspect_data DIR --groups=patients.xlsx --mpp=0.25 --out=OUT
 
 Prints findings, problems before notes, and a suggestion with the commands to copy. It looks for

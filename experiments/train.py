@@ -3,9 +3,10 @@
 histojax train --data=DIR --descriptors=DIR --models=OUT              10 folds, 5 seeds
 histojax train --data=groups.csv --descriptors=DIR --models=OUT --seeds=3
 
-Trains a model per configuration, seed and fold. --data gives names and labels (and groups, which
-then stay together in one fold); the images themselves are not read. Every configuration in
---descriptors is used; the authors' published descriptor files work as they are.
+Trains a model per configuration, seed and fold. --data gives names and labels, and patients where
+they are known, whose images stay in one fold; a line says which, or warns. The images themselves
+are not read. Every configuration in --descriptors is used; the authors' published descriptor files
+work as they are.
 
 Writes OUT/folds.csv (image,label,fold), which is reused where it is there already: put your own
 split there to use it. For each model, writes OUT/<configuration>/seedS-foldFF.txt and beside it, as
