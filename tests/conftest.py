@@ -81,6 +81,14 @@ def small_copies():
 
 
 @pytest.fixture
+def in_this_process(monkeypatch):
+    """Trees are trained here: processes take longer to start than to train them."""
+    from histojax.learners import boost
+
+    monkeypatch.setattr(boost, "run_tasks", lambda tasks, _: [boost.run_task(t) for t in tasks])
+
+
+@pytest.fixture
 def notices():
     """What absl logs while a test runs."""
     records = []

@@ -22,6 +22,8 @@ from histojax.learners.training import TrainingJob
 from histojax.ops import stain
 from tests.running import ROOT, run
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 TABLES = {
     "ENCODERS": encoders,
     "NORMALIZERS": stain,

@@ -14,7 +14,7 @@ from PIL import Image
 from tests import made_bach, samples
 from tests.running import run
 
-pytestmark = pytest.mark.usefixtures("narrow_vgg", "small_copies")
+pytestmark = pytest.mark.usefixtures("narrow_vgg", "small_copies", "in_this_process")
 
 GUIDE = Path(__file__).parents[1] / "docs" / "guide.md"
 SIDE = (36, 44)  # Height and width of the synthetic photos.

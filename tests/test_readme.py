@@ -4,10 +4,10 @@ import collections
 import re
 
 import numpy as np
+import pytest
 
 from histojax.config import Boosting, Extraction, Protocol, View
 from histojax.datasets import synthetic
-from histojax.learners import boost
 from tests import narrow
 from tests.running import ROOT, run
 
@@ -24,13 +24,12 @@ def python_block(first_line: str) -> str:
     return re.search(rf"```python\n({re.escape(first_line)}\n.*?)```", README, re.DOTALL)[1]
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_the_ten_lines_of_python_run(tmp_path, monkeypatch, capsys):
     synthetic.write_folder(tmp_path, per_class=2, unlabelled=2, height=96, width=128)
     (tmp_path / "train").rename(tmp_path / "images")
     (tmp_path / "unlabelled").rename(tmp_path / "new")
     imports, steps = python_block("from histojax import datasets").split("\n\n", 1)
-    # Models are trained here: processes take longer to start than to train them.
-    monkeypatch.setattr(boost, "run_tasks", lambda tasks, _: [boost.run_task(t) for t in tasks])
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(imports, names)

@@ -552,6 +552,7 @@ def test_output_inside_the_data_is_refused(data):
     assert not (data / "train" / "out").exists()
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_ones_own_split_may_be_in_any_order(data, runs, tmp_path):
     header, *rows = (runs / "models" / "folds.csv").read_text().splitlines()
     (tmp_path / "models").mkdir()
@@ -568,6 +569,7 @@ def test_ones_own_split_may_be_in_any_order(data, runs, tmp_path):
         assert (tmp_path / "report" / name).read_text() == (runs / "report" / name).read_text()
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_workers_end_with_a_killed_training_and_the_next_run_goes_on(data, runs, tmp_path):
     command = [
         sys.executable,

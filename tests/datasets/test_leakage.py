@@ -307,6 +307,7 @@ def test_training_splits_by_the_flags_and_the_audit_finds_that_split(data, tmp_p
     )
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_the_authors_split_is_used_by_training(data, tmp_path):
     names = [f"i{i:02d}.npy" for i in range(12)]
     labels = ["benign"] * 6 + ["malignant"] * 6

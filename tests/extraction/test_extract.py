@@ -374,6 +374,44 @@ def free_port() -> int:
         return listening.getsockname()[1]
 
 
+def assert_same_store(found: Path, expected: Path, paths: list[Path]) -> None:
+    """The same descriptors, and the same manifests and table of stain quality to the byte."""
+    assert_same(expected, found, paths)
+    assert {path.name for path in found.iterdir()} == {path.name for path in expected.iterdir()}
+    assert (found / store.STAIN_QC).read_bytes() == (expected / store.STAIN_QC).read_bytes()
+    for configuration in SMALL.configurations:
+        ours, theirs = (
+            (root / configuration / manifests.MANIFEST).read_text() for root in (found, expected)
+        )
+        assert ours == theirs
+
+
+def test_two_shares_one_unfinished_and_gone_on_with_give_the_store_of_one(
+    paths, described, tmp_path, monkeypatch
+):
+    """As below, one after the other in this process."""
+    out, write = tmp_path / "out", store.write
+
+    def write_or_die(root, configuration, name, descriptors):
+        if (configuration, name) == ("VGG-1.0-64", "image2"):
+            raise RuntimeError("killed")
+        write(root, configuration, name, descriptors)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "write", write_or_die)
+        # Process 0 has image0 and image2.
+        with pytest.raises(RuntimeError, match="killed"):
+            extract.run(paths, SMALL, out, process=0, processes=2, runtime=FOUR)
+    assert extract.run(paths, SMALL, out, process=1, processes=2, runtime=FOUR).extracted == 1
+    assert (out / "VGG-1.0-64" / "image1.npy").exists()
+    assert not (out / "VGG-1.0-64" / "image2.npy").exists()
+    for process, expected in ((0, 1), (1, 0)):
+        summary = extract.run(paths, SMALL, out, process=process, processes=2, runtime=FOUR)
+        assert summary.extracted == expected
+    assert_same_store(out, described, paths)
+
+
+@pytest.mark.slow
 def test_two_processes_one_killed_and_gone_on_with_give_the_store_of_one(
     paths, described, tmp_path
 ):
@@ -391,14 +429,7 @@ def test_two_processes_one_killed_and_gone_on_with_give_the_store_of_one(
     for worker in [start(paths, out, *flags) for flags in two(free_port())]:
         told = worker.communicate(timeout=120)
         assert worker.returncode == 0, told
-    assert_same(described, out, paths)
-    assert {path.name for path in out.iterdir()} == {path.name for path in described.iterdir()}
-    assert (out / store.STAIN_QC).read_bytes() == (described / store.STAIN_QC).read_bytes()
-    for configuration in SMALL.configurations:
-        ours, theirs = (
-            (root / configuration / manifests.MANIFEST).read_text() for root in (out, described)
-        )
-        assert ours == theirs
+    assert_same_store(out, described, paths)
 
 
 @pytest.mark.parametrize(

@@ -56,12 +56,6 @@ def models(tmp_path_factory, descriptors, split):
     return root
 
 
-@pytest.fixture
-def in_this_process(monkeypatch):
-    """Models are trained here: processes take longer to start than to train them."""
-    monkeypatch.setattr(boost, "run_tasks", lambda tasks, _: [boost.run_task(t) for t in tasks])
-
-
 def train(
     descriptors, models, split, boosting=BOOSTING, configurations=tuple(WIDTHS), workers=1
 ) -> int:
@@ -129,11 +123,14 @@ FAST = {"max_bin": 15, "bagging_freq": 1, "bagging_fraction": 0.3, "force_row_wi
 FEW = {"bagging_freq": 0, "min_data_in_leaf": 3, "min_data_in_bin": 3}
 
 
-def test_fast_trees_are_the_same_by_any_number_of_workers(descriptors, models, split, tmp_path):
+def test_fast_trees_are_the_same_by_any_number_of_workers(
+    descriptors, models, split, tmp_path, request
+):
     boosting = dataclasses.replace(BOOSTING, boost="fast", rounds=5)
-    for workers in (1, 2):
+    for workers in (2, 1):
         folds.save(split, tmp_path / str(workers) / ensembles.FOLDS)
         assert train(descriptors, tmp_path / str(workers), split, boosting, workers=workers) == 12
+        request.getfixturevalue("in_this_process")
     one, two = (ensembles.load(tmp_path / name) for name in ("1", "2"))
     assert [path.read_text() for path in one.models] == [path.read_text() for path in two.models]
     x = store.read(descriptors, "VGG-0.5-400", split.names)
@@ -182,6 +179,7 @@ def test_a_folds_rows_are_binned_once_for_all_seeds_and_bins_do_not_stay(
     assert written == [f"VGG-0.5-400-fold{fold:02d}.bin" for fold in (1, 2, 3)]
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_what_a_run_took_is_kept_if_it_trained_anything(descriptors, split, tmp_path):
     folds.save(split, tmp_path / ensembles.FOLDS)
     boosting = dataclasses.replace(BOOSTING, rounds=2)
@@ -202,6 +200,7 @@ def test_what_a_run_took_is_kept_if_it_trained_anything(descriptors, split, tmp_
     ]
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_killed_training_goes_on_and_ends_as_an_unbroken_one(descriptors, split, tmp_path):
     rows = [
         (f"{name}.png", split.classes[label])

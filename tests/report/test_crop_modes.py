@@ -133,7 +133,8 @@ def compare(tmp_path_factory, narrow_vgg):
     return partial(run, "compare_crop_modes", *small), root / "out"
 
 
-def test_the_script_describes_trains_and_compares_and_a_second_run_skips(compare):
+@pytest.mark.usefixtures("in_this_process")
+def test_the_script_describes_trains_and_compares_and_a_second_run_skips(compare, monkeypatch):
     script, out = compare
     first = script()
     assert first.returncode == 0, first.stderr
@@ -159,6 +160,7 @@ def test_the_script_describes_trains_and_compares_and_a_second_run_skips(compare
     )
     assert split == same
 
+    monkeypatch.undo()  # Models would be trained in other processes.
     second = script()
     assert second.returncode == 0, second.stderr
     done = "descriptors extracted from 0 images, 8 were done before"
