@@ -48,7 +48,7 @@ def test_every_patient_weighs_the_same_and_no_name_is_kept(reference):
 
 def test_tissue_as_in_training_is_seldom_far(reference):
     shares = []
-    for seed in range(20, 23):
+    for seed in range(20, 22):
         result = map_of(samples.tissue(seed, 160, 192), reference)
         assert set(result.far) == {FAR_DESCRIPTORS, FAR_STAIN}
         shares.append(result.far_for_any_reason.mean())
