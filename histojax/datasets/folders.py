@@ -168,8 +168,8 @@ def _with_folders(built: Dataset, root: Path, between: _Between, level: int) -> 
     of = tuple(
         between[path][level - 1] if len(between[path]) >= level else "" for path in built.paths
     )
-    below = "directly in the class folders" if level == 1 else f"{level} levels below them"
-    source = f"the name of the folder {below} ({_examples(between, level - 1)})"
+    below = "below the class folder" if level == 1 else f"{level} levels below the class folder"
+    source = f"the folder {below} ({_examples(between, level - 1)})"
     notice = columns.group_notice(source, "patient", of)
     return dataclasses.replace(built, groups=of, notices=(*built.notices, notice))
 

@@ -64,7 +64,7 @@ def read(table: Path, group_column: str | None = None, with_groups: bool = True)
     if repeated := [name for name, count in counts.items() if count > 1]:
         raise InputError(f"{table} names images more than once: {', '.join(repeated[:20])}")
     grouped = found.group is not None and any(row.group for row in rows)
-    notices = [*content.notices, *notices, *_column_notices(table, header, found)]
+    notices = [*content.notices, *notices, *_column_notices(table, header, found, with_groups)]
     if found.group is not None and not grouped:
         notices.append(f"column {header[found.group]} says of no image which group it is of")
     if grouped:
@@ -166,7 +166,9 @@ def _row(
     return row
 
 
-def _column_notices(table: Path, header: list[str], found: columns.Columns) -> list[str]:
+def _column_notices(
+    table: Path, header: list[str], found: columns.Columns, with_groups: bool
+) -> list[str]:
     """Sentences on headings other than the expected ones, and on columns that are not used."""
     taken = {"image": header[found.image], "label": header[found.label]}
     notices = [
@@ -174,16 +176,14 @@ def _column_notices(table: Path, header: list[str], found: columns.Columns) -> l
         for name, title in taken.items()
         if title != name
     ]
-    if found.others:
+    if found.others and with_groups:
         titles = ", ".join(header[i] for i in found.others)
-        several = len(found.others) > 1
+        verb = "s {} are" if len(found.others) > 1 else " {} is"
+        advice = (
+            "; to keep images of one value together, as of one patient, pass --group_column=NAME"
+        )
         notices.append(
-            f"column{'s' * several} {titles} of {table.name} {'are' if several else 'is'} not used"
-            + (
-                ""
-                if found.group is not None
-                else "; to keep images of one value together, as of one patient, pass "
-                "--group_column=NAME"
-            )
+            f"column{verb.format(titles)} not used, in {table.name}"
+            + (advice if found.group is None else "")
         )
     return notices

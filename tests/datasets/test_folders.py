@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from histojax import datasets
+from histojax.datasets import folds, positive
 from histojax.errors import InputError
 from histojax.inspection import discovery
 
@@ -24,8 +25,8 @@ def test_folders_in_class_folders_are_patients_and_told(tmp_path):
     assert loaded.names == ("benign/p1/1", "benign/p2/1", "2", "malignant/p3/1")
     assert loaded.groups == ("p1", "p2", "p1", "p3")
     assert loaded.notices == (
-        "the name of the folder directly in the class folders (p1, p2, p3) keeps images of one "
-        "patient together: 3 patients, 4 images",
+        "the folder below the class folder (p1, p2, p3) keeps images of one patient together: "
+        "3 patients, 4 images",
     )
     assert datasets.load(tmp_path, group_column="none").groups is None
     assert datasets.load(tmp_path, with_groups=False).groups is None
@@ -111,3 +112,27 @@ def test_folders_and_a_table_that_both_know_patients_are_a_question(tmp_path):
 def test_folders_that_mean_something_else_are_refused(tmp_path, names, message):
     with pytest.raises(InputError, match=message):
         datasets.load(folders(tmp_path, *names))
+
+
+def test_real_images_as_a_laboratory_keeps_them_are_split_as_they_are(shared_data, tmp_path):
+    """Other names of classes, patients by heading or by folder: the same folds, labels, groups."""
+    original = datasets.load(shared_data / "ucsb_breast" / "groups.csv")
+    classes = {"benign": "normal", "malignant": "cancer"}  # Sorted, disease comes first.
+    lines = ["sep=;", "File name;Diagnosis;Patient_ID"]
+    for path, label, group in zip(original.paths, original.labels, original.groups, strict=True):
+        name = classes[original.classes[label]]
+        for target in (tmp_path / "scans" / group, tmp_path / "folders" / name / group):
+            target.mkdir(parents=True, exist_ok=True)
+            (target / path.name).symlink_to(path)
+        lines.append(f"scans\\{group}\\{path.name};{name};{group}")
+    (tmp_path / "table.csv").write_text("\r\n".join(lines), encoding="utf-16")
+    made = folds.make(original, 5, seed=0)
+    for place in (tmp_path / "table.csv", tmp_path / "folders"):
+        loaded = datasets.load(place)
+        assert loaded.classes == ("cancer", "normal")
+        assert positive.choose(loaded.classes).names == ("cancer",)
+        assert any("10 patients, 58 images" in notice for notice in loaded.notices)
+        split = folds.make(loaded, 5, seed=0)
+        here = zip(split.names, split.labels, split.groups, split.folds, strict=True)
+        there = zip(made.names, 1 - made.labels, made.groups, made.folds, strict=True)
+        assert sorted(here) == sorted(there)

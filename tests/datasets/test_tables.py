@@ -66,11 +66,12 @@ def test_any_other_column_is_named_with_what_uses_it(root):
     loaded = datasets.load(path)
     assert loaded.groups is None
     assert loaded.notices == (
-        "column Scanner of t.csv is not used; to keep images of one value together, as of one "
+        "column Scanner is not used, in t.csv; to keep images of one value together, as of one "
         "patient, pass --group_column=NAME",
     )
     assert datasets.load(path, group_column="scanner").groups == ("s", "s", "t", "t")
-    assert datasets.load(path, with_groups=False).groups is None
+    without = datasets.load(path, with_groups=False)
+    assert (without.groups, without.notices) == (None, ())
 
 
 def test_several_columns_of_groups_are_a_question_that_the_caller_answers(root):
