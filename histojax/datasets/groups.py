@@ -186,7 +186,7 @@ def _find_name(cell: str, images: dict[str, str]) -> str | None:
     parts = [*PureWindowsPath(cell.strip()).parts]
     for first in range(len(parts)):
         path = PurePosixPath(*parts[first:])
-        has_ending = path.suffix.lower() in (*reader.SUFFIXES, ".npy")
+        has_ending = path.suffix.lower() in (*reader.ALL_SUFFIXES, ".npy")
         for spelling in (path, path.with_suffix("") if has_ending else path):
             key = str(spelling).strip()
             if name := images.get(key) or images.get(key.casefold()):

@@ -118,7 +118,7 @@ def _loose(parts: _Parts) -> _Parts:
     if not parts:
         return parts
     last = PurePosixPath(parts[-1])
-    stem = last.stem if last.suffix.lower() in reader.SUFFIXES else last.name
+    stem = last.stem if last.suffix.lower() in reader.ALL_SUFFIXES else last.name
     return tuple(part.casefold() for part in (*parts[:-1], stem))
 
 

@@ -19,7 +19,8 @@ from histojax.utils import files
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp")
 KINDS = "TIFF, PNG, JPEG, BMP or WebP"
-SUFFIX_LIST = ", ".join((*SUFFIXES, *SLIDE_SUFFIXES))  # For messages.
+ALL_SUFFIXES = (*SUFFIXES, *SLIDE_SUFFIXES)
+SUFFIX_LIST = ", ".join(ALL_SUFFIXES)  # For messages.
 # Pillow's modes that are converted to RGB with a warning; RGB is read as it is.
 CONVERTED = {"RGBA": "RGB with alpha", "L": "grey", "LA": "grey with alpha", "P": "palette"}
 _FORMATS = ("TIFF", "PNG", "JPEG", "BMP", "WEBP")
@@ -28,8 +29,7 @@ _NEW_SUBFILE_TYPE, _BITS_PER_SAMPLE = 254, 258  # TIFF's tags.
 
 def is_image_name(path: Path) -> bool:
     """Whether the name ends like that of an image or slide that is read, and is not hidden."""
-    is_read = path.suffix.lower() in (*SUFFIXES, *SLIDE_SUFFIXES)
-    return is_read and not path.name.startswith(".")
+    return path.suffix.lower() in ALL_SUFFIXES and not path.name.startswith(".")
 
 
 @contextlib.contextmanager

@@ -55,6 +55,14 @@ def test_a_spreadsheet_gives_its_groups(tmp_path):
     assert of(sheet(tmp_path / "t.xlsx", ROWS)) == EXPECTED
 
 
+def test_slides_are_known_by_their_names_with_ending(tmp_path):
+    data = Dataset({"s1": Path("s1.svs"), "s2": Path("s2.mrxs")}, (0, 1), ("a", "b"))
+    assert of(table(tmp_path / "t.csv", "slide,patient\nS1.SVS,p\ns2.mrxs,q\n"), data=data) == (
+        "p",
+        "q",
+    )
+
+
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("start", ["", "\ufeff"])
 def test_a_csv_gives_its_groups_whatever_separates_its_cells(tmp_path, separator, start):
