@@ -8,10 +8,12 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import math
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +22,9 @@ from histojax.images import reader
 from histojax.images.level import Level, ReadWindow
 from histojax.images.suffixes import SLIDE_SUFFIXES
 from histojax.utils import files
+
+if TYPE_CHECKING:
+    import openslide
 
 _DICOM, _MIRAX = ".dcm", ".mrxs"
 # DICOM's SeriesInstanceUID and SamplesPerPixel, as all files that OpenSlide reads encode them.
@@ -82,7 +87,7 @@ def open_whole_slide(path: Path) -> Iterator[WholeSlide]:
     if not files.is_local(path):
         raise InputError(f"{path} is a slide ({kind}), which is read from a local disk: copy it")
     try:
-        openslide = _openslide()
+        library = _openslide()
     except (ImportError, OSError) as error:
         raise InputError(
             f"{path} is a slide ({kind}), which OpenSlide reads, but that is not installed: "
@@ -91,48 +96,48 @@ def open_whole_slide(path: Path) -> Iterator[WholeSlide]:
     if not path.exists():
         raise InputError(f"{path} is not there")
     try:
-        slide = openslide.OpenSlide(path)
-    except openslide.OpenSlideUnsupportedFormatError as error:
+        slide = library.OpenSlide(path)
+    except library.OpenSlideUnsupportedFormatError as error:
         raise InputError(
             f"{path} is no slide ({kind}) that OpenSlide reads: it is damaged, of another format "
             "than its name says, or lacks the files that belong to it"
         ) from error
-    except openslide.OpenSlideError as error:
+    except library.OpenSlideError as error:
         raise InputError(
             f"{path} cannot be opened as a slide ({kind}): {error}. It is damaged, or lacks files "
             "that belong to it: copy it again from its source"
         ) from error
     with slide:
-        properties = slide.properties
-        corner, size = _scanned_area(slide)
+        corner, area = _scanned_area(slide)
         levels = []
-        for level, downsample in enumerate(slide.level_downsamples):
-            sides = tuple(max(1, round(side / downsample)) for side in size) if level else size
-            read_window = _window_reader(slide, path, level, downsample, corner)
-            levels.append(Level(sides, read_window))
+        for level, (width, height) in enumerate(slide.level_dimensions):
+            downsample = slide.level_downsamples[level]
+            size = height, width
+            if area is not None:
+                size = tuple(max(1, math.floor(side / downsample)) for side in area)
+            levels.append(Level(size, _window_reader(slide, path, level, corner)))
         yield WholeSlide(
             levels=tuple(levels),
             pixel_size=tuple(
-                _number(properties.get(name))
-                for name in (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
+                _number(slide.properties.get(name))
+                for name in (library.PROPERTY_NAME_MPP_X, library.PROPERTY_NAME_MPP_Y)
             ),
         )
 
 
-def _scanned_area(slide) -> tuple[tuple[int, int], tuple[int, int]]:
+def _scanned_area(slide: "openslide.OpenSlide") -> tuple[tuple[int, int], tuple[int, int] | None]:
     """Top and left, height and width of what was scanned, px of the finest level.
 
-    Some formats know it, and viewers (QuPath, too) show no more; else it is the whole level.
+    Some formats state it, and viewers such as QuPath show no more; else the size is None.
     """
     width, height = slide.dimensions
-    bounds = [
+    top, left, rows, columns = (
         int(_number(slide.properties.get(f"openslide.bounds-{name}")))
         for name in ("y", "x", "height", "width")
-    ]
-    top, left, rows, columns = bounds
-    if rows > 0 and columns > 0:
-        return (top, left), (min(rows, height - top), min(columns, width - left))
-    return (0, 0), (height, width)
+    )
+    if rows <= 0 or columns <= 0:
+        return (0, 0), None
+    return (top, left), (min(rows, height - top), min(columns, width - left))
 
 
 def _number(text: str | None) -> float:
@@ -144,12 +149,13 @@ def _number(text: str | None) -> float:
 
 
 def _window_reader(
-    slide, path: Path, level: int, downsample: float, corner: tuple[int, int]
+    slide: "openslide.OpenSlide", path: Path, level: int, corner: tuple[int, int]
 ) -> ReadWindow:
     """A function that reads windows of a level; InputError if a part of the file is damaged."""
+    downsample = slide.level_downsamples[level]
 
     def read_window(top: int, left: int, height: int, width: int) -> np.ndarray:
-        y, x = (
+        y, x = (  # OpenSlide takes whole pixels of the finest level.
             first + round(offset * downsample)
             for first, offset in zip(corner, (top, left), strict=True)
         )
