@@ -4,6 +4,7 @@ The same function predicts them, with all augmentations and crops of the protoco
 predictions.csv cannot contradict each other.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from absl import logging
 from histojax.errors import InputError
 from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.images.names import file_label
+from histojax.images.resampling import Resampling
 from histojax.prediction import outputs, predict
 from histojax.prediction.bundle import Bundle
 from histojax.prediction.predict import ImageFiles
@@ -20,6 +22,7 @@ from histojax.prediction.uncertainty import Prediction, PredictionOptions
 from histojax.utils import files
 
 FOLDER = "predictions"  # In the folder of maps.
+MOST_PIXELS = 2**27  # Of a field that is predicted: it is read whole.
 
 
 class Answer(NamedTuple):
@@ -59,6 +62,37 @@ def predict_fields(
       predictions: a folder that `predict` wrote: descriptors that are there are not computed again,
         and its options are used.
     """
+    too_large = _too_large(bundle, images)
+    kept = {name: path for name, path in images.images.items() if name not in too_large}
+    summary = PredictionSummary((), {})
+    if kept:
+        fitting = dataclasses.replace(images, images=kept)
+        summary = _predict(bundle, fitting, out, encoder_set, predictions)
+    labelled = {file_label(name, images.images[name]): text for name, text in too_large.items()}
+    return dataclasses.replace(summary, failed=summary.failed | labelled)
+
+
+def _too_large(bundle: Bundle, images: ImageFiles) -> dict[str, str]:
+    """Why fields are not predicted that a map reads in tiles, but `predict` whole, by image."""
+    resampling = Resampling(bundle.extraction.target_mpp, images.mpp)
+    causes = {}
+    for name, path in images.images.items():
+        try:
+            height, width = resampling.size(path)
+        except InputError:
+            continue  # `predict` says what is wrong with it.
+        if height * width > MOST_PIXELS:
+            causes[name] = (
+                f"it has {height * width / 1e6:.0f} Mpx, and predict reads a field whole, of at "
+                f"most {MOST_PIXELS / 1e6:.0f} Mpx"
+            )
+    return causes
+
+
+def _predict(
+    bundle: Bundle, images: ImageFiles, out: Path, encoder_set: EncoderSet, predictions: Path | None
+) -> PredictionSummary:
+    """`predict_fields` of fields that are not too large."""
     made = out / FOLDER
     if predictions and not predictions.exists():
         logging.warning("%s is not there: the fields are predicted into %s", predictions, made)

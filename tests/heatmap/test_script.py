@@ -11,7 +11,7 @@ from PIL import Image
 from histojax.errors import InputError
 from histojax.heatmap import answers, heatmap
 from histojax.prediction import bundle, model_card, predict
-from tests import running
+from tests import running, samples
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
@@ -86,12 +86,29 @@ def test_a_field_that_cannot_be_predicted_is_told_of_not_lost(tmp_path, monkeypa
     def refuse(*_, **__):
         raise InputError("none of 1 images could be predicted; the first: too large")
 
+    class Models:
+        extraction = samples.TRAINED
+
     monkeypatch.setattr(predict, "predict_images", refuse)
     images = predict.ImageFiles({"a": tmp_path / "a.svs"})
-    summary = answers.predict_fields(None, images, tmp_path, None, tmp_path / "missing")
+    summary = answers.predict_fields(Models, images, tmp_path, None, tmp_path / "missing")
     assert "missing is not there: the fields are predicted into" in notices[0]
     assert answers.answer(summary, "a", "a.svs") == (None, summary.failed["a.svs"])
     assert "too large" in summary.failed["a.svs"]
+
+
+def test_a_field_too_large_to_be_read_whole_is_mapped_without_asking_predict(tmp_path, monkeypatch):
+    class Models:
+        extraction = samples.TRAINED
+
+    Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "a.png")
+    monkeypatch.setattr(answers, "MOST_PIXELS", 1999)
+    monkeypatch.setattr(predict, "predict_images", lambda *_, **__: pytest.fail("predicted"))
+    images = predict.ImageFiles({"a": tmp_path / "a.png"})
+    summary = answers.predict_fields(Models, images, tmp_path, None)
+    prediction, cause = answers.answer(summary, "a", "a.png")
+    assert prediction is None
+    assert "predict reads a field whole" in cause
 
 
 def test_a_bundle_takes_places_from_the_training_images_alone(trained, tmp_path):
