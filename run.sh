@@ -45,7 +45,8 @@ case "${1:-demo}" in
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
     .venv/bin/lint-imports --no-logo
-    .venv/bin/python -m pytest -m "not slow" -n 2 --dist loadfile "${@:2}"
+    .venv/bin/python -m pytest -m "not slow" -n 2 --dist loadfile \
+      --no-loadscope-reorder "${@:2}"
     ;;
   test-slow)
     install requirements-test.txt

@@ -41,6 +41,36 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 SHARED = Path(__file__).parents[2] / "shared"
 
 
+# The files that take longest, which come first, so that no worker is left with one at the end.
+LONGEST = (
+    "extraction/test_programs.py",
+    "extraction/test_extract.py",
+    "extraction/test_profiling.py",
+    "test_guide.py",
+    "test_scripts.py",
+    "learners/test_finetune.py",
+    "learners/test_probe.py",
+    "encoders/test_folding.py",
+    "test_extending.py",
+    "ops/test_pooling_pallas.py",
+    "extraction/test_stain_qc.py",
+    "encoders/test_weights.py",
+    "heatmap/test_stain_steps.py",
+    "parity/test_real_images.py",
+    "parity/test_encoders.py",
+    "learners/test_boost.py",
+    "learners/test_boost_dask.py",
+    "extraction/test_devices.py",
+    "encoders/test_encoders.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the longest files first; the others stay in order."""
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
+
 def pytest_collection_finish():
     """What is imported stays, so it is not searched for garbage again and again."""
     gc.collect()
