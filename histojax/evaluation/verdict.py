@@ -7,13 +7,11 @@ the sensitivity asked for was reached; and what calibration did.
 
 import dataclasses
 import math
-from collections.abc import Callable
 
 import numpy as np
-from scipy import special, stats
 
 from histojax.datasets.leakage import LeakageAudit
-from histojax.evaluation import bootstrap, metrics
+from histojax.evaluation import bootstrap, metrics, sample_size
 from histojax.evaluation.chance import ChanceTest
 from histojax.evaluation.metrics import METRICS
 from histojax.evaluation.operating_point import NESTED
@@ -24,7 +22,6 @@ from histojax.learners.growth import Growth
 GROWTH, UNTRAINED, EVIDENCE, CHANCE, NEEDED = "growth", "untrained", "evidence", "chance", "needed"
 GROUPS, LEAKAGE, SENSITIVITY, CALIBRATION = "groups", "leakage", "sensitivity", "calibration"
 
-_MOST_NEEDED = 100_000
 _SHOWS_NOTHING = "this does not show that the models work"
 
 
@@ -47,6 +44,12 @@ class Verdict:
 
     works: bool
     findings: tuple[Finding, ...]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the models work, and nothing makes the figures doubtful."""
+        doubts = {GROWTH, UNTRAINED, GROUPS, LEAKAGE}
+        return self.works and not doubts & {finding.about for finding in self.findings}
 
     @property
     def lines(self) -> list[str]:
@@ -126,8 +129,10 @@ def _evidence(statistics: Statistics) -> _Evidence:
     if len(predictions.classes) > 2:
         counts = np.bincount(predictions.truth)
         share = counts.max() / counts.sum()
-        most_frequent = predictions.classes[int(counts.argmax())]
-        words = f"always answering {most_frequent} gives {_number('accuracy', share)}"
+        most = "the same class"
+        if (counts == counts.max()).sum() == 1:
+            most = predictions.classes[int(counts.argmax())]
+        words = f"always answering {most} gives {_number('accuracy', share)}"
         return _Evidence(estimates["accuracy", ""], "accuracy", share, words)
     for area in ("positive_auc", "macro_auc"):
         if (area, "") in estimates:
@@ -164,8 +169,10 @@ def _count(statistics: Statistics) -> str:
     images = _plural(len(predictions.names), "image")
     if predictions.resampling_groups is None:
         return images
-    groups = len({*predictions.resampling_groups})
-    return f"{images} of {_plural(groups, 'group')} (patients or slides)"
+    known = len({*predictions.groups} - {""})
+    text = f"{images} of {_plural(known, 'group')} (patients or slides)"
+    unknown = predictions.groups.count("")
+    return text + (f", {unknown:,} of them of unknown group," if unknown else "")
 
 
 def chance_text(chance: ChanceTest) -> str:
@@ -204,50 +211,12 @@ def _needed_text(statistics: Statistics, evidence: _Evidence) -> str:
         metrics.rests_on(predictions, (estimate.name, estimate.of)),
     )
     units = len({*groups}) if groups else len(predictions.names)
-    needed = needed_units(estimate, size, units, evidence.chance)
-    much = f"more than {_MOST_NEEDED:,}" if needed is None else f"about {needed:,}"
+    needed = sample_size.needed_units(estimate, size, units, evidence.chance)
+    much = f"more than {sample_size.MOST:,}" if needed is None else f"about {needed:,}"
     return (
         f"If the {evidence.label} stays {evidence.value}, {much} {unit} would show it (an "
         "estimate: the variance is taken to fall as 1/n)."
     )
-
-
-def needed_units(estimate: Estimate, size: float, units: int, chance: float) -> int | None:
-    """How many groups or images would bring an estimate's interval above chance, two digits of it.
-
-    Args:
-      estimate: above chance, of a metric between 0 and 1; its variance is taken to fall as 1/n.
-      size: of the sample that its interval rests on, by `bootstrap.effective_size`.
-      units: groups or images, where groups are unknown, that there are.
-      chance: above which the interval shall be.
-
-    Returns:
-      None if they are more than 100,000.
-    """
-    value, interval = estimate.value, estimate.interval
-    ends = special.logit([interval.low, interval.high])
-    at_bound = not np.isfinite(ends).all()
-    error = (ends[1] - ends[0]) / 2 / stats.t.ppf((1 + bootstrap.LEVEL) / 2, size - 1)
-
-    def is_enough(count: int) -> bool:
-        larger = size * count / units
-        if at_bound:  # The exact interval of a share that is all.
-            return ((1 - bootstrap.LEVEL) / 2) ** (1 / larger) > chance
-        reach = stats.t.ppf((1 + bootstrap.LEVEL) / 2, larger - 1) * error * np.sqrt(size / larger)
-        return special.logit(value) - reach > special.logit(chance)
-
-    return _first(is_enough, units, _MOST_NEEDED)
-
-
-def _first(is_enough: Callable[[int], bool], low: int, high: int) -> int | None:
-    """The first number above `low` that is enough, rounded up to two digits; None above `high`."""
-    if not is_enough(high):
-        return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if is_enough(middle) else (middle, high)
-    unit = 10 ** max(0, len(str(high)) - 2)
-    return -(-high // unit) * unit
 
 
 def _groups_text(statistics: Statistics) -> str:

@@ -3,12 +3,13 @@
 After Mitchell et al., Model Cards for Model Reporting, 2019.
 """
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from histojax.config import VERSION
-from histojax.evaluation import metrics, operating_point, statistics
+from histojax.evaluation import metrics, operating_point, statistics, verdict
 from histojax.evaluation.statistics import Statistics
 from histojax.extraction import manifests
 from histojax.prediction import conformal, out_of_distribution
@@ -109,6 +110,8 @@ def _results(bundle: Bundle, results: Statistics) -> list[str]:
     lines = [
         "## Results out of fold",
         "",
+        " ".join(_what_they_show(bundle, results)),
+        "",
         "Each image scored by the models that never saw it; 95 % intervals of resampled "
         f"{'groups' if bundle.about['groups'] else 'images'}.",
         "",
@@ -117,6 +120,15 @@ def _results(bundle: Bundle, results: Statistics) -> list[str]:
     if bundle.positive and operating_point.is_possible(uncertainty.out_of_fold):
         lines += ["", *_operating_points(bundle)]
     return lines
+
+
+def _what_they_show(bundle: Bundle, results: Statistics) -> list[str]:
+    """What the results allow one to say, but for what the card says elsewhere."""
+    if not bundle.about["groups"]:  # Each image is a group of its own, then.
+        alone = dataclasses.replace(results.predictions, groups=None)
+        results = dataclasses.replace(results, predictions=alone)
+    findings = verdict.judge(results).findings
+    return [finding.text for finding in findings if finding.about != verdict.CALIBRATION]
 
 
 def _operating_points(bundle: Bundle) -> list[str]:

@@ -4,7 +4,7 @@ from markupsafe import Markup
 
 from histojax.evaluation import metrics, verdict
 from histojax.inspection import near_duplicates
-from histojax.report import TEMPLATES, content, figures, formats, images, summary, tables
+from histojax.report import TEMPLATES, answers, content, figures, formats, images, summary, tables
 from histojax.report.commands import versions
 from histojax.report.content import Report
 from histojax.utils import templates
@@ -42,7 +42,7 @@ def render(report: Report) -> str:
         if not name.endswith("confusion")  # The page has it as a table.
     }
     shared, rest = content.protocols(evaluation.ensemble)
-    mistakes = content.mistakes(evaluation.out_of_fold.predictions)
+    mistakes = answers.mistakes(evaluation.out_of_fold.predictions)
     curves = {
         name: caption
         for name, caption in _CURVES.items()
@@ -60,6 +60,7 @@ def render(report: Report) -> str:
     return templates.render(
         TEMPLATES,
         "report.html",
+        answers=answers,
         content=content,
         formats=formats,
         images=images,

@@ -24,7 +24,7 @@ from histojax.evaluation.operating_point import TARGET_SENSITIVITY
 from histojax.evaluation.statistics import Statistics
 from histojax.inspection import near_duplicates
 from histojax.learners import ensembles
-from histojax.report import content, figures, formats, images, page, summary, tables
+from histojax.report import answers, content, figures, formats, images, page, summary, tables
 from histojax.report.commands import command_lines, versions
 from histojax.report.content import Report, StainQualitySummary
 from histojax.utils import files
@@ -195,7 +195,7 @@ def _other_tables(report: Report) -> list[tuple[str, Sequence[str], Iterable[Seq
     confusion = [
         (name, *counts) for name, counts in zip(classes, statistics.confusion.tolist(), strict=True)
     ]
-    mistakes = map(dataclasses.astuple, content.mistakes(statistics.predictions))
+    mistakes = map(dataclasses.astuple, answers.mistakes(statistics.predictions))
     curves = [
         (name, point.count, point.accuracy, point.interval.low, point.interval.high)
         for name, points in evaluation.curves.items()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from histojax.datasets import leakage
 from histojax.datasets.folds import Folds
-from histojax.evaluation import bootstrap, calibration, statistics, verdict
+from histojax.evaluation import bootstrap, calibration, sample_size, statistics, verdict
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.statistics import Estimate
 from histojax.learners.growth import Growth
@@ -137,10 +137,10 @@ def test_whatever_is_unknown_the_evidence_is_told(known, pattern):
 
 
 def test_more_classes_are_held_against_the_most_frequent_one():
-    said = judge(predictions_of(groups=20, effect=2, classes=3))
+    said = judge(predictions_of(groups=22, effect=2, classes=3))
     assert re.search(
         r"the accuracy lies between [\d.]+ and [\d.]+ % \(95 % interval; always answering benign "
-        r"gives 35.0 %\): the models do better than chance",
+        r"gives 36.4 %\): the models do better than chance",
         said[verdict.EVIDENCE],
     )
     weak = judge(predictions_of(groups=9, effect=0.2, classes=3))
@@ -165,6 +165,10 @@ def test_unknown_groups_leakage_and_untrained_encoders_are_told():
     images = predictions_of(effect=2, groups=20)
     alone = dataclasses.replace(images, groups=None)
     said = judge(alone, untrained=True)
+    some = dataclasses.replace(images, groups=("",) * 4 + images.groups[4:])
+    assert judge(some)[verdict.EVIDENCE].startswith(
+        "With 80 images of 19 groups (patients or slides), 4 of them of unknown group, the ROC AUC"
+    )
     assert said[verdict.GROUPS] == NO_GROUPS
     assert said[verdict.UNTRAINED].startswith("The encoders are untrained (random weights)")
     assert "With 80 images the" in said[verdict.EVIDENCE]
@@ -195,7 +199,7 @@ def test_a_sensitivity_that_is_missed_is_told_with_its_interval():
         r"explain\.",
         said[verdict.SENSITIVITY],
     )
-    assert "gives 25.0 %" in said[verdict.EVIDENCE]
+    assert "always answering the same class gives 25.0 %" in said[verdict.EVIDENCE]
 
 
 @pytest.mark.parametrize(
@@ -233,7 +237,7 @@ def test_the_needed_number_brings_the_interval_above_chance_and_few_fewer_do_not
         return bootstrap.confidence_interval(value, value + noise * deviation, count, (0, 1))
 
     now = interval(units)
-    needed = verdict.needed_units(
+    needed = sample_size.needed_units(
         Estimate("macro_auc", "", value, now, None, ()), units, units, chance
     )
     if now.low > chance:
@@ -244,6 +248,6 @@ def test_the_needed_number_brings_the_interval_above_chance_and_few_fewer_do_not
 
 def test_the_needed_number_without_a_mistake_is_that_of_the_exact_interval():
     exact = Estimate("macro_auc", "", 1.0, bootstrap.Interval(0.4, 1.0), None, ())
-    assert verdict.needed_units(exact, 4, 4, 0.5) == 6  # 0.025 ** (1 / 6) > 0.5.
+    assert sample_size.needed_units(exact, 4, 4, 0.5) == 6  # 0.025 ** (1 / 6) > 0.5.
     hopeless = Estimate("macro_auc", "", 0.5001, bootstrap.Interval(0.01, 0.99), None, ())
-    assert verdict.needed_units(hopeless, 4, 4, 0.5) is None
+    assert sample_size.needed_units(hopeless, 4, 4, 0.5) is None

@@ -27,6 +27,8 @@ def test_the_card_says_what_it_is_not_for_and_what_is_known(made):
     assert "benign 9, malignant 9" in card
     assert "Source and licence of the images: ours." in card
     assert made.made_with["VGG-0.5-32"]["weights"]["sha256"] in card
+    assert "With 18 images the ROC AUC lies between" in card
+    assert "No groups (patients or slides) are known" in card
     right = np.mean(made.uncertainty.out_of_fold.predicted == made.uncertainty.out_of_fold.truth)
     assert f"| Accuracy | {right:.3f} |" in card
     thresholds = dict(re.findall(r"\| (0\.9\d?) \| (\d\.\d{4}) \|", card))

@@ -6,7 +6,7 @@ import pytest
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.statistics import compute
 from histojax.learners import ensembles
-from histojax.report import content, images
+from histojax.report import answers, content, images
 from tests.report import sample_ensemble
 
 LARGEST_THUMBNAIL = 25_000  # Bytes.
@@ -38,7 +38,7 @@ def test_of_many_images_few_are_shown_and_all_are_named_the_most_confident_first
     truth = rng.integers(classes, size=5000)
     class_names = tuple("abcdefghi"[:classes])
     predictions = LabelledPredictions(names, class_names, truth, scores.argmax(axis=1), scores)
-    cells = [cell for row in content.cells(compute(predictions, draws=2)) for cell in row]
+    cells = [cell for row in answers.cells(compute(predictions, draws=2)) for cell in row]
     shown = [answer.image for cell in cells for answer in cell.answers]
     assert len(shown) <= images.ALL_CELLS
     assert (images.ALL_CELLS + images.MISTAKES) * LARGEST_THUMBNAIL < 10_000_000
@@ -48,7 +48,7 @@ def test_of_many_images_few_are_shown_and_all_are_named_the_most_confident_first
         in_order = [answer.score_of_predicted for answer in cell.answers]
         assert in_order == sorted(in_order, reverse=True)
         assert all(confidence[name] <= in_order[-1] for name in cell.others)
-    first = content.mistakes(predictions)[0]
+    first = answers.mistakes(predictions)[0]
     wrong = truth != predictions.predicted
     assert first.score_of_predicted == scores.max(axis=1)[wrong].max()
     assert first.truth != first.predicted
