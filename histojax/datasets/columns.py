@@ -110,13 +110,20 @@ def group_notice(source: str, noun: str, groups: Iterable[str]) -> str:
     groups = list(groups)
     known = [group for group in groups if group]
     number, unknown = len(set(known)), len(groups) - len(known)
-    plural = f"{noun}{'' if number == 1 else 's'}"
-    text = f"{source} keeps images of one {noun} together: {number} {plural}, {len(known)} images"
+    text = (
+        f"{source} keeps images of one {noun} together: {quantity(number, noun)}, "
+        f"{quantity(len(known), 'image')}"
+    )
     if number == len(known) > 0:
         text += f". Each has one image, so nothing is kept together: is {noun} what it says?"
     if unknown:
-        text += f"; {unknown} images of unknown {noun}"
+        text += f"; {quantity(unknown, 'image')} of unknown {noun}"
     return text
+
+
+def quantity(number: int, noun: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _image_column(header: Sequence[str], body: Rows, where: str) -> int | None:

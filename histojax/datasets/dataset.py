@@ -155,18 +155,18 @@ def left_out(folder: Path, taken: Container[Path]) -> tuple[str, ...]:
     notices, others = [], other_files(folder)
     if images := [path for path in list_images_below(folder) if path not in taken]:
         notices.append(
-            f"{len(images)} images are left out, since they are in no class folder, such as "
+            f"left out, since they are in no class folder: {len(images)} images, such as "
             f"{images[0]}"
         )
     if others.not_read:
         path, cause = next(iter(others.not_read.items()))
         notices.append(
-            f"{len(others.not_read)} files that may be meant as images are left out, such as "
+            f"left out, though they may be meant as images: {len(others.not_read)} files, such as "
             f"{path}, which {cause}"
         )
     if others.endings:
         listed = ", ".join(f"{count} {ending}" for ending, count in others.endings.most_common(8))
-        notices.append(f"{others.endings.total()} other files are left out: {listed}")
+        notices.append(f"left out, since they are no images: {listed}")
     return tuple(notices)
 
 

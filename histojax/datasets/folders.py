@@ -78,7 +78,7 @@ def load(
     notices = [*dataset.left_out(root, label_of)]
     built = dataset.build(label_of, expected, None, require_all_classes, root, notices)
     if not with_groups or _is(group_column, columns.NO_GROUPS):
-        return _with_notice(built, _read_levels(between))
+        return _with_notice(built, _nested_notice(between, with_groups))
     return _with_groups(built, root, between, group_column)
 
 
@@ -145,7 +145,7 @@ def _with_groups(
         path, table = found.popitem()
         source = f"column {table.column} of {path.name}, beside the class folders,"
         built = groups.with_groups(built, table, source)
-        return _with_notice(built, _read_levels(between))
+        return _with_notice(built, _nested_notice(between))
     if len(levels) > 1:
         shown = "; ".join(f"{i + 1}: {_examples(between, i)}" for i in levels)
         raise InputError(
@@ -155,7 +155,7 @@ def _with_groups(
         )
     if levels:
         return _with_folders(built, root, between, levels[0] + 1)
-    return _with_notice(built, _read_levels(between))
+    return _with_notice(built, _nested_notice(between))
 
 
 def _with_folders(built: Dataset, root: Path, between: _Between, level: int) -> Dataset:
@@ -181,16 +181,18 @@ def _patient_levels(between: _Between) -> list[int]:
     return [i for i in range(depth) if not all(map(_NO_PATIENT.fullmatch, names[i]))]
 
 
-def _read_levels(between: _Between) -> str:
+def _nested_notice(between: _Between, with_groups: bool = True) -> str:
     """A notice that images in folders below the class folders are read too; empty without any."""
     nested = sum(map(bool, between.values()))
     if not nested:
         return ""
-    return (
-        f"{nested} images lie in folders below the class folders ({_examples(between, 0)}): they "
-        "are read with the others, and the folders are not taken for patients; if they are, pass "
-        "--group_column=1"
+    text = (
+        f"{columns.quantity(nested, 'image')} in folders below the class folders "
+        f"({_examples(between, 0)}) read with the others"
     )
+    if with_groups:
+        text += "; the folders are not taken for patients, which --group_column=1 would do"
+    return text
 
 
 def _examples(between: _Between, level: int, most: int = 3) -> str:

@@ -127,8 +127,8 @@ def _inexact_notice(inexact: dict[str, Path]) -> tuple[str, ...]:
         return ()
     name, path = next(iter(inexact.items()))
     return (
-        f"{len(inexact)} images are found under another folder, ending or case than the table "
-        f"says, such as {path} for {name}",
+        f"found under another folder, ending or case than the table says: {len(inexact)} of the "
+        f"images, such as {path} for {name}",
     )
 
 

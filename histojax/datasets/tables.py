@@ -141,7 +141,7 @@ def _header_and_body(
     title, (above, header, body) = next(iter(fitting.items()))
     notices = [f"sheet {title} is read, which has images and labels"] if len(content) > 1 else []
     if above:
-        notices.append(f"{above} rows above the headings are left out")
+        notices.append(f"left out above the headings: {columns.quantity(above, 'row')}")
     return header, body, tuple(notices)
 
 

@@ -75,9 +75,7 @@ def _images_below(folder: Path) -> tuple[list[Path], list[str]]:
         )
     if others.endings:
         listed = ", ".join(f"{count} {ending}" for ending, count in others.endings.most_common(8))
-        notices.append(
-            f"{others.endings.total()} other files below {folder} are left out: {listed}"
-        )
+        notices.append(f"left out below {folder}, since they are no images: {listed}")
     return sorted([*images, *others.not_read]), notices
 
 

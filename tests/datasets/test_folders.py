@@ -39,7 +39,7 @@ def test_folders_of_magnifications_or_of_kinds_of_files_are_no_patients(tmp_path
     loaded = datasets.load(folders(tmp_path, *names))
     assert (loaded.names, loaded.groups) == (("1", "2"), None)
     assert loaded.notices[0].startswith(
-        f"2 images lie in folders below the class folders ({between}"
+        f"2 images in folders below the class folders ({between}) read with the others"
     )
     other = folders(tmp_path / "more", f"a/p1/{between}/1.png", f"b/p2/{between}/2.png")
     assert datasets.load(other).groups == ("p1", "p2")
@@ -61,10 +61,10 @@ def test_images_at_several_depths_are_all_read_and_told(tmp_path):
     loaded = datasets.load(tmp_path)
     assert (loaded.names, loaded.groups) == (("1", "2", "3"), None)
     told = "\n".join(loaded.notices)
-    assert f"1 images are left out, since they are in no class folder, such as {tmp_path}/c" in told
-    assert "1 files that may be meant as images are left out" in told
-    assert "1 other files are left out: 1 .docx" in told
-    assert "1 images lie in folders below the class folders (p1)" in told
+    assert f"since they are in no class folder: 1 images, such as {tmp_path}/c.png" in told
+    assert f"may be meant as images: 1 files, such as {tmp_path}/b/scan.vsi, which is a sl" in told
+    assert "left out, since they are no images: 1 .docx" in told
+    assert "1 image in folders below the class folders (p1) read with the others" in told
     assert datasets.load(tmp_path, group_column="1").groups == ("", "p1", "")
 
 

@@ -52,7 +52,7 @@ def test_a_column_of_patients_or_slides_is_taken_and_told(root, heading, noun):
     loaded = datasets.load(table(root, f"image,label,{heading}", "p", "q", "q", ""))
     assert loaded.groups == ("p", "q", "q", "")
     assert loaded.notices == (
-        f"column {heading} keeps images of one {noun} together: 2 {noun}s, 3 images; 1 images of "
+        f"column {heading} keeps images of one {noun} together: 2 {noun}s, 3 images; 1 image of "
         f"unknown {noun}",
     )
 
@@ -151,7 +151,7 @@ def test_a_workbook_may_have_titles_other_sheets_and_numbers(root):
     assert (loaded.classes, loaded.groups) == (("0", "1"), ("7", "8"))
     assert loaded.notices[:2] == (
         "sheet images is read, which has images and labels",
-        "1 rows above the headings are left out",
+        "left out above the headings: 1 row",
     )
     for row in rows:
         book.active.append(row)

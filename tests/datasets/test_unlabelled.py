@@ -32,7 +32,7 @@ def test_hidden_and_other_files_in_a_folder_are_ignored(folder):
         (folder / junk).touch()
     found = find([folder / "in"])
     assert found.images == {"c": folder / "in" / "c.jpg"}
-    assert found.notices == (f"1 other files below {folder / 'in'} are left out: 1 .txt",)
+    assert found.notices == (f"left out below {folder / 'in'}, since they are no images: 1 .txt",)
 
 
 def test_images_in_folders_below_a_folder_are_found_and_told(folder):

@@ -32,7 +32,7 @@ def test_what_training_does_not_see_is_told(spoiled):
     assert elsewhere.details == ("loose.png",)
     assert "benign/deeper/deep.png" in discovered.names
     assert only(discovered, "data").message.startswith(
-        "1 images lie in folders below the class folders (deeper): they are read with the others"
+        "1 image in folders below the class folders (deeper) read with the others"
     )
     assert only(discovered, "other files").message == "1 file not read as images: 1 .docx."
     not_read = only(discovered, "not read")
