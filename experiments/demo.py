@@ -52,7 +52,7 @@ def main() -> None:
         new=unlabelled.find_images([images / "unlabelled"]),
         heatmaps=False,
     )
-    pipeline.carry_out(plan, pipeline.load_encoders(plan))
+    pipeline.carry_out(plan, pipeline.load_encoders(dataset.images, protocol.extraction))
 
 
 if __name__ == "__main__":

@@ -82,7 +82,8 @@ def main() -> None:
     runtime = computing.runtime()
     chosen = choose(dataset)
     require_writable(FLAGS.run)
-    boosting = chosen.boosting
+    extraction, boosting = chosen.extraction, chosen.boosting
+    encoder_set = pipeline.load_encoders(dataset.images, extraction, FLAGS.mpp, runtime)
     plan = pipeline.Plan(
         run=FLAGS.run,
         source=data.label_table(),
@@ -98,8 +99,8 @@ def main() -> None:
         workers=FLAGS.workers,
         data_licence=FLAGS.data_licence,
     )
-    encoder_set = pipeline.load_encoders(plan)
-    inspect(chosen.extraction, boosting.folds)
+    pipeline.claim(plan, encoder_set)
+    inspect(extraction, boosting.folds)
     if not pipeline.carry_out(plan, encoder_set):
         sys.exit(runner.PARTLY_FAILED)
 

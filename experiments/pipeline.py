@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 from pathlib import Path
 
-from histojax.config import Protocol, Runtime
+from histojax.config import Extraction, Protocol, Runtime
 from histojax.datasets import Dataset
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
@@ -74,23 +74,17 @@ class Plan:
         )
 
 
-def load_encoders(plan: Plan) -> EncoderSet:
-    """The encoders of a plan, once its images and its folder are found to be usable.
+def load_encoders(
+    images: Images, extraction: Extraction, mpp: float | None = None, runtime: Runtime = Runtime()
+) -> EncoderSet:
+    """The encoders of a plan, once its images are found to be usable; nothing is written.
 
     Raises:
-      InputError: images do not fit, the folder holds models of other configurations, or weights
-        are missing.
+      InputError: images do not fit the views, or weights are missing.
     """
-    extraction = plan.protocol.extraction
-    pending.check_inputs(plan.dataset.images, extraction, plan.mpp, plan.runtime)
-    there = {path.parent.name for path in plan.job.models.glob("*/seed*")}
-    if others := sorted(there - {*extraction.configurations}):
-        raise InputError(
-            f"{plan.job.models} holds models of {', '.join(others)}, which this run would not "
-            "train: pass the same flags as before, or another --run"
-        )
+    pending.check_inputs(images, extraction, mpp, runtime)
     try:
-        return loaded_encoders.load_encoders(extraction, plan.runtime)
+        return loaded_encoders.load_encoders(extraction, runtime)
     except InputError as error:
         if "--weights_dir" not in str(error):
             raise
@@ -98,6 +92,22 @@ def load_encoders(plan: Plan) -> EncoderSet:
             f"{error}. Nothing was extracted yet. Without these files only a trial is possible: "
             "--weights=random takes UNTRAINED encoders"
         ) from error
+
+
+def claim(plan: Plan, encoder_set: EncoderSet) -> None:
+    """Records what descriptors and models are made of, before any long work.
+
+    Raises:
+      InputError: the folder holds those of another protocol, which are not mixed.
+    """
+    there = {path.parent.name for path in plan.job.models.glob("*/seed*")}
+    if others := sorted(there - {*plan.job.configurations}):
+        raise InputError(
+            f"{plan.job.models} holds models of {', '.join(others)}, which this run would not "
+            "train: pass the same flags as before, or another --run"
+        )
+    plan.job.start("trees", plan.protocol.boosting)
+    extract.claim(encoder_set, plan.job.descriptors)
 
 
 def carry_out(plan: Plan, encoder_set: EncoderSet) -> bool:

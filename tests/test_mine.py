@@ -78,8 +78,14 @@ def test_it_goes_on_and_ends_with_predictions_and_code_3(trained, tmp_path, monk
     with open(tmp_path / "predictions" / "predictions.csv") as file:
         assert [row["image"] for row in csv.DictReader(file)] == ["test0", "test1", "test2"]
     assert not (tmp_path / "heatmaps").exists()
-    refused = run("mine", trained / "images", f"--run={tmp_path}", *FLAGS, "--views=0.5-32")
-    assert "holds models of VGG-0.5-40, which this run would not train" in refused.stderr
+    for flag, message in (
+        ("--views=0.5-32", "holds models of VGG-0.5-40, which this run would not train"),
+        ("--rounds=9", "parameters.rounds: found 8, expected 9"),
+        ("--crops=2", "protocol.crops: found 1, expected 2"),
+    ):
+        refused = run("mine", trained / "images", f"--run={tmp_path}", *FLAGS, flag)
+        assert message in refused.stderr
+        assert "inspection:" not in refused.stdout
 
 
 def test_what_is_decided_is_told_and_weights_are_asked_for_before_any_work(trained, tmp_path):
@@ -110,8 +116,7 @@ def test_what_data_leave_open_is_asked_before_any_work(trained, tmp_path, names,
     done = run("mine", tmp_path / "images", f"--run={tmp_path}/run", "--weights=random", *flags)
     assert (done.returncode, done.stderr.count("error:")) == (1, 1), done.stderr
     assert asked in done.stderr
-    assert not list(tmp_path.rglob("*.npy"))
-    assert not (tmp_path / "run" / "inspection").exists()
+    assert not list((tmp_path / "run").rglob("*"))  # What is refused binds nothing.
 
 
 def test_folds_are_as_many_as_the_groups_can_fill(trained, tmp_path):
@@ -176,7 +181,7 @@ def test_a_configuration_is_trained_once_all_its_images_are_there(trained, tmp_p
         protocol=Protocol(samples.TRAINED, BOOSTING),
         overlap=True,
     )
-    pipeline.describe_and_train(plan, pipeline.load_encoders(plan))
+    pipeline.describe_and_train(plan, pipeline.load_encoders(plan.dataset.images, samples.TRAINED))
     first, second, last = seen
     names = [name for name, _ in (first, second)]
     assert names == [("VGG-0.5-32",), ("VGG-0.5-40",)]
