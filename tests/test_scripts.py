@@ -22,6 +22,7 @@ from experiments import command_line, protocol, runner
 from experiments.__main__ import SCRIPTS
 from histojax import encoders
 from histojax.config import PRESETS, View
+from histojax.datasets import leakage
 from histojax.encoders import weights
 from histojax.ops import stain
 from histojax.utils.files import write_csv
@@ -95,6 +96,7 @@ def runs(data, narrow_vgg, tmp_path_factory) -> Path:
         if step[0] == "train":
             command = [sys.executable, "-m", "experiments.train", *step[1:]]
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+            assert f"WARNING: {leakage.NO_GROUPS}" in done.stdout
         else:
             done = run(*step)
         assert done.returncode == 0, done.stderr

@@ -91,7 +91,20 @@ def test_a_split_by_group_is_said_to_be_clean_and_one_without_groups_to_be_unkno
     assert clean.mixed == 2
     nothing = leakage.audit(split_of([0, 1, 0, 1], [0, 0, 1, 1], None))
     assert nothing.unknown is None
-    assert nothing.verdict.startswith("No groups are known")
+    assert nothing.verdict == leakage.NO_GROUPS
+
+
+def test_what_keeps_images_together_is_a_line_and_nothing_a_warning():
+    def line(folds, groups):
+        return leakage.kept_together(split_of([0, 1, 0, 1], folds, groups))
+
+    assert line([0, 0, 1, 1], ["p", "p", "q", ""]) == (
+        "kept together: 2 groups, the largest of 2 images. No known group is both in training and "
+        "in test. Of 1 images the group is unknown; they may share one."
+    )
+    assert line([0, 0, 1, 1], None) == f"WARNING: {leakage.NO_GROUPS}"
+    assert line([0, 1, 0, 1], ["p", "p", "q", "q"]).startswith("WARNING: 4 of 4 test images")
+    assert line([0, 0, 1, 1], [""] * 4).startswith("WARNING: No test image is of known group")
 
 
 def test_an_image_that_only_trains_counts_as_training():

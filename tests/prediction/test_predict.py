@@ -235,6 +235,22 @@ def test_labelled_images_may_be_of_one_class(made, new, tmp_path):
         datasets.load(tmp_path)
 
 
+def test_images_of_one_file_name_are_predicted_apart(made, encoder_set, new, tmp_path):
+    for folder, image in (("a", new[0]), ("b", new[1])):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        shutil.copy(image, tmp_path / "in" / folder / "x.png")
+        (tmp_path / "in" / folder / "cut.png").write_bytes(image.read_bytes()[:500])
+    images = unlabelled.find_images([tmp_path / "in"])
+    out = tmp_path / "out"
+    summary = predict.predict_images(made, images, out, options=OPTIONS, encoder_set=encoder_set)
+    assert [one.image for one in summary.predictions] == ["a/x", "b/x"]
+    assert set(summary.failed) == {"a/cut.png", "b/cut.png"}
+    assert "a/x.png," in (out / "submission.csv").read_text()
+    assert store.image_names(out / "descriptors", made.configurations[0]) == ("a/x", "b/x")
+    again = predict.predict_descriptors(made, out / "descriptors", tmp_path / "again", OPTIONS)
+    assert again.predictions[0].probabilities == summary.predictions[0].probabilities
+
+
 def test_strict_stops_at_the_first_image_that_fails(made, encoder_set, new, tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(InputError, match="a.png is no TIFF, PNG, JPEG, BMP or WebP"):
