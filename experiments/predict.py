@@ -23,8 +23,8 @@ Slides (SVS, NDPI, MRXS, SCN, BIF, CZI, DICOM, Philips TIFF) are read by OpenSli
 as one field, at the level of its pyramid that the models' --target_mpp needs; one too large for
 that is for histojax heatmap.
 
-Without --trained_on, --models cannot say how far images are from the
-training images (a bundle can). For research, not for diagnosis.
+Without --trained_on, --models cannot say how far images are from the training images (a bundle
+can). For research, not for diagnosis.
 
 Time: that of histojax extract per image; the models score meanwhile, as many images at once as
 wait.
