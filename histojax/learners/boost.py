@@ -94,8 +94,8 @@ def load_descriptors(job: TrainingJob, configuration: str, boosting: Boosting) -
     Raises:
       InputError: as for `TrainingJob.load_descriptors`.
     """
-    few_rows = functools.partial(trees.changed_by_few_rows, boosting, job.folds)
-    return job.load_descriptors(configuration, few_rows)
+    leaves = functools.partial(trees.leaves_by_fold, boosting, job.folds)
+    return job.load_descriptors(configuration, leaves)
 
 
 def prepare_tasks(

@@ -87,10 +87,10 @@ def for_few_rows(rows: int) -> dict[str, Any]:
     return drawn | {"min_data_in_leaf": leaf, "min_data_in_bin": min(leaf, 3)}
 
 
-def changed_by_few_rows(
+def leaves_by_fold(
     boosting: Boosting, folds: Folds, shape: tuple[int, ...]
-) -> dict[str, dict[str, Any]]:
-    """What few rows change in the models of each fold, for a manifest; empty if nothing.
+) -> dict[str, list[int]]:
+    """The rows in a leaf of each fold's models, for a manifest; empty unless they follow the rows.
 
     Args:
       boosting: the learner's parameters.
@@ -100,8 +100,11 @@ def changed_by_few_rows(
     if boosting.boost != "fast":
         return {}
     rows = [training_rows(folds.folds, fold, shape[1]) for fold in range(folds.count)]
-    changed = {f"fold{fold:02d}": for_few_rows(count) for fold, count in enumerate(rows, 1)}
-    return {"few_rows": changed} if any(changed.values()) else {}
+    changed = [for_few_rows(count) for count in rows]
+    if not any(changed):
+        return {}
+    leaves = [parameters.get("min_data_in_leaf", LEAF_ROWS) for parameters in changed]
+    return {"min_data_in_leaf_by_fold": leaves}
 
 
 def _bin_rows(

@@ -89,7 +89,7 @@ def test_models_of_an_earlier_rule_are_loaded_but_not_mixed_with_new_ones(train,
         earlier.setattr(trees, "for_few_rows", lambda rows: {})
         ensemble = train(24, 2, boost="fast")
     ensemble.models[0].unlink()
-    with pytest.raises(InputError, match="few_rows.fold01.min_data_in_leaf: found None, expected"):
+    with pytest.raises(InputError, match=r"leaf_by_fold: found None, expected \[1, 1\]"):
         train(24, 2, boost="fast")
 
 
@@ -100,7 +100,7 @@ def test_from_1334_rows_on_nothing_changes():
         assert trees.parameters(fast, 4, 1, 2, rows) == paper | OLD_FAST
     assert trees.parameters(Boosting(), 4, 1, 2, 18_000) == paper
     split = Folds(("x",) * 400, np.zeros(400, int), np.arange(400) % 10, ("a", "b"))
-    assert trees.changed_by_few_rows(fast, split, (400, 50, 2048)) == {}
+    assert trees.leaves_by_fold(fast, split, (400, 50, 2048)) == {}
 
 
 @pytest.mark.parametrize(
