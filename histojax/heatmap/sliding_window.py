@@ -39,12 +39,14 @@ class RowDescriptors(NamedTuple):
       first: the number of the first augmentation.
       rows: of the grid.
       descriptors: float32 [rows, columns, A, D]; arbitrary where no tile was needed.
+      is_corrected: whether they are, by `border_correction`.
     """
 
     configuration: str
     first: int
     rows: slice
     descriptors: np.ndarray
+    is_corrected: bool
 
 
 class _WindowLayout(NamedTuple):
@@ -82,7 +84,7 @@ def mean_scores(
       encoder_set: the encoders, and the protocol the models were trained with.
       bundle: the models, of which configurations, classes and `score` are used.
       augmentations: number of the protocol's augmentations to use, from the first.
-      observe: is shown the descriptors of the first augmentation.
+      observe: is shown the descriptors of the first augmentation, without border correction.
 
     Returns:
       float64 [rows, columns, K], NaN where there is too little tissue.
@@ -95,12 +97,18 @@ def mean_scores(
     tiles = sum(int(encoder_pass.needed.sum()) for encoder_pass in passes) * augmentations
     with Progress(f"heat map of {name}", tiles, "tiles") as progress:
         for encoder_pass in passes:
-            borders = border_correction.corrections(encoder_pass)
-            for found in descriptors_of_rows(encoder_pass, borders, progress.add):
+            borders = [*border_correction.corrections(encoder_pass)]
+            views = [*encoder_pass.views]
+            if observe:
+                borders += [None] * len(views)
+                views += views
+            windows = list(zip(views, borders, strict=True))
+            for found in descriptors_of_rows(encoder_pass, windows, progress.add):
                 scored = scan.scored[found.rows]
-                if scored.any():
-                    if observe and found.first == 0:
+                if not found.is_corrected:
+                    if found.first == 0:
                         observe(found.configuration, found.rows, found.descriptors[:, :, 0])
+                elif scored.any():
                     scores = bundle.score(found.configuration, found.descriptors[scored])
                     total[found.rows][scored] += found.descriptors.shape[2] * scores
     total /= len(bundle.configurations) * augmentations
@@ -109,34 +117,34 @@ def mean_scores(
 
 def descriptors_of_rows(
     encoder_pass: EncoderPass,
-    borders: Sequence[np.ndarray],
+    windows: Sequence[tuple[View, np.ndarray | None]],
     count: Callable[[int], None] = lambda tiles: None,
 ) -> Iterator[RowDescriptors]:
-    """Descriptors of grid rows as they are complete, of every view of a pass.
+    """Descriptors of grid rows as they are complete.
 
     Args:
       encoder_pass: it.
-      borders: of `border_correction.corrections`.
+      windows: views of the pass, each with its correction of `border_correction`, or None for none.
       count: is told how many tiles are done.
     """
-    columns, views = encoder_pass.scan.grid.shape[1], encoder_pass.views
-    encoder = encoder_pass.loaded.encoder
+    columns, encoder = encoder_pass.scan.grid.shape[1], encoder_pass.loaded.encoder
+    none = np.zeros(encoder.width, np.float32)
     layouts = [
-        _window_layout(encoder_pass, view, border)
-        for view, border in zip(views, borders, strict=True)
+        _window_layout(encoder_pass, view, none if border is None else border)
+        for view, border in windows
     ]
     held_rows = encoder_pass.kept_cells[0] + max(layout.height for layout in layouts)
     cell_bytes = 4 * encoder.width
     # How many augmentations fit into one pass over the field, and grid rows of descriptors at once.
     step = max(1, _MEMORY_LIMIT // (cell_bytes * held_rows * encoder_pass.field_cells[1]))
-    most_rows = max(1, _MEMORY_LIMIT // (cell_bytes * step * columns * len(layouts)))
+    most_rows = max(1, _MEMORY_LIMIT // (cell_bytes * step * columns * len(encoder_pass.views)))
     for first in range(0, len(encoder_pass.gains), step):
         strips = _strips(encoder_pass, encoder_pass.gains[first : first + step], count)
         for row, by_view in _descriptors(strips, layouts, encoder_pass.extraction.p, most_rows):
             rows = slice(row, row + len(by_view[0]))
-            for view, descriptors in zip(views, by_view, strict=True):
+            for (view, border), descriptors in zip(windows, by_view, strict=True):
                 configuration = encoder_pass.extraction.configuration(encoder.name, view)
-                yield RowDescriptors(configuration, first, rows, descriptors)
+                yield RowDescriptors(configuration, first, rows, descriptors, border is not None)
 
 
 def _strips(

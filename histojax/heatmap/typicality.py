@@ -3,9 +3,10 @@
 `out_of_distribution` compares whole images. A position's descriptor is of one place, 1.5 crops
 wide, and places differ more than images do, so against whole images most would seem far. Here
 places are compared with places: positions drawn from training images, whose descriptors and stain
-are computed as those of a map's positions (the first augmentation, an upright field, windows in
-place of crops). From there on all is as for images: the same distances, the same conformal p-values
-with a patient or slide as the unit, the same level.
+are computed exactly as those of a map's positions: the first augmentation, an upright field,
+windows in place of crops, without border correction (which is measured on each field anew, so it
+would differ between a map and the training images). From there on all is as for images: the same
+distances, the same conformal p-values with a patient or slide as the unit, the same level.
 
 places     P positions: descriptors {configuration: float32 [P, D]}, rows like those of stain_qc.csv
 reference  places of training images, an `out_of_distribution.ReferenceDistribution`
@@ -13,7 +14,6 @@ reference  places of training images, an `out_of_distribution.ReferenceDistribut
 
 import collections
 import dataclasses
-import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ from histojax.config import STAIN_STATUS, STAIN_TOO_LITTLE_TISSUE, Extraction
 from histojax.datasets.folds import Folds
 from histojax.extraction import store
 from histojax.extraction.loaded_encoders import EncoderSet
-from histojax.heatmap import border_correction, slide_scan, sliding_window
+from histojax.heatmap import slide_scan, sliding_window
 from histojax.heatmap.encoder_pass import plan_passes
 from histojax.heatmap.slide_scan import Grid, SlideScan
 from histojax.heatmap.tile_features import OFFSETS
@@ -137,9 +137,6 @@ def fit(
       InputError: an image cannot be read, or is smaller than a crop.
     """
     extraction = encoder_set.extraction
-    describe = functools.partial(
-        _describe, encoder_set=encoder_set, configurations=configurations, borders=[]
-    )
     images = _spread_over_groups(folds, [i for i, name in enumerate(folds.names) if name in paths])
     per_image = min(_PLACES_PER_IMAGE, max(1, _PLACES // len(images)))
     place_images, names, stain_rows = [], [], {}
@@ -152,7 +149,8 @@ def fit(
                 chosen = _draw(scan.scored, per_image, seed=image)
                 if chosen.any():
                     here = [f"{name}\0{i}" for i in range(chosen.sum())]
-                    for configuration, rows in describe(scan, chosen, name):
+                    described = _describe(scan, chosen, name, encoder_set, configurations)
+                    for configuration, rows in described:
                         descriptors[configuration].append(rows)
                     stain_rows |= measure_stain(scan, chosen, extraction, here)
                     names += here
@@ -243,22 +241,13 @@ def _describe(
     scan: SlideScan,
     chosen: np.ndarray,
     name: str,
-    *,
     encoder_set: EncoderSet,
     configurations: Sequence[str],
-    borders: list[list[np.ndarray]],
 ) -> list[tuple[str, np.ndarray]]:
-    """Descriptors of chosen positions, float32 [P, D] by configuration.
-
-    The corrections of `border_correction` take longer to measure than all else, and depend little
-    on the image: they are measured on the first one, and kept in `borders`.
-    """
-    passes = plan_passes(scan, name, encoder_set, configurations, 1)
-    if not borders:
-        borders += [border_correction.corrections(encoder_pass) for encoder_pass in passes]
+    """Descriptors of chosen positions, float32 [P, D] by configuration."""
     rows = collections.defaultdict(list)
-    for encoder_pass, corrections in zip(passes, borders, strict=True):
-        needed = encoder_pass.of_positions(chosen)
-        for found in sliding_window.descriptors_of_rows(needed, corrections):
+    for encoder_pass in plan_passes(scan, name, encoder_set, configurations, 1):
+        windows = [(view, None) for view in encoder_pass.views]
+        for found in sliding_window.descriptors_of_rows(encoder_pass.of_positions(chosen), windows):
             rows[found.configuration].append(found.descriptors[:, :, 0][chosen[found.rows]])
     return [(configuration, np.concatenate(parts)) for configuration, parts in rows.items()]

@@ -8,8 +8,10 @@ from PIL import Image
 
 from histojax.config import View
 from histojax.datasets.folds import Folds
-from histojax.heatmap import heatmap, typicality
+from histojax.heatmap import heatmap, sliding_window, typicality
 from histojax.heatmap.heatmap import HeatmapOptions
+from histojax.heatmap.typicality import Places
+from histojax.images import slide
 from histojax.prediction.uncertainty import FAR_DESCRIPTORS, FAR_STAIN
 from tests import samples
 from tests.heatmap import tiny
@@ -64,6 +66,22 @@ def test_what_is_unlike_training_is_far_where_it_lies(reference):
     assert result.far[FAR_STAIN][:, :6].mean() < 0.3
     # Comparing changes no number of the map.
     np.testing.assert_array_equal(result.grid, map_of(rgb, None).grid)
+
+
+def test_places_of_a_map_are_described_exactly_as_those_of_training_images():
+    """Also of models of exact crops, whose windows are corrected for what the models score."""
+    extraction = tiny.protocol(View(0.5, 32), crop_mode="exact")
+    encoder_set = tiny.encoder_set(extraction)
+    bundle = tiny.bundle(extraction, tiny.darkness)
+    with slide.open_slide(samples.tissue(40, 144, 160)) as field:
+        scan = typicality._scan(field, extraction, None)
+        places = Places.of_field(scan)
+        sliding_window.mean_scores(scan, "a", encoder_set, bundle, 2, places.observe)
+        configurations = extraction.configurations
+        described = typicality._describe(scan, places.chosen, "a", encoder_set, configurations)
+    assert [name for name, _ in described] == list(places.rows) == list(configurations)
+    for name, rows in described:
+        np.testing.assert_allclose(np.concatenate(places.rows[name]), rows, rtol=1e-4, atol=1e-6)
 
 
 def test_a_field_without_tissue_has_nothing_far(reference):
