@@ -24,7 +24,7 @@ from histojax.evaluation import own_data
 from histojax.learners import ensembles
 from histojax.prediction import bundle, model_card, predict
 from histojax.prediction.out_of_distribution import ReferenceDistribution
-from histojax.utils import files
+from histojax.utils import archive, files
 
 from . import computing, data, models, runner
 from .flag_types import define_path
@@ -54,7 +54,9 @@ computing.define_weights()
 
 
 def main() -> None:
-    bundle.check_path(FLAGS.out)
+    archive.check_path(FLAGS.out)
+    if FLAGS.out.suffix == ".md":
+        raise InputError(f"--out={FLAGS.out} would be the model card: name a .histojax file")
     files.require_writable(FLAGS.out.parent)
     made = bundle.from_models(
         FLAGS.models,

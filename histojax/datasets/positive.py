@@ -98,6 +98,13 @@ def choose(classes: Sequence[str], names: Sequence[str] = ()) -> PositiveClasses
     )
 
 
+def stored(classes: Sequence[str], indices: Sequence[int], reason: str = "") -> PositiveClasses:
+    """The choice that a file records; older bundles do not say why it was made."""
+    names = tuple(classes[i] for i in indices)
+    reason = reason or f"positive classes: {', '.join(names) or 'none'} (as the bundle says)"
+    return PositiveClasses(tuple(indices), names, reason)
+
+
 def _named(classes: Sequence[str], names: tuple[str, ...]) -> PositiveClasses:
     """The classes of these names."""
     if names == (NONE,) and NONE not in classes:

@@ -155,4 +155,4 @@ def cross_fit(predictions: LabelledPredictions) -> CrossFittedTemperature:
 
 def log_loss(scores: np.ndarray, truth: np.ndarray) -> float:
     """Mean of -ln(probability of the true class): float64 [N, K], int [N]."""
-    return float(-_logits(scores)[np.arange(len(truth)), truth].mean())
+    return float(-_logits(scores)[np.arange(len(truth)), truth].mean()) + 0.0  # Never -0.0.

@@ -14,7 +14,6 @@ Reading a bundle needs no JAX, and nothing in it can run code.
 
 import dataclasses
 import datetime
-import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,8 +24,6 @@ from absl import logging
 
 from histojax.config import VERSION, Extraction
 from histojax.datasets import positive
-from histojax.datasets.positive import PositiveClasses
-from histojax.errors import InputError
 from histojax.evaluation import calibration, operating_point
 from histojax.extraction import manifests
 from histojax.learners import ensembles, scoring
@@ -193,10 +190,9 @@ def write(
       weights: variables, by flat name, of the encoders that go in.
 
     Raises:
-      InputError: the path cannot be a bundle's, or the protocol of the descriptors is unknown, so
-        nobody could extract from images for this bundle.
+      InputError: the path is a folder, or the protocol of the descriptors is unknown, so nobody
+        could extract from images for this bundle.
     """
-    check_path(path)
     encoders = bundle.extraction.encoders
     description = _decisive_values(bundle) | {
         "about": bundle.about | {"histojax": VERSION},
@@ -210,18 +206,9 @@ def write(
     parts |= _decisive_parts(bundle, files.as_path(models))
     parts[DESCRIPTION] = files.to_json(description).encode()
     if bundle.places is not None:
-        parts[PLACES] = to_npz(bundle.places.to_arrays())
-    parts |= {f"weights/{name}.npz": to_npz(flat) for name, flat in weights.items()}
+        parts[PLACES] = archive.to_npz(bundle.places.to_arrays())
+    parts |= {f"weights/{name}.npz": archive.to_npz(flat) for name, flat in weights.items()}
     return archive.write(files.as_path(path), KIND, FORMAT_VERSION, parts)
-
-
-def check_path(path: str | Path) -> None:
-    """Raises InputError where a bundle cannot be written to this path, or its card beside it."""
-    path = files.as_path(path)
-    if path.suffix == ".md":
-        raise InputError(f"{path} would be the model card: name a file such as mine.histojax")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: name a file in it, such as {path / 'mine.histojax'}")
 
 
 def load(path: str | Path) -> Bundle:
@@ -233,25 +220,27 @@ def load(path: str | Path) -> Bundle:
     path = files.as_path(path)
     with archive.open_verified(path, KIND, FORMAT_VERSION) as opened:
         description = files.parse_json(opened.read(DESCRIPTION), f"{DESCRIPTION} of {path}", _KEYS)
-        classes, chosen = tuple(description["classes"]), _positive_of(description)
-        made_with = description["made_with"]
+        classes, made_with = tuple(description["classes"]), description["made_with"]
+        chosen = positive.stored(
+            classes, description["positive"], description.get("positive_reason", "")
+        )
         reference, places = (
-            ReferenceDistribution.from_arrays(_read_npz(opened, name))
+            ReferenceDistribution.from_arrays(archive.read_npz(opened, name))
             if name in opened.names
             else None
             for name in (REFERENCE, PLACES)
         )
         known = learned.from_arrays(
-            _read_npz(opened, OUT_OF_FOLD),
+            archive.read_npz(opened, OUT_OF_FOLD),
             classes,
             chosen,
             description["sensitivity"],
             reference,
-            training_files=_training_files(description),
+            training_files=description.get("training_files"),
             groups_are_known=description["about"].get("groups") != 0,
         )
         matches = [re.fullmatch(r"weights/(\w+)\.npz", name) for name in opened.names]
-        weights = {match[1]: _read_npz(opened, match[0]) for match in matches if match}
+        weights = {match[1]: archive.read_npz(opened, match[0]) for match in matches if match}
         loaded = scoring.parse_models(
             description["learner"],
             description["seeds"],
@@ -273,40 +262,6 @@ def load(path: str | Path) -> Bundle:
         )
 
 
-def to_npz(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Arrays as the content of an .npz file, without pickle."""
-    out = io.BytesIO()
-    np.savez(out, allow_pickle=False, **arrays)
-    return out.getvalue()
-
-
-def _read_npz(opened: archive.Archive, name: str) -> Flat:
-    """The arrays of a part."""
-    try:
-        with np.load(io.BytesIO(opened.read(name)), allow_pickle=False) as arrays:
-            return dict(arrays)
-    except InputError:
-        raise
-    except Exception as error:  # NumPy's reader raises errors of many classes on damage.
-        raise InputError(
-            f"{name} of {opened.path} cannot be read: make the bundle again"
-        ) from error
-
-
-def _positive_of(description: Mapping[str, Any]) -> PositiveClasses:
-    """The positive classes by a bundle.json; older ones do not say why."""
-    indices = tuple(description["positive"])
-    names = tuple(description["classes"][i] for i in indices)
-    reason = f"positive classes: {', '.join(names) or 'none'} (as the bundle says)"
-    return PositiveClasses(indices, names, description.get("positive_reason", reason))
-
-
-def _training_files(description: Mapping[str, Any]) -> frozenset[str] | None:
-    """The SHA-256 of the files trained on by a bundle.json; older ones do not have them."""
-    digests = description.get("training_files")
-    return None if digests is None else frozenset(digests)
-
-
 def _decisive_values(bundle: Bundle) -> dict[str, Any]:
     """The values of bundle.json that decide predictions."""
     training_files = bundle.uncertainty.training_files
@@ -326,10 +281,10 @@ def _decisive_parts(bundle: Bundle, models: Path) -> dict[str, bytes | Path]:
     """The parts that decide predictions."""
     parts: dict[str, bytes | Path] = {
         DESCRIPTION: files.to_json(_decisive_values(bundle)).encode(),
-        OUT_OF_FOLD: to_npz(bundle.uncertainty.to_arrays()),
+        OUT_OF_FOLD: archive.to_npz(bundle.uncertainty.to_arrays()),
     }
     if bundle.uncertainty.reference is not None:
-        parts[REFERENCE] = to_npz(bundle.uncertainty.reference.to_arrays())
+        parts[REFERENCE] = archive.to_npz(bundle.uncertainty.reference.to_arrays())
     ensemble = bundle.ensemble
     for configuration in bundle.configurations:
         names = ensembles.model_names(

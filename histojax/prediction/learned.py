@@ -146,7 +146,7 @@ def from_arrays(
     positive: PositiveClasses,
     target_sensitivity: float,
     reference: ReferenceDistribution | None,
-    training_files: frozenset[str] | None = None,
+    training_files: Iterable[str] | None = None,
     groups_are_known: bool = True,
 ) -> Uncertainty:
     """The inverse of `Uncertainty.to_arrays`; InputError where arrays are missing or damaged."""
@@ -170,7 +170,8 @@ def from_arrays(
         folds=folds,
         groups=_in_digits(groups) if groups_are_known else None,
     )
-    return learn(images.with_positive(positive), target_sensitivity, reference, training_files)
+    digests = None if training_files is None else frozenset(training_files)
+    return learn(images.with_positive(positive), target_sensitivity, reference, digests)
 
 
 def _group_numbers(images: LabelledPredictions) -> np.ndarray:

@@ -12,11 +12,14 @@ can run code. A checksum shows damage; it does not show who made a file.
 import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from histojax.errors import InputError
 from histojax.utils import files
@@ -43,8 +46,40 @@ def identity(contents: Contents) -> str:
     return hashlib.sha256(_as_json(contents)).hexdigest()
 
 
+def check_path(path: Path) -> None:
+    """Raises InputError where a folder is in the way of an archive."""
+    if path.is_dir():
+        example = path / "mine.histojax"
+        raise InputError(f"{path} is a folder: name a file in it, such as {example}")
+
+
+def to_npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Arrays as the content of an .npz file, without pickle."""
+    out = io.BytesIO()
+    np.savez(out, allow_pickle=False, **arrays)
+    return out.getvalue()
+
+
+def read_npz(opened: "Archive", name: str) -> dict[str, np.ndarray]:
+    """The arrays of a part; InputError where it is damaged."""
+    try:
+        with np.load(io.BytesIO(opened.read(name)), allow_pickle=False) as arrays:
+            return dict(arrays)
+    except InputError:
+        raise
+    except Exception as error:  # NumPy's reader raises errors of many classes on damage.
+        raise InputError(
+            f"{name} of {opened.path} cannot be read: make the bundle again"
+        ) from error
+
+
 def write(path: Path, kind: str, version: int, parts: Mapping[str, bytes | Path]) -> str:
-    """Writes parts, bytes or files, into one file, whole or not at all; returns its identity."""
+    """Writes parts, bytes or files, into one file, whole or not at all; returns its identity.
+
+    Raises:
+      InputError: the path is a folder.
+    """
+    check_path(path)
     contents = contents_table(kind, version, parts)
     with files.atomic_write(path) as temporary:
         with zipfile.ZipFile(temporary, "w", strict_timestamps=False) as archive:

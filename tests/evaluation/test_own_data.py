@@ -39,8 +39,8 @@ def test_labels_that_contradict_the_models_are_refused():
     with pytest.raises(InputError) as error:
         own_data.check_images(FOLDS, data_of(NAMES, (0, 1, 1, 0)), DATA)
     assert str(error.value) == (
-        "the labels of data contradict those that the models were trained with for 2 of 4 images: "
-        "b is malignant, the models say benign, d is benign, the models say malignant. Pass the "
+        "the labels of data contradict those that the models were trained with for 2 of 4 images "
+        "(b is malignant, the models say benign, d is benign, the models say malignant): pass the "
         "labels that were trained with or, if these are right, train again with them"
     )
 
