@@ -25,6 +25,7 @@ from scipy import ndimage
 
 from histojax.config import STAIN_STATUS, STAIN_TOO_LITTLE_TISSUE, Extraction
 from histojax.datasets.folds import Folds
+from histojax.errors import InputError
 from histojax.extraction import store
 from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.heatmap import slide_scan, sliding_window
@@ -134,7 +135,7 @@ def fit(
       mpp: microns per pixel of the images, where the files do not say.
 
     Raises:
-      InputError: an image cannot be read, or is smaller than a crop.
+      InputError: an image cannot be read, or is smaller than a crop; or none has tissue.
     """
     extraction = encoder_set.extraction
     images = _spread_over_groups(folds, [i for i, name in enumerate(folds.names) if name in paths])
@@ -156,6 +157,8 @@ def fit(
                     names += here
                     place_images += [image] * len(here)
             progress.add(1)
+    if not names:
+        raise InputError(f"none of {len(images)} training images has tissue to compare maps with")
     groups = folds.groups or ("",) * len(folds.names)
     places = dataclasses.replace(
         folds.take(np.array(place_images)),

@@ -8,6 +8,7 @@ from PIL import Image
 
 from histojax.config import View
 from histojax.datasets.folds import Folds
+from histojax.errors import InputError
 from histojax.heatmap import heatmap, sliding_window, typicality
 from histojax.heatmap.heatmap import HeatmapOptions
 from histojax.heatmap.typicality import Places
@@ -88,6 +89,14 @@ def test_a_field_without_tissue_has_nothing_far(reference):
     result = map_of(np.full((160, 192, 3), 245, np.uint8), reference)
     assert not result.scored.any()
     assert not result.far_for_any_reason.any()
+
+
+def test_training_images_without_tissue_are_refused(tmp_path):
+    Image.fromarray(np.full((144, 160, 3), 245, np.uint8)).save(tmp_path / "a.png")
+    folds = Folds(("a",), np.zeros(1, int), np.zeros(1, int), ("benign", "malignant"))
+    arguments = folds, {"a": tmp_path / "a.png"}, tiny.encoder_set(EXTRACTION)
+    with pytest.raises(InputError, match="none of 1 training images has tissue"):
+        typicality.fit(*arguments, EXTRACTION.configurations)
 
 
 def test_every_second_position_is_compared_or_all_where_these_have_no_tissue():
