@@ -683,8 +683,8 @@ def test_models_and_folders_that_are_not_there_are_named(tmp_path):
 
 
 def test_a_prediction_folder_without_images_is_refused(runs, tmp_path):
-    (tmp_path / "new").mkdir()
-    message = refused(
-        "predict", f"--models={runs}/models", f"--images={tmp_path}/new", f"--out={tmp_path}/out"
-    )
-    assert "holds no image" in message
+    images = tmp_path / "new"
+    images.mkdir()
+    for out, message in {tmp_path / "out": "holds no image", images / "out": "lies inside"}.items():
+        told = refused("predict", f"--models={runs}/models", f"--images={images}", f"--out={out}")
+        assert message in told
