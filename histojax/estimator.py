@@ -39,7 +39,8 @@ class FoldEnsembleClassifier(ClassifierMixin, BaseEstimator):
 
     Parameters are those of `config.Boosting`, documented there, and by default the paper's.
 
-    With fewer than 40 training rows, leaves may hold a single row and there is no bagging.
+    With fewer than 40 training rows, leaves may hold a single row and there is no bagging; with
+    boost="fast", leaves follow the rows below 1,334 of them (`trees.for_few_rows`).
 
     Args:
       folds: at most so many; fewer if classes are small or groups uneven (see `_assign_folds`).

@@ -91,8 +91,9 @@ def _description(name: str, report: Report) -> str:
     if kind == "roc":
         area = formats.bare("positive_auc", statistics.value("positive_auc"))
         return (
-            f"ROC curve of {statistics.predictions.positive_names} against the rest, with its "
-            f"band and set-points; the area under it is {area}"
+            f"ROC curve of {statistics.predictions.positive_names} against the rest, with "
+            f"{'its band and ' if statistics.roc.has_band else ''}set-points; the area under it is "
+            f"{area}"
         )
     if kind == "reliability":
         error = formats.bare("calibration_error", statistics.value("calibration_error"))
