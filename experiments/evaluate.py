@@ -4,10 +4,10 @@ histojax evaluate --models=DIR --report=OUT
 histojax evaluate --models=DIR --report=OUT --data=DATA --descriptors=DIR    with pictures and stain
 
 Reads the out-of-fold scores that were kept in training; every image is evaluated only by models
-that never saw it. Prints the summary, which begins with what the numbers allow, and writes OUT/report.html, one file to be sent or printed;
-OUT/summary.txt; OUT/metrics.json with every number; OUT/tables with table1.csv, statistics.csv,
-out_of_fold.csv and others; OUT/figures as PNG and PDF. On BACH itself, with 10 folds, the published
-figures stand beside ours.
+that never saw it. Prints the summary, which begins with what the numbers allow, and writes
+OUT/report.html, one file to be sent or printed; OUT/summary.txt; OUT/metrics.json with every
+number; OUT/tables with table1.csv, statistics.csv, out_of_fold.csv and others; OUT/figures as PNG
+and PDF. On BACH itself, with 10 folds, the published figures stand beside ours.
 
 --test_data and --test_descriptors name a test set: every model scores it once, the scores are kept
 beside the models, and it is reported beside the cross-validation, with the curve over the number of
