@@ -129,7 +129,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename in (None, str(temporary)):
             # NumPy says of a full disk how much of an array it wrote, without an error number.
-            cause = error.strerror or f"written in part ({error}): is the disk full?"
+            cause = error.strerror or f"{error}, as on a full disk"
             raise OSError(error.errno, cause, str(path)) from error
         raise
 
