@@ -194,12 +194,12 @@ def unlabelled() -> "Images":
 
 
 def refuse_inside_data(name: str) -> None:
-    """Raises InputError where an output lies in the folder of --data or --images.
+    """Raises InputError where an output lies in the folder of --data, --images or --new.
 
     There it would be a class, or its pictures images to predict.
     """
     output = FLAGS[name].value
-    for flag in {"data", "images"} & {*FLAGS}:
+    for flag in {"data", "images", "new"} & {*FLAGS}:
         source = FLAGS[flag].value
         if source is None or not source.is_dir():
             continue
