@@ -10,8 +10,9 @@ and checksums, and the encoders' ImageNet weights (at most about 100 MB an encod
 leaves them out, and predicting then needs the official files). Random weights are drawn again from
 their seed. With --data, the training images, it also holds what places in them are like (at most
 512, by one more pass of the encoders over at most 128 images), without which heat maps cannot say
-which of their places are unlike any training image. It holds no image and no name of one. FILE.md,
-beside it, is the model card, which is in the file too.
+which of their places are unlike any training image. It holds no image and no name of one, but
+the SHA-256 of each, by which predictions mark those trained on. FILE.md, beside it, is the model
+card, which is in the file too.
 """
 
 import dataclasses

@@ -15,6 +15,7 @@ folds' models.
 
 --data shows images: the most confident mistakes, those of each cell of the confusion matrix, and
 some on their way through the pipeline. --descriptors tells how their stain normalisation went.
+Both must be the models' own: other images, labels or protocols are refused.
 --sensitivity is what the operating point is chosen for. Takes seconds, and the time that reading
 at most 388 images takes.
 """

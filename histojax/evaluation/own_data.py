@@ -73,8 +73,8 @@ def check_images(folds: Folds, dataset: Dataset, data: Path) -> list[str]:
         )
         raise InputError(
             f"the labels of {data} contradict those that the models were trained with for "
-            f"{len(others)} of {len(trained)} images ({listed}{_and_more(others)}): pass the labels "
-            "that were trained with or, if these are right, train again with them"
+            f"{len(others)} of {len(trained)} images ({listed}{_and_more(others)}): pass the "
+            "labels that were trained with or, if these are right, train again with them"
         )
     notices = []
     if absent := [name for name in trained if name not in given]:
