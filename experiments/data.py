@@ -183,12 +183,19 @@ def unlabelled() -> "Images":
     Raises:
       InputError: there are none, or one is named twice.
     """
-    from histojax.datasets import tfds, unlabelled
+    from histojax.datasets import tfds
     from histojax.images.names import name_images
 
     if FLAGS.tfds:
         return name_images(tfds.image_paths(*tfds_arguments()))
-    found = unlabelled.find([FLAGS.images])
+    return find_unlabelled(FLAGS.images)
+
+
+def find_unlabelled(source: Path) -> "Images":
+    """The images that a source names, see `histojax.datasets.unlabelled`; prints the notices."""
+    from histojax.datasets import unlabelled
+
+    found = unlabelled.find([source])
     _print_notices(found.notices)
     return found.images
 

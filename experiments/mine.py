@@ -33,7 +33,7 @@ from pathlib import Path
 from absl import flags, logging
 
 from histojax.config import PRESETS, Extraction, Option, Protocol
-from histojax.datasets import Dataset, positive, unlabelled
+from histojax.datasets import Dataset, positive
 from histojax.errors import InputError
 from histojax.inspection import inspection, recommend
 from histojax.inspection.findings import PROBLEM, quantity
@@ -78,7 +78,7 @@ def main() -> None:
     listed = ", ".join(f"{name} {counts[name]}" for name in dataset.classes)
     print(f"data: {len(dataset.labels)} images, {listed}")
     print(positive.choose(dataset.classes, FLAGS.positive_classes).reason)
-    new = unlabelled.find_images([FLAGS.new]) if FLAGS.new else {}
+    new = data.find_unlabelled(FLAGS.new) if FLAGS.new else {}
     runtime = computing.runtime()
     chosen = choose(dataset)
     require_writable(FLAGS.run)
