@@ -122,7 +122,7 @@ def _required(flag: flags.Flag, script: str) -> str:
     """Whether a flag must be passed, or another in its place."""
     for validator in flag.validators:
         names = validator.get_flags_names()
-        others = " or ".join(f"--{name}" for name in names if name != flag.name)
+        others = ", or ".join(f"--{name}" for name in sorted(names) if name != flag.name)
         if re.search("Exactly one|pass one of", _message(validator, names)):
             return f"required, or {others}" + command_line.or_run(script, flag.name)
         if not others and "other than None" in str(validator.message):

@@ -262,6 +262,10 @@ REQUIRED = {
 }
 
 
+# The same of flags of which at least one must be passed.
+ONE_OF = {"predict": [{"images", "data", "tfds", "descriptors"}]}
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_shows_the_whole_docstring_and_every_flag(script, monkeypatch):
     defined, usage = {}, runner.usage
@@ -287,8 +291,9 @@ def test_help_shows_the_whole_docstring_and_every_flag(script, monkeypatch):
         assert flag.help.endswith("."), name
         assert " ".join(flag.help.split()) in words, name
         assert "|".join(getattr(flag.parser, "choices", tuple)()) in form
-        alternatives = [names for names in REQUIRED.get(script, []) if name in names]
-        others = [f"--{other}" for names in alternatives for other in names - {name}]
+        listed = [*REQUIRED.get(script, []), *ONE_OF.get(script, [])]
+        alternatives = [names for names in listed if name in names]
+        others = [f"--{other}" for names in alternatives for other in sorted(names - {name})]
         others += ["--run"] if name in command_line.RUN.get(script, {}) else []
         expected = [{"required", *others}] if alternatives else []
         marks = re.findall(r"  \((.*)\)", form)
@@ -305,6 +310,11 @@ def test_required_flags_are_asked_for(script, required):
             expected = ["pass one of --images, --data, --tfds or --descriptors"]
         assert any(text in message for text in expected), message
     assert f"(see histojax {script} --help)" in message
+
+
+def test_one_of_four_flags_of_predict_is_asked_for():
+    message = refused("predict", "--bundle=x", "--out=y")
+    assert "pass one of --images, --data, --tfds or --descriptors (see" in message
 
 
 def test_the_list_of_scripts_is_complete_and_has_a_line_each():
