@@ -24,6 +24,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
+import fcntl
 import gc
 import logging
 from pathlib import Path
@@ -111,11 +112,10 @@ def small_copies():
 
 
 @pytest.fixture
-def in_this_process(monkeypatch):
+def in_this_process():
     """Trees are trained here: processes take longer to start than to train them."""
-    from histojax.learners import boost
-
-    monkeypatch.setattr(boost, "run_tasks", lambda tasks, _: [boost.run_task(t) for t in tasks])
+    with samples.trees_in_this_process():
+        yield
 
 
 @pytest.fixture
@@ -142,9 +142,19 @@ def paths(tmp_path_factory) -> list[Path]:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Path:
-    """What `samples.train_small` makes, of the VGG of `narrow_vgg`; not to be changed."""
-    with narrow.vgg():
-        return samples.train_small(tmp_path_factory.mktemp("trained"))
+    """What `samples.train_small` makes, of the VGG of `narrow_vgg`; not to be changed.
+
+    It is made once for all workers of pytest-xdist.
+    """
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
+    made = root.with_suffix(".made")
+    with open(root.with_suffix(".lock"), "w") as lock, narrow.vgg():
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            samples.train_small(root)
+            made.touch()
+    return root
 
 
 @pytest.fixture(scope="session")

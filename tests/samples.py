@@ -1,8 +1,11 @@
 """A small protocol, images of tissue, an ensemble, and predictions with the published figures."""
 
+import contextlib
 import functools
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -121,6 +124,18 @@ def published_predictions() -> LabelledPredictions:
     scores[rows, other] *= 2
     names = tuple(f"{prefix}{i:03d}" for prefix in ("n", "b", "is", "iv") for i in range(1, 101))
     return LabelledPredictions(names, BACH_CLASSES, truth, predicted, scores, folds, None, (2, 3))
+
+
+@contextlib.contextmanager
+def trees_in_this_process() -> Iterator[None]:
+    """Trees are trained in this process until the end of the block."""
+
+    def run_tasks(tasks: list[boost.Task], workers: int) -> None:
+        for task in tasks:
+            boost.run_task(task)
+
+    with mock.patch.object(boost, "run_tasks", run_tasks):
+        yield
 
 
 def train_small(root: Path) -> Path:

@@ -26,6 +26,7 @@ from histojax.datasets import leakage
 from histojax.encoders import weights
 from histojax.ops import stain
 from histojax.utils.files import write_csv
+from tests import samples
 from tests.running import run
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
@@ -75,9 +76,9 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def runs(data, narrow_vgg, tmp_path_factory) -> Path:
-    """Everything the four scripts write; training, whose workers are processes, in one of its own.
+    """Everything the four scripts write.
 
-    Extraction in a process of its own is tested in test_walls.
+    Extraction in a process of its own is tested in test_walls, training in one below.
     """
     out = tmp_path_factory.mktemp("runs")
     small = ["--folds=3", "--seeds=1", "--rounds=10", "--workers=2"]
@@ -93,13 +94,10 @@ def runs(data, narrow_vgg, tmp_path_factory) -> Path:
         ["evaluate", f"--models={out}/models", f"--report={out}/report"],
         ["predict", f"--models={out}/models", f"--images={data}/new", f"--out={out}/predictions"],
     ):
-        if step[0] == "train":
-            command = [sys.executable, "-m", "experiments.train", *step[1:]]
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-            assert f"WARNING: {leakage.NO_GROUPS}" in done.stdout
-        else:
+        with samples.trees_in_this_process():
             done = run(*step)
         assert done.returncode == 0, done.stderr
+        assert step[0] != "train" or f"WARNING: {leakage.NO_GROUPS}" in done.stdout
     return out
 
 

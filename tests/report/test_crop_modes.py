@@ -12,6 +12,7 @@ from histojax.datasets import synthetic
 from histojax.evaluation import statistics
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.report import crop_modes
+from tests import samples
 from tests.running import run
 
 
@@ -133,10 +134,10 @@ def compare(tmp_path_factory, narrow_vgg):
     return partial(run, "compare_crop_modes", *small), root / "out"
 
 
-@pytest.mark.usefixtures("in_this_process")
-def test_the_script_describes_trains_and_compares_and_a_second_run_skips(compare, monkeypatch):
+def test_the_script_describes_trains_and_compares_and_a_second_run_skips(compare):
     script, out = compare
-    first = script()
+    with samples.trees_in_this_process():
+        first = script()
     assert first.returncode == 0, first.stderr
     done = "descriptors extracted from 8 images, 0 were done before, 64 crops in "
     assert first.stdout.count(done) == 2
@@ -160,7 +161,6 @@ def test_the_script_describes_trains_and_compares_and_a_second_run_skips(compare
     )
     assert split == same
 
-    monkeypatch.undo()  # Models would be trained in other processes.
     second = script()
     assert second.returncode == 0, second.stderr
     done = "descriptors extracted from 0 images, 8 were done before"
