@@ -61,6 +61,7 @@ def test_it_goes_on_and_ends_with_predictions_and_code_3(trained, tmp_path, monk
         "protocol: pap",
     ]
     assert [line[: len(start)] for line, start in zip(lines, starts, strict=False)] == starts
+    assert "encoders: VGG, random, seed 0, on 2 x cpu" in done.stdout
     assert "extraction: 1 images in" in done.stdout
     assert f"17 were done before: {tmp_path / 'descriptors'}" in done.stdout
     assert f"training: 12 models: {tmp_path / 'models'}" in done.stdout
