@@ -22,7 +22,6 @@ from histojax.learners import background, boost
 from histojax.learners.training import TrainingJob
 from histojax.prediction import bundle, model_card, predict
 from histojax.prediction.bundle import Bundle
-from histojax.prediction.out_of_distribution import ReferenceDistribution
 from histojax.report.write import write_report
 from histojax.utils import files
 from histojax.utils.progress import format_duration
@@ -185,7 +184,10 @@ def _evaluate(plan: Plan) -> str:
 
 
 def _pack(plan: Plan, encoder_set: EncoderSet) -> Bundle:
-    """Writes the bundle and its model card."""
+    """Writes the bundle and its model card; where nothing has changed, the same ones again.
+
+    So heat maps and predictions by it are still those of this bundle, and are not made anew.
+    """
     out = plan.run / "bundle.histojax"
     made = bundle.from_models(
         plan.job.models,
@@ -194,34 +196,31 @@ def _pack(plan: Plan, encoder_set: EncoderSet) -> Bundle:
         plan.job.descriptors,
         {"data_licence": plan.data_licence},
     )
-    made = dataclasses.replace(made, places=_places(plan, made, encoder_set, out))
+    about, places = made.about | {"models": made.identity}, None
+    before = _bundle_of(made.identity, out)
+    if before is not None:
+        about["created"], places = before.about["created"], before.places
+    if places is None and plan.new and plan.heatmaps:
+        places = typicality.fit(
+            plan.split, plan.dataset.images, encoder_set, made.configurations, plan.mpp
+        )
+    made = dataclasses.replace(made, about=about, places=places)
     weights = predict.encoder_variables(made, plan.runtime)
     card, card_path = model_card.card(made, weights), out.with_suffix(".md")
     bundle.write(out, made, plan.job.models, card, weights)
     files.write_text(card_path, card)
-    without = (
-        "" if made.places else "; heat maps by it cannot say what is unlike the training images"
-    )
+    without = "" if places else "; heat maps by it cannot say what is unlike the training images"
     print(f"bundle: {out}, with the model card {card_path}{without}", flush=True)
     return bundle.load(out)
 
 
-def _places(
-    plan: Plan, made: Bundle, encoder_set: EncoderSet, out: Path
-) -> ReferenceDistribution | None:
-    """Places of the training images, which heat maps are compared with: None where none is drawn.
-
-    A bundle of an earlier run may know them, since a run's images and protocol do not change.
-    """
-    if out.exists():
-        with contextlib.suppress(InputError):
-            before = bundle.load(out)
-            if before.places is not None and before.made_with == made.made_with:
-                return before.places
-    if not (plan.new and plan.heatmaps):
-        return None
-    images = plan.dataset.images
-    return typicality.fit(plan.split, images, encoder_set, made.configurations, plan.mpp)
+def _bundle_of(models: str, path: Path) -> Bundle | None:
+    """The bundle of an earlier run, if it is of the same models."""
+    with contextlib.suppress(InputError, OSError):
+        before = bundle.load(path)
+        if before.about.get("models") == models:
+            return before
+    return None
 
 
 def _predict(plan: Plan, packed: Bundle, encoder_set: EncoderSet) -> bool:

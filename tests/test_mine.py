@@ -16,6 +16,7 @@ from histojax.inspection import inspection
 from histojax.inspection.findings import PROBLEM, Finding
 from histojax.learners import background, boost, ensembles
 from histojax.learners.training import TrainingJob
+from histojax.prediction import bundle
 from histojax.report import inspection as pages
 from tests import samples
 from tests.running import run
@@ -79,6 +80,11 @@ def test_it_goes_on_and_ends_with_predictions_and_code_3(trained, tmp_path, monk
     with open(tmp_path / "predictions" / "predictions.csv") as file:
         assert [row["image"] for row in csv.DictReader(file)] == ["test0", "test1", "test2"]
     assert not (tmp_path / "heatmaps").exists()
+    packed = (tmp_path / "bundle.histojax").read_bytes()
+    facts = bundle._facts
+    monkeypatch.setattr(bundle, "_facts", lambda *given: facts(*given) | {"created": "2099-01-01"})
+    assert run("mine", trained / "images", f"--run={tmp_path}", *FLAGS).returncode == 0
+    assert (tmp_path / "bundle.histojax").read_bytes() == packed
     for flag, message in (
         ("--views=0.5-32", "holds models of VGG-0.5-40, which this run would not train"),
         ("--rounds=9", "parameters.rounds: found 8, expected 9"),
