@@ -209,8 +209,8 @@ def _pack(plan: Plan, encoder_set: EncoderSet) -> Bundle:
     card, card_path = model_card.card(made, weights), out.with_suffix(".md")
     bundle.write(out, made, plan.job.models, card, weights)
     files.write_text(card_path, card)
-    without = "" if places else "; heat maps by it cannot say what is unlike the training images"
-    print(f"bundle: {out}, with the model card {card_path}{without}", flush=True)
+    without = "; what heat maps compare with the training images is added once there are new images"
+    print(f"bundle: {out}, with the model card {card_path}{'' if places else without}", flush=True)
     return bundle.load(out)
 
 
