@@ -31,6 +31,8 @@ _NO_IMAGES = re.compile(
 )
 # Names of folders that are parts of a split rather than classes.
 _SPLIT = re.compile(r"train(ing)?|val(id(ation)?)?|test(ing)?", re.IGNORECASE)
+# The end of a file's name, without suffix, that is such an image of the file named without it.
+_OF_IMAGE = re.compile(rf"[ ._-]({_NO_IMAGES.pattern})$", re.IGNORECASE)
 
 # The folders between class folder and image, of each image.
 _Between = Mapping[Path, tuple[str, ...]]
@@ -91,6 +93,12 @@ def _expected_classes(
             f"{root} holds {', '.join(sorted(names))}, the parts of a split rather than classes: "
             f"pass one of them, such as {root}/{sorted(names)[-1]}"
         )
+    if classes is None and (others := sorted(filter(_NO_IMAGES.fullmatch, names))):
+        raise InputError(
+            f"{root} holds the class folder {', '.join(others)}, whose name says that its images "
+            f"are not to be trained on: move it elsewhere or, if it is a class, pass --classes="
+            f"{','.join(sorted(names))}"
+        )
     expected = classes or (BACH_CLASSES if {*names} & {"InSitu", "Invasive"} else None)
     if expected and (unknown := sorted(set(names) - set(expected))):
         raise InputError(
@@ -102,7 +110,19 @@ def _expected_classes(
 
 
 def _refuse_other_images(root: Path, between: _Between) -> None:
-    """Raises InputError where folders in the class folders hold masks, thumbnails or the like."""
+    """Raises InputError where class folders hold masks, thumbnails or the like."""
+    beside = {path.with_suffix("") for path in between}
+    if masks := sorted(
+        str(path.relative_to(root))
+        for path in between
+        if (end := _OF_IMAGE.search(path.stem))
+        and path.with_name(path.stem[: end.start()]) in beside
+    ):
+        raise InputError(
+            f"{root} holds {columns.quantity(len(masks), 'image')} named after another beside it "
+            f"({', '.join(masks[:3])}), which is hardly one to be trained on: move such files "
+            "elsewhere, or name the images in a table image,label"
+        )
     folders = {path.parent: parts for path, parts in between.items()}
     if others := sorted(
         str(folder.relative_to(root))

@@ -102,6 +102,8 @@ def test_folders_and_a_table_that_both_know_patients_are_a_question(tmp_path):
     ("names", "message"),
     [
         (("a/1.png", "a/masks/1.png", "b/2.png"), "images in a/masks, whose names say that they"),
+        (("a/1.png", "b/2.png", "masks/1.png"), "folder masks, .* pass --classes=a,b,masks$"),
+        (("a/1.png", "a/1_mask.png", "b/2.png"), r"1 image named .* beside it \(a/1_mask.png\)"),
         (
             ("train/a/1.png", "test/a/2.png"),
             "test, train, the parts of a split rather than classes",
@@ -112,6 +114,11 @@ def test_folders_and_a_table_that_both_know_patients_are_a_question(tmp_path):
 def test_folders_that_mean_something_else_are_refused(tmp_path, names, message):
     with pytest.raises(InputError, match=message):
         datasets.load(folders(tmp_path, *names))
+
+
+def test_a_class_may_be_called_masks_and_a_file_so_without_the_image_beside_it(tmp_path):
+    root = folders(tmp_path, "a/1_mask.png", "masks/2.png")
+    assert datasets.load(root, ("a", "masks")).labels == (0, 1)
 
 
 def test_real_images_as_a_laboratory_keeps_them_are_split_as_they_are(shared_data, tmp_path):
