@@ -15,6 +15,7 @@ SCRIPTS = (
     "demo",
     "mine",
     "inspect_data",
+    "inspect_weights",
     "build_bach",
     "extract",
     "train",

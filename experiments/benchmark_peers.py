@@ -35,7 +35,7 @@ import numpy as np
 from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec
 
-from histojax import encoders
+from histojax import config, encoders
 from histojax.config import STAIN_STATUS, Option
 from histojax.datasets import synthetic
 from histojax.encoders import weights
@@ -68,8 +68,8 @@ define(
     "encoders",
     tuple[str, ...],
     Option("Encoders to time."),
-    tuple(encoders.ENCODERS),
-    choices=lambda: encoders.ENCODERS,
+    config.ENCODERS,
+    choices=lambda: config.ENCODERS,
 )
 flags.DEFINE_integer("crop_size", 400, "Side of a crop in pixels.", lower_bound=75)
 flags.DEFINE_integer("crops", 4, "Crops a batch.", lower_bound=1)

@@ -1,20 +1,24 @@
 """Flags of how extraction is computed, which changes no result, and by which processes."""
 
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 
 from absl import flags
 
-from histojax.config import Runtime
+from histojax.config import Extraction, Option, Runtime, options
 from histojax.errors import InputError
+from histojax.utils.files import as_path
 
-from .flag_types import define
+from .flag_types import WEIGHTS, define
 
 FLAGS = flags.FLAGS
 
 
 def define_runtime() -> None:
     """Defines a flag for each option of the runtime, and --compilation_cache."""
-    _define_fields("crops_per_step", "pooling", "cache", "weights_dir")
+    _define_fields("crops_per_step", "pooling")
+    define_weights()
     flags.DEFINE_string(
         "compilation_cache",
         None,
@@ -24,8 +28,17 @@ def define_runtime() -> None:
 
 
 def define_weights() -> None:
-    """Defines where ImageNet weights are."""
+    """Defines where weights are; --weights too, where no protocol has it.
+
+    There models say which weights they need, and --weights says where their files are.
+    """
     _define_fields("cache", "weights_dir")
+    if "weights" not in FLAGS:
+        text = (
+            "Files of the encoders' weights, ENCODER=FILE,..., where they are neither official nor "
+            "in the bundle; any copy of the file that the models were trained with."
+        )
+        define("weights", WEIGHTS, Option(text, choices=options(Extraction)["weights"].choices))
 
 
 def _define_fields(*names: str) -> None:
@@ -48,8 +61,65 @@ def runtime() -> Runtime:
 
 
 def weight_files() -> Runtime:
-    """Where ImageNet weights are, by the flags of `define_weights`."""
-    return Runtime(cache=FLAGS.weights_cache, weights_dir=FLAGS.weights_dir)
+    """Where weights are, by the flags of `define_weights`.
+
+    Raises:
+      InputError: --weights has a word where it can only name files, an unknown encoder, or one
+        twice.
+    """
+    by_encoder = _by_encoder(FLAGS.weights or ())
+    words = [value for value in by_encoder.values() if isinstance(value, str)]
+    if words and "protocol" not in FLAGS:
+        raise InputError(
+            f"--weights has {words[0]!r}, expected ENCODER=FILE: the models say which weights they "
+            "were trained with"
+        )
+    found = tuple((name, file) for name, file in by_encoder.items() if isinstance(file, Path))
+    return Runtime(cache=FLAGS.weights_cache, weights_dir=FLAGS.weights_dir, weight_files=found)
+
+
+def weights(
+    pairs: Sequence[tuple[str, str]], encoders: Sequence[str], default: str
+) -> str | tuple[tuple[str, str], ...]:
+    """`Extraction.weights` by the value of --weights; `file` stands for a file's checksum.
+
+    Args:
+      pairs: the flag's value.
+      encoders: of the protocol.
+      default: the word for encoders that the flag says nothing of.
+
+    Raises:
+      InputError: see `weight_files`, or the flag names other encoders.
+    """
+    by_encoder = _by_encoder(pairs)
+    rest = by_encoder.pop("", default)
+    if others := sorted(by_encoder.keys() - {*encoders}):
+        raise InputError(
+            f"--weights names {', '.join(others)}, expected of --encoders={','.join(encoders)}"
+        )
+    values = {name: by_encoder.get(name, rest) for name in encoders}
+    words = tuple((n, value if isinstance(value, str) else "file") for n, value in values.items())
+    alike = {word for _, word in words}
+    return rest if alike == {rest} else words
+
+
+def _by_encoder(pairs: Sequence[tuple[str, str]]) -> dict[str, str | Path]:
+    """A word or a file by encoder, and a word for all others under the empty name."""
+    names = [name for name, _ in pairs]
+    if any(names):  # Trees are trained where there is no JAX, and so no encoder.
+        from histojax.encoders import ENCODERS
+
+        known = {"": ""} | {name.lower(): name for name in ENCODERS}
+        if unknown := [name for name in names if name.lower() not in known]:
+            raise InputError(
+                f"--weights names the encoder {unknown[0]!r}, expected of {', '.join(ENCODERS)}"
+            )
+        names = [known[name.lower()] for name in names]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"--weights has two values for {twice[0] or 'all encoders'}, expected one")
+    words = options(Extraction)["weights"].choices
+    values = (value if value in words else as_path(value) for _, value in pairs)
+    return dict(zip(names, values, strict=True))
 
 
 def define_processes() -> None:

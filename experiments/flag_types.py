@@ -14,6 +14,8 @@ from histojax.utils.files import as_path
 
 flags.disclaim_key_flags()  # A flag belongs to the module that calls `define`.
 
+# Of `Extraction.weights`; a flag's value is (encoder, word or file) pairs.
+WEIGHTS = str | tuple[tuple[str, str], ...]
 AUTO = "auto"  # In place of views: those that suit the images.
 
 Choices = Callable[[], Iterable[str]]
@@ -57,6 +59,14 @@ def _views(text: str) -> tuple[View, ...] | str:
     )
 
 
+def _weights(text: str) -> tuple[tuple[str, str], ...]:
+    """(encoder, word or file) pairs; the encoder is empty where a word is for all."""
+    pairs = (
+        name.rpartition("=") if "=" not in name else name.partition("=") for name in _names(text)
+    )
+    return tuple((encoder.strip(), value.strip()) for encoder, _, value in pairs)
+
+
 def _path(text: str) -> Path | None:
     return as_path(text) if text else None
 
@@ -70,6 +80,7 @@ _KINDS: dict[Kind, tuple[Callable[[str], Any], str]] = {
     Path: (_path, "PATH"),
     Path | None: (_path, "PATH"),
     tuple[str, ...]: (_names, "NAME,..."),
+    WEIGHTS: (_weights, "ENCODER=FILE,..."),
     tuple[View, ...]: (_views, "auto|SCALE-CROPSIZE,..."),
 }
 
@@ -78,7 +89,7 @@ class _Parser(flags.ArgumentParser):
     """Text to a value of a type, in the spelling of the choices and within the bounds."""
 
     def __init__(self, name: str, kind: Kind, option: Option, choices: Choices):
-        self.name, self.option, self.choices = name, option, choices
+        self.name, self.kind, self.option, self.choices = name, kind, option, choices
         self.convert, self.placeholder = _KINDS[kind]
 
     def parse(self, argument: Any) -> Any:
@@ -96,16 +107,30 @@ class _Parser(flags.ArgumentParser):
         return value
 
     def _in_their_spelling(self, value: Any, choices: tuple[str, ...]) -> Any:
+        spelled = {choice.lower(): choice for choice in choices}
+        if self.kind == WEIGHTS:
+            return tuple(
+                (encoder, self._word_or_file(encoder, word, spelled)) for encoder, word in value
+            )
         if isinstance(value, tuple):
             return tuple(self._in_their_spelling(name, choices) for name in value)
-        spelled = {choice.lower(): choice for choice in choices}
         if value.lower() not in spelled:
             raise InputError(f"--{self.name} has {value!r}, expected {' or '.join(choices)}")
         return spelled[value.lower()]
+
+    def _word_or_file(self, encoder: str, value: str, spelled: dict[str, str]) -> str:
+        if value.lower() in spelled:
+            return spelled[value.lower()]
+        if not encoder or not value:
+            expected = f"{' or '.join(spelled)} or ENCODER=FILE"
+            raise InputError(f"--{self.name} has {value or encoder!r}, expected {expected}")
+        return value
 
     def flag_type(self) -> str:
         """What stands for the value in --help."""
         choices = tuple(self.choices())
         if not choices:
             return self.placeholder
+        if self.kind == WEIGHTS:
+            return f"{'|'.join(choices)}|{self.placeholder}"
         return f"{'|'.join(choices)}{',...' if ',' in self.placeholder else ''}"

@@ -4,12 +4,12 @@ histojax profile_encoders --out=OUT                each encoder and crop size, b
 histojax profile_encoders --out=OUT --encoders=VGG --precisions=float32,bfloat16 --trace=TRACE
 
 Shows rates, shares of the machine's peak, stages and errors. Each program runs as extraction runs
-it, on a rendered image of --height x --width, with random weights. The peak is that of a large
-matrix product in the same precision, the bandwidth that of a large copy, both in the same run.
-Prints tables; writes OUT/profile.json and, where matplotlib is installed, OUT/roofline.png
-(--figure_only draws it later from OUT/profile.json); with --trace a profiler trace whose scopes are
-the stages (open it with xprof or Perfetto). Needs jax, flax, absl-py, numpy, scikit-image and h5py,
-no more. Some minutes on two cores.
+it, on a rendered image of --height x --width, with random weights, or those of --weights. The peak
+is that of a large matrix product in the same precision, the bandwidth that of a large copy, both in
+the same run. Prints tables; writes OUT/profile.json and, where matplotlib is installed,
+OUT/roofline.png (--figure_only draws it later from OUT/profile.json); with --trace a profiler trace
+whose scopes are the stages (open it with xprof or Perfetto). Needs jax, flax, absl-py, numpy,
+scikit-image and h5py, no more. Some minutes on two cores.
 
 step: crops (shared: whole images) at a time; images/s: with all augmentations and crops of the
 protocol; peak: share of the matrix product's rate; roof: share of the roofline, layer by layer;
@@ -29,7 +29,6 @@ from absl import flags
 from histojax import encoders
 from histojax.config import CROP_MODES, PRECISIONS, Extraction, Option, Runtime
 from histojax.datasets import synthetic
-from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.extraction import loaded_encoders, profiling
 from histojax.extraction.engine import Engine
@@ -75,17 +74,18 @@ def main() -> None:
         return
     runtime = computing.runtime()
     extraction = protocol.from_flags("extraction").extraction
-    extraction = dataclasses.replace(extraction, weights="random")
+    if FLAGS.weights is None:
+        extraction = dataclasses.replace(extraction, weights="random")
     size = bucket(FLAGS.height), bucket(FLAGS.width)
     check_flags(extraction, size)
     cpu = jax.default_backend() == "cpu"
     precisions = FLAGS.precisions or (("float32",) if cpu else PRECISIONS)
     rgb = synthetic.render("Benign", 0, *size)
     image = PaddedImage(files.Path("profile"), rgb, size, digest="")
-    seed = extraction.weights_seed
+    published = (encoders.get(name, extraction.resnet_variant) for name in extraction.encoders)
     unfolded = {
-        name: (encoders.get(name, extraction.resnet_variant), weights.random(name, seed))
-        for name in extraction.encoders
+        encoder.name: (encoder, loaded_encoders.weights_of(encoder, extraction, runtime).variables)
+        for encoder in published
     }
 
     print(f"{machine_text()}; image {size[1]} x {size[0]} px", flush=True)
@@ -100,27 +100,25 @@ def main() -> None:
         print(HEADER)
         for mode in FLAGS.modes:
             asked = dataclasses.replace(extraction, crop_mode=mode, precision=precision)
-            loaded, machine = loaded_encoders.fold_encoders(asked), machine_for(mode, runtime)
+            loaded = loaded_encoders.fold_encoders(asked, runtime)
+            machine = machine_for(mode, runtime)
             for row in profiling.rows(machine, loaded, unfolded, asked, image, peak):
                 rows.append(row)
                 print(line(row), flush=True)
             print_errors(rows, mode, precision)
         asked = dataclasses.replace(extraction, precision=precision)
-        stages[precision] = stage_table(machine, asked, rgb)
+        stages[precision] = stage_table(machine, asked, runtime, rgb)
     write(FLAGS.out, measured, rows, stages)
     draw(FLAGS.out)
     if FLAGS.trace:
-        write_trace(machine, extraction, image, FLAGS.trace)
+        write_trace(machine, extraction, runtime, image, FLAGS.trace)
 
 
 def check_flags(extraction: Extraction, size: tuple[int, int]) -> None:
     """Raises InputError where flags are not for the profile or views do not fit into the image."""
-    for name in ("crop_mode", "precision", "weights"):
+    for name in ("crop_mode", "precision"):
         if FLAGS[name].value is not None:
-            raise InputError(
-                f"--{name} is not for the profile: it takes --modes and --precisions, and random "
-                "weights"
-            )
+            raise InputError(f"--{name} is not for the profile: it takes --modes and --precisions")
     for folder in (FLAGS.out, FLAGS.trace):
         if folder is not None:
             files.require_writable(folder)
@@ -156,7 +154,7 @@ def print_errors(rows: list[profiling.Row], mode: str, precision: str) -> None:
 
 
 def stage_table(
-    machine: Engine, extraction: Extraction, image: np.ndarray
+    machine: Engine, extraction: Extraction, runtime: Runtime, image: np.ndarray
 ) -> dict[str, dict[str, float]]:
     """Prints and returns the seconds of each stage by encoder, for the first view."""
     view, tables = extraction.views[0], {}
@@ -164,7 +162,7 @@ def stage_table(
         "seconds an image by stage, each timed by itself, crop mode exact, "
         f"{view.name}, {extraction.precision}:"
     )
-    for name, loaded in loaded_encoders.fold_encoders(extraction).items():
+    for name, loaded in loaded_encoders.fold_encoders(extraction, runtime).items():
         table = tables[name] = profiling.stages(machine, loaded, extraction, view, image)
         seconds = ", ".join(f"{stage} {value:.3g}" for stage, value in table.items())
         print(f"  {name:9} {seconds}", flush=True)
@@ -172,13 +170,17 @@ def stage_table(
 
 
 def write_trace(
-    machine: Engine, extraction: Extraction, image: PaddedImage, folder: files.Path
+    machine: Engine,
+    extraction: Extraction,
+    runtime: Runtime,
+    image: PaddedImage,
+    folder: files.Path,
 ) -> None:
     """Traces a call of each encoder's first program: crop, augment, trunk, taps and p-norm."""
     scale = extraction.views[0].scale
     size = scaled_size(image.size, scale)
     views, calls = extraction.views[:1], []
-    for loaded in loaded_encoders.fold_encoders(extraction).values():
+    for loaded in loaded_encoders.fold_encoders(extraction, runtime).values():
         variables = machine.replicate(loaded.variables)
         workload = Workload(loaded.encoder, extraction, views, size)
         calls.append((machine.program(workload, variables), variables))

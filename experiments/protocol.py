@@ -11,6 +11,7 @@ from histojax import config
 from histojax.config import PRESETS, Extraction, Option, Protocol
 from histojax.errors import InputError
 
+from . import computing
 from .flag_types import AUTO, Choices, define
 
 FLAGS = flags.FLAGS
@@ -56,6 +57,10 @@ def from_flags(*parts: str, suit: Callable[[Extraction], Extraction] = _no_image
         passed = {field.name: FLAGS[field.name].value for field in fields}
         passed = {name: value for name, value in passed.items() if value not in (None, AUTO)}
         changed = dataclasses.replace(getattr(chosen, part), **passed)
+        if "weights" in passed:
+            of_preset = getattr(chosen, part).weights
+            words = computing.weights(passed["weights"], changed.encoders, of_preset)
+            changed = dataclasses.replace(changed, weights=words)
         if part == "extraction" and FLAGS.views == AUTO:
             changed = suit(changed)
         chosen = dataclasses.replace(chosen, **{part: changed})

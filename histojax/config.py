@@ -136,7 +136,12 @@ class View:
 
 @dataclasses.dataclass(frozen=True)
 class Extraction:
-    """What decides a descriptor. Defaults are the paper's at scale 0.5."""
+    """What decides a descriptor. Defaults are the paper's at scale 0.5.
+
+    `weights` is a word for all encoders, `imagenet` or `random`, or (encoder, word) pairs, where
+    the word may also be the SHA-256 of an encoder's variables, for those from a file.
+    `Runtime.weight_files` says where the files are.
+    """
 
     encoders: tuple[str, ...] = option(ENCODERS, "Encoders to use.")
     views: tuple[View, ...] = option(
@@ -155,10 +160,12 @@ class Extraction:
         most=math.inf,
     )
     seed: int = option(0, "Seed of gains and crops.", least=0, most=LARGEST_SEED)
-    weights: str = option(
+    weights: str | tuple[tuple[str, str], ...] = option(
         "imagenet",
         "Weights of the encoders: imagenet takes the official files, downloaded once; random ones "
-        "are untrained, for trying things out.",
+        "are untrained, for trying things out; ENCODER=FILE takes a file of your own (Keras HDF5, "
+        "safetensors, .npz, or PyTorch's). Several are separated by commas: "
+        "VGG=my.h5,ResNet=imagenet.",
         choices=("imagenet", "random"),
     )
     weights_seed: int = option(0, "Seed of random weights.", least=0)
@@ -203,6 +210,15 @@ class Extraction:
         """A name such as ResNet-0.5-400-shared: the folder of descriptors, the row of the table."""
         return f"{encoder}-{view.name}" + (SHARED if self.crop_mode == "shared" else "")
 
+    def weights_of(self, encoder: str) -> str:
+        """The weights of an encoder: imagenet, random, or the SHA-256 of its variables.
+
+        An encoder without a pair in `weights` has ImageNet's.
+        """
+        if isinstance(self.weights, str):
+            return self.weights
+        return dict(self.weights).get(encoder, "imagenet")
+
     @property
     def configurations(self) -> tuple[str, ...]:
         """The names of all, encoder by encoder."""
@@ -217,6 +233,8 @@ class Runtime:
 
     Attributes:
       devices: JAX devices that share the work; None for all local ones.
+      weight_files: (encoder, file) pairs: files that weights are taken from, in place of the
+        official ones. What they hold is recorded by its SHA-256.
     """
 
     devices: tuple[Any, ...] | None = None
@@ -240,6 +258,7 @@ class Runtime:
     weights_dir: Path | None = option(
         None, "Folder with the official weight files, for machines without a network."
     )
+    weight_files: tuple[tuple[str, Path], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -391,8 +410,10 @@ def in_order(configurations: Iterable[str]) -> tuple[str, ...]:
 
 def as_text(value: Any) -> str:
     """A value as one would type it."""
+    if isinstance(value, View):
+        return value.name
     if isinstance(value, tuple):
-        return ",".join(item.name if isinstance(item, View) else str(item) for item in value)
+        return ",".join("=".join(i) if isinstance(i, tuple) else as_text(i) for i in value)
     return str(value)
 
 

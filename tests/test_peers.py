@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.peers import keras_models, preprocessing_numpy
-from histojax import encoders
+from histojax import config, encoders
 from histojax.datasets import synthetic
 from histojax.encoders import weights
 from histojax.ops import stain
@@ -60,7 +60,7 @@ def test_keras_describes_crops_as_ours_does(fields):
 
 
 @needs_torch
-@pytest.mark.parametrize("name", list(encoders.ENCODERS))
+@pytest.mark.parametrize("name", config.ENCODERS)
 def test_torch_describes_crops_as_ours_does(name, fields):
     from experiments.peers import torch_models
 

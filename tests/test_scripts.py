@@ -25,7 +25,7 @@ from histojax.config import PRESETS, View
 from histojax.datasets import leakage
 from histojax.encoders import weights
 from histojax.ops import stain
-from histojax.utils.files import write_csv
+from histojax.utils.files import sha256, write_csv
 from tests import samples
 from tests.running import run
 
@@ -332,6 +332,12 @@ def test_the_list_of_scripts_is_complete_and_has_a_line_each():
     [
         ("encoders", "vgg,RESNET", ("VGG", "ResNet")),
         ("weights", "Random", "random"),
+        (
+            "weights",
+            "Random,vgg=imagenet,inception=my/file.h5",
+            (("ResNet", "random"), ("Inception", "file"), ("VGG", "imagenet")),
+        ),
+        ("weights", "imagenet,ResNet=ImageNet", "imagenet"),
         ("crop_mode", "SHARED", "shared"),
         ("stain_normalizer", "None", "none"),
         ("stain_augmentation", "Hematoxylin_Eosin", "hematoxylin_eosin"),
@@ -362,6 +368,11 @@ def test_words_are_taken_in_any_case_and_become_the_tables(flag, value, expected
         ("extract", "--encoders=VGG,VGG19", "--encoders has 'VGG19', expected ResNet or Inception"),
         ("extract", "--stain_normalizer=reinhard", "'reinhard', expected macenko or none"),
         ("extract", "--weights=cifar", "--weights has 'cifar', expected imagenet or random"),
+        (
+            "extract",
+            "--weights=VGG=",
+            "--weights has 'VGG', expected imagenet or random or ENCODER",
+        ),
         ("extract", "--crops=2.5", "--crops is '2.5', expected a whole number"),
         ("extract", "--p=x", "--p is 'x', expected a number"),
         ("extract", "--pooling=max", "--pooling has 'max', expected xla or pallas"),
@@ -676,10 +687,41 @@ def test_a_weight_file_with_a_wrong_checksum_is_refused(tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("UNI=a.h5", "--weights names the encoder 'UNI', expected of ResNet, Inception, VGG, "),
+        ("VGG=a.h5,vgg=b.h5", "--weights has two values for VGG, expected one"),
+        ("random,imagenet", "--weights has two values for all encoders, expected one"),
+        ("VGG=a.h5", "a.h5 does not exist: name a file of weights"),
+        ("ResNet=a.h5", "--weights names ResNet, expected of --encoders=VGG"),
+    ],
+)
+def test_weights_that_cannot_be_meant_are_refused(value, message, tmp_path):
+    flags = f"--images={one_image(tmp_path / 'a')}", f"--descriptors={tmp_path}/out"
+    small = "--encoders=VGG", "--views=0.5-40", f"--weights={value}"
+    assert message in refused("extract", *flags, *small)
+
+
+def test_what_is_in_a_weight_file_is_told(tmp_path):
+    official_vgg(tmp_path / "vgg.h5")
+    told = run("inspect_weights", f"{tmp_path}/vgg.h5").stdout
+    assert f"{tmp_path}/vgg.h5: HDF5, SHA-256 {sha256(tmp_path / 'vgg.h5')}\n" in told
+    assert re.search(
+        r"26 arrays \(26 of float32\), [\d,]+ numbers\nfits VGG, names of Keras\n", told
+    )
+    (sha256_of_variables,) = re.findall("  SHA-256 of the variables (.*)", told)
+    assert sha256_of_variables == weights.checksum(weights.load("VGG", tmp_path / "vgg.h5"))
+    official_vgg(tmp_path / "less.h5", leave_out="block4_conv2")
+    message = refused("inspect_weights", f"{tmp_path}/less.h5")
+    assert "fits no encoder. The closest layout is Keras of VGG (2 missing, 0 extra" in message
+    assert "missing: params/block4_conv2/kernel" in message
+
+
 def test_a_weight_file_with_a_layer_missing_is_refused_listing_it(tmp_path):
     official_vgg(tmp_path / "vgg.h5", leave_out="block4_conv2")
     with pytest.raises(weights.InputError, match="missing: params/block4_conv2/kernel"):
-        weights.load_h5("VGG", tmp_path / "vgg.h5")
+        weights.load("VGG", tmp_path / "vgg.h5")
 
 
 def test_models_and_folders_that_are_not_there_are_named(tmp_path):

@@ -11,177 +11,54 @@ docs/extending.md has an example.
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable
-from typing import Any
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
-
-from histojax.encoders import folding, inception_v3, resnet50, vgg16
-from histojax.encoders.layers import KerasFile, Shapes
+from histojax.encoders import inception_v3, layouts, resnet50, vgg16
+from histojax.encoders.encoder import (
+    CAFFE,
+    MINUS_ONE_TO_ONE,
+    RAW,
+    TORCHVISION,
+    Encoder,
+    InputConvention,
+    Tap,
+    Variables,
+    WeightFile,
+)
+from histojax.encoders.layouts import Layout
 from histojax.encoders.precision import PRECISIONS
-from histojax.ops import pooling
 
-Variables = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class InputConvention:
-    """The input of a network: RGB in 0..255, less a mean, over a divisor, in RGB or BGR order."""
-
-    mean: tuple[float, float, float]
-    divisor: float = 1.0
-    bgr: bool = False
-
-    def __call__(self, rgb: jax.Array) -> jax.Array:
-        """float32 RGB [N, H, W, 3] to the network's input."""
-        shifted = (rgb - jnp.array([[[self.mean]]], jnp.float32)) / self.divisor
-        return shifted[..., ::-1] if self.bgr else shifted
-
-
-CAFFE = InputConvention(mean=(123.68, 116.779, 103.939), bgr=True)
-MINUS_ONE_TO_ONE = InputConvention(mean=(127.5, 127.5, 127.5), divisor=127.5)
-RAW = InputConvention(mean=(0.0, 0.0, 0.0))
+__all__ = [
+    "CAFFE",
+    "ENCODERS",
+    "MINUS_ONE_TO_ONE",
+    "PRECISIONS",
+    "RAW",
+    "RESNET_2018",
+    "RESNET_VARIANTS",
+    "TORCHVISION",
+    "Encoder",
+    "InputConvention",
+    "Layout",
+    "Tap",
+    "Variables",
+    "WeightFile",
+    "get",
+]
 
 
-@dataclasses.dataclass(frozen=True)
-class Tap:
-    """A feature map whose average goes into the descriptor.
-
-    Attributes:
-      layer: its name in the module's output.
-      channels: its width, C.
-      stride: pixels of the image from one cell of the map to the next.
-      multiple: rows and columns beyond a multiple of this are left out of the average. (ResNet-50
-        of 2018 had a 7 x 7 average pool here, at stride 7, which dropped incomplete windows.)
-    """
-
-    layer: str
-    channels: int
-    stride: int
-    multiple: int = 1
-
-    def averaged_cells(self, size: int) -> int:
-        """How many of a map's rows, or columns, are averaged."""
-        return size // self.multiple * self.multiple
-
-    def average(self, maps: jax.Array) -> jax.Array:
-        """[N, H, W, C] to float32 [N, C]."""
-        rows, columns = (self.averaged_cells(side) for side in maps.shape[1:3])
-        return pooling.global_average(maps[:, :rows, :columns])
+def _torch(names: dict[str, str], top: str = r"(?!)") -> Layout:
+    """Torchvision's names; `top` begins those that are not needed."""
+    return Layout("PyTorch", layouts.by_table(lambda _: names, top=top), output_first=True)
 
 
-@dataclasses.dataclass(frozen=True)
-class WeightFile:
-    """An official ImageNet weight file, HDF5, without the dense top.
-
-    Attributes:
-      file, url, md5: its name, address and checksum.
-      layer_names: (the file's arrays, the shapes of our variables by flat name) -> our layer by the
-        file's layer; None where the names are the same.
-    """
-
-    file: str
-    url: str
-    md5: str
-    layer_names: Callable[[KerasFile, Shapes], dict[str, str]] | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Encoder:
-    """A network, its taps and input convention, and where its ImageNet weights come from.
-
-    Attributes:
-      module: flax module, `apply(variables, inputs) -> {layer: [N, H, W, C]}`.
-      outputs: the taps in the order of the descriptor.
-      convention: RGB in 0..255 to the network's input.
-      first_convolution: the layer that sees the input.
-      first_convolution_padded: whether it pads: then the convention's shift cannot be folded into
-        it, for the padding would be shifted too.
-      last_block: how the names of the layers at the coarsest resolution begin: fine-tuning with
-        --blocks=last trains these alone.
-      tile: side of the square of a field that heat maps show the network at a time, px at the
-        view's scale; a multiple of 32.
-      halo: px on each side of a tile whose feature cells are dropped, because they lack what lies
-        beyond the tile; a multiple of 32. docs/performance.md has the seams that remain.
-      weight_file: where the ImageNet weights are published; None where there are none.
-    """
-
-    name: str
-    module: nn.Module
-    outputs: tuple[Tap, ...]
-    convention: InputConvention
-    first_convolution: str
-    first_convolution_padded: bool
-    last_block: tuple[str, ...]
-    tile: int
-    halo: int
-    weight_file: WeightFile | None
-
-    @property
-    def width(self) -> int:
-        """Channels of the descriptor, D."""
-        return sum(tap.channels for tap in self.outputs)
-
-    def folded(self, precision: str = "float32") -> "Encoder":
-        """The encoder for variables of `fold_variables`; ValueError for an unknown precision."""
-        if precision not in PRECISIONS:
-            raise ValueError(f"no precision {precision!r}; there are {', '.join(PRECISIONS)}")
-        padded = self.first_convolution_padded
-        convention = dataclasses.replace(self.convention, bgr=False) if padded else RAW
-        module = self.module.clone(folded=True, precision=PRECISIONS[precision])
-        return dataclasses.replace(self, module=module, convention=convention)
-
-    def fold_variables(self, variables: Variables, precision: str = "float32") -> Variables:
-        """Variables for `folded(precision)`, with batch norms folded into the convolutions.
-
-        The input convention is folded too, as far as that is exact.
-        """
-        params = folding.fold_batch_norms(variables, getattr(self.module, "epsilon", 0.0))["params"]
-        first = params[self.first_convolution]
-        if self.convention.bgr:
-            first = folding.fold_channel_order(first)
-        if not self.first_convolution_padded:
-            divisor, mean = self.convention.divisor, self.convention.mean
-            first = folding.fold_scale_and_shift(first, 1 / divisor, mean)
-        params[self.first_convolution] = first
-        dtype = PRECISIONS[precision].dtype
-        return {"params": jax.tree.map(lambda array: jnp.asarray(array, dtype), params)}
-
-    def maps(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
-        """The feature maps of the taps by layer, [N, H, W, C] in the precision's dtype.
-
-        Args and errors as for `taps`.
-        """
-        if images.ndim != 4 or images.shape[-1] != 3:
-            raise ValueError(f"{self.name} takes RGB images [N, H, W, 3], got shape {images.shape}")
-        with jax.named_scope("trunk"):
-            return self.module.apply(variables, self.convention(images.astype(jnp.float32)))
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def taps(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
-        """Global averages by layer.
-
-        Args:
-          variables: {"params": ..., "batch_stats": ...} as from `histojax.encoders.weights`.
-          images: RGB [N, H, W, 3], uint8, or float in 0..255.
-
-        Returns:
-          {layer: float32 [N, C]} in the order of the descriptor.
-
-        Raises:
-          ValueError: the images are too small for the network, or not RGB.
-        """
-        maps = self.maps(variables, images)
-        with jax.named_scope("taps"):
-            return {tap.layer: tap.average(maps[tap.layer]) for tap in self.outputs}
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def descriptors(self, variables: Variables, images: jax.Array) -> jax.Array:
-        """The taps concatenated: images as in `taps` to float32 [N, D]."""
-        return jnp.concatenate(list(self.taps(variables, images).values()), axis=-1)
+def _torch_resnet(last_stage: int, top: str) -> tuple[Layout, ...]:
+    """Torchvision's names, and numbers as in `nn.Sequential(*network.children())`."""
+    numbered = resnet50.torch_names(last_stage, numbered=True)
+    by_number = layouts.by_table(lambda _: numbered, top=top)
+    return (
+        _torch(resnet50.torch_names(last_stage), top),
+        Layout("PyTorch, parts numbered", by_number, output_first=True),
+    )
 
 
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
@@ -204,8 +81,8 @@ ENCODERS = {
                 file="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
                 url=f"{_KERAS}/resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
                 md5="4d473c1dd8becc155b73f8504c6f6626",
-                layer_names=resnet50.layer_names,
             ),
+            layouts=(Layout("Keras", layouts.keras(resnet50.layer_names)),),
         ),
         Encoder(
             name="Inception",
@@ -222,8 +99,8 @@ ENCODERS = {
                 url=f"{_KERAS}/inception_v3/"
                 "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
                 md5="bcbd6486424b2319ff4ef7d526e38f63",
-                layer_names=inception_v3.layer_names,
             ),
+            layouts=(Layout("Keras", layouts.keras(inception_v3.layer_names)),),
         ),
         Encoder(
             name="VGG",
@@ -245,6 +122,67 @@ ENCODERS = {
                 url=f"{_KERAS}/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
                 md5="6d6bbae143d832006294945121d1f1fc",
             ),
+            layouts=(Layout("Keras", layouts.keras(vgg16.layer_names)),),
+        ),
+        # As PyTorch has them, for files of weights: none is downloaded.
+        Encoder(
+            name="TorchResNet",
+            module=resnet50.ResNet50(variant="torch"),
+            outputs=(Tap(resnet50.LAST, 2048, stride=32),),
+            convention=TORCHVISION,
+            first_convolution="conv1_conv",
+            first_convolution_padded=True,
+            last_block=("conv5_",),
+            tile=1280,
+            halo=192,
+            weight_file=None,
+            layouts=_torch_resnet(5, top=r"fc\."),
+        ),
+        # Up to the third of its blocks, as CLAM takes it.
+        Encoder(
+            name="TorchResNetBlock3",
+            module=resnet50.ResNet50(variant="torch", last_stage=4),
+            outputs=(Tap(resnet50.LAST_OF_BLOCK3, 1024, stride=16),),
+            convention=TORCHVISION,
+            first_convolution="conv1_conv",
+            first_convolution_padded=True,
+            last_block=("conv4_",),
+            tile=1280,
+            halo=192,
+            weight_file=None,
+            layouts=_torch_resnet(4, top=r"(fc|layer4|7)\."),
+        ),
+        # Torchvision rescales ImageNet's convention to this one within the network.
+        Encoder(
+            name="TorchInception",
+            module=inception_v3.InceptionV3(variant="torch"),
+            outputs=(Tap(inception_v3.LAST, 2048, stride=32),),
+            convention=MINUS_ONE_TO_ONE,
+            first_convolution="conv_1_conv",
+            first_convolution_padded=False,
+            last_block=("mixed8_", "mixed9_", "mixed10_"),
+            tile=1280,
+            halo=256,
+            weight_file=None,
+            layouts=(_torch(inception_v3.torch_names(), top=r"(fc|AuxLogits)\."),),
+        ),
+        Encoder(
+            name="TorchVGG",
+            module=vgg16.VGG16(),
+            outputs=(
+                Tap("block2_conv2", 128, stride=2),
+                Tap("block3_conv3", 256, stride=4),
+                Tap("block4_conv3", 512, stride=8),
+                Tap("block5_conv3", 512, stride=16),
+            ),
+            convention=TORCHVISION,
+            first_convolution="block1_conv1",
+            first_convolution_padded=True,
+            last_block=("block5_",),
+            tile=1024,
+            halo=96,
+            weight_file=None,
+            layouts=(_torch(vgg16.torch_names()),),
         ),
     )
 }
@@ -259,7 +197,6 @@ RESNET_2018 = dataclasses.replace(
         file="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
         url=f"{_KERAS_2018}/v0.2/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
         md5="a268eb855778b3df3c7506639542a6af",
-        layer_names=resnet50.layer_names,
     ),
 )
 RESNET_VARIANTS = {"keras": ENCODERS["ResNet"], "keras2018": RESNET_2018}

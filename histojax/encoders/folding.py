@@ -46,11 +46,43 @@ def fold_channel_order(layer: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {**layer, "kernel": np.asarray(layer["kernel"])[:, :, ::-1]}
 
 
-def fold_scale_and_shift(
-    layer: Mapping[str, Any], scale: float, mean: Sequence[float]
+def unfold_batch_norms(
+    folded: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], epsilon: float
 ) -> dict[str, np.ndarray]:
-    """A first convolution on `scale * (x - mean)` as one on x, if it does not pad; mean [3]."""
-    kernel = scale * _float64(layer["kernel"])
+    """Arrays by flat name as `fold_batch_norms` makes them, with batch norms that change nothing.
+
+    Args:
+      folded: `params/<layer>/kernel` and `bias`.
+      shapes: of the network's variables.
+      epsilon: of its batch norms.
+
+    Raises:
+      ValueError: the network has no place for a bias.
+    """
+    unfolded = {}
+    for name, shape in shapes.items():
+        _, layer, leaf = name.split("/")
+        convolution = f"params/{layer.removesuffix('_bn')}_conv/bias"
+        if name in folded:
+            unfolded[name] = folded[name]
+        elif leaf == "bias" and convolution not in shapes:
+            unfolded[name] = folded[convolution]
+        else:
+            value = {"scale": 1.0, "var": 1.0 - epsilon}.get(leaf, 0.0)
+            unfolded[name] = np.full(shape, value, np.float32)
+    for name, array in folded.items():
+        norm = f"{name.removesuffix('_conv/bias')}_bn/bias"
+        if name not in shapes and norm not in shapes and np.any(array):
+            raise ValueError(f"the network has no place for {name}")
+    return unfolded
+
+
+def fold_scale_and_shift(
+    layer: Mapping[str, Any], divisor: float | Sequence[float], mean: Sequence[float]
+) -> dict[str, np.ndarray]:
+    """A first convolution on `(x - mean) / divisor` as one on x, if it does not pad; mean [3]."""
+    scale = 1 / np.broadcast_to(_float64(divisor), 3)
+    kernel = scale[None, None, :, None] * _float64(layer["kernel"])
     bias = _float64(layer["bias"]) - np.einsum("hwio,i->o", kernel, _float64(mean))
     return {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
 

@@ -1,11 +1,11 @@
-"""InceptionV3 (Szegedy et al., arXiv:1512.00567) as in Keras: [N, H, W, 3] -> feature maps by name.
+"""InceptionV3 (Szegedy et al., arXiv:1512.00567): [N, H, W, 3] -> feature maps by name.
 
 A branch is a chain of convolutions, each (channels, rows, columns), named
-`<block>_<branch>_<number in the chain>`.
-"""
+`<block>_<branch>_<number in the chain>`. Two variants have weights of their own:
 
-import difflib
-import re
+`keras`  batch norms have no scale, and average pools leave padding out of the mean.
+`torch`  torchvision's: batch norms have scales, and average pools count padding as zeros.
+"""
 
 import flax.linen as nn
 import jax
@@ -86,25 +86,51 @@ _FILE_ORDER = {
 
 def layer_names(file: layers.KerasFile, shapes: layers.Shapes) -> dict[str, str]:
     """The file's layers to ours, by order; aligned by shape if the file has too few or too many."""
-    names = {}
-    for kind, ending, leaf in (("conv2d", "conv", "kernel"), ("batch_normalization", "bn", "bias")):
-        theirs = [name for name in file if re.fullmatch(rf"{kind}(_\d+)?", name)]
-        ours = [
-            f"{block}_{part}_{ending}" for block, parts in _FILE_ORDER.items() for part in parts
+    ours = [f"{block}_{part}" for block, parts in _FILE_ORDER.items() for part in parts]
+    convolutions, norms = ([f"{name}_{kind}" for name in ours] for kind in ("conv", "bn"))
+    return layers.numbered_layers(file, shapes, convolutions, norms)
+
+
+_TORCH_BLOCKS = dict(
+    zip(
+        (f"mixed{i}" for i in range(11)),
+        ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c"),
+        strict=True,
+    )
+)
+_TORCH_STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
+# Branches of a single convolution have no number there, and the two ends of a fork have letters.
+_TORCH_PARTS = {"1x1_1": "1x1", "pool_1": "_pool"}
+_TORCH_FORKS = {
+    "3x3_row": "3x3_2a",
+    "3x3_column": "3x3_2b",
+    "3x3dbl_row": "3x3dbl_3a",
+    "3x3dbl_column": "3x3dbl_3b",
+}
+
+
+def torch_names() -> dict[str, str]:
+    """torchvision's names of arrays to our flat ones."""
+    pairs = [(theirs, f"conv_{i}") for i, theirs in enumerate(_TORCH_STEM, start=1)]
+    for block, theirs in _TORCH_BLOCKS.items():
+        parts = _TORCH_PARTS | _TORCH_FORKS
+        if block == "mixed3":
+            parts |= {"3x3_1": "3x3"}
+        pairs += [
+            (f"Mixed_{theirs}.branch{parts.get(part, part)}", f"{block}_{part}")
+            for part in _FILE_ORDER[block]
         ]
-        if len(theirs) == len(ours):
-            names |= dict(zip(theirs, ours, strict=True))
-            continue
-        their_shapes = [next(iter(file[name].values())).shape for name in theirs]
-        our_shapes = [shapes[f"params/{name}/{leaf}"] for name in ours]
-        matcher = difflib.SequenceMatcher(None, their_shapes, our_shapes, autojunk=False)
-        for _, start, end, our_start, our_end in matcher.get_opcodes():
-            names |= dict(zip(theirs[start:end], ours[our_start:our_end], strict=False))
+    names: dict[str, str] = {}
+    for theirs, ours in pairs:
+        names[f"{theirs}.conv.weight"] = f"params/{ours}_conv/kernel"
+        names |= layers.torch_norm(f"{theirs}.bn", f"{ours}_bn")
     return names
 
 
 class InceptionV3(layers.FrozenNetwork):
     """The 2048-channel map `mixed10`."""
+
+    variant: str = "keras"
 
     epsilon = 1e-3
 
@@ -136,12 +162,16 @@ class InceptionV3(layers.FrozenNetwork):
         strides: int = 1,
         padding: layers.Padding = "SAME",
     ) -> jax.Array:
-        """Convolution without bias, batch normalisation without scale, ReLU."""
+        """Convolution without bias, batch normalisation, ReLU."""
         channels, *kernel = shape
         x = self.convolve(
             x, channels, tuple(kernel), f"{name}_conv", strides, padding, use_bias=False
         )
-        return nn.relu(self.normalize(x, self.epsilon, f"{name}_bn", use_scale=False))
+        scaled = self.variant == "torch"
+        return nn.relu(self.normalize(x, self.epsilon, f"{name}_bn", use_scale=scaled))
+
+    def _average(self, x: jax.Array) -> jax.Array:
+        return layers.average_pool_same(x, count_padding=self.variant == "torch")
 
     def _chain(self, x: jax.Array, convolutions: Chain, name: str, first: int) -> jax.Array:
         for i, shape in enumerate(convolutions, start=first):
@@ -158,12 +188,12 @@ class InceptionV3(layers.FrozenNetwork):
     def _heads(self, x: jax.Array, channels: dict[str, int], name: str) -> dict[str, jax.Array]:
         """The first 1 x 1 convolutions of a block's branches; `pool` averages its input first.
 
-        Folded, they are one wide product. A 1 x 1 convolution commutes with an average whose
-        weights add up to one, so the pooling branch then averages its few outputs instead of its
-        many inputs.
+        Folded, they are one wide product. A 1 x 1 convolution commutes with an average, so the
+        pooling branch then averages its few outputs instead of its many inputs. Its bias commutes
+        too where the average's weights add up to one; where padding counts, it is added later.
         """
         if not self.folded:
-            inputs = {"pool": layers.average_pool_same(x)} if "pool" in channels else {}
+            inputs = {"pool": self._average(x)} if "pool" in channels else {}
             return {
                 b: self._conv(inputs.get(b, x), (width, 1, 1), f"{name}_{b}_1")
                 for b, width in channels.items()
@@ -172,14 +202,20 @@ class InceptionV3(layers.FrozenNetwork):
         weights = [
             layers.Weights(shape, True, name=f"{name}_{b}_1_conv")() for b, shape in shapes.items()
         ]
+        later = {}
+        if self.variant == "torch" and "pool" in channels:
+            place = list(channels).index("pool")
+            kernel, bias = weights[place]
+            weights[place], later = (kernel, jnp.zeros_like(bias)), {"pool": bias}
         with jax.named_scope(f"{name}_heads"):
             kernel, bias = (jnp.concatenate(parts, axis=-1) for parts in zip(*weights, strict=True))
             together = layers.convolution(x, kernel, bias, self.precision)
         parts = jnp.split(together, np.cumsum(list(channels.values()))[:-1], axis=-1)
         heads = dict(zip(channels, parts, strict=True))
-        return {
-            b: nn.relu(layers.average_pool_same(y) if b == "pool" else y) for b, y in heads.items()
-        }
+        if "pool" in heads:
+            heads["pool"] = self._average(heads["pool"])
+        heads |= {b: heads[b] + bias.astype(x.dtype)[None, None, None] for b, bias in later.items()}
+        return {b: nn.relu(y) for b, y in heads.items()}
 
     def _reduction(self, x: jax.Array, branches: dict[str, Chain], name: str) -> jax.Array:
         maps = []

@@ -4,7 +4,10 @@ Where XLA has two ways to the same number, the faster is taken: a 1 x 1 convolut
 product, and pooling is elementwise work on strided slices, which fuses with the layers before it.
 """
 
+import difflib
 import functools
+import re
+from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
@@ -15,9 +18,9 @@ from histojax.encoders.precision import FLOAT32, Precision
 
 Padding = str | tuple[tuple[int, int], tuple[int, int]]
 
-# What an encoder's name table maps between: the layers of a Keras weight file, {layer: {dataset:
-# array}} in the file's order, and the shapes of our variables by flat name.
-KerasFile = dict[str, dict[str, np.ndarray]]
+# What an encoder's name table maps between: the layers of a Keras weight file, {layer: {array:
+# shape}} in the file's order, and the shapes of our variables by flat name.
+KerasFile = dict[str, dict[str, tuple[int, ...]]]
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -108,6 +111,45 @@ class FrozenNetwork(nn.Module):
         return norm(x)
 
 
+def numbered_layers(
+    file: KerasFile, shapes: Shapes, convolutions: Sequence[str], norms: Sequence[str]
+) -> dict[str, str]:
+    """A file's layers that Keras named by class and number to ours, by their order.
+
+    Args:
+      file: the file's layers; those called `conv2d`, `conv2d_1` and so on, and
+        `batch_normalization`, are taken.
+      shapes: of our variables.
+      convolutions, norms: our layers in Keras's order. Where the file has too few or too many, they
+        are aligned by shape.
+    """
+    names: dict[str, str] = {}
+    for kind, leaf, ours in (
+        ("conv2d", "kernel", convolutions),
+        ("batch_normalization", "bias", norms),
+    ):
+        theirs = [name for name in file if re.fullmatch(rf"{kind}(_\d+)?", name)]
+        if len(theirs) == len(ours):
+            names |= dict(zip(theirs, ours, strict=True))
+            continue
+        their_shapes = [next(iter(file[name].values())) for name in theirs]
+        our_shapes = [shapes[f"params/{name}/{leaf}"] for name in ours]
+        matcher = difflib.SequenceMatcher(None, their_shapes, our_shapes, autojunk=False)
+        for _, start, end, our_start, our_end in matcher.get_opcodes():
+            names |= dict(zip(theirs[start:end], ours[our_start:our_end], strict=False))
+    return names
+
+
+def torch_norm(theirs: str, ours: str) -> Mapping[str, str]:
+    """PyTorch's names of a batch norm's arrays to our flat ones."""
+    return {
+        f"{theirs}.weight": f"params/{ours}/scale",
+        f"{theirs}.bias": f"params/{ours}/bias",
+        f"{theirs}.running_mean": f"batch_stats/{ours}/mean",
+        f"{theirs}.running_var": f"batch_stats/{ours}/var",
+    }
+
+
 def require_size(images: jax.Array, smallest: int, network: str) -> None:
     """Raises ValueError for images too small for the network's last feature map to exist."""
     height, width = images.shape[1:3]
@@ -127,12 +169,17 @@ def _windows(maps: jax.Array, window: int, stride: int) -> list[jax.Array]:
     ]
 
 
-def average_pool_same(maps: jax.Array) -> jax.Array:
-    """3 x 3 mean at stride 1 over the pixels inside the map, not the padding; summed in float32."""
+def average_pool_same(maps: jax.Array, count_padding: bool = False) -> jax.Array:
+    """3 x 3 mean at stride 1, summed in float32.
+
+    The mean is over the pixels inside the map; with `count_padding`, as in PyTorch, over nine
+    pixels everywhere, those outside being zero.
+    """
     height, width = maps.shape[1:3]
     counts = [1 + (np.arange(side) > 0) + (np.arange(side) < side - 1) for side in (height, width)]
     padded = jnp.pad(maps.astype(jnp.float32), ((0, 0), (1, 1), (1, 1), (0, 0)))
-    divisor = jnp.asarray(np.outer(*counts)[None, :, :, None], jnp.float32)
+    pixels = np.full((height, width), 9) if count_padding else np.outer(*counts)
+    divisor = jnp.asarray(pixels[None, :, :, None], jnp.float32)
     return (sum(_windows(padded, 3, 1)) / divisor).astype(maps.dtype)
 
 

@@ -1,44 +1,50 @@
-"""Weights as flax variables: from official HDF5 files by explicit name tables, or drawn by seed.
+"""Weights as flax variables: from a file, ImageNet's, or drawn by seed.
 
 Variables are {"params": {layer: {"kernel", "bias", "scale"}}, "batch_stats": {layer: {"mean",
-"var"}}} of float32. A flat name is `params/conv1_conv/kernel`. Which layer of a file is which of
-ours, the encoder's row says (`WeightFile.layer_names`).
+"var"}}} of float32. A flat name is `params/conv1_conv/kernel`. `weight_files` reads files,
+`layouts` says which of a file's arrays is which of ours.
 """
 
+import dataclasses
 import hashlib
-import re
 import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import flax.traverse_util
-import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from histojax import encoders
-from histojax.encoders import Encoder, Variables
-from histojax.encoders.layers import KerasFile, Shapes
+from histojax.encoders import Encoder, Variables, folding, layouts, weight_files
+from histojax.encoders.layers import Shapes
+from histojax.encoders.layouts import Fit
+from histojax.encoders.weight_files.stored import StoredArrays, read_float32
 from histojax.errors import InputError
 from histojax.utils import download, files
 
 Flat = dict[str, np.ndarray]
 
-# The ending of a dataset's name in a Keras file to ours. `running_std` holds the variance, despite
-# its name.
-_LEAVES = {
-    "kernel": ("params", "kernel"),
-    "W": ("params", "kernel"),
-    "bias": ("params", "bias"),
-    "b": ("params", "bias"),
-    "gamma": ("params", "scale"),
-    "beta": ("params", "bias"),
-    "moving_mean": ("batch_stats", "mean"),
-    "running_mean": ("batch_stats", "mean"),
-    "moving_variance": ("batch_stats", "var"),
-    "running_std": ("batch_stats", "var"),
-}
-_ENDING = re.compile(rf"(?:^|[/_])({'|'.join(_LEAVES)})(?:_\d+)?(?::0)?$")
+IMAGENET = "imagenet"  # The source of official files, whatever their name.
+FILE = "file"  # The source of all other files.
+_MOST_LINES = 40  # Of a message.
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Variables of an encoder, and where they came from.
+
+    Attributes:
+      variables: as the encoder takes them.
+      source: `imagenet`, `file`, or `random, seed 0`.
+      file: the name and SHA-256 of the file (`file`, `file_sha256`) where that is the source.
+    """
+
+    variables: Variables
+    source: str
+    file: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def shapes(encoder: Encoder) -> Shapes:
@@ -89,80 +95,101 @@ def random(name: str, seed: int) -> Variables:
     return to_variables(flat)
 
 
-def _read_h5(path: Path) -> KerasFile:
-    """A Keras weight file as {layer: {dataset: float32 array}}; layers without weights left out.
+def load(name: str, path: str | Path, resnet_variant: str = "keras") -> Variables:
+    """The variables of an encoder from a file of any kind and layout known here.
+
+    `encoders.get(name).descriptors(load(name, path), images)` describes images by them.
+
+    Args:
+      name: of the encoder.
+      path: Keras HDF5, `.weights.h5`, safetensors, .npz, or a state dict that PyTorch saved; see
+        docs/extending.md.
+      resnet_variant: of ResNet, as in `encoders.get`.
 
     Raises:
-      InputError: not an HDF5 file, or one without Keras's `layer_names`.
+      InputError: the file cannot be read; arrays are missing, extra or misshapen (all listed); or
+        it holds several copies of the network.
     """
-    try:
-        with h5py.File(path) as file:
-            arrays = {}
-            for layer in _texts(file.attrs["layer_names"]):
-                group = file[layer]
-                datasets = _texts(group.attrs["weight_names"])
-                if datasets:
-                    arrays[layer] = {name: np.asarray(group[name], np.float32) for name in datasets}
-            return arrays
-    except (OSError, KeyError) as error:
-        raise InputError(
-            f"{path} cannot be read as a Keras weight file (HDF5 with layer_names and "
-            f"weight_names): {error}. Expected one of the *_notop.h5 files that "
-            "third_party/weights.csv lists"
-        ) from error
+    return read(encoders.get(name, resnet_variant), files.as_path(path)).variables
 
 
-def _texts(names: np.ndarray) -> list[str]:
-    return [name.decode() if isinstance(name, bytes) else name for name in names]
+def read(encoder: Encoder, path: Path) -> Weights:
+    """The weights of an encoder from a file, with what a manifest records of them; see `load`."""
+    with weight_files.open_arrays(path) as (_, arrays):
+        variables = to_variables(_flat(encoder, path, arrays))
+    if download.md5(path) in official_md5s(encoder):
+        return Weights(variables, IMAGENET)
+    return Weights(variables, FILE, {"file": path.name, "file_sha256": files.sha256(path)})
 
 
-def _flat_from_h5(name: str, path: Path) -> Flat:
-    """The arrays of an official file by flat name.
-
-    Raises:
-      InputError: the file cannot be read, or entries are missing, extra or misshapen (all listed).
-    """
-    encoder = encoders.get(name)
+def fits(encoder: Encoder, arrays: StoredArrays) -> list[Fit]:
+    """How the arrays of a file fit an encoder in each layout, the best first."""
     expected = shapes(encoder)
-    arrays = _read_h5(path)
-    names = encoder.weight_file.layer_names if encoder.weight_file else None
-    our_layer = names(arrays, expected) if names else {layer: layer for layer in arrays}
-    flat, extra = {}, []
-    for layer, datasets in arrays.items():
-        for dataset, array in datasets.items():
-            ending = _ENDING.search(dataset)
-            collection, leaf = _LEAVES[ending[1]] if ending else ("", "")
-            ours = f"{collection}/{our_layer.get(layer)}/{leaf}"
-            if ours in expected and ours not in flat:
-                flat[ours] = array
-            else:
-                extra.append(f"{layer}: {dataset} {array.shape}")
-    problems = {
-        "missing": [f"{key} {shape}" for key, shape in expected.items() if key not in flat],
-        "extra": extra,
-        "misshapen": [
-            f"{key}: {flat[key].shape}, expected {shape}"
-            for key, shape in expected.items()
-            if key in flat and flat[key].shape != shape
-        ],
-    }
-    if any(problems.values()):
-        lists = "\n".join(f"  {kind}: {item}" for kind, items in problems.items() for item in items)
-        counts = ", ".join(f"{len(items)} {kind}" for kind, items in problems.items())
+    file = {name: array.shape for name, array in arrays.items()}
+    real = {name: array.is_floating for name, array in arrays.items()}
+    known = (*layouts.OURS, *encoder.layouts)
+    found = [layouts.fit(encoder.name, layout, expected, file, real) for layout in known]
+    return sorted(found, key=lambda fit: (fit.problems > 0, fit.distance))
+
+
+def _flat(encoder: Encoder, path: Path, arrays: StoredArrays) -> Flat:
+    """The arrays of a file by flat name, once all of them fit."""
+    fit = fits(encoder, arrays)[0]
+    if fit.problems:
+        raise InputError(_misfit(encoder, path, arrays, fit))
+    if len(fit.names.prefixes) > 1:
+        copies = ", ".join(repr(prefix) for prefix in sorted(fit.names.prefixes))
         raise InputError(
-            f"{path} is not a complete {name} weight file ({counts}), so none of it was used. "
-            f"Expected the official file without the dense top:\n{lists}"
+            f"{path} holds {len(fit.names.prefixes)} copies of {encoder.name}, whose names begin "
+            f"with {copies}: save the one that you want by itself"
         )
+    flat = {}
+    for ours, theirs in fit.names.sources.items():
+        array = read_float32(f"{theirs} of {path}", arrays[theirs])
+        output_first = fit.layout.output_first and array.ndim == 4
+        flat[ours] = np.ascontiguousarray(array.transpose(2, 3, 1, 0) if output_first else array)
+    if fit.layout.folded:
+        logging.warning(
+            "%s is a fine-tuned %s: what it says of the images that it was trained on is too good; "
+            "describe others by it",
+            path,
+            encoder.name,
+        )
+        epsilon = getattr(encoder.module, "epsilon", 0.0)
+        flat = folding.unfold_batch_norms(flat, shapes(encoder), epsilon)
     return flat
 
 
-def load_h5(name: str, path: str | Path) -> Variables:
-    """Variables of an encoder (ResNet: of either generation) from an official HDF5 file.
+def _misfit(encoder: Encoder, path: Path, arrays: StoredArrays, fit: Fit) -> str:
+    """What to say of a file that does not fit, and of the encoders that it does fit."""
+    others = [
+        name
+        for name, other in encoders.ENCODERS.items()
+        if name != encoder.name and not fits(other, arrays)[0].problems
+    ]
+    hint = f" It fits {' and '.join(others)}: --weights={others[0]}={path}." if others else ""
+    return (
+        f"{path} is not a complete {encoder.name} weight file ({fit.counts}), so none of it was "
+        f"used.{hint} {misfit_text(encoder, fit)}"
+    )
 
-    Raises:
-      InputError: the file cannot be read, or entries are missing, extra or misshapen (all listed).
-    """
-    return to_variables(_flat_from_h5(name, Path(path)))
+
+def misfit_text(encoder: Encoder, fit: Fit) -> str:
+    """Which layout a file comes closest to, and a line for each array that does not fit."""
+    lines = list(fit.lines())
+    shown = lines[:_MOST_LINES]
+    if len(lines) > len(shown):
+        shown.append(f"  and {len(lines) - len(shown)} more")
+    closest = f"The closest layout is {fit.layout.name} of {encoder.name} ({fit.counts}):"
+    return "\n".join([closest, *shown])
+
+
+def official_md5s(encoder: Encoder) -> set[str]:
+    """Checksums of the official files of an encoder, of either generation."""
+    rows: Iterable[Encoder] = (encoder,)
+    if encoder.name == "ResNet":
+        rows = (encoder, *encoders.RESNET_VARIANTS.values())
+    return {row.weight_file.md5 for row in rows if row.weight_file}
 
 
 def _official_file(encoder: Encoder, cache: Path, weights_dir: Path | None) -> tuple[Path, str]:
@@ -173,7 +200,10 @@ def _official_file(encoder: Encoder, cache: Path, weights_dir: Path | None) -> t
     """
     official = encoder.weight_file
     if official is None:
-        raise InputError(f"there are no ImageNet weights for {encoder.name}: use --weights=random")
+        raise InputError(
+            f"there are no ImageNet weights for {encoder.name}: use --weights={encoder.name}=FILE "
+            "with a file of weights, or --weights=random"
+        )
     accepted = {official.md5}
     if weights_dir is None:
         path = cache / official.md5[:8] / official.file
@@ -186,13 +216,13 @@ def _official_file(encoder: Encoder, cache: Path, weights_dir: Path | None) -> t
                 f"{path} does not exist: put the file of {official.url} (md5 {official.md5}) "
                 "into --weights_dir"
             )
-        variants = encoders.RESNET_VARIANTS.values()
-        accepted |= {row.weight_file.md5 for row in variants if row.name == encoder.name}
+        accepted = official_md5s(encoder)
     md5 = download.md5(path)
     if md5 not in accepted:
         raise InputError(
-            f"{path} has md5 {md5}, expected {' or '.join(sorted(accepted))}: not used. "
-            "Remove it and fetch it again"
+            f"{path} has md5 {md5}, expected {' or '.join(sorted(accepted))}: not used. If it is "
+            "damaged, remove it and fetch it again; if it holds weights of your own, pass "
+            f"--weights={encoder.name}={path}"
         )
     return path, md5
 
@@ -212,7 +242,8 @@ def imagenet(
     converted = cache / f"{encoder.name}-{md5}.npz"
     flat = load_npz(converted)
     if flat is None or {name: array.shape for name, array in flat.items()} != shapes(encoder):
-        flat = _flat_from_h5(encoder.name, path)
+        with weight_files.open_arrays(path) as (_, arrays):
+            flat = _flat(encoder, path, arrays)
         _save_npz(converted, flat)
     return to_variables(flat)
 

@@ -10,6 +10,7 @@ from histojax import config, encoders
 from histojax.config import Extraction, Runtime, View
 from histojax.encoders import Encoder, Variables
 from histojax.encoders import weights as published
+from histojax.encoders.weights import Weights
 from histojax.errors import InputError
 from histojax.extraction import manifests
 from histojax.extraction.engine import Engine
@@ -23,53 +24,73 @@ class LoadedEncoder:
     Attributes:
       encoder: the network, folded.
       variables: folded too.
-      source: of the weights: `imagenet`, or `random, seed 0`.
+      source: of the weights: `imagenet`, `file`, or `random, seed 0`.
       sha256: checksum of the variables before folding.
+      file: of the weights, where that is the source: its name and SHA-256.
     """
 
     encoder: Encoder
     variables: Variables
     source: str
     sha256: str
+    file: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def manifest(self, extraction: Extraction, view: View) -> manifests.Manifest:
         """What decides the encoder's descriptors of a view."""
-        return manifests.of(extraction, self.encoder.name, view, self.source, self.sha256)
+        name = self.encoder.name
+        return manifests.of(extraction, name, view, self.source, self.sha256, self.file)
 
 
-def variables_of(
-    encoder: Encoder, extraction: Extraction, runtime: Runtime = Runtime()
-) -> tuple[Variables, str]:
-    """The variables of an encoder as published, ImageNet's or random ones, and their source.
+def weights_of(encoder: Encoder, extraction: Extraction, runtime: Runtime = Runtime()) -> Weights:
+    """The weights of an encoder as published, from a file, or random.
 
     Raises:
-      InputError: the weight file is missing, altered, or cannot be downloaded.
+      InputError: the weight file is missing, altered, does not fit, holds other weights than the
+        protocol's, or cannot be downloaded.
     """
-    if extraction.weights == "random":
-        variables = published.random(encoder.name, extraction.weights_seed)
-    else:
+    word, path = extraction.weights_of(encoder.name), dict(runtime.weight_files).get(encoder.name)
+    if path is not None:
+        weights = published.read(encoder, path)
+        if _is_sha256(word) and published.checksum(weights.variables) != word:
+            raise InputError(
+                f"{path} holds other weights of {encoder.name} than those asked for, whose "
+                f"variables have SHA-256 {word[:16]}...: name the file that holds these"
+            )
+        return weights
+    if word == "random":
+        source = manifests.source_of_random(extraction.weights_seed)
+        return Weights(published.random(encoder.name, extraction.weights_seed), source)
+    if word == published.IMAGENET:
         variables = published.imagenet(encoder, runtime.cache, runtime.weights_dir)
-    return variables, manifests.source_of(extraction)
+        return Weights(variables, published.IMAGENET)
+    raise InputError(
+        f"the weights of {encoder.name} (SHA-256 of their variables {word[:16]}...) came from a "
+        f"file, which is not named: pass --weights={encoder.name}=FILE"
+    )
+
+
+def _is_sha256(word: str) -> bool:
+    return word not in ("imagenet", "random", published.FILE)
 
 
 def fold_encoders(
     extraction: Extraction,
     runtime: Runtime = Runtime(),
-    weights: Mapping[str, published.Flat] | None = None,
+    weights: Mapping[str, Weights] | None = None,
 ) -> dict[str, LoadedEncoder]:
     """The folded encoders of a protocol by name, on no particular device; see `load_encoders`."""
     folded = {}
     for name in extraction.encoders:
         encoder = encoders.get(name, extraction.resnet_variant)
-        if name in (weights or {}):
-            variables, source = published.to_variables(weights[name]), extraction.weights
-        else:
-            variables, source = variables_of(encoder, extraction, runtime)
+        given = (weights or {}).get(name)
+        if given is None or name in dict(runtime.weight_files):
+            given = weights_of(encoder, extraction, runtime)
         folded[name] = LoadedEncoder(
             encoder.folded(extraction.precision),
-            encoder.fold_variables(variables, extraction.precision),
-            source,
-            published.checksum(variables),
+            encoder.fold_variables(given.variables, extraction.precision),
+            given.source,
+            published.checksum(given.variables),
+            given.file,
         )
     return folded
 
@@ -129,19 +150,24 @@ class EncoderSet:
 def load_encoders(
     extraction: Extraction,
     runtime: Runtime = Runtime(),
-    weights: Mapping[str, published.Flat] | None = None,
+    weights: Mapping[str, Weights] | None = None,
 ) -> EncoderSet:
     """Loads the encoders of a protocol onto the devices.
 
     Args:
       extraction: the protocol.
       runtime: devices, crops a step, pooling, and where weights are.
-      weights: variables of encoders by flat name, taken instead of any files.
+      weights: of encoders by name, taken instead of any files.
 
     Raises:
       InputError: unusable weights, or a protocol that does not fit.
     """
     check(extraction, runtime.pooling)
+    if others := sorted({name for name, _ in runtime.weight_files} - {*extraction.encoders}):
+        raise InputError(
+            f"--weights names a file for {', '.join(others)}, expected of the encoders "
+            f"{', '.join(extraction.encoders)}"
+        )
     engine = Engine.of(runtime)
     loaded = fold_encoders(extraction, runtime, weights)
     check_encoders(loaded, extraction)
@@ -149,4 +175,14 @@ def load_encoders(
         name: dataclasses.replace(encoder, variables=engine.replicate(encoder.variables))
         for name, encoder in loaded.items()
     }
-    return EncoderSet(extraction, engine, on_devices)
+    return EncoderSet(_with_weights(extraction, loaded), engine, on_devices)
+
+
+def _with_weights(extraction: Extraction, loaded: dict[str, LoadedEncoder]) -> Extraction:
+    """The protocol with the SHA-256 of weights from files."""
+    if isinstance(extraction.weights, str) and not any(e.file for e in loaded.values()):
+        return extraction
+    view = extraction.views[0]
+    recorded = {name: e.manifest(extraction, view)["weights"] for name, e in loaded.items()}
+    words = tuple((name, manifests.word_of(weights)) for name, weights in recorded.items())
+    return dataclasses.replace(extraction, weights=words)

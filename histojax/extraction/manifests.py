@@ -2,7 +2,7 @@
 
 <root>/<configuration>/manifest.json
   protocol   encoder, view, and how images were prepared, augmented and cropped
-  weights    source and SHA-256 of the encoder's weights
+  weights    source and SHA-256 of the encoder's weights; of a file also its name and SHA-256
   versions   of histojax, of its preprocessing numerics, and of the libraries that compute
 
 `of` writes protocol and weights of an `Extraction`, `extraction_of` reads them back.
@@ -28,31 +28,35 @@ UNTRAINED = "UNTRAINED encoders: a trial of the pipeline, not a result"
 
 _VERSIONS_OF = ("jax", "flax", "numpy", "pillow")
 _REQUIRED = ("protocol", "weights")
-# What configurations of one root may differ in.
-_OWN = (
-    "protocol.encoder",
-    "protocol.resnet_variant",
-    "protocol.scale",
-    "protocol.crop_size",
-    "weights.sha256",
-)
+# What configurations of one root may differ in; and those of different encoders.
+_OWN = ("protocol.encoder", "protocol.resnet_variant", "protocol.scale", "protocol.crop_size")
+_OWN_OF_ENCODER = (*_OWN, "weights.")
 # Fields of `Extraction` that are the same for all configurations; the second are recorded only
 # where they differ from the default, since older manifests lack them.
 _RECORDED = ("crop_mode", "augmentations", "crops", "gain_low", "gain_high", "p", "seed")
 _RECORDED_UNLESS_DEFAULT = ("precision", "target_mpp", "stain_normalizer", "stain_augmentation")
-_RANDOM = "random, seed "
+_IMAGENET, _RANDOM = "imagenet", "random, seed "
 
 Manifest = dict[str, Any]
 
 
-def of(extraction: Extraction, encoder: str, view: View, source: str, sha256: str) -> Manifest:
+def of(
+    extraction: Extraction,
+    encoder: str,
+    view: View,
+    source: str,
+    sha256: str,
+    file: Mapping[str, str] | None = None,
+) -> Manifest:
     """What decides the descriptors of one configuration.
 
     Args:
       extraction: the protocol.
       encoder: its name.
       view: scale and crop size.
-      source, sha256: where the encoder's weights come from (see `source_of`), and their checksum.
+      source, sha256: where the encoder's weights come from: `imagenet`, `file` or `random, seed 0`;
+        and the checksum of its variables.
+      file: the name and SHA-256 of the file (`file`, `file_sha256`), which decide nothing.
     """
     protocol = {"encoder": encoder, "scale": view.scale, "crop_size": view.crop_size}
     protocol |= {name: getattr(extraction, name) for name in _RECORDED}
@@ -61,13 +65,21 @@ def of(extraction: Extraction, encoder: str, view: View, source: str, sha256: st
     for name in _RECORDED_UNLESS_DEFAULT:
         if getattr(extraction, name) != getattr(Extraction, name):
             protocol[name] = getattr(extraction, name)
-    return {"protocol": protocol, "weights": {"source": source, "sha256": sha256}}
+    weights = {"source": source, "sha256": sha256} | dict(file or {})
+    return {"protocol": protocol, "weights": weights}
 
 
-def source_of(extraction: Extraction) -> str:
-    """Where the weights of a protocol come from: `imagenet`, or `random, seed 0`."""
-    random = extraction.weights == "random"
-    return f"{_RANDOM}{extraction.weights_seed}" if random else extraction.weights
+def source_of_random(seed: int) -> str:
+    """The source of weights drawn by seed."""
+    return f"{_RANDOM}{seed}"
+
+
+def word_of(weights: Mapping[str, str]) -> str:
+    """What `Extraction.weights` has for the recorded weights: imagenet, random, or a SHA-256."""
+    source = weights["source"]
+    if source.startswith(_RANDOM):
+        return "random"
+    return source if source == _IMAGENET else weights["sha256"]
 
 
 def extraction_of(manifests: Mapping[str, Manifest | None], name: str) -> Extraction:
@@ -99,13 +111,15 @@ def extraction_of(manifests: Mapping[str, Manifest | None], name: str) -> Extrac
         field: {protocol[field] for protocol in protocols}
         for field in (*_RECORDED, *_RECORDED_UNLESS_DEFAULT)
     }
-    sources = {made["weights"]["source"] for made in manifests.values()}
-    if mixed := [key for key, kinds in (values | {"weights": sources}).items() if len(kinds) > 1]:
+    words, seeds = _weights_of(manifests.values())
+    one_each = len(dict(words)) == len(words) and len(seeds) < 2
+    values["weights"] = {True} if one_each else {True, False}
+    if mixed := [key for key, kinds in values.items() if len(kinds) > 1]:
         raise InputError(
             f"the configurations of {name} differ in {', '.join(mixed)}: predict with each alone"
         )
-    (source,) = sources
-    random = source.startswith(_RANDOM)
+    del values["weights"]
+    alike = {word for _, word in words} in ({"random"}, {_IMAGENET})
     variants = [
         protocol["resnet_variant"] for protocol in protocols if "resnet_variant" in protocol
     ]
@@ -114,18 +128,36 @@ def extraction_of(manifests: Mapping[str, Manifest | None], name: str) -> Extrac
         views=tuple(
             dict.fromkeys(View(protocol["scale"], protocol["crop_size"]) for protocol in protocols)
         ),
-        weights="random" if random else "imagenet",
-        weights_seed=int(source.removeprefix(_RANDOM)) if random else 0,
+        weights=words[0][1] if alike else words,
+        weights_seed=seeds.pop() if seeds else 0,
         resnet_variant=variants[0] if variants else "keras",
         **{field: kinds.pop() for field, kinds in values.items()},
     )
 
 
+def _weights_of(manifests: Iterable[Manifest]) -> tuple[tuple[tuple[str, str], ...], set[int]]:
+    """(encoder, word) pairs in order, and the seeds of random weights."""
+    manifests = list(manifests)
+    words = ((made["protocol"]["encoder"], word_of(made["weights"])) for made in manifests)
+    sources = (made["weights"]["source"] for made in manifests)
+    seeds = {int(s.removeprefix(_RANDOM)) for s in sources if s.startswith(_RANDOM)}
+    return tuple(dict.fromkeys(words)), seeds
+
+
 def weights_text(manifests: Iterable[Manifest | None]) -> str:
     """One line on the weights behind a result, which says so where they are random."""
-    sources = sorted({made["weights"]["source"] if made else "not recorded" for made in manifests})
-    note = f" ({UNTRAINED})" if any("random" in source for source in sources) else ""
+    weights = [made["weights"] if made else None for made in manifests]
+    sources = sorted({source_text(each) if each else "not recorded" for each in weights})
+    untrained = any(each and each["source"].startswith(_RANDOM) for each in weights)
+    note = f" ({UNTRAINED})" if untrained else ""
     return f"weights: {' and '.join(sources)}{note}"
+
+
+def source_text(weights: Mapping[str, str]) -> str:
+    """Where recorded weights come from: `imagenet`, or `vgg.h5 (SHA-256 1a2b3c4d5e6f7081...)`."""
+    if "file" in weights:
+        return f"{weights['file']} (SHA-256 {weights['file_sha256'][:16]}...)"
+    return weights["source"]
 
 
 def versions() -> dict[str, Any]:
@@ -181,7 +213,9 @@ def refuse_mixing(root: Path, configuration: str, manifest: Manifest) -> bool:
         expected = manifest | {"versions": versions()}
         lines = differences(files.read_json(path, _REQUIRED), expected)
         if path.parent != folder:
-            lines = [line for line in lines if not line.startswith(_OWN)]
+            same = not any(line.startswith("protocol.encoder") for line in lines)
+            own = _OWN if same else _OWN_OF_ENCODER
+            lines = [line for line in lines if not line.startswith(own)]
         if lines:
             raise InputError(
                 f"{path.parent} holds descriptors of another protocol; name another folder, or "
@@ -196,16 +230,23 @@ def refuse_mixing(root: Path, configuration: str, manifest: Manifest) -> bool:
 
 
 def differences(recorded: Manifest, expected: Manifest) -> list[str]:
-    """The values that differ among those that decide descriptors, a line each."""
-    return files.differences(_decisive(recorded), _decisive(expected))
+    """The values that differ among those that decide descriptors, a line each.
+
+    The same variables from different sources give the same descriptors.
+    """
+    found, wanted = _decisive(recorded), _decisive(expected)
+    if found["weights"].get("sha256") == wanted["weights"].get("sha256"):
+        found["weights"] = wanted["weights"] = {}
+    return files.differences(found, wanted)
 
 
 def _decisive(manifest: Manifest) -> Manifest:
     """What decides descriptors, with the defaults that are not recorded."""
     defaults = {name: getattr(Extraction, name) for name in _RECORDED_UNLESS_DEFAULT}
+    weights = {k: v for k, v in manifest["weights"].items() if k in ("source", "sha256")}
     return {
         "protocol": defaults | manifest["protocol"],
-        "weights": manifest["weights"],
+        "weights": weights,
         "versions": {"numerics": _numerics(manifest)},
     }
 

@@ -19,6 +19,7 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
+from histojax import config
 from histojax.config import Runtime
 from histojax.errors import InputError
 from histojax.evaluation import calibration
@@ -143,7 +144,7 @@ def _settings(
         "smoothing_places": sigma,
         "augmentations": min(options.augmentations, extraction.augmentations),
         "configurations": list(bundle.configurations),
-        "weights": extraction.weights,
+        "weights": config.as_text(extraction.weights),
         "classes": list(bundle.classes),
         "positive": [bundle.classes[k] for k in bundle.positive],
         "temperature": bundle.temperature,
@@ -200,7 +201,7 @@ def _write(folder: Path, heatmap: ProbabilityMap) -> None:
         with files.atomic_write(folder / f"{name}.png") as temporary:
             Image.fromarray(picture).save(temporary, format="PNG")
     files.write_json(folder / "regions.geojson", regions.regions(heatmap))
-    untrained = heatmap.made_with["weights"] == "random"
+    untrained = "random" in heatmap.made_with["weights"]
     files.write_text(folder / PAGE, page.render(heatmap, untrained, datetime.datetime.now()))
     files.write_json(folder / _DONE, heatmap.made_with)
 

@@ -32,6 +32,8 @@ from histojax.utils import files
 MANIFEST = "manifest.json"
 FOLDS = "folds.csv"
 TIMES = "times.csv"
+# What a manifest says of the file of an encoder's weights, whose SHA-256 of variables decides.
+_WEIGHT_FILE = "extraction.weights.file"
 _TIMES_COLUMNS = ("date", "models", "seconds", "workers", "machine")
 
 
@@ -175,6 +177,7 @@ def record_manifest(path: Path, manifest: dict[str, Any]) -> None:
         files.write_json(path, manifest)
         return
     lines = files.differences(_upgrade(files.read_json(path, ())), manifest)
+    lines = [line for line in lines if not line.startswith(_WEIGHT_FILE)]
     # Where learners differ, all else follows from it.
     lines = [line for line in lines if line.startswith("learner")] or lines
     if not lines:

@@ -4,7 +4,9 @@ The last block or all of an encoder is trained with a new linear head on augment
 2.2 of the paper); `finetune_fit` trains one model. Held-out images decide nothing.
 
 <models>/<configuration>/seed0-fold01.npz             a model: float32 arrays body/<layer>/kernel
-    and bias, head/kernel [D, K] and bias [K], input/mean and scale [D] (see `finetune_step`)
+    and bias of every layer, trained or not, head/kernel [D, K] and bias [K], input/mean and scale
+    [D] (see `finetune_step`), and an empty encoder/<name>; the encoder's part is a file of weights
+    as any other
 <models>/<configuration>/.checkpoints/seed0-fold01/   Orbax's, of a model that is being trained
 
 N images, D channels, K classes.
@@ -25,7 +27,7 @@ from histojax import encoders
 from histojax.config import Extraction, Finetune, Runtime, View
 from histojax.datasets import Dataset
 from histojax.datasets.folds import Folds
-from histojax.encoders import weights
+from histojax.encoders import layouts, weights
 from histojax.errors import InputError
 from histojax.extraction import extract, loaded_encoders, pending
 from histojax.extraction.loaded_encoders import LoadedEncoder
@@ -138,9 +140,10 @@ def check(images: names.Images, extraction: Extraction, mpp: float | None = None
 def load_encoder(name: str, extraction: Extraction, runtime: Runtime) -> LoadedEncoder:
     """An encoder to train: its parameters, where they came from, and their checksum."""
     encoder = encoders.get(name, extraction.resnet_variant)
-    variables, source = loaded_encoders.variables_of(encoder, extraction, runtime)
-    folded, params = finetune_step.fold_batch_norms(encoder, variables, extraction.precision)
-    return LoadedEncoder(folded, {"params": params}, source, weights.checksum(variables))
+    given = loaded_encoders.weights_of(encoder, extraction, runtime)
+    folded, params = finetune_step.fold_batch_norms(encoder, given.variables, extraction.precision)
+    sha256 = weights.checksum(given.variables)
+    return LoadedEncoder(folded, {"params": params}, given.source, sha256, given.file)
 
 
 def _missing_models(
@@ -205,8 +208,12 @@ def _fit_and_save(data: TrainingData, path: Path, seed: int, fold: int, bar: Pro
     held_out = data.images.take(np.flatnonzero(data.folds.folds == fold))
     augmentations = data.config.extraction.augmentations
     scores = finetune_fit.score_images(data, best, held_out, augmentations)
-    flat = traverse_util.flatten_dict(best, sep="/")
-    ensembles.save_model(path, {name: np.asarray(a) for name, a in flat.items()}, scores)
+    _, frozen = data.split_layers()
+    whole = {**best, "body": {**frozen, **best["body"]}}
+    flat = traverse_util.flatten_dict(whole, sep="/")
+    made_from = {f"{layouts.MADE_FROM}{data.config.encoder.name}": np.zeros(0, np.float32)}
+    arrays = {name: np.asarray(array) for name, array in flat.items()} | made_from
+    ensembles.save_model(path, arrays, scores)
 
 
 def _checkpoints_of(model: Path) -> Path:

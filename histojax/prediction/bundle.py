@@ -119,10 +119,10 @@ class Bundle:
         by_model = self.ensemble.scores_by_model({configuration: descriptors})
         return np.mean([scores.mean(axis=1) for _, _, scores in by_model], axis=0)
 
-    def encoder_sha256(self, encoder: str) -> str:
-        """The SHA-256 of the weights of an encoder; the protocol must be known."""
+    def encoder_weights(self, encoder: str) -> dict[str, str]:
+        """What is recorded of an encoder's weights; the protocol must be known."""
         return next(
-            manifest["weights"]["sha256"]
+            manifest["weights"]
             for manifest in self.made_with.values()
             if manifest["protocol"]["encoder"] == encoder
         )
@@ -196,7 +196,7 @@ def write(
     encoders = bundle.extraction.encoders
     description = _decisive_values(bundle) | {
         "about": bundle.about | {"histojax": VERSION},
-        "weights": {name: bundle.encoder_sha256(name) for name in encoders},
+        "weights": {name: bundle.encoder_weights(name)["sha256"] for name in encoders},
         "weights_in_file": sorted(weights),
         "positive_reason": bundle.positive_reason,
         "temperature": bundle.temperature,

@@ -201,15 +201,23 @@ def _limits(bundle: Bundle) -> list[str]:
 
 
 def _licences(bundle: Bundle, included: Sequence[str]) -> list[str]:
-    encoders, lines = bundle.extraction.encoders, ["## Licences and weights", ""]
-    if bundle.extraction.weights == "imagenet":
-        for name in encoders:
-            licence = _WEIGHTS_LICENCES.get(name, f"{name}: under the licence of its publisher")
-            lines.append(f"- {licence}.")
+    extraction, lines = bundle.extraction, ["## Licences and weights", ""]
+    of_imagenet = [e for e in extraction.encoders if extraction.weights_of(e) == "imagenet"]
+    for name in of_imagenet:
+        licence = _WEIGHTS_LICENCES.get(name, f"{name}: under the licence of its publisher")
+        lines.append(f"- {licence}.")
+    if of_imagenet:
         lines.append("- ImageNet itself is for non-commercial research; judge for your use.")
-    for name in encoders:
+    for name in extraction.encoders:
+        recorded = bundle.encoder_weights(name)
         place = "in the file" if name in included else "not in the file"
-        lines.append(f"- {name}: {place}, SHA-256 of its arrays `{bundle.encoder_sha256(name)}`.")
+        lines.append(f"- {name}: {place}, SHA-256 of its arrays `{recorded['sha256']}`.")
+        if "file" in recorded:
+            lines.append(
+                f"- {name}: its weights came from the file {recorded['file']} (SHA-256 "
+                f"`{recorded['file_sha256']}`); their licence is not known here, ask whoever made "
+                "them."
+            )
     return [
         *lines,
         "- The bundle holds no image and no name, but out-of-fold scores and mean descriptors, by "

@@ -226,32 +226,54 @@ def load_encoders(bundle: Bundle, runtime: Runtime = Runtime()) -> "EncoderSet":
     Raises:
       InputError: the weights are not those the models were trained with, or cannot be had.
     """
+    from histojax.encoders import weights
     from histojax.extraction import loaded_encoders
 
-    encoder_set = loaded_encoders.load_encoders(bundle.extraction, runtime, bundle.weights)
+    included = {}
+    for name, flat in bundle.weights.items():
+        recorded = bundle.encoder_weights(name)
+        file = {key: recorded[key] for key in ("file", "file_sha256") if key in recorded}
+        included[name] = weights.Weights(weights.to_variables(flat), recorded["source"], file)
+    _require_files(bundle, runtime, included)
+    encoder_set = loaded_encoders.load_encoders(bundle.extraction, runtime, included)
     for encoder, loaded in encoder_set.encoders.items():
         _check_weights(bundle, encoder, loaded.sha256)
     return encoder_set
 
 
 def encoder_variables(bundle: Bundle, runtime: Runtime = Runtime()) -> dict[str, Flat]:
-    """The encoders' variables, by flat name, to store in the bundle; empty for random weights.
+    """The encoders' variables, by flat name, to store in the bundle; not those of random weights.
 
     Raises:
       InputError: the weights are not those the models were trained with, or cannot be had.
     """
     from histojax import encoders
     from histojax.encoders import weights
+    from histojax.extraction import loaded_encoders
 
-    if bundle.extraction.weights == "random":
-        return {}
-    flat = {}
-    for name in bundle.extraction.encoders:
-        encoder = encoders.get(name, bundle.extraction.resnet_variant)
-        variables = weights.imagenet(encoder, runtime.cache, runtime.weights_dir)
+    extraction, flat = bundle.extraction, {}
+    _require_files(bundle, runtime)
+    for name in extraction.encoders:
+        if extraction.weights_of(name) == "random":
+            continue
+        encoder = encoders.get(name, extraction.resnet_variant)
+        variables = loaded_encoders.weights_of(encoder, extraction, runtime).variables
         _check_weights(bundle, name, weights.checksum(variables))
         flat[name] = weights.to_flat(variables)
     return flat
+
+
+def _require_files(bundle: Bundle, runtime: Runtime, included: Iterable[str] = ()) -> None:
+    """Raises InputError naming the files of weights that are neither included nor passed."""
+    passed = {*included, *dict(runtime.weight_files)}
+    for name in bundle.extraction.encoders:
+        recorded = bundle.encoder_weights(name)
+        if "file" in recorded and name not in passed:
+            raise InputError(
+                f"{bundle.name} needs the weights of {name} that came from the file "
+                f"{recorded['file']} (SHA-256 {recorded['file_sha256'][:16]}...): pass "
+                f"--weights={name}={recorded['file']}, with its path here"
+            )
 
 
 def _check_weights(bundle: Bundle, encoder: str, sha256: str) -> None:
@@ -262,7 +284,7 @@ def _check_weights(bundle: Bundle, encoder: str, sha256: str) -> None:
             raise InputError(
                 f"the weights of {encoder} here have SHA-256 {sha256[:16]}..., but {configuration} "
                 f"of {bundle.name} was trained with {expected[:16]}...: name the same weight files "
-                "with --weights_dir"
+                f"with --weights={encoder}=FILE or, official ones, --weights_dir"
             )
 
 

@@ -81,11 +81,13 @@ def _extractions(ensemble: Ensemble) -> list[dict[str, Any]]:
         protocol = dict(manifest["protocol"])
         encoder = protocol.pop("encoder")
         view = View(protocol.pop("scale"), protocol.pop("crop_size")).name
-        source = manifest["weights"]["source"]
-        seed = source.removeprefix("random, seed ")
-        protocol["weights"] = "imagenet" if seed == source else "random"
-        if seed != source:
-            protocol["weights_seed"] = seed
+        weights = manifest["weights"]
+        seed = weights["source"].removeprefix("random, seed ")
+        if seed != weights["source"]:
+            protocol |= {"weights": "random", "weights_seed": seed}
+        else:
+            file = weights.get("file")
+            protocol["weights"] = f"{encoder}={file}" if file else weights["source"]
         views.setdefault(tuple(protocol.items()), {}).setdefault(encoder, []).append(view)
     encoders: dict[tuple, list[str]] = {}
     for protocol, by_encoder in views.items():

@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax
 
-from histojax.encoders import MINUS_ONE_TO_ONE, Encoder, Tap, WeightFile, layers
+from histojax.encoders import MINUS_ONE_TO_ONE, Encoder, Tap, WeightFile, layers, layouts
 
 
 class SmallNetwork(layers.FrozenNetwork):
@@ -35,7 +35,6 @@ SMALL = Encoder(
     last_block=("conv2",),
     tile=256,
     halo=32,
-    weight_file=WeightFile(
-        file="small.h5", url="https://example.org/small.h5", md5="", layer_names=layer_names
-    ),
+    weight_file=WeightFile(file="small.h5", url="https://example.org/small.h5", md5=""),
+    layouts=(layouts.Layout("Keras", layouts.keras(layer_names)),),
 )

@@ -21,6 +21,13 @@ TAPS = {
     "Inception": {"mixed10": 2048},
     "VGG": {"block2_conv2": 128, "block3_conv3": 256, "block4_conv3": 512, "block5_conv3": 512},
 }
+# PyTorch's networks; numbers are in tests/parity/test_torch.py.
+TORCH_TAPS = {
+    "TorchResNet": {"conv5_block3_out": 2048},
+    "TorchResNetBlock3": {"conv4_block6_out": 1024},
+    "TorchInception": {"mixed10": 2048},
+    "TorchVGG": TAPS["VGG"],
+}
 random = functools.cache(weights.random)
 
 
@@ -83,6 +90,19 @@ def test_anything_but_a_batch_of_rgb_is_refused(name, shape):
         encoders.ENCODERS[name].descriptors(random(name, 0), np.zeros(shape, np.uint8))
 
 
+@pytest.mark.parametrize("name", list(TORCH_TAPS))
+def test_the_networks_as_pytorch_has_them_have_their_taps_at_their_strides(name):
+    encoder = encoders.ENCODERS[name]
+    image = jax.ShapeDtypeStruct((2, 320, 288, 3), np.float32)
+    for row in (encoder, encoder.folded()):
+        variables = jax.eval_shape(row.module.init, jax.random.key(0), image)
+        maps = jax.eval_shape(row.maps, variables, image)
+        assert {tap.layer: maps[tap.layer].shape[3] for tap in row.outputs} == TORCH_TAPS[name]
+        for tap in row.outputs:
+            assert maps[tap.layer].shape[1] in (320 // tap.stride, 320 // tap.stride - 2)
+    assert list(TAPS | TORCH_TAPS) == list(encoders.ENCODERS)
+
+
 def test_unknown_names_are_answered_with_the_known_ones():
     with pytest.raises(ValueError, match="ResNet, Inception, VGG"):
         encoders.get("AlexNet")
@@ -106,6 +126,18 @@ def test_the_variant_chooses_the_resnet_and_nothing_else():
         ("ResNet", (30 - 103.939, 20 - 116.779, 10 - 123.68)),
         ("VGG", (30 - 103.939, 20 - 116.779, 10 - 123.68)),
         ("Inception", (10 / 127.5 - 1, 20 / 127.5 - 1, 30 / 127.5 - 1)),
+        ("TorchInception", (10 / 127.5 - 1, 20 / 127.5 - 1, 30 / 127.5 - 1)),
+        *(
+            (
+                name,
+                (
+                    (10 / 255 - 0.485) / 0.229,
+                    (20 / 255 - 0.456) / 0.224,
+                    (30 / 255 - 0.406) / 0.225,
+                ),
+            )
+            for name in ("TorchResNet", "TorchResNetBlock3", "TorchVGG")
+        ),
     ],
 )
 def test_inputs_are_made_ready_as_each_network_was_trained(name, expected):
@@ -134,7 +166,8 @@ def test_the_resnet_of_2018_refuses_images_that_fill_no_window(side):
 def test_the_manifest_of_weight_files_agrees_with_the_table():
     with open(THIRD_PARTY / "weights.csv") as file:
         rows = {(row["encoder"], row["generation"]): row for row in csv.DictReader(file)}
-    ours = {(name, "keras"): encoder for name, encoder in encoders.ENCODERS.items()}
+    published = {name: e for name, e in encoders.ENCODERS.items() if e.weight_file}
+    ours = {(name, "keras"): encoder for name, encoder in published.items()}
     ours["ResNet", "keras2018"] = encoders.RESNET_2018
     assert set(rows) == set(ours)
     for key, encoder in ours.items():

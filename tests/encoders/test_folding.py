@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from histojax import config, encoders
 from histojax.encoders import folding, weights
 
-ENCODERS = (*encoders.ENCODERS.values(), encoders.RESNET_2018)
+ENCODERS = (*map(encoders.get, config.ENCODERS), encoders.RESNET_2018)
 BY_NAME = pytest.mark.parametrize(
     "encoder", ENCODERS, ids=lambda e: f"{e.name} {getattr(e.module, 'variant', '')}"
 )
@@ -64,6 +65,41 @@ def test_every_tap_of_a_folded_encoder_is_the_published_ones(encoder, published,
     assert list(found) == list(expected)
     for tap in expected:
         assert error(found[tap], expected[tap]) < 2e-6
+
+
+NORM = {"params/a_bn/bias": (4,), "batch_stats/a_bn/mean": (4,), "batch_stats/a_bn/var": (4,)}
+KERNEL, BIAS = {"params/a_conv/kernel": (1, 1, 3, 4)}, {"params/a_conv/bias": (4,)}
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        KERNEL | BIAS,
+        KERNEL | NORM,
+        KERNEL | NORM | {"params/a_bn/scale": (4,)},
+        KERNEL | BIAS | NORM | {"params/a_bn/scale": (4,)},
+    ],
+    ids=["no norm", "Inception", "TorchResNet", "ResNet"],
+)
+@pytest.mark.parametrize("epsilon", [1e-5, 1e-3])
+def test_folded_batch_norms_unfold_to_ones_that_change_nothing(shapes, epsilon):
+    rng = np.random.default_rng(0)
+    values = {name: rng.uniform(0.5, 2, shape).astype("f") for name, shape in shapes.items()}
+    folded = folding.fold_batch_norms(weights.to_variables(values), epsilon)
+    flat = traverse_util.flatten_dict(folded, sep="/")
+    assert flat.keys() == (KERNEL | BIAS).keys()
+    unfolded = folding.unfold_batch_norms(flat, shapes, epsilon)
+    assert {name: array.shape for name, array in unfolded.items()} == shapes
+    again = folding.fold_batch_norms(weights.to_variables(unfolded), epsilon)
+    for name, array in traverse_util.flatten_dict(again, sep="/").items():
+        np.testing.assert_allclose(array, flat[name], rtol=3e-7)
+
+
+def test_a_bias_that_the_network_has_no_place_for_is_refused():
+    with pytest.raises(ValueError, match="no place for params/a_conv/bias"):
+        folding.unfold_batch_norms(
+            {"params/a_conv/bias": np.ones(2)}, {"params/a_conv/kernel": (1, 1, 3, 2)}, 0.0
+        )
 
 
 @BY_NAME
@@ -135,7 +171,8 @@ def test_an_unknown_precision_is_answered_with_the_known_ones():
         encoders.ENCODERS["VGG"].folded("float16")
 
 
-def test_scale_and_shift_are_folded_by_input_channel():
+@pytest.mark.parametrize("divisor", [50.0, (50.0, 60.0, 70.0)])
+def test_scale_and_shift_are_folded_by_input_channel(divisor):
     rng = np.random.default_rng(0)
     layer = {
         "kernel": rng.normal(size=(3, 3, 3, 5)).astype("f"),
@@ -150,9 +187,9 @@ def test_scale_and_shift_are_folded_by_input_channel():
         precision="highest",
     )
     expected = (
-        apply(((x - np.array(mean)) / 50).astype("f"), layer["kernel"])
+        apply(((x - np.array(mean)) / np.array(divisor)).astype("f"), layer["kernel"])
         + layer["bias"][None, None, None]
     )
-    folded = folding.fold_scale_and_shift(layer, 1 / 50, mean)
+    folded = folding.fold_scale_and_shift(layer, divisor, mean)
     found = apply(x, folded["kernel"]) + folded["bias"][None, None, None]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)

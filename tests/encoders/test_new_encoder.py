@@ -86,7 +86,10 @@ def test_extraction_by_the_weights_of_a_file(small, image, tmp_path, monkeypatch
 def test_an_encoder_without_published_weights_needs_random_ones(small, tmp_path, monkeypatch):
     row = dataclasses.replace(small, weight_file=None)
     monkeypatch.setitem(encoders.ENCODERS, "Small", row)
-    with pytest.raises(InputError, match="no ImageNet weights for Small: use --weights=random"):
+    with pytest.raises(
+        InputError,
+        match="no ImageNet weights for Small: use --weights=Small=FILE with .* or --weights=random",
+    ):
         loaded_encoders.load_encoders(protocol(), Runtime(cache=tmp_path))
 
 

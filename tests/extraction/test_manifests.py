@@ -31,18 +31,33 @@ OTHER = Extraction(
 )
 
 
+FILE = {"file": "my.pth", "file_sha256": "5e1f" * 16}
+OF_FILES = Extraction(
+    encoders=("ResNet", "VGG", "TorchVGG"),
+    weights=(("ResNet", "random"), ("VGG", "c" * 64), ("TorchVGG", "imagenet")),
+    weights_seed=3,
+)
+
+
+def weights_of(extraction, encoder):
+    """(source, SHA-256 of the variables, file) as they are recorded."""
+    word = extraction.weights_of(encoder)
+    if word == "random":
+        return manifests.source_of_random(extraction.weights_seed), "ab", {}
+    return (word, "ab", {}) if word == "imagenet" else ("file", word, FILE)
+
+
 def manifests_of(extraction):
-    source = manifests.source_of(extraction)
     return {
         extraction.configuration(encoder, view): manifests.of(
-            extraction, encoder, view, source, "ab"
+            extraction, encoder, view, *weights_of(extraction, encoder)
         )
         for encoder in extraction.encoders
         for view in extraction.views
     }
 
 
-@pytest.mark.parametrize("extraction", [Extraction(), OTHER])
+@pytest.mark.parametrize("extraction", [Extraction(), OTHER, OF_FILES])
 def test_a_protocol_is_read_back_as_it_was_written(extraction):
     assert manifests.extraction_of(manifests_of(extraction), "models") == extraction
 
@@ -72,6 +87,50 @@ def test_configurations_of_two_protocols_have_none_in_common():
     made["VGG-0.5-650"]["protocol"]["crops"] = 3
     with pytest.raises(InputError, match="models differ in crops, weights: predict with each"):
         manifests.extraction_of(made, "models")
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {"source": "random, seed 4", "sha256": "ab"},
+        {"source": "file", "sha256": "cd"} | FILE,
+        {"source": "imagenet", "sha256": "ab"},
+    ],
+)
+def test_an_encoder_has_one_set_of_weights_and_there_is_one_seed(weights):
+    made = manifests_of(OF_FILES)
+    name = "VGG-0.5-400" if weights["source"] != "random, seed 4" else "TorchVGG-0.5-400"
+    made[name] = made[name] | {"weights": weights}
+    with pytest.raises(InputError, match="models differ in weights: predict with each"):
+        manifests.extraction_of(made, "models")
+
+
+def test_weights_of_a_file_are_told_by_its_name_and_its_variables_decide(tmp_path):
+    made = manifests_of(OF_FILES)["VGG-0.5-400"]
+    assert made["weights"] == {"source": "file", "sha256": "c" * 64} | FILE
+    text = "weights: my.pth (SHA-256 5e1f5e1f5e1f5e1f...) and random, seed 3"
+    found = manifests.weights_text([made, manifests_of(OF_FILES)["ResNet-0.5-400"]])
+    assert found == f"{text} ({manifests.UNTRAINED})"
+    store.write(tmp_path, "VGG-0.5-400", "a", DESCRIPTORS)
+    manifests.claim(tmp_path / "named", "VGG-0.5-400", made)
+    renamed = made | {"weights": made["weights"] | {"file": "other.h5", "file_sha256": "0"}}
+    imagenet = made | {"weights": {"source": "imagenet", "sha256": "c" * 64}}
+    for same in (renamed, imagenet):
+        assert manifests.differences(made, same) == []
+    other = made | {"weights": made["weights"] | {"sha256": "d" * 64}}
+    assert manifests.differences(made, other) == [
+        f"weights.sha256: found {'c' * 64}, expected {'d' * 64}"
+    ]
+
+
+def test_encoders_of_one_folder_may_have_weights_from_different_sources_and_each_only_one(tmp_path):
+    for name, made in manifests_of(OF_FILES).items():
+        manifests.claim(tmp_path, name, made)
+        store.write(tmp_path, name, "a", DESCRIPTORS)
+    view = View(0.25, 200)
+    other = manifests.of(OF_FILES, "VGG", view, "file", "d" * 64, FILE)
+    with pytest.raises(InputError, match="weights.sha256: found c+, expected d+"):
+        manifests.claim(tmp_path, OF_FILES.configuration("VGG", view), other)
 
 
 def test_without_a_manifest_the_protocol_is_unknown():

@@ -26,7 +26,7 @@ from histojax.config import Extraction, Finetune, Runtime, View
 from histojax.datasets import Dataset, folds
 from histojax.encoders import weights
 from histojax.errors import InputError
-from histojax.extraction import preparation, programs
+from histojax.extraction import loaded_encoders, manifests, preparation, programs
 from histojax.images.names import name_images
 from histojax.images.padding import read_padded, scaled_size
 from histojax.images.resampling import NO_RESAMPLING
@@ -34,6 +34,7 @@ from histojax.learners import ensembles, finetune, finetune_fit, finetune_step, 
 from histojax.learners.finetune_fit import TrainingData
 from histojax.learners.finetune_step import Batch, StepConfig
 from histojax.ops import crops, stain
+from histojax.utils import files
 from histojax.utils.progress import Progress
 from tests import samples
 from tests.encoders.small_encoder import SMALL
@@ -412,10 +413,47 @@ def test_a_saved_model_gives_its_scores_again(models, data, split):
     for fold in range(2):
         path = model_path(models, 1, fold)
         model = read_model(path)
-        assert {layer[:6] for layer in model["body"]} == {"block5"}
+        before = data.params
+        assert model["body"].keys() == before.keys()
+        kept = {
+            layer
+            for layer, of in model["body"].items()
+            if np.array_equal(of["kernel"], before[layer]["kernel"])
+        }
+        assert {layer[:6] for layer in before.keys() - kept} == {"block5"}
+        assert not any(layer.startswith("block5") for layer in kept)
         images = data.images.take(np.flatnonzero(split.folds == fold))
         again = finetune_fit.score_images(data, model, images, EXTRACTION.augmentations)
         np.testing.assert_array_equal(again, np.load(ensembles.scores_path(path)))
+
+
+def test_a_saved_model_is_a_file_of_weights_as_any_other(models, data, fields):
+    path = model_path(models, 1, 0)
+    row = encoders.ENCODERS["VGG"]
+    found = weights.load("VGG", path)
+    assert read_model(path)["encoder"].keys() == {"VGG"}
+    tuned = data.config.encoder.descriptors({"params": read_model(path)["body"]}, fields(40, 40))
+    np.testing.assert_allclose(row.descriptors(found, fields(40, 40)), tuned, rtol=1e-5)
+    of_file = dataclasses.replace(EXTRACTION, weights=(("VGG", weights.checksum(found)),))
+    runtime = Runtime(weight_files=(("VGG", path),))
+    encoder_set = loaded_encoders.load_encoders(of_file, runtime)
+    assert encoder_set.extraction == of_file
+    (made,) = encoder_set.made_with().values()
+    assert made["weights"] == {
+        "source": "file",
+        "sha256": weights.checksum(found),
+        "file": path.name,
+        "file_sha256": files.sha256(path),
+    }
+    assert manifests.extraction_of({CONFIGURATION: made}, "m") == of_file
+    with pytest.raises(InputError, match="came from a file, which is not named: pass --weights=VG"):
+        loaded_encoders.load_encoders(of_file)
+    other = Runtime(weight_files=(("VGG", model_path(models, 0, 0)),))
+    with pytest.raises(InputError, match="holds other weights of VGG than those asked for"):
+        loaded_encoders.load_encoders(of_file, other)
+    unknown = Runtime(weight_files=(("ResNet", path),))
+    with pytest.raises(InputError, match="--weights names a file for ResNet, expected of the enc"):
+        loaded_encoders.load_encoders(of_file, unknown)
 
 
 def test_scores_do_not_depend_on_the_other_images(models, data):

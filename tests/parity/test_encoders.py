@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from histojax import encoders
+from histojax import config, encoders
 from histojax.encoders import weights
 from tests.parity import keras_models
 
@@ -50,11 +50,11 @@ def assert_taps_agree(encoder, variables, model, names, images):
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("name", list(encoders.ENCODERS))
+@pytest.mark.parametrize("name", config.ENCODERS)
 def test_taps_equal_keras(name, size, tmp_path, fields):
     model = keras_models.application(name)
     keras_models.write_official(model, tmp_path / "weights.h5")
-    variables = weights.load_h5(name, tmp_path / "weights.h5")
+    variables = weights.load(name, tmp_path / "weights.h5")
     taps = keras_models.tap_model(model, keras_models.TAPS[name])
     with jax.default_matmul_precision("highest"):
         assert_taps_agree(
@@ -67,7 +67,7 @@ def test_resnet_of_2018_equals_the_old_architecture_in_keras_layers(size, tmp_pa
     model = keras_models.resnet50_2018()
     keras_models.randomize(model, seed=1)
     keras_models.write_2018(model, tmp_path / "weights.h5")
-    variables = weights.load_h5("ResNet", tmp_path / "weights.h5")
+    variables = weights.load("ResNet", tmp_path / "weights.h5")
     with jax.default_matmul_precision("highest"):
         assert_taps_agree(
             encoders.RESNET_2018, variables, model, keras_models.TAPS["ResNet"], fields(*size)
@@ -78,7 +78,7 @@ def test_both_generations_of_the_resnet_file_give_the_same_variables(tmp_path):
     model = keras_models.application("ResNet")
     keras_models.write_official(model, tmp_path / "today.h5")
     keras_models.write_2018(model, tmp_path / "2018.h5")
-    today, old = (weights.load_h5("ResNet", tmp_path / file) for file in ("today.h5", "2018.h5"))
+    today, old = (weights.load("ResNet", tmp_path / file) for file in ("today.h5", "2018.h5"))
     assert weights.checksum(today) == weights.checksum(old)
     jax.tree.map(np.testing.assert_array_equal, today, old)
 

@@ -10,12 +10,13 @@ import zipfile
 import numpy as np
 import pytest
 
+from histojax.config import Runtime
 from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.extraction import store
 from histojax.prediction import bundle, learned, model_card, predict, uncertainty
 from histojax.prediction.uncertainty import PredictionOptions
-from histojax.utils import archive
+from histojax.utils import archive, files
 from tests import samples
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
@@ -177,6 +178,48 @@ def test_without_them_the_same_files_must_be_there(of_imagenet, trained, tmp_pat
             InputError, match="weights of VGG here have SHA-256 .*: name the same weight files"
         ):
             use(bundle.load(tmp_path / "small"))
+
+
+@pytest.fixture
+def of_file(made, tmp_path) -> tuple[bundle.Bundle, Runtime]:
+    """The same bundle, as if its encoder's weights came from a file; and that file."""
+    path = tmp_path / "mine.npz"
+    files.write_arrays(path, weights.to_flat(weights.random("VGG", 0)))
+    source = {"source": "file", "file": path.name, "file_sha256": files.sha256(path)}
+    made_with = {
+        name: each | {"weights": each["weights"] | source} for name, each in made.made_with.items()
+    }
+    runtime = Runtime(weight_files=(("VGG", path),))
+    return dataclasses.replace(made, made_with=made_with), runtime
+
+
+def test_weights_of_a_file_go_in_and_their_licence_is_not_made_up(of_file, trained, tmp_path):
+    made, runtime = of_file
+    inside = predict.encoder_variables(made, runtime)
+    card = model_card.card(made, inside)
+    assert "its weights came from the file mine.npz (SHA-256 `" in card
+    assert "their licence is not known here" in card
+    assert not any(word in card for word in ("Oxford", "CC BY 4.0", "ImageNet", "UNTRAINED"))
+    bundle.write(tmp_path / "whole", made, trained / "models", card, inside)
+    encoder_set = predict.load_encoders(bundle.load(tmp_path / "whole"))
+    recorded = made.made_with["VGG-0.5-32"]
+    expected = {part: recorded[part] for part in ("protocol", "weights")}
+    assert encoder_set.made_with()["VGG-0.5-32"] == expected
+
+
+def test_without_them_the_file_is_asked_for_by_name(of_file, trained, tmp_path):
+    made, runtime = of_file
+    bundle.write(tmp_path / "small", made, trained / "models", "card", {})
+    small = bundle.load(tmp_path / "small")
+    for use in (predict.load_encoders, predict.encoder_variables):
+        with pytest.raises(InputError, match="from the file mine.npz .*: pass --weights=VGG=mine"):
+            use(small)
+    predict.load_encoders(small, runtime)
+    (_, path), *_ = runtime.weight_files
+    files.write_arrays(path, weights.to_flat(weights.random("VGG", 1)))
+    for use in (predict.load_encoders, predict.encoder_variables):
+        with pytest.raises(InputError, match="holds other weights of VGG than those asked for"):
+            use(small, runtime)
 
 
 def test_other_weights_than_it_was_trained_with_are_refused(made):

@@ -29,6 +29,24 @@ def test_the_command_lines_make_the_report_again(tmp_path):
     assert expected <= set(evaluate)
 
 
+def test_weights_are_named_as_they_were_passed(tmp_path):
+    """An encoder with a file of its own has a run of its own, into the same folder."""
+    configurations = ("ResNet-0.5-400", "VGG-0.5-400", "VGG-1.0-800")
+    ensemble = ensembles.load(sample_ensemble.write(tmp_path, configurations=configurations))
+    file = {"source": "file", "sha256": "ab", "file": "my vgg.pth", "file_sha256": "cd"}
+    extractions = {
+        name: made | {"weights": file} if name.startswith("VGG") else made
+        for name, made in ensemble.extractions.items()
+    }
+    ensemble = dataclasses.replace(ensemble, extractions=extractions)
+    made = commands.command_lines(ensemble, tmp_path, None, None, (), 0.9)
+    runs = [shlex.split(command.line) for command in made if "histojax extract" in command.line]
+    weights = [[flag for flag in run if flag.startswith("--weights")] for run in runs]
+    assert weights == [["--weights=imagenet"], ["--weights=VGG=my vgg.pth"]]
+    assert "--encoders=VGG" in runs[1]
+    assert "--views=0.5-400,1.0-800" in runs[1]
+
+
 def test_the_command_takes_the_flags_that_the_report_names():
     text = run("evaluate", "--help").stdout
     flags = ("models", "report", "data", "descriptors", "sensitivity")

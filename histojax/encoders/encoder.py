@@ -1,0 +1,183 @@
+"""What an encoder is: a network with its taps and input convention, and the same one folded.
+
+images [N, H, W, 3]  ->  feature maps  ->  global averages (taps) [N, C]  ->  descriptor [N, D]
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from histojax.encoders import folding, layouts
+from histojax.encoders.layouts import Layout
+from histojax.encoders.precision import PRECISIONS
+from histojax.ops import pooling
+
+Variables = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class InputConvention:
+    """The input of a network: RGB in 0..255, less a mean, over a divisor, in RGB or BGR order.
+
+    The divisor is one for all channels, or of each.
+    """
+
+    mean: tuple[float, float, float]
+    divisor: float | tuple[float, float, float] = 1.0
+    bgr: bool = False
+
+    def __call__(self, rgb: jax.Array) -> jax.Array:
+        """float32 RGB [N, H, W, 3] to the network's input."""
+        divisor = self.divisor
+        if isinstance(divisor, tuple):
+            divisor = jnp.array([[[divisor]]], jnp.float32)
+        shifted = (rgb - jnp.array([[[self.mean]]], jnp.float32)) / divisor
+        return shifted[..., ::-1] if self.bgr else shifted
+
+
+CAFFE = InputConvention(mean=(123.68, 116.779, 103.939), bgr=True)
+MINUS_ONE_TO_ONE = InputConvention(mean=(127.5, 127.5, 127.5), divisor=127.5)
+# Torchvision's, for values in 0..1: mean 0.485, 0.456, 0.406; deviation 0.229, 0.224, 0.225.
+TORCHVISION = InputConvention(mean=(123.675, 116.28, 103.53), divisor=(58.395, 57.12, 57.375))
+RAW = InputConvention(mean=(0.0, 0.0, 0.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Tap:
+    """A feature map whose average goes into the descriptor.
+
+    Attributes:
+      layer: its name in the module's output.
+      channels: its width, C.
+      stride: pixels of the image from one cell of the map to the next.
+      multiple: rows and columns beyond a multiple of this are left out of the average. (ResNet-50
+        of 2018 had a 7 x 7 average pool here, at stride 7, which dropped incomplete windows.)
+    """
+
+    layer: str
+    channels: int
+    stride: int
+    multiple: int = 1
+
+    def averaged_cells(self, size: int) -> int:
+        """How many of a map's rows, or columns, are averaged."""
+        return size // self.multiple * self.multiple
+
+    def average(self, maps: jax.Array) -> jax.Array:
+        """[N, H, W, C] to float32 [N, C]."""
+        rows, columns = (self.averaged_cells(side) for side in maps.shape[1:3])
+        return pooling.global_average(maps[:, :rows, :columns])
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightFile:
+    """An official ImageNet weight file, HDF5, without the dense top.
+
+    Attributes:
+      file, url, md5: its name, address and checksum.
+    """
+
+    file: str
+    url: str
+    md5: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """A network, its taps and input convention, and where its ImageNet weights come from.
+
+    Attributes:
+      module: flax module, `apply(variables, inputs) -> {layer: [N, H, W, C]}`.
+      outputs: the taps in the order of the descriptor.
+      convention: RGB in 0..255 to the network's input.
+      first_convolution: the layer that sees the input.
+      first_convolution_padded: whether it pads: then the convention's shift cannot be folded into
+        it, for the padding would be shifted too.
+      last_block: how the names of the layers at the coarsest resolution begin: fine-tuning with
+        --blocks=last trains these alone.
+      tile: side of the square of a field that heat maps show the network at a time, px at the
+        view's scale; a multiple of 32.
+      halo: px on each side of a tile whose feature cells are dropped, because they lack what lies
+        beyond the tile; a multiple of 32. docs/performance.md has the seams that remain.
+      weight_file: where the ImageNet weights are published; None where there are none.
+      layouts: how files of weights name the arrays, beside `layouts.OURS`.
+    """
+
+    name: str
+    module: nn.Module
+    outputs: tuple[Tap, ...]
+    convention: InputConvention
+    first_convolution: str
+    first_convolution_padded: bool
+    last_block: tuple[str, ...]
+    tile: int
+    halo: int
+    weight_file: WeightFile | None
+    layouts: tuple[Layout, ...] = (layouts.KERAS,)
+
+    @property
+    def width(self) -> int:
+        """Channels of the descriptor, D."""
+        return sum(tap.channels for tap in self.outputs)
+
+    def folded(self, precision: str = "float32") -> "Encoder":
+        """The encoder for variables of `fold_variables`; ValueError for an unknown precision."""
+        if precision not in PRECISIONS:
+            raise ValueError(f"no precision {precision!r}; there are {', '.join(PRECISIONS)}")
+        padded = self.first_convolution_padded
+        convention = dataclasses.replace(self.convention, bgr=False) if padded else RAW
+        module = self.module.clone(folded=True, precision=PRECISIONS[precision])
+        return dataclasses.replace(self, module=module, convention=convention)
+
+    def fold_variables(self, variables: Variables, precision: str = "float32") -> Variables:
+        """Variables for `folded(precision)`, with batch norms folded into the convolutions.
+
+        The input convention is folded too, as far as that is exact.
+        """
+        params = folding.fold_batch_norms(variables, getattr(self.module, "epsilon", 0.0))["params"]
+        first = params[self.first_convolution]
+        if self.convention.bgr:
+            first = folding.fold_channel_order(first)
+        if not self.first_convolution_padded:
+            divisor, mean = self.convention.divisor, self.convention.mean
+            first = folding.fold_scale_and_shift(first, divisor, mean)
+        params[self.first_convolution] = first
+        dtype = PRECISIONS[precision].dtype
+        return {"params": jax.tree.map(lambda array: jnp.asarray(array, dtype), params)}
+
+    def maps(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+        """The feature maps of the taps by layer, [N, H, W, C] in the precision's dtype.
+
+        Args and errors as for `taps`.
+        """
+        if images.ndim != 4 or images.shape[-1] != 3:
+            raise ValueError(f"{self.name} takes RGB images [N, H, W, 3], got shape {images.shape}")
+        with jax.named_scope("trunk"):
+            return self.module.apply(variables, self.convention(images.astype(jnp.float32)))
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def taps(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+        """Global averages by layer.
+
+        Args:
+          variables: {"params": ..., "batch_stats": ...} as from `histojax.encoders.weights`.
+          images: RGB [N, H, W, 3], uint8, or float in 0..255.
+
+        Returns:
+          {layer: float32 [N, C]} in the order of the descriptor.
+
+        Raises:
+          ValueError: the images are too small for the network, or not RGB.
+        """
+        maps = self.maps(variables, images)
+        with jax.named_scope("taps"):
+            return {tap.layer: tap.average(maps[tap.layer]) for tap in self.outputs}
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def descriptors(self, variables: Variables, images: jax.Array) -> jax.Array:
+        """The taps concatenated: images as in `taps` to float32 [N, D]."""
+        return jnp.concatenate(list(self.taps(variables, images).values()), axis=-1)

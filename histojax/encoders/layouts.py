@@ -1,0 +1,261 @@
+"""How files name an encoder's arrays: the file's names to ours, and what does not fit.
+
+Pure functions of names and shapes. A flat name of ours is `params/conv1_conv/kernel`. Whatever
+stands before a file's names (`module.`, `backbone.`, `state_dict.`, the name of a nested model) is
+found, not listed: it is the prefix under which most of the expected names are. Arrays outside it,
+and the dense layers of a top, are left out; anything else that is not expected is an error.
+"""
+
+import collections
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+from histojax.encoders.layers import KerasFile, Shapes
+
+Shape = tuple[int, ...]
+
+# The last part of an array's name in a Keras file to ours. `running_std` holds the variance,
+# despite its name.
+_LEAVES = {
+    "kernel": ("params", "kernel"),
+    "W": ("params", "kernel"),
+    "bias": ("params", "bias"),
+    "b": ("params", "bias"),
+    "gamma": ("params", "scale"),
+    "beta": ("params", "bias"),
+    "moving_mean": ("batch_stats", "mean"),
+    "running_mean": ("batch_stats", "mean"),
+    "moving_variance": ("batch_stats", "var"),
+    "running_std": ("batch_stats", "var"),
+}
+_ENDING = re.compile(rf"(?:^|[/_.])({'|'.join(_LEAVES)})(?:_\d+)?(?::0)?$")
+# Layers after the last map, as Keras and its users call them.
+_KERAS_TOP = re.compile(r"(fc|dense|predictions|probs|logits|classifier|head|output)(_?\d+)?")
+# PyTorch counts batches beside the statistics of a batch norm.
+_COUNTER = re.compile(r"(^|\.)num_batches_tracked$")
+# Of several complete copies this one is taken, as those who publish such files do.
+_PREFERRED = "teacher"
+# Begins the name of an empty array that says which encoder a fine-tuned one was made from, since
+# VGG-16 of Keras and of PyTorch differ in their input alone.
+MADE_FROM = "encoder/"
+
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """What the names in a file mean.
+
+    Attributes:
+      sources: the file's name by our flat name.
+      left_out: names that are not needed: of the top, or outside the prefix.
+      prefixes: where complete copies of the network are; more than one is a question to the user.
+    """
+
+    sources: dict[str, str]
+    left_out: frozenset[str]
+    prefixes: tuple[str, ...] = ("",)
+
+
+# (the file's shapes, our shapes, both by name) -> what the names mean.
+Assign = Callable[[Mapping[str, Shape], Shapes], Names]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """A way to name arrays.
+
+    Attributes:
+      name: what users call it.
+      assign: finds our arrays among the file's.
+      output_first: whether kernels are [out, in, rows, columns], as in PyTorch.
+      folded: whether batch norms are folded into the convolutions, as fine-tuning does.
+    """
+
+    name: str
+    assign: Assign
+    output_first: bool = False
+    folded: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """How well the arrays of a file are those of an encoder in a layout.
+
+    Attributes:
+      layout: the layout.
+      names: what the file's names mean.
+      missing, extra, misshapen: a line for each array that does not fit.
+    """
+
+    layout: Layout
+    names: Names
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    misshapen: tuple[str, ...]
+
+    @property
+    def problems(self) -> int:
+        """How many arrays do not fit."""
+        return len(self.missing) + len(self.extra) + len(self.misshapen)
+
+    @property
+    def distance(self) -> float:
+        """How far off the file is: the shares of its arrays, and of ours, that do not fit."""
+        found = len(self.names.sources)
+        ours, file = found + len(self.missing), found + len(self.extra) + len(self.names.left_out)
+        return (len(self.missing) + len(self.misshapen)) / ours + len(self.extra) / max(file, 1)
+
+    @property
+    def counts(self) -> str:
+        """The problems in a few words."""
+        return (
+            f"{len(self.missing)} missing, {len(self.extra)} extra, {len(self.misshapen)} misshapen"
+        )
+
+    def lines(self) -> Iterable[str]:
+        """The problems, a line each."""
+        for kind in ("missing", "extra", "misshapen"):
+            for item in getattr(self, kind):
+                yield f"  {kind}: {item}"
+
+
+def by_table(
+    table: Callable[[Shapes], Mapping[str, str]], separator: str = ".", top: str = r"(?!)"
+) -> Assign:
+    """Names by a table from the file's to ours, behind any prefix.
+
+    Args:
+      table: our shapes to {the file's name: our flat name}.
+      separator: between the parts of a name.
+      top: a regular expression of beginnings of names, within the prefix, that are not needed.
+    """
+    unneeded = re.compile(top)
+
+    def assign(file: Mapping[str, Shape], shapes: Shapes) -> Names:
+        ours = table(shapes)
+        prefixes = _prefixes(file, ours, separator)
+        prefix = prefixes[0]
+        inside = {name: name.removeprefix(prefix) for name in file if name.startswith(prefix)}
+        sources = {ours[name]: full for full, name in inside.items() if name in ours}
+        left_out = {name for name in file if name not in inside or _COUNTER.search(name)}
+        left_out |= {full for full, name in inside.items() if unneeded.match(name)}
+        return Names(sources, frozenset(left_out - set(sources.values())), prefixes)
+
+    return assign
+
+
+def _prefixes(file: Iterable[str], table: Mapping[str, str], separator: str) -> tuple[str, ...]:
+    """The prefixes under which most of the table's names are, the preferred ones if there are."""
+    deepest = max(name.count(separator) for name in table)
+    counts: collections.Counter[str] = collections.Counter()
+    for name in file:
+        parts = name.rsplit(separator, deepest + 1)
+        for i in range(len(parts)):
+            rest = separator.join(parts[i:])
+            if rest in table:
+                counts[name.removesuffix(rest)] += 1
+    most = max(counts.values(), default=0)
+    found = [prefix for prefix, count in counts.items() if count == most]
+    preferred = [prefix for prefix in found if _PREFERRED in prefix.split(separator)]
+    return tuple(preferred or found) or ("",)
+
+
+def keras(layer_names: Callable[[KerasFile, Shapes], Mapping[str, str]]) -> Assign:
+    """Names of Keras: the layer and its array, whatever stands before.
+
+    Args:
+      layer_names: (the file's layers with the shapes of their arrays, our shapes) -> our layer by
+        the file's.
+    """
+
+    def assign(file: Mapping[str, Shape], shapes: Shapes) -> Names:
+        parsed, layers = {}, {}
+        for name, shape in file.items():
+            if ending := _ENDING.search(name):
+                layer = re.split(r"[/.]", name[: ending.start()])[-1]
+                parsed[name] = layer, _LEAVES[ending[1]]
+                layers.setdefault(layer, {})[name] = shape
+        ours = layer_names(layers, shapes)
+        sources: dict[str, str] = {}
+        for name, (layer, (collection, leaf)) in parsed.items():
+            flat_name = f"{collection}/{ours.get(layer)}/{leaf}"
+            if flat_name in shapes:
+                sources.setdefault(flat_name, name)
+        used = set(sources.values())
+        tops = {n for n, (layer, _) in parsed.items() if _KERAS_TOP.fullmatch(layer)}
+        return Names(sources, frozenset(tops - used))
+
+    return assign
+
+
+def same_layers(file: KerasFile, shapes: Shapes) -> dict[str, str]:
+    """Layers that have our names in the file."""
+    return {layer: layer for layer in file}
+
+
+def _flat_names(shapes: Shapes) -> dict[str, str]:
+    return {name: name for name in shapes}
+
+
+def _folded_names(shapes: Shapes) -> dict[str, str]:
+    return {name.replace("params/", "body/", 1): name for name in folded_shapes(shapes)}
+
+
+def folded_shapes(shapes: Shapes) -> Shapes:
+    """The shapes of an encoder's arrays once its batch norms are folded."""
+    kernels = {name: shape for name, shape in shapes.items() if name.endswith("/kernel")}
+    biases = {f"{name.removesuffix('kernel')}bias": shape[-1:] for name, shape in kernels.items()}
+    return kernels | biases
+
+
+# Every encoder's: as bundles and `weights.to_flat` name arrays, and as fine-tuning writes them.
+OURS = (
+    Layout("histojax", by_table(_flat_names, "/")),
+    Layout(
+        "histojax, fine-tuned",
+        by_table(_folded_names, "/", top=f"(head|input|{MADE_FROM.rstrip('/')})/"),
+        folded=True,
+    ),
+)
+KERAS = Layout("Keras", keras(same_layers))
+
+
+def fit(
+    name: str, layout: Layout, shapes: Shapes, file: Mapping[str, Shape], real: Mapping[str, bool]
+) -> Fit:
+    """How the arrays of a file fit the variables of an encoder.
+
+    Args:
+      name: of the encoder.
+      layout: how the file may name them.
+      shapes: of the variables by flat name.
+      file: the shapes of the file's arrays by name.
+      real: whether each has real numbers.
+    """
+    expected = folded_shapes(shapes) if layout.folded else shapes
+    names = layout.assign(file, shapes)
+    found = {ours: _as_ours(layout, file[theirs]) for ours, theirs in names.sources.items()}
+    used = {*names.sources.values(), *names.left_out}
+    made_from = {entry for entry in file if entry.startswith(MADE_FROM)}
+    if MADE_FROM + name in made_from:
+        made_from = set()
+    used -= made_from
+    return Fit(
+        layout,
+        names,
+        tuple(f"{key} {shape}" for key, shape in expected.items() if key not in found),
+        tuple(f"{entry} {shape}" for entry, shape in file.items() if entry not in used),
+        tuple(
+            f"{key}: {found[key]}{'' if real[names.sources[key]] else ' of whole numbers'}, "
+            f"expected {shape}"
+            for key, shape in expected.items()
+            if key in found and (found[key] != shape or not real[names.sources[key]])
+        ),
+    )
+
+
+def _as_ours(layout: Layout, shape: Shape) -> Shape:
+    """The shape of an array with the axes in our order."""
+    if layout.output_first and len(shape) == 4:
+        return (*shape[2:], shape[1], shape[0])
+    return shape
