@@ -113,6 +113,11 @@ def load(name: str, path: str | Path, resnet_variant: str = "keras") -> Variable
     return read(encoders.get(name, resnet_variant), files.as_path(path)).variables
 
 
+def load_h5(name: str, path: str | Path) -> Variables:
+    """`load`, by the name that it had while it read Keras HDF5 alone."""
+    return load(name, path)
+
+
 def read(encoder: Encoder, path: Path) -> Weights:
     """The weights of an encoder from a file, with what a manifest records of them; see `load`."""
     with weight_files.open_arrays(path) as (_, arrays):

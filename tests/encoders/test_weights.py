@@ -155,7 +155,7 @@ def forbidden(path):
 def test_the_file_is_converted_once_and_kept(vgg, converted, official, monkeypatch):
     encoder, folder = vgg
     npz, first = converted
-    assert first == weights.checksum(weights.load("VGG", official["VGG"]))
+    assert first == weights.checksum(weights.load_h5("VGG", official["VGG"]))
     monkeypatch.setattr(weight_files, "open_arrays", forbidden)
     assert weights.checksum(weights.imagenet(encoder, npz.parent, folder)) == first
 
