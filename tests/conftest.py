@@ -27,6 +27,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 import fcntl
 import gc
 import logging
+import signal
 from pathlib import Path
 
 import jax
@@ -38,6 +39,8 @@ from histojax.report import figures
 from tests import narrow, samples
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# A shell lets its background jobs ignore Ctrl-C, and what they start does so too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).parents[2] / "shared"
 

@@ -4,6 +4,7 @@ Case, blanks, underscores, hyphens and dots of a heading do not matter. Where se
 do, nothing is guessed: the caller is asked.
 """
 
+import collections
 import dataclasses
 import re
 from collections.abc import Iterable, Sequence
@@ -119,6 +120,19 @@ def group_notice(source: str, noun: str, groups: Iterable[str]) -> str:
     if unknown:
         text += f"; {quantity(unknown, 'image')} of unknown {noun}"
     return text
+
+
+def require_one_spelling(where: str, groups: Iterable[str]) -> None:
+    """Raises InputError where two groups differ in case or blanks alone, as if typed by hand."""
+    by_letters = collections.defaultdict(set)
+    for group in groups:
+        by_letters["".join(group.casefold().split())].add(group)
+    if several := [sorted(names) for names in by_letters.values() if len(names) > 1]:
+        listed = ", ".join(" and ".join(map(repr, names)) for names in several[:5])
+        raise InputError(
+            f"{where}: patients or slides that differ in case or blanks alone would be kept apart "
+            f"as if they were two: {listed}. Write them alike, or differently"
+        )
 
 
 def quantity(number: int, noun: str) -> str:

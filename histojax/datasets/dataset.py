@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path, PurePath
 
 from histojax.config import BACH_CLASSES
@@ -148,6 +148,13 @@ def other_files(folder: Path) -> OtherFiles:
     not_read = suffixes.not_read(sorted(others))
     endings = (path.suffix.lower() or "no ending" for path in others if path not in not_read)
     return OtherFiles(not_read, collections.Counter(endings))
+
+
+def images_beside(paths: Iterable[Path]) -> list[Path]:
+    """The images in the folders of some images that are not among them, sorted by folder."""
+    known = set(paths)
+    folders = sorted({path.parent for path in known})
+    return [path for folder in folders for path in list_images(folder) if path not in known]
 
 
 def left_out(folder: Path, taken: Container[Path]) -> tuple[str, ...]:

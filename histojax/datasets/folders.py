@@ -188,6 +188,7 @@ def _with_folders(built: Dataset, root: Path, between: _Between, level: int) -> 
     of = tuple(
         between[path][level - 1] if len(between[path]) >= level else "" for path in built.paths
     )
+    columns.require_one_spelling(str(root), of)
     below = "below the class folder" if level == 1 else f"{level} levels below the class folder"
     source = f"the folder {below} ({_examples(between, level - 1)})"
     notice = columns.group_notice(source, "patient", of)

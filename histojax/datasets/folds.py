@@ -116,6 +116,8 @@ def make(
             f"slides) are much larger than others: pass fewer --folds than {count}"
         )
     origin = f"{method}, {count} folds, seed {seed}"
+    if lacking := _classes_lacking(labels, folds, dataset.classes):
+        origin += f"; all images of {', '.join(lacking)} are in one fold, whose models never see it"
     if method == "grouped" and (unknown := dataset.groups.count("")):
         origin += f"; {unknown} images of unknown group: {unknown_groups}"
     return Folds(dataset.names, labels, folds, dataset.classes, dataset.groups, origin)
@@ -165,6 +167,26 @@ def _require_enough(
             f"{number} groups (patients or slides) cannot fill {count} folds, for a group is never "
             f"divided: pass --folds={number}"
         )
+
+
+def _classes_lacking(
+    labels: np.ndarray, folds: np.ndarray, classes: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The classes that some fold's training images lack.
+
+    Raises:
+      InputError: the training images of a fold are all of one class.
+    """
+    present = [{*labels[folds != fold].tolist()} for fold in np.unique(folds[folds != TRAIN_ONLY])]
+    lacking = tuple(name for k, name in enumerate(classes) if not all(k in of for of in present))
+    if min(map(len, present)) < 2:
+        raise InputError(
+            f"all images of class {', '.join(lacking)} fall into one fold, as where they are of "
+            "one group, so that models would be trained on a single class: add patients (or "
+            "slides) of it. If the groups are not what they should be, name their column by "
+            "--group_column; --fold_maker=stratified splits without them"
+        )
+    return lacking
 
 
 def stratified_folds(
@@ -304,8 +326,8 @@ def match_dataset(folds: Folds, dataset: Dataset, path: Path) -> Folds:
     if differing := sorted(name for name in saved | labels if saved.get(name) != labels.get(name)):
         raise InputError(
             f"{path} and the data differ in {len(differing)} images or their labels "
-            f"({', '.join(differing[:5])}): remove the file to split anew, or name the data it was "
-            "made for"
+            f"({', '.join(differing[:5])}): train in another folder, since models and scores in "
+            "this one are of the old data; or name the data that it was made for"
         )
     index = {name: i for i, name in enumerate(folds.names)}
     ordered = folds.take(np.array([index[name] for name in dataset.names]))

@@ -149,6 +149,7 @@ def read(table: Path, names: tuple[str, ...], column: str | None = None) -> Grou
         raise InputError(
             f"{table} gives images more than one {title}: {', '.join(conflicts[:10])}; correct it"
         )
+    columns.require_one_spelling(str(table), (next(iter(several)) for several in groups.values()))
     return GroupTable(
         {name: group.pop() for name, group in groups.items()}, title, tuple(unmatched)
     )

@@ -6,6 +6,7 @@ ground truth, image and label without a header, is read too.
 
 import collections
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,14 +101,23 @@ def load(
         if path in labels:
             raise InputError(f"{table} names {path} more than once, the second time as {row.image}")
         labels[path], group_of[path] = row.label, row.group
+    columns.require_one_spelling(str(table), group_of.values())
     return dataset.build(
         labels,
         classes,
         group_of if read_table.grouped else None,
         require_all_classes,
         folder,
-        (*read_table.notices, *found.notices),
+        (*read_table.notices, *found.notices, *_unnamed_notice(table, labels)),
     )
+
+
+def _unnamed_notice(table: Path, named: Iterable[Path]) -> tuple[str, ...]:
+    """A notice of images beside the named ones that the table does not name."""
+    if not (unnamed := dataset.images_beside(named)):
+        return ()
+    number = columns.quantity(len(unnamed), "image")
+    return (f"left out, since {table.name} does not name them: {number}, such as {unnamed[0]}",)
 
 
 def _header_and_body(

@@ -150,10 +150,7 @@ def _elsewhere(root: Path, taken: Container[Path]) -> list[Finding]:
 
 def _not_in_table(paths: Sequence[Path]) -> list[Finding]:
     """Images beside those of a table that it does not name."""
-    named = set(paths)
-    folders = sorted({path.parent for path in paths})
-    beside = [path for folder in folders for path in dataset.list_images(folder)]
-    if not (unnamed := [path for path in beside if path not in named]):
+    if not (unnamed := dataset.images_beside(paths)):
         return []
     message = f"{quantity(len(unnamed))} beside those of the table that it does not name."
     return [Finding(NOTE, "elsewhere", message, tuple(map(str, unnamed)))]

@@ -57,9 +57,18 @@ def test_no_group_is_in_two_folds(seed, count):
 
 def test_a_class_may_have_fewer_groups_than_there_are_folds():
     groups = [f"g{i // 5}" for i in range(20)] + ["rare"] * 5
-    made = folds.make(dataset([0] * 20 + [1] * 5, groups), 4, seed=0)
+    made = folds.make(dataset([0, 2] * 10 + [1] * 5, groups), 4, seed=0)
     assert len(set(made.folds[20:].tolist())) == 1
     assert set(made.folds.tolist()) == set(range(4))
+    assert made.origin.endswith("; all images of class1 are in one fold, whose models never see it")
+
+
+def test_folds_that_would_train_on_a_single_class_are_refused():
+    groups = [f"g{i // 5}" for i in range(20)] + ["only"] * 5
+    with pytest.raises(InputError, match="all images of class class1 fall into one fold"):
+        folds.make(dataset([0] * 20 + [1] * 5, groups), 4, seed=0)
+    with pytest.raises(InputError, match="class class0, class1 fall into one fold"):
+        folds.make(dataset([0] * 5 + [1] * 5, ["benign"] * 5 + ["malignant"] * 5), 2, seed=0)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5))

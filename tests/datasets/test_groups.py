@@ -241,7 +241,11 @@ def test_a_label_table_may_leave_groups_unknown(tmp_path):
     assert datasets.load(path).groups == ("12", "", "")
     unknown = datasets.load(table(path, "image,label,group\nx.png,a,\ny.png,b,-\n"))
     assert unknown.groups is None
-    assert unknown.notices == ("column group says of no image which group it is of",)
+    says_nothing, unnamed = unknown.notices
+    assert says_nothing == "column group says of no image which group it is of"
+    assert unnamed == (
+        f"left out, since labels.csv does not name them: 1 image, such as {tmp_path / 'z.png'}"
+    )
 
 
 def test_a_column_that_is_empty_for_every_image_is_refused(tmp_path):

@@ -9,7 +9,7 @@ import openpyxl
 import pytest
 
 from histojax import datasets
-from histojax.datasets import labels
+from histojax.datasets import groups, labels
 from histojax.datasets.columns import group_notice
 from histojax.errors import InputError
 
@@ -55,6 +55,14 @@ def test_a_column_of_patients_or_slides_is_taken_and_told(root, heading, noun):
         f"column {heading} keeps images of one {noun} together: 2 {noun}s, 3 images; 1 image of "
         f"unknown {noun}",
     )
+
+
+def test_groups_in_two_spellings_are_refused(root):
+    path = table(root, "image,label,patient", "p1", "P 1", "q", "")
+    with pytest.raises(InputError, match="blanks alone would be kept apart .*: 'P 1' and 'p1'"):
+        datasets.load(path)
+    with pytest.raises(InputError, match="'P 1' and 'p1'"):
+        groups.read(path, datasets.load(path, group_column="none").names)
 
 
 def test_groups_of_one_image_are_told_to_keep_nothing_together():
