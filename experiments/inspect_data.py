@@ -55,6 +55,7 @@ def main() -> None:
         group_column=FLAGS.group_column,
         folds=FLAGS.folds,
         fold_seed=FLAGS.fold_seed,
+        run=FLAGS.run,
     )
     paths = discovery.discover(source, data.classes()).paths
     suit = protocol.suited_to(paths, FLAGS.mpp)

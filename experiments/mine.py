@@ -171,7 +171,13 @@ def _fill_folds(dataset: Dataset) -> None:
 def inspect(extraction: Extraction, folds: int) -> None:
     """Writes the inspection of the labelled images; prints its problems, and where it is."""
     options = inspection.Options(
-        FLAGS.mpp, data.classes(), FLAGS.groups, FLAGS.group_column, folds, FLAGS.fold_seed or 0
+        FLAGS.mpp,
+        data.classes(),
+        FLAGS.groups,
+        FLAGS.group_column,
+        folds,
+        FLAGS.fold_seed or 0,
+        FLAGS.run,
     )
     out, verbosity = FLAGS.run / "inspection", logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)  # What is converted is a finding.

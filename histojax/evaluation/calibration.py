@@ -91,6 +91,7 @@ class CrossFittedTemperature:
       by_fold: the T of each fold, fitted on all others.
       overall: the T fitted on all images.
       losses: the log-loss of the scores as they are, and of those calibrated fold by fold.
+      briers: the Brier score of both.
       predictions: with the scores calibrated fold by fold; no temperature changes which class
         scores highest.
     """
@@ -98,6 +99,7 @@ class CrossFittedTemperature:
     by_fold: tuple[float, ...]
     overall: float
     losses: tuple[float, float]
+    briers: tuple[float, float]
     predictions: LabelledPredictions
 
     @property
@@ -115,6 +117,9 @@ class CrossFittedTemperature:
             said = (
                 f"Probabilities are calibrated by a temperature of {self.overall:.3f} ({losses})."
             )
+            before, after = self.briers
+            if after > before:
+                said += f" Their Brier score gets worse by it ({before:.3f} to {after:.3f})."
         else:
             said = (
                 f"No temperature is applied (T = 1): that of {self.overall:.3f}, fitted on all "
@@ -149,10 +154,16 @@ def cross_fit(predictions: LabelledPredictions) -> CrossFittedTemperature:
         calibrated[inside] = apply_temperature(scores[inside], by_fold[-1])
     overall = fit_temperature(scores, truth)
     losses = log_loss(scores, truth), log_loss(calibrated, truth)
+    briers = _brier(scores, truth), _brier(calibrated, truth)
     predictions = dataclasses.replace(predictions, scores=calibrated)
-    return CrossFittedTemperature(tuple(by_fold), overall, losses, predictions)
+    return CrossFittedTemperature(tuple(by_fold), overall, losses, briers, predictions)
 
 
 def log_loss(scores: np.ndarray, truth: np.ndarray) -> float:
     """Mean of -ln(probability of the true class): float64 [N, K], int [N]."""
     return float(-_logits(scores)[np.arange(len(truth)), truth].mean()) + 0.0  # Never -0.0.
+
+
+def _brier(scores: np.ndarray, truth: np.ndarray) -> float:
+    """The Brier score, as `metrics.brier`: float64 [N, K], int [N]."""
+    return float(((scores - np.eye(scores.shape[1])[truth]) ** 2).sum(axis=1).mean())

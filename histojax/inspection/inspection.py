@@ -45,6 +45,7 @@ class Options:
       group_column: of that table, or what `datasets.load` takes without one.
       folds: the most that are recommended.
       fold_seed: of the split.
+      run: the folder that the commands write to; by default one named after the images.
     """
 
     mpp: float | None = None
@@ -53,6 +54,7 @@ class Options:
     group_column: str | None = None
     folds: int = Boosting.folds
     fold_seed: int = Boosting.fold_seed
+    run: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,11 +245,11 @@ def _commands(
     """The command lines that follow the recommendation; none where no view fits."""
     if not recommendation.views:
         return ()
-    root = Path("runs") / (_folder_name(place) or "mine")
+    run = options.run or Path("runs") / (_folder_name(place) or "mine")
     source = {"data" if labelled else "images": place}
     if labelled and options.classes:
         source["classes"] = ",".join(options.classes)
-    source["descriptors"] = root / "descriptors"
+    source["run"] = run
     views, target_mpp = recommendation.views, recommendation.target_mpp
     extract = source | {
         "views": ",".join(view.name for view in views) if views != Extraction().views else "",
@@ -255,18 +257,11 @@ def _commands(
         "mpp": options.mpp if target_mpp else None,
     }
     train = source | {
-        "models": root / "models",
         "folds": recommendation.folds,
         "groups": options.groups,
         "group_column": options.group_column,
     }
-    evaluate = {
-        "models": root / "models",
-        "report": root / "report",
-        "data": place,
-        "descriptors": root / "descriptors",
-        "positive_classes": positive_classes,
-    }
+    evaluate = {"data": place, "run": run, "positive_classes": positive_classes}
     steps = {"extract": extract}
     if recommendation.folds:
         steps |= {"train": train, "evaluate": evaluate}

@@ -70,6 +70,11 @@ def train(job: TrainingJob, boosting: Boosting, workers: int) -> int:
         parameters; the calling script has no main guard; or a process was killed.
     """
     processes.require_main_guard()
+    with processes.only_one(job.models, "training"):
+        return _train(job, boosting, workers)
+
+
+def _train(job: TrainingJob, boosting: Boosting, workers: int) -> int:
     missing = job.start("trees", boosting)
     model_paths = [path for by_model in missing.values() for path in by_model.values()]
     workers = max(1, min(workers, len(model_paths)))

@@ -96,7 +96,7 @@ def record_time(models: Path, paths: Iterable[Path], workers: int, machine: str)
         yield
     finally:
         if trained := sum(map(ensembles.is_finished, paths)):
-            seconds = f"{time.monotonic() - start:.1f}"
+            seconds = f"{time.monotonic() - start:.3f}"
             today = datetime.date.today().isoformat()
             ensembles.record_training_time(models, (today, trained, seconds, workers, machine))
 

@@ -12,6 +12,11 @@ from pathlib import Path
 
 from histojax.errors import InputError
 
+try:
+    import fcntl
+except ImportError:  # Windows.
+    fcntl = None
+
 
 def require_main_guard() -> None:
     """Raises InputError where new processes would run the calling script again.
@@ -24,6 +29,33 @@ def require_main_guard() -> None:
             f"{path} starts processes, and each of them imports it and would run it again: put "
             'what it does into a function, and call that below `if __name__ == "__main__":`'
         )
+
+
+@contextlib.contextmanager
+def only_one(folder: Path, work: str) -> Iterator[None]:
+    """Lets no other process do the same work in a folder until the end of the block.
+
+    The system lets go of the lock when the process ends, however it ends.
+
+    Raises:
+      InputError: another process is doing it.
+    """
+    if fcntl is None:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"another process is {work} in {folder}: wait until it has ended, or name another "
+                "folder"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _imported_by_new_processes() -> Path | None:

@@ -1,5 +1,7 @@
 """Reliability bins by hand, temperatures that undo over-confidence, none chosen by its own fold."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -103,6 +105,13 @@ def test_a_temperature_that_helps_is_applied():
         f"Probabilities are calibrated by a temperature of {fitted.overall:.3f} (log-loss "
     )
     assert "end of its range" not in fitted.text
+    before, after = fitted.briers
+    errors = (scores - np.eye(scores.shape[1])[truth]) ** 2
+    assert before == pytest.approx(errors.sum(axis=1).mean(), rel=1e-12)
+    assert after < before
+    assert "Brier" not in fitted.text
+    worse = dataclasses.replace(fitted, briers=(0.2911, 0.398))
+    assert worse.text == fitted.text + " Their Brier score gets worse by it (0.291 to 0.398)."
 
 
 @pytest.mark.parametrize(

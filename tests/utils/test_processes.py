@@ -55,6 +55,25 @@ def test_whatever_new_processes_may_import_passes(script, text, attributes):
     processes.require_main_guard()
 
 
+def test_only_one_process_works_in_a_folder_however_the_other_ends(tmp_path):
+    wait = f"""
+import pathlib, time
+from histojax.utils import processes
+with processes.only_one(pathlib.Path({str(tmp_path)!r}), "training"):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+    other = subprocess.Popen([sys.executable, "-c", wait], cwd=ROOT, stdout=subprocess.PIPE)
+    assert other.stdout.readline() == b"locked\n"
+    message = f"another process is training in {tmp_path}: wait"
+    with pytest.raises(InputError, match=message), processes.only_one(tmp_path, "training"):
+        pass
+    other.kill()
+    other.communicate()
+    with processes.only_one(tmp_path, "training"):
+        assert not [*tmp_path.iterdir()]
+
+
 def test_ctrl_c_is_held_back_and_not_lost():
     reached = []
     with pytest.raises(KeyboardInterrupt), processes.interrupts_held():  # noqa: PT012
