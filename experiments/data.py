@@ -201,12 +201,12 @@ def find_unlabelled(source: Path) -> "Images":
 
 
 def refuse_inside_data(name: str) -> None:
-    """Raises InputError where an output lies in the folder of --data, --images or --new.
+    """Raises InputError where an output, or --new, lies in the folder of --data, --images or --new.
 
     There it would be a class, or its pictures images to predict.
     """
     output = FLAGS[name].value
-    for flag in {"data", "images", "new"} & {*FLAGS}:
+    for flag in {"data", "images", "new"} & {*FLAGS} - {name}:
         source = FLAGS[flag].value
         if source is None or not source.is_dir():
             continue

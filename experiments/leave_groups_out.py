@@ -21,6 +21,7 @@ Time: that of histojax train, as many times as there are parts.
 from absl import flags
 
 from histojax.errors import InputError
+from histojax.evaluation import own_data
 from histojax.prediction import leave_groups_out
 from histojax.report import leave_groups_out as pages
 from histojax.utils.files import require_writable
@@ -51,8 +52,10 @@ def main() -> None:
     data.refuse_inside_data("out")
     require_writable(FLAGS.out)
     coverages = [as_number(text) for text in FLAGS.coverages or ()]
+    dataset = data.dataset()
+    own_data.require_same_files(dataset, FLAGS.descriptors)
     transferred = leave_groups_out.run(
-        data.dataset(),
+        dataset,
         FLAGS.descriptors,
         FLAGS.out,
         models.configurations(),

@@ -73,6 +73,8 @@ def main() -> None:
     from . import pipeline  # Not above: the processes that train import this file, without JAX.
 
     data.refuse_inside_data("run")
+    if FLAGS.new:
+        data.refuse_inside_data("new")
     dataset = data.dataset()
     counts = Counter(dataset.classes[label] for label in dataset.labels)
     listed = ", ".join(f"{name} {counts[name]}" for name in dataset.classes)

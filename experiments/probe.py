@@ -19,6 +19,7 @@ layer.
 
 from absl import flags
 
+from histojax.evaluation import own_data
 from histojax.extraction import devices
 from histojax.learners import probe
 from histojax.learners.training import TrainingJob
@@ -41,6 +42,7 @@ def main() -> None:
     configurations = models.configurations()
     data.refuse_inside_data("models")
     dataset = data.dataset()
+    own_data.require_same_files(dataset, FLAGS.descriptors)
     require_writable(FLAGS.models)
     devices.split_cpu()
     with models.split_kept_with_models(FLAGS.models):

@@ -4,9 +4,9 @@ histojax train --data=DIR --descriptors=DIR --models=OUT              10 folds, 
 histojax train --data=groups.csv --descriptors=DIR --models=OUT --seeds=3
 
 Trains a model per configuration, seed and fold. --data gives names and labels, and patients where
-they are known, whose images stay in one fold; a line says which, or warns. The images themselves
-are not read. Every configuration in --descriptors is used; the authors' published descriptor files
-work as they are.
+they are known, whose images stay in one fold; a line says which, or warns. Of the images a few
+files are read, to see that the descriptors are of them. Every configuration in --descriptors is
+used; the authors' published descriptor files work as they are.
 
 Writes OUT/folds.csv (image,label,fold), which is reused where it is there already: put your own
 split there to use it. For each model, writes OUT/<configuration>/seedS-foldFF.txt and beside it, as
@@ -27,6 +27,7 @@ augmentations. The rate and the time left are shown.
 
 from absl import flags
 
+from histojax.evaluation import own_data
 from histojax.learners import boost, boost_dask
 from histojax.learners.training import TrainingJob
 from histojax.utils.files import require_writable
@@ -54,6 +55,7 @@ def main() -> None:
     configurations = models.configurations()
     data.refuse_inside_data("models")
     dataset = data.dataset()
+    own_data.require_same_files(dataset, FLAGS.descriptors)
     require_writable(FLAGS.models)
     with models.split_kept_with_models(FLAGS.models):
         split = data.split(FLAGS.models, dataset, boosting.folds, boosting.fold_seed)

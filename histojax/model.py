@@ -41,6 +41,10 @@ class Model:
         self.bundle = bundle
         self.runtime = runtime
 
+    def __repr__(self) -> str:
+        classes, configurations = ", ".join(self.classes), ", ".join(self.bundle.configurations)
+        return f"<Model {self.bundle.name}: {classes}; {configurations}>"
+
     @property
     def classes(self) -> tuple[str, ...]:
         """K names, in the order of all probabilities."""
@@ -174,7 +178,11 @@ def _as_files(
     images: Source | Sequence[Source], names: Sequence[str] | None, folder: Path
 ) -> Images:
     """The images as files by name: arrays are written as PNG, which keeps every pixel."""
+    if isinstance(images, Image.Image):
+        raise InputError("a PIL image is no array: pass np.asarray(image.convert('RGB'))")
     sources = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
+    if any(isinstance(source, str) and not source for source in sources):
+        raise InputError("an empty text names no image: pass a folder, image files or arrays")
     if not sources:
         raise InputError("there are no images to predict: pass a folder, image files or arrays")
     count = sum(isinstance(source, np.ndarray) for source in sources)

@@ -99,6 +99,8 @@ def test_what_is_decided_is_told_and_weights_are_asked_for_before_any_work(train
     out = tmp_path / "run"
     inside = run("mine", trained / "images", trained / "new", f"--run={trained / 'new' / 'run'}")
     assert "lies inside --new" in inside.stderr
+    inside = run("mine", trained / "images", trained / "images" / "new", f"--run={tmp_path}")
+    assert "lies inside --data" in inside.stderr
     small = [f"--run={out}", "--encoders=VGG", f"--weights_dir={tmp_path}"]
     done = run("mine", trained / "images", *small, f"--weights_cache={tmp_path}/cache")
     assert done.returncode == 1

@@ -65,10 +65,18 @@ def test_bad_images_and_names_are_refused(model, tmp_path):
         histojax.load_bundle(tmp_path / "none")
 
 
+def test_it_says_what_it_is(model):
+    assert repr(model).startswith(f"<Model {model.bundle.name}: {', '.join(model.classes)}; VGG-")
+
+
 def test_no_images_are_refused(model, tmp_path):
     for images in ([], ()):
         with pytest.raises(InputError, match="there are no images to predict"):
             model.predict(images)
+    with pytest.raises(InputError, match="an empty text names no image"):
+        model.predict("")
+    with pytest.raises(InputError, match="a PIL image is no array: pass np.asarray"):
+        model.predict(Image.new("RGB", (40, 40)))
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty holds no image: expected files ending in"):
         model.predict(tmp_path / "empty")

@@ -104,44 +104,45 @@ class CrossFittedTemperature:
 
     @property
     def applied(self) -> float:
-        """The T for images to come: the overall one, or 1 where calibration makes them worse."""
+        """The T for images to come: the overall one, or 1 where it makes them worse or where
+        nothing is wrong to fit it by.
+        """
         before, after = self.losses
-        return self.overall if after <= before else 1.0
+        return 1.0 if after > before or self._is_lowest else self.overall
 
     @property
     def text(self) -> str:
         """Whether a temperature is applied, and what it means, in a sentence or two."""
         before, after = self.losses
         losses = f"log-loss {before:.3f} without it and {after:.3f} with that of the other folds"
-        if self.applied == self.overall:
-            said = (
-                f"Probabilities are calibrated by a temperature of {self.overall:.3f} ({losses})."
+        if self._is_lowest:
+            return (
+                "No temperature is applied (T = 1): all or nearly all images are classified "
+                "correctly out of fold, which leaves nothing to calibrate by "
+                f"({self.overall:.3f} would fit best, {losses})."
             )
-            before, after = self.briers
-            if after > before:
-                said += f" Their Brier score gets worse by it ({before:.3f} to {after:.3f})."
-        else:
-            said = (
+        if self.applied != self.overall:
+            return (
                 f"No temperature is applied (T = 1): that of {self.overall:.3f}, fitted on all "
                 f"folds, would make images it was not fitted on worse ({losses})."
             )
+        said = f"Probabilities are calibrated by a temperature of {self.overall:.3f} ({losses})."
+        before, after = self.briers
+        if after > before:
+            said += f" Their Brier score gets worse by it ({before:.3f} to {after:.3f})."
         low, high = TEMPERATURE_RANGE
         if self.overall > _NEAR_BOUND * high:
             said += (
                 f" It lies at the upper end of its range ({low:g} to {high:g}): the scores do not "
                 "tell the classes apart."
             )
-        elif self.overall < low / _NEAR_BOUND or self._all_right:
-            said += (
-                f" It lies at the lower end of what can be fitted (range {low:g} to {high:g}): all "
-                "or nearly all images are classified correctly out of fold, which leaves nothing "
-                "to calibrate by, so probabilities near 0 and 1 must not be taken at their word."
-            )
         return said
 
     @property
-    def _all_right(self) -> bool:
-        return bool((self.predictions.predicted == self.predictions.truth).all())
+    def _is_lowest(self) -> bool:
+        """Whether the temperature is as low as can be, for want of wrong predictions."""
+        all_right = (self.predictions.predicted == self.predictions.truth).all()
+        return bool(all_right or self.overall < TEMPERATURE_RANGE[0] / _NEAR_BOUND)
 
 
 def cross_fit(predictions: LabelledPredictions) -> CrossFittedTemperature:

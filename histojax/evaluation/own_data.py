@@ -105,6 +105,18 @@ def check_files(dataset: Dataset, stain_rows: store.StainQC, descriptors: Path |
     return []
 
 
+def require_same_files(dataset: Dataset, descriptors: Path) -> None:
+    """Raises InputError where descriptors were computed from other files of the same names.
+
+    Nothing is compared where the folder has no stain_qc.csv, as the authors' has none.
+    """
+    if differing := check_files(dataset, store.read_stain_qc(descriptors), descriptors):
+        raise InputError(
+            f"{differing[0]} Extract descriptors from these images into another folder, or pass "
+            "the images that were extracted"
+        )
+
+
 def check_descriptors(folds: Folds, stain_rows: store.StainQC, descriptors: Path) -> list[str]:
     """A sentence on images whose descriptors are missing, if there are any.
 

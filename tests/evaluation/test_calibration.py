@@ -117,7 +117,7 @@ def test_a_temperature_that_helps_is_applied():
 @pytest.mark.parametrize(
     ("right", "end"),
     [
-        (1.0, "the lower end of what can be fitted (range 0.02 to 50): all or nearly all images"),
+        (1.0, "No temperature is applied (T = 1): all or nearly all images are classified"),
         (0.5, "the upper end"),
     ],
 )
@@ -129,3 +129,4 @@ def test_a_temperature_at_the_end_of_its_range_is_told_with_what_it_means(right,
         labelled(np.stack([first, 1 - first], axis=1), truth, np.arange(80) // 20)
     )
     assert end in fitted.text
+    assert (fitted.applied == 1) == (right == 1)

@@ -10,6 +10,7 @@ from histojax.datasets import Dataset
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.evaluation import own_data
+from histojax.extraction import store
 from histojax.extraction.store import StainQCRow
 from histojax.utils import files
 
@@ -77,3 +78,9 @@ def test_other_files_of_the_same_names_are_named(tmp_path):
     assert own_data.check_files(dataset, rows, DESCRIPTORS) == [
         "Not the files that descriptors were computed from (1 of 4 compared, by SHA-256): c."
     ]
+    store.write_stain_qc(tmp_path, rows)
+    with pytest.raises(InputError, match=r"by SHA-256\): c\. Extract descriptors from these"):
+        own_data.require_same_files(dataset, tmp_path)
+    (tmp_path / "c.png").write_bytes(b"c")
+    own_data.require_same_files(dataset, tmp_path)
+    own_data.require_same_files(dataset, tmp_path / "without a table")

@@ -206,7 +206,7 @@ def test_a_sensitivity_that_is_missed_is_told_with_its_interval():
     ("overall", "losses", "text"),
     [
         (calibration.TEMPERATURE_RANGE[1], (0.7, 0.6), "It lies at the upper end of its range"),
-        (calibration.TEMPERATURE_RANGE[0], (0.7, 0.6), "It lies at the lower end"),
+        (calibration.TEMPERATURE_RANGE[0], (0.7, 0.6), "which leaves nothing to calibrate by"),
         (1.5, (0.6, 0.7), "No temperature is applied (T = 1)"),
         (1.5, (0.7, 0.6), "Probabilities are calibrated by a temperature of 1.500"),
     ],

@@ -112,8 +112,9 @@ def test_a_bundle_of_the_first_release_is_read_and_verified(packed, trained, tmp
 
 
 def test_models_that_learned_nothing_are_warned_of(trained, made, monkeypatch, caplog):
+    cases = made.uncertainty.out_of_fold
     cases = dataclasses.replace(
-        made.uncertainty.out_of_fold, scores=np.full_like(made.uncertainty.out_of_fold.scores, 0.5)
+        cases, scores=np.full_like(cases.scores, 0.5), predicted=np.zeros_like(cases.truth)
     )
     monkeypatch.setattr(learned, "from_ensemble", lambda *_: learned.learn(cases, 0.95))
     with caplog.at_level("WARNING", "absl"):
