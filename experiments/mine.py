@@ -106,8 +106,11 @@ def main() -> None:
         data_licence=FLAGS.data_licence,
     )
     pipeline.claim(plan, encoder_set)
-    inspect(extraction, boosting.folds)
-    if not pipeline.carry_out(plan, encoder_set):
+    problems = inspect(extraction, boosting.folds)
+    all_done = pipeline.carry_out(plan, encoder_set)
+    if problems:
+        print(f"all this rests on images with {quantity(problems, 'problem')}, listed above")
+    if not all_done:
         sys.exit(runner.PARTLY_FAILED)
 
 
@@ -170,8 +173,8 @@ def _fill_folds(dataset: Dataset) -> None:
         FLAGS.folds = count
 
 
-def inspect(extraction: Extraction, folds: int) -> None:
-    """Writes the inspection of the labelled images; prints its problems, and where it is."""
+def inspect(extraction: Extraction, folds: int) -> int:
+    """Writes the inspection of the labelled images; prints and counts its problems."""
     options = inspection.Options(
         FLAGS.mpp,
         data.classes(),
@@ -194,6 +197,7 @@ def inspect(extraction: Extraction, folds: int) -> None:
         quantity(n, unit) for n, unit in zip(counts, ("problem", "note"), strict=True)
     )
     print(f"inspection: {found}: {out / pages.PAGE}", flush=True)
+    return len(problems)
 
 
 if __name__ == "__main__":

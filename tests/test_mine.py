@@ -74,6 +74,7 @@ def test_it_goes_on_and_ends_with_predictions_and_code_3(trained, tmp_path, monk
     assert "Tables" not in done.stdout
     page = tmp_path / "inspection" / "inspection.html"
     assert f"PROBLEM: Two sizes.\ninspection: 1 problem, 1 note: {page}" in done.stdout
+    assert lines[-1] == "all this rests on images with 1 problem, listed above"
     for place in ("bundle.histojax", "bundle.md"):
         assert (tmp_path / place).is_file()
         assert place in done.stdout

@@ -18,13 +18,15 @@ NO_GROUPS = "none"  # What --group_column says where no column is to be taken.
 
 # Headings as `_plain` makes them. The first one goes before the others.
 _IMAGE = "image images imagename imageid imagefile imagepath file filename filepath path name photo"
-_IMAGE += " picture tile patch"
+_IMAGE += " picture tile patch bild datei dateiname fichier imagen archivo immagine"
 _LABEL = "label labels class classname classlabel diagnosis category groundtruth target"
+_LABEL += " klasse diagnose classe diagnostic clase diagnostico diagnosi"
 # Groups, and what one of them is called.
 _GROUP = {
     "group": "group groups groupid",
-    "patient": "patient patients patientid patientno patientnumber patientname patientcode pid mrn",
-    "case": "case cases caseid caseno casenumber casecode",
+    "patient": "patient patients patientid patientno patientnumber patientname patientcode pid mrn "
+    "patientin patientennr patientennummer patnr paciente paziente",
+    "case": "case cases caseid caseno casenumber casecode fall fallnr fallnummer cas caso",
     "subject": "subject subjects subjectid subjectno participant participantid",
     "donor": "donor donors donorid",
     "slide": "slide slides slideid slideno slidename slidenumber wsi wsiid wsiname",
@@ -123,15 +125,16 @@ def group_notice(source: str, noun: str, groups: Iterable[str]) -> str:
 
 
 def require_one_spelling(where: str, groups: Iterable[str]) -> None:
-    """Raises InputError where two groups differ in case or blanks alone, as if typed by hand."""
+    """Raises InputError where two groups differ in case, blanks or leading zeros alone."""
     by_letters = collections.defaultdict(set)
     for group in groups:
-        by_letters["".join(group.casefold().split())].add(group)
+        letters = "".join(group.casefold().split())
+        by_letters[letters.lstrip("0") if letters.isdecimal() else letters].add(group)
     if several := [sorted(names) for names in by_letters.values() if len(names) > 1]:
         listed = ", ".join(" and ".join(map(repr, names)) for names in several[:5])
         raise InputError(
-            f"{where}: patients or slides that differ in case or blanks alone would be kept apart "
-            f"as if they were two: {listed}. Write them alike, or differently"
+            f"{where}: patients or slides that differ in case, blanks or leading zeros alone would "
+            f"be kept apart as if they were two: {listed}. Write them alike, or differently"
         )
 
 

@@ -34,6 +34,7 @@ MetricKey = tuple[str, str]
 # What a metric is of: all images, each class, or each way to call an image positive (the predicted
 # class, and each set-point of the score).
 ALL, CLASS, DECISION = "all", "class", "decision"
+NESTED = "nested"  # What decisions by the operating point are called in a metric's key.
 
 
 def accuracy(weighted: Weighted) -> np.ndarray:
@@ -246,7 +247,11 @@ def label(name: str, of: str = "", predictions: LabelledPredictions | None = Non
     With the predictions that it is of, the positive classes are called carcinoma where they are
     BACH's (`Carcinoma ROC AUC`), and by their own names everywhere else (`malignant: ROC AUC`).
     """
-    text = METRICS[name].label + (f", {of}" if of else "")
+    metric = METRICS[name]
+    text = metric.label + (f", {of}" if of else "")
+    if of and metric.of == DECISION:
+        where = "the operating point" if of == NESTED else f"a score of {of}"
+        text = f"{metric.label} at {where}"
     if predictions is None or "positive" not in METRICS[name].needs:
         return text
     kind = "Carcinoma " if predictions.positive_is_carcinoma else f"{predictions.positive_names}: "

@@ -12,11 +12,10 @@ import numpy as np
 
 from histojax.evaluation import calibration
 from histojax.evaluation.labelled_predictions import LabelledPredictions
-from histojax.evaluation.metrics import MetricKey
+from histojax.evaluation.metrics import NESTED, MetricKey
 from histojax.evaluation.weighted import positive_score, share
 
 TARGET_SENSITIVITY = 0.95  # Unless another is asked for.
-NESTED = "nested"  # What these decisions are called in a metric's key.
 
 
 @dataclasses.dataclass(frozen=True)

@@ -323,7 +323,8 @@ def _warn_of_duplicates(rows: Sequence[store.StainQCRow]) -> None:
     for names in names_of_file.values():
         if len(names) > 1:
             logging.warning(
-                "%s are one file under several names: folds may leak", ", ".join(sorted(names))
+                "%s are one file under several names: in a cross-validation folds may leak",
+                ", ".join(sorted(names)),
             )
 
 

@@ -191,7 +191,12 @@ def most_folds(dataset: Dataset, most: int, seed: int) -> tuple[int | None, str]
         try:
             folds.make(dataset, count, seed)
         except InputError as error:
-            reason = reason or f" {most} are too many: {error}."
+            reason = reason or str(error)
             continue
-        return count, f"{count} folds, {unit}.{reason}"
-    return None, f"No split can be made.{reason}"
+        cause = reason.partition(": pass ")[0]  # What to pass has been found.
+        return count, f"{count} folds, {unit}." + (f" {_capital(cause)}." if cause else "")
+    return None, f"No split can be made: {reason}."
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]

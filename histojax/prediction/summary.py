@@ -5,6 +5,8 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from histojax.evaluation import chance, verdict
+from histojax.extraction import manifests
 from histojax.prediction import conformal
 from histojax.prediction.bundle import Bundle
 from histojax.prediction.uncertainty import COVERAGE, Prediction, PredictionOptions, coverage_of
@@ -57,10 +59,20 @@ def summarise(
     labels: Mapping[str, KnownLabel],
 ) -> PredictionSummary:
     """The summary of a run with these options and, where they are known, labels by image."""
-    notes = [*_trained_on(predictions), *_coverage(bundle, options)]
+    notes = [*_doubts(bundle), *_trained_on(predictions), *_coverage(bundle, options)]
     if labels:
         notes += _accuracy(predictions, labels, coverage_of(bundle.uncertainty, options))
     return PredictionSummary(predictions, failed, tuple(notes))
+
+
+def _doubts(bundle: Bundle) -> Iterable[str]:
+    """Lines on models that are not known to be of any use."""
+    weights = manifests.weights_text(bundle.made_with.values())
+    if manifests.UNTRAINED in weights:
+        yield weights
+    test = chance.permutation_test(bundle.uncertainty.out_of_fold)
+    if test.is_chance:
+        yield f"the models are not shown to work. {verdict.chance_text(test)}"
 
 
 def _trained_on(predictions: Sequence[Prediction]) -> Iterable[str]:
@@ -82,10 +94,11 @@ def _coverage(bundle: Bundle, options: PredictionOptions) -> Iterable[str]:
     """A line on the coverage, where it is lower than usual."""
     coverage = coverage_of(bundle.uncertainty, options)
     if options.coverage is None and coverage < COVERAGE:
-        groups = round(bundle.uncertainty.sets.masses.sum())
+        unit = "groups" if bundle.about.get("groups") else "images"
+        number = round(bundle.uncertainty.sets.masses.sum())
         needed = math.ceil(COVERAGE / (1 - COVERAGE) - conformal.ROUNDING)
         yield (
-            f"prediction sets: at a coverage of {coverage:.2f}, the most that {groups} groups can "
+            f"prediction sets: at a coverage of {coverage:.2f}, the most that {number} {unit} can "
             f"promise ({COVERAGE:g} takes {needed})"
         )
 

@@ -45,6 +45,8 @@ def table(root: Path, header: str, *cells: str, name: str = "t.csv") -> Path:
         ("subject", "subject"),
         ("Slide", "slide"),
         ("slide_id", "slide"),
+        ("Pat.-Nr.", "patient"),
+        ("Fallnummer", "case"),
         ("Donor", "donor"),
     ],
 )
@@ -59,8 +61,11 @@ def test_a_column_of_patients_or_slides_is_taken_and_told(root, heading, noun):
 
 def test_groups_in_two_spellings_are_refused(root):
     path = table(root, "image,label,patient", "p1", "P 1", "q", "")
-    with pytest.raises(InputError, match="blanks alone would be kept apart .*: 'P 1' and 'p1'"):
+    with pytest.raises(InputError, match="zeros alone would be kept apart .*: 'P 1' and 'p1'"):
         datasets.load(path)
+    with pytest.raises(InputError, match="'007' and '7'"):
+        datasets.load(table(root, "image,label,patient", "7", "007", "q", ""))
+    path = table(root, "image,label,patient", "p1", "P 1", "q", "")
     with pytest.raises(InputError, match="'P 1' and 'p1'"):
         groups.read(path, datasets.load(path, group_column="none").names)
 

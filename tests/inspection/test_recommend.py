@@ -94,7 +94,8 @@ def test_folds_are_as_many_as_the_smallest_class_has_images(most, expected):
     dataset = labelled(*[0] * 9, *[1] * 4)
     advice = recommended([BACH] * 13, dataset=dataset, most_folds=most)
     assert advice.folds == expected
-    assert ("10 are too many: fewer images than the 10 folds" in advice.why[-1]) == (most == 10)
+    assert ("Fewer images than the 10 folds in class a (9)" in advice.why[-1]) == (most == 10)
+    assert "--folds" not in advice.why[-1]
     assert folds.make(dataset, expected, 0).count == expected
 
 
@@ -112,7 +113,7 @@ def test_folds_are_no_more_than_groups():
 def test_where_no_split_can_be_made_none_is_recommended():
     advice = recommended([BACH] * 4, dataset=labelled(0, 0, 0, 1))
     assert advice.folds is None
-    assert advice.why[-1].startswith("No split can be made.")
+    assert advice.why[-1].startswith("No split can be made: fewer images than")
 
 
 def test_files_are_judged_by_what_they_state_and_unreadable_ones_left_out(tmp_path):

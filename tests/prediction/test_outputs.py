@@ -5,14 +5,29 @@ import dataclasses
 import json
 import types
 
+import numpy as np
 import pytest
 
 from histojax.errors import InputError
-from histojax.prediction import outputs
+from histojax.evaluation.labelled_predictions import LabelledPredictions
+from histojax.prediction import outputs, summary
 from histojax.prediction.uncertainty import Prediction, PredictionOptions
 
+TRUTH = np.arange(20) % 2
+OUT_OF_FOLD = LabelledPredictions(
+    names=tuple(map(str, range(20))),
+    classes=("benign", "malignant"),
+    truth=TRUTH,
+    predicted=TRUTH,
+    scores=np.eye(2)[TRUTH],
+    positive=(1,),
+)
 BUNDLE = types.SimpleNamespace(
-    classes=("benign", "malignant"), positive=(1,), identity="a", made_with={}, uncertainty=None
+    classes=OUT_OF_FOLD.classes,
+    positive=OUT_OF_FOLD.positive,
+    identity="a",
+    made_with={},
+    uncertainty=types.SimpleNamespace(out_of_fold=OUT_OF_FOLD),
 )
 OPTIONS = PredictionOptions(coverage=0.7)
 FIRST = Prediction(
@@ -41,6 +56,18 @@ def table(out):
 
 def lines(out):
     return [prediction for prediction, _ in outputs.read_lines(out / "predictions.jsonl")]
+
+
+def test_models_that_are_not_shown_to_work_and_untrained_encoders_are_told():
+    assert [*summary._doubts(BUNDLE)] == []
+    chance = dataclasses.replace(OUT_OF_FOLD, truth=np.arange(20) // 2 % 2)
+    untrained = {"weights": {"source": "random, seed 0"}, "protocol": {"encoder": "VGG"}}
+    doubted = types.SimpleNamespace(
+        made_with={"VGG-0.5-32": untrained}, uncertainty=types.SimpleNamespace(out_of_fold=chance)
+    )
+    encoders, models = summary._doubts(doubted)
+    assert "UNTRAINED" in encoders
+    assert models.startswith("the models are not shown to work. The scores do not differ from")
 
 
 def test_each_prediction_is_on_disk_as_soon_as_it_is_made(tmp_path):

@@ -129,7 +129,9 @@ def test_the_default_coverage_is_what_the_groups_can_promise(groups, coverage):
     assert uncertainty.coverage_of(known, PredictionOptions()) == pytest.approx(coverage)
     assert uncertainty.coverage_of(known, PredictionOptions(0.95)) == 0.95
     text = "\n".join(
-        summary._coverage(types.SimpleNamespace(uncertainty=known), PredictionOptions())
+        summary._coverage(
+            types.SimpleNamespace(uncertainty=known, about={"groups": True}), PredictionOptions()
+        )
     )
     expected = (
         "prediction sets: at a coverage of 0.80, the most that 4 groups can promise (0.9 takes 9)"

@@ -27,9 +27,9 @@ def test_only_bachs_positive_classes_are_called_carcinoma():
         return formats.label(estimate, predictions)
 
     two, point = ("benign", "malignant"), ("positive_sensitivity", "0.50")
-    assert label(*point, BACH_CLASSES, (2, 3)) == "Carcinoma sensitivity, 0.50"
-    assert label(*point, BACH_CLASSES, (3,)) == "Invasive: sensitivity, 0.50"
-    assert label(*point, two, (1,)) == "malignant: sensitivity, 0.50"
+    assert label(*point, BACH_CLASSES, (2, 3)) == "Carcinoma sensitivity at a score of 0.50"
+    assert label(*point, BACH_CLASSES, (3,)) == "Invasive: sensitivity at a score of 0.50"
+    assert label(*point, two, (1,)) == "malignant: sensitivity at a score of 0.50"
     assert label("positive_auc", "", two, (1,)) == "malignant: ROC AUC"
     assert label("sensitivity", "benign", two, (1,)) == "Sensitivity, benign"
 
