@@ -86,7 +86,7 @@ def main() -> None:
     require_writable(FLAGS.run)
     extraction, boosting = chosen.extraction, chosen.boosting
     encoder_set = pipeline.load_encoders(dataset.images, extraction, FLAGS.mpp, runtime)
-    sources = {loaded.source for loaded in encoder_set.encoders.values()}
+    sources = {loaded.file.get("file", loaded.source) for loaded in encoder_set.encoders.values()}
     used, mesh = (*encoder_set.encoders, *sources), encoder_set.engine.mesh
     devices = f"{mesh.size} x {mesh.devices.flat[0].device_kind}"
     print(f"encoders: {', '.join(used)}, on {devices}")

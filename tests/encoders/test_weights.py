@@ -78,7 +78,10 @@ def test_a_file_that_is_official_is_called_so_whatever_its_name(official, monkey
     assert (found.source, found.file) == ("imagenet", {})
 
 
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize(
+    "name",
+    ["VGG", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ResNet", "Inception"))],
+)
 def test_random_weights_are_he_initialised_by_seed(name):
     encoder = encoders.ENCODERS[name]
     one, same, other = (weights.random(name, seed) for seed in (0, 0, 1))

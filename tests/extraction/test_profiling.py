@@ -89,6 +89,7 @@ def test_every_stage_is_timed(tmp_path):
     assert all(value > 0 for value in timed.values())
 
 
+@pytest.mark.slow
 def test_the_profile_runs_with_little_installed_and_its_figure_is_drawn_elsewhere(tmp_path):
     code = f"""
         sys.argv = ["profile_encoders", "--out={tmp_path}/out", "--encoders=VGG",

@@ -200,6 +200,7 @@ def test_what_a_run_took_is_kept_if_it_trained_anything(descriptors, split, tmp_
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_this_process")
 def test_a_killed_training_goes_on_and_ends_as_an_unbroken_one(descriptors, split, tmp_path):
     rows = [
