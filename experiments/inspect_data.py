@@ -8,9 +8,9 @@ Prints findings, problems before notes, and a suggestion with the commands to co
 images that cannot be used, each with the cause; near-duplicates, also between two classes; crops of
 --protocol or --views that do not fit; pixel sizes that differ or are missing; blank images; colours
 unlike H&E or unlike the rest; tinted background, clipping, blur; groups in several classes, and
-classes too small for the folds. Nothing that is wrong stops the rest. With --out, writes
-OUT/inspection.html (one file, with a contact sheet), OUT/inspection.json and OUT/images.csv, a row
-an image.
+classes too small for the folds; a size, format or sharpness that alone tells the classes apart.
+Nothing that is wrong stops the rest. With --out, writes OUT/inspection.html (one file, with a
+contact sheet), OUT/inspection.json and OUT/images.csv, a row an image.
 
 --mpp says the microns per pixel of all images; --target_mpp tries the views on images resampled as
 histojax extract would. Time on two cores: about 0.15 s for an image of 896 x 768, after some

@@ -12,7 +12,7 @@ from histojax.config import STAIN_STATUS, STAIN_TOO_LITTLE_TISSUE, View
 from histojax.images import reader
 from histojax.images.padding import scaled_size
 from histojax.images.resampling import SCALE_OF_TARGET, resampled_size
-from histojax.inspection import near_duplicates
+from histojax.inspection import confounding, near_duplicates
 from histojax.inspection.findings import NOTE, PROBLEM, Finding, ImageSet, quantity
 from histojax.inspection.recommend import PAPER_MPP, format_size, mixed
 from histojax.ops import stain
@@ -51,6 +51,7 @@ def run_checks(images: ImageSet, views: Sequence[View], target_mpp: float) -> li
         *_focus(images),
         *_file_formats(images),
         *_groups(images),
+        *confounding.check(images),
     ]
 
 
