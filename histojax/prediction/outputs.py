@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from absl import logging
+
 from histojax.errors import InputError
 from histojax.extraction import manifests
 from histojax.prediction import summary
@@ -79,6 +81,10 @@ class PredictionWriter:
         if not stored:
             first = next(iter(failed.values()))
             raise InputError(f"none of {len(failed)} images could be predicted; the first: {first}")
+        if others := len(self.stored) - len(stored):
+            logging.warning(
+                "%s held predictions of %d other images, which are left out now", self.out, others
+            )
         _rewrite(self.out, stored, self.bundle, self.labels)
         predictions = tuple(prediction for prediction, _ in stored)
         write_submissions(self.out, predictions, self.bundle.classes)

@@ -93,6 +93,16 @@ def test_each_prediction_is_on_disk_as_soon_as_it_is_made(tmp_path):
     ]
 
 
+def test_predictions_of_other_images_are_left_out_and_that_is_told(tmp_path, notices):
+    for images in ({"one", "two"}, {"two"}):
+        with outputs.open_writer(BUNDLE, tmp_path, OPTIONS) as writer:
+            for prediction in (FIRST, SECOND):
+                writer.add(prediction, "digest")
+            writer.finish(images, {})
+    assert list(table(tmp_path)) == ["two"]
+    assert notices == [f"{tmp_path} held predictions of 1 other images, which are left out now"]
+
+
 def test_the_names_in_the_files_are_those_of_the_documentation(tmp_path):
     with outputs.open_writer(BUNDLE, tmp_path, OPTIONS, {"one": ("benign", "p")}) as writer:
         writer.add(FIRST, "digest")
