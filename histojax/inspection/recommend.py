@@ -186,16 +186,16 @@ def most_folds(dataset: Dataset, most: int, seed: int) -> tuple[int | None, str]
     unit = "by image: no groups are known"
     if dataset.groups is not None:
         unit = f"by whole groups ({len(set(dataset.groups) - {''})} are known)"
-    reason = ""
+    reasons = []
     for count in range(most, 1, -1):
         try:
             folds.make(dataset, count, seed)
         except InputError as error:
-            reason = reason or str(error)
+            reasons.append(str(error))
             continue
-        cause = reason.partition(": pass ")[0]  # What to pass has been found.
+        cause = reasons[0].partition(": pass ")[0] if reasons else ""  # What to pass is found.
         return count, f"{count} folds, {unit}." + (f" {_capital(cause)}." if cause else "")
-    return None, f"No split can be made: {reason}."
+    return None, f"No split can be made: {reasons[-1]}."
 
 
 def _capital(sentence: str) -> str:

@@ -180,6 +180,8 @@ def record_manifest(path: Path, manifest: dict[str, Any]) -> None:
     lines = [line for line in lines if not line.startswith(_WEIGHT_FILE)]
     # Where learners differ, all else follows from it.
     lines = [line for line in lines if line.startswith("learner")] or lines
+    split = " (the split: other images, labels or folds)"
+    lines = [line + split if line.startswith("folds_sha256") else line for line in lines]
     if not lines:
         return
     if any(path.parent.rglob("seed*-fold*")):
