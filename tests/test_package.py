@@ -91,6 +91,8 @@ def test_the_command_lists_and_runs_scripts_from_any_folder(installed):
     rows = [f"image{i},{i % 2},{0.9 - 0.1 * (i % 5)},{0.1 + 0.1 * (i % 5)}" for i in range(20)]
     table = installed / "elsewhere" / "table.csv"
     table.write_text("\n".join(["image,label,p0,p1", *rows]) + "\n")
-    scored = histojax_command(installed, "score", "--scores=table.csv", "--out=out")
+    scored = histojax_command(
+        installed, "score", "--scores=table.csv", "--positive_classes=1", "--out=out"
+    )
     assert scored.returncode == 0, scored.stderr
     assert (table.parent / "out" / "metrics.json").exists()

@@ -22,12 +22,15 @@ TORCH_NUMBERS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 @pytest.fixture(autouse=True)
 def narrow_vgg(monkeypatch):
     """VGG-16 and TorchVGG with six channels a layer, and an encoder with a batch norm, alone."""
-    for name in {*encoders.ENCODERS} - {"VGG", "TorchVGG"}:
-        monkeypatch.delitem(encoders.ENCODERS, name)
-    monkeypatch.setitem(encoders.ENCODERS, "Small", SMALL)
+    before = dict(encoders.ENCODERS)
+    for name in {*before} - {"VGG", "TorchVGG"}:
+        del encoders.ENCODERS[name]
+    encoders.ENCODERS["Small"] = SMALL
     monkeypatch.setattr(weights, "shapes", SHAPES)
     with narrow.vgg():
         yield
+    encoders.ENCODERS.clear()
+    encoders.ENCODERS.update(before)  # In the same order.
 
 
 @pytest.fixture
