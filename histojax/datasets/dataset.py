@@ -131,6 +131,11 @@ class OtherFiles:
     not_read: dict[Path, str]
     endings: collections.Counter
 
+    @property
+    def listed(self) -> str:
+        """The most frequent endings with their numbers: `3 .txt, 1 .db`; empty for none."""
+        return ", ".join(f"{count} {ending}" for ending, count in self.endings.most_common(8))
+
 
 def other_files(folder: Path) -> OtherFiles:
     """What else is below a folder on this machine; nothing of a remote one, which takes long."""
@@ -172,8 +177,7 @@ def left_out(folder: Path, taken: Container[Path]) -> tuple[str, ...]:
             f"{path}, which {cause}"
         )
     if others.endings:
-        listed = ", ".join(f"{count} {ending}" for ending, count in others.endings.most_common(8))
-        notices.append(f"left out, since they are no images: {listed}")
+        notices.append(f"left out, since they are no images: {others.listed}")
     return tuple(notices)
 
 

@@ -74,8 +74,7 @@ def _images_below(folder: Path) -> tuple[list[Path], list[str]]:
             f"{', '.join(folders[:3])}"
         )
     if others.endings:
-        listed = ", ".join(f"{count} {ending}" for ending, count in others.endings.most_common(8))
-        notices.append(f"left out below {folder}, since they are no images: {listed}")
+        notices.append(f"left out below {folder}, since they are no images: {others.listed}")
     return sorted([*images, *others.not_read]), notices
 
 

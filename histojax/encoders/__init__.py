@@ -124,63 +124,43 @@ ENCODERS = {
             ),
             layouts=(Layout("Keras", layouts.keras(vgg16.layer_names)),),
         ),
-        # As PyTorch has them, for files of weights: none is downloaded.
-        Encoder(
-            name="TorchResNet",
-            module=resnet50.ResNet50(variant="torch"),
-            outputs=(Tap(resnet50.LAST, 2048, stride=32),),
-            convention=TORCHVISION,
-            first_convolution="conv1_conv",
-            first_convolution_padded=True,
-            last_block=("conv5_",),
-            tile=1280,
-            halo=192,
-            weight_file=None,
-            layouts=_torch_resnet(5, top=r"fc\."),
-        ),
+    )
+}
+
+# As PyTorch has them, for files of weights: none is downloaded.
+_TORCH_RESNET = dataclasses.replace(
+    ENCODERS["ResNet"],
+    name="TorchResNet",
+    module=resnet50.ResNet50(variant="torch"),
+    convention=TORCHVISION,
+    weight_file=None,
+    layouts=_torch_resnet(5, top=r"fc\."),
+)
+ENCODERS |= {
+    encoder.name: encoder
+    for encoder in (
+        _TORCH_RESNET,
         # Up to the third of its blocks, as CLAM takes it.
-        Encoder(
+        dataclasses.replace(
+            _TORCH_RESNET,
             name="TorchResNetBlock3",
             module=resnet50.ResNet50(variant="torch", last_stage=4),
             outputs=(Tap(resnet50.LAST_OF_BLOCK3, 1024, stride=16),),
-            convention=TORCHVISION,
-            first_convolution="conv1_conv",
-            first_convolution_padded=True,
             last_block=("conv4_",),
-            tile=1280,
-            halo=192,
-            weight_file=None,
             layouts=_torch_resnet(4, top=r"(fc|layer4|7)\."),
         ),
         # Torchvision rescales ImageNet's convention to this one within the network.
-        Encoder(
+        dataclasses.replace(
+            ENCODERS["Inception"],
             name="TorchInception",
             module=inception_v3.InceptionV3(variant="torch"),
-            outputs=(Tap(inception_v3.LAST, 2048, stride=32),),
-            convention=MINUS_ONE_TO_ONE,
-            first_convolution="conv_1_conv",
-            first_convolution_padded=False,
-            last_block=("mixed8_", "mixed9_", "mixed10_"),
-            tile=1280,
-            halo=256,
             weight_file=None,
             layouts=(_torch(inception_v3.torch_names(), top=r"(fc|AuxLogits)\."),),
         ),
-        Encoder(
+        dataclasses.replace(
+            ENCODERS["VGG"],
             name="TorchVGG",
-            module=vgg16.VGG16(),
-            outputs=(
-                Tap("block2_conv2", 128, stride=2),
-                Tap("block3_conv3", 256, stride=4),
-                Tap("block4_conv3", 512, stride=8),
-                Tap("block5_conv3", 512, stride=16),
-            ),
             convention=TORCHVISION,
-            first_convolution="block1_conv1",
-            first_convolution_padded=True,
-            last_block=("block5_",),
-            tile=1024,
-            halo=96,
             weight_file=None,
             layouts=(_torch(vgg16.torch_names()),),
         ),

@@ -168,7 +168,7 @@ def _others(root: Path) -> list[Finding]:
         )
         findings.append(Finding(PROBLEM, "not read", message, details))
     if others.endings:
-        counts = ", ".join(f"{number} {ending}" for ending, number in others.endings.most_common(8))
-        message = f"{quantity(others.endings.total(), 'file')} not read as images: {counts}."
+        number = quantity(others.endings.total(), "file")
+        message = f"{number} not read as images: {others.listed}."
         findings.append(Finding(NOTE, "other files", message))
     return findings
