@@ -570,6 +570,17 @@ def test_training_flags_that_make_no_sense_are_refused_and_bind_nothing(
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.parametrize("script", ["train", "probe", "leave_groups_out"])
+def test_descriptors_of_other_files_of_the_same_names_are_refused(data, runs, tmp_path, script):
+    shutil.copytree(data / "train", tmp_path / "data")
+    shutil.copy(data / "train/benign/benign00.png", tmp_path / "data/benign/benign01.png")
+    arguments = [f"--data={tmp_path}/data", f"--descriptors={runs}/descriptors"]
+    out = "--out" if script == "leave_groups_out" else "--models"
+    message = refused(script, *arguments, f"{out}={tmp_path}/out")
+    assert "(1 of 12 compared, by SHA-256): benign01. Extract descriptors from these" in message
+    assert not (tmp_path / "out" / "folds.csv").exists()
+
+
 def test_output_inside_the_data_is_refused(data):
     message = refused("extract", f"--data={data}/train", f"--descriptors={data}/train/out", *SMALL)
     assert "lies inside" in message

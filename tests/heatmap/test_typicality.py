@@ -69,6 +69,16 @@ def test_what_is_unlike_training_is_far_where_it_lies(reference):
     np.testing.assert_array_equal(result.grid, map_of(rgb, None).grid)
 
 
+def test_nothing_is_far_where_nothing_is_scored(reference):
+    rgb = np.random.default_rng(0).integers((20, 60, 0), (60, 200, 40), (160, 192, 3))
+    rgb[:, 112:] = 245  # Glass beside what is far.
+    result = map_of(rgb.astype(np.uint8), reference)
+    assert result.scored.any()
+    assert not result.scored.all()
+    assert result.far[FAR_STAIN].any()
+    assert not (result.far_for_any_reason & ~result.scored).any()
+
+
 def test_places_of_a_map_are_described_exactly_as_those_of_training_images():
     """Also of models of exact crops, whose windows are corrected for what the models score."""
     extraction = tiny.protocol(View(0.5, 32), crop_mode="exact")
