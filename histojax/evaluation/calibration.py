@@ -13,6 +13,7 @@ from histojax.evaluation.weighted import confidence_bins
 
 TEMPERATURE_RANGE = (0.02, 50.0)  # In which a temperature is sought.
 _NEAR_BOUND = 0.9  # Above this share of its largest value, or likewise below, it is at its bound.
+_FEW_WRONG = 0.05  # Up to this share of wrong answers, nearly all are right.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,13 +137,22 @@ class CrossFittedTemperature:
                 f" It lies at the upper end of its range ({low:g} to {high:g}): the scores do not "
                 "tell the classes apart."
             )
+        elif self._is_at_lower_end:
+            said += (
+                f" It lies at the lower end of its range ({low:g} to {high:g}): the scores hardly "
+                "differ from image to image, though their order tells the classes apart."
+            )
         return said
 
     @property
     def _is_lowest(self) -> bool:
         """Whether the temperature is as low as can be, for want of wrong predictions."""
-        all_right = (self.predictions.predicted == self.predictions.truth).all()
-        return bool(all_right or self.overall < TEMPERATURE_RANGE[0] / _NEAR_BOUND)
+        wrong = (self.predictions.predicted != self.predictions.truth).mean()
+        return bool(wrong == 0 or (self._is_at_lower_end and wrong <= _FEW_WRONG))
+
+    @property
+    def _is_at_lower_end(self) -> bool:
+        return self.overall < TEMPERATURE_RANGE[0] / _NEAR_BOUND
 
 
 def cross_fit(predictions: LabelledPredictions) -> CrossFittedTemperature:

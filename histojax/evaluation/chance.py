@@ -58,7 +58,7 @@ class ChanceTest:
     @property
     def is_powerless(self) -> bool:
         """Whether there are so few exchanges that even the best scores would not differ."""
-        return 1 / self.exchanges > SIGNIFICANT
+        return self.exact and 1 / self.exchanges > SIGNIFICANT
 
 
 def permutation_test(
@@ -78,7 +78,8 @@ def permutation_test(
     tried = np.concatenate([_statistic(predictions, labels) for labels in parts])
     if not exact:
         tried = np.append(tried, value)
-    p = float((tried >= value - _ROUNDING).mean())
+    # Of labels that are all alike, no statistic is defined, and nothing is shown.
+    p = 1.0 if math.isnan(value) else float((tried >= value - _ROUNDING).mean())
     name = "balanced_accuracy" if predictions.scores is None else "macro_auc"
     return ChanceTest(name, float(value), p, len(tried), exact)
 
@@ -123,14 +124,16 @@ def _all_labels(blocks: Sequence[_Block]) -> Iterator[np.ndarray]:
 
 
 def _arranged(labels: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """Each distinct arrangement of labels, once."""
-    if not labels:
-        yield ()
-    for label in sorted({*labels}):
-        rest = list(labels)
-        rest.remove(label)
-        for others in _arranged(rest):
-            yield label, *others
+    """Each distinct arrangement of labels, once, in lexicographic order (Narayana's algorithm)."""
+    row = sorted(labels)
+    while True:
+        yield tuple(row)
+        rising = (i for i in range(len(row) - 2, -1, -1) if row[i] < row[i + 1])
+        if (i := next(rising, None)) is None:
+            return
+        j = next(j for j in range(len(row) - 1, i, -1) if row[j] > row[i])
+        row[i], row[j] = row[j], row[i]
+        row[i + 1 :] = reversed(row[i + 1 :])
 
 
 def _random_labels(blocks: Sequence[_Block], draws: int, seed: int) -> Iterator[np.ndarray]:

@@ -24,9 +24,10 @@ def needed_units(estimate: Estimate, size: float, units: int, chance: float) -> 
       None if they are more than 100,000.
     """
     value, interval = estimate.value, estimate.interval
-    ends = special.logit([interval.low, interval.high])
-    at_bound = not np.isfinite(ends).all()
-    error = (ends[1] - ends[0]) / 2 / stats.t.ppf((1 + bootstrap.LEVEL) / 2, size - 1)
+    at_bound = value > 1 - 1e-12  # As in `bootstrap.confidence_interval`.
+    # Of the lower end alone: of few groups, the upper one may round to 1.
+    below = special.logit(value) - special.logit(interval.low)
+    error = below / stats.t.ppf((1 + bootstrap.LEVEL) / 2, size - 1)
 
     def is_enough(count: int) -> bool:
         larger = size * count / units

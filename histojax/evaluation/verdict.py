@@ -134,9 +134,10 @@ def _evidence(statistics: Statistics) -> _Evidence:
             most = predictions.classes[int(counts.argmax())]
         words = f"always answering {most} gives {_number('accuracy', share)}"
         return _Evidence(estimates["accuracy", ""], "accuracy", share, words)
-    for area in ("positive_auc", "macro_auc"):
-        if (area, "") in estimates:
-            return _Evidence(estimates[area, ""], "ROC AUC", 0.5, "0.5 is chance")
+    # Of two classes both areas are one number, whose interval rests on the rarer class.
+    for key in (("positive_auc", ""), ("auc", predictions.classes[1])):
+        if key in estimates:
+            return _Evidence(estimates[key], "ROC AUC", 0.5, "0.5 is chance")
     accuracy = estimates["balanced_accuracy", ""]
     return _Evidence(accuracy, "balanced accuracy", 0.5, "50 % is chance")
 
@@ -220,8 +221,16 @@ def _needed_text(statistics: Statistics, evidence: _Evidence) -> str:
 
 
 def _groups_text(statistics: Statistics) -> str:
-    if statistics.predictions.resampling_groups is not None:
-        return ""
+    predictions = statistics.predictions
+    if predictions.resampling_groups is not None:
+        unknown = predictions.groups.count("")
+        return (
+            f"The group (patient or slide) of {_plural(unknown, 'image')} is not known, and each "
+            "is taken for one of its own: where they are of one patient, the figures may be "
+            "inflated and the intervals too narrow."
+            if unknown
+            else ""
+        )
     return (
         "No groups (patients or slides) are known: where several images are of one patient, the "
         "figures may be inflated and the intervals too narrow."

@@ -23,7 +23,7 @@ import numpy as np
 from absl import logging
 
 from histojax.config import VERSION, Extraction
-from histojax.datasets import positive
+from histojax.datasets import leakage, positive
 from histojax.evaluation import calibration, operating_point
 from histojax.extraction import manifests
 from histojax.learners import ensembles, scoring
@@ -296,12 +296,13 @@ def _decisive_parts(bundle: Bundle, models: Path) -> dict[str, bytes | Path]:
 
 def _facts(ensemble: Ensemble) -> dict[str, Any]:
     """What an ensemble's folder tells about its data and how it was trained."""
-    folds = ensemble.folds
+    folds, audit = ensemble.folds, leakage.audit(ensemble.folds)
     return {
         "created": datetime.date.today().isoformat(),
         "images": {name: int((folds.labels == i).sum()) for i, name in enumerate(folds.classes)},
         "groups": len(set(folds.groups or ()) - {""}),
         "split": folds.origin,
+        "leakage": audit.verdict if audit.leaks else "",
         "parameters": ensemble.parameters,
         "versions": {
             name: manifest["versions"]

@@ -3,13 +3,13 @@
 After Mitchell et al., Model Cards for Model Reporting, 2019.
 """
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from histojax.config import VERSION
 from histojax.evaluation import metrics, operating_point, statistics, verdict
+from histojax.evaluation.bootstrap import Interval
 from histojax.evaluation.statistics import Statistics
 from histojax.extraction import manifests
 from histojax.prediction import conformal, out_of_distribution
@@ -26,6 +26,7 @@ _METRICS = (
     "positive_accuracy",
     "positive_auc",
 )
+_RESAMPLED_GROUPS = "groups, where an image of unknown group is one of its own"
 _NOT_FOR_DIAGNOSIS = (
     "**Not for diagnosis.** For research only. Not a medical device; not validated on any patients "
     "but those below."
@@ -97,13 +98,16 @@ def _data(bundle: Bundle) -> list[str]:
 def _results(bundle: Bundle, results: Statistics) -> list[str]:
     uncertainty = bundle.uncertainty
     estimates = results.estimates
-    shown = [estimate for key, estimate in estimates.items() if key[0] in _METRICS and not key[1]]
+    names = set(_METRICS)
+    if bundle.positive and len(bundle.classes) == 2:
+        names.remove("macro_auc")  # The area again, with an interval of all images.
+    shown = [estimate for key, estimate in estimates.items() if key[0] in names and not key[1]]
     shown += [estimate for key, estimate in estimates.items() if key[0] == "sensitivity"]
     rows = [
         [
             metrics.label(estimate.name, estimate.of, uncertainty.out_of_fold),
             f"{estimate.value:.3f}",
-            f"{estimate.interval.low:.3f} to {estimate.interval.high:.3f}",
+            _interval(estimate.interval),
         ]
         for estimate in shown
     ]
@@ -113,7 +117,7 @@ def _results(bundle: Bundle, results: Statistics) -> list[str]:
         " ".join(_what_they_show(bundle, results)),
         "",
         "Each image scored by the models that never saw it; 95 % intervals of resampled "
-        f"{'groups' if bundle.about['groups'] else 'images'}.",
+        f"{_RESAMPLED_GROUPS if bundle.about['groups'] else 'images'}.",
         "",
         *_table(["", "", "95 %"], rows),
     ]
@@ -124,11 +128,13 @@ def _results(bundle: Bundle, results: Statistics) -> list[str]:
 
 def _what_they_show(bundle: Bundle, results: Statistics) -> list[str]:
     """What the results allow one to say, but for what the card says elsewhere."""
-    if not bundle.about["groups"]:  # Each image is a group of its own, then.
-        alone = dataclasses.replace(results.predictions, groups=None)
-        results = dataclasses.replace(results, predictions=alone)
     findings = verdict.judge(results).findings
-    return [finding.text for finding in findings if finding.about != verdict.CALIBRATION]
+    told = [finding.text for finding in findings if finding.about != verdict.CALIBRATION]
+    return told + ([leaks] if (leaks := bundle.about.get("leakage")) else [])
+
+
+def _interval(ends: Interval) -> str:
+    return f"{ends.low:.3f} to {ends.high:.3f}" if np.isfinite(ends.low) else "no interval"
 
 
 def _operating_points(bundle: Bundle) -> list[str]:

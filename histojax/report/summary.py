@@ -167,7 +167,8 @@ def _operating_lines(statistics: Statistics) -> list[str]:
     if temperature := statistics.temperature:
         low, high = min(temperature.by_fold), max(temperature.by_fold)
         lines.append(
-            f"temperature {temperature.overall:.3f} (cross-fitted: {low:.3f} to {high:.3f} by fold)"
+            f"temperature {temperature.applied:.3f} (fitted on all folds: "
+            f"{temperature.overall:.3f}; cross-fitted: {low:.3f} to {high:.3f} by fold)"
         )
     return lines
 

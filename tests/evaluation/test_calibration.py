@@ -114,6 +114,17 @@ def test_a_temperature_that_helps_is_applied():
     assert worse.text == fitted.text + " Their Brier score gets worse by it (0.291 to 0.398)."
 
 
+def test_flat_scores_that_are_often_wrong_are_calibrated_all_the_same():
+    rng = np.random.default_rng(0)
+    truth = np.arange(200) % 2
+    first = 0.5 + 0.002 * np.where(rng.random(200) < 0.7, 1, -1) * np.where(truth == 0, 1, -1)
+    fitted = calibration.cross_fit(
+        labelled(np.stack([first, 1 - first], axis=1), truth, np.arange(200) // 50)
+    )
+    assert fitted.applied == fitted.overall < 0.023
+    assert "the lower end of its range" in fitted.text
+
+
 @pytest.mark.parametrize(
     ("right", "end"),
     [

@@ -101,3 +101,21 @@ def test_the_statistic_is_that_of_scikit_learn():
 def test_constant_scores_are_chance():
     test = chance.permutation_test(predictions_of(np.full(30, 0.5), np.arange(30) % 2))
     assert (test.value, test.p) == (0.5, 1.0)
+
+
+def test_many_units_with_few_exchanges_are_tried_at_once():
+    score, truth = np.arange(1200.0) / 1200, (np.arange(1200) == 1199).astype(int)
+    one = chance.permutation_test(predictions_of(score, truth))
+    assert (one.exchanges, one.exact) == (1200, True)
+    assert one.p == pytest.approx(1 / 1200)
+
+
+def test_few_random_exchanges_are_not_taken_for_all_there_are():
+    truth = np.arange(60) % 2
+    drawn = chance.permutation_test(predictions_of(truth * 1.0, truth), draws=10)
+    assert not drawn.exact
+    assert not drawn.is_powerless
+
+
+def test_labels_that_are_all_alike_show_nothing():
+    assert chance.permutation_test(predictions_of(np.arange(6.0), np.ones(6, int))).p == 1

@@ -112,6 +112,19 @@ def test_perfect_separation_of_enough_groups_is_shown():
     assert not {verdict.CHANCE, verdict.NEEDED, verdict.SENSITIVITY} & set(said)
 
 
+def test_the_evidence_does_not_hang_on_whether_a_class_is_called_positive():
+    named = judge(predictions_of(groups=6, effect=9))
+    unnamed = judge(predictions_of(groups=6, effect=9, positive=()))
+    assert named[verdict.EVIDENCE] == unnamed[verdict.EVIDENCE]
+    assert "this does not show that the models work" in named[verdict.EVIDENCE]
+
+
+def test_groups_that_are_mostly_unknown_are_told():
+    groups = ("p", "p", *[""] * 30)
+    said = judge(dataclasses.replace(predictions_of(effect=3), groups=groups))
+    assert "of 30 images is not known, and each is taken for one of its own" in said[verdict.GROUPS]
+
+
 def test_a_rough_interval_is_called_so():
     said = judge(predictions_of(groups=8, size=12, effect=1.5))
     assert said["works"]
@@ -251,3 +264,13 @@ def test_the_needed_number_without_a_mistake_is_that_of_the_exact_interval():
     assert sample_size.needed_units(exact, 4, 4, 0.5) == 6  # 0.025 ** (1 / 6) > 0.5.
     hopeless = Estimate("macro_auc", "", 0.5001, bootstrap.Interval(0.01, 0.99), None, ())
     assert sample_size.needed_units(hopeless, 4, 4, 0.5) is None
+
+
+def test_an_upper_end_that_rounds_to_one_is_no_value_of_one():
+    def needed(high: float) -> int:
+        ends = bootstrap.Interval(0.3, high)
+        return sample_size.needed_units(
+            Estimate("positive_auc", "", 0.95, ends, None, ()), 4, 4, 0.5
+        )
+
+    assert needed(1.0) == needed(1 - 1e-9) > 6
