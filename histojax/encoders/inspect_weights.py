@@ -71,19 +71,20 @@ def inspect(path: Path) -> Inspection:
       InputError: it cannot be read, or an encoder that it fits has values that are not finite.
     """
     with weight_files.open_arrays(path) as (kind, arrays):
-        by_encoder = {
-            name: (encoder, weights.fits(encoder, arrays)[0])
-            for name, encoder in encoders.ENCODERS.items()
-        }
-        fitting = tuple(
-            FittingEncoder(name, fit, _checksum(encoder, path, fit))
-            for name, (encoder, fit) in by_encoder.items()
-            if not fit.problems
-        )
-        closest = ""
-        if not fitting:
-            encoder, fit = min(by_encoder.values(), key=lambda pair: pair[1].distance)
-            closest = weights.misfit_text(encoder, fit)
+        pass
+    by_encoder = {
+        name: (encoder, weights.fits(encoder, arrays)[0])
+        for name, encoder in encoders.ENCODERS.items()
+    }
+    fitting = tuple(
+        FittingEncoder(name, fit, _checksum(encoder, path, fit))
+        for name, (encoder, fit) in by_encoder.items()
+        if not fit.problems
+    )
+    closest = ""
+    if not fitting:
+        encoder, fit = min(by_encoder.values(), key=lambda pair: pair[1].distance)
+        closest = weights.misfit_text(encoder, fit)
     md5, official = download.md5(path), ""
     for name, encoder in encoders.ENCODERS.items():
         if md5 in weights.official_md5s(encoder):

@@ -120,8 +120,7 @@ def load_h5(name: str, path: str | Path) -> Variables:
 
 def read(encoder: Encoder, path: Path) -> Weights:
     """The weights of an encoder from a file, with what a manifest records of them; see `load`."""
-    with weight_files.open_arrays(path) as (_, arrays):
-        variables = to_variables(_flat(encoder, path, arrays))
+    variables = to_variables(_flat(encoder, path))
     if download.md5(path) in official_md5s(encoder):
         return Weights(variables, IMAGENET)
     return Weights(variables, FILE, {"file": path.name, "file_sha256": files.sha256(path)})
@@ -137,8 +136,10 @@ def fits(encoder: Encoder, arrays: StoredArrays) -> list[Fit]:
     return sorted(found, key=lambda fit: (fit.problems > 0, fit.distance))
 
 
-def _flat(encoder: Encoder, path: Path, arrays: StoredArrays) -> Flat:
+def _flat(encoder: Encoder, path: Path) -> Flat:
     """The arrays of a file by flat name, once all of them fit."""
+    with weight_files.open_arrays(path) as (_, arrays):
+        pass  # Names and shapes; an error in a layout below is not one of the file.
     fit = fits(encoder, arrays)[0]
     if fit.problems:
         raise InputError(_misfit(encoder, path, arrays, fit))
@@ -149,10 +150,12 @@ def _flat(encoder: Encoder, path: Path, arrays: StoredArrays) -> Flat:
             f"with {copies}: save the one that you want by itself"
         )
     flat = {}
-    for ours, theirs in fit.names.sources.items():
-        array = read_float32(f"{theirs} of {path}", arrays[theirs])
-        output_first = fit.layout.output_first and array.ndim == 4
-        flat[ours] = np.ascontiguousarray(array.transpose(2, 3, 1, 0) if output_first else array)
+    with weight_files.open_arrays(path) as (_, arrays):
+        for ours, theirs in fit.names.sources.items():
+            array = read_float32(f"{theirs} of {path}", arrays[theirs])
+            output_first = fit.layout.output_first and array.ndim == 4
+            array = array.transpose(2, 3, 1, 0) if output_first else array
+            flat[ours] = np.ascontiguousarray(array)
     if fit.layout.folded:
         logging.warning(
             "%s is a fine-tuned %s: what it says of the images that it was trained on is too good; "
@@ -247,8 +250,7 @@ def imagenet(
     converted = cache / f"{encoder.name}-{md5}.npz"
     flat = load_npz(converted)
     if flat is None or {name: array.shape for name, array in flat.items()} != shapes(encoder):
-        with weight_files.open_arrays(path) as (_, arrays):
-            flat = _flat(encoder, path, arrays)
+        flat = _flat(encoder, path)
         _save_npz(converted, flat)
     return to_variables(flat)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from histojax.config import VERSION, Extraction, View
 from histojax.errors import InputError
+from histojax.extraction import store
 from histojax.utils import files
 
 # Version of what resizing, stain normalisation, augmentation, cropping and random draws compute.
@@ -206,9 +207,9 @@ def refuse_mixing(root: Path, configuration: str, manifest: Manifest) -> bool:
     """
     folder = root / configuration
     # Before the manifests are read: another process writes its manifest first, then descriptors.
-    has_descriptors = any(folder.glob("*.npy"))
+    has_descriptors = bool(store.image_names(root, configuration))
     for path in sorted(root.glob(f"*/{MANIFEST}")):
-        if not any(path.parent.glob("*.npy")):
+        if not store.image_names(root, path.parent.name):
             continue
         expected = manifest | {"versions": versions()}
         lines = differences(files.read_json(path, _REQUIRED), expected)

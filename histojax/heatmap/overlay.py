@@ -134,7 +134,7 @@ def _hatch(picture: Image.Image, heatmap: ProbabilityMap) -> None:
     stride = heatmap.stride
     rows = ((y + 0.5) * heatmap.size[0] / picture.height / stride).astype(int)
     columns = ((x + 0.5) * heatmap.size[1] / picture.width / stride).astype(int)
-    hatched = far[rows, columns]
+    hatched = far[rows.clip(max=far.shape[0] - 1), columns.clip(max=far.shape[1] - 1)]
     phase = (x + y) % _HATCHING
     for colour, of_line in ((_INK, phase < 2), (_PAPER, (phase >= 2) & (phase < 4))):
         mask = Image.fromarray((255 * (hatched & of_line)).astype(np.uint8))

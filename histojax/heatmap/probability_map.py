@@ -151,8 +151,9 @@ def subdivided(heatmap: ProbabilityMap) -> tuple[np.ndarray, np.ndarray]:
     """
     step = heatmap.stride / SUBDIVISION
     along, sides = [], []
-    for side in heatmap.size:
-        squares = np.arange(int(np.ceil(side / step)))
+    for side, count in zip(heatmap.size, heatmap.scored.shape, strict=True):
+        # A resampled field may have been rounded down to one position less.
+        squares = np.arange(min(int(np.ceil(side / step)), SUBDIVISION * count))
         along.append((squares + 0.5) / SUBDIVISION)
         sides.append(np.minimum(step, side - step * squares))
     return interpolate(heatmap.smoothed, *along), np.outer(*sides)

@@ -45,6 +45,8 @@ def name_images(paths: Iterable[Path], root: Path | None = None) -> dict[str, Pa
         ]
     if len(set(names)) < len(names):  # A file a.png beside one named a.png.tif, and the like.
         names = forms[-1]
+    if len(set(names)) < len(names):  # One outside the folder, with the path of one in it.
+        names = [str(path) for path in paths]
     return dict(zip(names, paths, strict=True))
 
 

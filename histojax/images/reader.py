@@ -17,7 +17,7 @@ from histojax.images import pages
 from histojax.images.suffixes import SLIDE_SUFFIXES, why_not_read
 from histojax.utils import files
 
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp")
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp")
 KINDS = "TIFF, PNG, JPEG, BMP or WebP"
 ALL_SUFFIXES = (*SUFFIXES, *SLIDE_SUFFIXES)
 SUFFIX_LIST = ", ".join(ALL_SUFFIXES)  # For messages.

@@ -26,7 +26,7 @@ _NOT_READ = {
         *(".ims", ".zarr", ".dicom"),
     ),
     _IMAGE: (
-        *(".jp2", ".j2k", ".jpx", ".jpf", ".jxl", ".jxr", ".jfif", ".jpe", ".heic", ".heif"),
+        *(".jp2", ".j2k", ".jpx", ".jpf", ".jxl", ".jxr", ".heic", ".heif"),
         *(".avif", ".dib", ".gif", ".apng", ".tga", ".ppm", ".pgm", ".pnm"),
         *(".exr", ".psd", ".xcf", ".svg", ".eps", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw"),
     ),

@@ -18,7 +18,7 @@ from histojax.inspection.recommend import PAPER_MPP, format_size, mixed
 from histojax.ops import stain
 
 _FORMATS = {".tif": "TIFF", ".tiff": "TIFF", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
-_FORMATS |= {".bmp": "BMP", ".webp": "WEBP"}
+_FORMATS |= {".bmp": "BMP", ".webp": "WEBP", ".jpe": "JPEG", ".jfif": "JPEG"}
 
 # Shares of tissue's optical density that lie in green and in blue. Hematoxylin and eosin both
 # absorb green most: 58 breast fields have green shares of 0.42 to 0.60 and blue ones of 0.12 to

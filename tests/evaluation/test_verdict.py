@@ -268,9 +268,9 @@ def test_the_needed_number_without_a_mistake_is_that_of_the_exact_interval():
 
 def test_an_upper_end_that_rounds_to_one_is_no_value_of_one():
     def needed(high: float) -> int:
-        ends = bootstrap.Interval(0.3, high)
+        ends = bootstrap.Interval(0.1, high)
         return sample_size.needed_units(
-            Estimate("positive_auc", "", 0.95, ends, None, ()), 4, 4, 0.5
+            Estimate("positive_auc", "", 0.8, ends, None, ()), 4, 4, 0.5
         )
 
     assert needed(1.0) == needed(1 - 1e-9) > 6

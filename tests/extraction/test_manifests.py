@@ -153,9 +153,10 @@ def test_another_version_of_the_numerics_is_refused_and_none_is_the_first(tmp_pa
     assert manifests.read(tmp_path / "new", folder.name)["versions"]["numerics"] == 2
 
 
-def test_a_folder_is_claimed_once_and_kept_for_its_protocol(tmp_path):
+@pytest.mark.parametrize("image", ["a", "p1/a"])
+def test_a_folder_is_claimed_once_and_kept_for_its_protocol(image, tmp_path):
     manifests.claim(tmp_path, "VGG-0.5-400", MANIFEST)
-    store.write(tmp_path, "VGG-0.5-400", "a", DESCRIPTORS)
+    store.write(tmp_path, "VGG-0.5-400", image, DESCRIPTORS)
     written = (tmp_path / "VGG-0.5-400" / manifests.MANIFEST).read_text()
     manifests.claim(tmp_path, "VGG-0.5-400", MANIFEST)
     assert (tmp_path / "VGG-0.5-400" / manifests.MANIFEST).read_text() == written

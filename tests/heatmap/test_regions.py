@@ -40,6 +40,15 @@ def test_a_region_with_a_hole_that_touches_the_edge():
     assert hole.max(axis=0) == pytest.approx([160, 160], abs=40 / SUBDIVISION)
 
 
+def test_a_field_whose_resampling_was_rounded_down_to_fewer_positions_is_drawn():
+    score = np.full((3, 4), 0.9)
+    heatmap = tiny.map_of(score, threshold=0.6, size=(121, 161))  # Of 40 px each, and one more.
+    probabilities, squares = probability_map.subdivided(heatmap)
+    assert probabilities.shape[1:] == squares.shape == (3 * SUBDIVISION, 4 * SUBDIVISION)
+    assert probability_map.subdivided_mask(heatmap.scored, squares.shape).shape == squares.shape
+    assert len(regions.regions(heatmap)["features"]) == 1
+
+
 def test_regions_are_what_is_at_or_above_the_operating_point():
     """Random maps with glass: a polygon, filled again, is the region, and its area the measured."""
     for seed in range(4):

@@ -36,6 +36,11 @@ def test_names_are_relative_to_the_deepest_common_folder_by_default():
     ]
 
 
+def test_no_file_is_lost_that_lies_outside_the_folder():
+    paths = [ROOT / "a/x.png", Path("/a/x.png"), ROOT / "b/x.png"]
+    assert list(name_images(paths, ROOT).values()) == paths
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from(["", "a/", "a/b/"]), st.sampled_from("xy"))

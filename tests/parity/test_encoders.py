@@ -86,3 +86,18 @@ def test_both_generations_of_the_resnet_file_give_the_same_variables(tmp_path):
 def test_a_corner_of_ones_stays_one_under_inceptions_average_pool():
     pooled = np.asarray(encoders.layers.average_pool_same(np.ones((1, 5, 5, 2), np.float32)))
     np.testing.assert_allclose(pooled, 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["VGG", pytest.param("Inception", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("ending", [".weights.h5", ".h5"])
+def test_files_that_keras_writes_are_read_as_it_has_them(name, ending, tmp_path):
+    """Of a whole model with a head, whose description is a long text in the file."""
+    made = {"VGG": keras.applications.VGG16, "Inception": keras.applications.InceptionV3}[name]
+    body = made(weights=None, include_top=False, pooling="avg")
+    model = keras.Model(body.inputs, keras.layers.Dense(4)(body.outputs[0]))
+    path = tmp_path / f"model{ending}"
+    (model.save_weights if ending == ".weights.h5" else model.save)(path)
+    variables = weights.load(name, path)
+    kernel = next(layer for layer in body.layers if layer.weights).weights[0]
+    first = encoders.get(name).first_convolution
+    np.testing.assert_array_equal(variables["params"][first]["kernel"], np.asarray(kernel))

@@ -41,6 +41,8 @@ def open_arrays(path: Path) -> Iterator[tuple[str, StoredArrays]]:
         raise
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: name a file of weights") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise InputError(f"{path} is no file that can be read: {error.strerror}") from None
     except Refused as error:
         raise InputError(f"{path} cannot be read as a file of weights: {error}") from error
     # h5py, zipfile, zlib and NumPy raise errors of many classes on damage.

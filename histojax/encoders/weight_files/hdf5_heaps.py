@@ -6,6 +6,7 @@ version, its size, and objects: index (2 bytes), references (2), reserved (4), s
 padded to 8 bytes. The object of index 0 is the free space, to the heap's end.
 """
 
+import collections
 import struct
 from typing import BinaryIO
 
@@ -17,8 +18,8 @@ _REFERENCE = struct.Struct("<IQI")  # A text's length, its heap, its index there
 _CHUNK = 2**22
 _LARGEST_HEAP = 2**24
 _UNREASONABLE = 2**40
-# Of a text, which is a name here.
-_LONGEST = 2**10
+# Of a text: a name; or the description of a whole model, which is there once.
+_LONGEST_NAME, _LONGEST = 2**10, 2**20
 
 
 def check(file: BinaryIO) -> None:
@@ -35,14 +36,20 @@ def check(file: BinaryIO) -> None:
         file.seek(place)
         heaps[place] = _sizes(file.read(length))
         require_few(len(heaps))
+    uses = collections.Counter()  # Of long texts.
     for heap, sizes in heaps.items():
         for place in _places(file, size, heap.to_bytes(8, "little")):
             file.seek(max(place - 4, 0))
             reference = file.read(_REFERENCE.size)
             if len(reference) == _REFERENCE.size:
                 length, _, index = _REFERENCE.unpack(reference)
+                if length == 0 and place % 8 == 0:
+                    continue  # Sides of a shape, such as 2048: a reference's heap is at 4 beyond 8.
                 if sizes.get(index, length) != length:
                     raise Refused("a reference to one of its texts is damaged")
+                uses[heap, index] += length > _LONGEST_NAME
+    if any(number > 1 for number in uses.values()):
+        raise Refused(f"a text of more than {_LONGEST_NAME} bytes in it is used more than once")
 
 
 def _places(file: BinaryIO, size: int, content: bytes) -> list[int]:
@@ -70,7 +77,7 @@ def _sizes(heap: bytes) -> dict[int, int]:
                 raise Refused("a heap of its texts is damaged")
             return sizes
         if size > _LONGEST:
-            raise Refused(f"it has a text of {size} bytes, expected names of at most {_LONGEST}")
+            raise Refused(f"it has a text of {size} bytes, expected at most {_LONGEST}")
         sizes[index] = size
         place += _OBJECT.size + -(-size // 8) * 8
     if place > len(heap):
