@@ -164,7 +164,7 @@ def _fill_folds(dataset: Dataset) -> None:
         return
     boosting = PRESETS[FLAGS.protocol].boosting
     count, why = recommend.most_folds(
-        dataset, boosting.folds, FLAGS.fold_seed or boosting.fold_seed
+        dataset, boosting.folds, FLAGS.fold_seed or boosting.fold_seed, FLAGS.unknown_groups
     )
     if count is None:
         raise InputError(why)

@@ -77,7 +77,7 @@ def main() -> None:
     if FLAGS.data or unlabelled:
         if FLAGS.data:
             column = FLAGS.group_column
-            dataset = datasets.load(FLAGS.data, require_all_classes=False, group_column=column)
+            dataset = datasets.load(FLAGS.data, bundle.classes, False, group_column=column)
             data.told(dataset)
             labels = predict.labels_of(bundle, dataset)
             images = predict.ImageFiles(dataset.images, FLAGS.mpp, labels)

@@ -6,7 +6,7 @@ patients and slides: groups.py; cross-validation: folds.py, paper_folds.py, leak
 
 from pathlib import Path
 
-from histojax.datasets import bach, folders, tables
+from histojax.datasets import bach, columns, folders, tables
 from histojax.datasets.dataset import Dataset
 from histojax.errors import InputError
 from histojax.utils import files
@@ -45,5 +45,10 @@ def load(
             "table"
         )
     if photos := bach.find_photos(path):
+        if group_column and group_column.strip().casefold() != columns.NO_GROUPS:
+            raise InputError(
+                f"--group_column={group_column}: {path} is BACH's folder, which says nothing of "
+                "patients; name a table of them by --groups"
+            )
         return bach.load(photos, classes, require_all_classes)
     return folders.load(path, classes, require_all_classes, group_column, with_groups)

@@ -25,7 +25,7 @@ _LABEL += " klasse diagnose classe diagnostic clase diagnostico diagnosi"
 _GROUP = {
     "group": "group groups groupid",
     "patient": "patient patients patientid patientno patientnumber patientname patientcode pid mrn "
-    "patientin patientennr patientennummer patnr paciente paziente",
+    "patientnr patientuid patientin patientennr patientennummer patnr paciente paziente",
     "case": "case cases caseid caseno casenumber casecode fall fallnr fallnummer cas caso",
     "subject": "subject subjects subjectid subjectno participant participantid",
     "donor": "donor donors donorid",
@@ -63,7 +63,7 @@ def find(header: Sequence[str], body: Rows, group_column: str | None, where: str
     Raises:
       InputError: several columns could be what is sought, or no column is called `group_column`.
     """
-    image = _image_column(header, body, where)
+    image = image_column(header, body, where)
     label = _only(header, _LABEL, where, "label")
     if image is None or label is None:
         return None
@@ -92,15 +92,19 @@ def find_group(
             )
         return named[0]
     candidates = [i for i in among if _plain(header[i]) in _GROUP_NOUNS]
-    exact = [i for i in candidates if _plain(header[i]) == "group"]
-    if len(exact or candidates) > 1:
+    if len(candidates) > 1:
         titles = _listed(header, candidates)
         raise InputError(
             f"{where} has several columns that may say which images belong together: {titles}. "
             f"Name the one of patients by --group_column={header[candidates[0]]} or the like; "
             f"--group_column={NO_GROUPS} uses none"
         )
-    return next(iter(exact or candidates), None)
+    return next(iter(candidates), None)
+
+
+def is_named(header: Sequence[str], column: str) -> bool:
+    """Whether a column is called so; NO_GROUPS is no column."""
+    return _plain(column) == NO_GROUPS or _plain(column) in map(_plain, header)
 
 
 def group_noun(title: str) -> str:
@@ -127,8 +131,9 @@ def group_notice(source: str, noun: str, groups: Iterable[str]) -> str:
 def require_one_spelling(where: str, groups: Iterable[str]) -> None:
     """Raises InputError where two groups differ in case, blanks or leading zeros alone."""
     by_letters = collections.defaultdict(set)
-    for group in groups:
-        letters = "".join(group.casefold().split())
+    for group in filter(None, groups):
+        # A blank between two digits tells numbers apart.
+        letters = re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", group.casefold())
         by_letters[letters.lstrip("0") if letters.isdecimal() else letters].add(group)
     if several := [sorted(names) for names in by_letters.values() if len(names) > 1]:
         listed = ", ".join(" and ".join(map(repr, names)) for names in several[:5])
@@ -143,8 +148,12 @@ def quantity(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _image_column(header: Sequence[str], body: Rows, where: str) -> int | None:
-    """The column of images: by its heading or, between several or none, by its cells."""
+def image_column(header: Sequence[str], body: Rows, where: str) -> int | None:
+    """The column of images: by its heading or, between several or none, by its cells.
+
+    Raises:
+      InputError: several could be it.
+    """
     exact, candidates = _candidates(header, _IMAGE)
     if len(exact or candidates) == 1:
         return (exact or candidates)[0]
@@ -188,8 +197,8 @@ def _holds_image_names(body: Rows, column: int) -> bool:
 
 
 def _plain(title: str) -> str:
-    """A heading without case, blanks, underscores, hyphens, dots and number signs."""
-    return re.sub(r"[\s_.\-#]+", "", title.casefold())
+    """A heading without case, blanks, underscores, hyphens, dots, number signs and brackets."""
+    return re.sub(r"\(.*?\)|[\s_.\-#]+", "", title.casefold())
 
 
 def _listed(header: Sequence[str], columns: Iterable[int]) -> str:

@@ -91,7 +91,7 @@ def _expected_classes(
     if classes is None and all(map(_SPLIT.fullmatch, names)):
         raise InputError(
             f"{root} holds {', '.join(sorted(names))}, the parts of a split rather than classes: "
-            f"pass one of them, such as {root}/{sorted(names)[-1]}"
+            f"pass one of them, such as {root}/{_part_to_train_on(names)}"
         )
     if classes is None and (others := sorted(filter(_NO_IMAGES.fullmatch, names))):
         raise InputError(
@@ -109,6 +109,10 @@ def _expected_classes(
     return expected
 
 
+def _part_to_train_on(names: Sequence[str]) -> str:
+    return next((name for name in names if name.lower().startswith("train")), names[0])
+
+
 def _refuse_other_images(root: Path, between: _Between) -> None:
     """Raises InputError where class folders hold masks, thumbnails or the like."""
     beside = {path.with_suffix("") for path in between}
@@ -116,6 +120,7 @@ def _refuse_other_images(root: Path, between: _Between) -> None:
         str(path.relative_to(root))
         for path in between
         if (end := _OF_IMAGE.search(path.stem))
+        and end.start()
         and path.with_name(path.stem[: end.start()]) in beside
     ):
         raise InputError(

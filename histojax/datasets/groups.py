@@ -95,6 +95,8 @@ def find_beside(
         headings = (row for row in rows[:first] if row[image_column] and sum(map(bool, row)) > 1)
         header = next(headings, [""] * len(rows[0]))
         others = [i for i, title in enumerate(header) if title and i != image_column]
+        if column and not columns.is_named(header, column):
+            continue
         group = columns.find_group(header, others, column, str(path))
         if group is not None:
             table = read(path, names, header[group])

@@ -51,10 +51,18 @@ def check(labels: Iterable[str]) -> None:
 def _is_slip(rare: str, common: str, counts: Mapping[str, int]) -> bool:
     """Whether a class looks like a misspelling of another; not if they differ in numbers alone."""
     one, other = _plain(rare), _plain(common)
-    if re.sub(r"\d", "", one) == re.sub(r"\d", "", other):
+    if _without_numbers(rare) == _without_numbers(common):
         return False
+    if one.endswith(other) or other.endswith(one):
+        return False  # abnormal, noninvasive, undifferentiated.
     few = counts[rare] <= max(_FEW, _RARE * counts[common]) and counts[rare] < counts[common]
     return few and difflib.SequenceMatcher(None, one, other).ratio() > _LIKENESS
+
+
+def _without_numbers(name: str) -> str:
+    """A class name without numbers, Roman ones and single letters at its end too (`grade III`)."""
+    last = r"[\s_\-]+([ivx]+[a-c]?|[a-d])$"
+    return re.sub(r"\d", "", _plain(re.sub(last, "", name.casefold())))
 
 
 def _plain(name: str) -> str:

@@ -76,11 +76,13 @@ class _Index:
       all: of them.
       exact: with the parts of their paths below the folder, by file name.
       loose: with these parts as `_loose` makes them, by the last of them.
+      folders: names of the folders that they lie in, without capitals.
     """
 
     all: frozenset[Path]
     exact: dict[str, list[tuple[_Parts, Path]]]
     loose: dict[str, list[tuple[_Parts, Path]]]
+    folders: frozenset[str]
 
 
 def _index(paths: Sequence[Path], folder: Path) -> _Index:
@@ -89,7 +91,8 @@ def _index(paths: Sequence[Path], folder: Path) -> _Index:
         parts = path.relative_to(folder).parts
         exact[parts[-1]].append((parts, path))
         loose[_loose(parts)[-1]].append((_loose(parts), path))
-    return _Index(frozenset(paths), exact, loose)
+    folders = {path.parent.name.casefold() for path in paths}
+    return _Index(frozenset(paths), exact, loose, frozenset(folders))
 
 
 def _search(name: str, index: _Index) -> tuple[list[Path], bool]:
@@ -101,6 +104,8 @@ def _search(name: str, index: _Index) -> tuple[list[Path], bool]:
     for among, wanted in ((index.exact, parts), (index.loose, _loose(parts))):
         for start in range(len(wanted) if rooted else min(1, len(wanted))):
             tail = wanted[start:]
+            if start and len(tail) == 1 and wanted[-2].casefold() in index.folders:
+                break  # It was expected in that folder: one of its name elsewhere is another.
             fitting = [path for of, path in among[tail[-1]] if of[-len(tail) :] == tail]
             if fitting:
                 return fitting, among is index.exact and not start

@@ -40,7 +40,8 @@ _NEGATIONS = (
 _FILLERS = ("a", "any", "de", "evidence", "of", "sign", "signs")  # Between a negation and its word.
 # What lies beside disease, or before it, is neither.
 _BESIDE = re.compile(
-    rf"(peri|para|juxta|pre|pra)({'|'.join(_DISEASE + _LESION)})|adjacent|surround|margin"
+    rf"(peri|para|juxta|pre|pra|extra|post|un)({'|'.join(_DISEASE + _LESION)})|adjacent|surround|"
+    r"margin|outside|distant|distal|lymphocyt|(away|far|near|post)$"
 )
 
 

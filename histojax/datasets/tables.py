@@ -124,16 +124,16 @@ def _header_and_body(
     table: Path, content: dict[str, Rows]
 ) -> tuple[list[str], Rows, tuple[str, ...]]:
     """The headings, the rows below, and notices, of the only sheet with images and labels."""
-    fitting = {}
+    fitting, questions = {}, []
     for title, rows in content.items():
         where = f"{table}, sheet {title}" if title else str(table)
-        for i, header in enumerate(rows[:_TITLE_ROWS]):
-            if columns.find(header, rows[i + 1 :], columns.NO_GROUPS, where):
-                fitting[title] = i, header, rows[i + 1 :]
-                break
-        else:
-            if rows and len(rows[0]) == 2 and reader.is_image_name(Path(rows[0][0])):
-                fitting[title] = 0, ["image", "label"], rows
+        try:
+            if found := _find_header(rows, where):
+                fitting[title] = found
+        except InputError as error:  # Of a legend, perhaps, beside the sheet that is meant.
+            questions.append(error)
+    if questions and not fitting:
+        raise questions[0]
     if len(fitting) > 1:
         raise InputError(
             f"{table} has images and labels in several sheets, {', '.join(fitting)}: save the one "
@@ -153,6 +153,16 @@ def _header_and_body(
     if above:
         notices.append(f"left out above the headings: {columns.quantity(above, 'row')}")
     return header, body, tuple(notices)
+
+
+def _find_header(rows: Rows, where: str) -> tuple[int, list[str], Rows] | None:
+    """The number of rows above the headings, the headings, and the rows below; None without any."""
+    for i, header in enumerate(rows[:_TITLE_ROWS]):
+        if columns.find(header, rows[i + 1 :], columns.NO_GROUPS, where):
+            return i, header, rows[i + 1 :]
+    if rows and len(rows[0]) == 2 and reader.is_image_name(Path(rows[0][0])):
+        return 0, ["image", "label"], rows
+    return None
 
 
 def _row(

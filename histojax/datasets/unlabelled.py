@@ -4,14 +4,13 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from histojax.datasets import dataset, lookup, sheets
+from histojax.datasets import columns, dataset, lookup, sheets
 from histojax.errors import InputError
 from histojax.images import names, reader, suffixes
 from histojax.images.names import Images
 from histojax.utils import files
 
 _LIST_SUFFIXES = (".txt", *sheets.SUFFIXES)
-_HEADINGS = ("image", "images", "file", "filename", "path", "name")  # Of images, the first first.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,13 +109,12 @@ def _read_list(path: Path) -> list[Path]:
 
 
 def _image_column(table: Path) -> list[str]:
-    """The cells below the heading `image` of a table, or below another of `_HEADINGS`."""
+    """The cells of a table's column of images, see `columns`."""
     rows = next(iter(sheets.read(table).rows.values()))
-    header = [title.casefold() for title in rows[0]] if rows else []
-    heading = next((name for name in _HEADINGS if name in header), None)
-    if heading is None:
+    header, body = (rows[0], rows[1:]) if rows else ([], [])
+    column = columns.image_column(header, [], str(table))  # By its heading alone.
+    if column is None:
         raise InputError(
             f"{table} has columns {', '.join(header)}; expected also image, which names the images"
         )
-    column = header.index(heading)
-    return [row[column] for row in rows[1:] if len(row) > column]
+    return [row[column] for row in body if len(row) > column]

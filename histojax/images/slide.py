@@ -121,9 +121,9 @@ class Slide:
 def open_slide(source: Path | str | np.ndarray) -> Iterator[Slide]:
     """Opens an image file, or uint8 RGB [H, W, 3], for reading by windows.
 
-    Of a TIFF that no scanner wrote it is the first page; of smaller ones after it (a pyramid's
-    levels, a label), those of the same shape are its coarser levels. Other colours are converted to
-    RGB as by `reader.read`, with the same warning.
+    Of a TIFF that no scanner wrote it is the page that `reader.read` takes; pages of the same shape
+    that are marked as reduced are its coarser levels. Other colours are converted to RGB as there,
+    with the same warning.
 
     Raises:
       InputError: the array is of another form; or the file is refused by `reader`; as a TIFF, it

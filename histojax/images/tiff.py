@@ -79,9 +79,9 @@ def open_page(path: Path) -> Iterator[tifffile.TiffPage]:
 
 
 def coarser_levels(page: tifffile.TiffPage, path: Path) -> tuple[Level, ...]:
-    """The levels of a pyramid below its first page, the finest first; none if it is no pyramid.
+    """The levels of a pyramid below a page, the finest first; none if it is no pyramid.
 
-    They are the pages, and the first page's SubIFDs, that are marked as reduced and have its shape;
+    They are the pages, and the page's SubIFDs, that are marked as reduced and have its shape;
     those that cannot be read are left out.
     """
     levels = []

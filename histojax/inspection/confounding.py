@@ -32,7 +32,7 @@ def check(images: ImageSet) -> list[Finding]:
     """A problem for each property whose values no two classes share."""
     kept = [i for i in images.measured() if images.labels[i] and not images.images[i].error]
     labels = [images.labels[i] for i in kept]
-    if len({*labels}) < 2 or _arrangements(labels) < _BY_CHANCE:
+    if len({*labels}) < 2 or _arrangements(_of_units(images, kept)) < _BY_CHANCE:
         return []
     findings = []
     for name, value in _KINDS.items():
@@ -47,6 +47,12 @@ def check(images: ImageSet) -> list[Finding]:
             shown = "; ".join(f"{k}: {low:.3g} to {high:.3g}" for low, high, k in ranges)
             findings.append(_finding(name, shown))
     return findings
+
+
+def _of_units(images: ImageSet, kept: Sequence[int]) -> list[str]:
+    """A label for each group and class, since images of a patient are alike by themselves."""
+    groups = images.groups or ("",) * len(images.names)
+    return [label for label, _ in {(images.labels[i], groups[i] or i) for i in kept}]
 
 
 def _arrangements(labels: Sequence[str]) -> float:

@@ -179,7 +179,9 @@ def _crop_size(view: View, side: int) -> int:
     return int(view.crop_size / _PAPER_SIDE * side) // _STEP * _STEP
 
 
-def most_folds(dataset: Dataset, most: int, seed: int) -> tuple[int | None, str]:
+def most_folds(
+    dataset: Dataset, most: int, seed: int, unknown_groups: str = "own"
+) -> tuple[int | None, str]:
     """The largest number of folds, up to `most`, that these images can be split into, and why."""
     from histojax.datasets import folds  # Not above: views are chosen without scikit-learn too.
 
@@ -189,7 +191,7 @@ def most_folds(dataset: Dataset, most: int, seed: int) -> tuple[int | None, str]
     reasons = []
     for count in range(most, 1, -1):
         try:
-            folds.make(dataset, count, seed)
+            folds.make(dataset, count, seed, unknown_groups=unknown_groups)
         except InputError as error:
             reasons.append(str(error))
             continue

@@ -63,7 +63,7 @@ def write_report(
     descriptors = files.as_path(descriptors) if descriptors else None
     # All is checked before a folder is made for the report.
     trained = ensembles.load(models)
-    dataset = data and datasets.load(data, require_all_classes=False, with_groups=False)
+    dataset = data and datasets.load(data, trained.folds.classes, False, with_groups=False)
     stain = content.stain_quality(descriptors, trained)
     notices = own_data.check(trained, data and (data, dataset), descriptors)
     files.require_writable(folder)

@@ -22,6 +22,7 @@ import numpy as np
 
 from histojax.errors import InputError
 
+_SNIFFED = 100  # Lines by which the delimiter of CSV is told.
 # By the scheme of a URI: what fsspec calls the file system, and the package that provides it.
 _REMOTE = {
     "gs": ("gcs", "gcsfs"),
@@ -181,10 +182,14 @@ def decode(content: bytes) -> str:
 
 
 def delimiter_of(text: str, delimiters: str = ",;\t") -> str:
-    """The delimiter that the first line with any has most of; the first one where none has any."""
-    lines = text.splitlines()
-    first = next((line for line in lines if any(mark in line for mark in delimiters)), "")
-    return max(delimiters, key=first.count)
+    """The delimiter that most of the first lines have; of several, the most even and frequent."""
+    lines = text.splitlines()[:_SNIFFED]
+
+    def fitness(mark: str) -> tuple[int, int, int]:
+        counts = [line.count(mark) for line in lines if mark in line]
+        return len(counts), -len({*counts}), sum(counts)
+
+    return max(delimiters, key=fitness)
 
 
 def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:

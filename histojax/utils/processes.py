@@ -53,6 +53,8 @@ def only_one(folder: Path, work: str) -> Iterator[None]:
                 f"another process is {work} in {folder}: wait until it has ended, or name another "
                 "folder"
             ) from None
+        except OSError:
+            pass  # A file system without locks, as some over a network.
         yield
     finally:
         os.close(descriptor)

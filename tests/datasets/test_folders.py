@@ -106,7 +106,7 @@ def test_folders_and_a_table_that_both_know_patients_are_a_question(tmp_path):
         (("a/1.png", "a/1_mask.png", "b/2.png"), r"1 image named .* beside it \(a/1_mask.png\)"),
         (
             ("train/a/1.png", "test/a/2.png"),
-            "test, train, the parts of a split rather than classes",
+            "test, train, the parts of a split rather than classes: pass .*/train$",
         ),
         (("InSitu/1.png", "Invasiv/2.png"), r"not expected: Invasiv; .* Did you mean Invasive\?"),
     ],
@@ -114,6 +114,11 @@ def test_folders_and_a_table_that_both_know_patients_are_a_question(tmp_path):
 def test_folders_that_mean_something_else_are_refused(tmp_path, names, message):
     with pytest.raises(InputError, match=message):
         datasets.load(folders(tmp_path, *names))
+
+
+def test_an_image_may_be_called_nothing_but_mask(tmp_path):
+    root = folders(tmp_path, "a/_mask.png", "b/2.png")
+    assert len(datasets.load(root).images) == 2
 
 
 def test_a_class_may_be_called_masks_and_a_file_so_without_the_image_beside_it(tmp_path):

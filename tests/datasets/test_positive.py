@@ -26,6 +26,8 @@ UNCLEAR = (
     *("0", "1", "a", "grade 2", "SSA", "other", "no", "tumor_no", "adenoma", "responder"),
     *("normal next to tumour", "tumor_adjacent", "peritumoral", "precancerous", "benign_cancer"),
     *("non-invasive", "non-small cell carcinoma", "carcinoma of no special type", "tumor stroma"),
+    *("outside tumor", "extratumoral", "away from tumor", "tumor_far", "post-cancer"),
+    *("unmalignant", "tumor infiltrating lymphocytes", "distant from tumor"),
 )
 
 

@@ -63,6 +63,8 @@ def test_groups_in_two_spellings_are_refused(root):
     path = table(root, "image,label,patient", "p1", "P 1", "q", "")
     with pytest.raises(InputError, match="zeros alone would be kept apart .*: 'P 1' and 'p1'"):
         datasets.load(path)
+    path = table(root, "image,label,patient", "0", "case 1 12", "case 11 2", "")
+    assert datasets.load(path).groups == ("0", "case 1 12", "case 11 2", "")
     with pytest.raises(InputError, match="'007' and '7'"):
         datasets.load(table(root, "image,label,patient", "7", "007", "q", ""))
     path = table(root, "image,label,patient", "p1", "P 1", "q", "")
@@ -96,7 +98,9 @@ def test_several_columns_of_groups_are_a_question_that_the_caller_answers(root):
     with pytest.raises(InputError, match="no column called block: name one of patient, slide"):
         datasets.load(path, group_column="block")
     path = table(root, "image,label,patient,group", "p,1", "p,1", "q,2", "q,2")
-    assert datasets.load(path).groups == ("1", "1", "2", "2")
+    with pytest.raises(InputError, match="several columns .*: patient, group. "):
+        datasets.load(path)  # Groups of one's own may be parts of a split.
+    assert datasets.load(path, group_column="group").groups == ("1", "1", "2", "2")
 
 
 @pytest.mark.parametrize("header", ["File,Class,note", "diagnosis is third,path,Diagnosis"])
@@ -146,6 +150,13 @@ def test_files_are_found_as_tables_name_them(root, names):
     assert bool(loaded.notices) == inexact
 
 
+def test_a_file_of_the_same_name_in_another_folder_is_not_taken(root):
+    (root / "benign/x.png").touch()
+    (root / "t.csv").write_text("image,label\n/lab/malignant/x.png,a\nbenign/b1.png,b\n")
+    with pytest.raises(InputError, match=r"x.png \(not found\)"):
+        datasets.load(root / "t.csv")
+
+
 def test_an_image_in_another_folder_than_the_table_says_is_not_found(root):
     (root / "t.csv").write_text("image,label\nbenign/b1.png,a\nbenign\\m1.png,b\n")
     with pytest.raises(InputError, match=r"benign\\m1.png \(not found\)"):
@@ -166,6 +177,11 @@ def test_a_workbook_may_have_titles_other_sheets_and_numbers(root):
         "sheet images is read, which has images and labels",
         "left out above the headings: 1 row",
     )
+    legend = book.create_sheet("legend")
+    for row in [["class", "diagnosis", "file"], ["0", "benign", "b"], ["1", "malignant", "m"]]:
+        legend.append(row)
+    book.save(root / "t.xlsx")
+    assert datasets.load(root / "t.xlsx").groups == ("7", "8")
     for row in rows:
         book.active.append(row)
     book.save(root / "t.xlsx")
@@ -184,6 +200,11 @@ def test_a_workbook_may_have_titles_other_sheets_and_numbers(root):
         ({"grade 1": 30, "grade 2": 1}, None),
         ({"benign": 9, "bening": 8}, None),
         ({"abnormal": 1, "normal": 1}, None),
+        ({"abnormal": 1, "normal": 40}, None),
+        ({"noninvasive": 1, "invasive": 40}, None),
+        ({"grade III": 1, "grade II": 40}, None),
+        ({"Stage IB": 1, "Stage IA": 40}, None),
+        ({"luminal B": 1, "luminal A": 40}, None),
     ],
 )
 def test_classes_that_are_perhaps_one_are_a_question(counts, message):

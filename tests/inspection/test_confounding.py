@@ -11,10 +11,10 @@ from tests.inspection.test_checks import an_image
 LABELS = ("a",) * 8 + ("b",) * 8
 
 
-def messages(of_a: list[dict], of_b: list[dict], labels=LABELS) -> list[str]:
+def messages(of_a: list[dict], of_b: list[dict], labels=LABELS, groups=None) -> list[str]:
     images = tuple(an_image(**known) for known in (*of_a, *of_b))
     names = tuple(f"{i}.png" for i in range(len(images)))
-    found = confounding.check(ImageSet(names, images, labels, None))
+    found = confounding.check(ImageSet(names, images, labels, groups))
     assert all((one.severity, one.kind) == (PROBLEM, "confounded") for one in found)
     return [one.message for one in found]
 
@@ -45,3 +45,10 @@ def test_images_that_all_differ_tell_nothing():
 def test_one_class_or_none_has_nothing_to_tell_apart():
     assert messages([{}] * 8, [{"mpp": 0.5}] * 8, ("a",) * 16) == []
     assert messages([{}] * 8, [{"mpp": 0.5}] * 8, ("",) * 16) == []
+
+
+def test_images_of_a_patient_are_alike_by_themselves():
+    of_a, of_b = [{"blur": 0.3}] * 8, [{"blur": 0.6}] * 8
+    assert messages(of_a, of_b, groups=("p", "q") * 4 + ("r", "s") * 4) == []
+    assert len(messages(of_a, of_b, groups=tuple(f"p{i}" for i in range(16)))) == 1
+    assert len(messages(of_a, of_b, groups=("",) * 16)) == 1

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from histojax.errors import InputError
 from histojax.evaluation import evaluate
 from histojax.learners import ensembles
+from histojax.report import write
 from histojax.report.write import write_report
 from tests.report import sample_ensemble
 
@@ -124,3 +126,16 @@ def test_elsewhere_there_are_no_published_rows(tmp_path, names, count):
     )
     assert "published" not in write_report(models, tmp_path / "report", draws=20)
     assert "published ResNet" not in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_data_are_read_as_of_the_models_classes(bach, tmp_path, monkeypatch):
+    asked = []
+
+    def load(path, classes, *others, **named):
+        asked.append(classes)
+        raise InputError("read")
+
+    monkeypatch.setattr(write.datasets, "load", load)
+    with pytest.raises(InputError, match="read"):
+        write_report(bach[0], tmp_path / "report", data=tmp_path)
+    assert asked == [ensembles.load(bach[0]).folds.classes]

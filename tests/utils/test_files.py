@@ -111,3 +111,18 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="file/out cannot be written to: .*Name another one"):
         files.require_writable(tmp_path / "file" / "out")
+
+
+@pytest.mark.parametrize(
+    ("text", "delimiter"),
+    [
+        ("image,label\na,b\n", ","),
+        ("Cohort A, Basel 2021\nimage;label\na;b\nc;d\n", ";"),
+        ("Cohort A; Basel\nimage,label\na,b\nc,d\n", ","),
+        ("image;label;comment (a,b,c,d)\nx;y;\nz;y;a, b\n", ";"),
+        ("image\tlabel\na\tb, c\n", "\t"),
+        ("image\na\n", ","),
+    ],
+)
+def test_the_delimiter_is_what_most_lines_have(text, delimiter):
+    assert files.delimiter_of(text) == delimiter
