@@ -257,7 +257,8 @@ def test_descriptors_are_written_found_and_read(bucket):
     assert store.configurations(root) == ("VGG-0.5-400", "VGG-0.5-650")
     assert store.image_names(root, "VGG-0.5-650") == ("benign/a",)
     manifests.claim(root, "VGG-0.5-400", MANIFEST)
-    manifests.claim(root, "VGG-0.5-650", MANIFEST)
+    with pytest.raises(InputError, match="holds descriptors without manifest.json"):
+        manifests.claim(root, "VGG-0.5-650", MANIFEST)
     with pytest.raises(InputError, match="protocol.crops: found 20, expected 6"):
         manifests.claim(
             root, "VGG-0.5-400", {"protocol": {"crops": 6}, "weights": MANIFEST["weights"]}
