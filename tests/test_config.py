@@ -141,7 +141,9 @@ def test_configurations_go_by_encoder_the_papers_first_then_by_view():
         "Other-0.5-96",
         "Other-0.5-400",
         "a-folder",
+        "conch_v15-20x-512px-64px_overlap",
         "folder",
+        "uni_v1-20x-256px",
     )
     assert config.in_order(reversed(ordered)) == ordered
 

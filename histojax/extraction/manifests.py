@@ -5,7 +5,8 @@
   weights    source and SHA-256 of the encoder's weights; of a file also its name and SHA-256
   versions   of histojax, of its preprocessing numerics, and of the libraries that compute
 
-`of` writes protocol and weights of an `Extraction`, `extraction_of` reads them back.
+`of` writes protocol and weights of an `Extraction`, `extraction_of` reads them back. Those of
+descriptors that others computed are written and read by `imported.Recipe`.
 """
 
 import functools
@@ -32,6 +33,8 @@ _REQUIRED = ("protocol", "weights")
 # What configurations of one root may differ in; and those of different encoders.
 _OWN = ("protocol.encoder", "protocol.resnet_variant", "protocol.scale", "protocol.crop_size")
 _OWN_OF_ENCODER = (*_OWN, "weights.")
+# What imported configurations of one root may not differ in: how many vectors an image has.
+_SHARED_BY_IMPORTED = ("protocol.draws", "protocol.tiles", "protocol.seed")
 # Fields of `Extraction` that are the same for all configurations; the second are recorded only
 # where they differ from the default, since older manifests lack them.
 _RECORDED = ("crop_mode", "augmentations", "crops", "gain_low", "gain_high", "p", "seed")
@@ -181,6 +184,11 @@ def read(root: Path, configuration: str) -> Manifest | None:
     return files.read_json(path, _REQUIRED) if path.exists() else None
 
 
+def is_imported(manifest: Manifest | None) -> bool:
+    """Whether the descriptors are made of features that others computed: see `imported`."""
+    return manifest is not None and "format" in manifest["protocol"]
+
+
 def claim(root: Path, configuration: str, manifest: Manifest) -> None:
     """Writes the manifest before descriptors, or refuses to mix them with others there.
 
@@ -212,8 +220,16 @@ def refuse_mixing(root: Path, configuration: str, manifest: Manifest) -> bool:
         if not store.image_names(root, path.parent.name):
             continue
         expected = manifest | {"versions": versions()}
-        lines = differences(files.read_json(path, _REQUIRED), expected)
-        if path.parent != folder:
+        recorded = files.read_json(path, _REQUIRED)
+        if is_imported(recorded) != is_imported(manifest):
+            raise InputError(
+                f"{path.parent} holds {_kind(recorded)} descriptors: {_kind(manifest)} ones need "
+                "a folder of their own"
+            )
+        lines = differences(recorded, expected)
+        if path.parent != folder and is_imported(manifest):
+            lines = [line for line in lines if line.startswith(_SHARED_BY_IMPORTED)]
+        elif path.parent != folder:
             same = not any(line.startswith("protocol.encoder") for line in lines)
             own = _OWN if same else _OWN_OF_ENCODER
             lines = [line for line in lines if not line.startswith(own)]
@@ -243,6 +259,8 @@ def differences(recorded: Manifest, expected: Manifest) -> list[str]:
 
 def _decisive(manifest: Manifest) -> Manifest:
     """What decides descriptors, with the defaults that are not recorded."""
+    if is_imported(manifest):
+        return {"protocol": manifest["protocol"], "weights": {}}
     defaults = {name: getattr(Extraction, name) for name in _RECORDED_UNLESS_DEFAULT}
     weights = {k: v for k, v in manifest["weights"].items() if k in ("source", "sha256")}
     return {
@@ -250,6 +268,10 @@ def _decisive(manifest: Manifest) -> Manifest:
         "weights": weights,
         "versions": {"numerics": _numerics(manifest)},
     }
+
+
+def _kind(manifest: Manifest) -> str:
+    return "imported" if is_imported(manifest) else "computed"
 
 
 def _numerics(manifest: Manifest) -> int:

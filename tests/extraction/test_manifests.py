@@ -1,11 +1,15 @@
 """Manifests: read back as they were written, and descriptors of two protocols are never mixed."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from histojax.config import Extraction, View
 from histojax.errors import InputError
 from histojax.extraction import manifests, store
+from histojax.extraction.feature_files import Source
+from histojax.extraction.imported import Recipe
 from histojax.utils import files
 
 DESCRIPTORS = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
@@ -218,3 +222,33 @@ def test_where_the_weights_came_from_is_said():
     assert "UNTRAINED" in manifests.weights_text([random])
     assert manifests.weights_text([{"weights": {"source": "imagenet"}}] * 2) == "weights: imagenet"
     assert manifests.weights_text([None]) == "weights: not recorded"
+
+
+def test_imported_descriptors_are_not_mixed_with_computed_ones_or_with_other_draws(tmp_path):
+    source = Source("uni_v1", "TRIDENT", "tile", 5, magnification=20, patch_px=256, overlap_px=0)
+    recipe = Recipe(source, "mean", draws=3, tiles=10)
+    made = recipe.manifest()
+    assert manifests.is_imported(made)
+    assert not manifests.is_imported(None)
+    assert not manifests.is_imported(manifests_of(OTHER)["VGG-0.5-96-shared"])
+    assert source.configuration == "uni_v1-20x-256px"
+    manifests.claim(tmp_path, source.configuration, made)
+    store.write(tmp_path, source.configuration, "slide", DESCRIPTORS)
+    recorded = manifests.read(tmp_path, source.configuration)
+    assert Recipe.from_manifest(recorded) == recipe
+
+    other = dataclasses.replace(source, encoder="resnet50", format="CLAM", channels=1024)
+    assert not manifests.refuse_mixing(
+        tmp_path, "resnet50", dataclasses.replace(recipe, source=other, pooling="p-norm").manifest()
+    )
+    with pytest.raises(InputError, match="protocol.draws: found 3, expected 1"):
+        manifests.claim(tmp_path, "resnet50", Recipe(other, "mean").manifest())
+    with pytest.raises(InputError, match="protocol.pooling: found mean, expected p-norm"):
+        manifests.claim(
+            tmp_path,
+            source.configuration,
+            dataclasses.replace(recipe, pooling="p-norm", p=3.0).manifest(),
+        )
+    for name, computed in manifests_of(Extraction()).items():
+        with pytest.raises(InputError, match="holds imported descriptors: computed ones need"):
+            manifests.claim(tmp_path, name, computed)
