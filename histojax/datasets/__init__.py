@@ -1,14 +1,16 @@
 """Labelled images from a folder of class folders, BACH as unzipped, or a label table.
 
 load(path) -> Dataset. Images without labels: unlabelled.py; data sets prepared by TFDS: tfds.py;
-patients and slides: groups.py; cross-validation: folds.py, paper_folds.py, leakage.py.
+patients and slides: groups.py; slides with descriptors and no image: described.py;
+cross-validation: folds.py, paper_folds.py, leakage.py.
 """
 
 from pathlib import Path
 
-from histojax.datasets import bach, columns, folders, tables
+from histojax.datasets import bach, columns, described, folders, tables
 from histojax.datasets.dataset import Dataset
 from histojax.errors import InputError
+from histojax.images.names import Images
 from histojax.utils import files
 
 
@@ -18,6 +20,7 @@ def load(
     require_all_classes: bool = True,
     group_column: str | None = None,
     with_groups: bool = True,
+    slides: Images | None = None,
 ) -> Dataset:
     """The labelled images at `path`.
 
@@ -32,11 +35,15 @@ def load(
         the table (or of one beside the class folders), the level of folders below the class
         folders, from 1 on, or `none`. By default it is looked for.
       with_groups: whether groups are looked for at all.
+      slides: the files of imported descriptors by name, among which the images are looked up; None
+        for image files.
 
     Raises:
       InputError: the images or labels are not usable; the message says what to do.
     """
     path = files.as_path(path)
+    if slides is not None:
+        return described.load(path, slides, classes, require_all_classes, group_column, with_groups)
     if path.is_file():
         return tables.load(path, classes, require_all_classes, group_column, with_groups)
     if not path.is_dir():

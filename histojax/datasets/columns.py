@@ -7,7 +7,7 @@ do, nothing is guessed: the caller is asked.
 import collections
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import PureWindowsPath
 
 from histojax.datasets.sheets import Rows
@@ -19,6 +19,8 @@ NO_GROUPS = "none"  # What --group_column says where no column is to be taken.
 # Headings as `_plain` makes them. The first one goes before the others.
 _IMAGE = "image images imagename imageid imagefile imagepath file filename filepath path name photo"
 _IMAGE += " picture tile patch bild datei dateiname fichier imagen archivo immagine"
+# Of tables whose rows are slides, which are images there.
+_SLIDE = "slideid slide slides slidename wsi wsiid wsiname " + _IMAGE
 _LABEL = "label labels class classname classlabel diagnosis category groundtruth target"
 _LABEL += " klasse diagnose classe diagnostic clase diagnostico diagnosi"
 # Groups, and what one of them is called.
@@ -32,6 +34,7 @@ _GROUP = {
     "slide": "slide slides slideid slideno slidename slidenumber wsi wsiid wsiname",
     "specimen": "specimen specimenid biopsy biopsyid block blockid",
 }
+IsSlide = Callable[[str], bool]  # Whether a cell names a slide that is known.
 _GROUP_NOUNS = {heading: noun for noun, listed in _GROUP.items() for heading in listed.split()}
 
 
@@ -51,7 +54,13 @@ class Columns:
     others: tuple[int, ...]
 
 
-def find(header: Sequence[str], body: Rows, group_column: str | None, where: str) -> Columns | None:
+def find(
+    header: Sequence[str],
+    body: Rows,
+    group_column: str | None,
+    where: str,
+    is_slide: IsSlide | None = None,
+) -> Columns | None:
     """The columns of a label table; None where images or labels have no heading.
 
     Args:
@@ -59,16 +68,23 @@ def find(header: Sequence[str], body: Rows, group_column: str | None, where: str
       body: the rows below.
       group_column: the heading of the group column, NO_GROUPS for none, None to look for it.
       where: the table, for messages.
+      is_slide: where the images are slides that are known by name; None for image files.
 
     Raises:
       InputError: several columns could be what is sought, or no column is called `group_column`.
     """
-    image = image_column(header, body, where)
+    if is_slide is None:
+        image = image_column(header, body, where)
+    else:
+        image = _slide_column(header, body, where, is_slide)
     label = _only(header, _LABEL, where, "label")
     if image is None or label is None:
         return None
     rest = [i for i, title in enumerate(header) if title and i not in (image, label)]
-    group = find_group(header, rest, group_column, where)
+    among = rest
+    if is_slide and group_column is None:
+        among = [i for i in rest if _plain(header[i]) not in _SLIDE.split()]
+    group = find_group(header, among, group_column, where)
     return Columns(image, label, group, tuple(i for i in rest if i != group))
 
 
@@ -157,7 +173,7 @@ def image_column(header: Sequence[str], body: Rows, where: str) -> int | None:
     exact, candidates = _candidates(header, _IMAGE)
     if len(exact or candidates) == 1:
         return (exact or candidates)[0]
-    named = [i for i in candidates or range(len(header)) if _holds_image_names(body, i)]
+    named = [i for i in candidates or range(len(header)) if _mostly(body, i, _is_image_name)]
     if len(named) == 1:
         return named[0]
     if len(candidates) > 1:
@@ -165,6 +181,28 @@ def image_column(header: Sequence[str], body: Rows, where: str) -> int | None:
         raise InputError(
             f"{where} has several columns that may name the images: {titles}. Rename the one that "
             "does to image"
+        )
+    return None
+
+
+def _slide_column(header: Sequence[str], body: Rows, where: str, is_slide: IsSlide) -> int | None:
+    """The column of slides: by its heading or, between several or none, by its cells.
+
+    Raises:
+      InputError: several could be it.
+    """
+    exact, candidates = _candidates(header, _SLIDE)
+    if len(candidates) == 1:
+        return candidates[0]
+    named = [i for i in candidates or range(len(header)) if _mostly(body, i, is_slide)]
+    if len(named) > 1 or not named:
+        named = [i for i in exact if not named or i in named] or named
+    if len(named) == 1:
+        return named[0]
+    if named or candidates:
+        raise InputError(
+            f"{where} has several columns that may name the slides: "
+            f"{_listed(header, named or candidates)}. Rename the one that does to slide_id"
         )
     return None
 
@@ -188,12 +226,15 @@ def _candidates(header: Sequence[str], names: str) -> tuple[list[int], list[int]
     return [i for i in candidates if _plain(header[i]) == wanted[0]], candidates
 
 
-def _holds_image_names(body: Rows, column: int) -> bool:
-    """Whether most cells of a column, and at least one, end as image files do."""
+def _is_image_name(cell: str) -> bool:
+    """Whether a cell ends as image files do; a Windows path may have either slash."""
+    return reader.is_image_name(PureWindowsPath(cell))
+
+
+def _mostly(body: Rows, column: int, holds: Callable[[str], bool]) -> bool:
+    """Whether something holds for most cells of a column, and at least one."""
     cells = [row[column] for row in body if len(row) > column and row[column]]
-    # A Windows path may have either slash.
-    images = sum(reader.is_image_name(PureWindowsPath(cell)) for cell in cells)
-    return 2 * images > len(cells)
+    return 2 * sum(map(holds, cells)) > len(cells)
 
 
 def _plain(title: str) -> str:

@@ -52,6 +52,7 @@ def build(
     require_all_classes: bool = True,
     root: Path | None = None,
     notices: Sequence[str] = (),
+    known: Images | None = None,
 ) -> Dataset:
     """A data set from the class name of each file, ordered by class and then by name.
 
@@ -62,6 +63,7 @@ def build(
       require_all_classes: whether each class needs images; not where nothing is learned from them.
       root: the folder that the names of images are relative to where stems are not unique.
       notices: on how the data were read.
+      known: the files by name, where they have names already.
 
     Raises:
       InputError: fewer than two classes, or a class not in `classes`.
@@ -85,7 +87,7 @@ def build(
         if len(classes) < 2:
             raise InputError(f"only one class, {classes[0]}: training needs at least two")
     images = sorted(
-        names.name_images(class_of, root).items(),
+        (known or names.name_images(class_of, root)).items(),
         key=lambda image: (classes.index(class_of[image[1]]), image[1].stem, image[0]),
     )
     return Dataset(

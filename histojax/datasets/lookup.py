@@ -7,14 +7,16 @@ other capitals than the files; what is not exact is told.
 import collections
 import dataclasses
 import os
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from collections.abc import Container, Iterable, Sequence
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 from histojax.datasets import dataset
 from histojax.images import reader
 from histojax.utils import files
 
 _Parts = tuple[str, ...]
+# Endings that the name of a slide may have in a table of its features.
+_OF_SLIDES = frozenset({*reader.ALL_SUFFIXES, ".h5", ".hdf5", ".pt", ".npy", ".npz", ".csv"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +62,30 @@ def find_files(names: Sequence[str], folder: Path) -> FoundFiles:
     return FoundFiles(tuple(paths), tuple(problems), _inexact_notice(inexact))
 
 
+class SlideNames:
+    """Names of slides whose images need not be there, to be found by what a table calls them."""
+
+    def __init__(self, names: Iterable[str]):
+        self._index = _index([PurePosixPath(name) for name in names], PurePosixPath(), _OF_SLIDES)
+        # A name of TCGA's with its UUID, by the part before it.
+        self._by_start = collections.defaultdict(list)
+        for path in self._index.all:
+            start, _, rest = path.name.partition(".")
+            if rest:
+                self._by_start[start.casefold()].append(path)
+
+    def find(self, cell: str) -> list[str]:
+        """The slides that a cell may mean; several where it is ambiguous.
+
+        Folders before the name, its ending and its case need not be those of the slide; of names
+        with dots the part before the first is enough where it is the whole cell.
+        """
+        found, _ = _search(cell, self._index, anywhere=True, endings=_OF_SLIDES)
+        if not found and (parts := _loose(PureWindowsPath(cell).parts, _OF_SLIDES)):
+            found = self._by_start.get(parts[-1], [])
+        return sorted(map(str, found))
+
+
 def path_of(name: str, folder: Path) -> Path:
     """The path that a name means from a folder; backslashes are slashes where that is a file."""
     as_it_is, *others = _direct(name, folder)
@@ -79,29 +105,37 @@ class _Index:
       folders: names of the folders that they lie in, without capitals.
     """
 
-    all: frozenset[Path]
-    exact: dict[str, list[tuple[_Parts, Path]]]
-    loose: dict[str, list[tuple[_Parts, Path]]]
+    all: frozenset[PurePath]
+    exact: dict[str, list[tuple[_Parts, PurePath]]]
+    loose: dict[str, list[tuple[_Parts, PurePath]]]
     folders: frozenset[str]
 
 
-def _index(paths: Sequence[Path], folder: Path) -> _Index:
+def _index(
+    paths: Sequence[PurePath], folder: PurePath, endings: Container[str] = reader.ALL_SUFFIXES
+) -> _Index:
     exact, loose = collections.defaultdict(list), collections.defaultdict(list)
     for path in paths:
         parts = path.relative_to(folder).parts
         exact[parts[-1]].append((parts, path))
-        loose[_loose(parts)[-1]].append((_loose(parts), path))
+        loosely = _loose(parts, endings)
+        loose[loosely[-1]].append((loosely, path))
     folders = {path.parent.name.casefold() for path in paths}
     return _Index(frozenset(paths), exact, loose, frozenset(folders))
 
 
-def _search(name: str, index: _Index) -> tuple[list[Path], bool]:
-    """The files whose paths end in a name, and whether they do so to the letter."""
+def _search(
+    name: str, index: _Index, anywhere: bool = False, endings: Container[str] = reader.ALL_SUFFIXES
+) -> tuple[list[PurePath], bool]:
+    """The files whose paths end in a name, and whether they do so to the letter.
+
+    Where a name has a root, or `anywhere`, its first folders may be missing from the paths.
+    """
     windows = PureWindowsPath(name)
-    rooted = bool(windows.anchor)
-    parts = windows.parts[1:] if rooted else windows.parts
+    rooted = anywhere or bool(windows.anchor)
+    parts = windows.parts[1:] if windows.anchor else windows.parts
     parts = tuple(part for part in parts if part != ".")
-    for among, wanted in ((index.exact, parts), (index.loose, _loose(parts))):
+    for among, wanted in ((index.exact, parts), (index.loose, _loose(parts, endings))):
         for start in range(len(wanted) if rooted else min(1, len(wanted))):
             tail = wanted[start:]
             if start and len(tail) == 1 and wanted[-2].casefold() in index.folders:
@@ -118,12 +152,12 @@ def _direct(name: str, folder: Path) -> list[Path]:
     return [_normalized(folder / spelling) for spelling in spellings if spelling]
 
 
-def _loose(parts: _Parts) -> _Parts:
-    """The parts of a path without capitals, and without the ending of an image file."""
+def _loose(parts: _Parts, endings: Container[str] = reader.ALL_SUFFIXES) -> _Parts:
+    """The parts of a path without capitals, and without the last one's ending if it is of these."""
     if not parts:
         return parts
     last = PurePosixPath(parts[-1])
-    stem = last.stem if last.suffix.lower() in reader.ALL_SUFFIXES else last.name
+    stem = last.stem if last.suffix.lower() in endings else last.name
     return tuple(part.casefold() for part in (*parts[:-1], stem))
 
 

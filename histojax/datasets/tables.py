@@ -42,22 +42,28 @@ class LabelTable:
     notices: tuple[str, ...]
 
 
-def read(table: Path, group_column: str | None = None, with_groups: bool = True) -> LabelTable:
+def read(
+    table: Path,
+    group_column: str | None = None,
+    with_groups: bool = True,
+    is_slide: columns.IsSlide | None = None,
+) -> LabelTable:
     """Reads a label table.
 
     Args:
       table: CSV or a workbook.
       group_column: the heading of the group column, `none` for none, None to look for it.
       with_groups: whether groups are wanted; if not, there are none, whatever the table has.
+      is_slide: where rows are slides that are known by name; None for image files.
 
     Raises:
       InputError: no rows, no such columns or several that may be meant, a row without image or
         label, or an image named twice.
     """
     content = sheets.read(table)
-    header, body, notices = _header_and_body(table, content.rows)
+    header, body, notices = _header_and_body(table, content.rows, is_slide)
     group_column = group_column if with_groups else columns.NO_GROUPS
-    found = columns.find(header, body, group_column, str(table))
+    found = columns.find(header, body, group_column, str(table), is_slide)
     rows = [_row(table, number, cells, header, found) for number, cells in enumerate(body, start=1)]
     if not rows:
         raise InputError(f"{table} has no rows: expected image,label[,group]")
@@ -121,14 +127,14 @@ def _unnamed_notice(table: Path, named: Iterable[Path]) -> tuple[str, ...]:
 
 
 def _header_and_body(
-    table: Path, content: dict[str, Rows]
+    table: Path, content: dict[str, Rows], is_slide: columns.IsSlide | None
 ) -> tuple[list[str], Rows, tuple[str, ...]]:
     """The headings, the rows below, and notices, of the only sheet with images and labels."""
     fitting, questions = {}, []
     for title, rows in content.items():
         where = f"{table}, sheet {title}" if title else str(table)
         try:
-            if found := _find_header(rows, where):
+            if found := _find_header(rows, where, is_slide):
                 fitting[title] = found
         except InputError as error:  # Of a legend, perhaps, beside the sheet that is meant.
             questions.append(error)
@@ -145,8 +151,8 @@ def _header_and_body(
             raise InputError(f"{table} has no rows: expected image,label[,group]")
         raise InputError(
             f"{table} starts with {', '.join(rows[0])}: expected a header with a column of images "
-            "(image, file, filename, path) and one of labels (label, class, diagnosis), such as "
-            "image,label or image,label,group"
+            f"({'slide_id' if is_slide else 'image, file, filename'}, path) and one of labels "
+            "(label, class, diagnosis), such as image,label or image,label,group"
         )
     title, (above, header, body) = next(iter(fitting.items()))
     notices = [f"sheet {title} is read, which has images and labels"] if len(content) > 1 else []
@@ -155,10 +161,12 @@ def _header_and_body(
     return header, body, tuple(notices)
 
 
-def _find_header(rows: Rows, where: str) -> tuple[int, list[str], Rows] | None:
+def _find_header(
+    rows: Rows, where: str, is_slide: columns.IsSlide | None
+) -> tuple[int, list[str], Rows] | None:
     """The number of rows above the headings, the headings, and the rows below; None without any."""
     for i, header in enumerate(rows[:_TITLE_ROWS]):
-        if columns.find(header, rows[i + 1 :], columns.NO_GROUPS, where):
+        if columns.find(header, rows[i + 1 :], columns.NO_GROUPS, where, is_slide):
             return i, header, rows[i + 1 :]
     if rows and len(rows[0]) == 2 and reader.is_image_name(Path(rows[0][0])):
         return 0, ["image", "label"], rows
