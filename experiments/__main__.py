@@ -18,6 +18,8 @@ SCRIPTS = (
     "inspect_weights",
     "build_bach",
     "extract",
+    "import_descriptors",
+    "export_descriptors",
     "train",
     "probe",
     "finetune",

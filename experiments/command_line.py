@@ -18,6 +18,8 @@ _TRAINING = {"descriptors": "descriptors", "models": "models"}
 RUN = {
     "inspect_data": {"out": "inspection"},
     "extract": {"descriptors": "descriptors"},
+    "import_descriptors": {"descriptors": "descriptors"},
+    "export_descriptors": {"descriptors": "descriptors"},
     "train": _TRAINING,
     "probe": _TRAINING,
     "finetune": {"models": "models"},

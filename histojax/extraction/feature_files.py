@@ -1,9 +1,32 @@
-"""Features of tiles or slides in the files of TRIDENT, CLAM and STAMP, and plain arrays."""
+"""Sets of feature files: TRIDENT's jobs, CLAM's and STAMP's folders, folders and files of arrays.
 
+A set holds features of one encoder and one kind of tile, and becomes one configuration of
+descriptors. What is in it is read off the files (`feature_arrays`) and off TRIDENT's paths:
+
+<job>/<mag>x_<px>px_<overlap>px_overlap/features_<encoder>/<slide>.h5          tiles
+<job>/<mag>x_<px>px_<overlap>px_overlap/slide_features_<encoder>/<slide>.h5    whole slides
+
+A slide's name is its file's, as images are named (`images.names`), or the one in a table.
+"""
+
+import collections
 import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
 
-FORMATS = ("TRIDENT", "CLAM", "STAMP", "arrays")
-LEVELS = ("tile", "slide")
+from histojax.errors import InputError
+from histojax.extraction import feature_arrays
+from histojax.extraction.feature_arrays import Contents
+from histojax.images.names import name_images
+from histojax.utils import files
+
+_OF_ENCODER = re.compile(r"(slide_)?features_(.+)")
+_OF_TILES = re.compile(r"([\d.]+)x_(\d+)px_(\d+)px_overlap")
+# CLAM writes the same features twice; beside other files, tables are lists of slides.
+_CLAM = ("h5_files", "pt_files")
+_NAME = re.compile(r"[^\W.][\w.+=-]*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,7 +35,7 @@ class Source:
 
     Attributes:
       encoder: its name.
-      format: one of `FORMATS`.
+      format: TRIDENT, CLAM, STAMP or arrays.
       level: `tile`, features [N, D] of a slide's tiles; or `slide`, one vector [D].
       channels: D.
       magnification: that tiles were cut at.
@@ -44,3 +67,246 @@ class Source:
         if self.level == "slide":
             parts.append("slide")
         return "-".join(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Slide:
+    """The features of a slide, and the file that they are in."""
+
+    path: Path
+    contents: Contents
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureSet:
+    """Feature files of one encoder and one kind of tile.
+
+    Attributes:
+      source: what they hold.
+      slides: by name.
+      empty: slides without tiles, by name; they are in no other field.
+      failures: why a file cannot be used, by file.
+      notices: what else a person should know.
+    """
+
+    source: Source
+    slides: Mapping[str, Slide]
+    empty: tuple[str, ...]
+    failures: Mapping[Path, str]
+    notices: tuple[str, ...]
+
+
+def find(
+    paths: Sequence[Path], encoder: str | None = None, expected: Source | None = None
+) -> list[FeatureSet]:
+    """The sets of features in folders and files, by configuration; sets of one source are one.
+
+    Args:
+      paths: TRIDENT's jobs, folders of feature files, or files.
+      encoder: its name, where files and paths do not say it.
+      expected: of features to be imported as others were: its encoder and level hold where the
+        files do not say.
+
+    Raises:
+      InputError: there are no features, files of a set differ in what they hold, an encoder is not
+        known or known already, or no file can be read.
+    """
+    if encoder is not None and not _NAME.fullmatch(encoder):
+        raise InputError(f"--name is {encoder!r}, expected letters, digits, '_', '-' and '.'")
+    groups = [group for path in paths for group in _groups(path)]
+    sets: dict[str, list[tuple[Source, _Probed]]] = {}
+    for folder, members in groups:
+        probed = _probe(folder, members)
+        source = _source_of(folder, probed, encoder, expected)
+        sets.setdefault(source.configuration, []).append((source, probed))
+    return [_merged(name, parts) for name, parts in sorted(sets.items())]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Probed:
+    slides: list[Slide]
+    failures: dict[Path, str]
+    notices: list[str]
+
+
+def _groups(path: Path) -> list[tuple[Path, list[Path]]]:
+    """The folders below a path that are sets, and their files."""
+    path = path.absolute() if files.is_local(path) else path
+    if path.is_file():
+        if path.suffix.lower() not in feature_arrays.SUFFIXES:
+            raise InputError(f"{path} is none of {', '.join(feature_arrays.SUFFIXES)}")
+        return [(path, [path])]
+    if not path.is_dir():
+        raise InputError(f"{path} does not exist: name a folder or file of features")
+    members = sorted(
+        file
+        for file in files.files_below(path)
+        if file.suffix.lower() in feature_arrays.SUFFIXES and not file.name.startswith(".")
+    )
+    if not members:
+        raise InputError(
+            f"{path} has no features: expected {', '.join(feature_arrays.SUFFIXES)} in it or below"
+        )
+    for wanted in (_is_encoders, lambda folder: folder.name in _CLAM[:1], _is_of_torch):
+        grouped: dict[Path, list[Path]] = {}
+        for file in members:
+            if folder := _nearest(file, path, wanted):
+                grouped.setdefault(folder, []).append(file)
+        if grouped:
+            return list(grouped.items())
+    return [(path, _of_one_kind(path, members))]
+
+
+def _is_encoders(folder: Path) -> bool:
+    return _OF_ENCODER.fullmatch(folder.name) is not None
+
+
+def _is_of_torch(folder: Path) -> bool:
+    return folder.name in _CLAM
+
+
+def _nearest(file: Path, root: Path, wanted) -> Path | None:
+    """The folder of that kind that a file is in, at or below the root."""
+    folders = [folder for folder in file.parents if folder.is_relative_to(root)]
+    return next((folder for folder in folders if wanted(folder)), None)
+
+
+def _of_one_kind(folder: Path, members: list[Path]) -> list[Path]:
+    """The files of one ending; tables beside others are no features."""
+    if (folder / "manifest.json").exists():
+        raise InputError(
+            f"{folder} holds descriptors already (manifest.json): pass its parent as --descriptors"
+        )
+    kinds = collections.Counter(file.suffix.lower() for file in members)
+    if len(kinds) > 1:
+        kinds.pop(".csv", None)
+    if len(kinds) > 1:
+        listed = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        raise InputError(f"{folder} holds {listed}: which are the features? Name their folder")
+    return [file for file in members if file.suffix.lower() in kinds]
+
+
+def _probe(folder: Path, members: Iterable[Path]) -> _Probed:
+    """What the files of a set hold, with what their path says of it."""
+    slides, failures = [], {}
+    for path in members:
+        try:
+            stated = _facts_of_path(path, folder if folder != path else path.parent)
+            for contents in feature_arrays.contents(path):
+                facts = _joined(path, stated, contents.facts)
+                slides.append(Slide(path, dataclasses.replace(contents, facts=facts)))
+        except InputError as error:
+            failures[path] = str(error)
+    if not slides:
+        first = next(iter(failures.values()))
+        more = f" (and {len(failures) - 1} other files)" if len(failures) > 1 else ""
+        raise InputError(first + more)
+    return _Probed(slides, failures, [s.contents.notice for s in slides if s.contents.notice])
+
+
+def _facts_of_path(path: Path, folder: Path) -> dict[str, Any]:
+    """What TRIDENT's names of folders say of a file in them."""
+    named = _OF_ENCODER.fullmatch(folder.name)
+    if not named:
+        return {}
+    facts: dict[str, Any] = {"encoder": named[2]}
+    if path.suffix.lower() in feature_arrays.HDF5:
+        facts["format"] = "TRIDENT"
+    if tiles := _OF_TILES.fullmatch(folder.parent.name):
+        facts["magnification"] = float(tiles[1])
+        facts |= {"patch_px": int(tiles[2]), "overlap_px": int(tiles[3])}
+    return facts
+
+
+def _joined(path: Path, stated: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Facts of path and file, which must agree; of the format, TRIDENT's path knows best."""
+    facts = found | {key: stated[key] for key in ("format",) if key in stated}
+    for key in stated.keys() & facts.keys():
+        if stated[key] != facts[key]:
+            raise InputError(
+                f"{path} states {key} {facts[key]}, and its folder {stated[key]}: was it moved?"
+            )
+    return stated | facts
+
+
+def _source_of(
+    folder: Path, probed: _Probed, encoder: str | None, expected: Source | None
+) -> Source:
+    """The one source of a set's files."""
+    held = [slide for slide in probed.slides if slide.contents.rows]
+    if not held:
+        raise InputError(f"{folder} has {len(probed.slides)} slides, none of which has tiles")
+    kinds: dict[str, dict[Any, list[Path]]] = collections.defaultdict(dict)
+    names = {name for slide in held for name in slide.contents.facts}
+    for slide in held:
+        facts = slide.contents.facts | {"channels": slide.contents.channels}
+        for name in (*names, "channels"):
+            if name != "level" or name in facts:
+                kinds[name].setdefault(facts.get(name), []).append(slide.path)
+    if mixed := {name: values for name, values in kinds.items() if len(values) > 1}:
+        lines = "\n".join(
+            f"  {name} {'not stated' if value is None else value}: {len(paths)} "
+            f"({', '.join(path.name for path in paths[:3])}{', ...' if len(paths) > 3 else ''})"
+            for name, values in sorted(mixed.items())
+            for value, paths in values.items()
+        )
+        raise InputError(
+            f"the files of {folder} differ in what they hold, expected one encoder and one kind of "
+            f"tile: name the folder or file of each kind\n{lines}"
+        )
+    facts = {name: next(iter(values)) for name, values in kinds.items()}
+    if "encoder" in facts and encoder not in (None, facts["encoder"]):
+        raise InputError(
+            f"{folder} is of encoder {facts['encoder']}, so --name={encoder} is not needed: leave "
+            "it out"
+        )
+    named = facts.get("encoder") or encoder
+    if named is None and expected is not None:
+        named = expected.encoder
+        probed.notices.append(
+            f"{folder} does not say which encoder made its features: taken to be {named}, as those "
+            "that the models were trained on"
+        )
+    if named is None:
+        raise InputError(
+            f"{folder} ({facts['format']}, {facts['channels']} channels) does not say which "
+            "encoder made its features: pass its name, such as --name=resnet50"
+        )
+    if not _NAME.fullmatch(named):
+        named = re.sub(r"[^\w.+=-]+", "_", named).lstrip("._") or "encoder"
+    level = facts.get("level") or (expected.level if expected else "slide")
+    return Source(**facts | {"encoder": named, "level": level})
+
+
+def _merged(configuration: str, parts: list[tuple[Source, _Probed]]) -> FeatureSet:
+    """One set of those of one source."""
+    sources = {source for source, _ in parts}
+    if len(sources) > 1:
+        listed = "\n".join(f"  {dataclasses.asdict(source)}" for source in sources)
+        raise InputError(f"several kinds of features would be called {configuration}:\n{listed}")
+    slides = [slide for _, probed in parts for slide in probed.slides]
+    failures = {path: why for _, probed in parts for path, why in probed.failures.items()}
+    notices = tuple(dict.fromkeys(text for _, probed in parts for text in probed.notices))
+    named = _named(slides)
+    empty = tuple(name for name, slide in named.items() if not slide.contents.rows)
+    kept = {name: slide for name, slide in named.items() if slide.contents.rows}
+    return FeatureSet(parts[0][0], kept, empty, failures, notices)
+
+
+def _named(slides: Sequence[Slide]) -> dict[str, Slide]:
+    """Slides by name; InputError where two have one name, or a name in a table is no file name."""
+    of_files = {slide.path: slide for slide in slides if slide.contents.name is None}
+    named = {name: of_files[path] for name, path in name_images(of_files).items()}
+    for slide in slides:
+        name = slide.contents.name
+        if name is None:
+            continue
+        parts = PurePosixPath(name).parts
+        if name.startswith("/") or "\\" in name or {"..", "."} & {*parts}:
+            raise InputError(f"{slide.path} names a slide {name!r}, which is no name of a file")
+        if name in named:
+            raise InputError(
+                f"{slide.path} and {named[name].path} both have features of slide {name}"
+            )
+        named[name] = slide
+    return named

@@ -53,7 +53,7 @@ def open_arrays(file: BinaryIO) -> Iterator[StoredArrays]:
 
 
 def _datasets(file: h5py.File, size: int) -> Iterator[tuple[str, h5py.Dataset]]:
-    root = _get(file, "model_weights", h5py.Group) if "model_weights" in file else file
+    root = get(file, "model_weights", h5py.Group) if "model_weights" in file else file
     if _has(root, "layer_names"):
         return _of_legacy(root, size)
     found = _visit(file)
@@ -67,9 +67,9 @@ def _of_legacy(root: h5py.Group, size: int) -> Iterator[tuple[str, h5py.Dataset]
     layers = _texts(root, "layer_names", size)
     require_few(len(layers))
     for layer in layers:
-        group = _get(root, layer, h5py.Group)
+        group = get(root, layer, h5py.Group)
         for name in _texts(group, "weight_names", size):
-            yield f"{layer}/{name}", _get(group, name, h5py.Dataset)
+            yield f"{layer}/{name}", get(group, name, h5py.Dataset)
 
 
 def _of_keras3(
@@ -83,7 +83,7 @@ def _of_keras3(
     for variables in sorted(layers, key=_by_number):
         names = sorted(layers[variables], key=_by_number)
         parent = variables.removesuffix(_VARIABLES).rstrip("/")
-        own = _text(file[parent], "name", size) if parent else ""
+        own = read_text(file[parent], "name", size) if parent else ""
         layer = f"{parent.rpartition('/')[0]}/{own}" if own else parent
         convolution = found[names[0]].ndim > 1
         kinds = _CONVOLUTION if convolution else _NORM[-len(names) :]
@@ -111,8 +111,8 @@ def _visit(file: h5py.File) -> dict[str, h5py.Dataset]:
     return found
 
 
-def _get(group: h5py.Group, name: str, kind: type) -> h5py.Group | h5py.Dataset:
-    """What is stored under a name in the same file."""
+def get(group: h5py.Group, name: str, kind: type) -> h5py.Group | h5py.Dataset:
+    """What is stored under a name in the same file; Refused where it is a link to elsewhere."""
     parent, parts = group, [part for part in name.split("/") if part]
     for part in parts:
         if not isinstance(parent.get(part, getlink=True), h5py.HardLink):
@@ -138,8 +138,8 @@ def _texts(group: h5py.Group, attribute: str, size: int) -> list[str]:
     return [text for part in parts for text in _read_texts(group, part, size)]
 
 
-def _text(group: h5py.Group, attribute: str, size: int) -> str:
-    """One text in an attribute; empty where there is none."""
+def read_text(group: h5py.Group, attribute: str, size: int) -> str:
+    """One text in an attribute; empty where there is none. `hdf5_heaps.check` comes first."""
     return "".join(_read_texts(group, attribute, size)[:1]) if attribute in group.attrs else ""
 
 
@@ -158,9 +158,14 @@ def _read_texts(group: h5py.Group, attribute: str, size: int) -> list[str]:
     return [text.decode() if isinstance(text, bytes) else str(text) for text in texts]
 
 
-def _stored(name: str, dataset: h5py.Dataset, size: int) -> StoredArray:
+def require_values_here(name: str, dataset: h5py.Dataset) -> None:
+    """Raises Refused for a dataset whose values are in other files."""
     if dataset.is_virtual or dataset.external:
         raise Refused(f"{name} has its values in another file")
+
+
+def _stored(name: str, dataset: h5py.Dataset, size: int) -> StoredArray:
+    require_values_here(name, dataset)
     if dataset.id.get_create_plist().get_nfilters():
         raise Refused(f"{name} is compressed, which Keras does not do: save it uncompressed")
     numbers = isinstance(dataset.id.get_type(), h5py.h5t.TypeFloatID | h5py.h5t.TypeIntegerID)

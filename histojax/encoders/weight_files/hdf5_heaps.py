@@ -47,7 +47,8 @@ def check(file: BinaryIO) -> None:
                     continue  # Sides of a shape, such as 2048: a reference's heap is at 4 beyond 8.
                 if sizes.get(index, length) != length:
                     raise Refused("a reference to one of its texts is damaged")
-                uses[heap, index] += length > _LONGEST_NAME
+                # Numbers may look like a reference to a heap, but seldom to what is in it.
+                uses[heap, index] += index in sizes and length > _LONGEST_NAME
     if any(number > 1 for number in uses.values()):
         raise Refused(f"a text of more than {_LONGEST_NAME} bytes in it is used more than once")
 

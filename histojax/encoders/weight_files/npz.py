@@ -4,7 +4,7 @@ import contextlib
 import math
 import zipfile
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 
@@ -43,16 +43,11 @@ def _stored(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> StoredArray:
     if entry.compress_type not in _COMPRESSIONS:
         raise Refused(f"{entry.filename} is compressed as NumPy does not do")
     with archive.open(entry) as member:
-        # Later versions are for headers above 64 KiB, which numbers do not have.
-        if (version := np.lib.format.read_magic(member)) != (1, 0):
-            raise Refused(f"{entry.filename} is of .npy version {version}, expected (1, 0)")
-        sides, fortran, dtype = np.lib.format.read_array_header_1_0(member)
+        shape, fortran, dtype = read_header(entry.filename, member, entry.file_size)
         start = member.tell()
-    shape = shape_of(entry.filename, sides)
-    if dtype.hasobject or dtype.kind not in "fiub":
+    if dtype.kind not in "fiub":
         raise Refused(f"{entry.filename} holds {dtype}, expected numbers")
     claimed = math.prod(shape) * dtype.itemsize
-    require_bytes(entry.filename, claimed, entry.file_size - start)
 
     def load() -> np.ndarray:
         with archive.open(entry) as member:
@@ -61,3 +56,25 @@ def _stored(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> StoredArray:
         return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
 
     return StoredArray(shape, dtype, load)
+
+
+def read_header(name: str, file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether in Fortran's order, and dtype of a .npy; the file then stands at its values.
+
+    Args:
+      name: of the file, for messages.
+      file: at its beginning.
+      size: bytes that it has.
+
+    Raises:
+      Refused: it holds objects, or claims more values than it has bytes for.
+    """
+    # Later versions are for headers above 64 KiB, which numbers do not have.
+    if (version := np.lib.format.read_magic(file)) != (1, 0):
+        raise Refused(f"{name} is of .npy version {version}, expected (1, 0)")
+    sides, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype.hasobject:
+        raise Refused(f"{name} holds {dtype}, expected numbers")
+    shape = shape_of(name, sides)
+    require_bytes(name, math.prod(shape) * dtype.itemsize, size - file.tell())
+    return shape, fortran, dtype
