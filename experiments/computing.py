@@ -6,6 +6,7 @@ from pathlib import Path
 
 from absl import flags
 
+from histojax import config
 from histojax.config import Extraction, Option, Runtime, options
 from histojax.errors import InputError
 from histojax.utils.files import as_path
@@ -27,12 +28,48 @@ def define_runtime() -> None:
     )
 
 
+def define_encoders() -> None:
+    """Defines --encoders for the modules of users' encoders, where no protocol has it."""
+    text = (
+        "Modules of encoders that are not histojax's, path/to/module.py:ENCODER or "
+        "package.module:ENCODER. They are run."
+    )
+    define("encoders", tuple[str, ...], Option(text))
+
+
+def is_module(encoder: str) -> bool:
+    """Whether a value of --encoders names a module, and not an encoder that is known by name."""
+    return ":" in encoder or "/" in encoder or encoder.endswith(".py")
+
+
+def load_modules() -> tuple[str, ...]:
+    """Runs the modules of --encoders, once; the names of all encoders of the flag.
+
+    Raises:
+      InputError: a module or its row is unusable, an encoder is named twice, or a name is that of
+        no module where no protocol chooses among names.
+    """
+    names = []
+    for encoder in FLAGS.encoders or ():
+        if is_module(encoder) or "protocol" not in FLAGS:
+            from histojax.encoders import own  # Not above: trees are trained where there is no JAX.
+            from histojax.extraction import devices
+
+            devices.split_cpu()  # Before the module uses a device.
+            encoder = own.load(encoder).name
+        names.append(encoder)
+    config.check_value("encoders", tuple(names), options(Extraction)["encoders"])
+    return tuple(names)
+
+
 def define_weights() -> None:
-    """Defines where weights are; --weights too, where no protocol has it.
+    """Defines where weights are; --weights and --encoders too, where no protocol has them.
 
     There models say which weights they need, and --weights says where their files are.
     """
     _define_fields("cache", "weights_dir")
+    if "encoders" not in FLAGS:
+        define_encoders()
     if "weights" not in FLAGS:
         text = (
             "Files of the encoders' weights, ENCODER=FILE,..., where they are neither official nor "
@@ -61,12 +98,14 @@ def runtime() -> Runtime:
 
 
 def weight_files() -> Runtime:
-    """Where weights are, by the flags of `define_weights`.
+    """Where weights are, by the flags of `define_weights`, once the modules of --encoders have run.
 
     Raises:
-      InputError: --weights has a word where it can only name files, an unknown encoder, or one
-        twice.
+      InputError: see `load_modules`; or --weights has a word where it can only name files, an
+        unknown encoder, or one twice.
     """
+    if FLAGS.encoders:
+        load_modules()
     by_encoder = _by_encoder(FLAGS.weights or ())
     words = [value for value in by_encoder.values() if isinstance(value, str)]
     if words and "protocol" not in FLAGS:

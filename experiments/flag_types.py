@@ -29,6 +29,7 @@ def define(
     default: Any = None,
     required: bool = False,
     choices: Choices | None = None,
+    is_other: Callable[[str], bool] = lambda value: False,
 ) -> None:
     """Defines a flag.
 
@@ -39,9 +40,11 @@ def define(
       default: its value where it is not passed.
       required: whether it must be passed.
       choices: gives the choices where they are not the option's; called when they are needed.
+      is_other: whether a value that is none of the choices is taken as it is.
     """
     known = choices or (lambda: option.choices)
-    flags.DEFINE(_Parser(name, kind, option, known), name, default, option.help, required=required)
+    parser = _Parser(name, kind, option, known, is_other)
+    flags.DEFINE(parser, name, default, option.help, required=required)
 
 
 def define_path(name: str, text: str, required: bool = False) -> None:
@@ -88,8 +91,16 @@ _KINDS: dict[Kind, tuple[Callable[[str], Any], str]] = {
 class _Parser(flags.ArgumentParser):
     """Text to a value of a type, in the spelling of the choices and within the bounds."""
 
-    def __init__(self, name: str, kind: Kind, option: Option, choices: Choices):
+    def __init__(
+        self,
+        name: str,
+        kind: Kind,
+        option: Option,
+        choices: Choices,
+        is_other: Callable[[str], bool],
+    ):
         self.name, self.kind, self.option, self.choices = name, kind, option, choices
+        self.is_other = is_other
         self.convert, self.placeholder = _KINDS[kind]
 
     def parse(self, argument: Any) -> Any:
@@ -114,6 +125,8 @@ class _Parser(flags.ArgumentParser):
             )
         if isinstance(value, tuple):
             return tuple(self._in_their_spelling(name, choices) for name in value)
+        if self.is_other(value):
+            return value
         if value.lower() not in spelled:
             raise InputError(f"--{self.name} has {value!r}, expected {' or '.join(choices)}")
         return spelled[value.lower()]

@@ -33,7 +33,7 @@ import sys
 
 from absl import flags
 
-from histojax.heatmap import answers, heatmap
+from histojax.heatmap import answers, encoder_pass, heatmap
 from histojax.heatmap.heatmap import HeatmapOptions
 from histojax.prediction import predict
 from histojax.prediction.predict import ImageFiles
@@ -81,6 +81,7 @@ def main() -> None:
     options.check()
     bundle, images = models.bundle(), data.unlabelled()
     encoder_set = predict.load_encoders(bundle, runtime)
+    encoder_pass.check_encoders(encoder_set)
     predicted = None
     if FLAGS.predict:
         predicted = answers.predict_fields(

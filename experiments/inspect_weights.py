@@ -2,6 +2,7 @@
 
 histojax inspect_weights FILE            Keras HDF5, safetensors, .npz, or PyTorch's .pt, .pth, .bin
 histojax inspect_weights FILE --names    with every array
+histojax inspect_weights FILE --encoders=net.py:ENCODER                   an encoder of yours, too
 
 Prints the kind of the file, its SHA-256, how many arrays and numbers it holds, and each encoder
 that it fits: how its arrays are named, what stands before the names, what is left out, and the
@@ -17,19 +18,22 @@ from absl import flags
 from histojax.encoders import inspect_weights
 from histojax.errors import InputError
 
-from . import runner
+from . import computing, runner
 from .flag_types import define_path
 
 FLAGS = flags.FLAGS
 POSITIONAL = ("file",)  # The flag that may be passed without its name.
 
 define_path("file", "The file.")
+computing.define_encoders()
 flags.DEFINE_bool("names", False, "Print every array: its name, shape and type.")
 
 
 def main() -> None:
     if FLAGS.file is None:
         raise InputError("name the file: histojax inspect_weights FILE")
+    if FLAGS.encoders:
+        computing.load_modules()
     found = inspect_weights.inspect(FLAGS.file)
     official = f", ImageNet's official file of {found.official}" if found.official else ""
     print(f"{FLAGS.file}: {found.kind}, SHA-256 {found.sha256}{official}")

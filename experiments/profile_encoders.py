@@ -119,6 +119,8 @@ def check_flags(extraction: Extraction, size: tuple[int, int]) -> None:
     for name in ("crop_mode", "precision"):
         if FLAGS[name].value is not None:
             raise InputError(f"--{name} is not for the profile: it takes --modes and --precisions")
+    for mode in FLAGS.modes:
+        loaded_encoders.check(dataclasses.replace(extraction, crop_mode=mode), "xla")
     for folder in (FLAGS.out, FLAGS.trace):
         if folder is not None:
             files.require_writable(folder)

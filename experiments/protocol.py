@@ -27,7 +27,9 @@ def define_preset(*parts: str, default: str | None = "paper") -> None:
             option = field.metadata["option"]
             default = config.as_text(getattr(paper, field.name))
             shown = dataclasses.replace(option, help=f"{option.help} Default: {default}.")
-            define(field.name, field.type, shown, choices=_TABLES.get(field.name))
+            is_other = computing.is_module if field.name == "encoders" else lambda value: False
+            known = _TABLES.get(field.name)
+            define(field.name, field.type, shown, choices=known, is_other=is_other)
 
 
 def define_fold_count() -> None:
@@ -56,6 +58,8 @@ def from_flags(*parts: str, suit: Callable[[Extraction], Extraction] = _no_image
         fields = dataclasses.fields(getattr(chosen, part))
         passed = {field.name: FLAGS[field.name].value for field in fields}
         passed = {name: value for name, value in passed.items() if value not in (None, AUTO)}
+        if "encoders" in passed:
+            passed["encoders"] = computing.load_modules()
         changed = dataclasses.replace(getattr(chosen, part), **passed)
         if "weights" in passed:
             of_preset = getattr(chosen, part).weights

@@ -143,7 +143,11 @@ class Extraction:
     `Runtime.weight_files` says where the files are.
     """
 
-    encoders: tuple[str, ...] = option(ENCODERS, "Encoders to use.")
+    encoders: tuple[str, ...] = option(
+        ENCODERS,
+        "Encoders to use, by name; one of your own as path/to/module.py:ENCODER, see "
+        "docs/extending.md.",
+    )
     views: tuple[View, ...] = option(
         (View(0.5, 400), View(0.5, 650)),
         "Scales and crop sizes, each SCALE-CROPSIZE with the crop's side in pixels at that scale; "

@@ -6,7 +6,7 @@ The first image loads the encoders and compiles the programs; later images reuse
 import functools
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from histojax.report import TEMPLATES
 from histojax.utils import files, templates
 
 if TYPE_CHECKING:
+    from histojax.encoders import Encoder
     from histojax.extraction.loaded_encoders import EncoderSet
     from histojax.heatmap.probability_map import ProbabilityMap
 
@@ -153,16 +154,27 @@ class Predictions(list[Prediction]):
         return templates.render(TEMPLATES, "predictions.html", predictions=self)
 
 
-def load(path: str | Path, runtime: Runtime = Runtime()) -> Model:
+def load(
+    path: str | Path,
+    runtime: Runtime = Runtime(),
+    encoders: "str | Encoder | Iterable[str | Encoder]" = (),
+) -> Model:
     """Reads a bundle and verifies all of it.
 
     Args:
       path: the file that `histojax bundle` wrote.
       runtime: devices, crops per step, and where weights are.
+      encoders: of a bundle whose encoders are not histojax's: their modules, which are run, as
+        --encoders takes them, or their rows.
 
     Raises:
-      InputError: it is no bundle, of another version, altered, cut short, or lacks a part.
+      InputError: it is no bundle, of another version, altered, cut short, or lacks a part; or an
+        encoder cannot be used.
     """
+    if encoders:
+        from histojax.encoders import own  # Not above: it needs JAX.
+
+        own.load_all(encoders)
     return Model(bundle.load(path), runtime)
 
 

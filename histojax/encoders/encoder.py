@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from histojax.encoders import folding, layouts
+from histojax.encoders.layers import FrozenNetwork
 from histojax.encoders.layouts import Layout
-from histojax.encoders.precision import PRECISIONS
+from histojax.encoders.precision import FLOAT32, PRECISIONS, Precision
 from histojax.ops import pooling
 
 Variables = dict[str, Any]
@@ -48,19 +49,20 @@ RAW = InputConvention(mean=(0.0, 0.0, 0.0))
 
 @dataclasses.dataclass(frozen=True)
 class Tap:
-    """A feature map whose average goes into the descriptor.
+    """A feature map whose average, or a vector that itself, goes into the descriptor.
 
     Attributes:
       layer: its name in the module's output.
-      channels: its width, C.
-      stride: pixels of the image from one cell of the map to the next.
+      channels: its width, C; 0 until `own.register` finds it.
+      stride: pixels of the image from one cell of the map to the next, which `own.register` finds
+        too; 0 for a vector.
       multiple: rows and columns beyond a multiple of this are left out of the average. (ResNet-50
         of 2018 had a 7 x 7 average pool here, at stride 7, which dropped incomplete windows.)
     """
 
     layer: str
-    channels: int
-    stride: int
+    channels: int = 0
+    stride: int = 0
     multiple: int = 1
 
     def averaged_cells(self, size: int) -> int:
@@ -68,7 +70,9 @@ class Tap:
         return size // self.multiple * self.multiple
 
     def average(self, maps: jax.Array) -> jax.Array:
-        """[N, H, W, C] to float32 [N, C]."""
+        """[N, H, W, C] to float32 [N, C]; a vector [N, C] is one."""
+        if maps.ndim == 2:
+            return maps.astype(jnp.float32)
         rows, columns = (self.averaged_cells(side) for side in maps.shape[1:3])
         return pooling.global_average(maps[:, :rows, :columns])
 
@@ -87,14 +91,31 @@ class WeightFile:
 
 
 @dataclasses.dataclass(frozen=True)
+class Origin:
+    """The module that an encoder of a user comes from.
+
+    Attributes:
+      reference: what --encoders takes, without a folder: `net.py:ENCODER`, `package.net:ENCODER`.
+      file_sha256: of its file; empty where there is none.
+      code_sha256: of its code without comments, docstrings and layout.
+    """
+
+    reference: str
+    file_sha256: str
+    code_sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Encoder:
     """A network, its taps and input convention, and where its ImageNet weights come from.
 
     Attributes:
-      module: flax module, `apply(variables, inputs) -> {layer: [N, H, W, C]}`.
+      module: flax module, `apply(variables, inputs) -> {layer: [N, H, W, C]}`. A `FrozenNetwork`
+        is folded; any other stays as it is.
       outputs: the taps in the order of the descriptor.
       convention: RGB in 0..255 to the network's input.
-      first_convolution: the layer that sees the input.
+      first_convolution: the layer that sees the input, which the convention is folded into; empty
+        where it is not folded.
       first_convolution_padded: whether it pads: then the convention's shift cannot be folded into
         it, for the padding would be shifted too.
       last_block: how the names of the layers at the coarsest resolution begin: fine-tuning with
@@ -104,32 +125,50 @@ class Encoder:
       halo: px on each side of a tile whose feature cells are dropped, because they lack what lies
         beyond the tile; a multiple of 32. docs/performance.md has the seams that remain.
       weight_file: where the ImageNet weights are published; None where there are none.
-      layouts: how files of weights name the arrays, beside `layouts.OURS`.
+      layouts: how files of weights name the arrays, beside `layouts.ours`.
+      origin: the module that it comes from; None for the encoders of histojax.
+      precision: of a module that is no `FrozenNetwork`; `folded` sets it.
     """
 
     name: str
     module: nn.Module
     outputs: tuple[Tap, ...]
     convention: InputConvention
-    first_convolution: str
-    first_convolution_padded: bool
-    last_block: tuple[str, ...]
-    tile: int
-    halo: int
-    weight_file: WeightFile | None
+    first_convolution: str = ""
+    first_convolution_padded: bool = True
+    last_block: tuple[str, ...] = ()
+    tile: int = 1024
+    halo: int = 256
+    weight_file: WeightFile | None = None
     layouts: tuple[Layout, ...] = (layouts.KERAS,)
+    origin: Origin | None = None
+    precision: Precision = FLOAT32
 
     @property
     def width(self) -> int:
         """Channels of the descriptor, D."""
         return sum(tap.channels for tap in self.outputs)
 
+    @property
+    def folds(self) -> bool:
+        """Whether its batch norms and its input convention can be folded."""
+        return isinstance(self.module, FrozenNetwork)
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """The taps that are vectors, of which no part of an image can be taken."""
+        return tuple(tap.layer for tap in self.outputs if not tap.stride)
+
     def folded(self, precision: str = "float32") -> "Encoder":
         """The encoder for variables of `fold_variables`; ValueError for an unknown precision."""
         if precision not in PRECISIONS:
             raise ValueError(f"no precision {precision!r}; there are {', '.join(PRECISIONS)}")
-        padded = self.first_convolution_padded
-        convention = dataclasses.replace(self.convention, bgr=False) if padded else RAW
+        if not self.folds:
+            return dataclasses.replace(self, precision=PRECISIONS[precision])
+        convention = self.convention
+        if self.first_convolution:
+            padded = self.first_convolution_padded
+            convention = dataclasses.replace(self.convention, bgr=False) if padded else RAW
         module = self.module.clone(folded=True, precision=PRECISIONS[precision])
         return dataclasses.replace(self, module=module, convention=convention)
 
@@ -138,14 +177,17 @@ class Encoder:
 
         The input convention is folded too, as far as that is exact.
         """
+        if not self.folds:
+            return variables
         params = folding.fold_batch_norms(variables, getattr(self.module, "epsilon", 0.0))["params"]
-        first = params[self.first_convolution]
-        if self.convention.bgr:
-            first = folding.fold_channel_order(first)
-        if not self.first_convolution_padded:
-            divisor, mean = self.convention.divisor, self.convention.mean
-            first = folding.fold_scale_and_shift(first, divisor, mean)
-        params[self.first_convolution] = first
+        if self.first_convolution:
+            first = params[self.first_convolution]
+            if self.convention.bgr:
+                first = folding.fold_channel_order(first)
+            if not self.first_convolution_padded:
+                divisor, mean = self.convention.divisor, self.convention.mean
+                first = folding.fold_scale_and_shift(first, divisor, mean)
+            params[self.first_convolution] = first
         dtype = PRECISIONS[precision].dtype
         return {"params": jax.tree.map(lambda array: jnp.asarray(array, dtype), params)}
 
@@ -157,7 +199,16 @@ class Encoder:
         if images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f"{self.name} takes RGB images [N, H, W, 3], got shape {images.shape}")
         with jax.named_scope("trunk"):
-            return self.module.apply(variables, self.convention(images.astype(jnp.float32)))
+            inputs = self.convention(images.astype(jnp.float32))
+            return self._apply(variables, inputs)
+
+    def _apply(self, variables: Variables, inputs: jax.Array) -> dict[str, jax.Array]:
+        if self.folds:  # It minds the precision itself.
+            return self.module.apply(variables, inputs)
+        dtype = self.precision.dtype
+        params = jax.tree.map(lambda array: array.astype(dtype), variables.get("params", {}))
+        with jax.default_matmul_precision(self.precision.multiply.name.lower()):
+            return self.module.apply(variables | {"params": params}, inputs.astype(dtype))
 
     @functools.partial(jax.jit, static_argnums=0)
     def taps(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:

@@ -6,6 +6,7 @@ of channels can always go into the first kernel, its scale and shift only where 
 does not pad, because padding would be shifted too. Computed in float64.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,6 +40,34 @@ def fold_batch_norms(variables: Variables, epsilon: float) -> Variables:
         bias = np.broadcast_to(bias, kernel.shape[-1:])
         folded[name] = {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
     return {"params": folded}
+
+
+def check_names(shapes: Mapping[str, tuple[int, ...]], epsilon: float | None) -> None:
+    """Raises ValueError where `fold_batch_norms` cannot fold a network.
+
+    Args:
+      shapes: of its variables by flat name.
+      epsilon: of its batch norms, where its module says.
+    """
+    known = re.compile(r"params/[^/]+/(kernel|bias|scale)|batch_stats/[^/]+/(mean|var)")
+    if other := [name for name in shapes if not known.fullmatch(name)]:
+        raise ValueError(
+            f"a FrozenNetwork has convolutions and batch norms alone, not {other[0]}: make it a "
+            "flax.linen.Module, which is not folded"
+        )
+    for name in shapes:
+        collection, layer, _ = name.split("/")
+        convolution = f"{layer.removesuffix('_bn')}_conv"
+        if collection == "batch_stats" and epsilon is None:
+            raise ValueError(
+                f"the batch norm {layer} cannot be folded: say epsilon = 1e-3, or whatever it has, "
+                "in the class of the FrozenNetwork"
+            )
+        if collection == "batch_stats" and f"params/{convolution}/kernel" not in shapes:
+            raise ValueError(
+                f"the batch norm {layer} cannot be folded: of a FrozenNetwork, a batch norm X_bn "
+                "follows a convolution X_conv"
+            )
 
 
 def fold_channel_order(layer: Mapping[str, Any]) -> dict[str, np.ndarray]:

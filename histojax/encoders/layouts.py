@@ -94,6 +94,11 @@ class Fit:
     misshapen: tuple[str, ...]
 
     @property
+    def fine_tuned(self) -> bool:
+        """Whether fine-tuning wrote the file."""
+        return self.layout.name == _FINE_TUNED
+
+    @property
     def problems(self) -> int:
         """How many arrays do not fit."""
         return len(self.missing) + len(self.extra) + len(self.misshapen)
@@ -103,7 +108,9 @@ class Fit:
         """How far off the file is: the shares of its arrays, and of ours, that do not fit."""
         found = len(self.names.sources)
         ours, file = found + len(self.missing), found + len(self.extra) + len(self.names.left_out)
-        return (len(self.missing) + len(self.misshapen)) / ours + len(self.extra) / max(file, 1)
+        return (len(self.missing) + len(self.misshapen)) / max(ours, 1) + len(self.extra) / max(
+            file, 1
+        )
 
     @property
     def counts(self) -> str:
@@ -146,7 +153,7 @@ def by_table(
 
 def _prefixes(file: Iterable[str], table: Mapping[str, str], separator: str) -> tuple[str, ...]:
     """The prefixes under which most of the table's names are, the preferred ones if there are."""
-    deepest = max(name.count(separator) for name in table)
+    deepest = max((name.count(separator) for name in table), default=0)
     counts: collections.Counter[str] = collections.Counter()
     for name in file:
         parts = name.rsplit(separator, deepest + 1)
@@ -208,15 +215,24 @@ def folded_shapes(shapes: Shapes) -> Shapes:
     return kernels | biases
 
 
-# Every encoder's: as bundles and `weights.to_flat` name arrays, and as fine-tuning writes them.
-OURS = (
-    Layout("histojax", by_table(_flat_names, "/")),
-    Layout(
-        "histojax, fine-tuned",
-        by_table(_folded_names, "/", top=f"(head|input|{MADE_FROM.rstrip('/')})/"),
-        folded=True,
-    ),
-)
+def _trained_names(shapes: Shapes) -> dict[str, str]:
+    return {name.replace("params/", "body/", 1): name for name in shapes}
+
+
+_OURS = Layout("histojax", by_table(_flat_names, "/"))
+_FINE_TUNED, _TOP = "histojax, fine-tuned", f"(head|input|{MADE_FROM.rstrip('/')})/"
+_OF_FOLDED = Layout(_FINE_TUNED, by_table(_folded_names, "/", top=_TOP), folded=True)
+_OF_OTHERS = Layout(_FINE_TUNED, by_table(_trained_names, "/", top=_TOP))
+
+
+def ours(folds: bool) -> tuple[Layout, ...]:
+    """Every encoder's: as bundles and `weights.to_flat` name arrays, and as fine-tuning does.
+
+    `folds` says whether the encoder's batch norms are folded when it is fine-tuned.
+    """
+    return _OURS, _OF_FOLDED if folds else _OF_OTHERS
+
+
 KERAS = Layout("Keras", keras(same_layers))
 
 

@@ -50,7 +50,7 @@ class Weights:
 def shapes(encoder: Encoder) -> Shapes:
     """The shape of every variable of an encoder by flat name; nothing is computed."""
     image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
-    tree = jax.eval_shape(encoder.module.init, jax.random.key(0), image)
+    tree = jax.eval_shape(lambda image: encoder.module.init(jax.random.key(0), image), image)
     return {name: leaf.shape for name, leaf in _flattened(tree).items()}
 
 
@@ -82,11 +82,12 @@ def checksum(variables: Variables) -> str:
 def random(name: str, seed: int) -> Variables:
     """He-initialised variables: kernels from N(0, 2 / fan-in), zero biases, identity batch norms.
 
-    Drawn with NumPy from (seed, variable name), so the same on every device and with every JAX.
+    What has two axes or more counts as a kernel, its last axis being the output. Drawn with NumPy
+    from (seed, variable name), so the same on every device and with every JAX.
     """
     flat = {}
     for path, shape in shapes(encoders.get(name)).items():
-        if path.endswith("kernel"):
+        if len(shape) > 1:
             generator = np.random.default_rng([seed, zlib.crc32(path.encode())])
             deviation = np.float32(np.sqrt(2 / np.prod(shape[:-1])))
             flat[path] = generator.standard_normal(shape, np.float32) * deviation
@@ -131,7 +132,7 @@ def fits(encoder: Encoder, arrays: StoredArrays) -> list[Fit]:
     expected = shapes(encoder)
     file = {name: array.shape for name, array in arrays.items()}
     real = {name: array.is_floating for name, array in arrays.items()}
-    known = (*layouts.OURS, *encoder.layouts)
+    known = (*layouts.ours(encoder.folds), *encoder.layouts)
     found = [layouts.fit(encoder.name, layout, expected, file, real) for layout in known]
     return sorted(found, key=lambda fit: (fit.problems > 0, fit.distance))
 
@@ -156,13 +157,14 @@ def _flat(encoder: Encoder, path: Path) -> Flat:
             output_first = fit.layout.output_first and array.ndim == 4
             array = array.transpose(2, 3, 1, 0) if output_first else array
             flat[ours] = np.ascontiguousarray(array)
-    if fit.layout.folded:
+    if fit.fine_tuned:
         logging.warning(
             "%s is a fine-tuned %s: what it says of the images that it was trained on is too good; "
             "describe others by it",
             path,
             encoder.name,
         )
+    if fit.layout.folded:
         epsilon = getattr(encoder.module, "epsilon", 0.0)
         flat = folding.unfold_batch_norms(flat, shapes(encoder), epsilon)
     return flat

@@ -166,11 +166,12 @@ class Engine:
     def memory_key(self, workload: Workload) -> str:
         """What the work per step depends on, as a key of `devices.remember`."""
         extraction = workload.extraction
-        shared = extraction.crop_mode == "shared"
+        shared, encoder = extraction.crop_mode == "shared", workload.encoder
+        module = f" {encoder.origin.code_sha256[:16]}" if encoder.origin else ""
         parts = (
             f"{self.mesh.size} x {self.mesh.devices.flat[0].device_kind}",
             jax.__version__,
-            workload.encoder.name,
+            f"{encoder.name}{module}",
             extraction.precision,
             extraction.crop_mode,
             workload.canvas if shared else workload.views[0].crop_size,

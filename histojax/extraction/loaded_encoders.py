@@ -1,7 +1,7 @@
 """The encoders of a protocol: loaded, folded, checked and placed on devices."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -37,8 +37,9 @@ class LoadedEncoder:
 
     def manifest(self, extraction: Extraction, view: View) -> manifests.Manifest:
         """What decides the encoder's descriptors of a view."""
-        name = self.encoder.name
-        return manifests.of(extraction, name, view, self.source, self.sha256, self.file)
+        name, origin = self.encoder.name, self.encoder.origin
+        made = manifests.of(extraction, name, view, self.source, self.sha256, self.file)
+        return made | ({"module": dataclasses.asdict(origin)} if origin else {})
 
 
 def weights_of(encoder: Encoder, extraction: Extraction, runtime: Runtime = Runtime()) -> Weights:
@@ -109,6 +110,25 @@ def check(extraction: Extraction, pooling: str) -> None:
         raise InputError(
             "--pooling=pallas is for --crop_mode=exact: shared crops are windows, which XLA pools"
         )
+    if pooling == "pallas" or extraction.crop_mode != "exact":
+        asked = f"--crop_mode={extraction.crop_mode} with --pooling={pooling}"
+        chosen = [encoders.get(name) for name in extraction.encoders]
+        require_maps(chosen, f"{asked} takes", "pass --crop_mode=exact and --pooling=xla")
+
+
+def require_maps(chosen: Iterable[Encoder], what: str, advice: str) -> None:
+    """Raises InputError where an encoder has a vector in place of feature maps.
+
+    Args:
+      chosen: the encoders.
+      what, advice: what needs maps, such as `heat maps take`, and what to do.
+    """
+    for encoder in chosen:
+        if encoder.vectors:
+            raise InputError(
+                f"{what} windows of feature maps, but {encoder.vectors[0]} of {encoder.name} is a "
+                f"vector: {advice}"
+            )
 
 
 def check_encoders(loaded: dict[str, LoadedEncoder], extraction: Extraction) -> None:
@@ -118,7 +138,9 @@ def check_encoders(loaded: dict[str, LoadedEncoder], extraction: Extraction) -> 
             image = jax.ShapeDtypeStruct((1, view.crop_size, view.crop_size, 3), jnp.uint8)
             try:
                 jax.eval_shape(loaded_encoder.encoder.descriptors, loaded_encoder.variables, image)
-            except ValueError as error:
+            except Exception as error:  # An encoder of a user raises what it likes.
+                if not (loaded_encoder.encoder.origin or isinstance(error, ValueError)):
+                    raise
                 raise InputError(
                     f"view {view.name} does not fit: {error}. Choose other --views"
                 ) from error

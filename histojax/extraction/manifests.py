@@ -3,6 +3,8 @@
 <root>/<configuration>/manifest.json
   protocol   encoder, view, and how images were prepared, augmented and cropped
   weights    source and SHA-256 of the encoder's weights; of a file also its name and SHA-256
+  module     of an encoder of a user: what --encoders takes, SHA-256 of the file, and of its code
+             without comments and layout; the same code decides the same descriptors
   versions   of histojax, of its preprocessing numerics, and of the libraries that compute
 
 `of` writes protocol and weights of an `Extraction`, `extraction_of` reads them back. Those of
@@ -17,7 +19,7 @@ from typing import Any
 
 from histojax.config import VERSION, Extraction, View
 from histojax.errors import InputError
-from histojax.extraction import store
+from histojax.extraction import modules, store
 from histojax.utils import files
 
 # Version of what resizing, stain normalisation, augmentation, cropping and random draws compute.
@@ -32,7 +34,7 @@ _VERSIONS_OF = ("jax", "flax", "numpy", "pillow")
 _REQUIRED = ("protocol", "weights")
 # What configurations of one root may differ in; and those of different encoders.
 _OWN = ("protocol.encoder", "protocol.resnet_variant", "protocol.scale", "protocol.crop_size")
-_OWN_OF_ENCODER = (*_OWN, "weights.")
+_OWN_OF_ENCODER = (*_OWN, "weights.", "module.")
 # What imported configurations of one root may not differ in: how many vectors an image has.
 _SHARED_BY_IMPORTED = ("protocol.draws", "protocol.tiles", "protocol.seed")
 # Fields of `Extraction` that are the same for all configurations; the second are recorded only
@@ -149,12 +151,17 @@ def _weights_of(manifests: Iterable[Manifest]) -> tuple[tuple[tuple[str, str], .
 
 
 def weights_text(manifests: Iterable[Manifest | None]) -> str:
-    """One line on the weights behind a result, which says so where they are random."""
+    """One line on the weights behind a result, which says so where they are random.
+
+    It names the modules of users' encoders, too.
+    """
+    manifests = list(manifests)
     weights = [made["weights"] if made else None for made in manifests]
     sources = sorted({source_text(each) if each else "not recorded" for each in weights})
     untrained = any(each and each["source"].startswith(_RANDOM) for each in weights)
     note = f" ({UNTRAINED})" if untrained else ""
-    return f"weights: {' and '.join(sources)}{note}"
+    of_modules = "".join(f"; {text}" for text in modules.texts(manifests))
+    return f"weights: {' and '.join(sources)}{note}{of_modules}"
 
 
 def source_text(weights: Mapping[str, str]) -> str:
@@ -254,6 +261,11 @@ def differences(recorded: Manifest, expected: Manifest) -> list[str]:
     found, wanted = _decisive(recorded), _decisive(expected)
     if found["weights"].get("sha256") == wanted["weights"].get("sha256"):
         found["weights"] = wanted["weights"] = {}
+    if not modules.same(recorded, expected):
+        key = "code_sha256"
+        found["module"], wanted["module"] = (
+            {key: made.get("module", {}).get(key)} for made in (recorded, expected)
+        )
     return files.differences(found, wanted)
 
 

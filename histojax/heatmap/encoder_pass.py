@@ -15,6 +15,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from histojax.config import Extraction, View
+from histojax.errors import InputError
+from histojax.extraction import loaded_encoders
 from histojax.extraction.loaded_encoders import EncoderSet, LoadedEncoder
 from histojax.heatmap import slide_scan, tile_features
 from histojax.heatmap.slide_scan import Grid, SlideScan
@@ -110,6 +112,20 @@ class EncoderPass:
         return tile_features.feature_cells(
             variables, tiles, self.stains, gains, encoder=encoder, mesh=self.mesh
         )
+
+
+def check_encoders(encoder_set: EncoderSet) -> None:
+    """Raises InputError where the maps of an encoder cannot be averaged to feature cells."""
+    advice = "predict without them (histojax mine: --noheatmaps)"
+    for loaded in encoder_set.encoders.values():
+        encoder = loaded.encoder
+        loaded_encoders.require_maps([encoder], "heat maps take", advice)
+        strides, cell = [tap.stride for tap in encoder.outputs], tile_features.cell_size(encoder)
+        if slide_scan.SQUARE % cell or any(cell % stride for stride in strides):
+            raise InputError(
+                f"heat maps need taps whose strides divide one another and {slide_scan.SQUARE} px, "
+                f"but {encoder.name} has {', '.join(map(str, strides))}: {advice}"
+            )
 
 
 def plan_passes(

@@ -26,6 +26,7 @@ from histojax.evaluation import calibration
 from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.heatmap import (
     answers,
+    encoder_pass,
     notices,
     overlay,
     page,
@@ -107,6 +108,7 @@ def map_image(
     """
     options.check()
     encoder_set = encoder_set or predict.load_encoders(bundle, runtime)
+    encoder_pass.check_encoders(encoder_set)
     source = files.as_path(source)
     with open_slide(source) as field:
         name = name or (source.stem if isinstance(source, Path) else "field")
@@ -234,6 +236,7 @@ def map_images(
     out = files.as_path(out)
     files.require_writable(out)
     encoder_set = encoder_set or predict.load_encoders(bundle, runtime)
+    encoder_pass.check_encoders(encoder_set)
     mapped, done_before, failed = [], [], {}
     noticed = collections.defaultdict(list)
     for name, path in by_name(images).items():

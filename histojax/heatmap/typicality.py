@@ -29,7 +29,7 @@ from histojax.errors import InputError
 from histojax.extraction import store
 from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.heatmap import slide_scan, sliding_window
-from histojax.heatmap.encoder_pass import plan_passes
+from histojax.heatmap.encoder_pass import check_encoders, plan_passes
 from histojax.heatmap.slide_scan import Grid, SlideScan
 from histojax.heatmap.tile_features import OFFSETS
 from histojax.images.slide import Slide, open_slide
@@ -137,6 +137,7 @@ def fit(
     Raises:
       InputError: an image cannot be read, or is smaller than a crop; or none has tissue.
     """
+    check_encoders(encoder_set)
     extraction = encoder_set.extraction
     images = _spread_over_groups(folds, [i for i, name in enumerate(folds.names) if name in paths])
     per_image = min(_PLACES_PER_IMAGE, max(1, _PLACES // len(images)))

@@ -25,7 +25,7 @@ from histojax.config import in_order
 from histojax.datasets import folds as splits
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
-from histojax.extraction import manifests
+from histojax.extraction import manifests, modules
 from histojax.learners import heads, trees
 from histojax.utils import files
 
@@ -176,8 +176,11 @@ def record_manifest(path: Path, manifest: dict[str, Any]) -> None:
     if not path.exists():
         files.write_json(path, manifest)
         return
-    lines = files.differences(_upgrade(files.read_json(path, ())), manifest)
+    recorded = _upgrade(files.read_json(path, ()))
+    lines = files.differences(recorded, manifest)
     lines = [line for line in lines if not line.startswith(_WEIGHT_FILE)]
+    if modules.same(*(made.get("extraction") or {} for made in (recorded, manifest))):
+        lines = [line for line in lines if not line.startswith("extraction.module.")]
     # Where learners differ, all else follows from it.
     lines = [line for line in lines if line.startswith("learner")] or lines
     split = " (the split: other images, labels or folds)"

@@ -108,6 +108,8 @@ def train(
     ensembles.record_ensemble(models, folds, _LEARNER, as_dict, finetune.seeds)
     loaded = {name: load_encoder(name, extraction, runtime) for name in extraction.encoders}
     loaded_encoders.check_encoders(loaded, extraction)
+    for encoder in loaded.values():
+        finetune_step.split_layers(encoder.variables["params"], encoder.encoder, finetune.blocks)
     missing = _missing_models(settings, models, loaded)
     paths = [path for of_view in missing.values() for path in of_view.values()]
     device = jax.local_devices()[0].device_kind

@@ -26,6 +26,7 @@ from jax import lax
 from histojax.config import Extraction, Finetune, View
 from histojax.encoders import Encoder, Variables, folding
 from histojax.encoders.precision import PRECISIONS
+from histojax.errors import InputError
 from histojax.extraction import preparation
 from histojax.learners import heads
 from histojax.ops import crops, stain
@@ -101,16 +102,31 @@ def fold_batch_norms(
 
     The input convention is not folded: it would make the first kernel too small to be trained at
     the rate of the others.
+
+    Raises:
+      InputError: it has batch norms, or other statistics, that cannot be folded.
     """
+    if not encoder.folds:
+        if statistics := sorted(variables.keys() - {"params"}):
+            raise InputError(
+                f"{encoder.name} cannot be fine-tuned, since its {statistics[0]} cannot be folded: "
+                "make its module a histojax.encoders.layers.FrozenNetwork"
+            )
+        return encoder.folded(precision), variables.get("params", {})
     params = folding.fold_batch_norms(variables, getattr(encoder.module, "epsilon", 0.0))["params"]
     module = encoder.module.clone(folded=True, precision=PRECISIONS[precision])
     return dataclasses.replace(encoder, module=module), jax.tree.map(jnp.asarray, params)
 
 
 def split_layers(params: Variables, encoder: Encoder, blocks: str) -> tuple[Variables, Variables]:
-    """Layers to train, and frozen ones."""
+    """Layers to train, and frozen ones; InputError where there are none to train."""
     beginnings = encoder.last_block if blocks == "last" else ("",)
     trained = {name: layer for name, layer in params.items() if name.startswith(beginnings)}
+    if not trained:
+        raise InputError(
+            f"{encoder.name} has no layers to fine-tune: pass --blocks=all, or say in its row how "
+            f"their names begin, last_block=({(list(params) or [''])[-1]!r},)"
+        )
     return trained, {name: layer for name, layer in params.items() if name not in trained}
 
 

@@ -40,13 +40,20 @@ def _layers(jaxpr: core.Jaxpr) -> Iterator[Layer]:
         if equation.primitive.name in ("conv_general_dilated", "dot_general"):
             arrays = [variable.aval for variable in (*equation.invars, *equation.outvars)]
             inputs, kernel, output = (array.size * array.dtype.itemsize for array in arrays)
-            # A kernel's axes are rows, columns, input channels, and last output channels.
-            operations = 2 * arrays[2].size * math.prod(arrays[1].shape[:-1])
+            operations = 2 * arrays[2].size * _terms(equation, arrays[1].shape)
             name = str(equation.source_info.name_stack).rpartition("/")[2]
             yield Layer(name, operations, inputs + kernel + output, inputs + output)
         for parameter in equation.params.values():
             if hasattr(parameter, "jaxpr"):
                 yield from _layers(parameter.jaxpr)
+
+
+def _terms(equation: core.JaxprEqn, shape: tuple[int, ...]) -> int:
+    """How many products each number of the output adds up; `shape` is the second operand's."""
+    if equation.primitive.name == "dot_general":
+        (_, contracted), _ = equation.params["dimension_numbers"]
+        return math.prod(shape[axis] for axis in contracted)
+    return math.prod(shape[:-1])  # A kernel's last axis has the output channels.
 
 
 def total_operations(counted: tuple[Layer, ...]) -> int:
@@ -55,5 +62,5 @@ def total_operations(counted: tuple[Layer, ...]) -> int:
 
 
 def largest_activations(counted: tuple[Layer, ...]) -> int:
-    """Activation bytes of the layer that has most."""
-    return max(layer.activation_bytes for layer in counted)
+    """Activation bytes of the layer that has most; 1 where there is none."""
+    return max((layer.activation_bytes for layer in counted), default=1)

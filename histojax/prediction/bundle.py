@@ -121,11 +121,15 @@ class Bundle:
 
     def encoder_weights(self, encoder: str) -> dict[str, str]:
         """What is recorded of an encoder's weights; the protocol must be known."""
-        return next(
-            manifest["weights"]
-            for manifest in self.made_with.values()
-            if manifest["protocol"]["encoder"] == encoder
-        )
+        return self._manifest_of(encoder)["weights"]
+
+    def encoder_module(self, encoder: str) -> dict[str, str] | None:
+        """What is recorded of a user's encoder (see `modules`); None for one of histojax."""
+        return self._manifest_of(encoder).get("module")
+
+    def _manifest_of(self, encoder: str) -> manifests.Manifest:
+        of_encoder = (m for m in self.made_with.values() if m["protocol"]["encoder"] == encoder)
+        return next(of_encoder)
 
 
 def from_models(

@@ -224,6 +224,12 @@ def _licences(bundle: Bundle, included: Sequence[str]) -> list[str]:
                 f"`{recorded['file_sha256']}`); their licence is not known here, ask whoever made "
                 "them."
             )
+        if module := bundle.encoder_module(name):
+            sha256 = module["file_sha256"] or module["code_sha256"]
+            lines.append(
+                f"- {name}: an encoder of {module['reference']} (SHA-256 `{sha256}`), which is no "
+                "part of histojax or of the bundle: predicting needs this module, by --encoders."
+            )
     return [
         *lines,
         "- The bundle holds no image and no name, but out-of-fold scores and mean descriptors, by "

@@ -25,7 +25,7 @@ from histojax.config import Runtime
 from histojax.datasets import Dataset
 from histojax.datasets.labels import did_you_mean
 from histojax.errors import InputError
-from histojax.extraction import store
+from histojax.extraction import modules, store
 from histojax.images.names import Images, by_name, file_label
 from histojax.learners import scoring
 from histojax.prediction import conformal, outputs, uncertainty
@@ -229,6 +229,8 @@ def load_encoders(bundle: Bundle, runtime: Runtime = Runtime()) -> "EncoderSet":
     from histojax.encoders import weights
     from histojax.extraction import loaded_encoders
 
+    for name in bundle.extraction.encoders:
+        _require_module(bundle, name)
     included = {}
     for name, flat in bundle.weights.items():
         recorded = bundle.encoder_weights(name)
@@ -256,11 +258,36 @@ def encoder_variables(bundle: Bundle, runtime: Runtime = Runtime()) -> dict[str,
     for name in extraction.encoders:
         if extraction.weights_of(name) == "random":
             continue
+        _require_module(bundle, name)
         encoder = encoders.get(name, extraction.resnet_variant)
         variables = loaded_encoders.weights_of(encoder, extraction, runtime).variables
         _check_weights(bundle, name, weights.checksum(variables))
         flat[name] = weights.to_flat(variables)
     return flat
+
+
+def _require_module(bundle: Bundle, name: str) -> None:
+    """Raises InputError where the module of a user's encoder has not been passed, or is another."""
+    from histojax.encoders import ENCODERS
+
+    module = bundle.encoder_module(name)
+    if module is None:
+        return
+    text, here = modules.text(module), ENCODERS.get(name)
+    if here is None or here.origin is None:
+        how = f"pass --encoders={module['reference']}, with its path here"
+        if not module["file_sha256"]:
+            how = "add its row by histojax.encoders.own.register"
+        raise InputError(
+            f"{bundle.name} needs the module of its encoder {name}, {text}, which is no part of "
+            f"histojax or of a bundle: {how}. It is run, so take none that you do not trust"
+        )
+    origin = dataclasses.asdict(here.origin)
+    if not modules.same({"module": origin}, {"module": module}):
+        raise InputError(
+            f"the encoder {name} here, of {modules.text(origin)}, has other code than that of "
+            f"{bundle.name}, {text}: take the module as it was, or train anew"
+        )
 
 
 def _require_files(bundle: Bundle, runtime: Runtime, included: Iterable[str] = ()) -> None:

@@ -75,12 +75,14 @@ def _extractions(ensemble: Ensemble) -> list[dict[str, Any]]:
     Descriptors of unknown origin have none.
     """
     views: dict[tuple, dict[str, list[str]]] = {}
+    references: dict[str, str] = {}  # What --encoders takes: the name, or the module of a user.
     for manifest in ensemble.extractions.values():
         if manifest is None:
             continue
         protocol = dict(manifest["protocol"])
         encoder = protocol.pop("encoder")
         view = View(protocol.pop("scale"), protocol.pop("crop_size")).name
+        references[encoder] = manifest.get("module", {}).get("reference", encoder)
         weights = manifest["weights"]
         seed = weights["source"].removeprefix("random, seed ")
         if seed != weights["source"]:
@@ -92,7 +94,7 @@ def _extractions(ensemble: Ensemble) -> list[dict[str, Any]]:
     encoders: dict[tuple, list[str]] = {}
     for protocol, by_encoder in views.items():
         for encoder, names in by_encoder.items():
-            encoders.setdefault((protocol, tuple(names)), []).append(encoder)
+            encoders.setdefault((protocol, tuple(names)), []).append(references[encoder])
     return [
         {"encoders": ",".join(encoder_names), "views": ",".join(view_names)} | dict(protocol)
         for (protocol, view_names), encoder_names in encoders.items()

@@ -1,0 +1,274 @@
+"""Encoders of users: rows of Python modules that they name, checked before any long work.
+
+`load("net.py:ENCODER")` and `load("package.net:ENCODER")` run the module, once, and add its row to
+`ENCODERS`; `register(row)` adds a row that was made in Python. Nothing else runs a module: what
+manifests and bundles record of it (`Origin`) can say that it is needed, and cannot stand for it.
+"""
+
+import ast
+import dataclasses
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+import traceback
+import types
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from histojax import encoders
+from histojax.encoders import Encoder, Tap, folding, weights
+from histojax.encoders.encoder import Origin
+from histojax.errors import InputError
+
+FORMS = "path/to/module.py:ENCODER or package.module:ENCODER"
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+# Sides of square images, px. Their difference is a multiple of every usual stride.
+_SIDES = (224, 224 + 1344)
+_SQUARE = 32  # Sides of tiles and halos are multiples of it, as `Encoder` says.
+
+
+def load(reference: str) -> Encoder:
+    """Runs the module that a reference names, unless it has run, and registers its row.
+
+    Args:
+      reference: `path/to/module.py:ENCODER`, or `package.module:ENCODER` of an installed one.
+
+    Raises:
+      InputError: there is no such module or row, the module raises, or the row cannot be used: see
+        `register`.
+    """
+    place, _, attribute = reference.rpartition(":")
+    if not place or not attribute.isidentifier():
+        raise InputError(f"{reference!r} names no encoder: expected {FORMS}")
+    if place.endswith(".py") or "/" in place:
+        module, shown = _run_file(Path(place).expanduser()), Path(place).name
+    else:
+        module, shown = _import_installed(place), place
+    if not hasattr(module, attribute):
+        there = ", ".join(
+            name for name, value in vars(module).items() if isinstance(value, Encoder)
+        )
+        raise InputError(f"{place} has no {attribute}: its encoders are {there or 'none'}")
+    row = getattr(module, attribute)
+    if not isinstance(row, Encoder):
+        raise InputError(
+            f"{reference} is of type {type(row).__name__}, expected a histojax.encoders.Encoder"
+        )
+    source = Path(module.__file__).read_bytes()
+    origin = Origin(f"{shown}:{attribute}", _sha256(source), _code_sha256(source.decode()))
+    return register(dataclasses.replace(row, origin=origin))
+
+
+def load_all(rows: "str | Encoder | Iterable[str | Encoder]") -> None:
+    """Registers rows, and those that references name; one of them, or several."""
+    for row in [rows] if isinstance(rows, str | Encoder) else rows:
+        load(row) if isinstance(row, str) else register(row)
+
+
+def register(row: Encoder) -> Encoder:
+    """Adds a row to `ENCODERS`, by whose name protocols, flags and `encoders.get` then take it.
+
+    A row that is there already is left as it is; one of the same module, changed, takes its place.
+
+    Returns:
+      The row, its taps with their channels and strides, and with its origin.
+
+    Raises:
+      InputError: the name is another encoder's or no file name, the module cannot be applied to an
+        image, or its maps are not those that the row says.
+    """
+    row = row if row.origin else dataclasses.replace(row, origin=_origin_in_python(row))
+    there = encoders.ENCODERS.get(row.name)
+    if there and dataclasses.replace(there, outputs=row.outputs) == row:
+        return there
+    _check_name(row)
+    if not isinstance(row.module, nn.Module):
+        raise InputError(
+            f"the module of {row.name} is {row.module!r}, expected an instance of a "
+            "flax.linen.Module, such as SmallNet()"
+        )
+    try:
+        hash(row)
+    except TypeError as error:
+        raise InputError(
+            f"{row.name} cannot be a key of compiled programs ({error}): give its module tuples in "
+            "place of lists and dictionaries"
+        ) from error
+    if row.tile % _SQUARE or row.halo % _SQUARE or not 0 <= 2 * row.halo < row.tile:
+        raise InputError(
+            f"{row.name} has tile={row.tile} and halo={row.halo}, expected multiples of {_SQUARE} "
+            "px, the tile larger than two halos"
+        )
+    row = _with_measured_taps(row)
+    encoders.ENCODERS[row.name] = row
+    return row
+
+
+def _check_name(row: Encoder) -> None:
+    if not _NAME.fullmatch(row.name):
+        raise InputError(
+            f"an encoder is called {row.name!r}, expected a letter and then letters, digits or _: "
+            "it begins the names of folders, such as SmallNet-0.5-400"
+        )
+    for name, other in encoders.ENCODERS.items():
+        same_place = other.origin and other.origin.reference == row.origin.reference
+        if name.lower() == row.name.lower() and not (name == row.name and same_place):
+            whose = f"of {other.origin.reference}" if other.origin else "of histojax"
+            raise InputError(
+                f"the encoder of {row.origin.reference} is called {row.name}, which is the name of "
+                f"one {whose}: give it another"
+            )
+
+
+def _run_file(path: Path) -> types.ModuleType:
+    """The module in a file, run under a private name once for each content of the file."""
+    if not path.is_file():
+        raise InputError(f"there is no file {path} (of --encoders): expected {FORMS}")
+    name = f"_histojax_encoder_{_sha256(str(path.resolve()).encode() + path.read_bytes())[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # Flax looks up the types of a module's fields there.
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise InputError(f"{path} cannot be run: {_place_of(error, path)}") from error
+    return module
+
+
+def _import_installed(name: str) -> types.ModuleType:
+    try:
+        module = importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{name} cannot be imported: {_place_of(error)}") from error
+    if not getattr(module, "__file__", None):
+        raise InputError(f"{name} is a package without code, expected {FORMS}")
+    return module
+
+
+def _place_of(error: BaseException, path: Path | None = None) -> str:
+    """An error with the last line of the user's file that it came through."""
+    said = f"{type(error).__name__}: {error}"
+    if isinstance(error, SyntaxError):
+        return said
+    frames = traceback.extract_tb(error.__traceback__)
+    frames = [f for f in frames if (f.filename == str(path) if path else "importlib" not in f.name)]
+    frames = [f for f in frames if f.filename != __file__ and "importlib" not in f.filename]
+    if not frames:
+        return said
+    where = "" if path else f" of {frames[-1].filename}"
+    return f"line {frames[-1].lineno}{where}, {frames[-1].line!r}: {said}"
+
+
+def _origin_in_python(row: Encoder) -> Origin:
+    """Of a row that no reference names: the source of its network's class, where Python has it."""
+    kind = type(row.module)
+    try:
+        source = inspect.getsource(kind)
+    except (OSError, TypeError):
+        source = ""
+    text = f"{source}{row.module!r}{row.outputs}{row.convention}"
+    return Origin(f"{kind.__qualname__} in Python", "", _sha256(text.encode()))
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _code_sha256(source: str) -> str:
+    """SHA-256 of code without its comments, docstrings and layout."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        documented = isinstance(
+            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        )
+        if documented and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
+    return _sha256(ast.dump(tree).encode())
+
+
+def _with_measured_taps(row: Encoder) -> Encoder:
+    """The row with the channels and strides of its taps as its module has them."""
+    small, large = _maps(row)
+    if unknown := [tap.layer for tap in row.outputs if tap.layer not in small]:
+        raise InputError(
+            f"{row.name} has a tap {unknown[0]!r}, but its module returns {', '.join(small)}"
+        )
+    if not row.outputs:
+        raise InputError(f"{row.name} has no outputs: name taps among {', '.join(small)}")
+    return dataclasses.replace(
+        row, outputs=tuple(_measured(row, tap, small, large) for tap in row.outputs)
+    )
+
+
+def _measured(row: Encoder, tap: Tap, small: dict[str, Any], large: dict[str, Any]) -> Tap:
+    shape = small[tap.layer].shape
+    if len(shape) not in (2, 4):
+        raise InputError(
+            f"{row.name} returns {tap.layer} of shape {shape} for one image, expected maps "
+            "[N, H, W, C] or a vector [N, C]"
+        )
+    stride = 0
+    if len(shape) == 4:
+        side, cells = _SIDES[0], shape[1]
+        if large and large[tap.layer].shape[1] > cells:  # Else images are resized inside.
+            side, cells = _SIDES[1] - _SIDES[0], large[tap.layer].shape[1] - cells
+        if side % cells:
+            raise InputError(
+                f"the maps of {tap.layer} of {row.name} have a cell for every {side / cells:.4g} "
+                "px, expected a whole number"
+            )
+        stride = side // cells
+    found = dataclasses.replace(tap, channels=shape[-1], stride=stride)
+    for name in ("channels", "stride"):
+        if (said := getattr(tap, name)) not in (0, getattr(found, name)):
+            raise InputError(
+                f"the tap {tap.layer} of {row.name} says {name}={said}, its module has "
+                f"{getattr(found, name)}: leave it out, and it is found"
+            )
+    return found
+
+
+def _maps(row: Encoder) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Shapes of what the module returns for a small and a large image; nothing is computed.
+
+    The second is empty where the module takes images of one size.
+    """
+    try:
+        shapes = weights.shapes(row)
+        if row.folds:
+            folding.check_names(shapes, getattr(row.module, "epsilon", None))
+        variables = jax.eval_shape(lambda: weights.to_variables(_zeros(shapes)))
+        small = jax.eval_shape(row.maps, variables, _image(_SIDES[0]))
+    except Exception as error:  # Whatever the user's module raises.
+        raise InputError(
+            f"the module of {row.name} cannot be applied to an image of {_SIDES[0]} px: "
+            f"{type(error).__name__}: {str(error).strip()}"
+        ) from error
+    if not isinstance(small, dict) or not all(hasattr(maps, "shape") for maps in small.values()):
+        raise InputError(
+            f"the module of {row.name} returns {type(small).__name__}, expected a dictionary "
+            "{layer: maps}, maps [N, H, W, C] or vectors [N, C]"
+        )
+    try:
+        return small, jax.eval_shape(row.maps, variables, _image(_SIDES[1]))
+    except Exception:
+        return small, {}
+
+
+def _image(side: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+
+
+def _zeros(shapes: weights.Shapes) -> dict[str, jax.Array]:
+    return {name: jnp.zeros(shape) for name, shape in shapes.items()}
