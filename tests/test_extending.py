@@ -20,23 +20,19 @@ from histojax.extraction import manifests
 from histojax.learners import ensembles
 from histojax.learners.training import TrainingJob
 from histojax.ops import stain
+from histojax.utils import files
 from tests.running import ROOT, run
 
 pytestmark = pytest.mark.usefixtures("in_this_process")
 
-TABLES = {
-    "ENCODERS": encoders,
-    "NORMALIZERS": stain,
-    "AUGMENTATIONS": stain,
-    "METRICS": metrics,
-    "LEARNERS": ensembles,
-}
+TABLES = {"NORMALIZERS": stain, "AUGMENTATIONS": stain, "METRICS": metrics, "LEARNERS": ensembles}
+TEXT = (ROOT / "docs" / "extending.md").read_text()
 SMALL = ("--weights=random", "--views=1.0-32", "--augmentations=2", "--crops=2")
 
 
 @contextlib.contextmanager
 def rows_removed_again():
-    tables = [getattr(module, name) for name, module in TABLES.items()]
+    tables = [getattr(module, name) for name, module in TABLES.items()] + [encoders.ENCODERS]
     rows = [dict(table) for table in tables]
     yield
     for table, row in zip(tables, rows, strict=True):
@@ -59,24 +55,37 @@ def images(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def descriptors(images, tmp_path_factory):
+def encoder(tmp_path_factory) -> str:
+    """The flag that takes the encoder of the example, in a file of its own."""
+    (code,) = blocks("An encoder")
+    file = tmp_path_factory.mktemp("encoder") / re.match(r"# (\S+)\n", code)[1]
+    file.write_text(code)
+    return f"--encoders={file}:ENCODER"
+
+
+@pytest.fixture(scope="module")
+def descriptors(images, encoder, tmp_path_factory):
     """Descriptors of the images by the encoder of the example."""
     out = tmp_path_factory.mktemp("descriptors")
     with rows_removed_again():
-        add("An encoder")
-        extract(images, out, "--encoders=SmallNet")
+        extract(images, out, encoder)
     return out
 
 
 @pytest.fixture(scope="module")
-def normalised(images, tmp_path_factory):
+def normalised(images, encoder, tmp_path_factory):
     """Descriptors by the stain normaliser of the example, too."""
     out = tmp_path_factory.mktemp("normalised")
     with rows_removed_again():
-        add("An encoder")
         add("A stain normaliser")
-        extract(images, out, "--encoders=SmallNet", "--stain_normalizer=reinhard")
+        extract(images, out, encoder, "--stain_normalizer=reinhard")
     return out
+
+
+def blocks(section: str) -> list[str]:
+    """The code of a section."""
+    text = re.search(rf"^## {section}$.*?(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL)[0]
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
 @functools.cache
@@ -85,15 +94,13 @@ def run_code(section: str) -> tuple[str, Path, dict]:
 
     Code for a file that exists runs with the names of that file, and may not redefine any.
     """
-    text = (ROOT / "docs" / "extending.md").read_text()
-    text = re.search(rf"^## {section}$.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)[0]
-    code, row = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    code, row = blocks(section)
     path = Path(re.match(r"# (\S+)\n", code)[1])
     name, file = ".".join(path.with_suffix("").parts), ROOT / path
     known = dict(vars(importlib.import_module(name))) if file.exists() else {"__name__": name}
     scope = dict(known)
     exec(compile(code, path, "exec"), scope)
-    assert file.exists() or not text.count(f"{path}, ")
+    assert file.exists() or not row.count(f"{path}, ")
     assert all(scope[key] is known[key] for key in known)
     return row, path, scope
 
@@ -106,10 +113,7 @@ def add(section: str) -> types.SimpleNamespace:
     assert (ROOT / place).samefile(module.__file__)
     added = types.SimpleNamespace(**scope)
     names = vars(module) | (scope if (ROOT / path).exists() else {path.stem: added})
-    entries = eval(f"[{row}]" if table == "ENCODERS" else f"{{{row}}}", names)
-    if table == "ENCODERS":
-        entries = {encoder.name: encoder for encoder in entries}
-    getattr(module, table).update(entries)
+    getattr(module, table).update(eval(f"{{{row}}}", names))
     return added
 
 
@@ -131,12 +135,16 @@ def first(descriptors) -> np.ndarray:
     return np.load(min(descriptors.glob("*/*.npy")))
 
 
-def test_an_encoder_is_a_module_and_a_row(images, descriptors, tmp_path):
-    add("An encoder")
+def test_an_encoder_is_a_file(images, descriptors, encoder, tmp_path):
     assert first(descriptors).shape == (2, 96)
     assert first(descriptors).std() > 0
-    shared = extract(images, tmp_path / "s", "--encoders=SmallNet", "--crop_mode=shared")
+    shared = extract(images, tmp_path / "s", encoder, "--crop_mode=shared")
     assert shared.shape == (2, 96)
+    module = manifests.read(descriptors, "SmallNet-1.0-32")["module"]
+    assert module["reference"] == "smallnet.py:ENCODER"
+    assert module["file_sha256"] == files.sha256(
+        Path(encoder.split("=")[1].removesuffix(":ENCODER"))
+    )
 
 
 @pytest.mark.parametrize(
@@ -166,13 +174,13 @@ def test_a_stain_normaliser_is_functions_and_a_row(descriptors, normalised):
 
 
 def test_an_augmentation_is_functions_and_a_row_and_all_predict_and_map(
-    images, normalised, tmp_path
+    images, normalised, encoder, tmp_path
 ):
-    for section in ("An encoder", "A stain normaliser", "An augmentation"):
+    for section in ("A stain normaliser", "An augmentation"):
         add(section)
     steps = {"stain_normalizer": "reinhard", "stain_augmentation": "channels"}
     flags = [f"--{flag}={name}" for flag, name in steps.items()]
-    extract(images, tmp_path / "after", "--encoders=SmallNet", *flags)
+    extract(images, tmp_path / "after", encoder, *flags)
     assert_other_descriptors(normalised, tmp_path / "after", **steps)
     succeed(
         *("train", f"--data={images / 'train'}", f"--descriptors={tmp_path / 'after'}"),
@@ -182,7 +190,7 @@ def test_an_augmentation_is_functions_and_a_row_and_all_predict_and_map(
         augmentations = ("--augmentations=1",) if script == "heatmap" else ()
         succeed(
             *(script, f"--models={tmp_path / 'm'}", f"--images={images / 'unlabelled'}"),
-            *(f"--out={tmp_path / script}", "--positive_classes=Invasive", *augmentations),
+            *(f"--out={tmp_path / script}", "--positive_classes=Invasive", *augmentations, encoder),
         )
     assert (tmp_path / "predict" / "predictions.csv").exists()
     assert len(list((tmp_path / "heatmap").glob("*/grid.npy"))) == 2
@@ -212,8 +220,7 @@ def test_a_metric_is_a_function_and_a_row(tmp_path):
     assert "top_two_accuracy" in json.dumps([json.loads(path.read_text()) for path in numbers])
 
 
-def test_a_learner_is_a_module_and_a_row(images, descriptors, tmp_path):
-    add("An encoder")
+def test_a_learner_is_a_module_and_a_row(images, descriptors, encoder, tmp_path):
     centroid = add("A learner")
     models = tmp_path / "m"
     dataset = datasets.load(images / "train")
@@ -228,6 +235,6 @@ def test_a_learner_is_a_module_and_a_row(images, descriptors, tmp_path):
     succeed("bundle", f"--models={models}", f"--descriptors={descriptors}", f"--out={bundle}")
     succeed(
         *("predict", f"--bundle={bundle}", f"--images={images / 'unlabelled'}"),
-        f"--out={tmp_path / 'p'}",
+        *(f"--out={tmp_path / 'p'}", encoder),
     )
     assert len((tmp_path / "p" / "predictions.csv").read_text().splitlines()) == 3

@@ -49,7 +49,7 @@ def load(reference: str) -> Encoder:
     if not place or not attribute.isidentifier():
         raise InputError(f"{reference!r} names no encoder: expected {FORMS}")
     if place.endswith(".py") or "/" in place:
-        module, shown = _run_file(Path(place).expanduser()), Path(place).name
+        module, shown = _run_file(Path(place).expanduser().resolve()), Path(place).name
     else:
         module, shown = _import_installed(place), place
     if not hasattr(module, attribute):
@@ -99,8 +99,8 @@ def register(row: Encoder) -> Encoder:
         hash(row)
     except TypeError as error:
         raise InputError(
-            f"{row.name} cannot be a key of compiled programs ({error}): give its module tuples in "
-            "place of lists and dictionaries"
+            f"the module of {row.name} has a list or a dictionary among its fields, by which "
+            "programs could not be told apart: make it a tuple"
         ) from error
     if row.tile % _SQUARE or row.halo % _SQUARE or not 0 <= 2 * row.halo < row.tile:
         raise InputError(
@@ -132,7 +132,7 @@ def _run_file(path: Path) -> types.ModuleType:
     """The module in a file, run under a private name once for each content of the file."""
     if not path.is_file():
         raise InputError(f"there is no file {path} (of --encoders): expected {FORMS}")
-    name = f"_histojax_encoder_{_sha256(str(path.resolve()).encode() + path.read_bytes())[:16]}"
+    name = f"_histojax_encoder_{_sha256(str(path).encode() + path.read_bytes())[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -157,17 +157,16 @@ def _import_installed(name: str) -> types.ModuleType:
 
 
 def _place_of(error: BaseException, path: Path | None = None) -> str:
-    """An error with the last line of the user's file that it came through."""
-    said = f"{type(error).__name__}: {error}"
-    if isinstance(error, SyntaxError):
-        return said
+    """An error, with the last line that it came through in a file, or in any but ours."""
+    said = f"{type(error).__name__}: {str(error).strip()}"
     frames = traceback.extract_tb(error.__traceback__)
-    frames = [f for f in frames if (f.filename == str(path) if path else "importlib" not in f.name)]
+    if path is not None:
+        frames = [frame for frame in frames if frame.filename == str(path)]
     frames = [f for f in frames if f.filename != __file__ and "importlib" not in f.filename]
-    if not frames:
+    if not frames or isinstance(error, SyntaxError):
         return said
     where = "" if path else f" of {frames[-1].filename}"
-    return f"line {frames[-1].lineno}{where}, {frames[-1].line!r}: {said}"
+    return f"line {frames[-1].lineno}{where}, `{frames[-1].line}`: {said}"
 
 
 def _origin_in_python(row: Encoder) -> Origin:
@@ -179,6 +178,14 @@ def _origin_in_python(row: Encoder) -> Origin:
         source = ""
     text = f"{source}{row.module!r}{row.outputs}{row.convention}"
     return Origin(f"{kind.__qualname__} in Python", "", _sha256(text.encode()))
+
+
+def _source_file(row: Encoder) -> Path | None:
+    """The file of the class of its network."""
+    try:
+        return Path(inspect.getsourcefile(type(row.module)))
+    except TypeError:
+        return None
 
 
 def _sha256(content: bytes) -> str:
@@ -246,20 +253,24 @@ def _maps(row: Encoder) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     try:
         shapes = weights.shapes(row)
-        if row.folds:
-            folding.check_names(shapes, getattr(row.module, "epsilon", None))
         variables = jax.eval_shape(lambda: weights.to_variables(_zeros(shapes)))
         small = jax.eval_shape(row.maps, variables, _image(_SIDES[0]))
     except Exception as error:  # Whatever the user's module raises.
         raise InputError(
-            f"the module of {row.name} cannot be applied to an image of {_SIDES[0]} px: "
-            f"{type(error).__name__}: {str(error).strip()}"
+            f"{row.name} cannot be applied to an image of {_SIDES[0]} px: "
+            f"{_place_of(error, _source_file(row))}"
         ) from error
     if not isinstance(small, dict) or not all(hasattr(maps, "shape") for maps in small.values()):
+        kind = "an array" if hasattr(small, "shape") else type(small).__name__
         raise InputError(
-            f"the module of {row.name} returns {type(small).__name__}, expected a dictionary "
-            "{layer: maps}, maps [N, H, W, C] or vectors [N, C]"
+            f"the module of {row.name} returns {kind}, expected a dictionary {{layer: maps}}, maps "
+            "[N, H, W, C] or vectors [N, C]"
         )
+    if row.folds:
+        try:
+            folding.check_names(shapes, getattr(row.module, "epsilon", None))
+        except ValueError as error:
+            raise InputError(f"{row.name}: {error}") from error
     try:
         return small, jax.eval_shape(row.maps, variables, _image(_SIDES[1]))
     except Exception:
