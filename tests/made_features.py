@@ -5,6 +5,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+# float32 [N, D] of three slides, with 5, 8 and 11 tiles; features have signs.
+_RNG = np.random.default_rng(0)
+TILES = {f"slide{i}": _RNG.normal(size=(5 + 3 * i, 4)).astype(np.float32) for i in range(3)}
+
 
 def trident(folder: Path, slide: str, features: np.ndarray, **attributes: float) -> Path:
     """A file of tiles, or of a whole slide where features are [D]; `folder` is that of features."""
@@ -52,6 +56,14 @@ def stamp(folder: Path, slide: str, features: np.ndarray, extractor: str = "virc
         file.attrs["tile_size_px"] = 224
         file.attrs["feat_type"] = "tile"
     return path
+
+
+def job(root, features=TILES, encoder="uni_v1", tiles="20x_256px_0px_overlap") -> Path:
+    """A TRIDENT job, with the files beside features that it has too."""
+    for name, values in features.items():
+        trident(root / tiles / f"features_{encoder}", name, values)
+    trident(root / tiles / "patches", "slide0_patches", np.zeros((2, 0), np.float32))
+    return root
 
 
 def _rows(file: h5py.File, name: str, values: np.ndarray) -> h5py.Dataset:

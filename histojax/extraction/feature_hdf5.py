@@ -109,9 +109,11 @@ def _require_held(name: str, dataset: h5py.Dataset, size: int) -> None:
             f"{name} is compressed by a plug-in of HDF5 (number {foreign[0]}): save it with gzip "
             "or uncompressed"
         )
-    require_bytes(
-        f"a piece of {name}", math.prod(dataset.chunks) * dataset.dtype.itemsize, _LARGEST_CHUNK
-    )
+    piece = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    if piece > _LARGEST_CHUNK:
+        raise Refused(
+            f"{name} is compressed in pieces of {piece} bytes, expected at most {_LARGEST_CHUNK}"
+        )
     return require_bytes(name, claimed, stored * _MOST_COMPRESSED)
 
 

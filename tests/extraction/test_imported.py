@@ -1,22 +1,32 @@
-"""Features that others computed: recognised, pooled, resumed, refused, and written back."""
+"""Features that others computed: pooled, drawn from, resumed, refused, and written back."""
 
+import dataclasses
+import hashlib
+import json
+import math
+import os
+
+import h5py
 import numpy as np
+import pytest
 
-from histojax.extraction import feature_files, imported, manifests, store
+from histojax.errors import InputError
+from histojax.extraction import (
+    exported,
+    feature_files,
+    feature_sources,
+    imported,
+    manifests,
+    store,
+    tile_pooling,
+)
 from histojax.extraction.feature_files import Source
-from tests import made_features
+from histojax.extraction.imported import Recipe
+from tests import made_features, running
+from tests.made_features import TILES, job
 
-RNG = np.random.default_rng(0)
-TILES = {f"slide{i}": RNG.normal(size=(5 + 3 * i, 4)).astype(np.float32) for i in range(3)}
+X = TILES["slide1"]
 UNI = Source("uni_v1", "TRIDENT", "tile", 4, magnification=20, patch_px=256, overlap_px=0)
-
-
-def job(root, features=TILES, encoder="uni_v1", tiles="20x_256px_0px_overlap"):
-    """A TRIDENT job, with the files beside features that it has too."""
-    for name, values in features.items():
-        made_features.trident(root / tiles / f"features_{encoder}", name, values)
-    made_features.trident(root / tiles / "patches", "slide0_patches", np.zeros((2, 0), np.float32))
-    return root
 
 
 def imported_all(paths, root, name=None, **asked):
@@ -63,3 +73,237 @@ def test_a_job_of_trident_becomes_a_configuration_of_each_encoder_and_size_of_ti
     }
     assert (protocols[resnet]["pooling"], protocols[resnet]["p"]) == ("p-norm", 3.0)
     assert (protocols[titan]["level"], protocols[titan]["pooling"]) == ("slide", "none")
+
+
+def test_a_vector_for_each_slide_is_taken_as_it_is_from_files_or_a_table(tmp_path):
+    rows = "".join(f"case {i},{','.join(map(str, x))}\n" for i, x in enumerate(X[:3]))
+    (tmp_path / "table.csv").write_text("slide_id,f0,f1,f2,f3\n" + rows)
+    (tmp_path / "vectors").mkdir()
+    for i, x in enumerate(X[:3]):
+        np.save(tmp_path / "vectors" / f"case {i}.npy", x if i else x[None])
+    for place in ("table.csv", "vectors"):
+        (done,) = imported_all([tmp_path / place], tmp_path / place[:3], "titan")
+        assert (done.configuration, done.recipe.pooling) == ("titan-slide", "none")
+        found = store.read(tmp_path / place[:3], "titan-slide", ["case 0", "case 1", "case 2"])
+        np.testing.assert_array_equal(found[:, 0], X[:3])
+    (found,) = feature_files.find([tmp_path / "vectors"], "titan")
+    for asked, message in (({"pooling": "mean"}, "so --pooling does"), (DRAWS, "so --draws does")):
+        with pytest.raises(InputError, match=message):
+            imported.recipe_for(found, **asked)
+    tiles = "slide,0,1\n" + "a,1,2\nb,3,4\na,5,6\n"
+    (tmp_path / "tiles.csv").write_text(tiles)
+    (found,) = feature_files.find([tmp_path / "tiles.csv"], "x")
+    assert {name: slide.contents.rows for name, slide in found.slides.items()} == {"a": 2, "b": 1}
+
+
+DRAWS = {"draws": 4, "tiles": 3, "seed": 7}
+
+
+def test_draws_depend_on_slide_and_seed_and_on_nothing_else(tmp_path):
+    job(tmp_path / "job")
+    job(tmp_path / "less", {"slide2": TILES["slide2"]})
+    job(tmp_path / "renamed", {"other": TILES["slide2"]})
+    (done,) = imported_all([tmp_path / "job"], tmp_path / "all", **DRAWS)
+    assert done.notices == ()
+    imported_all([tmp_path / "less"], tmp_path / "one", **DRAWS)
+    imported_all([tmp_path / "renamed"], tmp_path / "one", **DRAWS)
+    imported_all([tmp_path / "less"], tmp_path / "seeds", **DRAWS | {"seed": 8})
+    uni = UNI.configuration
+    drawn = store.read(tmp_path / "all", uni, ["slide2"])[0]
+    assert drawn.shape == (4, 4)
+    np.testing.assert_array_equal(store.read(tmp_path / "one", uni, ["slide2"])[0], drawn)
+    assert (store.read(tmp_path / "one", uni, ["other"])[0] != drawn).all()
+    assert (store.read(tmp_path / "seeds", uni, ["slide2"])[0] != drawn).all()
+    values = TILES["slide2"]
+    for vector, members in zip(drawn, tile_pooling.draw(7, "slide2", 4, 3, 11), strict=True):
+        assert len({*members}) == 3
+        np.testing.assert_allclose(vector, values[members].mean(axis=0), rtol=1e-6)
+    (few,) = imported_all([tmp_path / "job"], tmp_path / "few", draws=2, tiles=8)
+    assert (
+        "2 slides have at most 8 tiles, so that all of their draws are the same" in few.notices[0]
+    )
+    with pytest.raises(InputError, match="--draws=N --tiles=K go together"):
+        imported_all([tmp_path / "job"], tmp_path / "few", draws=2)
+
+
+def test_the_tiles_of_a_draw_do_not_change_with_the_version_of_numpy():
+    assert tile_pooling.draw(0, "a", 2, 3, 9)[1].tolist() == [2, 4, 6]
+
+
+@pytest.mark.parametrize("p", [1, 3.0, 60.0, math.inf])
+def test_norms_over_blocks_are_those_over_all_tiles(p):
+    tiles = np.abs(np.random.default_rng(0).normal(size=(23, 5))).astype(np.float32) * [
+        1e-30,
+        1,
+        1e8,
+        1e30,
+        0,
+    ]
+    tiles = tiles.astype(np.float32)
+    blocks = np.split(tiles, [4, 5, 15])
+    members = tile_pooling.draw(0, "a", 2, 6, 23)
+    for drawn, expected in ((None, [tiles]), (members, [tiles[m] for m in members])):
+        pooled = tile_pooling.pool(blocks, drawn, p)
+        for found, rows in zip(pooled, expected, strict=True):
+            largest = np.maximum(rows.max(axis=0).astype(float), 1e-300)
+            mean = ((rows / largest) ** p).mean(axis=0)
+            norm = largest * mean ** (1 / p) if p < math.inf else rows.max(axis=0)
+            np.testing.assert_allclose(found, norm, rtol=1e-6, atol=1e-37)
+
+
+def test_signs_are_never_lost_to_a_norm(tmp_path):
+    relu = {name: np.abs(values) for name, values in TILES.items()}
+    job(tmp_path / "relu", relu)
+    job(tmp_path / "signs", relu | {"slide2": relu["slide2"] - 0.5})
+    (done,) = imported_all([tmp_path / "relu"], tmp_path / "out")
+    assert done.recipe.pooling == "p-norm"
+    with pytest.raises(InputError, match="slide2.h5 has negative features, whose signs a p-norm"):
+        imported_all([tmp_path / "signs"], tmp_path / "new", pooling="p-norm")
+    recipe = Recipe.from_manifest(manifests.read(tmp_path / "out", UNI.configuration))
+    new = imported.import_features([tmp_path / "signs"], tmp_path / "new", recipe)
+    assert new.names == ("slide0", "slide1")
+    assert "has negative features, and those of the set have none" in str(new.failures)
+
+
+def test_what_is_there_stays_and_what_has_changed_is_told(tmp_path):
+    folder = job(tmp_path / "job") / "20x_256px_0px_overlap" / "features_uni_v1"
+    root, uni = tmp_path / "out", UNI.configuration
+    imported_all([tmp_path / "job"], root)
+    before = {path: path.stat().st_mtime_ns for path in root.glob("*/*.npy")}
+    made_features.trident(folder, "slide9", TILES["slide0"])
+    os.utime(folder / "slide1.h5", (1, 1))  # Copied: the features are the same.
+    (done,) = imported_all([tmp_path / "job"], root)
+    assert (done.kept, len(done.names)) == (3, 4)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    rows = feature_sources.read(root, uni)
+    digests = [row.features_sha256 for row in rows.values()]
+    assert digests[0] == digests[3] == hashlib.sha256(TILES["slide0"].tobytes()).hexdigest()
+    made_features.trident(folder, "slide1", TILES["slide1"] + 1)
+    with pytest.raises(InputError, match="features of 1 slides have changed.*remove slide1.npy"):
+        imported_all([tmp_path / "job"], root)
+    with pytest.raises(InputError, match="protocol.pooling: found mean, expected none"):
+        imported_all([folder / "slide0.h5"], root, pooling="none")
+    (root / uni / "slide1.npy").unlink()
+    imported_all([tmp_path / "job"], root)
+    mean = TILES["slide1"].mean(axis=0) + 1
+    np.testing.assert_allclose(store.read(root, uni, ["slide1"])[0, 0], mean, rtol=1e-5)
+
+
+def test_empty_and_broken_files_are_left_out_by_name_and_the_others_imported(tmp_path):
+    broken = {"nan": np.full((2, 4), np.nan), "inf": np.full((3, 4), 1e300)}
+    files = job(tmp_path, TILES | {"none": np.zeros((0, 4)), "flat": np.zeros(0)} | broken)
+    folder = files / "20x_256px_0px_overlap" / "features_uni_v1"
+    (folder / "cut.h5").write_bytes((folder / "slide0.h5").read_bytes()[:3000])
+    (done,) = imported_all([files], tmp_path / "out")
+    assert done.names == ("slide0", "slide1", "slide2")
+    assert done.empty == ("flat", "none")
+    assert {path.name: text.partition(": ")[0] for path, text in done.failures.items()} == {
+        "cut.h5": done.failures[folder / "cut.h5"].partition(": ")[0],
+        "inf.h5": f"{folder / 'inf.h5'} holds NaN or infinity",
+        "nan.h5": f"{folder / 'nan.h5'} holds NaN or infinity",
+    }
+    assert "cut.h5 cannot be read as features, it is damaged" in done.failures[folder / "cut.h5"]
+
+
+def test_new_features_are_imported_as_the_training_ones_or_refused(tmp_path):
+    job(tmp_path / "old")
+    job(tmp_path / "old", encoder="conch_v15")
+    recipes = [done.recipe for done in imported_all([tmp_path / "old"], tmp_path / "out", **DRAWS)]
+    assert [recipe.source.encoder for recipe in recipes] == ["conch_v15", "uni_v1"]
+    for recipe in recipes:
+        again = imported.import_features([tmp_path / "old"], tmp_path / "again", recipe)
+        assert again.recipe == recipe
+    for path in (tmp_path / "out").glob("*/*.npy"):
+        copy = tmp_path / "again" / path.parent.name / path.name
+        assert copy.read_bytes() == path.read_bytes()
+    wider = {name: np.pad(values, ((0, 0), (0, 2))) for name, values in TILES.items()}
+    for number, (other, message) in enumerate(
+        (
+            ({"features": wider}, "uni_v1-20x-256px: channels: found 6, expected 4"),
+            ({"encoder": "uni_v2"}, "uni_v2-20x-256px: encoder: found uni_v2, expected uni_v1"),
+        )
+    ):
+        new = job(tmp_path / f"new{number}", **other)
+        with pytest.raises(InputError, match=message):
+            imported.import_features([new], tmp_path / "refused", recipes[1])
+    made_features.clam(tmp_path / "clam", "new", TILES["slide0"])
+    recipe = dataclasses.replace(recipes[1], source=Source("resnet50", "CLAM", "tile", 4))
+    new = imported.import_features([tmp_path / "clam"], tmp_path / "new", recipe)
+    assert "taken to be resnet50, as those that the models were trained on" in new.notices[0]
+
+
+def of_trident(path):
+    """What TRIDENT's readers take: `features` as a tensor of float32, and `coords`."""
+    with h5py.File(path) as file:
+        return file["features"][:], file["coords"][:] if "coords" in file else None
+
+
+def test_export_is_read_by_the_rules_of_trident_and_clam_and_back_by_ours(tmp_path):
+    job(tmp_path / "job")
+    root, uni = tmp_path / "made", UNI.configuration
+    imported_all([tmp_path / "job"], root, **DRAWS)
+    original = store.read(root, uni, TILES)
+    folders = {
+        "trident": tmp_path / "trident" / "whole_images" / f"features_{uni}",
+        "clam": tmp_path / "clam" / uni / "h5_files",
+    }
+    for form, folder in folders.items():
+        assert list(exported.export(root, tmp_path / form, form, (uni,))) == [folder]
+        for name, descriptors in zip(TILES, original, strict=True):
+            features, coords = of_trident(folder / f"{name}.h5")
+            assert features.dtype == np.float32
+            np.testing.assert_array_equal(features, descriptors)
+            assert (coords.shape, coords.any()) == ((4, 2), False)
+            assert coords.dtype == (np.int64 if form == "trident" else np.int32)
+        with h5py.File(folder / "slide0.h5") as file:
+            assert file["features"].attrs["rows"] == (
+                "random draws of 3 tiles of the slide, pooled by mean"
+            )
+            recorded = json.loads(file["features"].attrs["histojax_manifest"])
+        assert Recipe.from_manifest(recorded).source == UNI
+        (back,) = imported_all([folder], tmp_path / f"back_{form}", *NAMED[form], pooling="none")
+        assert back.recipe.draws == 4
+        again = store.read(tmp_path / f"back_{form}", back.configuration, TILES)
+        np.testing.assert_array_equal(again, original)
+    vectors = folders["trident"].with_name(f"slide_features_{uni}")
+    features, coords = of_trident(vectors / "slide1.h5")
+    assert (features.shape, coords) == ((4,), None)
+    np.testing.assert_allclose(features, original[1].mean(axis=0), rtol=1e-5, atol=1e-7)
+    (back,) = imported_all([vectors], tmp_path / "back_slides")
+    assert back.recipe.source.level == "slide"
+
+
+NAMED = {"trident": (), "clam": ("uni_v1",)}
+
+
+def test_the_scripts_say_what_was_decided_and_end_with_3_where_a_file_failed(tmp_path):
+    files = job(tmp_path / "job", TILES | {"empty": np.zeros((0, 4))})
+    np.save(tmp_path / "a.npy", X)
+    done = running.run("import_descriptors", files, f"--run={tmp_path}/run", "--seed=3")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "uni_v1-20x-256px: TRIDENT, 3 slides, 4 channels, pooled by their mean (features have "
+        "signs, which a p-norm would lose)",
+        "uni_v1-20x-256px: left out, without tiles: empty",
+        f"descriptors of 3 slides: {tmp_path}/run/descriptors",
+    ]
+    (files / "20x_256px_0px_overlap" / "features_uni_v1" / "broken.h5").write_bytes(b"nothing")
+    done = running.run("import_descriptors", f"--features={files}", f"--run={tmp_path}/run")
+    assert done.returncode == 3
+    assert "3 were there already" in done.stdout
+    assert done.stderr.count("broken.h5 cannot be read as features, it is damaged") == 1
+    features = f"{files},{tmp_path}/a.npy"
+    done = running.run(
+        "import_descriptors", f"--features={features}", "--name=a", f"--run={tmp_path}/run"
+    )
+    assert done.returncode == 1
+    assert "is of encoder uni_v1, so --name=a is not needed" in done.stderr
+    done = running.run(
+        "export_descriptors", f"--run={tmp_path}/run", f"--out={tmp_path}/x", "--format=clam"
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "x" / "uni_v1-20x-256px" / "h5_files").iterdir())) == 3
+    done = running.run(
+        "export_descriptors", f"--run={tmp_path}/run", f"--out={tmp_path}/x", "--configurations=b"
+    )
+    assert "has no configuration b: it has uni_v1-20x-256px" in done.stderr
