@@ -4,10 +4,10 @@ import dataclasses
 from pathlib import Path
 
 from histojax import encoders
-from histojax.encoders import Encoder, weight_files, weights
+from histojax.encoders import Encoder, weights
 from histojax.encoders.layouts import Fit
-from histojax.encoders.weight_files.stored import StoredArrays
-from histojax.utils import download, files
+from histojax.utils import array_files, download, files
+from histojax.utils.array_files.stored import StoredArrays
 
 _SHOWN = 5
 
@@ -70,7 +70,7 @@ def inspect(path: Path) -> Inspection:
     Raises:
       InputError: it cannot be read, or an encoder that it fits has values that are not finite.
     """
-    with weight_files.open_arrays(path) as (kind, arrays):
+    with array_files.open_arrays(path) as (kind, arrays):
         pass
     by_encoder = {
         name: (encoder, weights.fits(encoder, arrays)[0])

@@ -1,7 +1,7 @@
 """Weights as flax variables: from a file, ImageNet's, or drawn by seed.
 
 Variables are {"params": {layer: {"kernel", "bias", "scale"}}, "batch_stats": {layer: {"mean",
-"var"}}} of float32. A flat name is `params/conv1_conv/kernel`. `weight_files` reads files,
+"var"}}} of float32. A flat name is `params/conv1_conv/kernel`. `utils.array_files` reads files,
 `layouts` says which of a file's arrays is which of ours.
 """
 
@@ -18,12 +18,12 @@ import numpy as np
 from absl import logging
 
 from histojax import encoders
-from histojax.encoders import Encoder, Variables, folding, layouts, weight_files
+from histojax.encoders import Encoder, Variables, folding, layouts
 from histojax.encoders.layers import Shapes
 from histojax.encoders.layouts import Fit
-from histojax.encoders.weight_files.stored import StoredArrays, read_float32
 from histojax.errors import InputError
-from histojax.utils import download, files
+from histojax.utils import array_files, download, files
+from histojax.utils.array_files.stored import StoredArrays, read_float32
 
 Flat = dict[str, np.ndarray]
 
@@ -139,7 +139,7 @@ def fits(encoder: Encoder, arrays: StoredArrays) -> list[Fit]:
 
 def _flat(encoder: Encoder, path: Path) -> Flat:
     """The arrays of a file by flat name, once all of them fit."""
-    with weight_files.open_arrays(path) as (_, arrays):
+    with array_files.open_arrays(path) as (_, arrays):
         pass  # Names and shapes; an error in a layout below is not one of the file.
     fit = fits(encoder, arrays)[0]
     if fit.problems:
@@ -151,7 +151,7 @@ def _flat(encoder: Encoder, path: Path) -> Flat:
             f"with {copies}: save the one that you want by itself"
         )
     flat = {}
-    with weight_files.open_arrays(path) as (_, arrays):
+    with array_files.open_arrays(path) as (_, arrays):
         for ours, theirs in fit.names.sources.items():
             array = read_float32(f"{theirs} of {path}", arrays[theirs])
             output_first = fit.layout.output_first and array.ndim == 4

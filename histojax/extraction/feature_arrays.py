@@ -3,7 +3,7 @@
 A file is known by its shape and attributes before its values are read, and these come in blocks of
 a few megabytes, as float32 [n, D]. (A `.pt` and a table are read whole.) Nothing is read from other
 files that it points at, and nothing in it is run: PyTorch's pickles go through
-`encoders.weight_files`.
+`utils.array_files`.
 """
 
 import contextlib
@@ -16,12 +16,12 @@ from typing import IO, Any
 import h5py
 import numpy as np
 
-from histojax.encoders import weight_files
-from histojax.encoders.weight_files import npz
-from histojax.encoders.weight_files.stored import BFLOAT16, Refused, require_few
 from histojax.errors import InputError
 from histojax.extraction import feature_hdf5, feature_tables
 from histojax.extraction.feature_hdf5 import FeatureArray, choose, form_of
+from histojax.utils import array_files
+from histojax.utils.array_files import npz
+from histojax.utils.array_files.stored import BFLOAT16, Refused, require_few
 
 HDF5 = (".h5", ".hdf5")
 SUFFIXES = (*HDF5, ".npy", ".npz", ".pt", ".csv")
@@ -166,7 +166,7 @@ def _of_npz(archive: zipfile.ZipFile) -> FeatureArray:
 
 
 def _of_torch(stack: contextlib.ExitStack, path: Path) -> FeatureArray:
-    _, arrays = stack.enter_context(weight_files.open_arrays(path))
+    _, arrays = stack.enter_context(array_files.open_arrays(path))
     array = arrays[choose(list(arrays))]
     facts = {"format": "CLAM"} if path.parent.name == "pt_files" else {}
 

@@ -13,8 +13,8 @@ from typing import IO, Any
 import h5py
 import numpy as np
 
-from histojax.encoders.weight_files import hdf5, hdf5_heaps
-from histojax.encoders.weight_files.stored import Refused, require_bytes, require_few, shape_of
+from histojax.utils.array_files import hdf5, hdf5_heaps
+from histojax.utils.array_files.stored import Refused, require_bytes, require_few, shape_of
 
 _NAMES = ("features", "feats")  # Of the array of features among others.
 _COORDS = "coords"

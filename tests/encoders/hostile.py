@@ -5,14 +5,14 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from histojax.encoders import weight_files
 from histojax.errors import InputError
+from histojax.utils import array_files
 
 MOST_MEMORY = 48 * 2**20
 
 
 def read_all(path) -> dict[str, np.ndarray]:
-    with weight_files.open_arrays(path) as (_, arrays):
+    with array_files.open_arrays(path) as (_, arrays):
         return {name: array.load() for name, array in arrays.items()}
 
 

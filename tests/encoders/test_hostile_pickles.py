@@ -7,8 +7,8 @@ import struct
 import numpy as np
 import pytest
 
-from histojax.encoders.weight_files import tensor_pickle
 from histojax.errors import InputError
+from histojax.utils.array_files import tensor_pickle
 from tests.encoders.hostile import read_all, refusal
 from tests.encoders.made_files import (
     archive,
@@ -68,7 +68,7 @@ CALLS = [
     ("collections", "OrderedDict.__class__"),
     ("numpy.core.multiarray", "_reconstruct"),
     ("argparse", "Namespace"),
-    ("histojax.encoders.weight_files.tensor_pickle", "interpret"),
+    ("histojax.utils.array_files.tensor_pickle", "interpret"),
 ]
 ARGUMENTS = b"(" + text("x") + b"t"
 PICKLES = {

@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 import pytest
 
-from histojax.encoders import weight_files
 from histojax.errors import InputError
+from histojax.utils import array_files
 from tests.encoders import made_files
 from tests.encoders.hostile import read_all, refusal
 from tests.encoders.made_files import archive, program, safetensors, tensor
@@ -288,7 +288,7 @@ def test_compressed_members_of_many_ratios_hold_no_more_than_is_read(tmp_path):
     content = zipped({"a.npy": npy(described(f"({16 * 2**20},)"), BOMB)}, zipfile.ZIP_DEFLATED)
     (tmp_path / "a.npz").write_bytes(content)
     tracemalloc.start()
-    with weight_files.open_arrays(tmp_path / "a.npz") as (_, arrays):
+    with array_files.open_arrays(tmp_path / "a.npz") as (_, arrays):
         assert arrays["a"].shape == (16 * 2**20,)
         assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()

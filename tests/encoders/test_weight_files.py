@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from histojax import encoders
-from histojax.encoders import weight_files, weights
+from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.learners import finetune_step
+from histojax.utils import array_files
 from tests import narrow
 from tests.encoders import made_files
 from tests.encoders.small_encoder import SMALL
@@ -317,7 +318,7 @@ def test_transposed_and_shared_storages_are_read_as_pytorch_lays_them_out(tmp_pa
     pickle = b"\x80\x02}(" + made_files._pickled("a", []) + view((2, 3), (1, 2), 4) + b"u."
     values = np.arange(12, dtype="f4")
     (tmp_path / "a.pt").write_bytes(made_files.archive(pickle, [values]))
-    with weight_files.open_arrays(tmp_path / "a.pt") as (kind, arrays):
+    with array_files.open_arrays(tmp_path / "a.pt") as (kind, arrays):
         assert kind == "PyTorch"
         expected = np.lib.stride_tricks.as_strided(values[4:], (2, 3), (4, 8))
         np.testing.assert_array_equal(arrays["a"].load(), expected)

@@ -14,10 +14,10 @@ from flax import traverse_util
 
 from histojax import config, encoders
 from histojax.config import Extraction, Runtime, View
-from histojax.encoders import weight_files, weights
+from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.extraction import loaded_encoders
-from histojax.utils import download, files
+from histojax.utils import array_files, download, files
 from tests.parity import keras_models
 
 PAPER = config.ENCODERS
@@ -47,7 +47,7 @@ def test_the_official_form_fills_every_variable_with_its_own_array(name, officia
         path: leaf.shape for path, leaf in traverse_util.flatten_dict(variables, sep="/").items()
     }
     assert found == weights.shapes(encoders.ENCODERS[name])
-    with weight_files.open_arrays(official[name]) as (kind, arrays):
+    with array_files.open_arrays(official[name]) as (kind, arrays):
         sums = sorted(float(a.load().sum(dtype=np.float64)) for a in arrays.values())
     assert kind == "HDF5"
     ours = sorted(
@@ -159,7 +159,7 @@ def test_the_file_is_converted_once_and_kept(vgg, converted, official, monkeypat
     encoder, folder = vgg
     npz, first = converted
     assert first == weights.checksum(weights.load_h5("VGG", official["VGG"]))
-    monkeypatch.setattr(weight_files, "open_arrays", forbidden)
+    monkeypatch.setattr(array_files, "open_arrays", forbidden)
     assert weights.checksum(weights.imagenet(encoder, npz.parent, folder)) == first
 
 
@@ -202,7 +202,7 @@ def test_a_damaged_conversion_is_made_anew(damage, vgg, converted, tmp_path):
 
 def test_a_wrong_checksum_is_refused_and_nothing_is_read_or_kept(vgg, tmp_path, monkeypatch):
     encoder, folder = vgg
-    monkeypatch.setattr(weight_files, "open_arrays", forbidden)
+    monkeypatch.setattr(array_files, "open_arrays", forbidden)
     with pytest.raises(InputError, match=f"has md5 {encoder.weight_file.md5}, expected {'0' * 32}"):
         weights.imagenet(with_md5("VGG", "0" * 32), tmp_path / "cache", folder)
     assert not (tmp_path / "cache").exists()

@@ -8,7 +8,7 @@ from typing import IO, BinaryIO
 
 import numpy as np
 
-from histojax.encoders.weight_files.stored import (
+from histojax.utils.array_files.stored import (
     Refused,
     StoredArray,
     StoredArrays,

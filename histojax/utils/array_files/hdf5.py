@@ -15,8 +15,8 @@ from typing import BinaryIO
 import h5py
 import numpy as np
 
-from histojax.encoders.weight_files import hdf5_heaps
-from histojax.encoders.weight_files.stored import (
+from histojax.utils.array_files import hdf5_heaps
+from histojax.utils.array_files.stored import (
     Refused,
     StoredArray,
     StoredArrays,

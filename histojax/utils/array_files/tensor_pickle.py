@@ -13,7 +13,7 @@ import pickletools
 from collections.abc import Callable
 from typing import Any
 
-from histojax.encoders.weight_files.stored import Refused, require_few, shape_of
+from histojax.utils.array_files.stored import Refused, require_few, shape_of
 
 LONGEST = 4 * 2**20  # Bytes of a pickle; a state dict has about 150 for each tensor.
 _DEEPEST = 8

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from histojax.encoders.weight_files import hdf5, npz, pytorch, safetensors
-from histojax.encoders.weight_files.stored import Refused, StoredArrays
 from histojax.errors import InputError
+from histojax.utils.array_files import hdf5, npz, pytorch, safetensors
+from histojax.utils.array_files.stored import Refused, StoredArrays
 
 _ZIP = b"PK\x03\x04"
 # Beginnings of what people pass by mistake, and what to do.

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from histojax.encoders.weight_files.stored import (
+from histojax.utils.array_files.stored import (
     BFLOAT16,
     Refused,
     StoredArray,

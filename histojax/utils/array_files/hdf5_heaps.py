@@ -10,7 +10,7 @@ import collections
 import struct
 from typing import BinaryIO
 
-from histojax.encoders.weight_files.stored import Refused, require_few
+from histojax.utils.array_files.stored import Refused, require_few
 
 _BEGINNING = b"GCOL\x01"
 _HEADER, _OBJECT = struct.Struct("<8xQ"), struct.Struct("<HHIQ")

@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from histojax.encoders.weight_files import tensor_pickle
-from histojax.encoders.weight_files.stored import (
+from histojax.utils.array_files import tensor_pickle
+from histojax.utils.array_files.stored import (
     BFLOAT16,
     Refused,
     StoredArray,
@@ -22,7 +22,7 @@ from histojax.encoders.weight_files.stored import (
     require_bytes,
     require_few,
 )
-from histojax.encoders.weight_files.tensor_pickle import Tensor
+from histojax.utils.array_files.tensor_pickle import Tensor
 
 KIND = "PyTorch"
 _PICKLE = "data.pkl"
