@@ -14,6 +14,9 @@ brightness or a slightly tighter crop do not hide them. A pair in two folds leak
 classes has a wrong label. See for yourself: two images of mostly bare glass may look alike, and a
 crop of less than 95 % is missed more often than not.
 
+Where descriptors were imported there are no images to compare, and groups alone are audited:
+--descriptors names their folder.
+
 With --out, writes audit.json, audit.csv (a row a fold), duplicates.csv, and duplicates.html with
 the pairs side by side. Time on two cores: 58 images of 896 x 768 take 2 s; all images are read
 once.
@@ -24,6 +27,7 @@ from absl import flags
 from histojax.datasets import Dataset, folds, leakage
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
+from histojax.extraction import manifests, store
 from histojax.inspection import near_duplicates
 from histojax.learners import ensembles
 from histojax.report import audit
@@ -37,6 +41,7 @@ LISTED = 10  # Most pairs in the printed text.
 
 data.define_labelled()
 data.define_split()
+define_path("descriptors", "Folder of imported descriptors, where --data names slides of theirs.")
 protocol.define_fold_count()
 define_path("split", "Split to audit: CSV image,label,fold[,group].")
 define_path("models", "Folder of models whose split is audited.")
@@ -44,19 +49,26 @@ define_path("out", "Folder to write to. Default: everything is printed alone.")
 
 
 def main() -> None:
-    dataset = data.dataset()
+    slides = FLAGS.descriptors and manifests.imported_slides(
+        FLAGS.descriptors, store.configurations(FLAGS.descriptors)
+    )
+    dataset = data.dataset(slides)
     split = split_to_audit(dataset)
     if FLAGS.out is not None:
         data.refuse_inside_data("out")
         require_writable(FLAGS.out)
     leaks = leakage.audit(split)
     print("\n".join(leakage.text_lines(leaks)), flush=True)
-    pairs = near_duplicates.find_pairs(near_duplicates.fingerprint(dataset.paths))
-    pairs = near_duplicates.pairs_in_split(pairs, split)
-    print("\n".join(["", *near_duplicates.summary_lines(pairs, split, LISTED)]))
+    pairs = None
+    if slides:
+        print("\nnear-duplicates: not searched for, since descriptors were imported without images")
+    else:
+        pairs = near_duplicates.find_pairs(near_duplicates.fingerprint(dataset.paths))
+        pairs = near_duplicates.pairs_in_split(pairs, split)
+        print("\n".join(["", *near_duplicates.summary_lines(pairs, split, LISTED)]))
     if FLAGS.out is not None:
-        audit.write(FLAGS.out, leaks, pairs, split, dataset)
-        print(f"\n{FLAGS.out / 'audit.json'}, audit.csv, duplicates.csv, duplicates.html")
+        written = audit.write(FLAGS.out, leaks, pairs, split, dataset)
+        print(f"\n{FLAGS.out / written[0]}, {', '.join(written[1:])}")
 
 
 def split_to_audit(dataset: Dataset) -> Folds:

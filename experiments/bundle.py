@@ -13,6 +13,9 @@ their seed. With --data, the training images, it also holds what places in them 
 which of their places are unlike any training image. It holds no image and no name of one, but
 the SHA-256 of each, by which predictions mark those trained on. FILE.md, beside it, is the model
 card, which is in the file too.
+
+Where descriptors were imported, there are no encoders to include: the bundle holds the recipe, by
+which histojax predict --features imports the features of new slides.
 """
 
 import dataclasses
@@ -67,7 +70,11 @@ def main() -> None:
         {"data_licence": FLAGS.data_licence},
     )
     print(made.positive_reason)
-    if data.label_table():
+    if made.imported:
+        computing.refuse_where_imported("checksums_only")
+        if data.label_table():
+            print("note: --data is not needed: heat maps, which it is for, need an encoder")
+    elif data.label_table():
         made = dataclasses.replace(made, places=_places(made))
     weights = (
         {} if FLAGS.checksums_only else predict.encoder_variables(made, computing.weight_files())

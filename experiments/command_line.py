@@ -28,7 +28,7 @@ RUN = {
     "predict": {"bundle": "bundle.histojax", "out": "predictions"},
     "heatmap": {"bundle": "bundle.histojax", "predictions": "predictions", "out": "heatmaps"},
     "leave_groups_out": {"descriptors": "descriptors", "out": "leave_groups_out"},
-    "audit": {"models": "models", "out": "audit"},
+    "audit": {"models": "models", "descriptors": "descriptors", "out": "audit"},
 }
 # Flags that take the place of others.
 _IN_PLACE_OF = {"bundle": "models"}

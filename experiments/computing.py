@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from absl import flags
@@ -83,6 +84,20 @@ def _define_fields(*names: str) -> None:
         if field.name in names:
             flag = "weights_cache" if field.name == "cache" else field.name
             define(flag, field.type, field.metadata["option"], field.default)
+
+
+def refuse_where_imported(*names: str) -> None:
+    """Raises InputError where a flag was passed that imported descriptors leave nothing to do.
+
+    These are the flags of encoders and of how images are read, and those of `names`.
+    """
+    names += ("mpp", "compilation_cache", "weights_cache")
+    names += tuple(field.name for kind in (Extraction, Runtime) for field in fields(kind))
+    if passed := [name for name in dict.fromkeys(names) if name in FLAGS and FLAGS[name].present]:
+        raise InputError(
+            f"--{passed[0]} has nothing to act on: descriptors were imported, so neither images "
+            f"nor encoders are used. Leave out {', '.join(f'--{name}' for name in passed)}"
+        )
 
 
 def runtime() -> Runtime:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from histojax.datasets import Dataset
     from histojax.datasets.folds import Folds
     from histojax.images.names import Images
+    from histojax.prediction.bundle import Bundle
 
 FLAGS = flags.FLAGS
 
@@ -133,16 +134,28 @@ def classes() -> tuple[str, ...] | None:
     return tuple(FLAGS.classes) if FLAGS.classes else None
 
 
-def dataset() -> "Dataset":
-    """The labelled images of --data or --tfds, with the groups of --groups; prints the notices."""
+def dataset(slides: "Images | None" = None) -> "Dataset":
+    """The labelled images of --data or --tfds, with the groups of --groups; prints the notices.
+
+    `slides` are those with imported descriptors, among which they are looked up; None for images.
+    """
     from histojax import datasets
     from histojax.datasets import groups
 
     table = FLAGS["groups"].value if "groups" in FLAGS else None
     if table is None:
-        return told(datasets.load(label_table(), classes(), group_column=FLAGS.group_column))
-    labelled = datasets.load(label_table(), classes(), with_groups=False)
+        column = FLAGS.group_column
+        return told(datasets.load(label_table(), classes(), group_column=column, slides=slides))
+    labelled = datasets.load(label_table(), classes(), with_groups=False, slides=slides)
     return told(groups.add_groups(labelled, table, FLAGS.group_column))
+
+
+def of_bundle(source: Path, bundle: "Bundle", slides: "Images | None" = None) -> "Dataset":
+    """Labelled images to predict, in the classes of a bundle; prints the notices."""
+    from histojax import datasets
+
+    column = FLAGS.group_column
+    return told(datasets.load(source, bundle.classes, False, group_column=column, slides=slides))
 
 
 def told(labelled: "Dataset") -> "Dataset":

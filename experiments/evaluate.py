@@ -15,7 +15,8 @@ folds' models.
 
 --data shows images: the most confident mistakes, those of each cell of the confusion matrix, and
 some on their way through the pipeline. --descriptors tells how their stain normalisation went.
-Both must be the models' own: other images, labels or protocols are refused.
+Both must be the models' own: other images, labels or protocols are refused. Imported descriptors
+have neither images nor stain, so these sections are left out.
 --sensitivity is what the operating point is chosen for. Takes seconds, and the time that reading
 at most 388 images takes.
 """
@@ -25,6 +26,7 @@ from absl import flags
 from histojax import datasets
 from histojax.errors import InputError
 from histojax.evaluation import test_set
+from histojax.extraction import manifests
 from histojax.learners import ensembles
 from histojax.report.write import write_report
 
@@ -70,7 +72,10 @@ def score_test_set() -> None:
     if FLAGS.test_data is not None:
         ensemble = ensembles.load(FLAGS.models)
         classes, column = ensemble.folds.classes, FLAGS.group_column
-        dataset = data.told(datasets.load(FLAGS.test_data, classes, group_column=column))
+        slides = manifests.imported_slides(FLAGS.test_descriptors, ensemble.configurations)
+        dataset = data.told(
+            datasets.load(FLAGS.test_data, classes, group_column=column, slides=slides)
+        )
         test_set.score(ensemble, FLAGS.test_descriptors, test_set.from_dataset(dataset))
 
 

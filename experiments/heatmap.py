@@ -79,7 +79,9 @@ def main() -> None:
     data.refuse_inside_data("out")
     options = HeatmapOptions(FLAGS.stride, FLAGS.augmentations, FLAGS.sigma, FLAGS.mpp)
     options.check()
-    bundle, images = models.bundle(), data.unlabelled()
+    bundle = models.bundle()
+    predict.require_encoders(bundle)
+    images = data.unlabelled()
     encoder_set = predict.load_encoders(bundle, runtime)
     encoder_pass.check_encoders(encoder_set)
     predicted = None

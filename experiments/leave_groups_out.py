@@ -52,13 +52,14 @@ def main() -> None:
     data.refuse_inside_data("out")
     require_writable(FLAGS.out)
     coverages = [as_number(text) for text in FLAGS.coverages or ()]
-    dataset = data.dataset()
+    configurations = models.configurations()
+    dataset = data.dataset(models.imported_slides(configurations))
     own_data.require_same_files(dataset, FLAGS.descriptors)
     transferred = leave_groups_out.run(
         dataset,
         FLAGS.descriptors,
         FLAGS.out,
-        models.configurations(),
+        configurations,
         boosting,
         leave_groups_out.Options(
             FLAGS.parts, coverages or leave_groups_out.COVERAGES, FLAGS.positive_classes

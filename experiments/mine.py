@@ -14,6 +14,10 @@ report/report.html              how good the models are
 bundle.histojax, bundle.md      the models in one file, and their model card
 predictions/predictions.csv     a row for each image in NEW; heatmaps/<image>/overview.html, its map
 
+Where --run holds imported descriptors (histojax import_descriptors --run=RUN), DATA is a table that
+names their slides, and NEW are new features: neither images nor encoders are needed, so there is no
+inspection and there are no heat maps, and flags of these are refused.
+
 Before the long work starts, it asks what the data leave open (such as which class is positive), by
 one message that says what to pass. Each step then says in a line what was decided and where its
 files are. What is decided here, each by a flag of its own that has the last word: the views and the
@@ -26,15 +30,19 @@ one is extracted. The exit code is 3 where some images in NEW failed. For resear
 diagnosis.
 """
 
+import dataclasses
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags, logging
 
 from histojax.config import PRESETS, Extraction, Option, Protocol
 from histojax.datasets import Dataset, positive
 from histojax.errors import InputError
+from histojax.extraction import manifests, store
 from histojax.inspection import inspection, recommend
 from histojax.inspection.findings import PROBLEM, quantity
 from histojax.report import inspection as pages
@@ -42,6 +50,9 @@ from histojax.utils.files import require_writable
 
 from . import computing, data, models, protocol, runner
 from .flag_types import AUTO, define, define_path
+
+if TYPE_CHECKING:
+    from . import pipeline
 
 FLAGS = flags.FLAGS
 POSITIONAL = ("data", "new")  # Flags whose values may be passed without their names.
@@ -59,7 +70,11 @@ computing.define_runtime()
 models.define_workers()
 models.define_positive()
 models.define_sensitivity()
-define_path("new", "Images to predict and to map: a folder, one image, or a list.")
+define_path(
+    "new",
+    "Images to predict and to map: a folder, one image, or a list. Of imported descriptors: "
+    "features.",
+)
 define("run", Path, Option("Folder to write everything to."), "runs/mine")
 flags.DEFINE_bool("heatmaps", True, "Map the images in NEW, too.")
 flags.DEFINE_string(
@@ -75,11 +90,25 @@ def main() -> None:
     data.refuse_inside_data("run")
     if FLAGS.new:
         data.refuse_inside_data("new")
-    dataset = data.dataset()
+    descriptors = FLAGS.run / "descriptors"
+    imported = store.configurations(descriptors)
+    slides = manifests.imported_slides(descriptors, imported)
+    if slides:
+        computing.refuse_where_imported("heatmaps")
+        print(f"descriptors: {len(slides)} slides, {', '.join(imported)}: {descriptors}")
+    dataset = data.dataset(slides)
     counts = Counter(dataset.classes[label] for label in dataset.labels)
     listed = ", ".join(f"{name} {counts[name]}" for name in dataset.classes)
     print(f"data: {len(dataset.labels)} images, {listed}")
     print(positive.choose(dataset.classes, FLAGS.positive_classes).reason)
+    if slides:
+        chosen = choose_for_imported(dataset, imported)
+        require_writable(FLAGS.run)
+        plan = dataclasses.replace(plan_of(dataset, chosen), imported=imported, features=FLAGS.new)
+        pipeline.claim(plan)
+        if not pipeline.carry_out_imported(plan):
+            sys.exit(runner.PARTLY_FAILED)
+        return
     new = data.find_unlabelled(FLAGS.new) if FLAGS.new else {}
     runtime = computing.runtime()
     chosen = choose(dataset)
@@ -90,20 +119,8 @@ def main() -> None:
     used, mesh = (*encoder_set.encoders, *sources), encoder_set.engine.mesh
     devices = f"{mesh.size} x {mesh.devices.flat[0].device_kind}"
     print(f"encoders: {', '.join(used)}, on {devices}")
-    plan = pipeline.Plan(
-        run=FLAGS.run,
-        source=data.label_table(),
-        dataset=dataset,
-        split=data.split(FLAGS.run / "models", dataset, boosting.folds, boosting.fold_seed),
-        protocol=chosen,
-        positive_classes=tuple(FLAGS.positive_classes),
-        sensitivity=FLAGS.sensitivity,
-        new=new,
-        heatmaps=FLAGS.heatmaps,
-        mpp=FLAGS.mpp,
-        runtime=runtime,
-        workers=FLAGS.workers,
-        data_licence=FLAGS.data_licence,
+    plan = dataclasses.replace(
+        plan_of(dataset, chosen), new=new, heatmaps=FLAGS.heatmaps, mpp=FLAGS.mpp, runtime=runtime
     )
     pipeline.claim(plan, encoder_set)
     problems = inspect(extraction, boosting.folds)
@@ -112,6 +129,39 @@ def main() -> None:
         print(f"all this rests on images with {quantity(problems, 'problem')}, listed above")
     if not all_done:
         sys.exit(runner.PARTLY_FAILED)
+
+
+def plan_of(dataset: Dataset, chosen: Protocol) -> "pipeline.Plan":
+    """What is to be done with labelled images; makes their split."""
+    from . import pipeline
+
+    boosting = chosen.boosting
+    return pipeline.Plan(
+        run=FLAGS.run,
+        source=data.label_table(),
+        dataset=dataset,
+        split=data.split(FLAGS.run / "models", dataset, boosting.folds, boosting.fold_seed),
+        protocol=chosen,
+        positive_classes=tuple(FLAGS.positive_classes),
+        sensitivity=FLAGS.sensitivity,
+        workers=FLAGS.workers,
+        data_licence=FLAGS.data_licence,
+    )
+
+
+def choose_for_imported(dataset: Dataset, configurations: Sequence[str]) -> Protocol:
+    """The protocol of trees by the flags, and for the rest by the slides and their groups."""
+    why = "as asked for"
+    if FLAGS.protocol is None:
+        FLAGS.protocol, why = _preset(dataset)
+    _fill_folds(dataset)
+    chosen = protocol.from_flags("boosting")
+    folds, seeds = chosen.boosting.folds, chosen.boosting.seeds
+    print(
+        f"protocol: {FLAGS.protocol}, {why}. {folds} folds, {seeds} seeds: "
+        f"{len(configurations) * folds * seeds} models"
+    )
+    return chosen
 
 
 def choose(dataset: Dataset) -> Protocol:

@@ -1,7 +1,7 @@
 """Flags of ensembles: descriptors they are trained on, models or bundles, and their predictions."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from histojax.errors import InputError
 from .flag_types import define_path
 
 if TYPE_CHECKING:
+    from histojax.images.names import Images
     from histojax.prediction.bundle import Bundle
     from histojax.prediction.uncertainty import PredictionOptions
 
@@ -20,7 +21,11 @@ FLAGS = flags.FLAGS
 
 def define_descriptors() -> None:
     """Defines what an ensemble is trained on."""
-    define_path("descriptors", "Folder of descriptors that histojax extract wrote.", required=True)
+    define_path(
+        "descriptors",
+        "Folder of descriptors that histojax extract or import_descriptors wrote.",
+        required=True,
+    )
     flags.DEFINE_list(
         "configurations",
         None,
@@ -117,7 +122,9 @@ def configurations() -> tuple[str, ...]:
 
     folder, there = FLAGS.descriptors, store.configurations(FLAGS.descriptors)
     if not there:
-        raise InputError(f"{folder} holds no descriptors: run histojax extract first")
+        raise InputError(
+            f"{folder} holds no descriptors: run histojax extract first, or import_descriptors"
+        )
     in_any_case = {name.lower(): name for name in there}
     wanted = [in_any_case.get(name.lower(), name) for name in FLAGS.configurations or ()]
     if unknown := sorted({*wanted} - {*there}):
@@ -125,6 +132,13 @@ def configurations() -> tuple[str, ...]:
             f"{folder} has no descriptors of {', '.join(unknown)}; it has {', '.join(there)}"
         )
     return tuple(wanted or there)
+
+
+def imported_slides(configurations: Iterable[str]) -> "Images | None":
+    """The slides of --descriptors where these were imported, which --data then names; else None."""
+    from histojax.extraction import manifests
+
+    return manifests.imported_slides(FLAGS.descriptors, configurations)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from histojax.heatmap import encoder_pass, heatmap, typicality
 from histojax.images.names import Images
 from histojax.learners import background, boost
 from histojax.learners.training import TrainingJob
-from histojax.prediction import bundle, model_card, predict
+from histojax.prediction import bundle, features, model_card, predict
 from histojax.prediction.bundle import Bundle
 from histojax.report.write import write_report
 from histojax.utils import files
@@ -47,6 +47,9 @@ class Plan:
       overlap: whether a configuration is trained while the next one is extracted; None for where
         the device is no CPU.
       data_licence: source and licence of the images, for the model card.
+      imported: configurations of the imported descriptors in RUN/descriptors, which no image is
+        needed for; empty to extract from images.
+      features: new features to predict, of imported descriptors.
     """
 
     run: Path
@@ -63,11 +66,13 @@ class Plan:
     workers: int = dataclasses.field(default_factory=boost.default_workers)
     overlap: bool | None = None
     data_licence: str | None = None
+    imported: tuple[str, ...] = ()
+    features: Path | None = None
 
     @property
     def job(self) -> TrainingJob:
         """Descriptors to models."""
-        configurations = self.protocol.extraction.configurations
+        configurations = self.imported or self.protocol.extraction.configurations
         return TrainingJob(
             self.run / "descriptors", self.run / "models", self.split, configurations
         )
@@ -93,8 +98,10 @@ def load_encoders(
         ) from error
 
 
-def claim(plan: Plan, encoder_set: EncoderSet) -> None:
+def claim(plan: Plan, encoder_set: EncoderSet | None = None) -> None:
     """Records what descriptors and models are made of, before any long work.
+
+    There is no `encoder_set` where descriptors were imported.
 
     Raises:
       InputError: the folder holds those of another protocol, which are not mixed; or heat maps
@@ -109,7 +116,8 @@ def claim(plan: Plan, encoder_set: EncoderSet) -> None:
             "train: pass the same flags as before, or another --run"
         )
     plan.job.start("trees", plan.protocol.boosting)
-    extract.claim(encoder_set, plan.job.descriptors)
+    if encoder_set:
+        extract.claim(encoder_set, plan.job.descriptors)
 
 
 def carry_out(plan: Plan, encoder_set: EncoderSet) -> bool:
@@ -125,6 +133,34 @@ def carry_out(plan: Plan, encoder_set: EncoderSet) -> bool:
     print(_evaluate(plan), flush=True)
     packed = _pack(plan, encoder_set)
     return not plan.new or _predict(plan, packed, encoder_set)
+
+
+def carry_out_imported(plan: Plan) -> bool:
+    """Carries out a plan whose descriptors were imported: trains, evaluates, packs, predicts.
+
+    Returns:
+      Whether every new slide was predicted.
+
+    Raises:
+      InputError: as for the steps; what was finished is kept.
+    """
+    _train(plan)
+    print(_evaluate(plan), flush=True)
+    packed = _pack(plan)
+    if plan.features is None:
+        return True
+    out = plan.run / "predictions"
+    summary = features.predict_features(packed, [plan.features], out)
+    print(f"predictions: {summary.text(packed)}\n{out / 'predictions.csv'}", flush=True)
+    return not summary.failed
+
+
+def _train(plan: Plan) -> None:
+    """Trains what is missing, and says how many models there are."""
+    job, boosting = plan.job, plan.protocol.boosting
+    boost.train(job, boosting, plan.workers)
+    count = len(job.configurations) * boosting.seeds * boosting.folds
+    print(f"training: {count} models: {job.models}", flush=True)
 
 
 def describe_and_train(plan: Plan, encoder_set: EncoderSet) -> None:
@@ -153,8 +189,7 @@ def describe_and_train(plan: Plan, encoder_set: EncoderSet) -> None:
     print(
         f"extraction: {extracted} images{took}, {done_before} were done before: {job.descriptors}"
     )
-    boost.train(job, boosting, plan.workers)
-    print(f"training: {plan.protocol.models} models: {job.models}", flush=True)
+    _train(plan)
 
 
 def by_configuration(encoder_set: EncoderSet) -> list[EncoderSet]:
@@ -186,7 +221,7 @@ def _evaluate(plan: Plan) -> str:
     return f"{first}\nevaluation: {report / 'report.html'}, and in words {report / 'summary.txt'}"
 
 
-def _pack(plan: Plan, encoder_set: EncoderSet) -> Bundle:
+def _pack(plan: Plan, encoder_set: EncoderSet | None = None) -> Bundle:
     """Writes the bundle and its model card; where nothing has changed, the same ones again.
 
     So heat maps and predictions by it are still those of this bundle, and are not made anew.
@@ -213,7 +248,8 @@ def _pack(plan: Plan, encoder_set: EncoderSet) -> Bundle:
     bundle.write(out, made, plan.job.models, card, weights)
     files.write_text(card_path, card)
     without = "; what heat maps compare with the training images is added once there are new images"
-    print(f"bundle: {out}, with the model card {card_path}{'' if places else without}", flush=True)
+    without = "" if places or plan.imported else without
+    print(f"bundle: {out}, with the model card {card_path}{without}", flush=True)
     return bundle.load(out)
 
 

@@ -4,6 +4,7 @@ histojax predict --bundle=FILE --images=FOLDER --out=OUT
 histojax predict --models=DIR --trained_on=DESCRIPTORS --images=FOLDER --out=OUT
 histojax predict --models=DIR --descriptors=DIR --out=OUT      images whose descriptors are there
 histojax predict --bundle=FILE --data=TEST --out=OUT           labelled images: how good, how sure
+histojax predict --bundle=FILE --features=JOB --out=OUT        slides with imported features
 
 Every model of the ensemble scores each image. --images is a folder, one image, or a list (.txt with
 a path a line, .csv with a column image). Their descriptors are computed by the protocol that the
@@ -23,6 +24,10 @@ Slides (SVS, NDPI, MRXS, SCN, BIF, CZI, DICOM, Philips TIFF) are read by OpenSli
 as one field, at the level of its pyramid that the models' --target_mpp needs; one too large for
 that is for histojax heatmap.
 
+Models of imported features predict features: --features is what histojax import_descriptors takes,
+and must come from the tool, encoder and tiles that the training features came from; the recipe in
+the bundle makes them OUT/descriptors. --data then names slides, with labels, that are among them.
+
 Without --trained_on, --models cannot say how far images are from the training images (a bundle
 can). For research, not for diagnosis.
 
@@ -34,12 +39,16 @@ import sys
 
 from absl import flags
 
-from histojax import datasets
+from histojax.config import Option
 from histojax.errors import InputError
-from histojax.prediction import predict
+from histojax.extraction import manifests
+from histojax.prediction import features, predict
+from histojax.prediction.bundle import Bundle
+from histojax.prediction.summary import PredictionSummary
+from histojax.prediction.uncertainty import PredictionOptions
 
 from . import computing, data, models, runner
-from .flag_types import define_path
+from .flag_types import define, define_path
 
 FLAGS = flags.FLAGS
 
@@ -60,12 +69,16 @@ define_path(
     "OUT/descriptors.",
 )
 define_path("out", "Folder to write predictions to.", required=True)
-models.require_one_of("images", "data", "tfds", "descriptors")
+define(
+    "features",
+    tuple[str, ...],
+    Option("Features of slides, for models of imported ones: as for histojax import_descriptors."),
+)
+models.require_one_of("images", "data", "tfds", "descriptors", "features")
 flags.DEFINE_bool("strict", False, "Stop at the first image that cannot be predicted.")
 
 
 def main() -> None:
-    runtime = computing.runtime()
     unlabelled = FLAGS.images or FLAGS.tfds
     if FLAGS.data and unlabelled:
         raise InputError(
@@ -74,11 +87,11 @@ def main() -> None:
         )
     data.refuse_inside_data("out")
     bundle, options = models.bundle(), models.prediction_options()
-    if FLAGS.data or unlabelled:
+    if bundle.imported or FLAGS.features:
+        summary = predict_features(bundle, options)
+    elif FLAGS.data or unlabelled:
         if FLAGS.data:
-            column = FLAGS.group_column
-            dataset = datasets.load(FLAGS.data, bundle.classes, False, group_column=column)
-            data.told(dataset)
+            dataset = data.of_bundle(FLAGS.data, bundle)
             labels = predict.labels_of(bundle, dataset)
             images = predict.ImageFiles(dataset.images, FLAGS.mpp, labels)
         else:
@@ -90,13 +103,39 @@ def main() -> None:
             descriptors=FLAGS.descriptors,
             options=options,
             strict=FLAGS.strict,
-            runtime=runtime,
+            runtime=computing.runtime(),
         )
     else:
         summary = predict.predict_descriptors(bundle, FLAGS.descriptors, FLAGS.out, options)
     print(f"{summary.text(bundle)}\n{FLAGS.out / 'predictions.csv'}")
     if summary.failed:
         sys.exit(runner.PARTLY_FAILED)
+
+
+def predict_features(bundle: Bundle, options: PredictionOptions) -> PredictionSummary:
+    """Predicts slides by imported features: those of --features, or of --descriptors."""
+    if FLAGS.images or FLAGS.tfds:
+        predict.require_encoders(bundle)
+    if bundle.imported:
+        computing.refuse_where_imported()
+    if not (FLAGS.features or FLAGS.descriptors):
+        raise InputError("--data has labels alone: pass the slides' features, too, as --features")
+    root, failed, names = FLAGS.descriptors or FLAGS.out / "descriptors", {}, None
+    if FLAGS.features:
+        new = features.import_new(bundle, FLAGS.features, root)
+        names, failed = new.names, new.failed
+        if FLAGS.strict and failed:
+            slide, cause = next(iter(failed.items()))
+            raise InputError(f"{slide}: {cause}")
+    labels = None
+    if FLAGS.data:
+        slides = manifests.imported_slides(root, bundle.configurations) or {}
+        dataset = data.of_bundle(FLAGS.data, bundle, slides)
+        labels = predict.labels_of(bundle, dataset)
+        names = dataset.names
+    return predict.predict_descriptors(
+        bundle, root, FLAGS.out, options, names=names, labels=labels, failed=failed
+    )
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def main() -> None:
     heads = protocol.from_flags("probe").probe
     configurations = models.configurations()
     data.refuse_inside_data("models")
-    dataset = data.dataset()
+    dataset = data.dataset(models.imported_slides(configurations))
     own_data.require_same_files(dataset, FLAGS.descriptors)
     require_writable(FLAGS.models)
     devices.split_cpu()

@@ -54,7 +54,7 @@ def main() -> None:
     boosting = protocol.from_flags("boosting").boosting
     configurations = models.configurations()
     data.refuse_inside_data("models")
-    dataset = data.dataset()
+    dataset = data.dataset(models.imported_slides(configurations))
     own_data.require_same_files(dataset, FLAGS.descriptors)
     require_writable(FLAGS.models)
     with models.split_kept_with_models(FLAGS.models):

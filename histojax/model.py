@@ -18,6 +18,7 @@ from histojax.datasets import unlabelled
 from histojax.errors import InputError
 from histojax.images.names import Images
 from histojax.prediction import bundle, predict
+from histojax.prediction import features as new_features
 from histojax.prediction.bundle import Bundle
 from histojax.prediction.uncertainty import Prediction, PredictionOptions
 from histojax.report import TEMPLATES
@@ -102,6 +103,37 @@ class Model:
                 raise InputError(_in_python(str(error), found, folder)) from None
         by_image = {prediction.image: prediction for prediction in summary.predictions}
         return Predictions(by_image[name] for name in found)
+
+    def predict_features(
+        self,
+        features: str | Path | Sequence[str | Path],
+        *,
+        coverage: float | None = None,
+        sensitivity: float | None = None,
+        largest_set: int | None = None,
+    ) -> "Predictions":
+        """Predicts slides by features that others computed, for models trained on such features.
+
+        Args:
+          features: what `histojax import_descriptors` takes, such as TRIDENT's job; imported as the
+            training slides' were.
+          coverage, sensitivity, largest_set: as for `predict`.
+
+        Returns:
+          One prediction per slide, by name.
+
+        Raises:
+          InputError: a slide cannot be predicted, the features are of another kind, the models are
+            not of imported features, or an option is impossible.
+        """
+        sources = [features] if isinstance(features, str | Path) else list(features)
+        options = PredictionOptions(coverage, sensitivity, largest_set)
+        with tempfile.TemporaryDirectory(prefix="histojax-") as folder:
+            summary = new_features.predict_features(self.bundle, sources, folder, options)
+        if summary.failed:
+            slide, cause = next(iter(summary.failed.items()))
+            raise InputError(f"{slide} cannot be predicted: {cause}")
+        return Predictions(summary.predictions)
 
     def heatmap(
         self, image: Source, *, name: str | None = None, predict_too: bool = True, **options: Any

@@ -1,11 +1,12 @@
 """Whether images and descriptors are those that models were trained on, by name, label and file."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from histojax.datasets import Dataset
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
-from histojax.extraction import store
+from histojax.extraction import manifests, store
 from histojax.images import slide
 from histojax.learners import scoring
 from histojax.learners.ensembles import Ensemble
@@ -23,7 +24,7 @@ def check(
     Args:
       ensemble: the models.
       data: where labelled images are, and these, or None.
-      descriptors: a folder of descriptors with its stain_qc.csv, or None.
+      descriptors: a folder of descriptors, with its stain_qc.csv unless imported, or None.
 
     Returns:
       Sentences on what is missing, or differs.
@@ -36,7 +37,11 @@ def check(
     if descriptors is not None:
         scoring.check_same_extraction(ensemble.extractions, descriptors)
         stain_rows = store.read_stain_qc(descriptors)
-        notices += check_descriptors(ensemble.folds, stain_rows, descriptors)
+        where, there = descriptors / store.STAIN_QC, {row.image for row in stain_rows.values()}
+        if manifests.are_imported(ensemble.extractions):
+            where = descriptors
+            there = {*(manifests.imported_slides(descriptors, ensemble.configurations) or ())}
+        notices += check_descriptors(ensemble.folds, there, where)
     if data is not None:
         path, dataset = data
         notices += check_images(ensemble.folds, dataset, path)
@@ -117,19 +122,23 @@ def require_same_files(dataset: Dataset, descriptors: Path) -> None:
         )
 
 
-def check_descriptors(folds: Folds, stain_rows: store.StainQC, descriptors: Path) -> list[str]:
+def check_descriptors(folds: Folds, there: Collection[str], where: Path) -> list[str]:
     """A sentence on images whose descriptors are missing, if there are any.
 
+    Args:
+      folds: the images that models were trained on.
+      there: the images that have descriptors.
+      where: what says so, for messages.
+
     Raises:
-      InputError: the folder's stain_qc.csv has none of the models' images.
+      InputError: these are none of the models' images.
     """
-    known = {row.image for row in stain_rows.values()}
-    absent = [name for name in folds.names if name not in known]
+    absent = [name for name in folds.names if name not in there]
     if len(absent) == len(folds.names):
         raise InputError(
-            f"{descriptors / store.STAIN_QC} has none of the {len(folds.names)} images that the "
+            f"{where} has none of the {len(folds.names)} images that the "
             f"models were trained on (theirs: {_some(folds.names)}; there: "
-            f"{_some(sorted(known))}): pass the descriptors that were trained on, or leave them out"
+            f"{_some(sorted(there))}): pass the descriptors that were trained on, or leave them out"
         )
     return [f"Missing from --descriptors ({len(absent)}): {_some(absent)}."] if absent else []
 

@@ -99,6 +99,13 @@ def extraction_of(manifests: Mapping[str, Manifest | None], name: str) -> Extrac
       InputError: the protocol was not recorded (descriptors not made here), differs between
         configurations, or is of another version of the preprocessing numerics.
     """
+    if are_imported(manifests):
+        made_of = "; ".join(features_text(made) for made in manifests.values())
+        raise InputError(
+            f"{name} was trained on imported features, {made_of}, which histojax does not compute "
+            "from images: compute those of new slides as before, and pass them to histojax predict "
+            "as --features"
+        )
     if unknown := [configuration for configuration, made in manifests.items() if made is None]:
         raise InputError(
             f"{name} was trained on descriptors of unknown protocol ({', '.join(unknown)}), so "
@@ -156,12 +163,40 @@ def weights_text(manifests: Iterable[Manifest | None]) -> str:
     It names the modules of users' encoders, too.
     """
     manifests = list(manifests)
+    if manifests and all(map(is_imported, manifests)):
+        return f"imported features: {'; '.join(map(features_text, manifests))}"
     weights = [made["weights"] if made else None for made in manifests]
     sources = sorted({source_text(each) if each else "not recorded" for each in weights})
     untrained = any(each and each["source"].startswith(_RANDOM) for each in weights)
     note = f" ({UNTRAINED})" if untrained else ""
     of_modules = "".join(f"; {text}" for text in modules.texts(manifests))
     return f"weights: {' and '.join(sources)}{note}{of_modules}"
+
+
+def features_text(manifest: Manifest) -> str:
+    """What imported features are: `uni_v1 (TRIDENT, 20x, 256 px tiles)`."""
+    protocol = manifest["protocol"]
+    magnification, side, mpp = (protocol.get(key) for key in ("magnification", "patch_px", "mpp"))
+    facts = [
+        protocol["format"] if protocol["format"] != "arrays" else "",
+        f"{magnification:g}x" if magnification else "",
+        f"{side} px tiles" if side else "",
+        f"{mpp:g} um/px" if mpp else "",
+        "slide level" if protocol["level"] == "slide" else "",
+    ]
+    known = ", ".join(filter(None, facts))
+    return protocol["encoder"] + (f" ({known})" if known else "")
+
+
+def pooling_text(manifest: Manifest) -> str:
+    """How imported features of tiles became a slide's descriptors."""
+    protocol = manifest["protocol"]
+    if protocol["pooling"] == "none":
+        return "its feature vector as it is"
+    norm = f"{protocol['p']:g}-norm" if protocol["pooling"] == "p-norm" else protocol["pooling"]
+    if protocol["tiles"] is None:
+        return f"the {norm} of all its tiles"
+    return f"{protocol['draws']} x the {norm} of {protocol['tiles']} tiles drawn at random"
 
 
 def source_text(weights: Mapping[str, str]) -> str:
@@ -193,7 +228,46 @@ def read(root: Path, configuration: str) -> Manifest | None:
 
 def is_imported(manifest: Manifest | None) -> bool:
     """Whether the descriptors are made of features that others computed: see `imported`."""
-    return manifest is not None and "format" in manifest["protocol"]
+    return manifest is not None and "format" in manifest.get("protocol", ())
+
+
+def are_imported(manifests: Mapping[str, Manifest | None]) -> bool:
+    """Whether the descriptors of these configurations were imported, all of them.
+
+    Raises:
+      InputError: some were, and others were computed here: an ensemble is of one kind.
+    """
+    kinds = {name: is_imported(made) for name, made in manifests.items()}
+    if len({*kinds.values()}) < 2:
+        return any(kinds.values())
+    imported, computed = (
+        ", ".join(name for name, kind in kinds.items() if kind == wanted)
+        for wanted in (True, False)
+    )
+    raise InputError(
+        f"the descriptors of {imported} were imported, those of {computed} were computed here: "
+        "one ensemble cannot have both. Train one on each, with --configurations, and average "
+        "them by histojax compare --blend"
+    )
+
+
+def imported_slides(root: Path, configurations: Iterable[str]) -> dict[str, Path] | None:
+    """The descriptor file of each slide that has all configurations; None if computed here.
+
+    Raises:
+      InputError: as for `are_imported`, or no slide has all of them.
+    """
+    configurations = tuple(configurations)
+    if not are_imported({name: read(root, name) for name in configurations}):
+        return None
+    first, *others = (store.image_names(root, name) for name in configurations)
+    names = [name for name in first if all(name in {*of_other} for of_other in others)]
+    if not names:
+        raise InputError(
+            f"{root} has no slide with descriptors of each of {', '.join(configurations)}: pass "
+            "the configurations to use as --configurations"
+        )
+    return {name: store.file_of(root, configurations[0], name) for name in names}
 
 
 def claim(root: Path, configuration: str, manifest: Manifest) -> None:

@@ -73,7 +73,8 @@ def open_array(path: Path) -> np.ndarray:
             array = np.lib.format.read_array(io.BytesIO(path.read_bytes()), allow_pickle=False)
     except Exception as error:  # NumPy's reader raises whatever a damaged header throws up.
         raise InputError(
-            f"{path} cannot be read as an array of numbers (.npy): remove it and extract again"
+            f"{path} cannot be read as an array of numbers (.npy): remove it and extract, or "
+            "import, again"
         ) from error
     if array.ndim != 2 or array.dtype != np.float32:
         raise InputError(
@@ -127,7 +128,7 @@ def read(root: Path, configuration: str, names: Iterable[str]) -> np.ndarray:
         listed = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise InputError(
             f"{root / configuration} lacks the descriptors of {len(missing)} of {len(names)} "
-            f"images ({listed}): run histojax extract on them first"
+            f"images ({listed}): extract, or import, those first"
         )
     shape = open_array(paths[0]).shape
     descriptors = np.empty((len(paths), *shape), np.float32)
@@ -135,13 +136,13 @@ def read(root: Path, configuration: str, names: Iterable[str]) -> np.ndarray:
         array = open_array(path)
         if array.shape != shape:
             raise InputError(
-                f"{path} has shape {array.shape}, but {paths[0]} has {shape}: extract again with "
-                "one protocol"
+                f"{path} has shape {array.shape}, but {paths[0]} has {shape}: extract, or import, "
+                "again with one protocol"
             )
         descriptors[i] = array
         if not np.isfinite(descriptors[i]).all():
             raise InputError(
-                f"{path} holds NaN or infinity: remove it and extract that image again"
+                f"{path} holds NaN or infinity: remove it and extract, or import, that image again"
             )
     return descriptors
 

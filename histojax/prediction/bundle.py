@@ -7,7 +7,7 @@ out_of_fold.npz     scores, truth, fold and group of the training images, by num
 typical.npz         mean descriptors and stain of the training images, by number
 places.npz          the same of places in them, which positions of a heat map are compared with
 models/<configuration>/seed0-fold01.txt    a LightGBM model as text, or a head as .npz
-weights/<encoder>.npz    an encoder's variables, unless they are random or were left out
+weights/<encoder>.npz    an encoder's variables, unless random, left out, or of imported features
 
 Reading a bundle needs no JAX, and nothing in it can run code.
 """
@@ -87,8 +87,13 @@ class Bundle:
         return self.ensemble.configurations
 
     @property
+    def imported(self) -> bool:
+        """Whether descriptors are made of features that others computed, so no encoder is here."""
+        return manifests.are_imported(self.made_with)
+
+    @property
     def extraction(self) -> Extraction:
-        """The protocol for new images; InputError where it is unknown."""
+        """The protocol for new images; InputError where it is unknown, or features are imported."""
         return manifests.extraction_of(self.made_with, self.name)
 
     @property
@@ -197,7 +202,7 @@ def write(
       InputError: the path is a folder, or the protocol of the descriptors is unknown, so nobody
         could extract from images for this bundle.
     """
-    encoders = bundle.extraction.encoders
+    encoders = () if bundle.imported else bundle.extraction.encoders
     description = _decisive_values(bundle) | {
         "about": bundle.about | {"histojax": VERSION},
         "weights": {name: bundle.encoder_weights(name)["sha256"] for name in encoders},

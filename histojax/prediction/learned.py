@@ -13,11 +13,12 @@ from histojax.datasets.positive import PositiveClasses
 from histojax.errors import InputError
 from histojax.evaluation import calibration, evaluate, metrics, operating_point
 from histojax.evaluation.labelled_predictions import LabelledPredictions
-from histojax.extraction import store
+from histojax.extraction import manifests, store
 from histojax.learners import ensembles
 from histojax.learners.ensembles import Ensemble
 from histojax.prediction import conformal, out_of_distribution
 from histojax.prediction.out_of_distribution import ReferenceDistribution
+from histojax.utils import files
 
 _ARRAYS = ("scores", "truth", "folds", "groups")
 _SHA256 = 64  # Hexadecimal digits of a file's SHA-256; a pixel size may follow.
@@ -33,7 +34,8 @@ class Uncertainty:
       sets: the calibration of prediction sets.
       target_sensitivity: of the operating point, unless another one is chosen.
       reference: the training images' descriptors and stain; None where unknown.
-      training_files: SHA-256 of the files trained on; None where unknown.
+      training_files: SHA-256 of the image files trained on, or of imported descriptors; None where
+        unknown.
     """
 
     out_of_fold: LabelledPredictions
@@ -127,7 +129,12 @@ def from_ensemble(
         }
         stain_rows = store.read_stain_qc(descriptors_root)
         reference = out_of_distribution.fit(folds, means, stain_rows)
-        training_files = files_of(stain_rows, folds.names) or None
+        if manifests.are_imported(ensemble.extractions):
+            first = ensemble.configurations[0]
+            training_files = digests_of(descriptors_root, first, folds.names).values()
+        else:
+            training_files = files_of(stain_rows, folds.names)
+        training_files = frozenset(training_files) or None
     return learn(held_out, target_sensitivity, reference, training_files)
 
 
@@ -138,6 +145,14 @@ def files_of(stain_rows: store.StainQC, names: Iterable[str]) -> frozenset[str]:
         if row.image in known and row.file_sha256:
             known[row.image].append(row.file_sha256[:_SHA256])
     return frozenset(digest for digests in known.values() for digest in digests)
+
+
+def digests_of(root: Path, configuration: str, names: Iterable[str]) -> dict[str, str]:
+    """The SHA-256 of imported descriptors by image, by which they are known, since images are not.
+
+    Of several configurations it is the first one that counts.
+    """
+    return {name: files.sha256(store.file_of(root, configuration, name)) for name in names}
 
 
 def from_arrays(

@@ -61,23 +61,40 @@ def card(bundle: Bundle, weights_included: Iterable[str] = ()) -> str:
 
 
 def _description(bundle: Bundle) -> list[str]:
-    ensemble, extraction = bundle.ensemble, bundle.extraction
+    ensemble = bundle.ensemble
     configurations = len(ensemble.configurations)
-    mpp = ""
-    if extraction.target_mpp:
-        mpp = f", images resampled to {extraction.target_mpp} um/px at scale 0.5"
     return [
         "## What it is",
         "",
         f"- {configurations * ensemble.seeds * ensemble.folds} models ({ensemble.learner}): "
         f"{configurations} configurations x {ensemble.seeds} seeds x {ensemble.folds} folds, "
         "averaged. After Rakhlin, Shvets, Iglovikov and Kalinin, 2018.",
+        *(_features(bundle) if bundle.imported else _encoders(bundle)),
+        f"- {_sentence(bundle.positive_reason)}",
+        f"- Made {bundle.about['created']} by histojax {VERSION}.",
+    ]
+
+
+def _encoders(bundle: Bundle) -> list[str]:
+    extraction, mpp = bundle.extraction, ""
+    if extraction.target_mpp:
+        mpp = f", images resampled to {extraction.target_mpp} um/px at scale 0.5"
+    return [
         f"- Encoders: {', '.join(extraction.encoders)}, frozen; {_weights(bundle)}",
         f"- Views (scale, crop size): {', '.join(view.name for view in extraction.views)}; "
         f"{extraction.augmentations} stain augmentations x {extraction.crops} crops, crop mode "
         f"{extraction.crop_mode}, {extraction.precision}{mpp}.",
-        f"- {_sentence(bundle.positive_reason)}",
-        f"- Made {bundle.about['created']} by histojax {VERSION}.",
+    ]
+
+
+def _features(bundle: Bundle) -> list[str]:
+    pooled = {manifests.pooling_text(manifest) for manifest in bundle.made_with.values()}
+    return [
+        f"- Features: {_weights(bundle).removeprefix('imported features: ')}; computed outside of "
+        "histojax and imported. The name of the encoder is the one recorded with them.",
+        f"- A slide's descriptor: {'; '.join(sorted(pooled))}.",
+        "- New slides need features computed in the same way: "
+        "`histojax predict --bundle=FILE --features=FOLDER --out=OUT`.",
     ]
 
 
@@ -168,7 +185,9 @@ def _uncertainty(bundle: Bundle, results: Statistics) -> list[str]:
     compared = []
     if reference is not None:
         compared = ["descriptors", "stain"] if reference.stain_masses.any() else ["descriptors"]
-    reasons = "an image has too little tissue or its prediction set is too large"
+    reasons = "its prediction set is too large"
+    if not bundle.imported:
+        reasons = f"an image has too little tissue or {reasons}"
     if compared:
         reasons += (
             f", or where its {' or '.join(compared)} are far from those of the training images (p "
@@ -207,7 +226,26 @@ def _limits(bundle: Bundle) -> list[str]:
 
 
 def _licences(bundle: Bundle, included: Sequence[str]) -> list[str]:
-    extraction, lines = bundle.extraction, ["## Licences and weights", ""]
+    lines = ["## Licences and weights", ""]
+    lines += _unknown_licences(bundle) if bundle.imported else _of_encoders(bundle, included)
+    return [
+        *lines,
+        "- The bundle holds no image and no name, but out-of-fold scores and mean descriptors, by "
+        f"number, and the SHA-256 of the {'descriptors' if bundle.imported else 'files'} trained "
+        "on.",
+    ]
+
+
+def _unknown_licences(bundle: Bundle) -> list[str]:
+    names = dict.fromkeys(made["protocol"]["encoder"] for made in bundle.made_with.values())
+    return [
+        f"- {', '.join(names)}: neither the weights nor their licence are known here. Ask whoever "
+        "computed the features: the licence may extend to models trained on them."
+    ]
+
+
+def _of_encoders(bundle: Bundle, included: Sequence[str]) -> list[str]:
+    extraction, lines = bundle.extraction, []
     of_imagenet = [e for e in extraction.encoders if extraction.weights_of(e) == "imagenet"]
     for name in of_imagenet:
         licence = _WEIGHTS_LICENCES.get(name, f"{name}: under the licence of its publisher")
@@ -230,11 +268,7 @@ def _licences(bundle: Bundle, included: Sequence[str]) -> list[str]:
                 f"- {name}: an encoder of {module['reference']} (SHA-256 `{sha256}`), which is no "
                 "part of histojax or of the bundle: predicting needs this module, by --encoders."
             )
-    return [
-        *lines,
-        "- The bundle holds no image and no name, but out-of-fold scores and mean descriptors, by "
-        "number, and the SHA-256 of the files trained on.",
-    ]
+    return lines
 
 
 def _weights(bundle: Bundle) -> str:

@@ -25,10 +25,10 @@ from histojax.config import Runtime
 from histojax.datasets import Dataset
 from histojax.datasets.labels import did_you_mean
 from histojax.errors import InputError
-from histojax.extraction import modules, store
+from histojax.extraction import manifests, modules, store
 from histojax.images.names import Images, by_name, file_label
 from histojax.learners import scoring
-from histojax.prediction import conformal, outputs, uncertainty
+from histojax.prediction import conformal, learned, outputs, uncertainty
 from histojax.prediction.bundle import Bundle, Flat
 from histojax.prediction.outputs import PredictionWriter
 from histojax.prediction.summary import KnownLabel, PredictionSummary
@@ -56,12 +56,25 @@ class ImageFiles:
     labels: Mapping[str, KnownLabel] | None = None
 
 
-class _Extracted(NamedTuple):
-    """An image whose descriptors are on disk: image name, file name, rows of stain_qc.csv."""
+class _Described(NamedTuple):
+    """An image whose descriptors are on disk.
+
+    Attributes:
+      name, file: of the image, and of its file.
+      stain_rows: its rows of stain_qc.csv.
+      digest: SHA-256 of imported descriptors; empty where the rows know the image's file.
+    """
 
     name: str
     file: str
     stain_rows: store.StainQC
+    digest: str = ""
+
+    @property
+    def known_by(self) -> str:
+        """The SHA-256 that tells whether it was predicted before; empty where nothing is known."""
+        of_file = (row.file_sha256 for row in self.stain_rows.values())
+        return self.digest or next(of_file, "")
 
 
 def predict_images(
@@ -125,8 +138,21 @@ def predict_descriptors(
     descriptors: str | Path,
     out: str | Path,
     options: PredictionOptions = PredictionOptions(),
+    *,
+    names: Iterable[str] | None = None,
+    labels: Mapping[str, KnownLabel] | None = None,
+    failed: Mapping[str, str] | None = None,
 ) -> PredictionSummary:
-    """Predicts every image that has descriptors in a folder.
+    """Predicts images that have descriptors in a folder.
+
+    Args:
+      bundle: the models.
+      descriptors: the folder.
+      out: the folder of predictions.
+      options: coverage, sensitivity and the largest set.
+      names: of the images; by default all that have descriptors there.
+      labels: label and group by image, where they are known.
+      failed: why other images have no descriptors, by file name.
 
     Raises:
       InputError: there are no descriptors, or they are of another protocol or damaged; or options
@@ -134,26 +160,29 @@ def predict_descriptors(
     """
     check_options(bundle, options)
     root, out = files.as_path(descriptors), files.as_path(out)
-    names = store.image_names(root, bundle.configurations[0])
-    if not names:
+    if names is None:
+        names = store.image_names(root, bundle.configurations[0])
+    names = tuple(names)
+    if not (names or failed):
+        there = ", ".join(store.configurations(root)) or "none"
         raise InputError(
             f"{root} holds no descriptors of {bundle.configurations[0]}, which the models of "
-            f"{bundle.name} need: name a folder that has them, or the images"
+            f"{bundle.name} need (it has {there}): name a folder that has them, or the "
+            f"{'feature files, as --features' if bundle.imported else 'images'}"
         )
     scoring.check_same_extraction(bundle.made_with, root)
     files.require_writable(out)
-    rows_of = collections.defaultdict(dict)
+    digests, rows_of = {}, collections.defaultdict(dict)
+    if bundle.imported:
+        digests = learned.digests_of(root, bundle.configurations[0], names)
     for (name, scale), row in store.read_stain_qc(root).items():
         rows_of[name][name, scale] = row
-    with outputs.open_writer(bundle, out, options) as writer:
-        extracted = [
-            _Extracted(name, name, rows_of[name])
-            for name in names
-            if not writer.has(name, _file_sha256(rows_of[name]))
-        ]
-        for first in range(0, len(extracted), _BATCH):
-            _predict(writer, root, extracted[first : first + _BATCH])
-    return writer.finish(set(names), {})
+    described = [_Described(name, name, rows_of[name], digests.get(name, "")) for name in names]
+    with outputs.open_writer(bundle, out, options, labels) as writer:
+        new = [image for image in described if not writer.has(image.name, image.known_by)]
+        for first in range(0, len(new), _BATCH):
+            _predict(writer, root, new[first : first + _BATCH])
+    return writer.finish(set(names), dict(failed or {}))
 
 
 def score_stored(
@@ -162,6 +191,7 @@ def score_stored(
     names: Sequence[str],
     file_names: Sequence[str],
     stain_rows: store.StainQC,
+    digests: Mapping[str, str] | None = None,
 ) -> ScoredImages:
     """Scores images whose descriptors are on disk.
 
@@ -170,6 +200,7 @@ def score_stored(
       descriptors_root: the folder of descriptors.
       names, file_names: of the images, and of their files.
       stain_rows: rows of stain_qc.csv.
+      digests: SHA-256 of imported descriptors by image.
 
     Raises:
       InputError: descriptors are missing or damaged.
@@ -180,7 +211,7 @@ def score_stored(
     }
     means = {configuration: values.mean(axis=1) for configuration, values in descriptors.items()}
     scores = bundle.ensemble.score(descriptors)
-    return ScoredImages(names, file_names, scores, means, stain_rows)
+    return ScoredImages(names, file_names, scores, means, stain_rows, digests or {})
 
 
 def labels_of(bundle: Bundle, dataset: Dataset) -> dict[str, KnownLabel]:
@@ -220,15 +251,28 @@ def check_options(bundle: Bundle, options: PredictionOptions) -> None:
         )
 
 
+def require_encoders(bundle: Bundle) -> None:
+    """Raises InputError where a bundle is of imported features, so that it can see no image."""
+    if bundle.imported:
+        features = manifests.weights_text(bundle.made_with.values())
+        raise InputError(
+            f"{bundle.name} was trained on {features}. Their encoder is not here, so it neither "
+            "predicts nor maps images: compute the features of new slides as before, and pass "
+            "their folder to histojax predict as --features"
+        )
+
+
 def load_encoders(bundle: Bundle, runtime: Runtime = Runtime()) -> "EncoderSet":
     """Loads the encoders for new images, and checks that they are those of the training images.
 
     Raises:
-      InputError: the weights are not those the models were trained with, or cannot be had.
+      InputError: the weights are not those the models were trained with, or cannot be had; or the
+        bundle is of imported features.
     """
     from histojax.encoders import weights
     from histojax.extraction import loaded_encoders
 
+    require_encoders(bundle)
     for name in bundle.extraction.encoders:
         _require_module(bundle, name)
     included = {}
@@ -246,6 +290,8 @@ def load_encoders(bundle: Bundle, runtime: Runtime = Runtime()) -> "EncoderSet":
 def encoder_variables(bundle: Bundle, runtime: Runtime = Runtime()) -> dict[str, Flat]:
     """The encoders' variables, by flat name, to store in the bundle; not those of random weights.
 
+    None of imported features, whose encoders are not here.
+
     Raises:
       InputError: the weights are not those the models were trained with, or cannot be had.
     """
@@ -253,6 +299,8 @@ def encoder_variables(bundle: Bundle, runtime: Runtime = Runtime()) -> dict[str,
     from histojax.encoders import weights
     from histojax.extraction import loaded_encoders
 
+    if bundle.imported:
+        return {}
     extraction, flat = bundle.extraction, {}
     _require_files(bundle, runtime)
     for name in extraction.encoders:
@@ -317,14 +365,15 @@ def _check_weights(bundle: Bundle, encoder: str, sha256: str) -> None:
 
 def _add_unless_predicted(
     writer: PredictionWriter,
-    add: Callable[[_Extracted], None],
+    add: Callable[[_Described], None],
     images: Images,
     name: str,
     stain_rows: store.StainQC,
 ) -> None:
     """Adds an image, unless its prediction is on disk."""
-    if not writer.has(name, _file_sha256(stain_rows)):
-        add(_Extracted(name, file_label(name, images[name]), stain_rows))
+    image = _Described(name, file_label(name, images[name]), stain_rows)
+    if not writer.has(name, image.known_by):
+        add(image)
 
 
 def _record_failure(errors: dict[str, str], strict: bool, name: str, error: InputError) -> None:
@@ -335,37 +384,33 @@ def _record_failure(errors: dict[str, str], strict: bool, name: str, error: Inpu
     errors[name] = str(error)
 
 
-def _predict(writer: PredictionWriter, root: Path, images: Sequence[_Extracted]) -> None:
+def _predict(writer: PredictionWriter, root: Path, images: Sequence[_Described]) -> None:
     """Predicts images whose descriptors are below `root`, and writes the predictions."""
-    rows_of = {image.name: image.stain_rows for image in images}
     scored = score_stored(
         writer.bundle,
         root,
-        list(rows_of),
+        [image.name for image in images],
         [image.file for image in images],
-        {key: row for rows in rows_of.values() for key, row in rows.items()},
+        {key: row for image in images for key, row in image.stain_rows.items()},
+        {image.name: image.digest for image in images if image.digest},
     )
-    for prediction in uncertainty.assess(writer.bundle.uncertainty, scored, writer.options):
-        writer.add(prediction, _file_sha256(rows_of[prediction.image]))
-
-
-def _file_sha256(stain_rows: store.StainQC) -> str:
-    """The SHA-256 of an image's file by its rows of stain_qc.csv; empty without rows."""
-    return next((row.file_sha256 for row in stain_rows.values()), "")
+    predictions = uncertainty.assess(writer.bundle.uncertainty, scored, writer.options)
+    for prediction, image in zip(predictions, images, strict=True):
+        writer.add(prediction, image.known_by)
 
 
 @contextlib.contextmanager
 def _in_background(
-    predict: Callable[[Sequence[_Extracted]], None],
-) -> Iterator[Callable[[_Extracted], None]]:
+    predict: Callable[[Sequence[_Described]], None],
+) -> Iterator[Callable[[_Described], None]]:
     """Yields a function that queues an image for the prediction thread.
 
     On exit, even after an error, the thread first finishes all queued images. Its own error is
     re-raised by the next call, or on exit.
     """
-    waiting: queue.Queue[_Extracted | None] = queue.Queue()  # None is the end.
+    waiting: queue.Queue[_Described | None] = queue.Queue()  # None is the end.
 
-    def next_batch() -> list[_Extracted]:
+    def next_batch() -> list[_Described]:
         batch = [waiting.get()]
         while batch[-1] is not None and len(batch) < _BATCH and not waiting.empty():
             batch.append(waiting.get())
@@ -380,7 +425,7 @@ def _in_background(
     with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="predict") as pool:
         future = pool.submit(predict_all)
 
-        def add(item: _Extracted) -> None:
+        def add(item: _Described) -> None:
             if future.done():
                 future.result()
             waiting.put(item)

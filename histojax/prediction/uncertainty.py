@@ -95,6 +95,7 @@ class ScoredImages:
       scores: by all models.
       means: {configuration: float32 [N, D]}, descriptors averaged over augmentations.
       stain_rows: rows of stain_qc.csv; they may lack images, and have others.
+      digests: SHA-256 of imported descriptors by image; empty where the rows know the image files.
     """
 
     names: Sequence[str]
@@ -102,6 +103,7 @@ class ScoredImages:
     scores: EnsembleScores
     means: Mapping[str, np.ndarray]
     stain_rows: store.StainQC
+    digests: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def coverage_of(uncertainty: Uncertainty, options: PredictionOptions) -> float:
@@ -154,7 +156,7 @@ def assess(
             stain_p=_none_if_nan(comparison.stain_p[i]),
             descriptors_p=_none_if_nan(comparison.descriptors_p[i]),
             abstain=reasons[i],
-            trained_on=_trained_on(uncertainty, images.stain_rows, name),
+            trained_on=_trained_on(uncertainty, images, name),
         )
         predictions.append(prediction)
     return [_without_class(prediction) for prediction in predictions]
@@ -176,9 +178,11 @@ def _without_class(prediction: Prediction) -> Prediction:
     )
 
 
-def _trained_on(uncertainty: Uncertainty, rows: store.StainQC, name: str) -> bool | None:
+def _trained_on(uncertainty: Uncertainty, images: ScoredImages, name: str) -> bool | None:
     """Whether an image's file was trained on; None where its file, or those, are unknown."""
-    files = learned.files_of(rows, [name])
+    files = learned.files_of(images.stain_rows, [name])
+    if name in images.digests:
+        files = frozenset([images.digests[name]])
     if uncertainty.training_files is None or not files:
         return None
     return bool(files & uncertainty.training_files)

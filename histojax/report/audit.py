@@ -28,23 +28,27 @@ _COLUMNS = (
 def write(
     folder: Path | str,
     audit: leakage.LeakageAudit,
-    pairs: Sequence[SplitPair],
+    pairs: Sequence[SplitPair] | None,
     split: Folds,
     dataset: Dataset,
-) -> None:
-    """Writes the four files.
+) -> tuple[str, ...]:
+    """Writes the four files, or those of groups alone, and returns their names.
 
     Args:
       folder: where they go.
       audit: of the split.
-      pairs: near-duplicates, the surest first.
+      pairs: near-duplicates, the surest first; None where there are no images to compare.
       split: whose images the pairs index.
       dataset: the same images, in the same order.
     """
     folder = files.as_path(folder)
-    numbers = leakage.as_dict(audit) | {"duplicates": near_duplicates.counts(pairs)}
+    numbers = leakage.as_dict(audit)
+    if pairs is not None:
+        numbers |= {"duplicates": near_duplicates.counts(pairs)}
     files.write_json(folder / "audit.json", numbers)
     files.write_csv(folder / "audit.csv", *leakage.as_table(audit))
+    if pairs is None:
+        return "audit.json", "audit.csv"
     files.write_csv(folder / "duplicates.csv", [_row(pair, split) for pair in pairs], _COLUMNS)
     page = templates.render(
         TEMPLATES,
@@ -54,6 +58,7 @@ def write(
         count=len(pairs),
     )
     files.write_text(folder / "duplicates.html", page)
+    return "audit.json", "audit.csv", "duplicates.csv", "duplicates.html"
 
 
 def _row(split_pair: SplitPair, split: Folds) -> tuple:

@@ -10,6 +10,7 @@ from typing import Any
 
 from histojax.config import View
 from histojax.evaluation.operating_point import TARGET_SENSITIVITY
+from histojax.extraction import manifests
 from histojax.learners import ensembles
 from histojax.learners.ensembles import LEARNERS, Ensemble
 
@@ -37,7 +38,7 @@ def command_lines(
 ) -> list[Command]:
     """The command lines from the images to this report.
 
-    DATA and DESCRIPTORS stand for folders that are not known, NEW for one to train into.
+    DATA, DESCRIPTORS and FEATURES stand for what is not known, NEW for a folder to train into.
     """
     splits = [Path(ensembles.FOLDS), Path(ensembles.FOLDS).with_suffix(".json")]
     splits = [str(ensemble.root / name) for name in splits if (ensemble.root / name).exists()]
@@ -52,10 +53,19 @@ def command_lines(
         ]
     else:
         flags |= {"descriptors": descriptors or "DESCRIPTORS"}
-        extracts = [
-            Command("Extract the descriptors.", _line("extract", flags | extraction))
-            for extraction in _extractions(ensemble)
-        ]
+        if manifests.are_imported(ensemble.extractions):
+            extracts = [
+                Command(
+                    f"Import the features of {manifests.features_text(manifest)}.",
+                    _line("import_descriptors", _import(manifest, flags["descriptors"])),
+                )
+                for manifest in ensemble.extractions.values()
+            ]
+        else:
+            extracts = [
+                Command("Extract the descriptors.", _line("extract", flags | extraction))
+                for extraction in _extractions(ensemble)
+            ]
         flags |= {"models": "NEW", "configurations": ",".join(ensemble.configurations)}
         train = _line(LEARNERS[ensemble.learner].command, flags | ensemble.parameters)
         commands = [*extracts, *commands, Command("Train.", train)]
@@ -67,6 +77,17 @@ def command_lines(
         flags["sensitivity"] = target_sensitivity
     purpose = "Evaluate (for the new models, pass NEW as --models)."
     return [*commands, Command(purpose, _line("evaluate", flags))]
+
+
+def _import(manifest: manifests.Manifest, descriptors: Path | str) -> dict[str, Any]:
+    """The flags that import features as they were."""
+    protocol = manifest["protocol"]
+    wanted = ["p"] if protocol["pooling"] == "p-norm" else []
+    wanted += ["draws", "tiles", "seed"] if protocol["tiles"] else []
+    flags = {"features": "FEATURES", "descriptors": descriptors, "pooling": protocol["pooling"]}
+    if protocol["format"] in ("CLAM", "arrays"):  # They do not say what computed them.
+        flags["name"] = protocol["encoder"]
+    return flags | {name: protocol[name] for name in wanted}
 
 
 def _extractions(ensemble: Ensemble) -> list[dict[str, Any]]:

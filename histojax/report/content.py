@@ -209,12 +209,12 @@ def calibration(statistics: Statistics) -> list[tuple[Estimate, Estimate]]:
 def stain_quality(descriptors: Path | None, ensemble: Ensemble) -> StainQualitySummary | None:
     """The stain quality of an ensemble's images.
 
-    None if there is no descriptor folder.
+    None if there is no descriptor folder, or descriptors were imported, without a stain.
 
     Raises:
       InputError: the folder has no stain_qc.csv, or a damaged one.
     """
-    if descriptors is None:
+    if descriptors is None or manifests.are_imported(ensemble.extractions):
         return None
     if not (descriptors / store.STAIN_QC).exists():
         raise InputError(

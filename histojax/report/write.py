@@ -22,8 +22,11 @@ from histojax.evaluation.bootstrap import DRAWS
 from histojax.evaluation.evaluate import Evaluation
 from histojax.evaluation.operating_point import TARGET_SENSITIVITY
 from histojax.evaluation.statistics import Statistics
+from histojax.extraction import manifests
+from histojax.images.names import Images
 from histojax.inspection import near_duplicates
 from histojax.learners import ensembles
+from histojax.learners.ensembles import Ensemble
 from histojax.report import answers, content, figures, formats, images, page, summary, tables
 from histojax.report.commands import command_lines, versions
 from histojax.report.content import Report, StainQualitySummary
@@ -55,15 +58,17 @@ def write_report(
 
     Raises:
       InputError: the ensemble is not complete, its positive class is unknown, there is no data
-        set at `data`, or no readable stain_qc.csv in `descriptors`, or these are not those trained
-        on.
+        set at `data`, or no readable stain_qc.csv in `descriptors` that were computed here, or
+        these are not those trained on.
     """
     models, folder = files.as_path(models), files.as_path(folder)
     data = files.as_path(data) if data else None
     descriptors = files.as_path(descriptors) if descriptors else None
     # All is checked before a folder is made for the report.
     trained = ensembles.load(models)
-    dataset = data and datasets.load(data, trained.folds.classes, False, with_groups=False)
+    dataset = data and datasets.load(
+        data, trained.folds.classes, False, with_groups=False, slides=_slides(trained, descriptors)
+    )
     stain = content.stain_quality(descriptors, trained)
     notices = own_data.check(trained, data and (data, dataset), descriptors)
     files.require_writable(folder)
@@ -93,6 +98,14 @@ def write_report(
     _write_tables(folder / "tables", report)
     figures.save_all(folder / "figures", report.figures, report.weights)
     return text
+
+
+def _slides(trained: Ensemble, descriptors: Path | None) -> Images | None:
+    """The slides among which labels are looked up where descriptors were imported; else None."""
+    if not manifests.are_imported(trained.extractions):
+        return None
+    there = descriptors and manifests.imported_slides(descriptors, trained.configurations)
+    return there or {name: Path(name) for name in trained.folds.names}
 
 
 def write_statistics(folder: Path | str, statistics: Statistics) -> str:

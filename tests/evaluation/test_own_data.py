@@ -57,11 +57,11 @@ def test_other_images_are_refused_and_some_of_them_named():
 
 def test_descriptors_of_other_images_are_refused_and_missing_ones_named():
     with pytest.raises(InputError, match=r"descriptors.stain_qc.csv has none of the 4 images"):
-        own_data.check_descriptors(FOLDS, rows_of("x", "y"), DESCRIPTORS)
-    assert own_data.check_descriptors(FOLDS, rows_of("a", "b", "d"), DESCRIPTORS) == [
+        own_data.check_descriptors(FOLDS, {"x", "y"}, DESCRIPTORS / "stain_qc.csv")
+    assert own_data.check_descriptors(FOLDS, {"a", "b", "d"}, DESCRIPTORS) == [
         "Missing from --descriptors (1): c."
     ]
-    assert own_data.check_descriptors(FOLDS, rows_of(*NAMES), DESCRIPTORS) == []
+    assert own_data.check_descriptors(FOLDS, NAMES, DESCRIPTORS) == []
 
 
 def test_other_files_of_the_same_names_are_named(tmp_path):
