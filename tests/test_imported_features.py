@@ -1,0 +1,260 @@
+"""Features of TRIDENT, CLAM and STAMP by the documented commands to report, bundle, predictions."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+
+import histojax
+from experiments import pipeline
+from histojax.errors import InputError
+from histojax.extraction import manifests, store
+from histojax.learners import ensembles
+from histojax.prediction import bundle
+from histojax.report import commands
+from tests import made_features, samples
+from tests.running import run
+
+CHANNELS = 16
+SMALL = ("--protocol=small", "--folds=2", "--seeds=1", "--rounds=6")
+
+
+def features(rng, is_tumour: bool, tiles: int = 5) -> np.ndarray:
+    """Features of a slide's tiles, float32 with signs; of a tumour the first ones are larger."""
+    shift = 2.0 * is_tumour * (np.arange(CHANNELS) < 4)
+    return (rng.normal(size=(tiles, CHANNELS)) + shift).astype(np.float32)
+
+
+def slides(count: int, seed: int = 0):
+    """(slide, case, label, features) of slides, two of each case; names have dots, as TCGA's."""
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        case = f"TCGA-{seed}{i // 2:02d}"
+        label = "tumour" if i // 2 % 2 else "normal"
+        yield f"{case}-DX{i % 2}.a{i}b", case, label, features(rng, label == "tumour")
+
+
+def write_labels(path, rows, names=lambda slide: f"{slide}.svs"):
+    """CLAM's table."""
+    with open(path, "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["case_id", "slide_id", "label"])
+        table.writerows((case, names(slide), label) for slide, case, label, _ in rows)
+
+
+def rows_of(path) -> list[dict[str, str]]:
+    with open(path) as file:
+        return list(csv.DictReader(file))
+
+
+def trident(job, rows, encoder: str = "uni_v1"):
+    folder = job / "20x_256px_0px_overlap" / f"features_{encoder}"
+    for slide, _, _, values in rows:
+        made_features.trident(folder, slide, values)
+    return folder
+
+
+def ok(*command) -> str:
+    """What a command prints; it must succeed."""
+    done = run(*command)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A TRIDENT job of 40 slides and an empty one, imported, mined; four new slides, one empty."""
+    base = tmp_path_factory.mktemp("features")
+    rows = [*slides(40)]
+    made_features.trident(trident(base / "job", rows), "empty", np.zeros((0,), np.float32))
+    empty = ("empty", "TCGA-empty", "normal", None)
+    unlabelled = rows.pop()
+    write_labels(base / "labels.csv", [*rows, empty])
+    new = [*slides(3, seed=1)]
+    made_features.trident(trident(base / "new", new), "empty", np.zeros((0,), np.float32))
+    write_labels(base / "new.csv", new)
+    with samples.trees_in_this_process():
+        imported = ok("import_descriptors", f"--features={base / 'job'}", f"--run={base / 'run'}")
+        command = ("mine", base / "labels.csv", base / "new", f"--run={base / 'run'}", *SMALL)
+        mined = run(*command)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(pipeline, "write_report", lambda *given: "The verdict.")
+            again = run(*command)
+    return base, imported, mined, again, unlabelled[0]
+
+
+def test_two_commands_lead_to_report_bundle_and_predictions(base):
+    base, imported, mined, again, unlabelled = base
+    assert "features have signs" in imported
+    assert mined.returncode == 3, mined.stderr  # The empty slide.
+    for said in (
+        "descriptors: 40 slides, uni_v1-20x-256px",
+        "column slide_id holds the images",
+        "keeps images of one case together: 21 cases, 40 images",
+        "left out, since they have no descriptors: 1 of 40 labelled slides, empty.svs",
+        f"labels.csv does not label them: 1 of 40 slides with descriptors, {unlabelled}",
+        "data: 39 images, normal 20, tumour 19",
+        "positive class: tumour",
+        "training: 2 models",
+        "1 image could not be predicted: failures.csv",
+    ):
+        assert said in mined.stdout
+    folder = base / "run"
+    assert not (folder / "inspection").exists()
+    assert not (folder / "heatmaps").exists()
+    page = (folder / "report" / "report.html").read_text()
+    assert "Imported features: uni_v1 (TRIDENT, 20x, 256 px tiles)." in page
+    assert "protocol.pooling" in page
+    assert "<span>import_descriptors</span> <span>--features=FEATURES</span>" in page
+    for hidden in ('id="stain"', 'id="pipeline"', "<span>extract</span>", "Pass --data"):
+        assert hidden not in page
+    card = (folder / "bundle.md").read_text()
+    assert "uni_v1 (TRIDENT, 20x, 256 px tiles)" in card
+    assert "the mean of all its tiles" in card
+    for claim in ("Oxford", "ImageNet", "MIT", "stain", "crops"):
+        assert claim not in card
+    predicted = rows_of(folder / "predictions" / "predictions.csv")
+    assert [row["image"] for row in predicted] == [row[0] for row in slides(3, seed=1)]
+    assert [row["predicted"] for row in predicted] == ["normal", "normal", "tumour"]
+    assert {row["trained_on"] for row in predicted} == {"no"}
+    assert {(row["stain_p"], row["descriptors_p"] == "") for row in predicted} == {("", False)}
+    failures = rows_of(folder / "predictions" / "failures.csv")
+    assert [(row["image"], "no tiles" in row["cause"]) for row in failures] == [("empty", True)]
+    assert "train: nothing left to do" in again.stderr
+    assert again.stdout.splitlines()[-4:] == mined.stdout.splitlines()[-4:]
+
+
+def test_a_bundle_has_the_recipe_and_no_weights(base):
+    path = base[0] / "run" / "bundle.histojax"
+    packed = bundle.load(path)
+    assert packed.imported
+    assert packed.weights == {}
+    recorded = manifests.read(base[0] / "run" / "descriptors", "uni_v1-20x-256px")
+    assert packed.made_with == {"uni_v1-20x-256px": recorded}
+
+
+def test_labelled_new_slides_are_evaluated_and_known_ones_recognised(base, tmp_path):
+    base = base[0]
+    shutil.copytree(base / "new", tmp_path / "new")
+    features = tmp_path / "new" / "20x_256px_0px_overlap" / "features_uni_v1"
+    (features / "empty.h5").unlink()
+    known = next(slides(1))[0]
+    shutil.copy(base / "job" / features.relative_to(tmp_path / "new") / f"{known}.h5", features)
+    write_labels(tmp_path / "new.csv", [*slides(3, seed=1), *slides(1)], lambda slide: f"x/{slide}")
+    said = ok(
+        *("predict", f"--bundle={base}/run/bundle.histojax", f"--out={tmp_path / 'out'}"),
+        *(f"--features={tmp_path / 'new'}", f"--data={tmp_path / 'new.csv'}"),
+    )
+    assert "in the prediction set: 4 of 4" in said
+    by_name = {row["image"]: row for row in rows_of(tmp_path / "out" / "predictions.csv")}
+    assert {name: row["trained_on"] for name, row in by_name.items()} == {
+        **{slide: "no" for slide, *_ in slides(3, seed=1)},
+        known: "yes",
+    }
+    assert by_name[known]["group"] == "TCGA-000"
+    model = histojax.load_bundle(base / "run" / "bundle.histojax")
+    answers = {one.image: one for one in model.predict_features(tmp_path / "new")}
+    assert f"{answers[known].probabilities['tumour']:.6f}" == by_name[known]["p_tumour"]
+    with pytest.raises(InputError, match="neither predicts nor maps images"):
+        model.predict(np.zeros((64, 64, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("script", "flags", "message"),
+    [
+        ("mine", ("--weights=random", "--views=auto"), "Leave out --views, --weights"),
+        ("mine", ("--noheatmaps",), "neither images nor encoders are used"),
+        ("bundle", ("--checksums_only",), "--checksums_only has nothing to act on"),
+        ("predict", ("--images={images}", "--out={out}"), "--features"),
+        (
+            "predict",
+            ("--features={new}", "--out={out}", "--mpp=0.5"),
+            "--mpp has nothing to act on",
+        ),
+        ("predict", ("--data={labels}", "--out={out}"), "pass the slides' features, too"),
+        ("heatmap", ("--images={images}", "--out={out}"), "neither predicts nor maps images"),
+        ("predict", ("--features={other}", "--out={out}"), "no features like those"),
+    ],
+)
+def test_what_does_not_apply_is_refused_with_the_reason(base, tmp_path, script, flags, message):
+    base = base[0]
+    trident(tmp_path / "other", slides(2), "conch_v15")
+    places = {"images": tmp_path, "new": base / "new", "other": tmp_path / "other"}
+    places |= {"out": base / "out", "labels": base / "labels.csv"}
+    flags = [flag.format(**places) for flag in flags]
+    data = [base / "labels.csv"] if script == "mine" else []
+    refused = run(script, *data, f"--run={base / 'run'}", *flags)
+    assert refused.returncode == 1
+    assert message in refused.stderr
+    assert not (base / "out" / "predictions.csv").exists()
+
+
+def test_the_report_s_commands_import_the_same_descriptors(base, tmp_path):
+    run_folder, made = base[0] / "run", tmp_path / "descriptors"
+    ensemble = ensembles.load(run_folder / "models")
+    first, *_ = commands.command_lines(ensemble, tmp_path, None, made, (), 0.95)
+    line = first.line.replace("FEATURES", str(base[0] / "job")).split(" ")
+    assert line[0] == "histojax"
+    ok(*line[1:])
+    there, again = (
+        {path.name: path.read_bytes() for path in root.rglob("*.npy")}
+        for root in (run_folder / "descriptors", made)
+    )
+    assert len(there) == 40
+    assert there == again
+
+
+def test_each_step_alone(base, tmp_path):
+    base = base[0]
+    data = f"--data={base / 'labels.csv'}"
+    at = f"--run={base / 'run'}"
+    said = ok("audit", at, data, f"--out={tmp_path / 'audit'}")
+    assert "No known group is both in training and in test." in said
+    assert "near-duplicates: not searched for, since descriptors were imported" in said
+    assert sorted(path.name for path in (tmp_path / "audit").iterdir()) == [
+        "audit.csv",
+        "audit.json",
+    ]
+    with samples.trees_in_this_process():
+        said = ok(
+            *("leave_groups_out", at, data, f"--out={tmp_path / 'left'}", "--parts=2"), *SMALL
+        )
+    assert "39 images of 20 groups, left out in 2 parts" in said
+    assert "imported features: uni_v1" in said
+    said = ok("compare", f"--runs=a={base}/run/models,b={base}/run/models", f"--out={tmp_path}")
+    assert "39 images" in said
+    said = ok("bundle", at, data, f"--out={tmp_path / 'x.histojax'}")
+    assert "--data is not needed" in said
+
+
+@pytest.mark.parametrize("tool", ["CLAM", "STAMP"])
+def test_folders_of_other_tools_are_trained_on_and_predicted(tmp_path, tool):
+    write = {"CLAM": made_features.clam, "STAMP": made_features.stamp}[tool]
+    rows, new = [*slides(12)], [*slides(2, seed=1)]
+    for folder, some in (("train", rows), ("new", new)):
+        for slide, _, _, values in some:
+            write(tmp_path / folder, slide, values)
+    for (
+        slide,
+        _,
+        label,
+        _,
+    ) in rows:  # Class folders, with the files or whatever is called like them.
+        place = tmp_path / "classes" / label / f"{slide}.h5"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+    named = ("--name=resnet50",) if tool == "CLAM" else ()
+    at = f"--run={tmp_path / 'run'}"
+    ok("import_descriptors", f"--features={tmp_path / 'train'}", at, *named)
+    with samples.trees_in_this_process():
+        said = ok("train", f"--data={tmp_path / 'classes'}", at, *SMALL)
+    assert "2 models trained" in said
+    assert "WARNING: No groups are known" in said
+    ok("bundle", at)
+    ok("predict", f"--features={tmp_path / 'new'}", at)
+    predicted = rows_of(tmp_path / "run" / "predictions" / "predictions.csv")
+    assert [row["predicted"] for row in predicted] == ["normal", "normal"]
+    assert store.configurations(tmp_path / "run" / "descriptors")[0].startswith(
+        "resnet50" if tool == "CLAM" else "virchow2"
+    )
