@@ -112,7 +112,7 @@ def test_two_commands_lead_to_report_bundle_and_predictions(base):
     card = (folder / "bundle.md").read_text()
     assert "uni_v1 (TRIDENT, 20x, 256 px tiles)" in card
     assert "the mean of all its tiles" in card
-    for claim in ("Oxford", "ImageNet", "MIT", "stain", "crops"):
+    for claim in ("Oxford", "ImageNet", "MIT", "stain augment", "crops"):
         assert claim not in card
     predicted = rows_of(folder / "predictions" / "predictions.csv")
     assert [row["image"] for row in predicted] == [row[0] for row in slides(3, seed=1)]
@@ -121,7 +121,7 @@ def test_two_commands_lead_to_report_bundle_and_predictions(base):
     assert {(row["stain_p"], row["descriptors_p"] == "") for row in predicted} == {("", False)}
     failures = rows_of(folder / "predictions" / "failures.csv")
     assert [(row["image"], "no tiles" in row["cause"]) for row in failures] == [("empty", True)]
-    assert "train: nothing left to do" in again.stderr
+    assert "import: nothing left to do" in again.stderr
     assert again.stdout.splitlines()[-4:] == mined.stdout.splitlines()[-4:]
 
 
