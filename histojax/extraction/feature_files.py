@@ -17,15 +17,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from histojax.errors import InputError
-from histojax.extraction import feature_arrays
+from histojax.extraction import feature_arrays, feature_folders
 from histojax.extraction.feature_arrays import Contents
 from histojax.images.names import name_images
-from histojax.utils import files
 
-_OF_ENCODER = re.compile(r"(slide_)?features_(.+)")
-_OF_TILES = re.compile(r"([\d.]+)x_(\d+)px_(\d+)px_overlap")
-# CLAM writes the same features twice; beside other files, tables are lists of slides.
-_CLAM = ("h5_files", "pt_files")
 _NAME = re.compile(r"[^\W.][\w.+=-]*")
 
 
@@ -113,13 +108,21 @@ def find(
     """
     if encoder is not None and not _NAME.fullmatch(encoder):
         raise InputError(f"--name is {encoder!r}, expected letters, digits, '_', '-' and '.'")
-    groups = [group for path in paths for group in _groups(path)]
+    groups = [group for path in paths for group in feature_folders.find(path)]
+    if expected is not None:
+        groups = [group for group in groups if _may_be(expected, *group)] or groups
     sets: dict[str, list[tuple[Source, _Probed]]] = {}
     for folder, members in groups:
         probed = _probe(folder, members)
         source = _source_of(folder, probed, encoder, expected)
         sets.setdefault(source.configuration, []).append((source, probed))
     return [_merged(name, parts) for name, parts in sorted(sets.items())]
+
+
+def _may_be(expected: Source, folder: Path, members: list[Path]) -> bool:
+    """Whether the names of folders say nothing else of a set than what is expected."""
+    stated = feature_folders.facts_of(members[0], folder)
+    return all(value == getattr(expected, name) for name, value in stated.items())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,69 +132,12 @@ class _Probed:
     notices: list[str]
 
 
-def _groups(path: Path) -> list[tuple[Path, list[Path]]]:
-    """The folders below a path that are sets, and their files."""
-    path = path.absolute() if files.is_local(path) else path
-    if path.is_file():
-        if path.suffix.lower() not in feature_arrays.SUFFIXES:
-            raise InputError(f"{path} is none of {', '.join(feature_arrays.SUFFIXES)}")
-        return [(path, [path])]
-    if not path.is_dir():
-        raise InputError(f"{path} does not exist: name a folder or file of features")
-    members = sorted(
-        file
-        for file in files.files_below(path)
-        if file.suffix.lower() in feature_arrays.SUFFIXES and not file.name.startswith(".")
-    )
-    if not members:
-        raise InputError(
-            f"{path} has no features: expected {', '.join(feature_arrays.SUFFIXES)} in it or below"
-        )
-    for wanted in (_is_encoders, lambda folder: folder.name in _CLAM[:1], _is_of_torch):
-        grouped: dict[Path, list[Path]] = {}
-        for file in members:
-            if folder := _nearest(file, path, wanted):
-                grouped.setdefault(folder, []).append(file)
-        if grouped:
-            return list(grouped.items())
-    return [(path, _of_one_kind(path, members))]
-
-
-def _is_encoders(folder: Path) -> bool:
-    return _OF_ENCODER.fullmatch(folder.name) is not None
-
-
-def _is_of_torch(folder: Path) -> bool:
-    return folder.name in _CLAM
-
-
-def _nearest(file: Path, root: Path, wanted) -> Path | None:
-    """The folder of that kind that a file is in, at or below the root."""
-    folders = [folder for folder in file.parents if folder.is_relative_to(root)]
-    return next((folder for folder in folders if wanted(folder)), None)
-
-
-def _of_one_kind(folder: Path, members: list[Path]) -> list[Path]:
-    """The files of one ending; tables beside others are no features."""
-    if (folder / "manifest.json").exists():
-        raise InputError(
-            f"{folder} holds descriptors already (manifest.json): pass its parent as --descriptors"
-        )
-    kinds = collections.Counter(file.suffix.lower() for file in members)
-    if len(kinds) > 1:
-        kinds.pop(".csv", None)
-    if len(kinds) > 1:
-        listed = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-        raise InputError(f"{folder} holds {listed}: which are the features? Name their folder")
-    return [file for file in members if file.suffix.lower() in kinds]
-
-
 def _probe(folder: Path, members: Iterable[Path]) -> _Probed:
     """What the files of a set hold, with what their path says of it."""
     slides, failures = [], {}
     for path in members:
         try:
-            stated = _facts_of_path(path, folder if folder != path else path.parent)
+            stated = feature_folders.facts_of(path, folder)
             for contents in feature_arrays.contents(path):
                 facts = _joined(path, stated, contents.facts)
                 slides.append(Slide(path, dataclasses.replace(contents, facts=facts)))
@@ -202,20 +148,6 @@ def _probe(folder: Path, members: Iterable[Path]) -> _Probed:
         more = f" (and {len(failures) - 1} other files)" if len(failures) > 1 else ""
         raise InputError(first + more)
     return _Probed(slides, failures, [s.contents.notice for s in slides if s.contents.notice])
-
-
-def _facts_of_path(path: Path, folder: Path) -> dict[str, Any]:
-    """What TRIDENT's names of folders say of a file in them."""
-    named = _OF_ENCODER.fullmatch(folder.name)
-    if not named:
-        return {}
-    facts: dict[str, Any] = {"encoder": named[2]}
-    if path.suffix.lower() in feature_arrays.HDF5:
-        facts["format"] = "TRIDENT"
-    if tiles := _OF_TILES.fullmatch(folder.parent.name):
-        facts["magnification"] = float(tiles[1])
-        facts |= {"patch_px": int(tiles[2]), "overlap_px": int(tiles[3])}
-    return facts
 
 
 def _joined(path: Path, stated: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:

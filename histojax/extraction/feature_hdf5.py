@@ -135,8 +135,8 @@ def _facts_of_stamp(opened: h5py.File, size: int) -> dict[str, Any]:
     facts: dict[str, Any] = {"format": "STAMP"}
     if extractor := hdf5.read_text(opened, "extractor", size):
         facts["encoder"] = extractor
-    if hdf5.read_text(opened, "feat_type", size) in _SLIDE_FEATURES:
-        facts["level"] = "slide"
+    if kind := hdf5.read_text(opened, "feat_type", size):
+        facts["level"] = "slide" if kind in _SLIDE_FEATURES else "tile"
     pixels, microns = _number(opened, "tile_size_px"), _number(opened, "tile_size_um")
     if pixels:
         facts["patch_px"] = int(pixels)

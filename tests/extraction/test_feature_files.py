@@ -32,6 +32,8 @@ def test_folders_of_clam_and_stamp_are_known_by_their_files(tmp_path):
     (clam,) = feature_files.find([tmp_path / "clam"], "resnet50")
     assert clam.source == Source("resnet50", "CLAM", "tile", 4)
     assert list(clam.slides) == list(TILES)
+    (tmp_path / "clam").rename(tmp_path / "features_resnet50")
+    assert feature_files.find([tmp_path])[0].source == clam.source
     (stamp,) = feature_files.find([tmp_path / "stamp"])
     assert stamp.source == Source("chief-ctp_", "STAMP", "tile", 4, patch_px=224, mpp=1.1429)
     with pytest.raises(InputError, match="is of encoder chief-ctp!, so --name=x is not needed"):
