@@ -21,7 +21,7 @@ Padding = str | tuple[tuple[int, int], tuple[int, int]]
 # What an encoder's name table maps between: the layers of a Keras weight file, {layer: {array:
 # shape}} in the file's order, and the shapes of our variables by flat name.
 KerasFile = dict[str, dict[str, tuple[int, ...]]]
-Shapes = dict[str, tuple[int, ...]]
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 class Weights(nn.Module):

@@ -6,10 +6,12 @@ Variables are {"params": {layer: {"kernel", "bias", "scale"}}, "batch_stats": {l
 """
 
 import dataclasses
+import functools
 import hashlib
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import flax.traverse_util
 import jax
@@ -47,11 +49,12 @@ class Weights:
     file: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
+@functools.cache
 def shapes(encoder: Encoder) -> Shapes:
     """The shape of every variable of an encoder by flat name; nothing is computed."""
     image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
     tree = jax.eval_shape(lambda image: encoder.module.init(jax.random.key(0), image), image)
-    return {name: leaf.shape for name, leaf in _flattened(tree).items()}
+    return MappingProxyType({name: leaf.shape for name, leaf in _flattened(tree).items()})
 
 
 def to_variables(flat: Flat) -> Variables:

@@ -174,5 +174,11 @@ def _encode_images(
 def crop_cells(encoder: Encoder, variables: Variables, crop_size: int) -> dict[Tap, int]:
     """Rows of each tap's map that a crop by itself averages: the side of its window, in cells."""
     image = jax.ShapeDtypeStruct((1, crop_size, crop_size, 3), jnp.float32)
-    maps = jax.eval_shape(encoder.maps, variables, image)
+    maps = _maps.eval_shape(encoder, variables, image)
     return {tap: tap.averaged_cells(maps[tap.layer].shape[1]) for tap in encoder.outputs}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _maps(encoder: Encoder, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
+    """`encoder.maps`, whose trace of a size is kept."""
+    return encoder.maps(variables, images)
