@@ -1,7 +1,6 @@
 """Weights of encoders: from official files, which are kept, from others, and by seed."""
 
 import dataclasses
-import functools
 import hashlib
 import io
 import shutil
@@ -30,14 +29,6 @@ def official(tmp_path_factory):
     for name in PAPER:
         keras_models.write_official(keras_models.application(name), folder / f"{name}.h5")
     return {name: folder / f"{name}.h5" for name in PAPER}
-
-
-SHAPES = functools.cache(weights.shapes)
-
-
-@pytest.fixture(autouse=True)
-def shapes_are_found_once(monkeypatch):
-    monkeypatch.setattr(weights, "shapes", SHAPES)
 
 
 @pytest.mark.parametrize("name", PAPER)
