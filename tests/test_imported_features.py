@@ -92,7 +92,7 @@ def test_two_commands_lead_to_report_bundle_and_predictions(base):
         "descriptors: 40 slides, uni_v1-20x-256px",
         "column slide_id holds the images",
         "keeps images of one case together: 21 cases, 40 images",
-        "left out, since they have no descriptors: 1 of 40 labelled slides, empty.svs",
+        "left out, since they lack descriptors: 1 of 40 labelled slides, empty.svs",
         f"labels.csv does not label them: 1 of 40 slides with descriptors, {unlabelled}",
         "data: 39 images, normal 20, tumour 19",
         "positive class: tumour",

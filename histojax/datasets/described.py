@@ -118,7 +118,7 @@ def _unmatched(
     notices = []
     if without:
         notices.append(
-            f"left out, since they have no descriptors: {len(without)} of {len(rows)} labelled "
+            f"left out, since they lack descriptors: {len(without)} of {len(rows)} labelled "
             f"slides, {_some(without)}"
         )
     if unlabelled:

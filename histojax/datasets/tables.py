@@ -98,9 +98,15 @@ def load(
     found = lookup.find_files([row.image for row in rows], folder)
     if found.problems:
         lines = "\n".join(f"  {problem}" for problem in found.problems[:20])
+        advice = ""
+        if not any(found.paths):
+            advice = (
+                "\nWhere there are features of them in place of images, import these first, into "
+                "the same --run: histojax import_descriptors"
+            )
         raise InputError(
             f"{table} names {len(found.problems)} images that are not found, or not just once, in "
-            f"or below {folder}:\n{lines}"
+            f"or below {folder}:\n{lines}{advice}"
         )
     labels, group_of = {}, {}
     for row, path in zip(rows, found.paths, strict=True):

@@ -6,7 +6,7 @@ from pathlib import Path
 from histojax.datasets import Dataset
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
-from histojax.extraction import manifests, store
+from histojax.extraction import manifests, provenance, store
 from histojax.images import slide
 from histojax.learners import scoring
 from histojax.learners.ensembles import Ensemble
@@ -38,7 +38,7 @@ def check(
         scoring.check_same_extraction(ensemble.extractions, descriptors)
         stain_rows = store.read_stain_qc(descriptors)
         where, there = descriptors / store.STAIN_QC, {row.image for row in stain_rows.values()}
-        if manifests.are_imported(ensemble.extractions):
+        if provenance.are_imported(ensemble.extractions):
             where = descriptors
             there = {*(manifests.imported_slides(descriptors, ensemble.configurations) or ())}
         notices += check_descriptors(ensemble.folds, there, where)

@@ -20,6 +20,7 @@ from typing import Any
 from histojax.config import VERSION, Extraction, View
 from histojax.errors import InputError
 from histojax.extraction import modules, store
+from histojax.extraction.provenance import are_imported, features_text, is_imported
 from histojax.utils import files
 
 # Version of what resizing, stain normalisation, augmentation, cropping and random draws compute.
@@ -173,32 +174,6 @@ def weights_text(manifests: Iterable[Manifest | None]) -> str:
     return f"weights: {' and '.join(sources)}{note}{of_modules}"
 
 
-def features_text(manifest: Manifest) -> str:
-    """What imported features are: `uni_v1 (TRIDENT, 20x, 256 px tiles)`."""
-    protocol = manifest["protocol"]
-    magnification, side, mpp = (protocol.get(key) for key in ("magnification", "patch_px", "mpp"))
-    facts = [
-        protocol["format"] if protocol["format"] != "arrays" else "",
-        f"{magnification:g}x" if magnification else "",
-        f"{side} px tiles" if side else "",
-        f"{mpp:g} um/px" if mpp else "",
-        "slide level" if protocol["level"] == "slide" else "",
-    ]
-    known = ", ".join(filter(None, facts))
-    return protocol["encoder"] + (f" ({known})" if known else "")
-
-
-def pooling_text(manifest: Manifest) -> str:
-    """How imported features of tiles became a slide's descriptors."""
-    protocol = manifest["protocol"]
-    if protocol["pooling"] == "none":
-        return "its feature vector as it is"
-    norm = f"{protocol['p']:g}-norm" if protocol["pooling"] == "p-norm" else protocol["pooling"]
-    if protocol["tiles"] is None:
-        return f"the {norm} of all its tiles"
-    return f"{protocol['draws']} x the {norm} of {protocol['tiles']} tiles drawn at random"
-
-
 def source_text(weights: Mapping[str, str]) -> str:
     """Where recorded weights come from: `imagenet`, or `vgg.h5 (SHA-256 1a2b3c4d5e6f7081...)`."""
     if "file" in weights:
@@ -224,31 +199,6 @@ def read(root: Path, configuration: str) -> Manifest | None:
     """
     path = root / configuration / MANIFEST
     return files.read_json(path, _REQUIRED) if path.exists() else None
-
-
-def is_imported(manifest: Manifest | None) -> bool:
-    """Whether the descriptors are made of features that others computed: see `imported`."""
-    return manifest is not None and "format" in manifest.get("protocol", ())
-
-
-def are_imported(manifests: Mapping[str, Manifest | None]) -> bool:
-    """Whether the descriptors of these configurations were imported, all of them.
-
-    Raises:
-      InputError: some were, and others were computed here: an ensemble is of one kind.
-    """
-    kinds = {name: is_imported(made) for name, made in manifests.items()}
-    if len({*kinds.values()}) < 2:
-        return any(kinds.values())
-    imported, computed = (
-        ", ".join(name for name, kind in kinds.items() if kind == wanted)
-        for wanted in (True, False)
-    )
-    raise InputError(
-        f"the descriptors of {imported} were imported, those of {computed} were computed here: "
-        "one ensemble cannot have both. Train one on each, with --configurations, and average "
-        "them by histojax compare --blend"
-    )
 
 
 def imported_slides(root: Path, configurations: Iterable[str]) -> dict[str, Path] | None:

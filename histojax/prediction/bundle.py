@@ -25,7 +25,7 @@ from absl import logging
 from histojax.config import VERSION, Extraction
 from histojax.datasets import leakage, positive
 from histojax.evaluation import calibration, operating_point
-from histojax.extraction import manifests
+from histojax.extraction import manifests, provenance
 from histojax.learners import ensembles, scoring
 from histojax.learners.ensembles import Ensemble
 from histojax.learners.scoring import LoadedEnsemble
@@ -89,7 +89,7 @@ class Bundle:
     @property
     def imported(self) -> bool:
         """Whether descriptors are made of features that others computed, so no encoder is here."""
-        return manifests.are_imported(self.made_with)
+        return provenance.are_imported(self.made_with)
 
     @property
     def extraction(self) -> Extraction:

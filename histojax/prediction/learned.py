@@ -13,7 +13,7 @@ from histojax.datasets.positive import PositiveClasses
 from histojax.errors import InputError
 from histojax.evaluation import calibration, evaluate, metrics, operating_point
 from histojax.evaluation.labelled_predictions import LabelledPredictions
-from histojax.extraction import manifests, store
+from histojax.extraction import provenance, store
 from histojax.learners import ensembles
 from histojax.learners.ensembles import Ensemble
 from histojax.prediction import conformal, out_of_distribution
@@ -129,7 +129,7 @@ def from_ensemble(
         }
         stain_rows = store.read_stain_qc(descriptors_root)
         reference = out_of_distribution.fit(folds, means, stain_rows)
-        if manifests.are_imported(ensemble.extractions):
+        if provenance.are_imported(ensemble.extractions):
             first = ensemble.configurations[0]
             training_files = digests_of(descriptors_root, first, folds.names).values()
         else:

@@ -11,7 +11,7 @@ from histojax.config import VERSION
 from histojax.evaluation import metrics, operating_point, statistics, verdict
 from histojax.evaluation.bootstrap import Interval
 from histojax.evaluation.statistics import Statistics
-from histojax.extraction import manifests
+from histojax.extraction import manifests, provenance
 from histojax.prediction import conformal, out_of_distribution
 from histojax.prediction.bundle import Bundle
 
@@ -88,7 +88,7 @@ def _encoders(bundle: Bundle) -> list[str]:
 
 
 def _features(bundle: Bundle) -> list[str]:
-    pooled = {manifests.pooling_text(manifest) for manifest in bundle.made_with.values()}
+    pooled = {provenance.pooling_text(manifest) for manifest in bundle.made_with.values()}
     return [
         f"- Features: {_weights(bundle).removeprefix('imported features: ')}; computed outside of "
         "histojax and imported. The name of the encoder is the one recorded with them.",

@@ -10,7 +10,7 @@ from typing import Any
 
 from histojax.config import View
 from histojax.evaluation.operating_point import TARGET_SENSITIVITY
-from histojax.extraction import manifests
+from histojax.extraction import manifests, provenance
 from histojax.learners import ensembles
 from histojax.learners.ensembles import LEARNERS, Ensemble
 
@@ -53,10 +53,10 @@ def command_lines(
         ]
     else:
         flags |= {"descriptors": descriptors or "DESCRIPTORS"}
-        if manifests.are_imported(ensemble.extractions):
+        if provenance.are_imported(ensemble.extractions):
             extracts = [
                 Command(
-                    f"Import the features of {manifests.features_text(manifest)}.",
+                    f"Import the features of {provenance.features_text(manifest)}.",
                     _line("import_descriptors", _import(manifest, flags["descriptors"])),
                 )
                 for manifest in ensemble.extractions.values()

@@ -14,7 +14,7 @@ from histojax.errors import InputError
 from histojax.evaluation.evaluate import Evaluation
 from histojax.evaluation.metrics import ALL, CLASS, METRICS
 from histojax.evaluation.statistics import Estimate, Statistics
-from histojax.extraction import manifests, store
+from histojax.extraction import manifests, provenance, store
 from histojax.learners.ensembles import Ensemble
 from histojax.report import shown, tables
 from histojax.report.commands import Command
@@ -214,7 +214,7 @@ def stain_quality(descriptors: Path | None, ensemble: Ensemble) -> StainQualityS
     Raises:
       InputError: the folder has no stain_qc.csv, or a damaged one.
     """
-    if descriptors is None or manifests.are_imported(ensemble.extractions):
+    if descriptors is None or provenance.are_imported(ensemble.extractions):
         return None
     if not (descriptors / store.STAIN_QC).exists():
         raise InputError(

@@ -20,7 +20,7 @@ from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.evaluation.evaluate import Evaluation
 from histojax.evaluation.labelled_predictions import LabelledPredictions
-from histojax.extraction import manifests
+from histojax.extraction import provenance
 from histojax.images.names import Images
 from histojax.images.resampling import NO_RESAMPLING
 from histojax.images.thumbnails import SIDE, thumbnail, thumbnails
@@ -97,7 +97,7 @@ def thumbnails_per_cell(cells: int) -> int:
 
 def collect(evaluation: Evaluation, dataset: Dataset | None) -> ReportImages:
     """The images of an evaluation, from its labelled data set, where it is known."""
-    if manifests.are_imported(evaluation.ensemble.extractions):
+    if provenance.are_imported(evaluation.ensemble.extractions):
         return ReportImages(("Features were imported, so there are no images to show.",))
     if dataset is None:
         return ReportImages(("Pass --data to see the images, not only their names.",))

@@ -3,6 +3,7 @@
 from markupsafe import Markup
 
 from histojax.evaluation import metrics, verdict
+from histojax.extraction import provenance
 from histojax.inspection import near_duplicates
 from histojax.report import TEMPLATES, answers, content, figures, formats, images, summary, tables
 from histojax.report.commands import versions
@@ -31,6 +32,8 @@ _CURVES = {
     "configurations": "Against the number of configurations.",
     "folds": "Against the number of folds whose models are averaged, on the test set.",
 }
+# Of imported features, where these take the place of augmentations.
+_DRAWS = "Against the number of augmentations of each slide, which are random draws of its tiles."
 
 
 def render(report: Report) -> str:
@@ -43,9 +46,12 @@ def render(report: Report) -> str:
     }
     shared, rest = content.protocols(evaluation.ensemble)
     mistakes = answers.mistakes(evaluation.out_of_fold.predictions)
+    captions = _CURVES
+    if provenance.are_imported(evaluation.ensemble.extractions):
+        captions = _CURVES | {"augmentations": _DRAWS}
     curves = {
         name: caption
-        for name, caption in _CURVES.items()
+        for name, caption in captions.items()
         if len(evaluation.curves.get(name, ())) > 1
     }
     empty = {

@@ -22,7 +22,7 @@ from histojax.evaluation.bootstrap import DRAWS
 from histojax.evaluation.evaluate import Evaluation
 from histojax.evaluation.operating_point import TARGET_SENSITIVITY
 from histojax.evaluation.statistics import Statistics
-from histojax.extraction import manifests
+from histojax.extraction import manifests, provenance
 from histojax.images.names import Images
 from histojax.inspection import near_duplicates
 from histojax.learners import ensembles
@@ -102,7 +102,7 @@ def write_report(
 
 def _slides(trained: Ensemble, descriptors: Path | None) -> Images | None:
     """The slides among which labels are looked up where descriptors were imported; else None."""
-    if not manifests.are_imported(trained.extractions):
+    if not provenance.are_imported(trained.extractions):
         return None
     there = descriptors and manifests.imported_slides(descriptors, trained.configurations)
     return there or {name: Path(name) for name in trained.folds.names}

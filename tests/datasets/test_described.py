@@ -49,7 +49,7 @@ def test_clam_s_table_names_slides_and_cases(tmp_path):
     assert data.groups == ("P1", "P1", "P2")
     assert data.paths == tuple(SLIDES[name] for name in data.names)
     without, unlabelled = data.notices[-2:]
-    assert without == ("left out, since they have no descriptors: 1 of 4 labelled slides, gone")
+    assert without == ("left out, since they lack descriptors: 1 of 4 labelled slides, gone")
     assert unlabelled.startswith("left out, since labels.csv does not label them: 4 of 7 slides")
     for name in ("TCGA-01-DX1.aa-bb", "site2/s1", "site2/s2", "x.2"):
         assert name in unlabelled
