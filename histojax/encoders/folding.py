@@ -6,7 +6,6 @@ of channels can always go into the first kernel, its scale and shift only where 
 does not pad, because padding would be shifted too. Computed in float64.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,23 +48,25 @@ def check_names(shapes: Mapping[str, tuple[int, ...]], epsilon: float | None) ->
       shapes: of its variables by flat name.
       epsilon: of its batch norms, where its module says.
     """
-    known = re.compile(r"params/[^/]+/(kernel|bias|scale)|batch_stats/[^/]+/(mean|var)")
-    if other := [name for name in shapes if not known.fullmatch(name)]:
-        raise ValueError(
-            f"a FrozenNetwork has convolutions and batch norms alone, not {other[0]}: make it a "
-            "flax.linen.Module, which is not folded"
-        )
+    norms = {name.split("/")[1] for name in shapes if name.startswith("batch_stats/")}
     for name in shapes:
-        collection, layer, _ = name.split("/")
-        convolution = f"{layer.removesuffix('_bn')}_conv"
-        if collection == "batch_stats" and epsilon is None:
+        collection, *layer, _ = name.split("/")
+        if collection == "params" and len(layer) == 1 and f"params/{layer[0]}/kernel" in shapes:
+            continue
+        if collection not in ("params", "batch_stats") or layer[0] not in norms:
             raise ValueError(
-                f"the batch norm {layer} cannot be folded: say epsilon = 1e-3, or whatever it has, "
+                f"a FrozenNetwork has convolutions and batch norms alone, not {name}: make it a "
+                "flax.linen.Module, which is not folded"
+            )
+    for norm in sorted(norms):
+        if epsilon is None:
+            raise ValueError(
+                f"the batch norm {norm} cannot be folded: say epsilon = 1e-3, or whatever it has, "
                 "in the class of the FrozenNetwork"
             )
-        if collection == "batch_stats" and f"params/{convolution}/kernel" not in shapes:
+        if f"params/{norm.removesuffix('_bn')}_conv/kernel" not in shapes:
             raise ValueError(
-                f"the batch norm {layer} cannot be folded: of a FrozenNetwork, a batch norm X_bn "
+                f"the batch norm {norm} cannot be folded: of a FrozenNetwork, a batch norm X_bn "
                 "follows a convolution X_conv"
             )
 

@@ -110,10 +110,12 @@ def check(extraction: Extraction, pooling: str) -> None:
         raise InputError(
             "--pooling=pallas is for --crop_mode=exact: shared crops are windows, which XLA pools"
         )
-    if pooling == "pallas" or extraction.crop_mode != "exact":
-        asked = f"--crop_mode={extraction.crop_mode} with --pooling={pooling}"
-        chosen = [encoders.get(name) for name in extraction.encoders]
-        require_maps(chosen, f"{asked} takes", "pass --crop_mode=exact and --pooling=xla")
+    chosen = [encoders.get(name) for name in extraction.encoders]
+    if extraction.crop_mode != "exact":
+        taking = f"--crop_mode={extraction.crop_mode} takes windows of"
+        require_maps(chosen, taking, "pass --crop_mode=exact")
+    if pooling == "pallas":
+        require_maps(chosen, "--pooling=pallas pools", "pass --pooling=xla")
 
 
 def require_maps(chosen: Iterable[Encoder], what: str, advice: str) -> None:
@@ -121,12 +123,12 @@ def require_maps(chosen: Iterable[Encoder], what: str, advice: str) -> None:
 
     Args:
       chosen: the encoders.
-      what, advice: what needs maps, such as `heat maps take`, and what to do.
+      what, advice: what needs maps, such as `heat maps show`, and what to do.
     """
     for encoder in chosen:
         if encoder.vectors:
             raise InputError(
-                f"{what} windows of feature maps, but {encoder.vectors[0]} of {encoder.name} is a "
+                f"{what} feature maps, but {encoder.vectors[0]} of {encoder.name} is a "
                 f"vector: {advice}"
             )
 

@@ -35,7 +35,7 @@ _VERSIONS_OF = ("jax", "flax", "numpy", "pillow")
 _REQUIRED = ("protocol", "weights")
 # What configurations of one root may differ in; and those of different encoders.
 _OWN = ("protocol.encoder", "protocol.resnet_variant", "protocol.scale", "protocol.crop_size")
-_OWN_OF_ENCODER = (*_OWN, "weights.", "module.")
+_OWN_OF_ENCODER = (*_OWN, "weights.", "module:")
 # What imported configurations of one root may not differ in: how many vectors an image has.
 _SHARED_BY_IMPORTED = ("protocol.draws", "protocol.tiles", "protocol.seed")
 # Fields of `Extraction` that are the same for all configurations; the second are recorded only
@@ -286,9 +286,9 @@ def differences(recorded: Manifest, expected: Manifest) -> list[str]:
     if found["weights"].get("sha256") == wanted["weights"].get("sha256"):
         found["weights"] = wanted["weights"] = {}
     if not modules.same(recorded, expected):
-        key = "code_sha256"
         found["module"], wanted["module"] = (
-            {key: made.get("module", {}).get(key)} for made in (recorded, expected)
+            modules.text(made["module"]) if "module" in made else None
+            for made in (recorded, expected)
         )
     return files.differences(found, wanted)
 

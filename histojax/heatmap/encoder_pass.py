@@ -119,7 +119,7 @@ def check_encoders(encoder_set: EncoderSet) -> None:
     advice = "predict without them (histojax mine: --noheatmaps)"
     for loaded in encoder_set.encoders.values():
         encoder = loaded.encoder
-        loaded_encoders.require_maps([encoder], "heat maps take", advice)
+        loaded_encoders.require_maps([encoder], "heat maps take windows of", advice)
         strides, cell = [tap.stride for tap in encoder.outputs], tile_features.cell_size(encoder)
         if slide_scan.SQUARE % cell or any(cell % stride for stride in strides):
             raise InputError(

@@ -1,4 +1,4 @@
-"""An encoder added by one module and one row works in extraction, fine-tuning and heat maps."""
+"""An encoder of a module of its own works in extraction, fine-tuning and heat maps."""
 
 import dataclasses
 
@@ -9,13 +9,12 @@ from PIL import Image
 
 from histojax import encoders
 from histojax.config import Extraction, Runtime, View
-from histojax.encoders import weights
+from histojax.encoders import own, weights
 from histojax.errors import InputError
 from histojax.extraction import extract, loaded_encoders, manifests, store
 from histojax.learners import finetune, finetune_step
 from histojax.utils import download
 from tests import samples
-from tests.encoders.small_encoder import SMALL
 from tests.heatmap import tiny
 
 VIEW = View(0.5, 32)
@@ -25,8 +24,8 @@ LEAVES = {"kernel": "kernel", "bias": "bias", "scale": "gamma"}
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setitem(encoders.ENCODERS, "Small", SMALL)
-    return SMALL
+    monkeypatch.setattr(encoders, "ENCODERS", dict(encoders.ENCODERS))
+    return own.load("tests.encoders.small_encoder:SMALL")
 
 
 def protocol(**others) -> Extraction:
@@ -71,21 +70,19 @@ def test_extraction_by_random_weights(image, tmp_path):
     assert (descriptors > 0).any()
 
 
-def test_extraction_by_the_weights_of_a_file(small, image, tmp_path, monkeypatch):
+def test_extraction_by_the_weights_of_a_file(small, image, tmp_path):
     variables = weights.random("Small", 5)
     file = write_h5(tmp_path / "small.h5", variables)
     weight_file = dataclasses.replace(small.weight_file, md5=download.md5(file))
-    row = dataclasses.replace(small, weight_file=weight_file)
-    monkeypatch.setitem(encoders.ENCODERS, "Small", row)
+    own.register(dataclasses.replace(small, weight_file=weight_file))
     runtime = Runtime(cache=tmp_path / "cache", weights_dir=tmp_path)
     extract.run([image], protocol(), tmp_path / "descriptors", runtime=runtime)
     manifest = manifests.read(tmp_path / "descriptors", "Small-0.5-32")
     assert manifest["weights"] == {"source": "imagenet", "sha256": weights.checksum(variables)}
 
 
-def test_an_encoder_without_published_weights_needs_random_ones(small, tmp_path, monkeypatch):
-    row = dataclasses.replace(small, weight_file=None)
-    monkeypatch.setitem(encoders.ENCODERS, "Small", row)
+def test_an_encoder_without_published_weights_needs_random_ones(small, tmp_path):
+    own.register(dataclasses.replace(small, weight_file=None))
     with pytest.raises(
         InputError,
         match="no ImageNet weights for Small: use --weights=Small=FILE with .* or --weights=random",

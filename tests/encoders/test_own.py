@@ -1,0 +1,288 @@
+"""Encoders of users: what is found of a row, what is refused, what is recorded of its module."""
+
+import dataclasses
+import types
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from histojax import encoders
+from histojax.config import Extraction, View
+from histojax.encoders import RAW, Encoder, Tap, own, weights
+from histojax.errors import InputError
+from histojax.extraction import loaded_encoders, manifests
+from histojax.heatmap import encoder_pass
+from histojax.learners import finetune_step
+from histojax.prediction import predict
+
+NET = '''
+import flax.linen as nn
+from histojax.encoders import MINUS_ONE_TO_ONE, RAW, Encoder, Tap, layers
+
+class Net(nn.Module):
+    """Maps at two strides, and a vector."""
+
+    widths: tuple = (4, 6)
+
+    @nn.compact
+    def __call__(self, images):
+        x = nn.relu(nn.Conv(self.widths[0], (3, 3), 2, padding="VALID", name="first")(images))
+        y = nn.Conv(self.widths[1], (3, 3), 2, name="second")(x)
+        y = nn.relu(nn.BatchNorm(True, name="norm")(y))
+        return {"x": x, "y": y, "vector": y.mean(axis=(1, 2)), "first": y[:, 0]}
+
+class Folding(layers.FrozenNetwork):
+    @nn.compact
+    def __call__(self, images):
+        return {"x": self.normalize(self.convolve(images, 4, (3, 3), "a_conv"), 1e-3, "b_bn")}
+
+class Spelt(Folding):
+    epsilon = 1e-3
+
+class Dense(layers.FrozenNetwork):
+    @nn.compact
+    def __call__(self, images):
+        return {"x": nn.LayerNorm(name="norm")(images)}
+
+class Raising(nn.Module):
+    def __call__(self, images):
+        raise RuntimeError("as it likes")
+
+class Array(nn.Module):
+    def __call__(self, images):
+        return images
+
+TAPS = (Tap("y"), Tap("vector"))
+ENCODER = Encoder("Net", Net(), TAPS, MINUS_ONE_TO_ONE)
+HYPHEN = Encoder("My-Net", Net(), TAPS, RAW)
+TAKEN = Encoder("vgg", Net(), TAPS, RAW)
+LAYER = Encoder("Net", Net(), (Tap("z"),), RAW)
+WIDTH = Encoder("Net", Net(), (Tap("y", channels=5),), RAW)
+STRIDE = Encoder("Net", Net(), (Tap("y", stride=8),), RAW)
+RANK = Encoder("Net", Net(), (Tap("first"),), RAW)
+NONE = Encoder("Net", Net(), (), RAW)
+LIST = Encoder("Net", Net(widths=[4, 6]), TAPS, RAW)
+CLASS = Encoder("Net", Net, TAPS, RAW)
+TILE = Encoder("Net", Net(), TAPS, RAW, tile=256)
+EPSILON = Encoder("Net", Folding(), (Tap("x"),), RAW)
+PAIR = Encoder("Net", Spelt(), (Tap("x"),), RAW)
+DENSE = Encoder("Net", Dense(), (Tap("x"),), RAW)
+RAISING = Encoder("Net", Raising(), (Tap("x"),), RAW)
+ARRAY = Encoder("Net", Array(), (Tap("x"),), RAW)
+ROW = 3
+'''
+
+
+@pytest.fixture(autouse=True)
+def table(monkeypatch):
+    """The table of encoders, as it was once a test is done."""
+    monkeypatch.setattr(encoders, "ENCODERS", dict(encoders.ENCODERS))
+
+
+@pytest.fixture
+def net(tmp_path):
+    """A function that writes the module with a text replaced, and gives its file."""
+
+    def write(old="", new=""):
+        path = tmp_path / "net.py"
+        path.write_text(NET.replace(old, new))
+        return path
+
+    return write
+
+
+def test_what_a_row_leaves_out_is_found(net):
+    row = own.load(f"{net()}:ENCODER")
+    assert row.outputs == (Tap("y", 6, stride=4), Tap("vector", 6, stride=0))
+    assert row.vectors == ("vector",)
+    assert row.origin.reference == "net.py:ENCODER"
+    assert encoders.get("Net") is row is own.load(f"{net()}:ENCODER") is own.register(row)
+    loaded_encoders.check(Extraction(encoders=("VGG", "Net")), "xla")
+    installed = own.load("tests.encoders.small_encoder:SMALL")
+    assert installed.origin.reference == "tests.encoders.small_encoder:SMALL"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("NOPE", "has no NOPE: its encoders are ENCODER, HYPHEN, "),
+        ("ROW", "is of type int, expected a histojax.encoders.Encoder"),
+        ("HYPHEN", "'My-Net', expected a letter and then letters, digits or _"),
+        ("TAKEN", "net.py:TAKEN is called vgg, which is the name of one of histojax"),
+        ("LAYER", "a tap 'z', but its module returns first, vector, x, y"),
+        ("WIDTH", "says channels=5, its module has 6"),
+        ("STRIDE", "says stride=8, its module has 4"),
+        ("RANK", r"first of shape \(1, 56, 6\) for one image, expected maps \[N, H, W, C\]"),
+        ("NONE", "no outputs: name taps among first, vector, x, y"),
+        ("LIST", "a list or a dictionary among its fields.*make it a tuple"),
+        ("CLASS", "expected an instance of a flax.linen.Module"),
+        ("TILE", "tile=256 and halo=256, expected multiples of 32 px"),
+        ("EPSILON", "the batch norm b_bn cannot be folded: say epsilon"),
+        ("PAIR", "a batch norm X_bn follows a convolution X_conv"),
+        ("DENSE", "convolutions and batch norms alone, not params/norm/"),
+        ("RAISING", "224 px: line 32, `raise RuntimeError.*`: RuntimeError: as it likes"),
+        ("ARRAY", "returns an array, expected a dictionary"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_refused(net, row, message):
+    before = dict(encoders.ENCODERS)
+    with pytest.raises(InputError, match=message):
+        own.load(f"{net()}:{row}")
+    assert before == encoders.ENCODERS
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (None, "there is no file .*net.py"),
+        ("x = (", "cannot be run: SyntaxError: .*line 1"),
+        ("import nowhere_at_all", "line 1, `import nowhere_at_all`: ModuleNotFoundError"),
+        ("x = 1\n1 / 0\n", "line 2, `1 / 0`: ZeroDivisionError"),
+        ("raise SystemExit(3)", "line 1, .*SystemExit: 3"),
+    ],
+)
+def test_a_module_that_cannot_be_run_is_refused(tmp_path, source, message):
+    if source is not None:
+        (tmp_path / "net.py").write_text(source)
+    with pytest.raises(InputError, match=message):
+        own.load(f"{tmp_path / 'net.py'}:ENCODER")
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("net.py", "names no encoder: expected path/to/module.py:ENCODER or package"),
+        ("Net", "'Net' names no encoder"),
+        ("nowhere.net:ENCODER", "nowhere.net cannot be imported: ModuleNotFoundError"),
+        ("json:ENCODER", "json has no ENCODER: its encoders are none"),
+    ],
+)
+def test_a_reference_to_nothing_is_refused(reference, message):
+    with pytest.raises(InputError, match=message):
+        own.load(reference)
+
+
+def test_two_modules_may_not_share_a_name_and_a_changed_one_takes_its_place(net, tmp_path):
+    first = own.load(f"{net()}:ENCODER")
+    changed = own.load(f"{net('nn.relu', 'nn.gelu')}:ENCODER")
+    assert encoders.get("Net") is changed is not first
+    (tmp_path / "other.py").write_text(NET)
+    with pytest.raises(InputError, match="the name of one of net.py:ENCODER: give it another"):
+        own.load(f"{tmp_path / 'other.py'}:ENCODER")
+
+
+def manifest(encoder: Encoder) -> manifests.Manifest:
+    loaded = loaded_encoders.LoadedEncoder(encoder, {}, "random, seed 0", "abc")
+    return loaded.manifest(Extraction(), View(0.5, 32))
+
+
+def test_only_other_code_is_another_module(net):
+    here = manifest(own.load(f"{net()}:ENCODER"))
+    assert here["module"]["reference"] == "net.py:ENCODER"
+    for old, new in (
+        ("import flax", "# A comment.\n\nimport flax"),
+        ("Maps at two strides, and a vector.", "In other words."),
+        ("widths: tuple = (4, 6)", "widths: tuple = (\n        4, 6\n    )"),
+    ):
+        commented = manifest(own.load(f"{net(old, new)}:ENCODER"))
+        assert commented["module"]["file_sha256"] != here["module"]["file_sha256"]
+        assert manifests.differences(here, commented) == []
+    other = manifest(own.load(f"{net('nn.relu', 'nn.gelu')}:ENCODER"))
+    (line,) = manifests.differences(here, other)
+    sha256 = here["module"]["file_sha256"][:16]
+    assert line.startswith(f"module: found net.py:ENCODER (SHA-256 {sha256}...), expected net.py:E")
+    without = {name: value for name, value in here.items() if name != "module"}
+    assert len(manifests.differences(without, here)) == 1
+    text = manifests.weights_text([without, here])
+    assert text.endswith(f"; Net is of net.py:ENCODER (SHA-256 {sha256}...)")
+
+
+def test_a_bundle_asks_for_the_module_and_takes_no_other(net):
+    module = manifest(own.load(f"{net()}:ENCODER"))["module"]
+    bundle = types.SimpleNamespace(
+        name="b.histojax",
+        extraction=Extraction(encoders=("Net",)),
+        encoder_module=lambda name: module,
+    )
+    own.load(f"{net('nn.relu', 'nn.gelu')}:ENCODER")
+    with pytest.raises(InputError, match="has other code than that of b.histojax, net.py:ENCODER"):
+        predict.load_encoders(bundle)
+    del encoders.ENCODERS["Net"]
+    with pytest.raises(
+        InputError,
+        match=r"b.histojax needs the module of its encoder Net, net.py:ENCODER \(SHA-256 "
+        rf"{module['file_sha256'][:16]}...\), .*: pass --encoders=net.py:ENCODER, with its path",
+    ):
+        predict.load_encoders(bundle)
+
+
+def test_any_flax_module_is_applied_as_it_is_in_each_precision(net):
+    row = own.load(f"{net()}:ENCODER")
+    variables = weights.random("Net", 0)
+    assert float(jnp.std(variables["params"]["second"]["kernel"])) > 0.1
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    maps = row.module.apply(variables, images / np.float32(127.5) - 1)
+    expected = np.concatenate([maps["y"].mean(axis=(1, 2)), maps["vector"]], axis=-1)
+    folded = row.folded("float32")
+    np.testing.assert_allclose(
+        folded.descriptors(row.fold_variables(variables), images), expected, rtol=1e-5, atol=1e-6
+    )
+    low = row.folded("bfloat16").descriptors(row.fold_variables(variables, "bfloat16"), images)
+    assert low.dtype == jnp.float32
+    error = np.abs(np.asarray(low) - expected).max() / expected.max()
+    assert 1e-5 < error < 0.03
+
+
+def test_vectors_are_refused_where_maps_are_needed(net):
+    row = own.load(f"{net()}:ENCODER")
+    for asked, pooling, message in (
+        (Extraction(("Net",), crop_mode="shared"), "xla", "shared takes windows of feature maps"),
+        (Extraction(("Net",)), "pallas", "pallas pools feature maps, but vector of Net is"),
+    ):
+        with pytest.raises(InputError, match=message):
+            loaded_encoders.check(asked, pooling)
+
+    def check_heat_maps(encoder):
+        loaded = {"Net": types.SimpleNamespace(encoder=encoder)}
+        encoder_pass.check_encoders(types.SimpleNamespace(encoders=loaded))
+
+    with pytest.raises(InputError, match="heat maps take windows of feature maps, but vector"):
+        check_heat_maps(row)
+    check_heat_maps(dataclasses.replace(row, outputs=(Tap("x", 4, 2), Tap("y", 6, 4))))
+    with pytest.raises(InputError, match="strides divide one another and 32 px, but Net has 14"):
+        check_heat_maps(dataclasses.replace(row, outputs=(Tap("x", 4, 14),)))
+
+
+def test_its_weights_are_read_by_its_names_and_as_fine_tuning_writes_them(tmp_path, notices):
+    row = own.register(Encoder("Plain", Plain(), (Tap("maps"),), RAW))
+    assert row.origin.reference == "Plain in Python"
+    variables = weights.random("Plain", 3)
+    flat = weights.to_flat(variables)
+    np.savez(tmp_path / "plain.npz", **flat)
+    body = {name.replace("params/", "body/"): array for name, array in flat.items()}
+    np.savez(tmp_path / "tuned.npz", **body, **{"head/kernel": np.ones((6, 2), np.float32)})
+    for file in ("plain.npz", "tuned.npz"):
+        found = weights.read(row, tmp_path / file)
+        assert weights.checksum(found.variables) == weights.checksum(variables)
+    assert [notice for notice in notices if "fine-tuned" in notice and "tuned.npz" in notice]
+
+
+class Plain(nn.Module):
+    @nn.compact
+    def __call__(self, images):
+        maps = nn.Conv(6, (3, 3), 2, name="conv")(images)
+        return {"maps": nn.LayerNorm(name="norm")(maps) * self.param("w", nn.zeros, (1, 1, 1, 6))}
+
+
+def test_what_fine_tuning_needs_is_said(net):
+    row = own.register(Encoder("Plain", Plain(), (Tap("maps"),), RAW))
+    variables = weights.random("Plain", 0)
+    encoder, params = finetune_step.fold_batch_norms(row, variables, "float32")
+    assert finetune_step.split_layers(params, encoder, "all") == (params, {})
+    with pytest.raises(InputError, match=r"pass --blocks=all, or .*last_block=\('w',\)"):
+        finetune_step.split_layers(params, encoder, "last")
+    normed = own.load(f"{net()}:ENCODER")
+    with pytest.raises(InputError, match="its batch_stats cannot be folded: make .*FrozenNetwork"):
+        finetune_step.fold_batch_norms(normed, weights.random("Net", 0), "float32")
