@@ -203,6 +203,7 @@ def test_a_bundle_asks_for_the_module_and_takes_no_other(net):
     module = manifest(own.load(f"{net()}:ENCODER"))["module"]
     bundle = types.SimpleNamespace(
         name="b.histojax",
+        imported=None,
         extraction=Extraction(encoders=("Net",)),
         encoder_module=lambda name: module,
     )
