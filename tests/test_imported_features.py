@@ -1,7 +1,10 @@
 """Features of TRIDENT, CLAM and STAMP by the documented commands to report, bundle, predictions."""
 
 import csv
+import os
 import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +15,10 @@ from histojax.errors import InputError
 from histojax.extraction import manifests, store
 from histojax.learners import ensembles
 from histojax.prediction import bundle
-from histojax.report import commands
+from histojax.report.commands import command_lines
 from tests import made_features, samples
 from tests.running import run
+from tests.test_guide import commands
 
 CHANNELS = 16
 SMALL = ("--protocol=small", "--folds=2", "--seeds=1", "--rounds=6")
@@ -64,43 +68,44 @@ def ok(*command) -> str:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    """A TRIDENT job of 40 slides and an empty one, imported, mined; four new slides, one empty."""
-    base = tmp_path_factory.mktemp("features")
-    rows = [*slides(40)]
-    made_features.trident(trident(base / "job", rows), "empty", np.zeros((0,), np.float32))
+    """A folder in which the guide's first commands were run, and what each said.
+
+    A TRIDENT job has 40 slides and an empty one; a new job three, and an empty one.
+    """
+    base, before = tmp_path_factory.mktemp("features"), Path.cwd()
+    rows, new = [*slides(40)], [*slides(3, seed=1)]
+    for job, some in (("job", rows), ("new_job", new)):
+        made_features.trident(trident(base / job, some), "empty", np.zeros((0,), np.float32))
     empty = ("empty", "TCGA-empty", "normal", None)
-    unlabelled = rows.pop()
-    write_labels(base / "labels.csv", [*rows, empty])
-    new = [*slides(3, seed=1)]
-    made_features.trident(trident(base / "new", new), "empty", np.zeros((0,), np.float32))
-    write_labels(base / "new.csv", new)
+    write_labels(base / "labels.csv", [*rows[:-1], empty])
+    os.chdir(base)
     with samples.trees_in_this_process():
-        imported = ok("import_descriptors", f"--features={base / 'job'}", f"--run={base / 'run'}")
-        command = ("mine", base / "labels.csv", base / "new", f"--run={base / 'run'}", *SMALL)
-        mined = run(*command)
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(pipeline, "write_report", lambda *given: "The verdict.")
-            again = run(*command)
-    return base, imported, mined, again, unlabelled[0]
+        done = [as_in_the_guide(command) for command in commands("7")[:3]]
+    yield base, *done
+    os.chdir(before)
+
+
+def as_in_the_guide(command: list[str]) -> subprocess.CompletedProcess:
+    """Runs a command of the guide with a small protocol."""
+    return run(*command, *(SMALL if command[0] in ("mine", "train", "leave_groups_out") else ()))
 
 
 def test_two_commands_lead_to_report_bundle_and_predictions(base):
-    base, imported, mined, again, unlabelled = base
-    assert "features have signs" in imported
-    assert mined.returncode == 3, mined.stderr  # The empty slide.
+    base, imported, mined, predicted = base
+    assert "features have signs" in imported.stdout
+    assert mined.returncode == 0, mined.stderr
     for said in (
         "descriptors: 40 slides, uni_v1-20x-256px",
         "column slide_id holds the images",
         "keeps images of one case together: 21 cases, 40 images",
         "left out, since they lack descriptors: 1 of 40 labelled slides, empty.svs",
-        f"labels.csv does not label them: 1 of 40 slides with descriptors, {unlabelled}",
+        "labels.csv does not label them: 1 of 40 slides with descriptors, TCGA-019-DX1.a39b",
         "data: 39 images, normal 20, tumour 19",
         "positive class: tumour",
         "training: 2 models",
-        "1 image could not be predicted: failures.csv",
     ):
         assert said in mined.stdout
-    folder = base / "run"
+    folder = base / "runs" / "uni"
     assert not (folder / "inspection").exists()
     assert not (folder / "heatmaps").exists()
     page = (folder / "report" / "report.html").read_text()
@@ -114,6 +119,8 @@ def test_two_commands_lead_to_report_bundle_and_predictions(base):
     assert "the mean of all its tiles" in card
     for claim in ("Oxford", "ImageNet", "MIT", "stain augment", "crops"):
         assert claim not in card
+    assert predicted.returncode == 3, predicted.stderr  # The empty slide.
+    assert "1 image could not be predicted: failures.csv" in predicted.stdout
     predicted = rows_of(folder / "predictions" / "predictions.csv")
     assert [row["image"] for row in predicted] == [row[0] for row in slides(3, seed=1)]
     assert [row["predicted"] for row in predicted] == ["normal", "normal", "tumour"]
@@ -121,29 +128,39 @@ def test_two_commands_lead_to_report_bundle_and_predictions(base):
     assert {(row["stain_p"], row["descriptors_p"] == "") for row in predicted} == {("", False)}
     failures = rows_of(folder / "predictions" / "failures.csv")
     assert [(row["image"], "no tiles" in row["cause"]) for row in failures] == [("empty", True)]
+
+
+def test_mine_goes_on_and_predicts_new_features(base, monkeypatch):
+    base, _, mined, predicted = base
+    packed = (base / "runs" / "uni" / "bundle.histojax").read_bytes()
+    monkeypatch.setattr(pipeline, "write_report", lambda *given: "The verdict.")
+    again = run("mine", "labels.csv", "new_job", "--run=runs/uni", *SMALL)
+    assert again.returncode == 3, again.stderr
+    assert (base / "runs" / "uni" / "bundle.histojax").read_bytes() == packed
     assert "import: nothing left to do" in again.stderr
-    assert again.stdout.splitlines()[-4:] == mined.stdout.splitlines()[-4:]
+    assert again.stdout.endswith(f"predictions: {predicted.stdout}")
+    assert [line for line in mined.stdout.splitlines() if "bundle" in line][0] in again.stdout
 
 
 def test_a_bundle_has_the_recipe_and_no_weights(base):
-    path = base[0] / "run" / "bundle.histojax"
+    path = base[0] / "runs" / "uni" / "bundle.histojax"
     packed = bundle.load(path)
     assert packed.imported
     assert packed.weights == {}
-    recorded = manifests.read(base[0] / "run" / "descriptors", "uni_v1-20x-256px")
+    recorded = manifests.read(base[0] / "runs" / "uni" / "descriptors", "uni_v1-20x-256px")
     assert packed.made_with == {"uni_v1-20x-256px": recorded}
 
 
 def test_labelled_new_slides_are_evaluated_and_known_ones_recognised(base, tmp_path):
     base = base[0]
-    shutil.copytree(base / "new", tmp_path / "new")
+    shutil.copytree(base / "new_job", tmp_path / "new")
     features = tmp_path / "new" / "20x_256px_0px_overlap" / "features_uni_v1"
     (features / "empty.h5").unlink()
     known = next(slides(1))[0]
     shutil.copy(base / "job" / features.relative_to(tmp_path / "new") / f"{known}.h5", features)
     write_labels(tmp_path / "new.csv", [*slides(3, seed=1), *slides(1)], lambda slide: f"x/{slide}")
     said = ok(
-        *("predict", f"--bundle={base}/run/bundle.histojax", f"--out={tmp_path / 'out'}"),
+        *("predict", f"--bundle={base}/runs/uni/bundle.histojax", f"--out={tmp_path / 'out'}"),
         *(f"--features={tmp_path / 'new'}", f"--data={tmp_path / 'new.csv'}"),
     )
     assert "in the prediction set: 4 of 4" in said
@@ -153,7 +170,7 @@ def test_labelled_new_slides_are_evaluated_and_known_ones_recognised(base, tmp_p
         known: "yes",
     }
     assert by_name[known]["group"] == "TCGA-000"
-    model = histojax.load_bundle(base / "run" / "bundle.histojax")
+    model = histojax.load_bundle(base / "runs" / "uni" / "bundle.histojax")
     answers = {one.image: one for one in model.predict_features(tmp_path / "new")}
     assert f"{answers[known].probabilities['tumour']:.6f}" == by_name[known]["p_tumour"]
     with pytest.raises(InputError, match="neither predicts nor maps images"):
@@ -180,20 +197,20 @@ def test_labelled_new_slides_are_evaluated_and_known_ones_recognised(base, tmp_p
 def test_what_does_not_apply_is_refused_with_the_reason(base, tmp_path, script, flags, message):
     base = base[0]
     trident(tmp_path / "other", slides(2), "conch_v15")
-    places = {"images": tmp_path, "new": base / "new", "other": tmp_path / "other"}
+    places = {"images": tmp_path, "new": base / "new_job", "other": tmp_path / "other"}
     places |= {"out": base / "out", "labels": base / "labels.csv"}
     flags = [flag.format(**places) for flag in flags]
     data = [base / "labels.csv"] if script == "mine" else []
-    refused = run(script, *data, f"--run={base / 'run'}", *flags)
+    refused = run(script, *data, f"--run={base}/runs/uni", *flags)
     assert refused.returncode == 1
     assert message in refused.stderr
     assert not (base / "out" / "predictions.csv").exists()
 
 
 def test_the_report_s_commands_import_the_same_descriptors(base, tmp_path):
-    run_folder, made = base[0] / "run", tmp_path / "descriptors"
+    run_folder, made = base[0] / "runs" / "uni", tmp_path / "descriptors"
     ensemble = ensembles.load(run_folder / "models")
-    first, *_ = commands.command_lines(ensemble, tmp_path, None, made, (), 0.95)
+    first, *_ = command_lines(ensemble, tmp_path, None, made, (), 0.95)
     line = first.line.replace("FEATURES", str(base[0] / "job")).split(" ")
     assert line[0] == "histojax"
     ok(*line[1:])
@@ -205,27 +222,23 @@ def test_the_report_s_commands_import_the_same_descriptors(base, tmp_path):
     assert there == again
 
 
-def test_each_step_alone(base, tmp_path):
-    base = base[0]
-    data = f"--data={base / 'labels.csv'}"
-    at = f"--run={base / 'run'}"
-    said = ok("audit", at, data, f"--out={tmp_path / 'audit'}")
-    assert "No known group is both in training and in test." in said
-    assert "near-duplicates: not searched for, since descriptors were imported" in said
-    assert sorted(path.name for path in (tmp_path / "audit").iterdir()) == [
-        "audit.csv",
-        "audit.json",
-    ]
+def test_each_step_alone(base):
+    folder = base[0] / "runs" / "uni"
     with samples.trees_in_this_process():
-        said = ok(
-            *("leave_groups_out", at, data, f"--out={tmp_path / 'left'}", "--parts=2"), *SMALL
-        )
-    assert "39 images of 20 groups, left out in 2 parts" in said
-    assert "imported features: uni_v1" in said
-    said = ok("compare", f"--runs=a={base}/run/models,b={base}/run/models", f"--out={tmp_path}")
-    assert "39 images" in said
-    said = ok("bundle", at, data, f"--out={tmp_path / 'x.histojax'}")
+        done = {command[0]: as_in_the_guide(command) for command in commands("7")[3:]}
+    assert {script: run.returncode for script, run in done.items()} == dict.fromkeys(done, 0)
+    said = {script: run.stdout for script, run in done.items()}
+    assert "0 models trained, 2 are there" in said["train"]
+    assert "imported features: uni_v1" in said["evaluate"]
+    assert "No known group is both in training and in test." in said["audit"]
+    assert "near-duplicates: not searched for, since descriptors were" in said["audit"]
+    assert {path.name for path in (folder / "audit").iterdir()} == {"audit.csv", "audit.json"}
+    assert "39 images of 20 groups, left out in 2 parts" in said["leave_groups_out"]
+    assert "note" not in said["bundle"]
+    said = ok("bundle", "--run=runs/uni", "--data=labels.csv", "--out=with_data.histojax")
     assert "--data is not needed" in said
+    both = "--runs=a=runs/uni/models,b=runs/uni/models"
+    assert "39 images" in ok("compare", both, "--out=compared")
 
 
 @pytest.mark.parametrize("tool", ["CLAM", "STAMP"])
