@@ -8,7 +8,7 @@ and unchanged, and `coords`.
 
 trident   OUT/whole_images/features_<configuration>/<image>.h5, and the mean over the rows,
           (channels,), in OUT/whole_images/slide_features_<configuration>
-clam      OUT/<configuration>/h5_files/<image>.h5; let CLAM read it with load_from_h5(True)
+clam      OUT/<configuration>/h5_files/<image>.h5, and the features in pt_files/<image>.pt
 
 A row describes a whole image, not a tile: `coords` are 0, and an attribute says what rows are.
 """

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from absl import flags, logging
 
 from histojax.config import Extraction, Option, options
+from histojax.datasets import columns
 from histojax.errors import InputError
 from histojax.extraction import feature_files, imported
 from histojax.extraction.imported import Imported
@@ -35,7 +36,12 @@ from .flag_types import define, define_path
 FLAGS = flags.FLAGS
 POSITIONAL = ("features",)  # The flag that may be passed without its name.
 
-define("features", tuple[str, ...], Option("Folders or files of features."), required=True)
+define(
+    "features",
+    tuple[str, ...],
+    Option("TRIDENT jobs, folders or files of features."),
+    required=True,
+)
 define_path("descriptors", "Folder to write descriptors to.", required=True)
 define("name", str, Option("The encoder's name, where neither files nor TRIDENT's folders say it."))
 define(
@@ -75,8 +81,8 @@ def main() -> None:
     names = {name for each in done for name in each.names}
     for each in done:
         if missing := sorted(names.difference(each.names)):
-            print(f"{each.configuration} lacks {len(missing)} slides: {listed(missing)}")
-    print(f"descriptors of {len(names)} slides: {root}")
+            print(f"{each.configuration} lacks {len(missing)} of {len(names)}: {listed(missing)}")
+    print(f"descriptors of {columns.quantity(len(names), 'slide')}: {root}")
     if any(each.failures for each in done):
         sys.exit(runner.PARTLY_FAILED)
 
@@ -91,7 +97,7 @@ def tell(done: Imported, why: str) -> None:
     draws = f", {recipe.draws} draws of {recipe.tiles} tiles" if recipe.tiles else ""
     kept = f"; {done.kept} were there already" if done.kept else ""
     print(
-        f"{configuration}: {recipe.source.format}, {len(done.names)} slides, "
+        f"{configuration}: {recipe.source.format}, {columns.quantity(len(done.names), 'slide')}, "
         f"{recipe.source.channels} channels, {pooled} ({why}){draws}{kept}"
     )
     if done.empty:

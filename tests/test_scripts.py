@@ -257,6 +257,8 @@ REQUIRED = {
     "leave_groups_out": [{"data", "tfds"}, {"descriptors"}, {"out"}],
     "compare_crop_modes": [{"data", "tfds"}, {"out"}],
     "profile_encoders": [{"out"}],
+    "import_descriptors": [{"features"}, {"descriptors"}],
+    "export_descriptors": [{"descriptors"}, {"out"}],
 }
 
 

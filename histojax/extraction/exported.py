@@ -3,6 +3,7 @@
 OUT/whole_images/features_<configuration>/<image>.h5         TRIDENT: features [A, D], coords [A, 2]
 OUT/whole_images/slide_features_<configuration>/<image>.h5   TRIDENT: features [D], their mean
 OUT/<configuration>/h5_files/<image>.h5                      CLAM: features [A, D], coords [A, 2]
+OUT/<configuration>/pt_files/<image>.pt                      CLAM: the features as PyTorch's tensor
 
 A row is no tile: it describes the whole image under one stain augmentation or, of imported
 descriptors, one draw of its tiles. So the coordinates are all 0, attributes that describe tiles are
@@ -20,6 +21,7 @@ import numpy as np
 from histojax.errors import InputError
 from histojax.extraction import manifests, store
 from histojax.utils import files
+from histojax.utils.array_files import pytorch
 
 FORMATS = ("trident", "clam")
 _COORDS = {"trident": np.int64, "clam": np.int32}
@@ -38,20 +40,22 @@ def export(root: Path, out: Path, form: str, configurations: tuple[str, ...]) ->
         manifest = manifests.read(root, configuration)
         rows = rows_text(manifest)
         provenance = json.dumps(manifest)
+        folder = out / configuration / "h5_files"
         if form == "trident":
             folder = out / "whole_images" / f"features_{configuration}"
-            of_slides = folder.with_name(f"slide_{folder.name}")
-        else:
-            folder, of_slides = out / configuration / "h5_files", None
         for name in names:
             features = store.read(root, configuration, [name])[0]
             attributes = {"name": name, "rows": rows, "histojax_manifest": provenance}
             coords = np.zeros((len(features), 2), _COORDS[form])
-            _write(folder / f"{name}.h5", features, coords, attributes)
-            if of_slides is not None:
+            _write(folder / f"{name}.h5", _hdf5(features, coords, attributes))
+            if form == "clam":
+                path = folder.with_name("pt_files") / f"{name}.pt"
+                _write(path, pytorch.tensor_archive(features))
+            else:
                 mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
-                text = {"rows": f"one vector, the mean over the {rows}"}
-                _write(of_slides / f"{name}.h5", mean, None, attributes | text)
+                attributes["rows"] = f"one vector, the mean over the {rows}"
+                path = folder.with_name(f"slide_{folder.name}") / f"{name}.h5"
+                _write(path, _hdf5(mean, None, attributes))
         yield folder
 
 
@@ -70,14 +74,16 @@ def rows_text(manifest: manifests.Manifest | None) -> str:
     return f"{tiles} of the slide, pooled by {protocol['pooling']}"
 
 
-def _write(
-    path: Path, features: np.ndarray, coords: np.ndarray | None, attributes: dict[str, str]
-) -> None:
+def _hdf5(features: np.ndarray, coords: np.ndarray | None, attributes: dict[str, str]) -> bytes:
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         file.create_dataset("features", data=features).attrs.update(attributes)
         if coords is not None:
             named = {"name": attributes["name"], "rows": attributes["rows"]}
             file.create_dataset("coords", data=coords).attrs.update(named)
+    return content.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
     with files.atomic_write(path) as temporary:
-        temporary.write_bytes(content.getvalue())
+        temporary.write_bytes(content)

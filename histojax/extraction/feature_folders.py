@@ -57,10 +57,12 @@ def _nearest(file: Path, root: Path, wanted: re.Pattern) -> Path | None:
 
 def _of_one_kind(folder: Path, members: list[Path]) -> list[Path]:
     """The files of one ending; tables beside others are no features."""
-    if (folder / "manifest.json").exists():
-        raise InputError(
-            f"{folder} holds descriptors already (manifest.json): pass its parent as --descriptors"
-        )
+    for parent in sorted({file.parent for file in members}):
+        if (parent / "manifest.json").exists():
+            raise InputError(
+                f"{parent} holds descriptors already (manifest.json): features and --descriptors "
+                "need folders of their own"
+            )
     kinds = collections.Counter(file.suffix.lower() for file in members)
     if len(kinds) > 1:
         kinds.pop(".csv", None)

@@ -6,6 +6,7 @@ number, and coordinates are left out.
 """
 
 import array
+import codecs
 import csv
 import io
 import itertools
@@ -18,7 +19,7 @@ import numpy as np
 from histojax.errors import InputError
 from histojax.utils import files
 
-_LARGEST = 2**30  # Bytes of text; of features, it is read whole.
+_LARGEST = 2**30  # Bytes of text: about 400 MB of features, which are held together.
 _NAMES = "slide slideid slidename image imageid imagename filename file name wsi"
 _UNTITLED = ("", "unnamed:0")  # A heading of what pandas wrote as its index.
 _COORDS = "x y coordx coordy coordsx coordsy xcoord ycoord"
@@ -34,10 +35,13 @@ def read(path: Path) -> dict[str | None, np.ndarray]:
     if size > _LARGEST:
         raise InputError(f"{path} has {size} bytes, expected at most {_LARGEST}: save it as .npy")
     try:
-        text = files.decode(path.read_bytes())
-        mark = files.delimiter_of(text[: 2**20])
-        lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
-        return _read(path, (line for line in lines if line))
+        with path.open("rb") as file:
+            wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+            file.seek(0)
+            text = io.TextIOWrapper(file, "utf-16" if wide else "utf-8-sig", newline="")
+            mark = files.delimiter_of(text.read(2**20))
+            text.seek(0)
+            return _read(path, (line for line in csv.reader(text, delimiter=mark) if line))
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as CSV: {error}") from error
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from histojax.errors import InputError
-from histojax.extraction import feature_files
+from histojax.extraction import feature_files, feature_hdf5
 from histojax.extraction.feature_files import Source
 from tests import made_features
 from tests.encoders import made_files
@@ -143,6 +143,12 @@ def our_descriptors(folder):
     (folder / "manifest.json").write_text("{}")
 
 
+def features_beside_descriptors(folder):
+    np.save(folder / "a.npy", X)
+    (folder / "out").mkdir()
+    our_descriptors(folder / "out")
+
+
 def link(folder):
     with h5py.File(folder / "a.h5", "w") as file:
         hdf5(folder / "target.hdf5", data=X)
@@ -191,6 +197,7 @@ REFUSED = {
     a_name_that_leaves_the_folder: "names a slide '../../a', which is no name of a file",
     files_of_two_kinds: "holds 1 .npy, 1 .npz: which are the features",
     our_descriptors: "holds descriptors already",
+    features_beside_descriptors: "set/out holds descriptors already",
     link: "features is not there, or is a link to another place",
     values_elsewhere: "features has its values in another file",
     virtual: "features has its values in another file",
@@ -233,3 +240,26 @@ def test_files_that_share_a_name_go_by_their_folders_and_sets_of_one_source_are_
     (found,) = feature_files.find([tmp_path / "a", tmp_path / "b"])
     below = "20x_256px_0px_overlap/features_uni_v1/slide0"
     assert [*found.slides] == [f"a/{below}", "slide1", "slide2", "more", f"b/{below}"]
+
+
+def test_what_needs_a_program_to_be_unpacked_is_refused(tmp_path, monkeypatch):
+    hdf5(tmp_path / "a.h5", data=X, chunks=X.shape, compression="lzf")
+    monkeypatch.setattr(feature_hdf5, "_FILTERS", (1, 2))
+    with pytest.raises(InputError, match=r"compressed by a plug-in of HDF5 \(number 32000\)"):
+        feature_files.find([tmp_path / "a.h5"], "x")
+
+
+def test_texts_of_stamp_are_read_from_a_sound_heap_that_no_number_is_taken_for(tmp_path):
+    path = made_features.stamp(tmp_path, "a", np.zeros((4, 32), np.float16))
+    heap = path.read_bytes().index(b"GCOL")
+    like_a_reference = np.array([1, 1, 0, 0, 0, 0, 0, 0], np.float16)
+    like_a_reference[2:6] = np.array([heap], "<u8").view(np.float16)
+    features = np.tile(like_a_reference, (4, 4))
+    content = made_features.stamp(tmp_path, "a", features).read_bytes()
+    assert content.index(b"GCOL") == heap
+    assert content.count(like_a_reference.tobytes()) == 16
+    (found,) = feature_files.find([path])
+    assert found.source.encoder == "virchow2"
+    path.write_bytes(content[: heap + 8] + b"\x07" + content[heap + 9 :])
+    with pytest.raises(InputError, match="a heap of its texts is damaged"):
+        feature_files.find([path])

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
+from histojax.config import Extraction
 from histojax.errors import InputError
 from histojax.extraction import (
     exported,
@@ -261,6 +262,11 @@ def test_export_is_read_by_the_rules_of_trident_and_clam_and_back_by_ours(tmp_pa
             )
             recorded = json.loads(file["features"].attrs["histojax_manifest"])
         assert Recipe.from_manifest(recorded).source == UNI
+        if form == "clam":
+            tensors = folder.with_name("pt_files")
+            (pieces,) = feature_files.find([tensors], "uni_v1")
+            (block,) = pieces.slides["slide2"].contents.blocks()
+            np.testing.assert_array_equal(block, original[2])
         (back,) = imported_all([folder], tmp_path / f"back_{form}", *NAMED[form], pooling="none")
         assert back.recipe.draws == 4
         again = store.read(tmp_path / f"back_{form}", back.configuration, TILES)
@@ -307,3 +313,13 @@ def test_the_scripts_say_what_was_decided_and_end_with_3_where_a_file_failed(tmp
         "export_descriptors", f"--run={tmp_path}/run", f"--out={tmp_path}/x", "--configurations=b"
     )
     assert "has no configuration b: it has uni_v1-20x-256px" in done.stderr
+
+
+def test_rows_of_exported_descriptors_are_called_what_they_are():
+    made = manifests.of(Extraction(), "VGG", Extraction.views[0], "imagenet", "ab")
+    recipe = Recipe(UNI, "p-norm", 3.0)
+    assert exported.rows_text(None) == "augmentations of the whole image"
+    assert exported.rows_text(made).startswith("stain augmentations of the whole image, each")
+    assert exported.rows_text(recipe.manifest()) == "all tiles of the slide, pooled by p-norm"
+    taken = dataclasses.replace(recipe, pooling="none", p=None)
+    assert exported.rows_text(taken.manifest()) == "rows of the imported features"

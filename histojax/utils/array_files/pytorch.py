@@ -6,9 +6,11 @@
 """
 
 import contextlib
+import io
 import math
+import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -104,3 +106,26 @@ def _stored(
         return np.array(view)
 
     return StoredArray(shape, dtype, load)
+
+
+def tensor_archive(values: np.ndarray) -> bytes:
+    """What torch.save writes of one tensor by itself: float32 of any shape, in C's order."""
+    strides = [stride // values.itemsize for stride in np.empty(values.shape, values.dtype).strides]
+
+    def integers(numbers: Iterable[int]) -> bytes:
+        return b"(" + b"".join(b"J" + struct.pack("<i", number) for number in numbers) + b"t"
+
+    storage = (
+        b"((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpu"
+    )
+    storage += b"J" + struct.pack("<i", values.size) + b"tQ"
+    pickle = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n" + storage + b"K\x00"
+    pickle += integers(values.shape) + integers(strides)
+    pickle += b"\x89ccollections\nOrderedDict\n)RtR."
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("archive/data.pkl"), pickle)
+        archive.writestr(zipfile.ZipInfo("archive/byteorder"), "little")
+        archive.writestr(zipfile.ZipInfo("archive/data/0"), values.astype("<f4").tobytes())
+        archive.writestr(zipfile.ZipInfo("archive/version"), "3\n")
+    return content.getvalue()
