@@ -58,6 +58,7 @@ def main() -> None:
     suit = protocol.suited_to(dataset.paths, FLAGS.mpp)
     chosen = protocol.from_flags("extraction", "boosting", suit=suit)
     modes = [dataclasses.replace(chosen.extraction, crop_mode=mode) for mode in CROP_MODES]
+    check(modes)
     boosting = chosen.boosting
     positive_classes = positive.choose(dataset.classes, FLAGS.positive_classes)
     print(positive_classes.reason)
@@ -76,6 +77,14 @@ def main() -> None:
         train_in_mode(split, extraction, boosting, positive_classes) for extraction in modes
     ]
     print(crop_modes.write(out, comparison(split, modes, predictions)), end="")
+
+
+def check(modes: Sequence[Extraction]) -> None:
+    """Raises InputError where an encoder has no maps for a mode, before any long work."""
+    from histojax.extraction import loaded_encoders  # Not above, as in `extract_in_mode`.
+
+    for extraction in modes:
+        loaded_encoders.check(extraction, "xla")
 
 
 def extract_in_mode(images: Images, extraction: Extraction, runtime: Runtime) -> None:

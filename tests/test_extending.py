@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+import histojax
 from histojax import datasets, encoders
 from histojax.config import Boosting
 from histojax.datasets import folds, synthetic
@@ -233,8 +234,16 @@ def test_a_learner_is_a_module_and_a_row(images, descriptors, encoder, tmp_path)
     )
     bundle = tmp_path / "centroid.histojax"
     succeed("bundle", f"--models={models}", f"--descriptors={descriptors}", f"--out={bundle}")
-    succeed(
-        *("predict", f"--bundle={bundle}", f"--images={images / 'unlabelled'}"),
-        *(f"--out={tmp_path / 'p'}", encoder),
+    predict = "predict", f"--bundle={bundle}", f"--images={images / 'unlabelled'}"
+    refused = run(*predict, f"--out={tmp_path / 'p'}")
+    assert refused.returncode == 1
+    assert "needs the module of its encoder SmallNet, smallnet.py:ENCODER" in refused.stderr
+    assert "SmallNet: an encoder of smallnet.py:ENCODER" in bundle.with_suffix(".md").read_text()
+    assert "SmallNet is of smallnet.py:ENCODER" in succeed(
+        *predict, f"--out={tmp_path / 'p'}", encoder
     )
+    del encoders.ENCODERS["SmallNet"]
+    model = histojax.load_bundle(bundle, encoders=encoder.removeprefix("--encoders="))
+    assert model.bundle.extraction.encoders == ("SmallNet",)
+    assert "SmallNet" in encoders.ENCODERS
     assert len((tmp_path / "p" / "predictions.csv").read_text().splitlines()) == 3
