@@ -114,6 +114,8 @@ def find(
     sets: dict[str, list[tuple[Source, _Probed]]] = {}
     for folder, members in groups:
         probed = _probe(folder, members)
+        if expected is None:
+            _require_names(probed)
         source = _source_of(folder, probed, encoder, expected)
         sets.setdefault(source.configuration, []).append((source, probed))
     return [_merged(name, parts) for name, parts in sorted(sets.items())]
@@ -159,6 +161,20 @@ def _joined(path: Path, stated: dict[str, Any], found: dict[str, Any]) -> dict[s
                 f"{path} states {key} {facts[key]}, and its folder {stated[key]}: was it moved?"
             )
     return stated | facts
+
+
+def _require_names(probed: _Probed) -> None:
+    """Raises InputError where rows of the only file may be tiles, or slides without names."""
+    if len(probed.slides) > 1:
+        return
+    (slide,) = probed.slides
+    contents = slide.contents
+    if contents.name is None and contents.facts["format"] == "arrays" and contents.rows > 1:
+        raise InputError(
+            f"{slide.path} has {contents.rows} rows without names: are these slides, or tiles of "
+            "one? Save features of slides as .csv with a column slide, and those of tiles in a file for "
+            "each slide, in one folder"
+        )
 
 
 def _source_of(

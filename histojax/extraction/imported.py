@@ -58,11 +58,17 @@ class Recipe:
 
     @classmethod
     def from_manifest(cls, manifest: Manifest) -> "Recipe":
-        """The recipe that `manifest` wrote."""
+        """The recipe that `manifest` wrote; InputError where another version did."""
         protocol = dict(manifest["protocol"])
         names = {field.name for field in dataclasses.fields(Source)} & protocol.keys()
         source = Source(**{name: protocol.pop(name) for name in names})
-        return cls(source, **protocol)
+        try:
+            return cls(source, **protocol)
+        except TypeError as error:
+            raise InputError(
+                f"the descriptors of {source.configuration} were imported by another version of "
+                f"histojax: {error}. Import them again"
+            ) from error
 
 
 @dataclasses.dataclass(frozen=True)

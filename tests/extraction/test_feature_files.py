@@ -97,9 +97,10 @@ def hdf5(path, **dataset):
 @pytest.mark.parametrize("name", WRITERS)
 def test_arrays_are_read_as_users_have_them(name, tmp_path):
     WRITERS[name](tmp_path / name, X)
-    (found,) = feature_files.find([tmp_path / name], "x")
-    assert found.source == Source("x", "arrays", "tile", 4)
-    assert bool(found.notices) == ("bfloat16" in name)
+    expected = Source("x", "arrays", "tile", 4)
+    (found,) = feature_files.find([tmp_path / name], expected=expected)
+    assert found.source == expected
+    assert any("as bfloat16" in text for text in found.notices) == ("bfloat16" in name)
     (slide,) = found.slides.values()
     np.testing.assert_array_equal(np.concatenate(list(slide.contents.blocks())), X)
 
@@ -205,6 +206,7 @@ REFUSED = {
     claims_what_is_compressed: "features claims 35184372088832 bytes",
     large_pieces: "features is compressed in pieces of 268435456 bytes",
     pickled: "a.npy cannot be read as features: a.npy holds object, expected numbers",
+    lambda folder: np.save(folder / "a.npy", X): "8 rows without names: are these slides, or",
     lambda folder: (folder / "a.npy").write_bytes(b"\x93NUMPY\x01\x00"): "it is damaged",
     lambda folder: np.save(folder / "a.npy", X > 0): "its features are bool, expected numbers",
     lambda folder: np.save(folder / "a.npy", X[:, None]): r"have shape \(8, 1, 4\), expected",
