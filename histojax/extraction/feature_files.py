@@ -172,8 +172,8 @@ def _require_names(probed: _Probed) -> None:
     if contents.name is None and contents.facts["format"] == "arrays" and contents.rows > 1:
         raise InputError(
             f"{slide.path} has {contents.rows} rows without names: are these slides, or tiles of "
-            "one? Save features of slides as .csv with a column slide, and those of tiles in a file for "
-            "each slide, in one folder"
+            "one? Save those of slides as .csv with a column slide, and those of tiles in one file "
+            "for each slide, in a folder"
         )
 
 
