@@ -26,7 +26,7 @@ from histojax import datasets
 from histojax.errors import InputError
 from histojax.evaluation import own_data
 from histojax.learners import ensembles
-from histojax.prediction import bundle, model_card, predict
+from histojax.prediction import bundle, bundled_encoders, model_card
 from histojax.prediction.out_of_distribution import ReferenceDistribution
 from histojax.utils import archive, files
 
@@ -77,7 +77,7 @@ def main() -> None:
     elif data.label_table():
         made = dataclasses.replace(made, places=_places(made))
     weights = (
-        {} if FLAGS.checksums_only else predict.encoder_variables(made, computing.weight_files())
+        {} if FLAGS.checksums_only else bundled_encoders.variables(made, computing.weight_files())
     )
     card = model_card.card(made, weights)
     identity = bundle.write(FLAGS.out, made, FLAGS.models, card, weights)
@@ -103,7 +103,7 @@ def _places(made: bundle.Bundle) -> ReferenceDistribution:
             f"{FLAGS.models} were trained on ({', '.join(unknown[:3])}): pass the training images"
         )
     devices.split_cpu()
-    encoder_set = predict.load_encoders(made, computing.weight_files())
+    encoder_set = bundled_encoders.load(made, computing.weight_files())
     return typicality.fit(folds, paths, encoder_set, made.configurations, FLAGS.mpp)
 
 

@@ -35,7 +35,7 @@ from absl import flags
 
 from histojax.heatmap import answers, encoder_pass, heatmap
 from histojax.heatmap.heatmap import HeatmapOptions
-from histojax.prediction import predict
+from histojax.prediction import bundled_encoders
 from histojax.prediction.predict import ImageFiles
 
 from . import computing, data, models, runner
@@ -80,9 +80,9 @@ def main() -> None:
     options = HeatmapOptions(FLAGS.stride, FLAGS.augmentations, FLAGS.sigma, FLAGS.mpp)
     options.check()
     bundle = models.bundle()
-    predict.require_encoders(bundle)
+    bundled_encoders.require(bundle)
     images = data.unlabelled()
-    encoder_set = predict.load_encoders(bundle, runtime)
+    encoder_set = bundled_encoders.load(bundle, runtime)
     encoder_pass.check_encoders(encoder_set)
     predicted = None
     if FLAGS.predict:

@@ -20,7 +20,7 @@ from histojax.heatmap import encoder_pass, heatmap, typicality
 from histojax.images.names import Images
 from histojax.learners import background, boost
 from histojax.learners.training import TrainingJob
-from histojax.prediction import bundle, features, model_card, predict
+from histojax.prediction import bundle, bundled_encoders, features, model_card, predict
 from histojax.prediction.bundle import Bundle
 from histojax.report.write import write_report
 from histojax.utils import files
@@ -243,7 +243,7 @@ def _pack(plan: Plan, encoder_set: EncoderSet | None = None) -> Bundle:
             plan.split, plan.dataset.images, encoder_set, made.configurations, plan.mpp
         )
     made = dataclasses.replace(made, about=about, places=places)
-    weights = predict.encoder_variables(made, plan.runtime)
+    weights = bundled_encoders.variables(made, plan.runtime)
     card, card_path = model_card.card(made, weights), out.with_suffix(".md")
     bundle.write(out, made, plan.job.models, card, weights)
     files.write_text(card_path, card)

@@ -42,7 +42,7 @@ from absl import flags
 from histojax.config import Option
 from histojax.errors import InputError
 from histojax.extraction import manifests
-from histojax.prediction import features, predict
+from histojax.prediction import bundled_encoders, features, predict
 from histojax.prediction.bundle import Bundle
 from histojax.prediction.summary import PredictionSummary
 from histojax.prediction.uncertainty import PredictionOptions
@@ -115,7 +115,7 @@ def main() -> None:
 def predict_features(bundle: Bundle, options: PredictionOptions) -> PredictionSummary:
     """Predicts slides by imported features: those of --features, or of --descriptors."""
     if FLAGS.images or FLAGS.tfds:
-        predict.require_encoders(bundle)
+        bundled_encoders.require(bundle)
     if bundle.imported:
         computing.refuse_where_imported()
     if not (FLAGS.features or FLAGS.descriptors):

@@ -17,7 +17,7 @@ from histojax.config import Runtime
 from histojax.datasets import unlabelled
 from histojax.errors import InputError
 from histojax.images.names import Images
-from histojax.prediction import bundle, predict
+from histojax.prediction import bundle, bundled_encoders, predict
 from histojax.prediction import features as new_features
 from histojax.prediction.bundle import Bundle
 from histojax.prediction.uncertainty import Prediction, PredictionOptions
@@ -55,7 +55,7 @@ class Model:
     @functools.cached_property
     def encoder_set(self) -> "EncoderSet":
         """The encoders, on their devices."""
-        return predict.load_encoders(self.bundle, self.runtime)
+        return bundled_encoders.load(self.bundle, self.runtime)
 
     def predict(
         self,

@@ -45,7 +45,7 @@ from histojax.heatmap.typicality import Places
 from histojax.images import slide
 from histojax.images.names import Images, by_name, file_label
 from histojax.images.slide import Slide, open_slide
-from histojax.prediction import predict
+from histojax.prediction import bundled_encoders
 from histojax.prediction.bundle import Bundle
 from histojax.prediction.outputs import PredictionSummary
 from histojax.utils import files
@@ -107,7 +107,7 @@ def map_image(
       InputError: the image cannot be read, or is smaller than a crop; or an option is out of range.
     """
     options.check()
-    encoder_set = encoder_set or predict.load_encoders(bundle, runtime)
+    encoder_set = encoder_set or bundled_encoders.load(bundle, runtime)
     encoder_pass.check_encoders(encoder_set)
     source = files.as_path(source)
     with open_slide(source) as field:
@@ -235,7 +235,7 @@ def map_images(
     options.check()
     out = files.as_path(out)
     files.require_writable(out)
-    encoder_set = encoder_set or predict.load_encoders(bundle, runtime)
+    encoder_set = encoder_set or bundled_encoders.load(bundle, runtime)
     encoder_pass.check_encoders(encoder_set)
     mapped, done_before, failed = [], [], {}
     noticed = collections.defaultdict(list)

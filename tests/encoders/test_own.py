@@ -15,7 +15,7 @@ from histojax.errors import InputError
 from histojax.extraction import loaded_encoders, manifests
 from histojax.heatmap import encoder_pass
 from histojax.learners import finetune_step
-from histojax.prediction import predict
+from histojax.prediction import bundled_encoders
 
 NET = '''
 import flax.linen as nn
@@ -209,14 +209,14 @@ def test_a_bundle_asks_for_the_module_and_takes_no_other(net):
     )
     own.load(f"{net('nn.relu', 'nn.gelu')}:ENCODER")
     with pytest.raises(InputError, match="has other code than that of b.histojax, net.py:ENCODER"):
-        predict.load_encoders(bundle)
+        bundled_encoders.load(bundle)
     del encoders.ENCODERS["Net"]
     with pytest.raises(
         InputError,
         match=r"b.histojax needs the module of its encoder Net, net.py:ENCODER \(SHA-256 "
         rf"{module['file_sha256'][:16]}...\), .*: pass --encoders=net.py:ENCODER, with its path",
     ):
-        predict.load_encoders(bundle)
+        bundled_encoders.load(bundle)
 
 
 def test_any_flax_module_is_applied_as_it_is_in_each_precision(net):

@@ -135,7 +135,7 @@ def test_the_script_ends_with_a_code_of_its_own_where_some_images_have_no_map(
 
     monkeypatch.setattr(heatmap, "map_images", map_images)
     monkeypatch.setattr("histojax.prediction.bundle.load", lambda path: models[0])
-    monkeypatch.setattr("histojax.prediction.predict.load_encoders", lambda *_: models[1])
+    monkeypatch.setattr("histojax.prediction.bundled_encoders.load", lambda *_: models[1])
     paths = [f"--bundle={tmp_path}/x", f"--images={images}", f"--out={tmp_path}/out"]
     done = running.run("heatmap", *paths, "--nopredict")
     assert done.returncode == 3

@@ -80,6 +80,7 @@ def bundle(extraction: Extraction, score, classes=("benign", "malignant")) -> ty
     """What `mean_scores` and `map_image` use of a bundle."""
     return types.SimpleNamespace(
         extraction=extraction,
+        imported=False,
         configurations=extraction.configurations,
         classes=classes,
         positive=(1,),

@@ -14,7 +14,7 @@ from histojax.config import Runtime
 from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.extraction import store
-from histojax.prediction import bundle, learned, model_card, predict, uncertainty
+from histojax.prediction import bundle, bundled_encoders, learned, model_card, predict, uncertainty
 from histojax.prediction.uncertainty import PredictionOptions
 from histojax.utils import archive, files
 from tests import samples
@@ -146,9 +146,9 @@ def of_imagenet(made) -> bundle.Bundle:
 
 
 def test_weights_go_in_and_are_used_from_there(made, of_imagenet, trained, tmp_path, monkeypatch):
-    assert predict.encoder_variables(made) == {}  # Random ones are drawn again.
+    assert bundled_encoders.variables(made) == {}  # Random ones are drawn again.
     monkeypatch.setattr(weights, "imagenet", lambda *_: weights.random("VGG", 0))
-    inside = predict.encoder_variables(of_imagenet)
+    inside = bundled_encoders.variables(of_imagenet)
     assert inside.keys() == {"VGG"}
     bundle.write(
         tmp_path / "whole",
@@ -162,7 +162,7 @@ def test_weights_go_in_and_are_used_from_there(made, of_imagenet, trained, tmp_p
     monkeypatch.setattr(
         weights, "imagenet", lambda *_: pytest.fail("weights were looked for elsewhere")
     )
-    encoder_set = predict.load_encoders(bundle.load(tmp_path / "whole"))
+    encoder_set = bundled_encoders.load(bundle.load(tmp_path / "whole"))
     recorded = of_imagenet.made_with["VGG-0.5-32"]
     assert encoder_set.made_with()["VGG-0.5-32"] == {
         part: recorded[part] for part in ("protocol", "weights")
@@ -172,9 +172,9 @@ def test_weights_go_in_and_are_used_from_there(made, of_imagenet, trained, tmp_p
 def test_without_them_the_same_files_must_be_there(of_imagenet, trained, tmp_path, monkeypatch):
     bundle.write(tmp_path / "small", of_imagenet, trained / "models", "card", {})
     monkeypatch.setattr(weights, "imagenet", lambda *_: weights.random("VGG", 0))
-    predict.load_encoders(bundle.load(tmp_path / "small"))
+    bundled_encoders.load(bundle.load(tmp_path / "small"))
     monkeypatch.setattr(weights, "imagenet", lambda *_: weights.random("VGG", 1))
-    for use in (predict.load_encoders, predict.encoder_variables):
+    for use in (bundled_encoders.load, bundled_encoders.variables):
         with pytest.raises(
             InputError, match="weights of VGG here have SHA-256 .*: name the same weight files"
         ):
@@ -196,13 +196,13 @@ def of_file(made, tmp_path) -> tuple[bundle.Bundle, Runtime]:
 
 def test_weights_of_a_file_go_in_and_their_licence_is_not_made_up(of_file, trained, tmp_path):
     made, runtime = of_file
-    inside = predict.encoder_variables(made, runtime)
+    inside = bundled_encoders.variables(made, runtime)
     card = model_card.card(made, inside)
     assert "its weights came from the file mine.npz (SHA-256 `" in card
     assert "their licence is not known here" in card
     assert not any(word in card for word in ("Oxford", "CC BY 4.0", "ImageNet", "UNTRAINED"))
     bundle.write(tmp_path / "whole", made, trained / "models", card, inside)
-    encoder_set = predict.load_encoders(bundle.load(tmp_path / "whole"))
+    encoder_set = bundled_encoders.load(bundle.load(tmp_path / "whole"))
     recorded = made.made_with["VGG-0.5-32"]
     expected = {part: recorded[part] for part in ("protocol", "weights")}
     assert encoder_set.made_with()["VGG-0.5-32"] == expected
@@ -212,13 +212,13 @@ def test_without_them_the_file_is_asked_for_by_name(of_file, trained, tmp_path):
     made, runtime = of_file
     bundle.write(tmp_path / "small", made, trained / "models", "card", {})
     small = bundle.load(tmp_path / "small")
-    for use in (predict.load_encoders, predict.encoder_variables):
+    for use in (bundled_encoders.load, bundled_encoders.variables):
         with pytest.raises(InputError, match="from the file mine.npz .*: pass --weights=VGG=mine"):
             use(small)
-    predict.load_encoders(small, runtime)
+    bundled_encoders.load(small, runtime)
     (_, path), *_ = runtime.weight_files
     files.write_arrays(path, weights.to_flat(weights.random("VGG", 1)))
-    for use in (predict.load_encoders, predict.encoder_variables):
+    for use in (bundled_encoders.load, bundled_encoders.variables):
         with pytest.raises(InputError, match="holds other weights of VGG than those asked for"):
             use(small, runtime)
 
@@ -229,7 +229,7 @@ def test_other_weights_than_it_was_trained_with_are_refused(made):
         for name, each in made.made_with.items()
     }
     with pytest.raises(InputError, match="weights of VGG here have SHA-256"):
-        predict.load_encoders(dataclasses.replace(made, made_with=other))
+        bundled_encoders.load(dataclasses.replace(made, made_with=other))
 
 
 def without(key):

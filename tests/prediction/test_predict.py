@@ -17,7 +17,7 @@ from histojax.datasets import unlabelled
 from histojax.errors import InputError
 from histojax.evaluation import calibration, metrics
 from histojax.extraction import store
-from histojax.prediction import bundle, outputs, predict, uncertainty
+from histojax.prediction import bundle, bundled_encoders, outputs, predict, uncertainty
 from histojax.prediction.predict import ImageFiles
 from histojax.prediction.uncertainty import PredictionOptions
 
@@ -33,7 +33,7 @@ def made(trained, narrow_vgg) -> bundle.Bundle:
 
 @pytest.fixture(scope="module")
 def encoder_set(made):
-    return predict.load_encoders(made)
+    return bundled_encoders.load(made)
 
 
 @pytest.fixture(scope="module")

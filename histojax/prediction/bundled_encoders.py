@@ -1,0 +1,129 @@
+"""The encoders that a bundle needs for images: whether it has any, their weights, their modules.
+
+Weights are in the bundle, official, or in files that the user names; modules are the user's. They
+must be those that the models were trained with.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from histojax.config import Runtime
+from histojax.errors import InputError
+from histojax.extraction import manifests, modules
+from histojax.prediction.bundle import Bundle, Flat
+
+if TYPE_CHECKING:
+    from histojax.extraction.loaded_encoders import EncoderSet
+
+
+def require(bundle: Bundle) -> None:
+    """Raises InputError where a bundle is of imported features, so that it can see no image."""
+    if bundle.imported:
+        features = manifests.weights_text(bundle.made_with.values())
+        raise InputError(
+            f"{bundle.name} was trained on {features}. Their encoder is not here, so it neither "
+            "predicts nor maps images: compute the features of new slides as before, and pass "
+            "their folder to histojax predict as --features"
+        )
+
+
+def load(bundle: Bundle, runtime: Runtime = Runtime()) -> "EncoderSet":
+    """Loads the encoders for new images, and checks that they are those of the training images.
+
+    Raises:
+      InputError: the weights are not those the models were trained with, or cannot be had; or the
+        bundle is of imported features.
+    """
+    from histojax.encoders import weights
+    from histojax.extraction import loaded_encoders
+
+    require(bundle)
+    for name in bundle.extraction.encoders:
+        _require_module(bundle, name)
+    included = {}
+    for name, flat in bundle.weights.items():
+        recorded = bundle.encoder_weights(name)
+        file = {key: recorded[key] for key in ("file", "file_sha256") if key in recorded}
+        included[name] = weights.Weights(weights.to_variables(flat), recorded["source"], file)
+    _require_files(bundle, runtime, included)
+    encoder_set = loaded_encoders.load_encoders(bundle.extraction, runtime, included)
+    for encoder, loaded in encoder_set.encoders.items():
+        _check_weights(bundle, encoder, loaded.sha256)
+    return encoder_set
+
+
+def variables(bundle: Bundle, runtime: Runtime = Runtime()) -> dict[str, Flat]:
+    """The encoders' variables, by flat name, to store in the bundle; not those of random weights.
+
+    None of imported features, whose encoders are not here.
+
+    Raises:
+      InputError: the weights are not those the models were trained with, or cannot be had.
+    """
+    from histojax import encoders
+    from histojax.encoders import weights
+    from histojax.extraction import loaded_encoders
+
+    if bundle.imported:
+        return {}
+    extraction, flat = bundle.extraction, {}
+    _require_files(bundle, runtime)
+    for name in extraction.encoders:
+        if extraction.weights_of(name) == "random":
+            continue
+        _require_module(bundle, name)
+        encoder = encoders.get(name, extraction.resnet_variant)
+        loaded = loaded_encoders.weights_of(encoder, extraction, runtime).variables
+        _check_weights(bundle, name, weights.checksum(loaded))
+        flat[name] = weights.to_flat(loaded)
+    return flat
+
+
+def _require_module(bundle: Bundle, name: str) -> None:
+    """Raises InputError where the module of a user's encoder has not been passed, or is another."""
+    from histojax.encoders import ENCODERS
+
+    module = bundle.encoder_module(name)
+    if module is None:
+        return
+    text, here = modules.text(module), ENCODERS.get(name)
+    if here is None or here.origin is None:
+        how = f"pass --encoders={module['reference']}, with its path here"
+        if not module["file_sha256"]:
+            how = "add its row by histojax.encoders.own.register"
+        raise InputError(
+            f"{bundle.name} needs the module of its encoder {name}, {text}, which is no part of "
+            f"histojax or of a bundle: {how}. It is run, so take none that you do not trust"
+        )
+    origin = dataclasses.asdict(here.origin)
+    if not modules.same({"module": origin}, {"module": module}):
+        raise InputError(
+            f"the encoder {name} here, of {modules.text(origin)}, has other code than that of "
+            f"{bundle.name}, {text}: take the module as it was, or train anew"
+        )
+
+
+def _require_files(bundle: Bundle, runtime: Runtime, included: Iterable[str] = ()) -> None:
+    """Raises InputError naming the files of weights that are neither included nor passed."""
+    passed = {*included, *dict(runtime.weight_files)}
+    for name in bundle.extraction.encoders:
+        recorded = bundle.encoder_weights(name)
+        if "file" in recorded and name not in passed:
+            raise InputError(
+                f"{bundle.name} needs the weights of {name} that came from the file "
+                f"{recorded['file']} (SHA-256 {recorded['file_sha256'][:16]}...): pass "
+                f"--weights={name}={recorded['file']}, with its path here"
+            )
+
+
+def _check_weights(bundle: Bundle, encoder: str, sha256: str) -> None:
+    """Raises InputError where weights are not those that the models were trained with."""
+    for configuration, manifest in bundle.made_with.items():
+        expected = manifest["weights"]["sha256"]
+        if manifest["protocol"]["encoder"] == encoder and sha256 != expected:
+            raise InputError(
+                f"the weights of {encoder} here have SHA-256 {sha256[:16]}..., but {configuration} "
+                f"of {bundle.name} was trained with {expected[:16]}...: name the same weight files "
+                f"with --weights={encoder}=FILE or, official ones, --weights_dir"
+            )
