@@ -12,6 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 import h5py
+import jax
 import keras
 import numpy as np
 from keras import layers
@@ -37,22 +38,26 @@ def randomize(model: keras.Model, seed: int) -> None:
         for weight in layer.weights:
             shape = tuple(weight.shape)
             if weight.path.endswith("kernel"):
-                values.append(rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape))
+                deviation = np.float32(np.sqrt(2 / np.prod(shape[:-1])))
+                values.append(rng.standard_normal(shape, np.float32) * deviation)
             elif weight.path.endswith(("gamma", "variance")):
                 values.append(rng.uniform(0.5, 1.5, shape))
             else:
                 values.append(rng.normal(0, 0.1, shape))
-        layer.set_weights(values)
+        layer.set_weights([value.astype(np.float32) for value in values])
 
 
 @contextlib.contextmanager
 def undrawn() -> Iterator[None]:
-    """Kernels of models made in the block are zeros: to draw them compiles a program a shape."""
+    """Variables of models made in the block are zeros: JAX compiles a program a shape for others."""
 
     def zeros(self, shape, dtype):
-        return np.zeros(shape, dtype)
+        return jax.device_put(np.zeros(shape, dtype))
 
-    with mock.patch.object(keras.initializers.GlorotUniform, "__call__", zeros):
+    with contextlib.ExitStack() as patched:
+        for kind in ("GlorotUniform", "Zeros", "Ones"):
+            initializer = getattr(keras.initializers, kind)
+            patched.enter_context(mock.patch.object(initializer, "__call__", zeros))
         yield
 
 
