@@ -323,3 +323,20 @@ def test_rows_of_exported_descriptors_are_called_what_they_are():
     assert exported.rows_text(recipe.manifest()) == "all tiles of the slide, pooled by p-norm"
     taken = dataclasses.replace(recipe, pooling="none", p=None)
     assert exported.rows_text(taken.manifest()) == "rows of the imported features"
+
+
+def test_a_stop_loses_no_slide_that_was_finished(tmp_path, monkeypatch):
+    job(tmp_path / "job")
+    calls, pool = [], tile_pooling.pool
+
+    def stopped_at_the_third(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return pool(*arguments)
+
+    monkeypatch.setattr(tile_pooling, "pool", stopped_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        imported_all([tmp_path / "job"], tmp_path / "out")
+    (done,) = imported_all([tmp_path / "job"], tmp_path / "out")
+    assert (done.kept, len(calls), len(done.names)) == (2, 4, 3)
