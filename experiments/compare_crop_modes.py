@@ -1,18 +1,19 @@
-"""What crop mode shared costs on a data set, against crop mode exact.
+"""What crop mode hybrid costs on a data set, against crop mode exact.
 
 histojax compare_crop_modes --data=DIR --out=OUT                     the paper's protocol, twice
 histojax compare_crop_modes --data=groups.csv --out=OUT --weights=random --encoders=VGG \\
     --views=0.5-192,0.5-320 --augmentations=4 --crops=6 --seeds=3    a small one, untrained encoder
 
-Shared crops are windows of one pass over the whole image. They approximate exact ones, which the
-encoder sees one by one. Computes descriptors in both modes, trains an ensemble on each with the
-same folds and seeds, and prints, for each tap, relative error and correlation of the descriptors;
-then accuracy and ROC AUC of both ensembles and their difference, with a 95 % interval of a paired
-bootstrap: of whole groups where --data gives groups, else of images.
+Computes descriptors in both modes, trains an ensemble on each with the same folds and seeds, and
+prints, for each tap, the error on the same crops, which hybrid measures on --checked images; how
+close the images' means over augmentations are, of which each mode draws its own; and how much
+augmentations of an image vary in hybrid, as a share of exact's. Then accuracy and ROC AUC of both
+ensembles and their difference, with a 95 % interval of a paired bootstrap: of whole groups where
+--data gives groups, else of images.
 
-Writes OUT/crop_modes.json and OUT/crop_modes.csv, and OUT/exact and OUT/shared with descriptors and
+Writes OUT/crop_modes.json and OUT/crop_modes.csv, and OUT/exact and OUT/hybrid with descriptors and
 models. After a stop, the same command goes on from there. --crops_per_step and --pooling are for
-exact crops; shared ones take the defaults.
+exact crops; hybrid takes the defaults.
 
 Time: that of histojax extract in both modes, and of two ensembles. The rate and the time left are
 shown.
@@ -66,7 +67,7 @@ def main() -> None:
     # Before the long work, for it may be refused.
     path = out / "exact" / "models" / ensembles.FOLDS
     split = folds.load_or_make(path, dataset, boosting.folds, boosting.fold_seed)
-    folds.save(split, out / "shared" / "models" / ensembles.FOLDS)
+    folds.save(split, out / "hybrid" / "models" / ensembles.FOLDS)
     split = dataclasses.replace(split, groups=dataset.groups)
     print(leakage.kept_together(split))
     runtime = computing.runtime()
@@ -138,24 +139,24 @@ def comparison(
 
 
 def agreements(
-    names: Sequence[str], exact: Extraction, shared: Extraction
+    names: Sequence[str], exact: Extraction, hybrid: Extraction
 ) -> list[crop_modes.Agreement]:
     """The agreement of descriptors, configuration by configuration and tap by tap."""
     from histojax import encoders
 
     rows = []
-    for name in exact.encoders:
-        taps = {tap.layer: tap.channels for tap in encoders.get(name, exact.resnet_variant).outputs}
+    for encoder in exact.encoders:
+        outputs = encoders.get(encoder, exact.resnet_variant).outputs
+        taps = {tap.layer: tap.channels for tap in outputs}
         for view in exact.views:
-            pair = [
-                store.read(
-                    FLAGS.out / mode.crop_mode / "descriptors",
-                    mode.configuration(name, view),
-                    names,
-                )
-                for mode in (exact, shared)
+            (_, one), (root, other) = pair = [
+                (FLAGS.out / mode.crop_mode / "descriptors", mode.configuration(encoder, view))
+                for mode in (exact, hybrid)
             ]
-            rows += crop_modes.agreement(exact.configuration(name, view), *pair, taps)
+            measured = (manifests.read(root, other) or {}).get("crop_error", {}).get("taps", {})
+            descriptors = [store.read(*place, names) for place in pair]
+            errors = {tap: error["largest_error"] for tap, error in measured.items()}
+            rows += crop_modes.agreement(one, *descriptors, taps, errors)
     return rows
 
 

@@ -19,7 +19,7 @@ FLAGS = flags.FLAGS
 
 def define_runtime() -> None:
     """Defines a flag for each option of the runtime, and --compilation_cache."""
-    _define_fields("crops_per_step", "pooling")
+    _define_fields("crops_per_step", "pooling", "checked")
     define_weights()
     flags.DEFINE_string(
         "compilation_cache",
@@ -108,7 +108,10 @@ def runtime() -> Runtime:
     if FLAGS.compilation_cache:
         devices.keep_compiled(FLAGS.compilation_cache)
     return dataclasses.replace(
-        weight_files(), crops_per_step=FLAGS.crops_per_step, pooling=FLAGS.pooling
+        weight_files(),
+        crops_per_step=FLAGS.crops_per_step,
+        pooling=FLAGS.pooling,
+        checked=FLAGS.checked,
     )
 
 

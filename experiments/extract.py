@@ -9,8 +9,8 @@ Writes OUT/<encoder>-<scale>-<crop>/<image>.npy, float32 (augmentations, channel
 beside them, and OUT/stain_qc.csv. After a stop, the same command goes on at the first image that is
 missing. --dry_run says beforehand how much time, memory and disk the run will take.
 
---crop_mode=shared is an approximation, ten times faster where crops are large and overlap much, as
-the paper's do; histojax compare_crop_modes shows how close it is on your data.
+--crop_mode=hybrid is an approximation for protocols of many augmentations and crops, such as the
+paper's, of which it computes a twentieth; each run measures and prints how far it is from exact.
 
 Several processes, on one machine or many, can share a run: start each with --coordinator=HOST:PORT
 --num_processes=N --process_id=I (or --distributed, where JAX knows the cluster). Paths may be
@@ -24,7 +24,7 @@ from absl import flags
 
 from histojax import datasets
 from histojax.errors import InputError
-from histojax.extraction import dry_run, extract
+from histojax.extraction import crop_errors, dry_run, extract
 from histojax.images.names import Images
 from histojax.utils.progress import format_duration
 
@@ -62,6 +62,8 @@ def main() -> None:
     if summary.extracted:
         share, seconds = summary.waited / summary.seconds, format_duration(summary.seconds)
         print(f"{seconds}, of which the device waited for decoding {share:.1%}")
+    if summary.crop_errors:
+        print(crop_errors.table(summary.crop_errors))
 
 
 def images() -> Images:

@@ -11,11 +11,11 @@ OUT/roofline.png (--figure_only draws it later from OUT/profile.json); with --tr
 whose scopes are the stages (open it with xprof or Perfetto). Needs jax, flax, absl-py, numpy,
 scikit-image and h5py, no more. Some minutes on two cores.
 
-step: crops (shared: whole images) at a time; images/s: with all augmentations and crops of the
-protocol; peak: share of the matrix product's rate; roof: share of the roofline, layer by layer;
-MiB: memory beside weights and image; error: the largest of a tap against the published network in
-float32, on the same crops. (How near shared crops are to exact ones is another question: see
-histojax compare_crop_modes.) Run it on an idle machine: shares above 100 % say that it was not.
+step: crops at a time; images/s: with all augmentations and crops of the protocol, TFLOP: of the
+network for one; peak: share of the matrix product's rate; roof: share of the roofline, layer by
+layer; MiB: memory beside weights and image; error: the largest of a tap against the published
+network in float32, on the same crops. (How near crop mode hybrid is to exact is another question:
+see histojax compare_crop_modes.) Run it on an idle machine: shares above 100 % say that it was not.
 """
 
 import dataclasses
@@ -63,8 +63,8 @@ flags.DEFINE_bool(
 )
 
 HEADER = (
-    "encoder   crops                 mode   precision step compile  crops/s images/s  TFLOP/s  "
-    "peak  roof  MiB error"
+    "encoder   crops                 mode   precision step compile  crops/s images/s   TFLOP  "
+    "TFLOP/s  peak  roof  MiB error"
 )
 
 
@@ -142,6 +142,7 @@ def line(row: profiling.Row) -> str:
     return (
         f"{row.encoder:9} {'+'.join(row.views):22} {row.mode:6} {row.precision:9} {row.per_step:4} "
         f"{row.compile_seconds:6.1f}s {row.crops_per_second:8.3g} {row.images_per_second:8.3g} "
+        f"{row.operations / 1e12:7.3g} "
         f"{row.operations_per_second / 1e12:8.3g} {row.share_of_peak:5.0%} "
         f"{row.share_of_roofline:5.0%} {row.memory / 2**20:5.0f} {row.largest_error:7.1e}"
     )

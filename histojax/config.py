@@ -22,7 +22,7 @@ BACH_CARCINOMA = ("InSitu", "Invasive")
 
 # The paper's encoders; what other encoders there are, `histojax.encoders.ENCODERS` says.
 ENCODERS = ("ResNet", "Inception", "VGG")
-CROP_MODES = ("exact", "shared")
+CROP_MODES = ("exact", "hybrid")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 BOOSTS = ("paper", "fast")
 FOLD_MAKERS = ("stratified", "grouped", "paper")
@@ -37,7 +37,8 @@ STAIN_STATUS = (STAIN_OK, STAIN_TOO_LITTLE_TISSUE, "fallback: degenerate stain p
 
 LEAST_TISSUE = 0.02  # Of an image's pixels; below it stain vectors cannot be found.
 
-SHARED = "-shared"  # Ends the name of a configuration in crop mode shared.
+# What ends the name of a configuration, by crop mode; shared was one until histojax 0.1.
+_ENDINGS = {"exact": "", "hybrid": "-hybrid", "shared": "-shared"}
 
 # Carcinoma scores at and above a set-point are called positive; the paper's Fig. 4.
 SET_POINTS = (0.33, 0.50)
@@ -181,9 +182,23 @@ class Extraction:
     )
     crop_mode: str = option(
         "exact",
-        "How crops are encoded: exact sends each through the encoder alone; shared takes them "
-        "as windows of one pass over the image, an approximation.",
+        "How crops are encoded: exact sends each through the encoder alone, augmentation by "
+        "augmentation; hybrid sends a pool of crops through it once, and takes what the stain "
+        "augmentation changes from a few passes of the whole image. Each run says how far it is "
+        "from exact.",
         choices=CROP_MODES,
+    )
+    pool_crops: int = option(
+        24,
+        "Crop mode hybrid: crops of an image and size, from which each augmentation draws its own.",
+        least=2,
+    )
+    gain_nodes: int = option(
+        3,
+        "Crop mode hybrid: gains of each stain at which the whole image is encoded; those of the "
+        "augmentations are interpolated.",
+        least=2,
+        most=9,
     )
     precision: str = option(
         "float32",
@@ -211,8 +226,8 @@ class Extraction:
     )
 
     def configuration(self, encoder: str, view: View) -> str:
-        """A name such as ResNet-0.5-400-shared: the folder of descriptors, the row of the table."""
-        return f"{encoder}-{view.name}" + (SHARED if self.crop_mode == "shared" else "")
+        """A name such as ResNet-0.5-400-hybrid: the folder of descriptors, the row of the table."""
+        return f"{encoder}-{view.name}{_ENDINGS[self.crop_mode]}"
 
     def weights_of(self, encoder: str) -> str:
         """The weights of an encoder: imagenet, random, or the SHA-256 of its variables.
@@ -244,7 +259,7 @@ class Runtime:
     devices: tuple[Any, ...] | None = None
     crops_per_step: int | None = option(
         None,
-        "Crops (whole images in crop mode shared) that go through an encoder at a time, on all "
+        "Crops (or whole images, in crop mode hybrid) that go through an encoder at a time, on all "
         "devices together. Default: what memory allows, tried once and remembered in the cache.",
         least=1,
     )
@@ -263,6 +278,13 @@ class Runtime:
         None, "Folder with the official weight files, for machines without a network."
     )
     weight_files: tuple[tuple[str, Path], ...] = ()
+    checked: float = option(
+        0.05,
+        "Crop mode hybrid: the share of images, but at least three, of which an augmentation is "
+        "computed exactly too, to state the error; 0 checks none.",
+        least=0,
+        most=1,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -401,7 +423,9 @@ def in_order(configurations: Iterable[str]) -> tuple[str, ...]:
     """Configuration names by encoder, the paper's first, then by scale and crop size."""
 
     def rank(name: str) -> tuple:
-        encoder, _, view_name = name.removesuffix(SHARED).partition("-")
+        encoder, _, view_name = name.partition("-")
+        for ending in _ENDINGS.values():
+            view_name = view_name.removesuffix(ending)
         place = ENCODERS.index(encoder) if encoder in ENCODERS else len(ENCODERS)
         try:
             view = View.parse(view_name)

@@ -55,7 +55,9 @@ REFUSED = [
     ("extraction", "weights", "cifar", "cifar, expected imagenet or random"),
     ("extraction", "weights_seed", -1, "-1, expected at least 0"),
     ("extraction", "resnet_variant", "torch", "torch, expected keras or keras2018"),
-    ("extraction", "crop_mode", "tiled", "tiled, expected exact or shared"),
+    ("extraction", "crop_mode", "tiled", "tiled, expected exact or hybrid"),
+    ("extraction", "pool_crops", 1, "1, expected at least 2"),
+    ("extraction", "gain_nodes", 10, "10, expected 2 to 9"),
     ("extraction", "precision", "float8", "float8, expected float32, tf32 or bfloat16"),
     ("extraction", "target_mpp", 0.04, "0.04, expected 0, or 0.05 to 20"),
     ("extraction", "target_mpp", 21.0, "21.0, expected 0, or 0.05 to 20"),
@@ -134,7 +136,7 @@ def test_the_maximum_is_a_norm():
 
 def test_configurations_go_by_encoder_the_papers_first_then_by_view():
     ordered = (
-        "ResNet-0.5-400-shared",
+        "ResNet-0.5-400-hybrid",
         "ResNet-0.5-1300",
         "ResNet-1.0-800",
         "VGG-0.5-400",

@@ -139,8 +139,8 @@ def first(descriptors) -> np.ndarray:
 def test_an_encoder_is_a_file(images, descriptors, encoder, tmp_path):
     assert first(descriptors).shape == (2, 96)
     assert first(descriptors).std() > 0
-    shared = extract(images, tmp_path / "s", encoder, "--crop_mode=shared")
-    assert shared.shape == (2, 96)
+    hybrid = extract(images, tmp_path / "h", encoder, "--crop_mode=hybrid")
+    assert hybrid.shape == (2, 96)
     module = manifests.read(descriptors, "SmallNet-1.0-32")["module"]
     assert module["reference"] == "smallnet.py:ENCODER"
     assert module["file_sha256"] == files.sha256(

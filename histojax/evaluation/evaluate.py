@@ -69,6 +69,11 @@ class Evaluation:
         return manifests.weights_text(self.ensemble.extractions.values())
 
     @property
+    def crop_error(self) -> str:
+        """One line on how far descriptors are from exact crops; empty where they are these."""
+        return manifests.crop_error_text(self.ensemble.extractions.values())
+
+    @property
     def verdict(self) -> Verdict:
         """What the out-of-fold figures allow one to say."""
         untrained = manifests.UNTRAINED in self.weights

@@ -9,10 +9,11 @@ from pathlib import Path
 import jax
 
 from histojax.config import Extraction, Runtime
-from histojax.extraction import loaded_encoders, manifests, pending, store
+from histojax.extraction import crop_errors, encoding, loaded_encoders, manifests, pending, store
+from histojax.extraction.encoding import PreparedImage
 from histojax.extraction.engine import passes
 from histojax.extraction.loaded_encoders import EncoderSet
-from histojax.extraction.plans import Workload
+from histojax.extraction.plans import Part
 from histojax.images.names import Images, by_name
 from histojax.images.padding import bucket, common_canvas, read_padded, scaled_size
 from histojax.images.resampling import Resampling
@@ -70,7 +71,7 @@ def run(
 ) -> Estimate:
     """Measures one call of every program on one image; arguments as for `extract.run`.
 
-    Writes nothing below `root`. Time and memory of whole images (crop mode shared) are taken to
+    Writes nothing below `root`. Time and memory of whole images (crop mode hybrid) are taken to
     grow with their area, and each shape that images are padded to is counted as compiled by itself.
 
     Raises:
@@ -108,20 +109,23 @@ def _measure(
       Seconds of compiling, bytes on each device at most, and seconds an image by program.
     """
     extraction, engine = encoder_set.extraction, encoder_set.engine
-    shared = extraction.crop_mode == "shared"
     names, paths = list(images), list(images.values())
     sizes = [resampling.size(path) for path in paths]
     padded = [tuple(map(bucket, size)) for size in sizes]
     areas = [math.prod(size) for size in padded]
     chosen = sorted(range(len(paths)), key=areas.__getitem__)[len(paths) // 2]
     image = read_padded(paths[chosen], resampling)
+    # An image whose error is measured has as many crops more as an augmentation.
+    checked = len(crop_errors.to_check(names, encoder_set.checked)) / len(names)
+    more = 1 + checked * extraction.crops / extraction.pool_crops
     key = engine.replicate(crops.image_key(extraction.seed, names[chosen]))
     compiling, memory, seconds = 0.0, 0, {}
     for scale, canvas in common_canvas(sizes, extraction.views).items():
-        canvas = scaled_size(image.rgb.shape, scale) if shared else canvas
         start = time.monotonic()
         planes, _, size = jax.block_until_ready(engine.prepare(extraction, image, scale, canvas))
         compiling += time.monotonic() - start
+        whole = scaled_size(image.rgb.shape, scale)
+        prepared = PreparedImage(planes, size, whole, key)
         pairs = [
             (name, view)
             for name in encoder_set.encoders
@@ -129,18 +133,21 @@ def _measure(
             if view.scale == scale
         ]
         for name, views in passes(pairs, extraction):
-            encoder = encoder_set.encoders[name].encoder
-            variables = encoder_set.encoders[name].variables
-            program = engine.program(Workload(encoder, extraction, views, canvas), variables)
-            compiling += program.seconds
-            arguments = sum(array.nbytes for array in jax.tree.leaves((variables, planes)))
-            growth = max(areas) / areas[chosen] if shared else 1
-            memory = max(memory, int(program.bytes * growth) + arguments)
-            start = time.monotonic()
-            jax.block_until_ready(program.run_first(variables, planes, size, key))
+            loaded = encoder_set.encoders[name]
             label = f"{name}-{'+'.join(view.name for view in views)}"
-            seconds[label] = (time.monotonic() - start) * len(program.plan.starts)
-            if shared:
-                seconds[label] *= sum(areas) / len(areas) / areas[chosen]
-    shapes = len(set(padded)) if shared else 1
-    return compiling * shapes, memory, seconds
+            seconds[label] = 0.0
+            for workload in encoding.workloads(loaded.encoder, extraction, views, canvas, whole):
+                program = engine.program(workload, loaded.variables)
+                arguments = loaded.variables, prepared.planes_of(workload)
+                start = time.monotonic()
+                jax.block_until_ready(program.run_first(*arguments, size, key))
+                needed = (time.monotonic() - start) * len(program.plan.starts)
+                of_whole = workload.part is Part.WINDOWS
+                compiling += program.seconds * (len(set(padded)) if of_whole else 1)
+                growth = max(areas) / areas[chosen] if of_whole else 1
+                held = sum(array.nbytes for array in jax.tree.leaves(arguments))
+                memory = max(memory, int(program.bytes * growth) + held)
+                mean_area = sum(areas) / len(areas)
+                factor = {Part.WINDOWS: mean_area / areas[chosen], Part.POOL: more}
+                seconds[label] += needed * factor.get(workload.part, 1)
+    return compiling, memory, seconds

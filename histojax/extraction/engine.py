@@ -14,15 +14,16 @@ from histojax.config import Extraction, Runtime, View
 from histojax.encoders import Variables
 from histojax.errors import InputError
 from histojax.extraction import devices, plans, preparation, programs
-from histojax.extraction.plans import Plan, Pooled, Workload
+from histojax.extraction.plans import Part, Plan, Pooled, Workload
 from histojax.images.padding import PaddedImage, scaled_size, scales
 from histojax.ops import crops, flops, stain
 from histojax.utils import files
 from histojax.utils.progress import Progress
 
-# The most crops, or whole images in crop mode shared, that one device takes at a time; memory may
-# allow fewer. A CPU gains nothing from more.
-MOST = {"exact": {"cpu": 1, "accelerator": 64}, "shared": {"cpu": 1, "accelerator": 8}}
+# The most crops, or whole images, that one device takes at a time; memory may allow fewer. A CPU
+# gains nothing from more.
+MOST_CROPS = {"cpu": 1, "accelerator": 64}
+_MOST_WHOLE = {"cpu": 1, "accelerator": 8}
 
 # Height and width of an image, px.
 Size = tuple[int, int]
@@ -55,7 +56,7 @@ class Program:
         """Starts the encoding of one image; arguments as for `programs.encode`.
 
         Returns:
-          Descriptors, still on the devices: float32 [rows, D] by name of view.
+          The workload's rows, still on the devices: float32 [rows, ...] by name of view.
         """
         pooled, plan, workload = self.plan.empty(), self.plan, self.plan.workload
         image_size = np.array(size, np.int32)
@@ -64,14 +65,13 @@ class Program:
             if bar is not None:
                 if len(plan.starts) > 1:
                     jax.block_until_ready(pooled)
-                augmentations = min(plan.per_call, workload.extraction.augmentations - first)
-                bar.add(augmentations * workload.extraction.crops * len(workload.views))
-        return pooled
+                bar.add(min(plan.per_call, workload.rows - first) * workload.inputs_per_row)
+        return {name: rows[: workload.rows] for name, rows in pooled.items()}
 
     def run_first(
         self, variables: Variables, planes: jax.Array, size: Size, key: jax.Array
     ) -> Pooled:
-        """Starts the encoding of the first `per_call` augmentations, for measuring."""
+        """Starts the encoding of the first `per_call` rows, for measuring."""
         image_size = np.array(size, np.int32)
         return self.compiled(self.plan.empty(), variables, planes, image_size, key, np.int32(0))
 
@@ -82,8 +82,8 @@ class Engine:
 
     Attributes:
       mesh: the devices.
-      crops_per_step: crops (exact) or whole images (shared) that go through an encoder at a time,
-        on all devices; None for as many as memory allows, up to MOST.
+      crops_per_step: crops or whole images that go through an encoder at a time, on all devices;
+        None for as many as memory allows, up to 64 crops or 8 images a device.
       kernel: whether to pool by the fused kernel.
       cache: folder where the work per step is remembered.
       programs: compiled so far.
@@ -151,8 +151,7 @@ class Engine:
         while (program := self._try_out(plan, variables, tried=bool(recalled))) is None:
             smaller = plan.per_step // 2 // self.mesh.size * self.mesh.size
             if self.crops_per_step or self.kernel or smaller == 0:
-                exact = workload.extraction.crop_mode == "exact"
-                unit = "crops" if exact else "whole images"
+                unit = "whole images" if workload.part is Part.WINDOWS else "crops"
                 raise InputError(
                     f"out of memory at {plan.per_step} {unit} a step ({workload.encoder.name}, "
                     f"{workload.views[0].name}): lower --crops_per_step, or choose smaller --views"
@@ -165,37 +164,36 @@ class Engine:
 
     def memory_key(self, workload: Workload) -> str:
         """What the work per step depends on, as a key of `devices.remember`."""
-        extraction = workload.extraction
-        shared, encoder = extraction.crop_mode == "shared", workload.encoder
+        whole, encoder = workload.part is Part.WINDOWS, workload.encoder
         module = f" {encoder.origin.code_sha256[:16]}" if encoder.origin else ""
         parts = (
             f"{self.mesh.size} x {self.mesh.devices.flat[0].device_kind}",
             jax.__version__,
             f"{encoder.name}{module}",
-            extraction.precision,
-            extraction.crop_mode,
-            workload.canvas if shared else workload.views[0].crop_size,
+            workload.extraction.precision,
+            "whole" if whole else "exact",
+            workload.canvas if whole else workload.views[0].crop_size,
             "kernel" if self.kernel else "xla",
         )
         return ", ".join(map(str, parts))
 
     def _plan(self, workload: Workload, variables: Variables, per_step: int | None = None) -> Plan:
         """Cuts a workload; without `per_step`, by the size of feature maps."""
-        extraction = workload.extraction
-        count, mode = self.mesh.size, extraction.crop_mode
-        units_per_augmentation = extraction.crops if mode == "exact" else 1
+        count, inputs = self.mesh.size, workload.inputs_per_row
+        whole = workload.part is Part.WINDOWS
         # On a CPU users want to see progress; an accelerator should not pause between calls.
-        per_call = (
-            -(-extraction.augmentations // count) * count if self.platform == "accelerator" else 1
-        )
-        per_call = max(per_call, count if mode == "shared" or self.kernel else 1)
+        rows = 1 if self.platform == "cpu" or workload.part is Part.CHECKED else workload.rows
+        # Devices share an augmentation's crops; but rows, where each is of one crop or whole image.
+        by_rows = self.kernel or rows > 1 or workload.part in (Part.POOL, Part.WINDOWS)
+        per_call = -(-rows // count) * count if by_rows else 1
         if per_step is None:
             held = flops.largest_activations(layers(workload, variables))
             # Twice: the compiler keeps layouts and workspaces beside input and output.
             fitting = devices.memory(self.mesh.devices.flat) // (2 * held)
-            per_step = count * max(1, min(MOST[mode][self.platform], fitting))
-        unit = count * (units_per_augmentation if self.kernel else 1)
-        per_step = min(per_step, per_call * units_per_augmentation)
+            most = (_MOST_WHOLE if whole else MOST_CROPS)[self.platform]
+            per_step = count * max(1, min(most, fitting))
+        unit = count * (inputs if self.kernel else 1)
+        per_step = min(per_step, per_call * inputs)
         return Plan(workload, self.mesh, -(-per_step // unit) * unit, per_call, self.kernel)
 
     def _try_out(self, plan: Plan, variables: Variables, tried: bool) -> Program | None:
@@ -222,10 +220,10 @@ class Engine:
 def passes(
     pairs: Iterable[tuple[str, View]], extraction: Extraction
 ) -> list[tuple[str, tuple[View, ...]]]:
-    """The passes needed for these encoders and views; each is one encoder with views of one scale.
+    """What is extracted together of these encoders and views: an encoder, and views of one scale.
 
-    In crop mode exact each view has its own; in crop mode shared all views of a scale come from
-    one.
+    In crop mode exact each view is by itself; in crop mode hybrid views of a scale share the passes
+    of the whole image.
     """
     if extraction.crop_mode == "exact":
         return [(name, (view,)) for name, view in pairs]
@@ -237,6 +235,6 @@ def passes(
 
 
 def layers(workload: Workload, variables: Variables) -> tuple[flops.Layer, ...]:
-    """The encoder's layers on one crop, or on one whole image in crop mode shared."""
+    """The encoder's layers on one crop, or on one whole image."""
     image = jax.ShapeDtypeStruct((1, *workload.input_size, 3), jnp.float32)
     return flops.layers(workload.encoder.maps, variables, image)

@@ -1,6 +1,6 @@
 """Images to descriptor files on the accelerator, from decoding to writing.
 
-threads decode ahead -> the device prepares (preparation.py) and encodes (programs.py)
+threads decode ahead -> the device prepares (preparation.py) and encodes (encoding.py)
 -> a thread writes behind
 """
 
@@ -9,19 +9,27 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from absl import logging
 
-from histojax.config import STAIN_OK, STAIN_STATUS, STAIN_TOO_LITTLE_TISSUE, Extraction, Runtime
+from histojax.config import (
+    STAIN_OK,
+    STAIN_STATUS,
+    STAIN_TOO_LITTLE_TISSUE,
+    Extraction,
+    Runtime,
+    View,
+)
 from histojax.errors import InputError
-from histojax.extraction import loaded_encoders, manifests, pending, store
+from histojax.extraction import crop_errors, encoding, loaded_encoders, manifests, pending, store
 from histojax.extraction.engine import passes
-from histojax.extraction.loaded_encoders import EncoderSet
-from histojax.extraction.plans import Pooled, Workload
+from histojax.extraction.loaded_encoders import EncoderSet, LoadedEncoder
+from histojax.extraction.plans import Pooled
 from histojax.images.names import Images, by_name
 from histojax.images.padding import PaddedImage, common_canvas, read_padded, scaled_size, scales
 from histojax.images.resampling import Resampling
@@ -62,6 +70,8 @@ class ExtractionSummary:
       fallbacks: names of images whose stain normalisation fell back on the reference stains.
       seconds: time of extraction, compilation included.
       waited: seconds of these in which the device waited for an image to be decoded.
+      crop_errors: by configuration, how far crop mode hybrid is from exact crops: see
+        `crop_errors.summarize`.
     """
 
     extracted: int
@@ -69,6 +79,7 @@ class ExtractionSummary:
     fallbacks: tuple[str, ...]
     seconds: float = 0.0
     waited: float = 0.0
+    crop_errors: Mapping[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +94,7 @@ class ExtractionJob:
       process, processes: which process this is, and how many share the run.
       rows: of stain_qc.csv, of all images of this process; grows as images are prepared.
       canvas: height and width that prepared images are padded to, by scale.
+      checked: images of which the error of crop mode hybrid is measured.
       listener: is called for each image; None for no calls.
     """
 
@@ -94,6 +106,7 @@ class ExtractionJob:
     processes: int
     rows: store.StainQC
     canvas: dict[float, tuple[int, int]]
+    checked: frozenset[str] = frozenset()
     listener: Listener | None = None
 
 
@@ -162,7 +175,11 @@ def extract_images(
         for name in missing.keys() - to_do.keys():
             listener.done(name, _rows_of(name, rows))
     canvas = common_canvas([resampling.size(share[name]) for name in to_do], extraction.views)
-    job = ExtractionJob(encoder_set, share, to_do, root, process, processes, rows, canvas, listener)
+    is_hybrid = extraction.crop_mode == "hybrid"
+    checked = crop_errors.to_check(images, encoder_set.checked if is_hybrid else 0)
+    job = ExtractionJob(
+        encoder_set, share, to_do, root, process, processes, rows, canvas, checked, listener
+    )
     start = time.monotonic()
     extracted, waited = _run_job(job, resampling)
     seconds = time.monotonic() - start
@@ -172,13 +189,25 @@ def extract_images(
     fallbacks = tuple(sorted({row.image for row in share_rows if row.status != STAIN_OK}))
     _warn_of_duplicates(share_rows)
     _warn_of_fallbacks(fallbacks, root)
-    return ExtractionSummary(extracted, len(missing) - len(to_do), fallbacks, seconds, waited)
+    errors = _crop_errors(encoder_set, root) if is_hybrid else {}
+    done_before = len(missing) - len(to_do)
+    return ExtractionSummary(extracted, done_before, fallbacks, seconds, waited, errors)
 
 
 def claim(encoder_set: EncoderSet, root: Path) -> None:
     """Writes the manifests of a run, or refuses to mix protocols: see `manifests.claim`."""
     for configuration, manifest in encoder_set.made_with().items():
         manifests.claim(root, configuration, manifest)
+
+
+def _crop_errors(encoder_set: EncoderSet, root: Path) -> dict[str, dict[str, Any]]:
+    """What is known of the errors of crop mode hybrid, which manifests get; warns of large ones."""
+    summaries = {
+        name: crop_errors.summarize(root, name) for name in encoder_set.extraction.configurations
+    }
+    measured = {name: summary for name, summary in summaries.items() if summary}
+    crop_errors.warn(measured, encoder_set.extraction)
+    return measured
 
 
 def _run_job(job: ExtractionJob, resampling: Resampling) -> tuple[int, float]:
@@ -188,10 +217,8 @@ def _run_job(job: ExtractionJob, resampling: Resampling) -> tuple[int, float]:
       How many images were extracted from, and seconds that the device waited for decoding.
     """
     extraction = job.encoder_set.extraction
-    view_count = sum(
-        len(views) for pairs in job.missing.values() for _, views in passes(pairs, extraction)
-    )
-    total = view_count * extraction.augmentations * extraction.crops
+    total = sum(_inputs(job, name) for name in job.missing)
+    unit = "crops" if extraction.crop_mode == "exact" else "crops and whole images"
     extracted, waited = 0, 0.0
     paths = [job.images[name] for name in job.missing]
     decoded = prefetch.prefetch(
@@ -200,7 +227,7 @@ def _run_job(job: ExtractionJob, resampling: Resampling) -> tuple[int, float]:
     try:
         with (
             contextlib.closing(decoded),
-            Progress("extract", total, "crops") as bar,
+            Progress("extract", total, unit) as bar,
             prefetch.background_writer(_WRITTEN_BEHIND) as write,
         ):
             for i, name in enumerate(job.missing):
@@ -237,6 +264,17 @@ def _decode(resampling: Resampling, path: Path) -> PaddedImage | InputError:
         return error
 
 
+def _inputs(job: ExtractionJob, name: str) -> int:
+    """Crops and whole images of an image that go through the encoders."""
+    extraction, total = job.encoder_set.extraction, 0
+    for encoder_name, views in passes(job.missing[name], extraction):
+        encoder = job.encoder_set.encoders[encoder_name].encoder
+        for workload in encoding.workloads(encoder, extraction, views, (0, 0), (0, 0)):
+            total += workload.rows * workload.inputs_per_row
+        total += len(views) * extraction.crops * (name in job.checked)
+    return total
+
+
 def _extract_image(
     job: ExtractionJob, name: str, image: PaddedImage, write: prefetch.Submit, bar: Progress
 ) -> None:
@@ -245,22 +283,40 @@ def _extract_image(
     missing = job.missing[name]
     key = engine.replicate(crops.image_key(extraction.seed, name))
     for scale in scales(view for _, view in missing):
-        # Exact crops do not depend on the canvas, so one serves all images. In crop mode shared
-        # the whole image goes through the encoder, so it keeps its own size.
-        canvas = job.canvas[scale]
-        if extraction.crop_mode == "shared":
-            canvas = scaled_size(image.rgb.shape, scale)
-        planes, quality, size = engine.prepare(extraction, image, scale, canvas)
+        planes, quality, size = engine.prepare(extraction, image, scale, job.canvas[scale])
         write(_write_stain_qc, job, name, image.digest, scale, quality)
+        whole = scaled_size(image.rgb.shape, scale)
+        prepared = encoding.PreparedImage(planes, size, whole, key)
         pairs = [(encoder_name, view) for encoder_name, view in missing if view.scale == scale]
         for encoder_name, views in passes(pairs, extraction):
             loaded = job.encoder_set.encoders[encoder_name]
-            workload = Workload(loaded.encoder, extraction, views, canvas)
-            program = engine.program(workload, loaded.variables)
-            pooled = program.run(loaded.variables, planes, size, key, bar)
+            work = engine, loaded, extraction
+            pooled = encoding.encode(*work, views, prepared, bar)
+            if name in job.checked:
+                for view in views:
+                    exact = encoding.encode_first_exactly(*work, view, prepared, bar)
+                    write(_write_crop_error, job, name, loaded, view, pooled[view.name], exact)
             write(_write_descriptors, job, name, encoder_name, pooled)
     if job.listener:
         write(_report_done, job, name)
+
+
+def _write_crop_error(
+    job: ExtractionJob,
+    name: str,
+    loaded: LoadedEncoder,
+    view: View,
+    pooled: jax.Array,
+    exact: jax.Array,
+) -> None:
+    """Writes how far an image is from exact crops.
+
+    Runs before the descriptors are written, since images that have descriptors are left alone.
+    """
+    configuration = job.encoder_set.extraction.configuration(loaded.encoder.name, view)
+    taps = {tap.layer: tap.channels for tap in loaded.encoder.outputs}
+    measured = crop_errors.measure(np.asarray(pooled), np.asarray(exact), taps)
+    crop_errors.write(job.root, configuration, name, measured)
 
 
 def _write_stain_qc(
@@ -301,7 +357,7 @@ def _write_descriptors(job: ExtractionJob, name: str, encoder_name: str, pooled:
     extraction = job.encoder_set.extraction
     for encoder, view in job.missing[name]:
         if encoder == encoder_name and view.name in pooled:
-            descriptors = np.asarray(pooled[view.name])[: extraction.augmentations]
+            descriptors = np.asarray(pooled[view.name])
             configuration = extraction.configuration(encoder_name, view)
             store.write(job.root, configuration, name, np.ascontiguousarray(descriptors))
 

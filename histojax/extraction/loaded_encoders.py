@@ -12,9 +12,11 @@ from histojax.encoders import Encoder, Variables
 from histojax.encoders import weights as published
 from histojax.encoders.weights import Weights
 from histojax.errors import InputError
-from histojax.extraction import manifests
+from histojax.extraction import manifests, preparation
 from histojax.extraction.engine import Engine
 from histojax.ops import stain
+
+_MOST_NODES = 100  # Passes of a whole image; more would cost about as much as exact crops.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,16 +108,30 @@ def check(extraction: Extraction, pooling: str) -> None:
     ):
         if unknown := [value for value in values if value not in known]:
             raise InputError(f"--{name} has {unknown[0]!r}, expected of {', '.join(known)}")
-    if pooling == "pallas" and extraction.crop_mode == "shared":
-        raise InputError(
-            "--pooling=pallas is for --crop_mode=exact: shared crops are windows, which XLA pools"
-        )
     chosen = [encoders.get(name) for name in extraction.encoders]
-    if extraction.crop_mode != "exact":
-        taking = f"--crop_mode={extraction.crop_mode} takes windows of"
-        require_maps(chosen, taking, "pass --crop_mode=exact")
+    if extraction.crop_mode == "hybrid":
+        _check_hybrid(extraction, pooling)
+        require_maps(chosen, "--crop_mode=hybrid takes windows of", "pass --crop_mode=exact")
     if pooling == "pallas":
         require_maps(chosen, "--pooling=pallas pools", "pass --pooling=xla")
+
+
+def _check_hybrid(extraction: Extraction, pooling: str) -> None:
+    """Raises InputError where crop mode hybrid has no place."""
+    if pooling == "pallas":
+        raise InputError(
+            "--pooling=pallas is for --crop_mode=exact: in crop mode hybrid crops are pooled after "
+            "their colours are added, which XLA does"
+        )
+    nodes = len(preparation.gain_nodes(extraction))
+    if nodes > _MOST_NODES:
+        gains = stain.AUGMENTATIONS[extraction.stain_augmentation].gains
+        raise InputError(
+            f"--stain_augmentation={extraction.stain_augmentation} takes {gains} random gains, so "
+            f"--crop_mode=hybrid would encode each image at {extraction.gain_nodes} ** {gains} = "
+            f"{nodes} nodes, expected at most {_MOST_NODES}: lower --gain_nodes, or pass "
+            "--crop_mode=exact"
+        )
 
 
 def require_maps(chosen: Iterable[Encoder], what: str, advice: str) -> None:
@@ -156,11 +172,13 @@ class EncoderSet:
       extraction: the protocol.
       engine: devices and programs.
       encoders: by name, their variables on every device.
+      checked: the share of images whose error in crop mode hybrid is measured.
     """
 
     extraction: Extraction
     engine: Engine
     encoders: dict[str, LoadedEncoder]
+    checked: float = Runtime.checked
 
     def made_with(self) -> dict[str, manifests.Manifest]:
         """What decides the descriptors of each configuration."""
@@ -199,7 +217,7 @@ def load_encoders(
         name: dataclasses.replace(encoder, variables=engine.replicate(encoder.variables))
         for name, encoder in loaded.items()
     }
-    return EncoderSet(_with_weights(extraction, loaded), engine, on_devices)
+    return EncoderSet(_with_weights(extraction, loaded), engine, on_devices, runtime.checked)
 
 
 def _with_weights(extraction: Extraction, loaded: dict[str, LoadedEncoder]) -> Extraction:

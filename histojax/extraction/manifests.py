@@ -6,6 +6,7 @@
   module     of an encoder of a user: what --encoders takes, SHA-256 of the file, and of its code
              without comments and layout; the same code decides the same descriptors
   versions   of histojax, of its preprocessing numerics, and of the libraries that compute
+  crop_error how far descriptors of crop mode hybrid are from exact ones: see `crop_errors`
 
 `of` writes protocol and weights of an `Extraction`, `extraction_of` reads them back. Those of
 descriptors that others computed are written and read by `imported.Recipe`.
@@ -41,6 +42,7 @@ _SHARED_BY_IMPORTED = ("protocol.draws", "protocol.tiles", "protocol.seed")
 # Fields of `Extraction` that are the same for all configurations; the second are recorded only
 # where they differ from the default, since older manifests lack them.
 _RECORDED = ("crop_mode", "augmentations", "crops", "gain_low", "gain_high", "p", "seed")
+_RECORDED_OF_HYBRID = ("pool_crops", "gain_nodes")
 _RECORDED_UNLESS_DEFAULT = ("precision", "target_mpp", "stain_normalizer", "stain_augmentation")
 _IMAGENET, _RANDOM = "imagenet", "random, seed "
 
@@ -67,6 +69,8 @@ def of(
     """
     protocol = {"encoder": encoder, "scale": view.scale, "crop_size": view.crop_size}
     protocol |= {name: getattr(extraction, name) for name in _RECORDED}
+    if extraction.crop_mode == "hybrid":
+        protocol |= {name: getattr(extraction, name) for name in _RECORDED_OF_HYBRID}
     if encoder == "ResNet":
         protocol["resnet_variant"] = extraction.resnet_variant
     for name in _RECORDED_UNLESS_DEFAULT:
@@ -98,7 +102,8 @@ def extraction_of(manifests: Mapping[str, Manifest | None], name: str) -> Extrac
 
     Raises:
       InputError: the protocol was not recorded (descriptors not made here), differs between
-        configurations, or is of another version of the preprocessing numerics.
+        configurations, is of another version of the preprocessing numerics, or of a crop mode that
+        there is no longer.
     """
     if are_imported(manifests):
         made_of = "; ".join(features_text(made) for made in manifests.values())
@@ -119,11 +124,18 @@ def extraction_of(manifests: Mapping[str, Manifest | None], name: str) -> Extrac
             f"of the preprocessing numerics, this histojax computes version {NUMERICS}: extract "
             "and train again, or predict with the histojax that made them"
         )
-    defaults = {field: getattr(Extraction, field) for field in _RECORDED_UNLESS_DEFAULT}
+    if any(made["protocol"].get("crop_mode") == "shared" for made in manifests.values()):
+        raise InputError(
+            f"{name} was trained on descriptors of --crop_mode=shared, which histojax no longer "
+            "computes, since with trained weights it missed exact crops by 20 to 45 %: extract "
+            "and train again with --crop_mode=hybrid, which is as fast, or predict with the "
+            "histojax that made it"
+        )
+    optional = (*_RECORDED_OF_HYBRID, *_RECORDED_UNLESS_DEFAULT)
+    defaults = {field: getattr(Extraction, field) for field in optional}
     protocols = [defaults | made["protocol"] for made in manifests.values()]
     values = {
-        field: {protocol[field] for protocol in protocols}
-        for field in (*_RECORDED, *_RECORDED_UNLESS_DEFAULT)
+        field: {protocol[field] for protocol in protocols} for field in (*_RECORDED, *optional)
     }
     words, seeds = _weights_of(manifests.values())
     one_each = len(dict(words)) == len(words) and len(seeds) < 2
@@ -172,6 +184,24 @@ def weights_text(manifests: Iterable[Manifest | None]) -> str:
     note = f" ({UNTRAINED})" if untrained else ""
     of_modules = "".join(f"; {text}" for text in modules.texts(manifests))
     return f"weights: {' and '.join(sources)}{note}{of_modules}"
+
+
+def crop_error_text(manifests: Iterable[Manifest | None]) -> str:
+    """How far descriptors are from exact crops, as a line; empty where they are exact crops'."""
+    hybrid = [made for made in manifests if made and made["protocol"].get("crop_mode") == "hybrid"]
+    if not hybrid:
+        return ""
+    if not all("crop_error" in made for made in hybrid):
+        return "crop mode hybrid: how far descriptors are from exact crops was not measured"
+    taps = [tap for made in hybrid for tap in made["crop_error"]["taps"].values()]
+    error = max(tap["largest_error"] for tap in taps)
+    between = [tap["between_augmentations"] for tap in taps]
+    images = min(made["crop_error"]["images"] for made in hybrid)
+    return (
+        f"crop mode hybrid: descriptors within {100 * error:.1f} % of exact crops (the worst tap "
+        f"of {images} image{'' if images == 1 else 's'}); two augmentations of an image differ by "
+        f"{100 * min(between):.1f} to {100 * max(between):.1f} %"
+    )
 
 
 def source_text(weights: Mapping[str, str]) -> str:
@@ -231,6 +261,14 @@ def claim(root: Path, configuration: str, manifest: Manifest) -> None:
     """
     if not refuse_mixing(root, configuration, manifest):
         files.write_json(root / configuration / MANIFEST, manifest | {"versions": versions()})
+
+
+def record_crop_error(root: Path, configuration: str, summary: Mapping[str, Any]) -> None:
+    """Writes how far descriptors are from exact ones into the manifest, where that is news."""
+    path = root / configuration / MANIFEST
+    manifest = files.read_json(path, _REQUIRED)
+    if manifest.get("crop_error") != summary:
+        files.write_json(path, manifest | {"crop_error": summary})
 
 
 def refuse_mixing(root: Path, configuration: str, manifest: Manifest) -> bool:

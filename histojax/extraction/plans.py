@@ -4,6 +4,7 @@ A plan is static: `jax.jit` traces a program anew for each plan.
 """
 
 import dataclasses
+import enum
 from collections.abc import Callable, Sequence
 
 import jax
@@ -13,33 +14,71 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from histojax.config import Extraction, View
 from histojax.encoders import Encoder
+from histojax.extraction import preparation
 
 AXIS = "work"
 Pooled = dict[str, jax.Array]
 
 
+class Part(enum.Enum):
+    """What a program computes of an image: rows of descriptors.
+
+    EXACT     crop mode exact: each augmentation, of crops of its own [A, D]
+    POOL      crop mode hybrid: each crop of the image's pool [Q, D]
+    WINDOWS   at each node of the gains, windows of the whole image in place of these [n^G, Q, D]
+    CHECKED   one of its augmentations, of exact crops [1, D]
+    """
+
+    EXACT = "exact"
+    POOL = "pool"
+    WINDOWS = "windows"
+    CHECKED = "checked"
+
+
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """What is computed of each image: an encoder's descriptors in some views.
+    """What a program computes of each image: an encoder's descriptors, or a part on their way.
 
     Attributes:
       encoder: a folded encoder.
       extraction: the protocol.
-      views: of one scale; one in crop mode exact.
-      canvas: height and width of the prepared images, px.
+      views: of one scale; one, but for windows.
+      canvas: height and width of the prepared images, px; for windows, of the whole image alone.
+      part: which part.
     """
 
     encoder: Encoder
     extraction: Extraction
     views: tuple[View, ...]
     canvas: tuple[int, int]
+    part: Part = Part.EXACT
+
+    @property
+    def rows(self) -> int:
+        """Rows of the result: augmentations, crops of the pool or nodes."""
+        extraction = self.extraction
+        return {
+            Part.EXACT: extraction.augmentations,
+            Part.POOL: extraction.pool_crops,
+            Part.WINDOWS: len(preparation.gain_nodes(extraction)),
+            Part.CHECKED: 1,
+        }[self.part]
+
+    @property
+    def inputs_per_row(self) -> int:
+        """Crops, or whole images, that the encoder sees for a row."""
+        return self.extraction.crops if self.part in (Part.EXACT, Part.CHECKED) else 1
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """The shape of a row of the result."""
+        width = self.encoder.width
+        return (self.extraction.pool_crops, width) if self.part is Part.WINDOWS else (width,)
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Height and width of the encoder's input: of a crop (exact) or the canvas (shared)."""
-        if self.extraction.crop_mode == "shared":
-            return self.canvas
-        return (self.views[0].crop_size,) * 2
+        """Height and width of the encoder's input: of a crop, or of the whole image for windows."""
+        return self.canvas if self.part is Part.WINDOWS else (self.views[0].crop_size,) * 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +88,8 @@ class Plan:
     Attributes:
       workload: what is computed.
       mesh: the devices, on one axis.
-      per_step: crops (exact) or whole images (shared) that go through the encoder at a time, on all
-        devices.
-      per_call: augmentations of a call.
+      per_step: crops or whole images that go through the encoder at a time, on all devices.
+      per_call: rows of a call.
       kernel: whether the fused kernel pools the crops; then `per_step` is a multiple of an
         augmentation's crops on each device.
     """
@@ -64,17 +102,17 @@ class Plan:
 
     @property
     def rows(self) -> int:
-        """Augmentations rounded up to whole calls."""
-        return -(-self.workload.extraction.augmentations // self.per_call) * self.per_call
+        """The workload's rows rounded up to whole calls."""
+        return -(-self.workload.rows // self.per_call) * self.per_call
 
     @property
     def starts(self) -> range:
-        """The first augmentation of each call."""
+        """The first row of each call."""
         return range(0, self.rows, self.per_call)
 
     def empty(self) -> Pooled:
-        """Descriptors for calls to fill in: zeros, float32 [rows, D] by name of view."""
-        shape = (self.rows, self.workload.encoder.width)
+        """Rows for calls to fill in: zeros, float32 [rows, ...] by name of view."""
+        shape = (self.rows, *self.workload.row_shape)
         return {
             view.name: jax.device_put(jnp.zeros(shape), replicated(self.mesh))
             for view in self.workload.views

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from histojax.config import Extraction
-from histojax.ops import crops, resize, stain
+from histojax.ops import chebyshev, crops, resize, stain
 
 
 @functools.partial(jax.jit, static_argnames=("scale", "canvas", "normalizer", "augmentation"))
@@ -80,9 +80,21 @@ def gains(key: jax.Array, augmentation: jax.Array, extraction: Extraction) -> ja
     return crops.gains(key, augmentation, extraction.gain_low, extraction.gain_high, step.gains)
 
 
-def augmented(
-    planes: jax.Array, key: jax.Array, augmentation: jax.Array, extraction: Extraction
-) -> jax.Array:
-    """Planes in one of the protocol's augmentations: float32 [3, H, W], whole grey levels."""
+def middle_gains(extraction: Extraction) -> jax.Array:
+    """Gains midway between the lowest and the highest: float32 [G]."""
     step = stain.AUGMENTATIONS[extraction.stain_augmentation]
-    return step.apply(planes, gains(key, augmentation, extraction))
+    return jnp.full(step.gains, (extraction.gain_low + extraction.gain_high) / 2)
+
+
+def gain_nodes(extraction: Extraction) -> np.ndarray:
+    """The gains that crop mode hybrid interpolates between: float32 [n^G, G]; none if none vary."""
+    step = stain.AUGMENTATIONS[extraction.stain_augmentation]
+    low, high = extraction.gain_low, extraction.gain_high
+    if not step.gains or low == high:
+        return np.zeros((0, step.gains), np.float32)
+    return chebyshev.nodes(low, high, extraction.gain_nodes, step.gains)
+
+
+def augmented(planes: jax.Array, gains: jax.Array, extraction: Extraction) -> jax.Array:
+    """Planes augmented by gains: float32 [3, H, W], whole grey levels."""
+    return stain.AUGMENTATIONS[extraction.stain_augmentation].apply(planes, gains)

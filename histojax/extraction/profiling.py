@@ -16,10 +16,9 @@ from PIL import Image
 from histojax.config import Extraction, View
 from histojax.encoders import Encoder, Variables
 from histojax.encoders.precision import PRECISIONS
-from histojax.extraction import engine, programs, store
+from histojax.extraction import encoding, engine, programs, store
 from histojax.extraction.engine import Engine
 from histojax.extraction.loaded_encoders import LoadedEncoder
-from histojax.extraction.plans import Workload
 from histojax.images.padding import PaddedImage, read_padded, scaled_size, scales
 from histojax.ops import crops, flops, pooling, resize, stain
 
@@ -50,7 +49,8 @@ class Row:
       compile_seconds: tracing and compiling.
       crops_per_second, images_per_second: of all devices together; an image is all its
         augmentations and crops.
-      operations_per_second: counted operations of the network over the time of the whole program.
+      operations: of the network for an image, counted.
+      operations_per_second: these over the time of the whole programs.
       share_of_peak: of these in the measured peak of the precision.
       share_of_roofline: the least time by the peaks, layer by layer, over the time taken.
       intensity: operations a byte, for the figure.
@@ -66,6 +66,7 @@ class Row:
     compile_seconds: float
     crops_per_second: float
     images_per_second: float
+    operations: float
     operations_per_second: float
     share_of_peak: float
     share_of_roofline: float
@@ -150,30 +151,36 @@ def rows(
         ]
         for name, views in engine.passes(pairs, extraction):
             encoder, variables = loaded[name].encoder, machine.replicate(loaded[name].variables)
-            workload = Workload(encoder, extraction, views, size)
-            program = machine.program(workload, variables)
-            duration = seconds(program.run_first, variables, planes, size, key)
-            crops_done = program.plan.per_call * extraction.crops * len(views)
-            passes = program.plan.per_call if extraction.crop_mode == "shared" else crops_done
-            layers = engine.layers(workload, variables)
-            done = flops.total_operations(layers) * passes
-            least = sum(layer.seconds(peaks.operations, peaks.bytes) for layer in layers) * passes
-            rate = crops_done / duration
+            duration, operations, least, moved = 0.0, 0, 0.0, 0
+            programs_of_pass = []
+            for workload in encoding.workloads(encoder, extraction, views, size, size):
+                program = machine.program(workload, variables)
+                programs_of_pass.append(program)
+                call = seconds(program.run_first, variables, planes, size, key)
+                duration += call * len(program.plan.starts)
+                layers = engine.layers(workload, variables)
+                inputs = workload.rows * workload.inputs_per_row
+                operations += flops.total_operations(layers) * inputs
+                moved += sum(layer.bytes for layer in layers) * inputs
+                least += inputs * sum(
+                    layer.seconds(peaks.operations, peaks.bytes) for layer in layers
+                )
             crops_per_image = extraction.augmentations * extraction.crops * len(views)
             yield Row(
                 encoder=encoder.name,
                 views=tuple(view.name for view in views),
                 mode=extraction.crop_mode,
                 precision=extraction.precision,
-                per_step=program.plan.per_step,
-                compile_seconds=program.seconds,
-                crops_per_second=rate,
-                images_per_second=rate / crops_per_image,
-                operations_per_second=done / duration,
-                share_of_peak=done / duration / peaks.operations,
+                per_step=max(program.plan.per_step for program in programs_of_pass),
+                compile_seconds=sum(program.seconds for program in programs_of_pass),
+                crops_per_second=crops_per_image / duration,
+                images_per_second=1 / duration,
+                operations=operations,
+                operations_per_second=operations / duration,
+                share_of_peak=operations / duration / peaks.operations,
                 share_of_roofline=least / duration,
-                intensity=flops.total_operations(layers) / sum(layer.bytes for layer in layers),
-                memory=program.bytes,
+                intensity=operations / moved,
+                memory=max(program.bytes for program in programs_of_pass),
                 errors=_tap_errors(
                     loaded[name], unfolded[encoder.name], planes, views[0], key, extraction
                 ),
@@ -223,7 +230,7 @@ def stages(
     """
     key = crops.image_key(0, "profile")
     total = extraction.augmentations * extraction.crops
-    step = min(engine.MOST["exact"][machine.platform], total)
+    step = min(engine.MOST_CROPS[machine.platform], total)
     steps = total / step
     small = resize.downscale(image, view.scale)
     normalizer = stain.NORMALIZERS[extraction.stain_normalizer]

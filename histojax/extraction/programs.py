@@ -1,13 +1,11 @@
-"""The compiled program of an encoder: a prepared image to pooled descriptors on the device.
+"""The compiled program of an encoder: a prepared image to descriptors on the device.
 
-planes [3, H', W'] (of `preparation`) -> descriptors [A, D] by view, in one of two crop
-modes:
+planes [3, H', W'] (of `preparation`) -> descriptors [A, D] by view in crop mode exact: each step
+cuts and augments crops [B, S, S, 3] -> taps [B, D]; then the p-norm over an augmentation's crops.
+For crop mode hybrid, the parts that `hybrid` describes.
 
-exact     each step: crops cut and augmented [B, S, S, 3] -> taps [B, D]; then p-norm over crops
-shared    see `shared_crops`
-
-Shapes are fixed: the size of an image is data, not shape. Devices share the crops (exact) or the
-augmentations (shared).
+Shapes are fixed: the size of an image is data, not shape. Devices share the crops, or the nodes
+that whole images are encoded at.
 """
 
 import functools
@@ -19,8 +17,8 @@ from jax.sharding import PartitionSpec
 
 from histojax.config import Extraction, View
 from histojax.encoders import Tap, Variables
-from histojax.extraction import plans, preparation, shared_crops
-from histojax.extraction.plans import Plan, Pooled
+from histojax.extraction import hybrid, plans, preparation
+from histojax.extraction.plans import Part, Plan, Pooled
 from histojax.ops import crops, pooling, pooling_pallas
 
 
@@ -35,7 +33,7 @@ def encode(
     *,
     plan: Plan,
 ) -> Pooled:
-    """Computes the descriptors of `plan.per_call` augmentations of an image.
+    """Computes `plan.per_call` rows of an image's descriptors.
 
     Args:
       pooled: of `plan.empty()` or of the call before; donated, so it must not be used any more.
@@ -43,24 +41,22 @@ def encode(
       planes: of `prepare`.
       size: height and width of the scaled image without padding, int32 [2].
       key: of the image, see `ops.crops.image_key`.
-      first: the first augmentation, int32.
+      first: the first row, int32.
       plan: how.
 
     Returns:
-      `pooled` with the rows of these augmentations filled in.
+      `pooled` with these rows filled in.
     """
-    encode_crops = (
-        _encode_exact if plan.workload.extraction.crop_mode == "exact" else shared_crops.encode
-    )
-    descriptors = encode_crops(variables, planes, size, key, first, plan)
+    encode_part = hybrid.encode_windows if plan.workload.part is Part.WINDOWS else _encode_crops
+    descriptors = encode_part(variables, planes, size, key, first, plan)
     filled = {
-        name: jax.lax.dynamic_update_slice(pooled[name], rows, (first, jnp.zeros_like(first)))
+        name: jax.lax.dynamic_update_slice_in_dim(pooled[name], rows, first, 0)
         for name, rows in descriptors.items()
     }
     return jax.lax.with_sharding_constraint(filled, plans.replicated(plan.mesh))
 
 
-def _encode_exact(
+def _encode_crops(
     variables: Variables,
     planes: jax.Array,
     size: jax.Array,
@@ -69,18 +65,20 @@ def _encode_exact(
     plan: Plan,
 ) -> Pooled:
     """Puts each crop through the encoder: float32 [per_call, D] by name of view."""
-    encoder, extraction = plan.workload.encoder, plan.workload.extraction
-    (view,) = plan.workload.views
-    total = plan.per_call * extraction.crops
+    workload = plan.workload
+    encoder, extraction, inputs = workload.encoder, workload.extraction, workload.inputs_per_row
+    (view,) = workload.views
+    cut = _CROPS[workload.part]
+    total = plan.per_call * inputs
     # The last step repeats the last crop, so that all steps have one shape.
     numbers = np.minimum(
         np.arange(-(-total // plan.per_step) * plan.per_step, dtype=np.int32), total - 1
     )
-    numbers = first * extraction.crops + numbers.reshape(-1, plan.per_step)
+    numbers = first * inputs + numbers.reshape(-1, plan.per_step)
 
     def on_one_device(variables, planes, size, key, numbers):
         def step(numbers: jax.Array) -> jax.Array:
-            images = jax.vmap(lambda number: crop(planes, size, key, number, view, extraction))(
+            images = jax.vmap(lambda number: cut(planes, size, key, number, view, extraction))(
                 numbers
             )
             if plan.kernel:
@@ -93,10 +91,10 @@ def _encode_exact(
         variables, planes, size, key, numbers
     )
     descriptors = descriptors.reshape(-1, encoder.width)
-    if plan.kernel:
+    if plan.kernel or workload.part is Part.POOL:
         return {view.name: descriptors[: plan.per_call]}
     with jax.named_scope("p-norm"):
-        by_crop = descriptors[:total].reshape(plan.per_call, extraction.crops, -1)
+        by_crop = descriptors[:total].reshape(plan.per_call, inputs, -1)
         return {view.name: pooling.pnorm(by_crop, extraction.p)}
 
 
@@ -108,19 +106,65 @@ def crop(
     view: View,
     extraction: Extraction,
 ) -> jax.Array:
-    """Crop `number` of an image, counted augmentation by augmentation: float32 [S, S, 3].
-
-    It is cut before it is augmented, since augmentation works pixel by pixel: the same grey levels
-    for far less work.
-    """
+    """Crop `number` of an image, counted augmentation by augmentation: float32 [S, S, 3]."""
     augmentation = number // extraction.crops
     with jax.named_scope("crop"):
-        corner, turn = crops.corner_and_turn(
+        place = crops.corner_and_turn(
             key, augmentation, number % extraction.crops, size, view.crop_size
         )
-        square = crops.cut(planes, corner, turn, view.crop_size)
+    return _cut(planes, place, preparation.gains(key, augmentation, extraction), view, extraction)
+
+
+def _pool_crop(
+    planes: jax.Array,
+    size: jax.Array,
+    key: jax.Array,
+    number: jax.Array,
+    view: View,
+    extraction: Extraction,
+) -> jax.Array:
+    """Crop `number` of the image's pool, at the middle gains: float32 [S, S, 3]."""
+    with jax.named_scope("crop"):
+        place = crops.pool_corner_and_turn(key, number, size, view.crop_size)
+    return _cut(planes, place, preparation.middle_gains(extraction), view, extraction)
+
+
+def _chosen_crop(
+    planes: jax.Array,
+    size: jax.Array,
+    key: jax.Array,
+    number: jax.Array,
+    view: View,
+    extraction: Extraction,
+) -> jax.Array:
+    """Crop `number` of those that an augmentation draws from the pool, counted as in `crop`."""
+    augmentation = number // extraction.crops
+    with jax.named_scope("crop"):
+        chosen = crops.choose(key, augmentation, extraction.crops, extraction.pool_crops)
+        place = crops.pool_corner_and_turn(
+            key, chosen[number % extraction.crops], size, view.crop_size
+        )
+    return _cut(planes, place, preparation.gains(key, augmentation, extraction), view, extraction)
+
+
+_CROPS = {Part.EXACT: crop, Part.POOL: _pool_crop, Part.CHECKED: _chosen_crop}
+
+
+def _cut(
+    planes: jax.Array,
+    place: tuple[jax.Array, crops.Turn],
+    gains: jax.Array,
+    view: View,
+    extraction: Extraction,
+) -> jax.Array:
+    """A crop, cut before it is augmented: the same grey levels for far less work.
+
+    For augmentation works pixel by pixel.
+    """
+    with jax.named_scope("crop"):
+        square = crops.cut(planes, *place, view.crop_size)
     with jax.named_scope("augment"):
-        return jnp.moveaxis(preparation.augmented(square, key, augmentation, extraction), 0, -1)
+        return jnp.moveaxis(preparation.augmented(square, gains, extraction), 0, -1)
 
 
 def _pool_by_kernel(plan: Plan, variables: Variables, images: jax.Array) -> jax.Array:

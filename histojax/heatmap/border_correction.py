@@ -1,9 +1,10 @@
-"""What the border of a crop adds to its descriptor, so that windows can stand in for crops.
+"""What border and turn of a crop add to its descriptor, so that windows can stand in for crops.
 
 A crop by itself is surrounded by nothing, to which a network responds along the crop's border; a
 window of a field's feature maps is surrounded by tissue. A descriptor is a mean over a map, so the
-two differ by a sum along the border that depends little on the content of the crop. The difference
-is measured on crops of the field itself, drawn and turned as in training, and added to its windows;
+two differ by a sum along the border that depends little on the content of the crop, nor on its
+colour: crop mode hybrid takes it from the same crop, here there is none. The difference is measured
+on crops of the field itself, drawn and turned as in training, and added to its windows;
 docs/performance.md shows the effect.
 """
 
@@ -17,23 +18,19 @@ from jax.sharding import Mesh
 
 from histojax.config import View
 from histojax.encoders import Encoder, Variables
+from histojax.extraction import crop_windows
 from histojax.heatmap import tile_features
 from histojax.heatmap.encoder_pass import EncoderPass
 from histojax.heatmap.slide_scan import SQUARE
 from histojax.heatmap.tile_features import FieldStain
-from histojax.ops import crops, pooling
+from histojax.ops import crops
 
 _CROPS = 16  # Crops that the difference is measured on, at least.
 
 
 def corrections(encoder_pass: EncoderPass) -> list[np.ndarray]:
-    """What is added to the windows of each view: float32 [D].
-
-    Zeros in crop mode shared, whose crops were windows in training too.
-    """
+    """What is added to the windows of each view: float32 [D]."""
     views, devices = encoder_pass.views, encoder_pass.mesh.size
-    if encoder_pass.extraction.crop_mode == "shared":
-        return [np.zeros(encoder_pass.loaded.encoder.width, np.float32)] * len(views)
     largest = max(view.crop_size for view in views)
     corners, sides = _best_tiles(encoder_pass, largest, devices)
     tiles = np.stack([encoder_pass.read(corner, sides) for corner in corners])
@@ -77,11 +74,13 @@ def _mean_difference(
         variables, encoder_pass.stains, encoder_pass.key, tiles, gains, program=program
     )
     taps = tile_features.tap_windows(encoder, variables, view.crop_size)
-    windows = []
-    for tap_cells, (_, length) in zip(tile_features.split_by_tap(cells, taps), taps, strict=True):
-        averages = functools.partial(pooling.window_averages, lengths=(length, length))
-        windows.append(jax.vmap(averages)(tap_cells, corners / encoder_pass.cell))
-    return np.asarray(jnp.mean(alone - jnp.concatenate(windows, axis=-1), axis=(0, 1)))
+    averages = functools.partial(
+        crop_windows.averages,
+        cells=[encoder_pass.cell] * len(taps),
+        lengths=[length for _, length in taps],
+    )
+    windows = jax.vmap(averages)(tile_features.split_by_tap(cells, taps), corners)
+    return np.asarray(jnp.mean(alone - windows, axis=(0, 1)))
 
 
 @dataclasses.dataclass(frozen=True)

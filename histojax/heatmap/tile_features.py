@@ -22,7 +22,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from histojax.encoders import Encoder, Variables
-from histojax.extraction import plans, shared_crops
+from histojax.extraction import crop_windows, plans
 from histojax.ops import pooling, resize, stain
 
 # The centres of the nine windows around a grid position, as offsets along each axis, in crops;
@@ -187,7 +187,7 @@ def window_starts(centres: np.ndarray, crop_size: int, size: int) -> np.ndarray:
 
 def tap_windows(encoder: Encoder, variables: Variables, crop_size: int) -> TapWindows:
     """The windows of each tap, as large as the map of a crop by itself would be."""
-    cells = shared_crops.crop_cells(encoder, variables, crop_size)
+    cells = crop_windows.crop_cells(encoder, variables, crop_size)
     return tuple(
         (tap.channels, cells[tap] * tap.stride / cell_size(encoder)) for tap in encoder.outputs
     )

@@ -32,8 +32,9 @@ from histojax.utils import files
 MANIFEST = "manifest.json"
 FOLDS = "folds.csv"
 TIMES = "times.csv"
-# What a manifest says of the file of an encoder's weights, whose SHA-256 of variables decides.
-_WEIGHT_FILE = "extraction.weights.file"
+# What decides nothing: the file of an encoder's weights, beside the SHA-256 of its variables; how
+# far descriptors are from exact crops.
+_UNDECISIVE = ("extraction.weights.file", "extraction.crop_error")
 _TIMES_COLUMNS = ("date", "models", "seconds", "workers", "machine")
 
 
@@ -178,7 +179,7 @@ def record_manifest(path: Path, manifest: dict[str, Any]) -> None:
         return
     recorded = _upgrade(files.read_json(path, ()))
     lines = files.differences(recorded, manifest)
-    lines = [line for line in lines if not line.startswith(_WEIGHT_FILE)]
+    lines = [line for line in lines if not line.startswith(_UNDECISIVE)]
     if modules.same(*(made.get("extraction") or {} for made in (recorded, manifest))):
         lines = [line for line in lines if not line.startswith("extraction.module.")]
     # Where learners differ, all else follows from it.

@@ -158,7 +158,8 @@ def _crop(
     corner, turn = crops.corner_and_turn(key, augmentation, number, size, side)
     square = jnp.moveaxis(crops.cut(image, corner, turn, side), 0, -1)
     planes = stain.AUGMENTATIONS[draws.stain_augmentation].planes(square)
-    return jnp.moveaxis(preparation.augmented(planes, key, augmentation, draws), 0, -1)
+    gains = preparation.gains(key, augmentation, draws)
+    return jnp.moveaxis(preparation.augmented(planes, gains, draws), 0, -1)
 
 
 def _crops(batch: Batch, config: StepConfig) -> jax.Array:

@@ -1,7 +1,8 @@
 """Random keys, and the gains, crops and turns drawn from them.
 
 Every key comes from (seed, image name, augmentation, crop) and nothing else, so a descriptor is the
-same in any order, batch, process or device.
+same in any order, batch, process or device. In crop mode hybrid the crops of an image are a pool
+that its augmentations choose from; then a crop's key comes from (seed, image name, crop).
 """
 
 import hashlib
@@ -13,7 +14,8 @@ import jax.numpy as jnp
 # What an augmentation's random keys are for.
 _GAINS = 0
 _CROPS = 1
-_IMAGE_TURN = 2
+_CHOICE = 2
+_POOL = 2**32 - 1  # Stands for an augmentation that no protocol has.
 
 
 def image_key(seed: int, name: str) -> jax.Array:
@@ -37,7 +39,7 @@ def gains(
 
 
 def _augmentation_key(key: jax.Array, augmentation: jax.Array, purpose: int) -> jax.Array:
-    """The key of an augmentation for one of _GAINS, _CROPS and _IMAGE_TURN."""
+    """The key of an augmentation for one of _GAINS, _CROPS and _CHOICE."""
     return jax.random.fold_in(jax.random.fold_in(key, augmentation), purpose)
 
 
@@ -65,11 +67,6 @@ def _draw_turn(turn_key: jax.Array, flip_key: jax.Array) -> Turn:
     return _quarter_turn(jax.random.randint(turn_key, (), 0, 4), up_down, left_right)
 
 
-def image_turn(key: jax.Array, augmentation: jax.Array) -> Turn:
-    """The turn of the whole image in an augmentation: crop mode `shared`."""
-    return _draw_turn(*jax.random.split(_augmentation_key(key, augmentation, _IMAGE_TURN)))
-
-
 def corner_and_turn(
     key: jax.Array, augmentation: jax.Array, crop: jax.Array, image_size: jax.Array, size: int
 ) -> tuple[jax.Array, Turn]:
@@ -84,10 +81,31 @@ def corner_and_turn(
     Returns:
       Its top-left corner, int32 [2], uniform over all positions that fit, and its turn.
     """
-    crop_key = jax.random.fold_in(_augmentation_key(key, augmentation, _CROPS), crop)
+    of_augmentation = _augmentation_key(key, augmentation, _CROPS)
+    return _place(jax.random.fold_in(of_augmentation, crop), image_size, size)
+
+
+def pool_corner_and_turn(
+    key: jax.Array, crop: jax.Array, image_size: jax.Array, size: int
+) -> tuple[jax.Array, Turn]:
+    """The same of a crop of the image's pool, which its augmentations share: crop mode `hybrid`."""
+    return _place(jax.random.fold_in(jax.random.fold_in(key, _POOL), crop), image_size, size)
+
+
+def _place(crop_key: jax.Array, image_size: jax.Array, size: int) -> tuple[jax.Array, Turn]:
+    """A uniform corner, and a turn."""
     corner_key, turn_key, flip_key = jax.random.split(crop_key, 3)
     corner = jax.random.randint(corner_key, (2,), 0, image_size - size + 1)
     return corner, _draw_turn(turn_key, flip_key)
+
+
+def choose(key: jax.Array, augmentation: jax.Array, count: int, pool: int) -> jax.Array:
+    """The crops of the pool that an augmentation takes, drawn with replacement: int32 [count].
+
+    With replacement augmentations differ by the crops that they draw as if each drew its own, up to
+    a factor of sqrt(1 - 1 / pool); without, by sqrt(1 - count / pool) alone.
+    """
+    return jax.random.randint(_augmentation_key(key, augmentation, _CHOICE), (count,), 0, pool)
 
 
 def cut(planes: jax.Array, corner: jax.Array, turn: Turn, size: int) -> jax.Array:

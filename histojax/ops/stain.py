@@ -322,6 +322,7 @@ HEMATOXYLIN_EOSIN = Augmentation(optical_density, augment_density)
 NO_AUGMENTATION = Augmentation(
     planes=lambda rgb: jnp.moveaxis(rgb, -1, 0).astype(jnp.float32),
     apply=lambda planes, gains: planes,
+    gains=0,
 )
 
 # What --stain_normalizer and --stain_augmentation may be.

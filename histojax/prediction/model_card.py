@@ -84,6 +84,7 @@ def _encoders(bundle: Bundle) -> list[str]:
         f"- Views (scale, crop size): {', '.join(view.name for view in extraction.views)}; "
         f"{extraction.augmentations} stain augmentations x {extraction.crops} crops, crop mode "
         f"{extraction.crop_mode}, {extraction.precision}{mpp}.",
+        *_crop_error(bundle),
     ]
 
 
@@ -96,6 +97,12 @@ def _features(bundle: Bundle) -> list[str]:
         "- New slides need features computed in the same way: "
         "`histojax predict --bundle=FILE --features=FOLDER --out=OUT`.",
     ]
+
+
+def _crop_error(bundle: Bundle) -> list[str]:
+    """How far the training images' descriptors are from exact crops, where they are not exact."""
+    text = manifests.crop_error_text(bundle.made_with.values())
+    return [f"- {_sentence(text)}"] if text else []
 
 
 def _data(bundle: Bundle) -> list[str]:

@@ -235,7 +235,8 @@ def stain_quality(descriptors: Path | None, ensemble: Ensemble) -> StainQualityS
 def protocols(ensemble: Ensemble) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Manifest entries common to all configurations, then each configuration's others."""
     by_configuration = {
-        name: files.flatten(manifest or {}) for name, manifest in ensemble.extractions.items()
+        name: files.flatten({key: manifest[key] for key in manifest or {} if key != "crop_error"})
+        for name, manifest in ensemble.extractions.items()
     }
     keys = dict.fromkeys(key for manifest in by_configuration.values() for key in manifest)
     first = next(iter(by_configuration.values()))

@@ -1,10 +1,11 @@
-"""What crop mode shared costs, against crop mode exact: agreement of descriptors, and accuracy.
+"""What crop mode hybrid costs, against crop mode exact: agreement of descriptors, and accuracy.
 
 descriptors of both modes [N, A, D] -> an Agreement for each tap
 blended scores of both modes -> a Difference for each metric
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,28 +22,32 @@ _WHOLE = "all"  # Names the whole descriptor beside its taps.
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """How well shared descriptors agree with exact ones in the channels of one tap.
+    """How well hybrid descriptors agree with exact ones in the channels of one tap.
 
     Attributes:
       configuration: its name in crop mode exact, such as VGG-0.5-400.
       tap: a layer, or `all`.
       channels: of the tap.
-      constant: channels that are constant in either mode, and so have no correlation.
-      relative_error: |shared - exact| / |exact|, Euclidean, over all images, augmentations and
-        channels; None where the exact descriptors are all zero.
-      correlation: Pearson's over images x augmentations, mean over channels; None where all
-        channels are constant.
-      correlation_of_images: the same of the images' means over augmentations, which averages out
-        the stain augmentation that both modes share.
+      constant: channels whose mean over augmentations is the same for all images in either mode,
+        and so has no correlation.
+      error: |hybrid - exact| / |exact|, Euclidean, of the same crops in the same colours: of the
+        worst image that was checked; None for `all`, and where none was.
+      error_of_images: the same of the images' means over augmentations, of which each mode drew its
+        own; None where the exact descriptors are all zero.
+      spread: standard deviation between augmentations of an image, hybrid's over exact's; None with
+        one augmentation, or where exact's do not vary.
+      correlation: Pearson's of the images' means over augmentations, mean over channels; None where
+        all channels are constant.
     """
 
     configuration: str
     tap: str
     channels: int
     constant: int
-    relative_error: float | None
+    error: float | None
+    error_of_images: float | None
+    spread: float | None
     correlation: float | None
-    correlation_of_images: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +60,7 @@ class CropModeComparison:
       resampled: what the bootstrap resamples, such as `22 whole groups`.
       positive: names of the positive classes.
       agreements: of each configuration and tap.
-      effects: how metrics of the ensemble change from exact to shared crops.
+      effects: how metrics of the ensemble change from exact to hybrid crops.
     """
 
     data: str
@@ -67,22 +72,27 @@ class CropModeComparison:
 
 
 def agreement(
-    configuration: str, exact: np.ndarray, shared: np.ndarray, taps: dict[str, int]
+    configuration: str,
+    exact: np.ndarray,
+    hybrid: np.ndarray,
+    taps: Mapping[str, int],
+    errors: Mapping[str, float],
 ) -> list[Agreement]:
     """Agreement in the whole descriptor, where it has several taps, and then in each tap.
 
     Args:
       configuration: its name.
-      exact, shared: descriptors of the same images, [N, A, D].
+      exact, hybrid: descriptors of the same images, [N, A, D].
       taps: channels by layer, in the order of the descriptor; D in all.
+      errors: `Agreement.error` by layer, where they are known.
 
     Raises:
       ValueError: the shapes do not fit.
     """
     width = sum(taps.values())
-    if exact.shape != shared.shape or exact.shape[-1] != width:
+    if exact.shape != hybrid.shape or exact.shape[-1] != width:
         raise ValueError(
-            f"descriptors {exact.shape} and {shared.shape}, expected both (N, A, {width})"
+            f"descriptors {exact.shape} and {hybrid.shape}, expected both (N, A, {width})"
         )
     parts = {_WHOLE: slice(None)} if len(taps) > 1 else {}
     start = 0
@@ -90,29 +100,35 @@ def agreement(
         parts[layer] = slice(start, start + channels)
         start += channels
     return [
-        _agreement_of_tap(configuration, tap, exact[..., part], shared[..., part])
+        _agreement_of_tap(configuration, tap, exact[..., part], hybrid[..., part], errors.get(tap))
         for tap, part in parts.items()
     ]
 
 
 def _agreement_of_tap(
-    configuration: str, tap: str, exact: np.ndarray, shared: np.ndarray
+    configuration: str, tap: str, exact: np.ndarray, hybrid: np.ndarray, error: float | None
 ) -> Agreement:
     """Agreement in the channels of one tap, [N, A, C]."""
-    exact, shared = exact.astype(np.float64), shared.astype(np.float64)
-    channels = exact.shape[-1]
-    by_channel = _correlations(exact.reshape(-1, channels), shared.reshape(-1, channels))
-    of_images = _correlations(exact.mean(axis=1), shared.mean(axis=1))
-    norm = np.linalg.norm(exact)
+    exact, hybrid = exact.astype(np.float64), hybrid.astype(np.float64)
+    of_images, of_images_hybrid = exact.mean(axis=1), hybrid.mean(axis=1)
+    by_channel = _correlations(of_images, of_images_hybrid)
+    norm = np.linalg.norm(of_images)
+    spread = np.linalg.norm(exact - of_images[:, None])
+    spread_hybrid = np.linalg.norm(hybrid - of_images_hybrid[:, None])
     return Agreement(
         configuration=configuration,
         tap=tap,
-        channels=channels,
-        constant=channels - len(by_channel),
-        relative_error=float(np.linalg.norm(shared - exact) / norm) if norm else None,
+        channels=exact.shape[-1],
+        constant=exact.shape[-1] - len(by_channel),
+        error=error,
+        error_of_images=_ratio(np.linalg.norm(of_images_hybrid - of_images), norm),
+        spread=_ratio(spread_hybrid, spread),
         correlation=float(by_channel.mean()) if len(by_channel) else None,
-        correlation_of_images=float(of_images.mean()) if len(of_images) else None,
     )
+
+
+def _ratio(value: float, of: float) -> float | None:
+    return float(value / of) if of else None
 
 
 def _correlations(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -124,10 +140,10 @@ def _correlations(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def effects(
-    exact: LabelledPredictions, shared: LabelledPredictions, draws: int = DRAWS
+    exact: LabelledPredictions, hybrid: LabelledPredictions, draws: int = DRAWS
 ) -> list[Difference]:
-    """How accuracy and, where a class is positive, ROC AUC change from exact to shared crops."""
-    differences = compare(exact, shared, draws).differences
+    """How accuracy and, where a class is positive, ROC AUC change from exact to hybrid crops."""
+    differences = compare(exact, hybrid, draws).differences
     return [differences[key] for key in _METRICS if key in differences]
 
 
@@ -149,18 +165,20 @@ def text(comparison: CropModeComparison) -> str:
         comparison.data,
         comparison.weights,
         "",
-        "shared descriptors against exact ones:",
-        f"{'configuration':<{width}}  {'tap':<14}{'channels':>9}{'constant':>9}{'rel. error':>12}"
-        f"{'correlation':>13}{'of images':>11}",
+        "hybrid descriptors against exact ones (error of the same crops; the images' means over",
+        "augmentations, of which each mode draws its own: error and correlation; standard",
+        "deviation between augmentations, hybrid's over exact's):",
+        f"{'configuration':<{width}}  {'tap':<14}{'channels':>9}{'constant':>9}{'error':>9}"
+        f"{'of images':>11}{'correlation':>13}{'deviation':>11}",
     ]
     lines += [
         f"{row.configuration:<{width}}  {row.tap:<14}{row.channels:9d}{row.constant:9d}"
-        f"{_number(row.relative_error):>12}{_number(row.correlation):>13}"
-        f"{_number(row.correlation_of_images):>11}"
+        f"{_number(row.error):>9}{_number(row.error_of_images):>11}"
+        f"{_number(row.correlation):>13}{_number(row.spread):>11}"
         for row in comparison.agreements
     ]
     lines += ["", "out-of-fold metrics of the blend:"]
-    lines.append(f"{'':<24}{'exact':>8}{'shared':>8}{'change':>9}  95 % interval")
+    lines.append(f"{'':<24}{'exact':>8}{'hybrid':>8}{'change':>9}  95 % interval")
     lines += [
         f"{metric.label:<24}{metric.one:8.4f}{metric.other:8.4f}{metric.value:+9.4f}  "
         + formats.signed_interval(metric.interval)

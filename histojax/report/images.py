@@ -165,7 +165,10 @@ def _pipelines(evaluation: Evaluation, paths: Images) -> tuple[dict[str, list[Pi
 def protocol(manifest: dict[str, Any] | None) -> dict[str, Any]:
     """The extraction protocol of a manifest; the paper's where there is none."""
     paper = Extraction()
-    fields = "seed augmentations gain_low gain_high crop_mode stain_normalizer stain_augmentation"
+    fields = (
+        "seed augmentations crops gain_low gain_high crop_mode pool_crops stain_normalizer "
+        "stain_augmentation"
+    )
     default = {name: getattr(paper, name) for name in fields.split()}
     default |= {"scale": paper.views[0].scale, "crop_size": paper.views[0].crop_size}
     return default | (manifest["protocol"] if manifest else {})
@@ -208,11 +211,12 @@ def pipeline_steps(name: str, path: Path, protocols: list[dict[str, Any]]) -> li
         if first["stain_augmentation"] == "hematoxylin_eosin":
             caption += f": hematoxylin × {gains[i][0]:.2f}, eosin × {gains[i][1]:.2f}"
         steps.append(PipelineStep(caption, thumbnail(_as_rgb(planes), _STEP_SIDE), 3 + i))
-    image_size, shared = normalized.shape[:2], first["crop_mode"] == "shared"
+    image_size = normalized.shape[:2]
+    drawn = first["crops"], first["pool_crops"] if first["crop_mode"] == "hybrid" else None
     sizes = {other["crop_size"] for other in protocols}
     for size in sorted(size for size in sizes if size <= min(image_size)):
         for i, planes in enumerate(augmented):
-            crop = cut(planes, *place(key, i, np.array(image_size), size, shared=shared), size=size)
+            crop = cut(planes, *place(key, i, np.array(image_size), size, *drawn), size=size)
             caption = f"{size} px crop of augmentation {i + 1}"
             steps.append(PipelineStep(caption, thumbnail(_as_rgb(crop), SIDE), 3 + i))
     return steps
@@ -232,10 +236,13 @@ def _programs() -> tuple[Callable, Callable, Callable]:
         gains = [crops.gains(key, i, *limits, augmentation.gains) for i in range(count)]
         return normalized, [augmentation.apply(planes, each) for each in gains], gains
 
-    @functools.partial(jax.jit, static_argnames="shared")
-    def place(key, i, image_size, size, *, shared):
-        corner, turn = crops.corner_and_turn(key, i, 0, image_size, size)
-        return corner, crops.image_turn(key, i) if shared else turn
+    @functools.partial(jax.jit, static_argnums=(4, 5))
+    def place(key, i, image_size, size, count, pool):
+        if pool is None:
+            return crops.corner_and_turn(key, i, 0, image_size, size)
+        return crops.pool_corner_and_turn(
+            key, crops.choose(key, i, count, pool)[0], image_size, size
+        )
 
     return prepare, place, jax.jit(crops.cut, static_argnames="size")
 

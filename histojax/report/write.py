@@ -145,6 +145,7 @@ def _text(report: Report) -> str:
         "",
         head,
         report.weights,
+        *filter(None, [evaluation.crop_error]),
         "",
         "accuracy (%) of out-of-fold predictions by fold:",
     ]

@@ -239,7 +239,7 @@ def test_any_flax_module_is_applied_as_it_is_in_each_precision(net):
 def test_vectors_are_refused_where_maps_are_needed(net):
     row = own.load(f"{net()}:ENCODER")
     for asked, pooling, message in (
-        (Extraction(("Net",), crop_mode="shared"), "xla", "shared takes windows of feature maps"),
+        (Extraction(("Net",), crop_mode="hybrid"), "xla", "hybrid takes windows of feature maps"),
         (Extraction(("Net",)), "pallas", "pallas pools feature maps, but vector of Net is"),
     ):
         with pytest.raises(InputError, match=message):

@@ -57,7 +57,7 @@ def test_what_was_found_is_remembered_and_a_damaged_or_unwritable_memory_is_no_e
 
 def test_the_work_per_step_is_found_once_remembered_and_used_again(loaded, tmp_path, monkeypatch):
     first = program(machine_with(tmp_path), loaded)
-    assert first.plan.per_step == 2 * engine.MOST["exact"]["cpu"]
+    assert first.plan.per_step == 2 * engine.MOST_CROPS["cpu"]
     key = machine_with(tmp_path).memory_key(workload(loaded))
     assert devices.recall(tmp_path, key) == first.plan.per_step
     devices.remember(tmp_path, key, 6)
@@ -69,7 +69,7 @@ def test_the_work_per_step_is_found_once_remembered_and_used_again(loaded, tmp_p
 def test_a_program_that_needs_more_memory_than_there_is_gets_less_work_a_step(
     loaded, tmp_path, monkeypatch
 ):
-    monkeypatch.setitem(engine.MOST["exact"], "cpu", 4)
+    monkeypatch.setitem(engine.MOST_CROPS, "cpu", 4)
     needed = program(machine_with(tmp_path / "free"), loaded)
     assert needed.plan.per_step == 8
     less = program(machine_with(tmp_path / "two", step=4), loaded).bytes

@@ -4,7 +4,9 @@ Tests pending.py and loaded_encoders.py too.
 """
 
 import dataclasses
+import functools
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +22,15 @@ from histojax import encoders
 from histojax.config import Extraction, Runtime, View
 from histojax.encoders import weights
 from histojax.errors import InputError
-from histojax.extraction import extract, loaded_encoders, manifests, programs, shared_crops, store
+from histojax.extraction import (
+    crop_errors,
+    extract,
+    hybrid,
+    loaded_encoders,
+    manifests,
+    programs,
+    store,
+)
 from histojax.images.padding import bucket
 from histojax.ops import crops, pooling, resize, stain
 from tests.running import run
@@ -190,25 +200,24 @@ def test_an_encoder_that_the_crops_do_not_fit_is_refused_before_any_work(paths, 
     assert not list((tmp_path / "out").rglob("*.npy"))
 
 
-@pytest.mark.parametrize("mode", ["exact", "shared"])
+@pytest.mark.parametrize("mode", ["exact", "hybrid"])
 def test_one_trace_per_configuration_however_many_images_come_and_of_whatever_sizes(
     mode, tmp_path, monkeypatch
 ):
     traced = []
-    module, name = {"exact": (programs, "_encode_exact"), "shared": (shared_crops, "encode")}[mode]
-    program = getattr(module, name)
-    monkeypatch.setattr(
-        module,
-        name,
-        lambda *arguments: (
-            traced.append([view.name for view in arguments[-1].workload.views])
-            or program(*arguments)
-        ),
-    )
+
+    def watched(program, *arguments):
+        workload = arguments[-1].workload
+        traced.append([workload.part.value, *(view.name for view in workload.views)])
+        return program(*arguments)
+
+    for module, name in ((programs, "_encode_crops"), (hybrid, "encode_windows")):
+        monkeypatch.setattr(module, name, functools.partial(watched, getattr(module, name)))
     views = (View(0.5, 32), View(0.5, 40), View(1.0, 32))
     extraction = Extraction(
         ("VGG",), views, augmentations=1, crops=1, weights="random", crop_mode=mode, seed=77
     )
+    extraction = dataclasses.replace(extraction, pool_crops=2, gain_nodes=2)
     names = iter(range(26))
     for count in (21, 5):
         folder = tmp_path / str(count)
@@ -219,8 +228,12 @@ def test_one_trace_per_configuration_however_many_images_come_and_of_whatever_si
             )
         outcome = extract.run(sorted(folder.iterdir()), extraction, tmp_path / "out")
         assert outcome.extracted == count
-    exact = [["0.5-32"], ["0.5-40"], ["1.0-32"]]
-    assert sorted(traced) == (exact if mode == "exact" else [["0.5-32", "0.5-40"], ["1.0-32"]])
+    of_crops = ["0.5-32", "0.5-40", "1.0-32"]
+    parts = ["exact"] if mode == "exact" else ["checked", "pool"]
+    expected = [[part, view] for part in parts for view in of_crops]
+    if mode == "hybrid":
+        expected += [["windows", "0.5-32", "0.5-40"], ["windows", "1.0-32"]]
+    assert sorted(traced) == expected
 
 
 def test_images_of_many_sizes_go_into_few_buckets():
@@ -250,37 +263,96 @@ def test_a_descriptor_does_not_depend_on_the_other_images_of_the_run(paths, tmp_
     assert np.linalg.norm(alone - together) <= 1e-5 * np.linalg.norm(alone)
 
 
-def test_shared_crops_have_folders_of_their_own_and_are_not_mixed_with_exact_ones(
-    paths, described, tmp_path
+HYBRID = dataclasses.replace(
+    SMALL, crop_mode="hybrid", pool_crops=4, gain_nodes=2, views=(View(0.5, 48), View(0.5, 40))
+)
+
+
+@pytest.fixture(scope="module")
+def in_hybrid(paths, tmp_path_factory, narrow_vgg):
+    """Descriptors of crop mode hybrid, and what the run says of them."""
+    root = tmp_path_factory.mktemp("hybrid")
+    return root, extract.run(paths, HYBRID, root)
+
+
+def test_hybrid_crops_have_folders_of_their_own_and_are_not_mixed_with_exact_ones(
+    paths, described, in_hybrid
 ):
-    shared = dataclasses.replace(SMALL, crop_mode="shared", views=SMALL.views[:1])
-    assert extract.run(paths, shared, tmp_path).extracted == 3
-    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"VGG-0.5-48-shared"}
-    assert store.configurations(tmp_path) == ("VGG-0.5-48-shared",)
-    manifest = json.loads((tmp_path / "VGG-0.5-48-shared" / manifests.MANIFEST).read_text())
-    assert manifest["protocol"]["crop_mode"] == "shared"
-    assert extract.run(paths, shared, tmp_path).extracted == 0
-    with pytest.raises(InputError, match="protocol.crop_mode: found shared, expected exact"):
-        extract.run(paths, SMALL, tmp_path)
+    root, _ = in_hybrid
+    assert {path.name for path in root.iterdir() if path.is_dir()} == {*HYBRID.configurations}
+    assert store.configurations(root) == ("VGG-0.5-40-hybrid", "VGG-0.5-48-hybrid")
+    protocol = manifests.read(root, "VGG-0.5-48-hybrid")["protocol"]
+    assert (protocol["pool_crops"], protocol["gain_nodes"]) == (4, 2)
+    assert extract.run(paths, HYBRID, root).extracted == 0
+    with pytest.raises(InputError, match="protocol.crop_mode: found hybrid, expected exact"):
+        extract.run(paths, SMALL, root)
     with pytest.raises(InputError, match="protocol.crop_mode"):
-        extract.run(paths, shared, described)
+        extract.run(paths, HYBRID, described)
+    with pytest.raises(InputError, match="protocol.pool_crops: found 4, expected 5"):
+        extract.run(paths, dataclasses.replace(HYBRID, pool_crops=5), root)
 
 
-def test_one_missing_view_of_a_shared_pass_is_made_again_and_the_other_is_left(
-    paths, tmp_path, capsys
+def test_a_run_measures_its_error_and_the_manifest_has_it(in_hybrid):
+    root, summary = in_hybrid
+    assert set(summary.crop_errors) == {*HYBRID.configurations}
+    for name, measured in summary.crop_errors.items():
+        assert measured["images"] == 3
+        assert manifests.read(root, name)["crop_error"] == measured
+        assert (root / name / crop_errors.FOLDER / "image1.json").exists()
+        for tap in measured["taps"].values():
+            assert 0 < tap["mean_error"] <= tap["largest_error"] < 0.5
+            assert tap["between_augmentations"] > 0
+
+
+@pytest.mark.parametrize("lost", ["everything", "one view"])
+def test_a_hybrid_run_that_was_stopped_goes_on_to_the_same_descriptors(
+    lost, paths, in_hybrid, tmp_path, capsys
 ):
-    shared = dataclasses.replace(SMALL, crop_mode="shared", views=(View(0.5, 48), View(0.5, 40)))
-    extract.run(paths, shared, tmp_path)
-    lost, kept = (tmp_path / f"VGG-0.5-{size}-shared" / "image1.npy" for size in (48, 40))
-    before, stamp = np.load(lost), kept.stat().st_mtime_ns
-    lost.unlink()
+    root = tmp_path / "resumed"
+    shutil.copytree(in_hybrid[0], root)
+    first, other = (root / name / "image1.npy" for name in HYBRID.configurations)
+    before, stamp = np.load(first), other.stat().st_mtime_ns
+    for path in [first, other] if lost == "everything" else [first]:
+        path.unlink()
+    shutil.rmtree(root / first.parent.name / crop_errors.FOLDER)
     capsys.readouterr()
-    assert extract.run(paths, shared, tmp_path).extracted == 1
-    assert (
-        f"extract: {2 * SMALL.augmentations * SMALL.crops} crops" in capsys.readouterr().err
-    )  # Both views, one pass.
-    np.testing.assert_allclose(np.load(lost), before, rtol=1e-4, atol=1e-4)
-    assert kept.stat().st_mtime_ns == stamp
+    again = extract.run(list(reversed(paths)), HYBRID, root, runtime=Runtime(crops_per_step=4))
+    assert again.extracted == 1
+    # Nodes of one pass, two pools of crops, and an exact augmentation of each.
+    assert f"extract: {4 + 2 * 4 + 2 * 3} crops and whole images" in capsys.readouterr().err
+    assert np.linalg.norm(np.load(first) - before) <= 1e-5 * np.linalg.norm(before)
+    if lost == "one view":
+        assert other.stat().st_mtime_ns == stamp
+    assert again.crop_errors[first.parent.name]["images"] == 1
+
+
+def test_a_hybrid_descriptor_depends_on_neither_the_other_images_nor_the_process(
+    paths, in_hybrid, tmp_path
+):
+    large = tmp_path / "large.png"
+    Image.fromarray(tissue(5, 200, 240)).save(large)
+    runtime = Runtime(devices=tuple(jax.devices()[:1]), checked=0)
+    images = [*paths, large]
+    for process in range(2):
+        done = extract.run(
+            images, HYBRID, tmp_path / "out", process=process, processes=2, runtime=runtime
+        )
+        assert not done.crop_errors
+    for name in HYBRID.configurations:
+        for path in paths:
+            one, other = (
+                np.load(root / name / f"{path.stem}.npy")
+                for root in (in_hybrid[0], tmp_path / "out")
+            )
+            assert np.linalg.norm(one - other) <= 1e-5 * np.linalg.norm(one)
+
+
+def test_a_stain_step_of_many_gains_is_refused_in_crop_mode_hybrid(paths, tmp_path, monkeypatch):
+    many = dataclasses.replace(stain.HEMATOXYLIN_EOSIN, gains=8)
+    monkeypatch.setitem(stain.AUGMENTATIONS, "many", many)
+    extraction = dataclasses.replace(HYBRID, stain_augmentation="many")
+    with pytest.raises(InputError, match=r"takes 8 random gains, .* 2 \*\* 8 = 256 nodes"):
+        extract.run(paths, extraction, tmp_path)
 
 
 def test_another_precision_is_another_protocol(paths, described):
@@ -292,12 +364,7 @@ def test_the_fused_kernel_gives_the_same_descriptors(paths, described, tmp_path)
     extract.run(paths, SMALL, tmp_path, runtime=Runtime(pooling="pallas"))
     assert_same(described, tmp_path, paths)
     with pytest.raises(InputError, match="--pooling=pallas is for --crop_mode=exact"):
-        extract.run(
-            paths,
-            dataclasses.replace(SMALL, crop_mode="shared"),
-            tmp_path / "shared",
-            runtime=Runtime(pooling="pallas"),
-        )
+        extract.run(paths, HYBRID, tmp_path / "hybrid", runtime=Runtime(pooling="pallas"))
 
 
 def test_an_image_that_is_damaged_further_down_stops_the_run_and_what_was_finished_stays(
@@ -449,9 +516,7 @@ def test_half_told_processes_are_refused(paths, tmp_path, flags, shown):
 def test_new_images_are_described_in_the_mode_and_precision_the_models_were_trained_on(
     paths, tmp_path
 ):
-    extraction = dataclasses.replace(
-        SMALL, crop_mode="shared", precision="tf32", views=SMALL.views[:1]
-    )
+    extraction = dataclasses.replace(HYBRID, precision="tf32")
     loaded = loaded_encoders.fold_encoders(extraction)["VGG"]
     made_with = {
         extraction.configuration("VGG", view): loaded.manifest(extraction, view)

@@ -27,7 +27,9 @@ OTHER = Extraction(
     weights="random",
     weights_seed=4,
     resnet_variant="keras2018",
-    crop_mode="shared",
+    crop_mode="hybrid",
+    pool_crops=30,
+    gain_nodes=4,
     precision="tf32",
     target_mpp=0.84,
     stain_normalizer="none",
@@ -82,7 +84,32 @@ def test_the_defaults_of_later_options_are_not_recorded():
         "resnet_variant",
     ]
     later = ["precision", "target_mpp", "stain_normalizer", "stain_augmentation"]
-    assert list(manifests_of(OTHER)["VGG-0.5-96-shared"]["protocol"])[-4:] == later
+    assert list(manifests_of(OTHER)["VGG-0.5-96-hybrid"]["protocol"])[-4:] == later
+
+
+def test_models_of_the_crop_mode_shared_are_refused_by_name():
+    made = manifests_of(Extraction(encoders=("VGG",)))
+    for manifest in made.values():
+        manifest["protocol"]["crop_mode"] = "shared"
+    with pytest.raises(InputError, match="old.histojax was trained on .* --crop_mode=shared"):
+        manifests.extraction_of(made, "old.histojax")
+
+
+def test_the_error_of_crop_mode_hybrid_is_told_and_decides_nothing():
+    hybrid = Extraction(encoders=("VGG",), crop_mode="hybrid")
+    made = manifests_of(hybrid)
+    assert manifests.crop_error_text([*manifests_of(Extraction()).values(), None]) == ""
+    assert "was not measured" in manifests.crop_error_text(made.values())
+    for error, manifest in zip((0.021, 0.014), made.values(), strict=True):
+        tap = {"largest_error": error, "mean_error": 0.01, "between_augmentations": 10 * error}
+        manifest["crop_error"] = {"images": 3, "taps": {"block5_conv3": tap}}
+    text = "within 2.1 % of exact crops (the worst tap of 3 images); two augmentations"
+    assert text in manifests.crop_error_text(made.values())
+    assert "differ by 14.0 to 21.0 %" in manifests.crop_error_text(made.values())
+    without = manifests_of(hybrid)
+    for name, manifest in made.items():
+        assert manifests.differences(manifest, without[name]) == []
+    assert manifests.extraction_of(made, "models") == hybrid
 
 
 def test_configurations_of_two_protocols_have_none_in_common():

@@ -14,7 +14,7 @@ from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.extraction import dry_run, extract, loaded_encoders, profiling
 from histojax.extraction.engine import Engine, layers
-from histojax.extraction.plans import Workload
+from histojax.extraction.plans import Part, Workload
 from histojax.images.padding import PaddedImage
 from histojax.ops import flops
 from tests.running import run
@@ -24,11 +24,12 @@ from tests.test_walls import run_without
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
 
-@pytest.mark.parametrize("mode", ["exact", "shared"])
+@pytest.mark.parametrize("mode", ["exact", "hybrid"])
 def test_rates_and_shares_follow_from_the_counted_operations(mode, tmp_path, monkeypatch):
     extraction = Extraction(
         ("VGG",), (View(1.0, 48), View(1.0, 64)), 2, 3, weights="random", crop_mode=mode
     )
+    extraction = dataclasses.replace(extraction, pool_crops=5)
     loaded = loaded_encoders.fold_encoders(extraction)
     machine = Engine.of(Runtime(cache=tmp_path))
     monkeypatch.setattr(
@@ -39,18 +40,25 @@ def test_rates_and_shares_follow_from_the_counted_operations(mode, tmp_path, mon
     published = {"VGG": (encoders.ENCODERS["VGG"], weights.random("VGG", 0))}
     rows = list(profiling.rows(machine, loaded, published, extraction, image, peak))
     assert len(rows) == (2 if mode == "exact" else 1)
+    encoder, variables = loaded["VGG"].encoder, loaded["VGG"].variables
+
+    def operations(part, *of_views):
+        workload = Workload(encoder, extraction, of_views, (96, 128), part)
+        return flops.total_operations(layers(workload, variables))
+
     for row in rows:
         views = tuple(map(View.parse, row.views))
-        workload = Workload(loaded["VGG"].encoder, extraction, views, (96, 128))
-        counted = layers(workload, loaded["VGG"].variables)
-        # Two devices: shared encodes two augmentations a call, exact one.
-        crops = 3 * len(views) * (2 if mode == "shared" else 1)
-        passes = 2 if mode == "shared" else 3
-        assert row.crops_per_second == crops / 0.5
-        assert row.images_per_second == pytest.approx(row.crops_per_second / (2 * 3 * len(views)))
-        assert row.operations_per_second == pytest.approx(
-            flops.total_operations(counted) * passes / 0.5
-        )
+        if mode == "exact":
+            calls, counted = 2, 2 * 3 * operations(Part.EXACT, *views)
+        else:
+            # Two devices: 9 nodes and twice 5 crops in calls of two.
+            calls = 5 + 2 * 3
+            counted = 9 * operations(Part.WINDOWS, *views)
+            counted += 5 * sum(operations(Part.POOL, view) for view in views)
+        assert row.operations == counted
+        assert row.images_per_second == pytest.approx(1 / (calls * 0.5))
+        assert row.crops_per_second == pytest.approx(2 * 3 * len(views) / (calls * 0.5))
+        assert row.operations_per_second == pytest.approx(counted / (calls * 0.5))
         assert row.share_of_peak == pytest.approx(row.operations_per_second / 1e12)
         assert row.share_of_roofline >= row.share_of_peak * 0.999
         assert set(row.errors) == {"block2_conv2", "block3_conv3", "block4_conv3", "block5_conv3"}
@@ -109,7 +117,7 @@ def test_the_profile_runs_with_little_installed_and_its_figure_is_drawn_elsewher
     written = json.loads((tmp_path / "out" / "profile.json").read_text())
     assert set(written) == {"machine", "peaks", "rows", "stages"}
     kinds = {(row["mode"], row["precision"]) for row in written["rows"]}
-    assert kinds == {("exact", "float32"), ("shared", "float32")}
+    assert kinds == {("exact", "float32"), ("hybrid", "float32")}
     for row in written["rows"]:
         assert row["crops_per_second"] > 0
         assert 0 < row["share_of_peak"] < 3
@@ -123,7 +131,7 @@ def test_the_profile_runs_with_little_installed_and_its_figure_is_drawn_elsewher
     assert list((tmp_path / "trace").rglob("*.xplane.pb"))
     assert "VGG" in done.stdout
     assert "decode" in done.stdout
-    for mode in ("exact", "shared"):
+    for mode in ("exact", "hybrid"):
         assert f"error of VGG 1.0-48 {mode} float32 by tap: block2_conv2 " in done.stdout
 
 
@@ -131,8 +139,8 @@ def test_the_profile_runs_with_little_installed_and_its_figure_is_drawn_elsewher
     ("flags", "shown"),
     [
         (["--precisions=float16"], "'float16', expected float32 or tf32 or bfloat16"),
-        (["--modes=quick"], "--modes has 'quick', expected exact or shared"),
-        (["--modes="], "--modes is empty, expected exact or shared"),
+        (["--modes=quick"], "--modes has 'quick', expected exact or hybrid"),
+        (["--modes="], "--modes is empty, expected exact or hybrid"),
         (["--height=96", "--width=96"], "does not fit into 96 x 96 px"),
         (
             ["--precision=bfloat16"],
@@ -149,20 +157,21 @@ def test_a_profile_of_nonsense_is_refused(tmp_path, flags, shown):
 
 def test_the_scopes_of_the_stages_are_in_the_program(tmp_path):
     machine = Engine.of(Runtime(cache=tmp_path))
-    for mode, scopes in (
-        ("exact", ["crop", "augment", "p-norm"]),
-        ("shared", ["augment", "turn", "windows", "p-norm"]),
+    extraction = Extraction(("VGG",), (View(1.0, 48),), 2, 3, weights="random")
+    for part, scopes in (
+        (Part.EXACT, ["crop", "augment", "taps", "p-norm"]),
+        (Part.POOL, ["crop", "augment", "taps"]),
+        (Part.WINDOWS, ["augment", "windows"]),
     ):
-        extraction = Extraction(("VGG",), (View(1.0, 48),), 2, 3, weights="random", crop_mode=mode)
         (each,) = loaded_encoders.fold_encoders(extraction).values()
-        workload = Workload(each.encoder, extraction, extraction.views, (96, 128))
+        workload = Workload(each.encoder, extraction, extraction.views, (96, 128), part)
         program = machine.program(workload, each.variables)
         text = program.compiled.as_text()
-        for scope in [*scopes, "trunk", *(["taps"] if mode == "exact" else [])]:
-            assert f"/{scope}/" in text or f"({scope})/" in text, (mode, scope)
+        for scope in [*scopes, "trunk"]:
+            assert f"/{scope}/" in text or f"({scope})/" in text, (part, scope)
 
 
-@pytest.mark.parametrize("mode", ["exact", "shared"])
+@pytest.mark.parametrize("mode", ["exact", "hybrid"])
 def test_a_dry_run_tells_what_a_run_takes_and_writes_nothing(paths, tmp_path, mode):
     extraction = Extraction(
         SMALL.encoders,
@@ -205,17 +214,19 @@ def test_the_dry_run_flag_of_the_script(paths, tmp_path):
 
 def test_a_dry_run_refuses_what_the_run_would_refuse(paths, tmp_path):
     extract.run(paths, SMALL, tmp_path / "out", runtime=Runtime(cache=tmp_path))
-    shared = dataclasses.replace(SMALL, crop_mode="shared")
+    hybrid = dataclasses.replace(SMALL, crop_mode="hybrid")
     with pytest.raises(InputError, match="protocol.crop_mode"):
-        dry_run.run(paths, shared, tmp_path / "out", runtime=Runtime(cache=tmp_path))
+        dry_run.run(paths, hybrid, tmp_path / "out", runtime=Runtime(cache=tmp_path))
     with pytest.raises(InputError, match="--pooling=pallas is for --crop_mode=exact"):
         dry_run.run(
-            paths, shared, tmp_path / "new", runtime=Runtime(cache=tmp_path, pooling="pallas")
+            paths, hybrid, tmp_path / "new", runtime=Runtime(cache=tmp_path, pooling="pallas")
         )
 
 
-def test_a_dry_run_counts_every_shape_and_the_largest_image_of_a_shared_run(tmp_path):
-    shared = dataclasses.replace(SMALL, crop_mode="shared", views=SMALL.views[1:])
+def test_a_dry_run_counts_every_shape_and_the_largest_image_of_a_hybrid_run(tmp_path):
+    hybrid = dataclasses.replace(
+        SMALL, crop_mode="hybrid", views=SMALL.views[1:], pool_crops=2, gain_nodes=2
+    )
     told = {}
     for name, sides in (("one", [96, 96, 96]), ("many", [96, 128, 384])):
         folder = tmp_path / name
@@ -223,7 +234,7 @@ def test_a_dry_run_counts_every_shape_and_the_largest_image_of_a_shared_run(tmp_
         for i, side in enumerate(sides):
             Image.fromarray(tissue(i, side, side)).save(folder / f"{i}.png")
         told[name] = dry_run.run(
-            sorted(folder.iterdir()), shared, tmp_path / "out", runtime=Runtime(cache=tmp_path)
+            sorted(folder.iterdir()), hybrid, tmp_path / "out", runtime=Runtime(cache=tmp_path)
         )
     assert told["many"].memory > 2 * told["one"].memory  # Of both the weights are 59 MB.
     assert told["many"].seconds > told["one"].seconds

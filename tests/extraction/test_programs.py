@@ -1,6 +1,6 @@
 """Compiled programs against the protocol step by step, for any padding, step and devices.
 
-Tests plans.py, preparation.py, shared_crops.py and (with test_devices.py) engine.py too.
+Tests plans.py, preparation.py, hybrid.py, encoding.py and (with test_devices.py) engine.py too.
 """
 
 import dataclasses
@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from histojax import encoders
 from histojax.config import Extraction, Runtime, View
 from histojax.encoders import weights
-from histojax.extraction import engine, plans, preparation, shared_crops
+from histojax.extraction import encoding, engine, hybrid, plans, preparation
+from histojax.extraction.loaded_encoders import LoadedEncoder
 from histojax.images.padding import bucket, scaled_size
+from histojax.images.reader import read
 from histojax.ops import crops, pooling, resize, stain
 from tests.samples import tissue
 
@@ -27,7 +29,7 @@ VIEWS = (View(0.5, 48), View(0.5, 64))
 EXTRACTION = Extraction(
     encoders=("VGG",), views=VIEWS, augmentations=5, crops=3, weights="random", seed=4
 )
-SHARED = dataclasses.replace(EXTRACTION, crop_mode="shared")
+HYBRID = dataclasses.replace(EXTRACTION, crop_mode="hybrid", pool_crops=7)
 NAME = "image"
 RGB = tissue(3, 150, 230)
 
@@ -51,22 +53,24 @@ def describe(
     """Descriptors by view name, through the programs."""
     encoder, variables = loaded(name, extraction.precision)
     machine = engine.Engine(plans.mesh_of(jax.devices()[:devices]), step, kernel, tmp_path)
-    variables = machine.replicate(variables)
+    on_devices = LoadedEncoder(encoder, machine.replicate(variables), "", "")
     size, small = rgb.shape[:2], scaled_size(rgb.shape, 0.5)
     padded = np.pad(rgb, [(0, bucket(side) - side) for side in size] + [(0, 0)])
-    canvas = canvas or scaled_size(padded.shape, 0.5)
+    whole = scaled_size(padded.shape, 0.5)
     sizes = (np.array(size, np.int32), np.array(small, np.int32))
-    density, _ = preparation.prepare(machine.replicate(padded), *sizes, scale=0.5, canvas=canvas)
-    views = extraction.views
+    planes, _ = preparation.prepare(
+        machine.replicate(padded),
+        *sizes,
+        scale=0.5,
+        canvas=canvas or whole,
+        augmentation=stain.AUGMENTATIONS[extraction.stain_augmentation],
+    )
+    key = machine.replicate(crops.image_key(extraction.seed, NAME))
+    image = encoding.PreparedImage(planes, small, whole, key)
     described = {}
-    for group in (views,) if extraction.crop_mode == "shared" else [(view,) for view in views]:
-        program = machine.program(plans.Workload(encoder, extraction, group, canvas), variables)
-        key = machine.replicate(crops.image_key(extraction.seed, NAME))
-        pooled = program.run(variables, density, small, key)
-        described |= {
-            view: np.asarray(rows)[: extraction.augmentations] for view, rows in pooled.items()
-        }
-    return described
+    for _, views in engine.passes([(name, view) for view in extraction.views], extraction):
+        described |= encoding.encode(machine, on_devices, extraction, views, image)
+    return {view: np.asarray(rows) for view, rows in described.items()}
 
 
 def assert_close(found, expected, most=1e-5):
@@ -82,8 +86,8 @@ def exactly(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def in_one_pass(tmp_path_factory):
-    return describe(SHARED, tmp_path_factory.mktemp("cache"))
+def by_pool(tmp_path_factory):
+    return describe(HYBRID, tmp_path_factory.mktemp("cache"))
 
 
 def test_a_padded_image_is_prepared_as_itself():
@@ -129,9 +133,11 @@ def test_exact_descriptors_depend_on_neither_devices_steps_canvas_nor_kernel(
     assert_close(describe(one, tmp_path, **change), {view.name: exactly[view.name]})
 
 
-@pytest.mark.parametrize("change", [{"step": 4}, {"devices": 1, "step": 3}], ids=str)
-def test_shared_descriptors_depend_on_neither_devices_nor_steps(in_one_pass, change, tmp_path):
-    assert_close(describe(SHARED, tmp_path, **change), in_one_pass)
+@pytest.mark.parametrize(
+    "change", [{"step": 4}, {"devices": 1, "step": 3, "canvas": (128, 200)}], ids=str
+)
+def test_hybrid_descriptors_depend_on_neither_devices_steps_nor_canvas(by_pool, change, tmp_path):
+    assert_close(describe(HYBRID, tmp_path, **change), by_pool)
 
 
 def window_averages_in_numpy(maps, top, left, cells):
@@ -147,109 +153,164 @@ def window_averages_in_numpy(maps, top, left, cells):
     return total / area
 
 
+def turned(square, turn):
+    """A square [S, S, 3] turned as `crops.Turn` says."""
+    square = square.swapaxes(0, 1) if turn.transpose else square
+    square = square[::-1] if turn.reverse_rows else square
+    return square[:, ::-1] if turn.reverse_columns else square
+
+
+def hybrid_in_numpy(extraction, view, normalized, name):
+    """The formula of `hybrid`, a loop over everything, in float64: [A, D]."""
+    encoder, variables = loaded(name)
+    maps_of = jax.jit(encoder.maps)
+    key, size = crops.image_key(extraction.seed, NAME), np.array(normalized.shape[:2])
+    places = [
+        crops.pool_corner_and_turn(key, crop, size, view.crop_size)
+        for crop in range(extraction.pool_crops)
+    ]
+
+    def exact(gains, crop):
+        (top, left), turn = places[crop]
+        image = np.asarray(stain.augment(normalized, jnp.array(gains)))
+        square = image[top : top + view.crop_size, left : left + view.crop_size]
+        maps = maps_of(variables, turned(square, turn)[None])
+        return [np.asarray(maps[tap.layer][0], np.float64) for tap in encoder.outputs]
+
+    def windows(gains):
+        maps = maps_of(variables, np.asarray(stain.augment(normalized, jnp.array(gains)))[None])
+        return [
+            np.concatenate(
+                [
+                    window_averages_in_numpy(
+                        np.asarray(maps[tap.layer][0], np.float64),
+                        *(float(side) / tap.stride for side in corner),
+                        cells,
+                    )
+                    for tap, cells in zip(encoder.outputs, sides, strict=True)
+                ]
+            )
+            for corner, _ in places
+        ]
+
+    count, low, high = extraction.gain_nodes, extraction.gain_low, extraction.gain_high
+    middle, reach = (low + high) / 2, (high - low) / 2
+    along = [middle + reach * np.cos((2 * k + 1) * np.pi / (2 * count)) for k in range(count)]
+    of_crops = [exact((middle, middle), crop) for crop in range(extraction.pool_crops)]
+    sides = [len(tap) for tap in of_crops[0]]
+    at_node = {
+        (i, j): np.stack(windows((along[i], along[j]))) for i in range(count) for j in range(count)
+    }
+
+    def polynomial(k, gain):
+        return np.prod([(gain - along[m]) / (along[k] - along[m]) for m in range(count) if m != k])
+
+    def interpolated(h, e):
+        return sum(polynomial(i, h) * polynomial(j, e) * at_node[i, j] for i, j in at_node)
+
+    pool = np.stack([np.concatenate([tap.mean((0, 1)) for tap in maps]) for maps in of_crops])
+    rows = []
+    for augmentation in range(extraction.augmentations):
+        h, e = np.asarray(crops.gains(key, augmentation, low, high), np.float64)
+        descriptors = pool + interpolated(h, e) - interpolated(middle, middle)
+        chosen = crops.choose(key, augmentation, extraction.crops, extraction.pool_crops)
+        rows.append(np.mean(np.maximum(descriptors[chosen], 0) ** 3, axis=0) ** (1 / 3))
+    return np.stack(rows)
+
+
 @pytest.mark.parametrize(
-    "name",
+    ("name", "nodes"),
     [
-        "VGG",
-        pytest.param("ResNet", marks=pytest.mark.slow),
-        pytest.param("Inception", marks=pytest.mark.slow),
+        ("VGG", 3),
+        ("VGG", 2),
+        pytest.param("ResNet", 3, marks=pytest.mark.slow),
+        pytest.param("Inception", 3, marks=pytest.mark.slow),
     ],
 )
-def test_shared_descriptors_are_windows_of_the_turned_images_maps(name, tmp_path):
+def test_hybrid_descriptors_are_those_of_the_formula(name, nodes, tmp_path):
     view = View(0.5, 80)
     extraction = dataclasses.replace(
-        SHARED, encoders=(name,), views=(view,), augmentations=3, crops=2
+        HYBRID, encoders=(name,), views=(view,), augmentations=3, pool_crops=4, gain_nodes=nodes
     )
     rgb = tissue(5, 192, 224)  # Whole buckets: no padding.
-    encoder, variables = loaded(name)
     normalized = stain.normalize(resize.downscale(rgb, 0.5))
-    key, size = crops.image_key(extraction.seed, NAME), np.array([96, 112])
-    rows, forms = [], set()
-    for a in range(extraction.augmentations):
-        augmented = np.asarray(stain.augment(normalized, crops.gains(key, a, 0.7, 1.3)))
-        turn = [bool(part) for part in crops.image_turn(key, a)]
-        forms.add(tuple(turn))
-
-        def turned(image, turn=turn):
-            image = image.swapaxes(0, 1) if turn[0] else image
-            image = image[::-1] if turn[1] else image
-            return image[:, ::-1] if turn[2] else image
-
-        maps = jax.jit(encoder.maps)(variables, turned(augmented)[None])
-        by_crop = []
-        for c in range(extraction.crops):
-            corner, _ = crops.corner_and_turn(key, a, c, size, view.crop_size)
-            # Where the crop is after the turn, found by marking it.
-            marked = np.zeros((96, 112))
-            marked[int(corner[0]) :, int(corner[1]) :][: view.crop_size, : view.crop_size] = 1
-            top, left = (int(where.min()) for where in np.nonzero(turned(marked)))
-            alone = jax.eval_shape(
-                encoder.maps, variables, jax.ShapeDtypeStruct((1, 80, 80, 3), jnp.float32)
-            )
-            by_crop.append(
-                np.concatenate(
-                    [
-                        window_averages_in_numpy(
-                            np.asarray(maps[tap.layer][0], np.float64),
-                            top / tap.stride,
-                            left / tap.stride,
-                            alone[tap.layer].shape[1],
-                        )
-                        for tap in encoder.outputs
-                    ]
-                )
-            )
-        rows.append((np.mean(np.stack(by_crop) ** 3, axis=0)) ** (1 / 3))
-    assert {form[0] for form in forms} == {True, False}, "the seed must try both ways"
-    assert_close(describe(extraction, tmp_path, rgb, name=name), {view.name: np.stack(rows)})
+    expected = hybrid_in_numpy(extraction, view, normalized, name)
+    assert_close(describe(extraction, tmp_path, rgb, name=name), {view.name: expected})
 
 
-def test_a_crop_as_large_as_the_image_is_the_same_in_both_modes_but_for_its_turn(tmp_path):
-    rgb = tissue(6, 128, 128)
-    rgb = np.concatenate([rgb[:64], rgb[:64][::-1]])
-    rgb = np.concatenate([rgb[:, :64], rgb[:, :64][:, ::-1]], axis=1)
-    rgb = np.maximum(rgb, rgb.swapaxes(0, 1))  # The same whichever way it is turned.
-    view = View(0.5, 64)
-    extraction = dataclasses.replace(EXTRACTION, views=(view,), crops=2)
-    shared = dataclasses.replace(extraction, crop_mode="shared")
-    assert_close(describe(shared, tmp_path, rgb), describe(extraction, tmp_path, rgb), most=1e-4)
+def test_hybrid_descriptors_of_a_real_field_are_those_of_the_formula(shared_data, tmp_path):
+    rgb = read(shared_data / "fields" / "mitkovetta_example1.tif")[256:448, 512:736]
+    view = View(0.5, 80)
+    extraction = dataclasses.replace(HYBRID, views=(view,), pool_crops=4)
+    normalized = stain.normalize(resize.downscale(rgb, 0.5))
+    expected = hybrid_in_numpy(extraction, view, normalized, "VGG")
+    assert_close(describe(extraction, tmp_path, rgb), {view.name: expected})
 
 
-def test_shared_descriptors_are_close_to_exact_ones_and_not_the_same(exactly, in_one_pass):
-    for view, rows in exactly.items():
-        assert (
-            np.corrcoef(rows.ravel(), in_one_pass[view].ravel())[0, 1] > 0.8
-        )  # Crops smaller than VGG sees.
-        assert np.linalg.norm(rows - in_one_pass[view]) > 1e-3 * np.linalg.norm(rows)
-        assert (in_one_pass[view] >= 0).all()
-        assert len({row.tobytes() for row in in_one_pass[view]}) == SHARED.augmentations
-
-
-def test_a_shared_image_that_is_padded_gives_finite_descriptors(tmp_path):
-    described = describe(SHARED, tmp_path)
+def test_hybrid_descriptors_are_near_exact_ones_of_the_same_crops(by_pool, tmp_path):
+    """Which the run itself measures; and each augmentation has gains and crops of its own."""
+    encoder, variables = loaded()
+    machine = engine.Engine(plans.mesh_of(jax.devices()), None, False, tmp_path)
+    planes, _ = preparation.prepare(
+        np.pad(RGB, ((0, 10), (0, 26), (0, 0))),
+        np.array([150, 230]),
+        np.array([75, 115]),
+        scale=0.5,
+        canvas=(80, 128),
+    )
+    key = machine.replicate(crops.image_key(HYBRID.seed, NAME))
+    image = encoding.PreparedImage(machine.replicate(planes), (75, 115), (80, 128), key)
+    on_devices = LoadedEncoder(encoder, machine.replicate(variables), "", "")
     for view in VIEWS:
-        assert np.isfinite(described[view.name]).all()
-        assert (described[view.name].max(axis=1) > 0).all()
+        exact = np.asarray(encoding.encode_first_exactly(machine, on_devices, HYBRID, view, image))
+        found = by_pool[view.name]
+        assert 0 < np.linalg.norm(found[0] - exact) < 0.1 * np.linalg.norm(exact)
+        others = np.linalg.norm(found[1:] - exact, axis=1)
+        assert (others > np.linalg.norm(found[0] - exact)).all()
+        assert len({row.tobytes() for row in found}) == HYBRID.augmentations
 
 
-by_turn = jax.jit(shared_crops.by_turn, static_argnums=1)
+@pytest.mark.parametrize(
+    "change", [{"gain_low": 1.2, "gain_high": 1.2}, {"stain_augmentation": "none"}], ids=str
+)
+def test_where_no_colour_varies_hybrid_crops_are_exact_ones(change, tmp_path):
+    extraction = dataclasses.replace(HYBRID, views=VIEWS[:1], pool_crops=2, crops=8, **change)
+    hybrid_rows = describe(extraction, tmp_path)[VIEWS[0].name]
+    key, size = crops.image_key(extraction.seed, NAME), jnp.array([75, 115])
+    normalized = stain.normalize(resize.downscale(RGB, 0.5))
+    if "gain_low" in change:
+        normalized = stain.augment(normalized, jnp.array([1.2, 1.2]))
+    encoder, variables = loaded()
+    squares = []
+    for crop in range(2):
+        (top, left), turn = crops.pool_corner_and_turn(key, crop, size, 48)
+        squares.append(turned(np.asarray(normalized)[top : top + 48, left : left + 48], turn))
+    pool = np.asarray(encoder.descriptors(variables, np.stack(squares)), np.float64)
+    drawn = [np.asarray(crops.choose(key, a, 8, 2)) for a in range(extraction.augmentations)]
+    expected = np.stack([np.mean(pool[chosen] ** 3, axis=0) ** (1 / 3) for chosen in drawn])
+    assert_close({"rows": hybrid_rows}, {"rows": expected}, most=1e-4)
+
+
+def test_only_what_is_never_negative_is_cut_off_at_zero():
+    extraction = dataclasses.replace(HYBRID, pool_crops=2, gain_nodes=2, crops=1, p=1.0)
+    pool = jnp.array([[0.1, 0.1], [0.1, 0.1]])
+    windows = jnp.full((4, 2, 2), 5.0) * jnp.array([[[4.0]], [[1.0]], [[1.0]], [[0.0]]])
+    windows = windows.at[0, 0, 1].set(-1e-6)  # The second channel has a sign.
+    key = crops.image_key(0, NAME)
+    rows = np.asarray(hybrid.assemble(pool, windows, key, extraction=extraction))
+    weights = [
+        hybrid.node_weights(preparation.gains(key, a, extraction), extraction)
+        for a in range(extraction.augmentations)
+    ]
+    assert min(float(w @ windows[:, 1, 0]) for w in weights) < -0.1
+    chosen = [int(crops.choose(key, a, 1, 2)[0]) for a in range(extraction.augmentations)]
+    values = np.array([0.1 + w @ windows[:, c] for w, c in zip(weights, chosen, strict=True)])
+    np.testing.assert_allclose(rows[:, 0], np.maximum(values[:, 0], 0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(rows[:, 1], np.abs(values[:, 1]), rtol=1e-4, atol=1e-5)
+
+
 window_weights = jax.jit(pooling.window_weights, static_argnums=(1, 2))
 window_averages = jax.jit(pooling.window_averages, static_argnums=2)
-
-
-@given(st.lists(st.booleans(), min_size=1, max_size=12), st.integers(1, 5))
-@settings(deadline=None, max_examples=12)
-def test_batches_by_turn_hold_every_item_once_among_its_kind(turned, size):
-    turned = np.array(turned)
-    batches, are_turned, places = map(np.asarray, by_turn(jnp.array(turned), size))
-    flat = batches.reshape(-1)
-    np.testing.assert_array_equal(flat[places], np.arange(len(turned)))
-    assert len(set(places)) == len(turned)
-    kinds = np.repeat(are_turned, size)
-    np.testing.assert_array_equal(kinds[places], turned)
-    for batch, kind in zip(batches, are_turned, strict=True):
-        if (turned == kind).any():
-            assert (turned[batch] == kind).all()
 
 
 @given(
@@ -303,11 +364,11 @@ def test_the_accumulator_is_donated(tmp_path):
     assert all(rows.is_deleted() for rows in pooled.values())
 
 
-@pytest.mark.parametrize("mode", ["exact", "shared"])
-def test_bfloat16_descriptors_are_near_and_float32(mode, tmp_path, exactly, in_one_pass):
-    extraction = dataclasses.replace(EXTRACTION, crop_mode=mode, precision="bfloat16")
-    expected = exactly if mode == "exact" else in_one_pass
-    found = describe(extraction, tmp_path)
+@pytest.mark.parametrize("mode", ["exact", "hybrid"])
+def test_bfloat16_descriptors_are_near_and_float32(mode, tmp_path, exactly, by_pool):
+    extraction = EXTRACTION if mode == "exact" else HYBRID
+    expected = exactly if mode == "exact" else by_pool
+    found = describe(dataclasses.replace(extraction, precision="bfloat16"), tmp_path)
     assert_close(found, expected, most=3e-2)
     assert all(
         rows.dtype == np.float32 and not np.array_equal(rows, expected[view])

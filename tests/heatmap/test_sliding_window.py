@@ -122,7 +122,7 @@ def test_the_map_finds_the_quadrant_of_the_lesion():
         for seed in range(20):
             rgb = synthetic.render(label, seed, 128, 128)
             descriptors, _ = tiny.descriptors_of(rgb, extraction, 32)
-            images.append(descriptors["Tiny-1.0-64-shared"][:, 0].mean(axis=0))
+            images.append(descriptors["Tiny-1.0-64"][:, 0].mean(axis=0))
     model = LogisticRegression(C=10, max_iter=2000)
     mean, deviation = np.mean(images, axis=0), np.std(images, axis=0)
     model.fit((np.array(images) - mean) / deviation, np.repeat([0, 1], 20))

@@ -118,9 +118,7 @@ def test_descriptors_are_of_images_by_these_steps(row, tmp_path):
 def test_heat_maps_use_these_steps(row):
     """Of a field of one colour, so that the network's brightness channels are known."""
     rgb = np.full((96, 128, 3), (170, 110, 160), np.uint8)
-    extraction = tiny.protocol(
-        View(1.0, 64), stain_normalizer=row, stain_augmentation=row, crop_mode="exact"
-    )
+    extraction = tiny.protocol(View(1.0, 64), stain_normalizer=row, stain_augmentation=row)
     descriptors, scored = tiny.descriptors_of(rgb, extraction, 32, augmentations=2)
     assert scored.all()
     (values,) = descriptors.values()

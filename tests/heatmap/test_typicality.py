@@ -43,7 +43,7 @@ def map_of(rgb: np.ndarray, reference, options: HeatmapOptions = OPTIONS):
 def test_every_patient_weighs_the_same_and_no_name_is_kept(reference):
     assert len(reference.folds) == 12 * 8
     assert reference.masses.sum() == pytest.approx(12)
-    assert set(reference.means) == {"Tiny-0.5-32-shared"}
+    assert set(reference.means) == {"Tiny-0.5-32"}
     assert reference.stain.shape == (12 * 8, 4)
     text = [array for array in reference.to_arrays().values() if array.dtype.kind == "U"]
     assert not any("image" in name for array in text for name in array.tolist())
@@ -81,7 +81,7 @@ def test_nothing_is_far_where_nothing_is_scored(reference):
 
 def test_places_of_a_map_are_described_exactly_as_those_of_training_images():
     """Also of models of exact crops, whose windows are corrected for what the models score."""
-    extraction = tiny.protocol(View(0.5, 32), crop_mode="exact")
+    extraction = tiny.protocol(View(0.5, 32))
     encoder_set = tiny.encoder_set(extraction)
     bundle = tiny.bundle(extraction, tiny.darkness)
     with slide.open_slide(samples.tissue(40, 144, 160)) as field:

@@ -3,9 +3,11 @@
 The network has two layers with the strides of an encoder, and takes no time.
 """
 
+import contextlib
 import dataclasses
 import functools
 import types
+from unittest import mock
 
 import flax.linen as nn
 import jax
@@ -15,7 +17,7 @@ from histojax.config import Extraction, View
 from histojax.encoders import CAFFE, Encoder, Tap
 from histojax.extraction import loaded_encoders
 from histojax.extraction.loaded_encoders import LoadedEncoder
-from histojax.heatmap import slide_scan, sliding_window
+from histojax.heatmap import border_correction, slide_scan, sliding_window
 from histojax.heatmap.probability_map import ProbabilityMap
 from histojax.heatmap.slide_scan import Grid
 from histojax.images import slide
@@ -67,13 +69,9 @@ def encoder_set(extraction: Extraction, encoder: Encoder = TINY) -> loaded_encod
     return loaded_encoders.EncoderSet(extraction, types.SimpleNamespace(mesh=mesh), encoders)
 
 
-def protocol(
-    *views: View, encoder: str = "Tiny", crop_mode: str = "shared", **others
-) -> Extraction:
-    """By default of models trained on windows, so that windows need no correction."""
-    return Extraction(
-        (encoder,), views, augmentations=2, weights="random", crop_mode=crop_mode, **others
-    )
+def protocol(*views: View, encoder: str = "Tiny", **others) -> Extraction:
+    """Two augmentations, random weights."""
+    return Extraction((encoder,), views, augmentations=2, weights="random", **others)
 
 
 def bundle(extraction: Extraction, score, classes=("benign", "malignant")) -> types.SimpleNamespace:
@@ -93,8 +91,23 @@ def bundle(extraction: Extraction, score, classes=("benign", "malignant")) -> ty
     )
 
 
-def scores_of(rgb, extraction, score, stride, augmentations=1, loaded=None):
+@contextlib.contextmanager
+def windows_as_they_are():
+    """Nothing is added to windows for the borders of crops until the end of the block."""
+
+    def nothing(encoder_pass):
+        width = encoder_pass.loaded.encoder.width
+        return [np.zeros(width, np.float32)] * len(encoder_pass.views)
+
+    with mock.patch.object(border_correction, "corrections", nothing):
+        yield
+
+
+def scores_of(rgb, extraction, score, stride, augmentations=1, loaded=None, corrected=False):
     """Mean scores of the positions of a field called `a`: float64 [rows, columns, 2]."""
+    if not corrected:
+        with windows_as_they_are():
+            return scores_of(rgb, extraction, score, stride, augmentations, loaded, corrected=True)
     loaded = loaded or encoder_set(extraction)
     with slide.open_slide(rgb) as field:
         grid = Grid(field.size, stride)
@@ -103,7 +116,7 @@ def scores_of(rgb, extraction, score, stride, augmentations=1, loaded=None):
         return sliding_window.mean_scores(scan, "a", loaded, models, augmentations)
 
 
-def descriptors_of(rgb, extraction, stride, augmentations=1, loaded=None):
+def descriptors_of(rgb, extraction, stride, augmentations=1, loaded=None, corrected=False):
     """Descriptors of the scored positions in order, by configuration; and where they are."""
     by_configuration = {}
 
@@ -111,7 +124,7 @@ def descriptors_of(rgb, extraction, stride, augmentations=1, loaded=None):
         by_configuration.setdefault(configuration, []).append(descriptors)
         return np.zeros((len(descriptors), 2))
 
-    scores = scores_of(rgb, extraction, score, stride, augmentations, loaded)
+    scores = scores_of(rgb, extraction, score, stride, augmentations, loaded, corrected)
     descriptors = {name: np.concatenate(parts) for name, parts in by_configuration.items()}
     return descriptors, np.isfinite(scores[..., 0])
 

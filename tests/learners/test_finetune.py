@@ -564,9 +564,9 @@ def test_other_parameters_images_or_crop_modes_are_refused(tmp_path, dataset, mo
         finetune.train(dataset, models, split, EXTRACTION, dataclasses.replace(FINETUNE, epochs=5))
     with pytest.raises(InputError, match="extraction.protocol.crops: found 3, expected 4"):
         finetune.train(dataset, models, split, dataclasses.replace(EXTRACTION, crops=4), FINETUNE)
-    with pytest.raises(InputError, match="crop_mode=shared: fine-tuning trains on crops"):
+    with pytest.raises(InputError, match="crop_mode=hybrid: fine-tuning trains on crops"):
         finetune.train(
-            dataset, models, split, dataclasses.replace(EXTRACTION, crop_mode="shared"), FINETUNE
+            dataset, models, split, dataclasses.replace(EXTRACTION, crop_mode="hybrid"), FINETUNE
         )
     with pytest.raises(InputError, match="--validation_parts"):
         finetune.train(

@@ -191,12 +191,23 @@ def test_gains_are_independent_of_the_crops():
         assert abs(np.corrcoef(gain, place[:4000])[0, 1]) < 0.06
 
 
-def test_turns_of_whole_images_take_eight_forms_independently_of_gains_and_crops():
-    draw = jax.jit(jax.vmap(lambda a: jnp.stack(crops.image_turn(key(), a))))
-    turns = np.asarray(draw(np.arange(4000)))
-    forms, counts = np.unique(turns, axis=0, return_counts=True)
-    assert len(forms) == 8
-    assert stats.chisquare(counts).pvalue > 1e-4
-    rows, columns = corners(cut(IMAGE, key(), np.arange(6000), np.zeros(6000, int), 12))
-    for turn, other in itertools.product(turns.T, [*gains().T, rows[:4000], columns[:4000]]):
-        assert abs(np.corrcoef(turn, other)[0, 1]) < 0.06
+def test_the_pool_is_drawn_like_other_crops_and_is_none_of_them():
+    draw = jax.jit(
+        jax.vmap(lambda c: crops.pool_corner_and_turn(key(), c, jnp.array([40, 50]), 12))
+    )
+    corner, turn = jax.tree.map(np.asarray, draw(np.arange(4000)))
+    for places, count in zip(corner.T, (29, 39), strict=True):
+        assert stats.chisquare(np.bincount(places, minlength=count)).pvalue > 1e-4
+    forms = np.stack([np.asarray(part) for part in turn], axis=1)
+    assert stats.chisquare(np.unique(forms, axis=0, return_counts=True)[1]).pvalue > 1e-4
+    of_first, _ = crops.corner_and_turn(key(), 0, 0, jnp.array([40, 50]), 12)
+    assert corner[0].tolist() != of_first.tolist()
+
+
+def test_augmentations_choose_from_the_pool_with_replacement_and_apart():
+    choose = jax.jit(jax.vmap(lambda a: crops.choose(key(), a, 20, 24)))
+    chosen = np.asarray(choose(np.arange(400)))
+    assert stats.chisquare(np.bincount(chosen.ravel(), minlength=24)).pvalue > 1e-4
+    assert len({row.tobytes() for row in chosen}) == 400
+    # 20 draws of 24 with replacement meet 24 (1 - (23/24)^20) = 13.7 of them.
+    assert 13 < np.mean([len(set(row.tolist())) for row in chosen]) < 14.5

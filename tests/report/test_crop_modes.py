@@ -23,64 +23,61 @@ def descriptors(*channels):
 
 def test_agreement_is_that_by_hand():
     exact = descriptors([[1, 2], [3, 4]], [[0, 0], [2, 2]], [[5, 5], [5, 5]])
-    shared = descriptors([[2, 4], [6, 8]], [[0, 2], [0, 2]], [[5, 5], [5, 6]])
+    hybrid = descriptors([[2, 4], [6, 8]], [[0, 2], [0, 2]], [[5, 5], [5, 7]])
     taps = {"low": 1, "high": 2}
-    whole, first, second = crop_modes.agreement("VGG-0.5-400", exact, shared, taps)
+    whole, first, second = crop_modes.agreement("VGG-0.5-400", exact, hybrid, taps, {"low": 0.02})
     assert [row.tap for row in (whole, first, second)] == ["all", "low", "high"]
     assert [(row.channels, row.constant) for row in (whole, first, second)] == [
-        (3, 1),
+        (3, 2),
         (1, 0),
-        (2, 1),
+        (2, 2),
     ]
-    # Sums of squares, exact and of the error: 30 and 30, 8 and 8, 100 and 1.
-    assert first.relative_error == pytest.approx(1)
-    assert second.relative_error == pytest.approx(np.sqrt(9 / 108))
-    assert whole.relative_error == pytest.approx(np.sqrt(39 / 138))
-    # Twice the exact one; and deviations -1 -1 1 1 against -1 1 -1 1.
-    assert (first.correlation, second.correlation) == (pytest.approx(1), pytest.approx(0))
-    assert whole.correlation == pytest.approx(0.5)
-    # The second channel's means over augmentations are 0, 2 against 1, 1: no correlation.
-    assert first.correlation_of_images == pytest.approx(1)
-    assert second.correlation_of_images is None
+    assert (whole.error, first.error, second.error) == (None, 0.02, None)
+    # Means over augmentations are (1.5, 3.5), (0, 2), (5, 5) against (3, 7), (1, 1), (5, 6).
+    assert first.error_of_images == pytest.approx(1)
+    assert second.error_of_images == pytest.approx(np.sqrt(3 / 54))
+    assert whole.error_of_images == pytest.approx(np.sqrt(17.5 / 68.5))
+    # In the second channel hybrid's means do not vary, in the third exact's: no correlation.
+    assert first.correlation == whole.correlation == pytest.approx(1)
+    assert second.correlation is None
+    # Deviations of 0.5 against 1; none against any.
+    assert first.spread == pytest.approx(2)
+    assert second.spread is None
 
 
 def test_agreement_is_numpys_where_there_is_one_tap():
     rng = np.random.default_rng(0)
     exact = rng.normal(size=(7, 3, 5)).astype(np.float32)
-    shared = exact + rng.normal(size=exact.shape).astype(np.float32)
-    (row,) = crop_modes.agreement("ResNet-0.5-400", exact, shared, {"last": 5})
-    channels = [np.corrcoef(exact[..., c].ravel(), shared[..., c].ravel())[0, 1] for c in range(5)]
+    hybrid = exact + rng.normal(size=exact.shape).astype(np.float32)
+    (row,) = crop_modes.agreement("ResNet-0.5-400", exact, hybrid, {"last": 5}, {})
     images = [
-        np.corrcoef(exact[..., c].mean(axis=1), shared[..., c].mean(axis=1))[0, 1] for c in range(5)
+        np.corrcoef(exact[..., c].mean(axis=1), hybrid[..., c].mean(axis=1))[0, 1] for c in range(5)
     ]
     assert row.tap == "last"
-    assert row.correlation == pytest.approx(np.mean(channels), abs=1e-6)
-    assert row.correlation_of_images == pytest.approx(np.mean(images), abs=1e-6)
+    assert row.correlation == pytest.approx(np.mean(images), abs=1e-6)
+    deviations = [np.sqrt(rows.var(axis=1).mean()) for rows in (exact, hybrid)]
+    assert row.spread == pytest.approx(deviations[1] / deviations[0], rel=1e-5)
 
 
 def test_what_never_varies_has_no_correlation_and_what_is_zero_no_relative_error():
     zero = np.zeros((2, 2, 3), np.float32)
-    (row,) = crop_modes.agreement("VGG-0.5-400", zero, zero, {"dead": 3})
-    assert (row.constant, row.relative_error, row.correlation, row.correlation_of_images) == (
-        3,
-        None,
-        None,
-        None,
-    )
+    (row,) = crop_modes.agreement("VGG-0.5-400", zero, zero, {"dead": 3}, {"dead": 0.0})
+    assert (row.constant, row.error, row.error_of_images) == (3, 0.0, None)
+    assert (row.spread, row.correlation) == (None, None)
 
 
 def test_descriptors_of_other_widths_are_a_mistake():
     with pytest.raises(ValueError, match=r"expected both \(N, A, 4\)"):
-        crop_modes.agreement("VGG-0.5-400", np.ones((2, 2, 3)), np.ones((2, 2, 3)), {"a": 4})
+        crop_modes.agreement("VGG-0.5-400", np.ones((2, 2, 3)), np.ones((2, 2, 3)), {"a": 4}, {})
     with pytest.raises(ValueError, match="expected both"):
-        crop_modes.agreement("VGG-0.5-400", np.ones((2, 2, 4)), np.ones((3, 2, 4)), {"a": 4})
+        crop_modes.agreement("VGG-0.5-400", np.ones((2, 2, 4)), np.ones((3, 2, 4)), {"a": 4}, {})
 
 
 def test_the_figures_are_accuracy_and_area_and_the_report_says_what_it_is_of(tmp_path):
     rng = np.random.default_rng(1)
     truth = np.arange(60) % 3
     groups = tuple(f"p{i}" for i in rng.integers(0, 15, 60))
-    rows = crop_modes.agreement("VGG-0.5-400", np.ones((2, 1, 2)), np.ones((2, 1, 2)), {"a": 2})
+    rows = crop_modes.agreement("VGG-0.5-400", np.ones((2, 1, 2)), np.ones((2, 1, 2)), {"a": 2}, {})
     names = tuple(f"i{i}" for i in range(60))
     pair = []
     for gain in (0.1, 0.6):
@@ -122,6 +119,7 @@ def compare(tmp_path_factory, narrow_vgg):
         "--views=1.0-48,1.0-64",
         "--augmentations=2",
         "--crops=2",
+        "--pool_crops=4",
         "--weights=random",
     ]
     small += [
@@ -149,15 +147,16 @@ def test_the_script_describes_trains_and_compares_and_a_second_run_skips(compare
     taps = ["all", "block2_conv2", "block3_conv3", "block4_conv3", "block5_conv3"]
     assert [row["tap"] for row in rows] == 2 * taps
     assert [row["configuration"] for row in rows] == ["VGG-1.0-48"] * 5 + ["VGG-1.0-64"] * 5
-    assert [float(row["relative_error"]) for row in rows] == [
-        row["relative_error"] for row in numbers["agreements"]
-    ]
-    # The first tap sees little beyond a crop's edge.
-    assert all(0.7 < float(row["correlation"]) <= 1 for row in rows if row["tap"] == "block2_conv2")
+    of_images = [row["error_of_images"] for row in numbers["agreements"]]
+    assert [float(row["error_of_images"]) for row in rows] == of_images
+    assert 0 < max(of_images) < 0.5
+    errors = [float(row["error"]) for row in rows if row["tap"] == "block2_conv2"]
+    assert 0 < max(errors) < 0.05
+    assert all(float(row["spread"]) > 0 for row in rows)
     assert [effect["name"] for effect in numbers["effects"]] == ["accuracy", "positive_auc"]
     assert numbers["resampled"].startswith("8 images")
     split, same = (
-        (out / mode / "models" / "folds.csv").read_bytes() for mode in ("exact", "shared")
+        (out / mode / "models" / "folds.csv").read_bytes() for mode in ("exact", "hybrid")
     )
     assert split == same
 
@@ -172,7 +171,7 @@ def test_the_script_describes_trains_and_compares_and_a_second_run_skips(compare
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--crop_mode=shared", "--crop_mode has no place here"),
+        ("--crop_mode=hybrid", "--crop_mode has no place here"),
         ("--positive_classes=Tumour", "no class Tumour"),
     ],
 )

@@ -17,7 +17,7 @@ from tests.images.test_thumbnails import decoded
 from tests.report import sample_ensemble
 
 
-@pytest.mark.parametrize("mode", ["exact", "shared"])
+@pytest.mark.parametrize("mode", ["exact", "hybrid"])
 def test_the_pipeline_shows_the_crops_of_extraction(tmp_path, mode):
     rgb = samples.tissue(1, 200, 260)
     path = tmp_path / "an image.png"
@@ -39,13 +39,10 @@ def test_the_pipeline_shows_the_crops_of_extraction(tmp_path, mode):
         augmented = stain.augment(normalized, gains)
         assert np.abs(decoded(whole.uri) - np.asarray(augmented, float)).mean() < 6
         expected = samples.random_crop(augmented, key, augmentation, 0, 64)
-        if mode == "shared":
-            corner, _ = crops.corner_and_turn(
-                key, augmentation, 0, jnp.array(augmented.shape[:2]), 64
-            )
-            cut = crops.cut(
-                jnp.moveaxis(augmented, -1, 0), corner, crops.image_turn(key, augmentation), 64
-            )
+        if mode == "hybrid":
+            first = crops.choose(key, augmentation, 20, 24)[0]
+            place = crops.pool_corner_and_turn(key, first, jnp.array(augmented.shape[:2]), 64)
+            cut = crops.cut(jnp.moveaxis(augmented, -1, 0), *place, 64)
             expected = jnp.moveaxis(cut, 0, -1)
         assert decoded(crop.uri).shape == (64, 64, 3)
         assert np.abs(decoded(crop.uri) - np.asarray(expected, float)).mean() < 8

@@ -1,0 +1,127 @@
+"""How far crop mode hybrid is from exact crops, measured on some images of every run.
+
+<root>/<configuration>/crop_errors/<image>.json   of an image: by tap, its first augmentation
+<root>/<configuration>/manifest.json, crop_error  of all images that were measured
+
+Of an image's first augmentation the same crops, in the same colours, are also encoded one by one.
+The error of a tap is |hybrid - exact| / |exact|, Euclidean, of the pooled descriptor. Beside it
+stands how much two augmentations of the image differ, by the same measure: what training sees as
+noise anyway.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from histojax.config import Extraction
+from histojax.extraction import manifests
+from histojax.utils import files
+
+FOLDER = "crop_errors"
+LARGEST_ERROR = 0.06  # Of a tap of an image; above it a run warns.
+_LEAST_CHECKED = 3
+
+
+def to_check(names: Iterable[str], share: float) -> frozenset[str]:
+    """The images that are measured: a share of all, at least three, evenly among their names."""
+    names = sorted(names)
+    count = min(len(names), max(_LEAST_CHECKED, math.ceil(share * len(names)))) if share else 0
+    return frozenset(names[i * len(names) // count] for i in range(count))
+
+
+def measure(
+    descriptors: np.ndarray, exact: np.ndarray, taps: Mapping[str, int]
+) -> dict[str, dict[str, float]]:
+    """By tap, `error` and `between_augmentations` of one image.
+
+    Args:
+      descriptors: of crop mode hybrid, [A, D].
+      exact: of the first augmentation, [D].
+      taps: channels by layer, in the order of the descriptor.
+    """
+    measured, start = {}, 0
+    for layer, channels in taps.items():
+        rows = descriptors[:, start : start + channels].astype(np.float64)
+        expected = exact[start : start + channels].astype(np.float64)
+        start += channels
+        mean = rows.mean(axis=0)
+        # Two draws differ by twice the variance of one.
+        variance = np.sum((rows - mean) ** 2) / max(1, len(rows) - 1)
+        measured[layer] = {
+            "error": _ratio(np.linalg.norm(rows[0] - expected), np.linalg.norm(expected)),
+            "between_augmentations": _ratio(math.sqrt(2 * variance), np.linalg.norm(mean)),
+        }
+    return measured
+
+
+def _ratio(difference: float, norm: float) -> float:
+    """Their quotient, where nothing is no difference of nothing."""
+    return float(difference / norm) if norm else float(difference)
+
+
+def write(root: Path, configuration: str, name: str, measured: Mapping[str, Any]) -> None:
+    """Writes what was measured of an image."""
+    path = root / configuration / FOLDER / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_json(path, measured)
+
+
+def summarize(root: Path, configuration: str) -> dict[str, Any] | None:
+    """What was measured of a configuration's images, which its manifest gets too; None without any.
+
+    By tap, the error of the worst image, the mean error, and the mean of `between_augmentations`.
+    """
+    paths = sorted(files.files_below(root / configuration / FOLDER))
+    images = [files.read_json(path, ()) for path in paths if path.suffix == ".json"]
+    if not images:
+        return None
+    taps = {}
+    for layer in images[0]:
+        errors = [image[layer]["error"] for image in images]
+        between = [image[layer]["between_augmentations"] for image in images]
+        taps[layer] = {
+            "largest_error": round(max(errors), 5),
+            "mean_error": round(float(np.mean(errors)), 5),
+            "between_augmentations": round(float(np.mean(between)), 5),
+        }
+    summary = {"images": len(images), "taps": taps}
+    manifests.record_crop_error(root, configuration, summary)
+    return summary
+
+
+def table(summaries: Mapping[str, dict[str, Any]]) -> str:
+    """Lines for a person, by configuration and tap."""
+    lines = ["error against exact crops (of the worst image; mean), and between two augmentations:"]
+    for configuration, summary in summaries.items():
+        images = summary["images"]
+        lines.append(f"  {configuration}, {images} image{'' if images == 1 else 's'}:")
+        lines += [
+            f"    {layer:<14}{tap['largest_error']:7.2%}{tap['mean_error']:8.2%}"
+            f"{tap['between_augmentations']:8.2%}"
+            for layer, tap in summary["taps"].items()
+        ]
+    return "\n".join(lines)
+
+
+def warn(summaries: Mapping[str, dict[str, Any]], extraction: Extraction) -> None:
+    """Warns where descriptors are further from exact ones than LARGEST_ERROR."""
+    for configuration, summary in summaries.items():
+        layer, error = max(
+            ((layer, tap["largest_error"]) for layer, tap in summary["taps"].items()),
+            key=lambda pair: pair[1],
+        )
+        if error > LARGEST_ERROR:
+            logging.warning(
+                "descriptors of %s are up to %.1f %% from exact crops (%s), more than %.0f %%: "
+                "raise --gain_nodes=%d, narrow --gain_low to --gain_high, or, if that does not "
+                "help, pass --crop_mode=exact",
+                configuration,
+                100 * error,
+                layer,
+                100 * LARGEST_ERROR,
+                extraction.gain_nodes,
+            )

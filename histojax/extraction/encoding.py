@@ -1,0 +1,99 @@
+"""An image's descriptors by one encoder: the programs of its crop mode, one after the other."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from histojax.config import Extraction, View
+from histojax.encoders import Encoder
+from histojax.extraction import hybrid
+from histojax.extraction.engine import Engine, Size
+from histojax.extraction.loaded_encoders import LoadedEncoder
+from histojax.extraction.plans import Part, Pooled, Workload
+from histojax.utils.progress import Progress
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedImage:
+    """An image on the devices, downscaled and normalised.
+
+    Attributes:
+      planes: float32 [3, *canvas], of `Engine.prepare`.
+      size: height and width of the scaled image.
+      whole: the same with the padding that the file was read with, which the encoder sees where the
+        whole image goes through it.
+      key: of the image.
+    """
+
+    planes: jax.Array
+    size: Size
+    whole: Size
+    key: jax.Array
+
+    def planes_of(self, workload: Workload) -> jax.Array:
+        """The planes that a workload's program takes."""
+        height, width = workload.canvas
+        return self.planes[:, :height, :width]
+
+
+def workloads(
+    encoder: Encoder, extraction: Extraction, views: Sequence[View], canvas: Size, whole: Size
+) -> list[Workload]:
+    """What is computed for views of one scale; in crop mode exact one view, and one program."""
+    if extraction.crop_mode == "exact":
+        return [Workload(encoder, extraction, tuple(views), canvas)]
+    parts = [Workload(encoder, extraction, (view,), canvas, Part.POOL) for view in views]
+    windows = Workload(encoder, extraction, tuple(views), whole, Part.WINDOWS)
+    return [windows, *parts] if windows.rows else parts
+
+
+def encode(
+    engine: Engine,
+    loaded: LoadedEncoder,
+    extraction: Extraction,
+    views: Sequence[View],
+    image: PreparedImage,
+    bar: Progress | None = None,
+) -> Pooled:
+    """Descriptors, still on the devices: float32 [A, D] by name of view."""
+    canvas = image.planes.shape[1:]
+    parts = {part: {} for part in Part}
+    for workload in workloads(loaded.encoder, extraction, views, canvas, image.whole):
+        parts[workload.part] |= _run(engine, loaded, workload, image, bar)
+    if extraction.crop_mode == "exact":
+        return parts[Part.EXACT]
+    without_nodes = jnp.zeros((0, extraction.pool_crops, loaded.encoder.width))
+    return {
+        view: hybrid.assemble(
+            pool, parts[Part.WINDOWS].get(view, without_nodes), image.key, extraction=extraction
+        )
+        for view, pool in parts[Part.POOL].items()
+    }
+
+
+def encode_first_exactly(
+    engine: Engine,
+    loaded: LoadedEncoder,
+    extraction: Extraction,
+    view: View,
+    image: PreparedImage,
+    bar: Progress | None = None,
+) -> jax.Array:
+    """The first augmentation of crop mode hybrid, each of its crops through the encoder: [D]."""
+    canvas = image.planes.shape[1:]
+    workload = Workload(loaded.encoder, extraction, (view,), canvas, Part.CHECKED)
+    return _run(engine, loaded, workload, image, bar)[view.name][0]
+
+
+def _run(
+    engine: Engine,
+    loaded: LoadedEncoder,
+    workload: Workload,
+    image: PreparedImage,
+    bar: Progress | None,
+) -> Pooled:
+    program = engine.program(workload, loaded.variables)
+    planes = image.planes_of(workload)
+    return program.run(loaded.variables, planes, image.size, image.key, bar)
