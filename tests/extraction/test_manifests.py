@@ -257,7 +257,7 @@ def test_imported_descriptors_are_not_mixed_with_computed_ones_or_with_other_dra
     made = recipe.manifest()
     assert manifests.is_imported(made)
     assert not manifests.is_imported(None)
-    assert not manifests.is_imported(manifests_of(OTHER)["VGG-0.5-96-shared"])
+    assert not manifests.is_imported(manifests_of(OTHER)["VGG-0.5-96-hybrid"])
     assert source.configuration == "uni_v1-20x-256px"
     manifests.claim(tmp_path, source.configuration, made)
     store.write(tmp_path, source.configuration, "slide", DESCRIPTORS)
