@@ -41,13 +41,18 @@ def fold_batch_norms(variables: Variables, epsilon: float) -> Variables:
     return {"params": folded}
 
 
-def check_names(shapes: Mapping[str, tuple[int, ...]], epsilon: float | None) -> None:
-    """Raises ValueError where `fold_batch_norms` cannot fold a network.
+def check_names(
+    shapes: Mapping[str, tuple[int, ...]], epsilon: float | None, first_convolution: str
+) -> None:
+    """Raises ValueError where batch norms or the input convention of a network cannot be folded.
 
     Args:
       shapes: of its variables by flat name.
       epsilon: of its batch norms, where its module says.
+      first_convolution: the layer that takes the convention; empty for none.
     """
+    if first_convolution and f"params/{first_convolution}/kernel" not in shapes:
+        raise ValueError(f"there is no layer {first_convolution!r}, its first_convolution")
     norms = {name.split("/")[1] for name in shapes if name.startswith("batch_stats/")}
     for name in shapes:
         collection, *layer, _ = name.split("/")

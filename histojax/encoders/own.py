@@ -267,8 +267,9 @@ def _maps(row: Encoder) -> tuple[dict[str, Any], dict[str, Any]]:
             "[N, H, W, C] or vectors [N, C]"
         )
     if row.folds:
+        epsilon = getattr(row.module, "epsilon", None)
         try:
-            folding.check_names(shapes, getattr(row.module, "epsilon", None))
+            folding.check_names(shapes, epsilon, row.first_convolution)
         except ValueError as error:
             raise InputError(f"{row.name}: {error}") from error
     try:
