@@ -192,13 +192,22 @@ def test_labelled_new_slides_are_evaluated_and_known_ones_recognised(base, tmp_p
         ("predict", ("--data={labels}", "--out={out}"), "pass the slides' features, too"),
         ("heatmap", ("--images={images}", "--out={out}"), "neither predicts nor maps images"),
         ("predict", ("--features={other}", "--out={out}"), "no features like those"),
+        (
+            "predict",
+            ("--descriptors={drawn}", "--out={out}"),
+            "protocol.draws: found 2, expected 1",
+        ),
+        ("evaluate", ("--descriptors={drawn}",), "protocol.tiles: found 3, expected None"),
     ],
 )
 def test_what_does_not_apply_is_refused_with_the_reason(base, tmp_path, script, flags, message):
     base = base[0]
     trident(tmp_path / "other", slides(2), "conch_v15")
     places = {"images": tmp_path, "new": base / "new_job", "other": tmp_path / "other"}
-    places |= {"out": base / "out", "labels": base / "labels.csv"}
+    places |= {"out": base / "out", "labels": base / "labels.csv", "drawn": tmp_path / "drawn"}
+    if "drawn" in flags[0]:
+        job, where = f"--features={places['new']}", f"--descriptors={places['drawn']}"
+        assert run("import_descriptors", job, where, "--draws=2", "--tiles=3").returncode == 0
     flags = [flag.format(**places) for flag in flags]
     data = [base / "labels.csv"] if script == "mine" else []
     refused = run(script, *data, f"--run={base}/runs/uni", *flags)

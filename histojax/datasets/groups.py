@@ -12,11 +12,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from absl import logging
 
-from histojax.datasets import columns, sheets
+from histojax.datasets import columns, lookup, sheets
 from histojax.datasets.dataset import Dataset
 from histojax.datasets.sheets import Rows
 from histojax.errors import InputError
-from histojax.images import reader
 from histojax.utils import files
 
 # `id` counts only as a word of its own.
@@ -189,7 +188,7 @@ def _find_name(cell: str, images: dict[str, str]) -> str | None:
     parts = [*PureWindowsPath(cell.strip()).parts]
     for first in range(len(parts)):
         path = PurePosixPath(*parts[first:])
-        has_ending = path.suffix.lower() in (*reader.ALL_SUFFIXES, ".npy")
+        has_ending = path.suffix.lower() in lookup.SLIDE_ENDINGS
         for spelling in (path, path.with_suffix("") if has_ending else path):
             key = str(spelling).strip()
             if name := images.get(key) or images.get(key.casefold()):

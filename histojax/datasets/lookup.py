@@ -15,8 +15,8 @@ from histojax.images import reader
 from histojax.utils import files
 
 _Parts = tuple[str, ...]
-# Endings that the name of a slide may have in a table of its features.
-_OF_SLIDES = frozenset({*reader.ALL_SUFFIXES, ".h5", ".hdf5", ".pt", ".npy", ".npz", ".csv"})
+# Endings that the name of a slide may have in a table: of its image, or of its features.
+SLIDE_ENDINGS = frozenset({*reader.ALL_SUFFIXES, ".h5", ".hdf5", ".pt", ".npy", ".npz", ".csv"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,9 @@ class SlideNames:
     """Names of slides whose images need not be there, to be found by what a table calls them."""
 
     def __init__(self, names: Iterable[str]):
-        self._index = _index([PurePosixPath(name) for name in names], PurePosixPath(), _OF_SLIDES)
+        self._index = _index(
+            [PurePosixPath(name) for name in names], PurePosixPath(), SLIDE_ENDINGS
+        )
         # A name of TCGA's with its UUID, by the part before it.
         self._by_start = collections.defaultdict(list)
         for path in self._index.all:
@@ -80,8 +82,8 @@ class SlideNames:
         Folders before the name, its ending and its case need not be those of the slide; of names
         with dots the part before the first is enough where it is the whole cell.
         """
-        found, _ = _search(cell, self._index, anywhere=True, endings=_OF_SLIDES)
-        if not found and (parts := _loose(PureWindowsPath(cell).parts, _OF_SLIDES)):
+        found, _ = _search(cell, self._index, anywhere=True, endings=SLIDE_ENDINGS)
+        if not found and (parts := _loose(PureWindowsPath(cell).parts, SLIDE_ENDINGS)):
             found = self._by_start.get(parts[-1], [])
         return sorted(map(str, found))
 

@@ -241,7 +241,8 @@ def imported_slides(root: Path, configurations: Iterable[str]) -> dict[str, Path
     if not are_imported({name: read(root, name) for name in configurations}):
         return None
     first, *others = (store.image_names(root, name) for name in configurations)
-    names = [name for name in first if all(name in {*of_other} for of_other in others)]
+    in_all = {*first}.intersection(*others)
+    names = [name for name in first if name in in_all]
     if not names:
         raise InputError(
             f"{root} has no slide with descriptors of each of {', '.join(configurations)}: pass "
