@@ -26,7 +26,7 @@ from absl import flags, logging
 from histojax.config import Extraction, Option, options
 from histojax.datasets import columns
 from histojax.errors import InputError
-from histojax.extraction import feature_files, imported
+from histojax.extraction import feature_files, imported, recipes
 from histojax.extraction.imported import Imported
 from histojax.utils.files import as_path, require_writable
 
@@ -50,15 +50,15 @@ define(
     Option(
         "How the tiles of a slide become a vector: auto is the p-norm where no feature is "
         "negative, else the mean; none takes each row of a file as a vector of its slide.",
-        choices=(imported.AUTO, *imported.POOLINGS),
+        choices=(recipes.AUTO, *recipes.POOLINGS),
     ),
-    imported.AUTO,
+    recipes.AUTO,
 )
-_P_HELP = "Exponent of the p-norm: 1 is the mean, inf the maximum."
-define("p", float, dataclasses.replace(options(Extraction)["p"], help=_P_HELP), Extraction.p)
+_P_HELP = "Exponent of the p-norm: 1 is the mean, inf the maximum. Default: 3.0."
+define("p", float, dataclasses.replace(options(Extraction)["p"], help=_P_HELP))
 define("draws", int, Option("Random draws of tiles from each slide; with --tiles.", least=1))
 define("tiles", int, Option("Tiles of a draw, without replacement; with --draws.", least=1))
-define("seed", int, Option("Seed of the draws.", least=0), 0)
+define("seed", int, Option("Seed of the draws. Default: 0.", least=0))
 
 
 def main() -> None:
@@ -66,16 +66,16 @@ def main() -> None:
     root = FLAGS.descriptors
     asked = {name: FLAGS[name].value for name in ("pooling", "p", "draws", "tiles", "seed")}
     found = feature_files.find(paths, FLAGS.name)
-    recipes = [imported.recipe_for(each, **asked, root=root) for each in found]
-    if len({recipe.draws for recipe, _ in recipes}) > 1:
-        numbers = ", ".join(f"{r.source.configuration} {r.draws}" for r, _ in recipes)
+    chosen = [recipes.recipe_for(each, **asked, root=root) for each in found]
+    if len({recipe.draws for recipe, _ in chosen}) > 1:
+        numbers = ", ".join(f"{r.source.configuration} {r.draws}" for r, _ in chosen)
         raise InputError(
             f"sets would have different numbers of vectors for each slide ({numbers}): import them "
             "into folders of their own"
         )
     require_writable(root)
     done = []
-    for each, (recipe, why) in zip(found, recipes, strict=True):
+    for each, (recipe, why) in zip(found, chosen, strict=True):
         done.append(imported.import_set(each, root, recipe))
         tell(done[-1], why)
     names = {name for each in done for name in each.names}

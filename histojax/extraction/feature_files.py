@@ -180,7 +180,33 @@ def _require_names(probed: _Probed) -> None:
 def _source_of(
     folder: Path, probed: _Probed, encoder: str | None, expected: Source | None
 ) -> Source:
-    """The one source of a set's files."""
+    """The one source of a set's files; InputError where they differ or do not say an encoder."""
+    facts = _facts_of(folder, probed)
+    named = facts.get("encoder") or encoder
+    if "encoder" in facts and encoder not in (None, facts["encoder"]):
+        raise InputError(
+            f"{folder} is of encoder {facts['encoder']}, so --name={encoder} is not needed: leave "
+            "it out"
+        )
+    if named is None and expected is not None:
+        named = expected.encoder
+        probed.notices.append(
+            f"{folder} does not say which encoder made its features: taken to be {named}, as those "
+            "that the models were trained on"
+        )
+    if named is None:
+        raise InputError(
+            f"{folder} ({facts['format']}, {facts['channels']} channels) does not say which "
+            "encoder made its features: pass its name, such as --name=resnet50"
+        )
+    if not _NAME.fullmatch(named):
+        named = re.sub(r"[^\w.+=-]+", "_", named).lstrip("._") or "encoder"
+    level = facts.get("level") or (expected.level if expected else "slide")
+    return Source(**facts | {"encoder": named, "level": level})
+
+
+def _facts_of(folder: Path, probed: _Probed) -> dict[str, Any]:
+    """What all files of a set state; InputError, with a list, where they differ."""
     held = [slide for slide in probed.slides if slide.contents.rows]
     if not held:
         raise InputError(f"{folder} has {len(probed.slides)} slides, none of which has tiles")
@@ -202,28 +228,7 @@ def _source_of(
             f"the files of {folder} differ in what they hold, expected one encoder and one kind of "
             f"tile: name the folder or file of each kind\n{lines}"
         )
-    facts = {name: next(iter(values)) for name, values in kinds.items()}
-    if "encoder" in facts and encoder not in (None, facts["encoder"]):
-        raise InputError(
-            f"{folder} is of encoder {facts['encoder']}, so --name={encoder} is not needed: leave "
-            "it out"
-        )
-    named = facts.get("encoder") or encoder
-    if named is None and expected is not None:
-        named = expected.encoder
-        probed.notices.append(
-            f"{folder} does not say which encoder made its features: taken to be {named}, as those "
-            "that the models were trained on"
-        )
-    if named is None:
-        raise InputError(
-            f"{folder} ({facts['format']}, {facts['channels']} channels) does not say which "
-            "encoder made its features: pass its name, such as --name=resnet50"
-        )
-    if not _NAME.fullmatch(named):
-        named = re.sub(r"[^\w.+=-]+", "_", named).lstrip("._") or "encoder"
-    level = facts.get("level") or (expected.level if expected else "slide")
-    return Source(**facts | {"encoder": named, "level": level})
+    return {name: next(iter(values)) for name, values in kinds.items()}
 
 
 def _merged(configuration: str, parts: list[tuple[Source, _Probed]]) -> FeatureSet:

@@ -65,6 +65,11 @@ def form_of(shape: tuple[int, ...]) -> tuple[int, int, str | None]:
 
 
 def open_array(opened: h5py.File, file: IO[bytes], size: int) -> FeatureArray:
+    """The features in an open file of `size` bytes.
+
+    Raises:
+      Refused: there are none, or their values are elsewhere or more than the file can hold.
+    """
     names = list(opened)
     require_few(len(names))
     name = choose(names)

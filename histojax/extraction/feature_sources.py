@@ -50,7 +50,9 @@ def read(root: Path, configuration: str) -> dict[str, SourceRow]:
     try:
         made = [SourceRow(**{k: kind(row[k]) for k, kind in _COLUMNS.items()}) for row in rows]
     except ValueError as error:
-        raise InputError(f"{path} is damaged: {error}. Remove {path.parent} and import") from error
+        raise InputError(
+            f"{path} is damaged: {error}. Remove {path.parent} and import anew"
+        ) from error
     return {row.image: row for row in made}
 
 
@@ -60,18 +62,23 @@ def update(digest, block: np.ndarray) -> None:
 
 
 def write(root: Path, configuration: str, rows: dict[str, SourceRow]) -> None:
+    """Replaces sources.csv."""
     cells = (dataclasses.astuple(rows[name]) for name in sorted(rows))
     files.write_csv(root / configuration / _FILE, cells, _COLUMNS)
 
 
 def row_of(name: str, slide: Slide, digest) -> SourceRow:
     """The row of a slide whose features were digested."""
-    stat = slide.path.stat()
-    local = files.is_local(slide.path)
-    size, modified = (stat.st_size, stat.st_mtime) if local else (stat.length, stat.mtime)
     return SourceRow(
-        name, str(slide.path), slide.contents.rows, size, float(modified), digest.hexdigest()
+        name, str(slide.path), slide.contents.rows, *_size_and_time(slide.path), digest.hexdigest()
     )
+
+
+def _size_and_time(path: Path) -> tuple[int, float]:
+    stat = path.stat()
+    if files.is_local(path):
+        return stat.st_size, stat.st_mtime
+    return stat.length, float(stat.mtime)
 
 
 def unchanged(
@@ -86,10 +93,9 @@ def unchanged(
     changed, done = [], described & found.slides.keys()
     for name in done:
         slide, row = found.slides[name], rows[name]
-        digest = hashlib.sha256()
-        now = row_of(name, slide, digest)
-        if (now.tiles, now.file_bytes, now.modified) == (row.tiles, row.file_bytes, row.modified):
+        if _size_and_time(slide.path) == (row.file_bytes, row.modified):
             continue
+        digest = hashlib.sha256()
         for block in slide.contents.blocks():
             update(digest, block)
         if digest.hexdigest() != row.features_sha256:
@@ -98,7 +104,8 @@ def unchanged(
         listed = ", ".join(f"{name}.npy" for name in sorted(changed)[:5])
         more = ", ..." if len(changed) > 5 else ""
         raise InputError(
-            f"features of {len(changed)} slides have changed since they were imported: remove "
-            f"{listed}{more} from {root / configuration} to import them again (and train again)"
+            f"features of {len(changed)} of {len(done)} slides have changed since they were "
+            f"imported: remove {listed}{more} from {root / configuration} to import them again, "
+            "and train again"
         )
     return done

@@ -9,7 +9,7 @@
   crop_error how far descriptors of crop mode hybrid are from exact ones: see `crop_errors`
 
 `of` writes protocol and weights of an `Extraction`, `extraction_of` reads them back. Those of
-descriptors that others computed are written and read by `imported.Recipe`.
+descriptors that others computed are written and read by `recipes.Recipe`.
 """
 
 import functools

@@ -11,7 +11,7 @@ from absl import logging
 
 from histojax.errors import InputError
 from histojax.extraction import imported
-from histojax.extraction.imported import Recipe
+from histojax.extraction.recipes import Recipe
 from histojax.prediction import predict
 from histojax.prediction.bundle import Bundle
 from histojax.prediction.summary import PredictionSummary

@@ -18,11 +18,12 @@ from histojax.extraction import (
     feature_sources,
     imported,
     manifests,
+    recipes,
     store,
     tile_pooling,
 )
 from histojax.extraction.feature_files import Source
-from histojax.extraction.imported import Recipe
+from histojax.extraction.recipes import Recipe
 from tests import made_features, running
 from tests.made_features import TILES, job
 
@@ -33,7 +34,7 @@ UNI = Source("uni_v1", "TRIDENT", "tile", 4, magnification=20, patch_px=256, ove
 def imported_all(paths, root, name=None, **asked):
     done = []
     for found in feature_files.find(paths, name):
-        recipe, _ = imported.recipe_for(found, **asked, root=root)
+        recipe, _ = recipes.recipe_for(found, **asked, root=root)
         done.append(imported.import_set(found, root, recipe))
     return done
 
@@ -90,7 +91,7 @@ def test_a_vector_for_each_slide_is_taken_as_it_is_from_files_or_a_table(tmp_pat
     (found,) = feature_files.find([tmp_path / "vectors"], "titan")
     for asked, message in (({"pooling": "mean"}, "so --pooling does"), (DRAWS, "so --draws does")):
         with pytest.raises(InputError, match=message):
-            imported.recipe_for(found, **asked)
+            recipes.recipe_for(found, **asked)
     tiles = "slide,0,1\n" + "a,1,2\nb,3,4\na,5,6\n"
     (tmp_path / "tiles.csv").write_text(tiles)
     (found,) = feature_files.find([tmp_path / "tiles.csv"], "x")
@@ -121,10 +122,16 @@ def test_draws_depend_on_slide_and_seed_and_on_nothing_else(tmp_path):
         np.testing.assert_allclose(vector, values[members].mean(axis=0), rtol=1e-6)
     (few,) = imported_all([tmp_path / "job"], tmp_path / "few", draws=2, tiles=8)
     assert (
-        "2 slides have at most 8 tiles, so that all of their draws are the same" in few.notices[0]
+        "2 of 3 slides have at most 8 tiles, so that all of their draws are the same"
+        in few.notices[0]
     )
-    with pytest.raises(InputError, match="--draws=N --tiles=K go together"):
-        imported_all([tmp_path / "job"], tmp_path / "few", draws=2)
+    for asked, message in (
+        ({"draws": 2}, "--draws=N --tiles=K go together"),
+        ({"seed": 2}, "--seed is of --draws, and none are asked for"),
+        ({"p": 2.0}, r"--p is of the p-norm, and pooling is mean \(features have signs"),
+    ):
+        with pytest.raises(InputError, match=message):
+            imported_all([tmp_path / "job"], tmp_path / "new", **asked)
 
 
 def test_the_tiles_of_a_draw_do_not_change_with_the_version_of_numpy():
@@ -180,7 +187,9 @@ def test_what_is_there_stays_and_what_has_changed_is_told(tmp_path):
     digests = [row.features_sha256 for row in rows.values()]
     assert digests[0] == digests[3] == hashlib.sha256(TILES["slide0"].tobytes()).hexdigest()
     made_features.trident(folder, "slide1", TILES["slide1"] + 1)
-    with pytest.raises(InputError, match="features of 1 slides have changed.*remove slide1.npy"):
+    with pytest.raises(
+        InputError, match="features of 1 of 4 slides have changed.*remove slide1.npy"
+    ):
         imported_all([tmp_path / "job"], root)
     with pytest.raises(InputError, match="protocol.pooling: found mean, expected none"):
         imported_all([folder / "slide0.h5"], root, pooling="none")
@@ -209,9 +218,9 @@ def test_empty_and_broken_files_are_left_out_by_name_and_the_others_imported(tmp
 def test_new_features_are_imported_as_the_training_ones_or_refused(tmp_path):
     job(tmp_path / "old")
     job(tmp_path / "old", encoder="conch_v15")
-    recipes = [done.recipe for done in imported_all([tmp_path / "old"], tmp_path / "out", **DRAWS)]
-    assert [recipe.source.encoder for recipe in recipes] == ["conch_v15", "uni_v1"]
-    for recipe in recipes:
+    made = [done.recipe for done in imported_all([tmp_path / "old"], tmp_path / "out", **DRAWS)]
+    assert [recipe.source.encoder for recipe in made] == ["conch_v15", "uni_v1"]
+    for recipe in made:
         again = imported.import_features([tmp_path / "old"], tmp_path / "again", recipe)
         assert again.recipe == recipe
     for path in (tmp_path / "out").glob("*/*.npy"):
@@ -226,9 +235,9 @@ def test_new_features_are_imported_as_the_training_ones_or_refused(tmp_path):
     ):
         new = job(tmp_path / f"new{number}", **other)
         with pytest.raises(InputError, match=message):
-            imported.import_features([new], tmp_path / "refused", recipes[1])
+            imported.import_features([new], tmp_path / "refused", made[1])
     made_features.clam(tmp_path / "clam", "new", TILES["slide0"])
-    recipe = dataclasses.replace(recipes[1], source=Source("resnet50", "CLAM", "tile", 4))
+    recipe = dataclasses.replace(made[1], source=Source("resnet50", "CLAM", "tile", 4))
     new = imported.import_features([tmp_path / "clam"], tmp_path / "new", recipe)
     assert "taken to be resnet50, as those that the models were trained on" in new.notices[0]
 
@@ -285,7 +294,7 @@ NAMED = {"trident": (), "clam": ("uni_v1",)}
 def test_the_scripts_say_what_was_decided_and_end_with_3_where_a_file_failed(tmp_path):
     files = job(tmp_path / "job", TILES | {"empty": np.zeros((0, 4))})
     np.save(tmp_path / "a.npy", X)
-    done = running.run("import_descriptors", files, f"--run={tmp_path}/run", "--seed=3")
+    done = running.run("import_descriptors", files, f"--run={tmp_path}/run")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "uni_v1-20x-256px: TRIDENT, 3 slides, 4 channels, pooled by their mean (features have "
