@@ -112,6 +112,7 @@ def test_two_commands_lead_to_report_bundle_and_predictions(base):
     assert "Imported features: uni_v1 (TRIDENT, 20x, 256 px tiles)." in page
     assert "protocol.pooling" in page
     assert "<span>import_descriptors</span> <span>--features=FEATURES</span>" in page
+    assert "near-duplicates: features were imported without them" in page
     for hidden in ('id="stain"', 'id="pipeline"', "<span>extract</span>", "Pass --data"):
         assert hidden not in page
     card = (folder / "bundle.md").read_text()

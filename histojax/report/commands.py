@@ -54,13 +54,7 @@ def command_lines(
     else:
         flags |= {"descriptors": descriptors or "DESCRIPTORS"}
         if provenance.are_imported(ensemble.extractions):
-            extracts = [
-                Command(
-                    f"Import the features of {provenance.features_text(manifest)}.",
-                    _line("import_descriptors", _import(manifest, flags["descriptors"])),
-                )
-                for manifest in ensemble.extractions.values()
-            ]
+            extracts = _imports(ensemble, flags["descriptors"])
         else:
             extracts = [
                 Command("Extract the descriptors.", _line("extract", flags | extraction))
@@ -77,6 +71,18 @@ def command_lines(
         flags["sensitivity"] = target_sensitivity
     purpose = "Evaluate (for the new models, pass NEW as --models)."
     return [*commands, Command(purpose, _line("evaluate", flags))]
+
+
+def _imports(ensemble: Ensemble, descriptors: Path | str) -> list[Command]:
+    """The imports of features: one serves all configurations that are made alike."""
+    features: dict[str, list[str]] = {}
+    for manifest in ensemble.extractions.values():
+        line = _line("import_descriptors", _import(manifest, descriptors))
+        features.setdefault(line, []).append(provenance.features_text(manifest))
+    return [
+        Command(f"Import the features of {' and '.join(names)}.", line)
+        for line, names in features.items()
+    ]
 
 
 def _import(manifest: manifests.Manifest, descriptors: Path | str) -> dict[str, Any]:

@@ -46,9 +46,8 @@ def render(report: Report) -> str:
     }
     shared, rest = content.protocols(evaluation.ensemble)
     mistakes = answers.mistakes(evaluation.out_of_fold.predictions)
-    captions = _CURVES
-    if provenance.are_imported(evaluation.ensemble.extractions):
-        captions = _CURVES | {"augmentations": _DRAWS}
+    imported = provenance.are_imported(evaluation.ensemble.extractions)
+    captions = _CURVES | ({"augmentations": _DRAWS} if imported else {})
     curves = {
         name: caption
         for name, caption in captions.items()
@@ -75,6 +74,7 @@ def render(report: Report) -> str:
         summary=summary,
         tables=tables,
         report=report,
+        imported=imported,
         evaluation=evaluation,
         ensemble=evaluation.ensemble,
         folds=evaluation.folds,
