@@ -10,12 +10,14 @@ from histojax.encoders import vgg16
 
 @contextlib.contextmanager
 def vgg() -> Iterator[None]:
-    """Makes the VGG of this process narrow until the end of the block."""
-    blocks, encoder = vgg16.BLOCKS, encoders.ENCODERS["VGG"]
-    taps = tuple(dataclasses.replace(tap, channels=6) for tap in encoder.outputs)
+    """Makes the VGG of this process narrow, Keras's and PyTorch's, until the end of the block."""
+    blocks, rows = vgg16.BLOCKS, {name: encoders.ENCODERS[name] for name in ("VGG", "TorchVGG")}
     vgg16.BLOCKS = tuple((block, depth, 6) for block, depth, _ in blocks)
-    encoders.ENCODERS["VGG"] = dataclasses.replace(encoder, outputs=taps)
+    for name, row in rows.items():
+        taps = tuple(dataclasses.replace(tap, channels=6) for tap in row.outputs)
+        encoders.ENCODERS[name] = dataclasses.replace(row, outputs=taps)
     try:
         yield
     finally:
-        vgg16.BLOCKS, encoders.ENCODERS["VGG"] = blocks, encoder
+        vgg16.BLOCKS = blocks
+        encoders.ENCODERS.update(rows)

@@ -1,6 +1,5 @@
 """Files of weights: every format gives the same variables, and what does not fit is listed."""
 
-import functools
 import re
 
 import h5py
@@ -16,18 +15,16 @@ from tests import narrow
 from tests.encoders import made_files
 from tests.encoders.small_encoder import SMALL
 
-SHAPES = functools.cache(weights.shapes)  # Of narrow networks.
 TORCH_NUMBERS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 
 
 @pytest.fixture(autouse=True)
-def narrow_vgg(monkeypatch):
+def narrow_vgg():
     """VGG-16 and TorchVGG with six channels a layer, and an encoder with a batch norm, alone."""
     before = dict(encoders.ENCODERS)
     for name in {*before} - {"VGG", "TorchVGG"}:
         del encoders.ENCODERS[name]
     encoders.ENCODERS["Small"] = SMALL
-    monkeypatch.setattr(weights, "shapes", SHAPES)
     with narrow.vgg():
         yield
     encoders.ENCODERS.clear()
