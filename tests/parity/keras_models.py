@@ -49,7 +49,7 @@ def randomize(model: keras.Model, seed: int) -> None:
 
 @contextlib.contextmanager
 def undrawn() -> Iterator[None]:
-    """Variables of models made in the block are zeros: JAX compiles a program a shape for others."""
+    """Variables of models made in it are zeros: JAX compiles a program a shape for others."""
 
     def zeros(self, shape, dtype):
         return jax.device_put(np.zeros(shape, dtype))
