@@ -9,6 +9,7 @@ from absl import flags
 
 from histojax.errors import InputError
 
+from . import computing
 from .flag_types import define_path
 
 if TYPE_CHECKING:
@@ -176,8 +177,21 @@ def bundle() -> "Bundle":
     """The models of --bundle or --models.
 
     Raises:
-      InputError: they are unusable, or a flag does not go with --bundle.
+      InputError: they are unusable, or a flag does not go with --bundle or with its encoders.
     """
+    made = _bundle()
+    made_with = [manifest for manifest in made.made_with.values() if manifest]
+    known = {manifest["protocol"]["encoder"] for manifest in made_with}
+    others = sorted({*computing.load_modules()} - known) if FLAGS.encoders else []
+    if others:
+        raise InputError(
+            f"--encoders names {', '.join(others)}, expected of the encoders of {made.name}: "
+            f"{', '.join(sorted(known)) or 'not known'}"
+        )
+    return made
+
+
+def _bundle() -> "Bundle":
     from histojax.prediction.bundle import from_models, load
 
     if not FLAGS.bundle:

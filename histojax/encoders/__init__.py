@@ -6,8 +6,8 @@ An encoder of the table computes as published, in float32. `encoder.folded(preci
 variables that `encoder.fold_variables` returns, computes the same faster: without batch norms, in
 the chosen precision.
 
-To add an encoder, write a module with its network (a `layers.FrozenNetwork`) and a row of ENCODERS;
-docs/extending.md has an example.
+`own.register` adds rows of users to the table, of networks in modules of theirs; docs/extending.md
+has an example.
 """
 
 import dataclasses
