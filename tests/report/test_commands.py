@@ -47,6 +47,17 @@ def test_weights_are_named_as_they_were_passed(tmp_path):
     assert "--views=0.5-400,1.0-800" in runs[1]
 
 
+def test_a_module_of_a_user_is_named_in_place_of_its_encoder(tmp_path):
+    configurations = ("ResNet-0.5-400", "VGG-0.5-400")
+    ensemble = ensembles.load(sample_ensemble.write(tmp_path, configurations=configurations))
+    module = {"reference": "net.py:ENCODER", "file_sha256": "ab", "code_sha256": "cd"}
+    made = ensemble.extractions["VGG-0.5-400"] | {"module": module}
+    extractions = ensemble.extractions | {"VGG-0.5-400": made}
+    ensemble = dataclasses.replace(ensemble, extractions=extractions)
+    extract = commands.command_lines(ensemble, tmp_path, None, None, (), 0.9)[0]
+    assert "--encoders=ResNet,net.py:ENCODER" in shlex.split(extract.line)
+
+
 def test_the_command_takes_the_flags_that_the_report_names():
     text = run("evaluate", "--help").stdout
     flags = ("models", "report", "data", "descriptors", "sensitivity")
