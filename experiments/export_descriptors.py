@@ -17,7 +17,8 @@ from absl import flags
 
 from histojax.config import Option
 from histojax.errors import InputError
-from histojax.extraction import exported, store
+from histojax.extraction import store
+from histojax.features import exporting
 from histojax.utils.files import require_writable
 
 from . import models, runner
@@ -27,7 +28,7 @@ FLAGS = flags.FLAGS
 
 models.define_descriptors()
 define_path("out", "Folder to write the files to.", required=True)
-define("format", str, Option("Whose files to write.", choices=exported.FORMATS), "trident")
+define("format", str, Option("Whose files to write.", choices=exporting.FORMATS), "trident")
 
 
 def main() -> None:
@@ -41,7 +42,7 @@ def main() -> None:
         )
     require_writable(FLAGS.out)
     chosen = tuple(FLAGS.configurations or known)
-    for folder in exported.export(FLAGS.descriptors, FLAGS.out, FLAGS.format, chosen):
+    for folder in exporting.export(FLAGS.descriptors, FLAGS.out, FLAGS.format, chosen):
         print(folder)
 
 

@@ -26,8 +26,8 @@ from absl import flags, logging
 from histojax.config import Extraction, Option, options
 from histojax.datasets import columns
 from histojax.errors import InputError
-from histojax.extraction import feature_files, imported, recipes
-from histojax.extraction.imported import Imported
+from histojax.features import feature_sets, importing, recipes
+from histojax.features.importing import Imported
 from histojax.utils.files import as_path, require_writable
 
 from . import runner
@@ -65,7 +65,7 @@ def main() -> None:
     paths = [as_path(path) for path in FLAGS.features]
     root = FLAGS.descriptors
     asked = {name: FLAGS[name].value for name in ("pooling", "p", "draws", "tiles", "seed")}
-    found = feature_files.find(paths, FLAGS.name)
+    found = feature_sets.find(paths, FLAGS.name)
     chosen = [recipes.recipe_for(each, **asked, root=root) for each in found]
     if len({recipe.draws for recipe, _ in chosen}) > 1:
         numbers = ", ".join(f"{r.source.configuration} {r.draws}" for r, _ in chosen)
@@ -76,7 +76,7 @@ def main() -> None:
     require_writable(root)
     done = []
     for each, (recipe, why) in zip(found, chosen, strict=True):
-        done.append(imported.import_set(each, root, recipe))
+        done.append(importing.import_set(each, root, recipe))
         tell(done[-1], why)
     names = {name for each in done for name in each.names}
     for each in done:

@@ -10,8 +10,8 @@ from pathlib import Path
 from absl import logging
 
 from histojax.errors import InputError
-from histojax.extraction import imported
-from histojax.extraction.recipes import Recipe
+from histojax.features import importing
+from histojax.features.recipes import Recipe
 from histojax.prediction import predict
 from histojax.prediction.bundle import Bundle
 from histojax.prediction.summary import PredictionSummary
@@ -52,7 +52,7 @@ def import_new(bundle: Bundle, features: Sequence[str | Path], root: str | Path)
         )
     paths, root = [files.as_path(path) for path in features], files.as_path(root)
     done = [
-        imported.import_features(paths, root, Recipe.from_manifest(bundle.made_with[name]))
+        importing.import_features(paths, root, Recipe.from_manifest(bundle.made_with[name]))
         for name in bundle.configurations
     ]
     failed = {}

@@ -8,8 +8,8 @@ import pytest
 from histojax.config import Extraction, View
 from histojax.errors import InputError
 from histojax.extraction import manifests, store
-from histojax.extraction.feature_files import Source
-from histojax.extraction.recipes import Recipe
+from histojax.features.feature_sets import Source
+from histojax.features.recipes import Recipe
 from histojax.utils import files
 
 DESCRIPTORS = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)

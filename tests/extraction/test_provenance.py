@@ -7,8 +7,8 @@ import pytest
 
 from histojax.errors import InputError
 from histojax.extraction import manifests, provenance, store
-from histojax.extraction.feature_files import Source
-from histojax.extraction.recipes import Recipe
+from histojax.features.feature_sets import Source
+from histojax.features.recipes import Recipe
 
 TILES = Source("uni_v1", "TRIDENT", "tile", 16, 20.0, 256, 0)
 SLIDES = Source("titan", "arrays", "slide", 768)

@@ -12,18 +12,10 @@ import pytest
 
 from histojax.config import Extraction
 from histojax.errors import InputError
-from histojax.extraction import (
-    exported,
-    feature_files,
-    feature_sources,
-    imported,
-    manifests,
-    recipes,
-    store,
-    tile_pooling,
-)
-from histojax.extraction.feature_files import Source
-from histojax.extraction.recipes import Recipe
+from histojax.extraction import manifests, store
+from histojax.features import exporting, feature_sets, importing, recipes, sources, tile_pooling
+from histojax.features.feature_sets import Source
+from histojax.features.recipes import Recipe
 from tests import made_features, running
 from tests.made_features import TILES, job
 
@@ -33,9 +25,9 @@ UNI = Source("uni_v1", "TRIDENT", "tile", 4, magnification=20, patch_px=256, ove
 
 def imported_all(paths, root, name=None, **asked):
     done = []
-    for found in feature_files.find(paths, name):
+    for found in feature_sets.find(paths, name):
         recipe, _ = recipes.recipe_for(found, **asked, root=root)
-        done.append(imported.import_set(found, root, recipe))
+        done.append(importing.import_set(found, root, recipe))
     return done
 
 
@@ -88,13 +80,13 @@ def test_a_vector_for_each_slide_is_taken_as_it_is_from_files_or_a_table(tmp_pat
         assert (done.configuration, done.recipe.pooling) == ("titan-slide", "none")
         found = store.read(tmp_path / place[:3], "titan-slide", ["case 0", "case 1", "case 2"])
         np.testing.assert_array_equal(found[:, 0], X[:3])
-    (found,) = feature_files.find([tmp_path / "vectors"], "titan")
+    (found,) = feature_sets.find([tmp_path / "vectors"], "titan")
     for asked, message in (({"pooling": "mean"}, "so --pooling does"), (DRAWS, "so --draws does")):
         with pytest.raises(InputError, match=message):
             recipes.recipe_for(found, **asked)
     tiles = "slide,0,1\n" + "a,1,2\nb,3,4\na,5,6\n"
     (tmp_path / "tiles.csv").write_text(tiles)
-    (found,) = feature_files.find([tmp_path / "tiles.csv"], "x")
+    (found,) = feature_sets.find([tmp_path / "tiles.csv"], "x")
     assert {name: slide.contents.rows for name, slide in found.slides.items()} == {"a": 2, "b": 1}
 
 
@@ -168,7 +160,7 @@ def test_signs_are_never_lost_to_a_norm(tmp_path):
     with pytest.raises(InputError, match="slide2.h5 has negative features, whose signs a p-norm"):
         imported_all([tmp_path / "signs"], tmp_path / "new", pooling="p-norm")
     recipe = Recipe.from_manifest(manifests.read(tmp_path / "out", UNI.configuration))
-    new = imported.import_features([tmp_path / "signs"], tmp_path / "new", recipe)
+    new = importing.import_features([tmp_path / "signs"], tmp_path / "new", recipe)
     assert new.names == ("slide0", "slide1")
     assert "has negative features, and those of the set have none" in str(new.failures)
 
@@ -183,7 +175,7 @@ def test_what_is_there_stays_and_what_has_changed_is_told(tmp_path):
     (done,) = imported_all([tmp_path / "job"], root)
     assert (done.kept, len(done.names)) == (3, 4)
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    rows = feature_sources.read(root, uni)
+    rows = sources.read(root, uni)
     digests = [row.features_sha256 for row in rows.values()]
     assert digests[0] == digests[3] == hashlib.sha256(TILES["slide0"].tobytes()).hexdigest()
     made_features.trident(folder, "slide1", TILES["slide1"] + 1)
@@ -221,7 +213,7 @@ def test_new_features_are_imported_as_the_training_ones_or_refused(tmp_path):
     made = [done.recipe for done in imported_all([tmp_path / "old"], tmp_path / "out", **DRAWS)]
     assert [recipe.source.encoder for recipe in made] == ["conch_v15", "uni_v1"]
     for recipe in made:
-        again = imported.import_features([tmp_path / "old"], tmp_path / "again", recipe)
+        again = importing.import_features([tmp_path / "old"], tmp_path / "again", recipe)
         assert again.recipe == recipe
     for path in (tmp_path / "out").glob("*/*.npy"):
         copy = tmp_path / "again" / path.parent.name / path.name
@@ -235,10 +227,10 @@ def test_new_features_are_imported_as_the_training_ones_or_refused(tmp_path):
     ):
         new = job(tmp_path / f"new{number}", **other)
         with pytest.raises(InputError, match=message):
-            imported.import_features([new], tmp_path / "refused", made[1])
+            importing.import_features([new], tmp_path / "refused", made[1])
     made_features.clam(tmp_path / "clam", "new", TILES["slide0"])
     recipe = dataclasses.replace(made[1], source=Source("resnet50", "CLAM", "tile", 4))
-    new = imported.import_features([tmp_path / "clam"], tmp_path / "new", recipe)
+    new = importing.import_features([tmp_path / "clam"], tmp_path / "new", recipe)
     assert "taken to be resnet50, as those that the models were trained on" in new.notices[0]
 
 
@@ -258,7 +250,7 @@ def test_export_is_read_by_the_rules_of_trident_and_clam_and_back_by_ours(tmp_pa
         "clam": tmp_path / "clam" / uni / "h5_files",
     }
     for form, folder in folders.items():
-        assert list(exported.export(root, tmp_path / form, form, (uni,))) == [folder]
+        assert list(exporting.export(root, tmp_path / form, form, (uni,))) == [folder]
         for name, descriptors in zip(TILES, original, strict=True):
             features, coords = of_trident(folder / f"{name}.h5")
             assert features.dtype == np.float32
@@ -273,7 +265,7 @@ def test_export_is_read_by_the_rules_of_trident_and_clam_and_back_by_ours(tmp_pa
         assert Recipe.from_manifest(recorded).source == UNI
         if form == "clam":
             tensors = folder.with_name("pt_files")
-            (pieces,) = feature_files.find([tensors], "uni_v1")
+            (pieces,) = feature_sets.find([tensors], "uni_v1")
             (block,) = pieces.slides["slide2"].contents.blocks()
             np.testing.assert_array_equal(block, original[2])
         (back,) = imported_all([folder], tmp_path / f"back_{form}", *NAMED[form], pooling="none")
@@ -327,11 +319,11 @@ def test_the_scripts_say_what_was_decided_and_end_with_3_where_a_file_failed(tmp
 def test_rows_of_exported_descriptors_are_called_what_they_are():
     made = manifests.of(Extraction(), "VGG", Extraction.views[0], "imagenet", "ab")
     recipe = Recipe(UNI, "p-norm", 3.0)
-    assert exported.rows_text(None) == "augmentations of the whole image"
-    assert exported.rows_text(made).startswith("stain augmentations of the whole image, each")
-    assert exported.rows_text(recipe.manifest()) == "all tiles of the slide, pooled by p-norm"
+    assert exporting.rows_text(None) == "augmentations of the whole image"
+    assert exporting.rows_text(made).startswith("stain augmentations of the whole image, each")
+    assert exporting.rows_text(recipe.manifest()) == "all tiles of the slide, pooled by p-norm"
     taken = dataclasses.replace(recipe, pooling="none", p=None)
-    assert exported.rows_text(taken.manifest()) == "rows of the imported features"
+    assert exporting.rows_text(taken.manifest()) == "rows of the imported features"
 
 
 def test_a_stop_loses_no_slide_that_was_finished(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from histojax.errors import InputError
-from histojax.extraction import feature_arrays
+from histojax.features import arrays
 from histojax.utils import files
 
 _OF_ENCODER = re.compile(r"(slide_)?features_(.+)")
@@ -23,19 +23,19 @@ def find(path: Path) -> list[tuple[Path, list[Path]]]:
     """
     path = path.absolute() if files.is_local(path) else path
     if path.is_file():
-        if path.suffix.lower() not in feature_arrays.SUFFIXES:
-            raise InputError(f"{path} is none of {', '.join(feature_arrays.SUFFIXES)}")
+        if path.suffix.lower() not in arrays.SUFFIXES:
+            raise InputError(f"{path} is none of {', '.join(arrays.SUFFIXES)}")
         return [(path, [path])]
     if not path.is_dir():
         raise InputError(f"{path} does not exist: name a folder or file of features")
     members = sorted(
         file
         for file in files.files_below(path)
-        if file.suffix.lower() in feature_arrays.SUFFIXES and not file.name.startswith(".")
+        if file.suffix.lower() in arrays.SUFFIXES and not file.name.startswith(".")
     )
     if not members:
         raise InputError(
-            f"{path} has no features: expected {', '.join(feature_arrays.SUFFIXES)} in it or below"
+            f"{path} has no features: expected {', '.join(arrays.SUFFIXES)} in it or below"
         )
     if any(_OF_CLAM in file.parts for file in members):
         members = [file for file in members if _OF_CLAM_AGAIN not in file.parts]
@@ -79,7 +79,7 @@ def facts_of(path: Path, folder: Path) -> dict[str, Any]:
     if not named:
         return {}
     facts: dict[str, Any] = {"encoder": named[2]}
-    if path.suffix.lower() in feature_arrays.HDF5 and _OF_CLAM not in path.parts:
+    if path.suffix.lower() in arrays.HDF5 and _OF_CLAM not in path.parts:
         facts["format"] = "TRIDENT"
     if tiles := _OF_TILES.fullmatch(folder.parent.name):
         facts["magnification"] = float(tiles[1])

@@ -12,7 +12,7 @@ import numpy as np
 
 from histojax.errors import InputError
 from histojax.extraction import store
-from histojax.extraction.feature_files import FeatureSet, Slide
+from histojax.features.feature_sets import FeatureSet, Slide
 from histojax.utils import files
 
 _FILE = "sources.csv"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from histojax.errors import InputError
-from histojax.extraction import feature_files, feature_hdf5
-from histojax.extraction.feature_files import Source
+from histojax.features import feature_sets, hdf5
+from histojax.features.feature_sets import Source
 from tests import made_features
 from tests.encoders import made_files
 from tests.made_features import TILES, job
@@ -26,18 +26,18 @@ def test_folders_of_clam_and_stamp_are_known_by_their_files(tmp_path):
     with pytest.raises(
         InputError, match=r"\(CLAM, 4 channels\) does not say which encoder.*--name"
     ):
-        feature_files.find([tmp_path / "clam"])
+        feature_sets.find([tmp_path / "clam"])
     with pytest.raises(InputError, match="--name is 'a/b', expected letters"):
-        feature_files.find([tmp_path / "clam"], "a/b")
-    (clam,) = feature_files.find([tmp_path / "clam"], "resnet50")
+        feature_sets.find([tmp_path / "clam"], "a/b")
+    (clam,) = feature_sets.find([tmp_path / "clam"], "resnet50")
     assert clam.source == Source("resnet50", "CLAM", "tile", 4)
     assert list(clam.slides) == list(TILES)
     (tmp_path / "clam").rename(tmp_path / "features_resnet50")
-    assert feature_files.find([tmp_path])[0].source == clam.source
-    (stamp,) = feature_files.find([tmp_path / "stamp"])
+    assert feature_sets.find([tmp_path])[0].source == clam.source
+    (stamp,) = feature_sets.find([tmp_path / "stamp"])
     assert stamp.source == Source("chief-ctp_", "STAMP", "tile", 4, patch_px=224, mpp=1.1429)
     with pytest.raises(InputError, match="is of encoder chief-ctp!, so --name=x is not needed"):
-        feature_files.find([tmp_path / "stamp"], "x")
+        feature_sets.find([tmp_path / "stamp"], "x")
     (block,) = stamp.slides["slide0"].contents.blocks()
     np.testing.assert_array_equal(block, TILES["slide0"].astype(np.float16).astype(np.float32))
 
@@ -75,9 +75,11 @@ WRITERS = {
         header="x\ty\tf_1\tf_2\tf_3\tf_4",
         comments="",
     ),
-    "gzip.h5": lambda path, x: hdf5(path, data=x, chunks=(3, 2), compression="gzip", shuffle=True),
-    "bfloat16.h5": lambda path, x: hdf5(path, data=bfloat16_without_a_type(x)),
-    "batch.h5": lambda path, x: hdf5(path, data=x[None].astype(">f8")),
+    "gzip.h5": lambda path, x: write_hdf5(
+        path, data=x, chunks=(3, 2), compression="gzip", shuffle=True
+    ),
+    "bfloat16.h5": lambda path, x: write_hdf5(path, data=bfloat16_without_a_type(x)),
+    "batch.h5": lambda path, x: write_hdf5(path, data=x[None].astype(">f8")),
 }
 
 
@@ -89,7 +91,7 @@ def torch_tensor(x):
     return b"\x80\x02" + pickle[pickle.index(b"ctorch._utils") : -2] + b"."
 
 
-def hdf5(path, **dataset):
+def write_hdf5(path, **dataset):
     with h5py.File(path, "w") as file:
         file.create_dataset("features", **dataset)
 
@@ -98,7 +100,7 @@ def hdf5(path, **dataset):
 def test_arrays_are_read_as_users_have_them(name, tmp_path):
     WRITERS[name](tmp_path / name, X)
     expected = Source("x", "arrays", "tile", 4)
-    (found,) = feature_files.find([tmp_path / name], expected=expected)
+    (found,) = feature_sets.find([tmp_path / name], expected=expected)
     assert found.source == expected
     assert any("as bfloat16" in text for text in found.notices) == ("bfloat16" in name)
     (slide,) = found.slides.values()
@@ -152,7 +154,7 @@ def features_beside_descriptors(folder):
 
 def link(folder):
     with h5py.File(folder / "a.h5", "w") as file:
-        hdf5(folder / "target.hdf5", data=X)
+        write_hdf5(folder / "target.hdf5", data=X)
         file["features"] = h5py.ExternalLink(str(folder / "target.hdf5"), "features")
     (folder / "target.hdf5").rename(folder.parent / "target.hdf5")
 
@@ -165,7 +167,7 @@ def values_elsewhere(folder):
 
 
 def virtual(folder):
-    hdf5(folder.parent / "target.h5", data=X)
+    write_hdf5(folder.parent / "target.h5", data=X)
     layout = h5py.VirtualLayout(X.shape, "f4")
     layout[:] = h5py.VirtualSource(str(folder.parent / "target.h5"), "features", X.shape)
     with h5py.File(folder / "a.h5", "w") as file:
@@ -173,15 +175,19 @@ def virtual(folder):
 
 
 def claims(folder):
-    hdf5(folder / "a.h5", shape=(2**33, 1024), dtype="f4", chunks=(1, 1024))
+    write_hdf5(folder / "a.h5", shape=(2**33, 1024), dtype="f4", chunks=(1, 1024))
 
 
 def claims_what_is_compressed(folder):
-    hdf5(folder / "a.h5", shape=(2**33, 1024), dtype="f4", chunks=(1, 1024), compression="gzip")
+    write_hdf5(
+        folder / "a.h5", shape=(2**33, 1024), dtype="f4", chunks=(1, 1024), compression="gzip"
+    )
 
 
 def large_pieces(folder):
-    hdf5(folder / "a.h5", shape=(2**16, 1024), dtype="f4", chunks=(2**16, 1024), compression="gzip")
+    write_hdf5(
+        folder / "a.h5", shape=(2**16, 1024), dtype="f4", chunks=(2**16, 1024), compression="gzip"
+    )
 
 
 def pickled(folder):
@@ -230,7 +236,7 @@ def test_what_cannot_be_told_or_read_is_refused_in_one_message_and_little_memory
     try:
         write(folder)
         with pytest.raises(InputError, match=REFUSED[write]):
-            feature_files.find([folder], None if write is in_a_moved_folder else "x")
+            feature_sets.find([folder], None if write is in_a_moved_folder else "x")
         assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
     finally:
         tracemalloc.stop()
@@ -239,16 +245,16 @@ def test_what_cannot_be_told_or_read_is_refused_in_one_message_and_little_memory
 def test_files_that_share_a_name_go_by_their_folders_and_sets_of_one_source_are_one(tmp_path):
     job(tmp_path / "a")
     job(tmp_path / "b", {"slide0": TILES["slide1"], "more": TILES["slide2"]})
-    (found,) = feature_files.find([tmp_path / "a", tmp_path / "b"])
+    (found,) = feature_sets.find([tmp_path / "a", tmp_path / "b"])
     below = "20x_256px_0px_overlap/features_uni_v1/slide0"
     assert [*found.slides] == [f"a/{below}", "slide1", "slide2", "more", f"b/{below}"]
 
 
 def test_what_needs_a_program_to_be_unpacked_is_refused(tmp_path, monkeypatch):
-    hdf5(tmp_path / "a.h5", data=X, chunks=X.shape, compression="lzf")
-    monkeypatch.setattr(feature_hdf5, "_FILTERS", (1, 2))
+    write_hdf5(tmp_path / "a.h5", data=X, chunks=X.shape, compression="lzf")
+    monkeypatch.setattr(hdf5, "_FILTERS", (1, 2))
     with pytest.raises(InputError, match=r"compressed by a plug-in of HDF5 \(number 32000\)"):
-        feature_files.find([tmp_path / "a.h5"], "x")
+        feature_sets.find([tmp_path / "a.h5"], "x")
 
 
 def test_texts_of_stamp_are_read_from_a_sound_heap_that_no_number_is_taken_for(tmp_path):
@@ -260,8 +266,8 @@ def test_texts_of_stamp_are_read_from_a_sound_heap_that_no_number_is_taken_for(t
     content = made_features.stamp(tmp_path, "a", features).read_bytes()
     assert content.index(b"GCOL") == heap
     assert content.count(like_a_reference.tobytes()) == 16
-    (found,) = feature_files.find([path])
+    (found,) = feature_sets.find([path])
     assert found.source.encoder == "virchow2"
     path.write_bytes(content[: heap + 8] + b"\x07" + content[heap + 9 :])
     with pytest.raises(InputError, match="a heap of its texts is damaged"):
-        feature_files.find([path])
+        feature_sets.find([path])

@@ -6,8 +6,8 @@ from pathlib import Path
 from histojax.config import Extraction
 from histojax.errors import InputError
 from histojax.extraction import manifests, store
-from histojax.extraction.feature_files import FeatureSet, Slide, Source
 from histojax.extraction.manifests import Manifest
+from histojax.features.feature_sets import FeatureSet, Slide, Source
 
 AUTO = "auto"
 POOLINGS = ("p-norm", "mean", "none")

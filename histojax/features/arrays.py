@@ -17,8 +17,8 @@ import h5py
 import numpy as np
 
 from histojax.errors import InputError
-from histojax.extraction import feature_hdf5, feature_tables
-from histojax.extraction.feature_hdf5 import FeatureArray, choose, form_of
+from histojax.features import hdf5, tables
+from histojax.features.hdf5 import FeatureArray, choose, form_of
 from histojax.utils import array_files
 from histojax.utils.array_files import npz
 from histojax.utils.array_files.stored import BFLOAT16, Refused, require_few
@@ -37,7 +37,7 @@ class Contents:
       name: of the slide, where the file says it; else it is the file's.
       rows: N; 0 of a slide without tiles.
       channels: D; 0 where there are no rows to tell.
-      facts: fields of `feature_files.Source` that the file states. `level` is absent where one row
+      facts: fields of `feature_sets.Source` that the file states. `level` is absent where one row
         may be a slide's only tile or its only vector.
       blocks: reads the values, float32 [n, D] at a time.
       notice: what a person should know of how they are read; else empty.
@@ -59,8 +59,8 @@ def contents(path: Path) -> list[Contents]:
         could be read in two ways.
     """
     if path.suffix.lower() == ".csv":
-        tables = feature_tables.read(path)
-        return [_of_table(path, name, values) for name, values in tables.items()]
+        named = tables.read(path)
+        return [_of_table(path, name, values) for name, values in named.items()]
     with _opened(path) as array:
         rows, channels, level = form_of(array.shape)
         if not _is_number(array.dtype):
@@ -75,7 +75,7 @@ def _of_table(path: Path, name: str | None, values: np.ndarray) -> Contents:
     facts = {"format": "arrays"} | ({"level": "tile"} if len(values) > 1 else {})
 
     def blocks() -> Iterator[np.ndarray]:
-        return iter([values] if name is not None else feature_tables.read(path).values())
+        return iter([values] if name is not None else tables.read(path).values())
 
     return Contents(name, *values.shape, facts, blocks)
 
@@ -111,7 +111,7 @@ def _opened(path: Path) -> Iterator[FeatureArray]:
             elif suffix == ".npz":
                 yield _of_npz(stack.enter_context(zipfile.ZipFile(file)))
             else:
-                yield feature_hdf5.open_array(stack.enter_context(h5py.File(file)), file, size)
+                yield hdf5.open_array(stack.enter_context(h5py.File(file)), file, size)
     except (InputError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise InputError(f"{path} cannot be read: {error.strerror}") from error

@@ -2,7 +2,7 @@
 
 <root>/<configuration>/<image name>.npy   float32 [A, D], as ours: see `store`
 <root>/<configuration>/manifest.json      the recipe as the protocol: see `recipes`
-<root>/<configuration>/sources.csv        where they come from: see `feature_sources`
+<root>/<configuration>/sources.csv        where they come from: see `sources`
 
 A is the number of random draws of tiles, or 1 where all tiles are pooled into one vector.
 """
@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from histojax.errors import InputError
-from histojax.extraction import feature_files, feature_sources, manifests, store, tile_pooling
-from histojax.extraction.feature_files import FeatureSet, Slide
-from histojax.extraction.recipes import Recipe, rows_of_each
+from histojax.extraction import manifests, store
+from histojax.features import feature_sets, sources, tile_pooling
+from histojax.features.feature_sets import FeatureSet, Slide
+from histojax.features.recipes import Recipe, rows_of_each
 from histojax.utils import files
 from histojax.utils.progress import Progress
 
@@ -60,7 +61,7 @@ def import_features(features: Sequence[Path], root: Path, recipe: Recipe) -> Imp
       InputError: no features are of this source (the message says what there is), or see
         `import_set`.
     """
-    found = feature_files.find(features, expected=recipe.source)
+    found = feature_sets.find(features, expected=recipe.source)
     alike = [each for each in found if each.source == recipe.source]
     if not alike:
         wanted = dataclasses.asdict(recipe.source)
@@ -87,8 +88,8 @@ def import_set(found: FeatureSet, root: Path, recipe: Recipe) -> Imported:
     """
     configuration = recipe.source.configuration
     manifests.claim(root, configuration, recipe.manifest())
-    rows = feature_sources.read(root, configuration)
-    done = feature_sources.unchanged(found, root, configuration, rows)
+    rows = sources.read(root, configuration)
+    done = sources.unchanged(found, root, configuration, rows)
     if recipe.pooling == "none" and (number := rows_of_each(found)) != recipe.draws:
         raise InputError(
             f"{configuration}: slides have {number} rows, expected {recipe.draws} as those "
@@ -107,15 +108,15 @@ def import_set(found: FeatureSet, root: Path, recipe: Recipe) -> Imported:
                     failures[slide.path] = str(error)
                     failed.add(name)
                 else:
-                    rows[name] = feature_sources.row_of(name, slide, digest)
+                    rows[name] = sources.row_of(name, slide, digest)
                     store.write(root, configuration, name, descriptors)
                     if time.monotonic() - saved > _SAVED_EVERY:
-                        feature_sources.write(root, configuration, rows)
+                        sources.write(root, configuration, rows)
                         saved = time.monotonic()
                 bar.add(1, name)
     finally:
         if rows:
-            feature_sources.write(root, configuration, rows)
+            sources.write(root, configuration, rows)
     names = tuple(name for name in found.slides if name not in failed)
     if not names:
         raise InputError(next(iter(failures.values())))
@@ -148,7 +149,7 @@ def _checked(slide: Slide, recipe: Recipe, digest) -> Iterator[np.ndarray]:
                 f"{slide.path} has negative features, and those of the set have none: is it of "
                 f"{recipe.source.encoder}?"
             )
-        feature_sources.update(digest, block)
+        sources.update(digest, block)
         yield block
 
 

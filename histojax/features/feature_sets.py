@@ -1,7 +1,7 @@
 """Sets of feature files: TRIDENT's jobs, CLAM's and STAMP's folders, folders and files of arrays.
 
 A set holds features of one encoder and one kind of tile, and becomes one configuration of
-descriptors. What is in it is read off the files (`feature_arrays`) and off TRIDENT's paths:
+descriptors. What is in it is read off the files (`arrays`) and off TRIDENT's paths:
 
 <job>/<mag>x_<px>px_<overlap>px_overlap/features_<encoder>/<slide>.h5          tiles
 <job>/<mag>x_<px>px_<overlap>px_overlap/slide_features_<encoder>/<slide>.h5    whole slides
@@ -17,8 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from histojax.errors import InputError
-from histojax.extraction import feature_arrays, feature_folders
-from histojax.extraction.feature_arrays import Contents
+from histojax.features import arrays, folders
+from histojax.features.arrays import Contents
 from histojax.images.names import name_images
 
 _NAME = re.compile(r"[^\W.][\w.+=-]*")
@@ -108,7 +108,7 @@ def find(
     """
     if encoder is not None and not _NAME.fullmatch(encoder):
         raise InputError(f"--name is {encoder!r}, expected letters, digits, '_', '-' and '.'")
-    groups = [group for path in paths for group in feature_folders.find(path)]
+    groups = [group for path in paths for group in folders.find(path)]
     if expected is not None:
         groups = [group for group in groups if _may_be(expected, *group)] or groups
     sets: dict[str, list[tuple[Source, _Probed]]] = {}
@@ -123,7 +123,7 @@ def find(
 
 def _may_be(expected: Source, folder: Path, members: list[Path]) -> bool:
     """Whether the names of folders say nothing else of a set than what is expected."""
-    stated = feature_folders.facts_of(members[0], folder)
+    stated = folders.facts_of(members[0], folder)
     return all(value == getattr(expected, name) for name, value in stated.items())
 
 
@@ -139,8 +139,8 @@ def _probe(folder: Path, members: Iterable[Path]) -> _Probed:
     slides, failures = [], {}
     for path in members:
         try:
-            stated = feature_folders.facts_of(path, folder)
-            for contents in feature_arrays.contents(path):
+            stated = folders.facts_of(path, folder)
+            for contents in arrays.contents(path):
                 facts = _joined(path, stated, contents.facts)
                 slides.append(Slide(path, dataclasses.replace(contents, facts=facts)))
         except InputError as error:
