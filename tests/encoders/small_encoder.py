@@ -28,7 +28,7 @@ def layer_names(file: layers.KerasFile, shapes: layers.Shapes) -> dict[str, str]
 SMALL = Encoder(
     name="Small",
     module=SmallNetwork(),
-    outputs=(Tap("conv2"),),
+    outputs=(Tap("conv2", 12, stride=8),),
     convention=MINUS_ONE_TO_ONE,
     first_convolution="conv1_conv",
     first_convolution_padded=True,
