@@ -36,9 +36,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax.report import figures
-from tests import narrow, samples
-
+# `histojax` is imported by the fixtures: pytest-xdist starts its workers once this file is read.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # A shell lets its background jobs ignore Ctrl-C, and what they start does so too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -80,7 +78,7 @@ def pytest_collection_finish():
     """What is imported stays, so it is not searched for garbage again and again."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="session")
@@ -95,6 +93,8 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def shipped_style():
     """The style of figures as it is; tests embed fonts in a form whose subsets take no time."""
+    from histojax.report import figures
+
     shipped = dict(figures._STYLE)
     figures._STYLE["pdf.fonttype"] = 3
     return shipped
@@ -103,6 +103,8 @@ def shipped_style():
 @pytest.fixture(scope="module")
 def narrow_vgg():
     """VGG-16 with six channels a layer, for a module of tests of what goes on around a network."""
+    from tests import narrow
+
     with narrow.vgg():
         yield
 
@@ -118,6 +120,8 @@ def small_copies():
 @pytest.fixture
 def in_this_process():
     """Trees are trained here: processes take longer to start than to train them."""
+    from tests import samples
+
     with samples.trees_in_this_process():
         yield
 
@@ -137,6 +141,8 @@ def notices():
 @pytest.fixture(scope="session")
 def paths(tmp_path_factory) -> list[Path]:
     """Three small images of tissue, of three sizes, in a folder of their own."""
+    from tests import samples
+
     folder = tmp_path_factory.mktemp("images")
     files = [folder / f"image{i}.png" for i in range(3)]
     for i, file in enumerate(files):
@@ -150,6 +156,8 @@ def trained(tmp_path_factory) -> Path:
 
     It is made once for all workers of pytest-xdist.
     """
+    from tests import narrow, samples
+
     base = tmp_path_factory.getbasetemp()
     root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
     made = root.with_suffix(".made")
