@@ -12,8 +12,8 @@ from histojax.ops import flops
 
 # shared/paper/protocol.md's table, by XLA's cost analysis, in 1e9.
 COUNTED = {
-    "ResNet": {(400, 400): 24.5, (650, 650): 66.0, (768, 1024): 120},
-    "Inception": {(400, 400): 20.3, (650, 650): 55.9, (768, 1024): 110},
+    "ResNet": {(400, 400): 24.5, (768, 1024): 120},
+    "Inception": {(400, 400): 20.3, (768, 1024): 110},
     "VGG": {(400, 400): 96.2, (650, 650): 254, (768, 1024): 478},
 }
 random = functools.cache(weights.random)
