@@ -263,7 +263,7 @@ REQUIRED = {
 
 
 # The same of flags of which at least one must be passed.
-ONE_OF = {"predict": [{"images", "data", "tfds", "descriptors"}]}
+ONE_OF = {"predict": [{"images", "data", "tfds", "descriptors", "features"}]}
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -307,14 +307,14 @@ def test_required_flags_are_asked_for(script, required):
         expected = [f"either --{a} or --{b}" for a in names for b in names - {a}]
         expected = expected or [f"--{name} is required" for name in names]
         if len(names) > 2:
-            expected = ["pass one of --images, --data, --tfds or --descriptors"]
+            expected = ["pass one of --images, --data, --tfds, --descriptors or --features"]
         assert any(text in message for text in expected), message
     assert f"(see histojax {script} --help)" in message
 
 
 def test_one_of_four_flags_of_predict_is_asked_for():
     message = refused("predict", "--bundle=x", "--out=y")
-    assert "pass one of --images, --data, --tfds or --descriptors (see" in message
+    assert "pass one of --images, --data, --tfds, --descriptors or --features (see" in message
 
 
 def test_the_list_of_scripts_is_complete_and_has_a_line_each():
