@@ -180,15 +180,20 @@ def bundle() -> "Bundle":
       InputError: they are unusable, or a flag does not go with --bundle or with its encoders.
     """
     made = _bundle()
+    if FLAGS.encoders:
+        _check_modules(made)
+    return made
+
+
+def _check_modules(made: "Bundle") -> None:
+    """Raises InputError where --encoders has a module that the models do not need."""
     made_with = [manifest for manifest in made.made_with.values() if manifest]
     known = {manifest["protocol"]["encoder"] for manifest in made_with}
-    others = sorted({*computing.load_modules()} - known) if FLAGS.encoders else []
-    if others:
+    if others := sorted({*computing.load_modules()} - known):
         raise InputError(
             f"--encoders names {', '.join(others)}, expected of the encoders of {made.name}: "
             f"{', '.join(sorted(known)) or 'not known'}"
         )
-    return made
 
 
 def _bundle() -> "Bundle":
