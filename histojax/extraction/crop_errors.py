@@ -117,11 +117,12 @@ def warn(summaries: Mapping[str, dict[str, Any]], extraction: Extraction) -> Non
         if error > LARGEST_ERROR:
             logging.warning(
                 "descriptors of %s are up to %.1f %% from exact crops (%s), more than %.0f %%: "
-                "raise --gain_nodes=%d, narrow --gain_low to --gain_high, or, if that does not "
-                "help, pass --crop_mode=exact",
+                "raise --pool_crops=%d or --gain_nodes=%d, bring --gain_low and --gain_high closer, "
+                "or, if that does not help, pass --crop_mode=exact",
                 configuration,
                 100 * error,
                 layer,
                 100 * LARGEST_ERROR,
+                extraction.pool_crops,
                 extraction.gain_nodes,
             )

@@ -115,9 +115,7 @@ def _measure(
     areas = [math.prod(size) for size in padded]
     chosen = sorted(range(len(paths)), key=areas.__getitem__)[len(paths) // 2]
     image = read_padded(paths[chosen], resampling)
-    # An image whose error is measured has as many crops more as an augmentation.
     checked = len(crop_errors.to_check(names, encoder_set.checked)) / len(names)
-    more = 1 + checked * extraction.crops / extraction.pool_crops
     key = engine.replicate(crops.image_key(extraction.seed, names[chosen]))
     compiling, memory, seconds = 0.0, 0, {}
     for scale, canvas in common_canvas(sizes, extraction.views).items():
@@ -148,6 +146,7 @@ def _measure(
                 held = sum(array.nbytes for array in jax.tree.leaves(arguments))
                 memory = max(memory, int(program.bytes * growth) + held)
                 mean_area = sum(areas) / len(areas)
-                factor = {Part.WINDOWS: mean_area / areas[chosen], Part.POOL: more}
-                seconds[label] += needed * factor.get(workload.part, 1)
+                seconds[label] += needed * (mean_area / areas[chosen] if of_whole else 1)
+                if workload.part is Part.POOL:  # The error is measured on as many crops more.
+                    seconds[label] += needed * checked * extraction.crops / workload.rows
     return compiling, memory, seconds

@@ -1,14 +1,14 @@
 """An image's descriptors by one encoder: the programs of its crop mode, one after the other."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 
 from histojax.config import Extraction, View
 from histojax.encoders import Encoder
-from histojax.extraction import hybrid
+from histojax.extraction import hybrid, preparation
 from histojax.extraction.engine import Engine, Size
 from histojax.extraction.loaded_encoders import LoadedEncoder
 from histojax.extraction.plans import Part, Pooled, Workload
@@ -47,6 +47,21 @@ def workloads(
     parts = [Workload(encoder, extraction, (view,), canvas, Part.POOL) for view in views]
     windows = Workload(encoder, extraction, tuple(views), whole, Part.WINDOWS)
     return [windows, *parts] if windows.rows else parts
+
+
+def pixels(extraction: Extraction, canvas: Mapping[float, Size]) -> int:
+    """What goes through an encoder for an image, as the operations grow.
+
+    Args:
+      extraction: the protocol.
+      canvas: height and width of the image by scale.
+    """
+    of_crops = sum(view.crop_size**2 for view in extraction.views)
+    if extraction.crop_mode == "exact":
+        return extraction.augmentations * extraction.crops * of_crops
+    nodes = len(preparation.gain_nodes(extraction))
+    whole = sum(height * width for height, width in canvas.values())
+    return extraction.pool_crops * of_crops * (2 if nodes else 1) + nodes * whole
 
 
 def encode(

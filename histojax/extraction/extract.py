@@ -41,6 +41,7 @@ DECODED_AHEAD = 4
 DECODERS = 4
 _WRITTEN_BEHIND = 2
 _LISTED = 3  # Images that a warning names.
+_SAVES_LITTLE = 0.5  # The share of exact's operations above which crop mode hybrid is not worth it.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +177,8 @@ def extract_images(
             listener.done(name, _rows_of(name, rows))
     canvas = common_canvas([resampling.size(share[name]) for name in to_do], extraction.views)
     is_hybrid = extraction.crop_mode == "hybrid"
+    if is_hybrid and to_do:
+        _tell_if_nothing_is_saved(extraction, canvas)
     checked = crop_errors.to_check(images, encoder_set.checked if is_hybrid else 0)
     job = ExtractionJob(
         encoder_set, share, to_do, root, process, processes, rows, canvas, checked, listener
@@ -198,6 +201,20 @@ def claim(encoder_set: EncoderSet, root: Path) -> None:
     """Writes the manifests of a run, or refuses to mix protocols: see `manifests.claim`."""
     for configuration, manifest in encoder_set.made_with().items():
         manifests.claim(root, configuration, manifest)
+
+
+def _tell_if_nothing_is_saved(extraction: Extraction, canvas: dict[float, tuple[int, int]]) -> None:
+    """Warns where exact crops would take no longer than crop mode hybrid does."""
+    exact = dataclasses.replace(extraction, crop_mode="exact")
+    share = encoding.pixels(extraction, canvas) / encoding.pixels(exact, canvas)
+    if share > _SAVES_LITTLE:
+        logging.warning(
+            "--crop_mode=hybrid takes %.2g of the operations of exact crops here, %d augmentations "
+            "of %d: pass --crop_mode=exact, or fewer --pool_crops",
+            share,
+            extraction.augmentations,
+            extraction.crops,
+        )
 
 
 def _crop_errors(encoder_set: EncoderSet, root: Path) -> dict[str, dict[str, Any]]:

@@ -1,33 +1,39 @@
 """Crop mode hybrid: exact crops, and whole images for what the stain augmentation changes.
 
-An exact descriptor is D(g, c): of crop c of the image, turned its own way, in an augmentation with
-gains g. Crops come from a pool of Q an image and size, so D(g, c) is needed for Q crops and many g.
-Write W(g, c) for the means of the feature maps of the whole image under the crop's window. W has
-neither the crop's border nor its turn, but it sees the same tissue in the same colours. Then
+Let D(g, c) be the exact descriptor of crop c of an image, turned its own way, in an augmentation
+with gains g. Crops come from a pool of Q an image and size, so it is needed for Q crops and many g.
+Let W(g, c) be the means of the feature maps of the whole image under the crop's window. W has
+neither the crop's border nor its turn, but it sees the same tissue in the same colours; border and
+turn add b = D - W. For any gains g0,
 
-    D(g, c) = D(g0, c) + [W(g, c) - W(g0, c)] + [b(g, c) - b(g0, c)],    b = D - W
+    D(g, c) = D(g0, c) + [W(g, c) - W(g0, c)] + [b(g, c) - b(g0, c)]
 
-holds for any gains g0. Border and turn, b, hardly depend on the gains, so that the last bracket is
-left out: W is a control variate, that is, the approximation is needed for the small difference
-alone. W is smooth in the gains, which are two numbers, so it is interpolated from n x n nodes:
+The first bracket is most of what colour changes. W is smooth in the gains, which are two numbers,
+so it is interpolated from n x n Chebyshev nodes between the lowest and the highest gain. The second
+bracket is small, and much the same in all crops of an image: it is taken to be one polynomial
+B(g - g0) of the second degree without a constant, fitted by least squares to the pool, of which
+each crop is encoded exactly twice: at g0, midway between the lowest and the highest gain, and at
+one of the nodes, k(c), in turn. So
 
-    D(g, c) ~ D(g0, c) + sum_k [L_k(g) - L_k(g0)] W(node k, c)
+    D(g, c) ~ D(g0, c) + sum_k [L_k(g) - L_k(g0)] W(k, c) + B(g - g0)
+    B(k(c) - g0) ~ D(k(c), c) - D(g0, c) - [W(k(c), c) - W(g0, c)]
 
-with the products L_k of Lagrange polynomials of Chebyshev nodes between the lowest and the highest
-gain, and g0 midway between these, at which the pool is encoded. What cannot be negative (a channel
-that is not, in all of the pool and of the windows) is cut off at 0. An augmentation then draws P
-crops of the pool, and takes their p-norm. Three programs do it:
+with L_k products of Lagrange's polynomials. What cannot be negative (a channel that is not, in all
+of the pool and of the windows) is cut off at 0. An augmentation then draws P crops of the pool, and
+takes their p-norm. Three programs do it:
 
-windows    each node: the whole image -> maps -> windows of the pool's crops [nodes, Q, D]
-pool       each crop of the pool at gains g0 [Q, D]
+windows    each node: the whole image -> maps -> windows of the pool's crops [n^2, Q, D]
+pool       each crop of the pool, twice [2 Q, D]
 assemble   the sum above, the draw, the p-norm [A, D]
 
 Any stain augmentation of G gains will do, with n^G nodes. Without gains, or where the lowest is the
-highest, the pool is all there is to compute. What is left out shows in `error`, measured
-on some images of every run.
+highest, the pool at g0 is all there is to compute. `crop_errors` measures what is left out, on some
+images of every run.
 """
 
 import functools
+import itertools
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -40,20 +46,49 @@ from histojax.extraction import crop_windows, plans, preparation
 from histojax.extraction.plans import Plan
 from histojax.ops import chebyshev, crops, pooling, stain
 
-CHECKED = 0  # The augmentation that is also computed exactly, where an image is checked.
+_einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
 def node_weights(gains: jax.Array, extraction: Extraction) -> jax.Array:
     """L_k(g) - L_k(g0), in the order of `preparation.gain_nodes`: float32 [G] -> [n^G]."""
-    if not len(preparation.gain_nodes(extraction)):
-        return jnp.zeros(0)
     weights = functools.partial(
         chebyshev.weights,
         low=extraction.gain_low,
         high=extraction.gain_high,
         count=extraction.gain_nodes,
     )
-    return weights(gains) - weights(preparation.middle_gains(extraction))
+    return weights(gains) - weights(jnp.array(preparation.middle_gains(extraction)))
+
+
+def second_nodes(extraction: Extraction) -> np.ndarray:
+    """The node at which each crop of the pool is encoded again: int [Q]; none if no gain varies.
+
+    It is never the middle, where its change is known to be none.
+    """
+    nodes = preparation.gain_nodes(extraction)
+    middle = preparation.middle_gains(extraction)
+    others = np.flatnonzero(~np.isclose(nodes, middle).all(axis=1))
+    return np.resize(others, extraction.pool_crops if len(others) else 0)
+
+
+def drift_weights(gains: jax.Array, extraction: Extraction) -> jax.Array:
+    """B(g - g0) as weights of what the second encoding of each crop tells of it: float32 [Q]."""
+    seconds = preparation.gain_nodes(extraction)[second_nodes(extraction)]
+    at_seconds = np.stack(_monomials(_places(seconds, extraction).T), axis=1)
+    fit = np.linalg.pinv(at_seconds, rcond=1e-4).astype(np.float32)
+    return _einsum("m,mq->q", jnp.stack(_monomials(_places(gains, extraction))), fit)
+
+
+def _places(gains: jax.Array, extraction: Extraction) -> jax.Array:
+    """Gains between -1, the lowest, and 1, the highest."""
+    low, high = extraction.gain_low, extraction.gain_high
+    return (gains - (low + high) / 2) / ((high - low) / 2)
+
+
+def _monomials(numbers: Iterable[jax.Array]) -> list[jax.Array]:
+    """The monomials of the first and the second degree in G numbers: G (G + 3) / 2."""
+    pairs = itertools.combinations_with_replacement(numbers, 2)
+    return [*numbers, *(one * other for one, other in pairs)]
 
 
 def encode_windows(
@@ -132,7 +167,8 @@ def assemble(
     """Descriptors of all augmentations of an image, see above.
 
     Args:
-      pool: exact descriptors of the pool's crops at the middle gains, float32 [Q, D].
+      pool: exact descriptors of the pool's crops at the middle gains, float32 [Q, D]; and then, if
+        gains vary, at those of `second_nodes`, [2 Q, D].
       windows: of these crops at the nodes, float32 [n^G, Q, D].
       key: of the image.
       extraction: the protocol.
@@ -141,18 +177,22 @@ def assemble(
       float32 [A, D].
     """
     never_negative = jnp.all(pool >= 0, axis=0) & jnp.all(windows >= 0, axis=(0, 1))
+    count, seconds = extraction.pool_crops, second_nodes(extraction)
+    first, second = pool[:count], pool[count:]
+    if len(seconds):
+        at_second = jax.vmap(lambda node: node_weights(node, extraction))(
+            jnp.array(preparation.gain_nodes(extraction)[seconds])
+        )
+        drifts = second - first - _einsum("qk,kqd->qd", at_second, windows)
 
     def augmentation(number: jax.Array) -> jax.Array:
-        gains = preparation.gains(key, number, extraction)
-        change = jnp.einsum(
-            "k,kqd->qd",
-            node_weights(gains, extraction),
-            windows,
-            precision=jax.lax.Precision.HIGHEST,
-        )
-        chosen = crops.choose(key, number, extraction.crops, extraction.pool_crops)
-        descriptors = (pool + change)[chosen]
+        gains, descriptors = preparation.gains(key, number, extraction), first
+        if len(seconds):
+            colour = _einsum("k,kqd->qd", node_weights(gains, extraction), windows)
+            drift = _einsum("q,qd->d", drift_weights(gains, extraction), drifts)
+            descriptors = first + colour + drift[None]
+        chosen = crops.choose(key, number, extraction.crops, count)
         clipped = jnp.where(never_negative[None], jnp.maximum(descriptors, 0), descriptors)
-        return pooling.pnorm(clipped, extraction.p)
+        return pooling.pnorm(clipped[chosen], extraction.p)
 
     return jax.lax.map(augmentation, jnp.arange(extraction.augmentations))

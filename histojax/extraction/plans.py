@@ -24,7 +24,7 @@ class Part(enum.Enum):
     """What a program computes of an image: rows of descriptors.
 
     EXACT     crop mode exact: each augmentation, of crops of its own [A, D]
-    POOL      crop mode hybrid: each crop of the image's pool [Q, D]
+    POOL      crop mode hybrid: each crop of the image's pool, twice if gains vary [2 Q, D]
     WINDOWS   at each node of the gains, windows of the whole image in place of these [n^G, Q, D]
     CHECKED   one of its augmentations, of exact crops [1, D]
     """
@@ -55,12 +55,13 @@ class Workload:
 
     @property
     def rows(self) -> int:
-        """Rows of the result: augmentations, crops of the pool or nodes."""
+        """Rows of the result: augmentations, encodings of the pool's crops, or nodes."""
         extraction = self.extraction
+        nodes = len(preparation.gain_nodes(extraction))
         return {
             Part.EXACT: extraction.augmentations,
-            Part.POOL: extraction.pool_crops,
-            Part.WINDOWS: len(preparation.gain_nodes(extraction)),
+            Part.POOL: extraction.pool_crops * (2 if nodes else 1),
+            Part.WINDOWS: nodes,
             Part.CHECKED: 1,
         }[self.part]
 

@@ -80,10 +80,11 @@ def gains(key: jax.Array, augmentation: jax.Array, extraction: Extraction) -> ja
     return crops.gains(key, augmentation, extraction.gain_low, extraction.gain_high, step.gains)
 
 
-def middle_gains(extraction: Extraction) -> jax.Array:
+def middle_gains(extraction: Extraction) -> np.ndarray:
     """Gains midway between the lowest and the highest: float32 [G]."""
     step = stain.AUGMENTATIONS[extraction.stain_augmentation]
-    return jnp.full(step.gains, (extraction.gain_low + extraction.gain_high) / 2)
+    middle = (extraction.gain_low + extraction.gain_high) / 2
+    return np.full(step.gains, middle, np.float32)
 
 
 def gain_nodes(extraction: Extraction) -> np.ndarray:

@@ -123,10 +123,15 @@ def _pool_crop(
     view: View,
     extraction: Extraction,
 ) -> jax.Array:
-    """Crop `number` of the image's pool, at the middle gains: float32 [S, S, 3]."""
+    """A crop of the image's pool: all of them at the middle gains, then again at others."""
+    nodes = preparation.gain_nodes(extraction)
+    middle = np.tile(preparation.middle_gains(extraction), (extraction.pool_crops, 1))
+    gains = np.concatenate([middle, nodes[hybrid.second_nodes(extraction)]])
     with jax.named_scope("crop"):
-        place = crops.pool_corner_and_turn(key, number, size, view.crop_size)
-    return _cut(planes, place, preparation.middle_gains(extraction), view, extraction)
+        place = crops.pool_corner_and_turn(
+            key, number % extraction.pool_crops, size, view.crop_size
+        )
+    return _cut(planes, place, jnp.array(gains)[number], view, extraction)
 
 
 def _chosen_crop(

@@ -47,7 +47,7 @@ def test_a_run_tells_the_worst_image_and_warns_above_the_bound(tmp_path, notices
     crop_errors.warn({NAME: summary}, EXTRACTION)
     (notice,) = notices
     assert f"{NAME} are up to 7.0 % from exact crops (block5_conv3), more than 6 %" in notice
-    assert "raise --gain_nodes" in notice
+    assert "raise --pool_crops=24 or --gain_nodes=3" in notice
     summary["taps"]["block5_conv3"]["largest_error"] = crop_errors.LARGEST_ERROR
     crop_errors.warn({NAME: summary}, EXTRACTION)
     assert len(notices) == 1

@@ -292,6 +292,15 @@ def test_hybrid_crops_have_folders_of_their_own_and_are_not_mixed_with_exact_one
         extract.run(paths, dataclasses.replace(HYBRID, pool_crops=5), root)
 
 
+def test_a_protocol_that_hybrid_saves_nothing_of_is_told(paths, tmp_path, notices):
+    few = dataclasses.replace(HYBRID, augmentations=2, crops=3)
+    extract.run(paths[:1], few, tmp_path / "few", runtime=Runtime(checked=0))
+    (notice,) = [text for text in notices if "operations of exact crops here" in text]
+    # Of each size 2 x 4 crops for 2 x 3, and four times the whole image of 80 x 80 px.
+    whole = 4 * 80 * 80 / (2 * 3 * (48**2 + 40**2))
+    assert f"takes {8 / 6 + whole:.2g} of the operations of exact crops here, 2 augm" in notice
+
+
 def test_a_run_measures_its_error_and_the_manifest_has_it(in_hybrid):
     root, summary = in_hybrid
     assert set(summary.crop_errors) == {*HYBRID.configurations}
@@ -318,8 +327,8 @@ def test_a_hybrid_run_that_was_stopped_goes_on_to_the_same_descriptors(
     capsys.readouterr()
     again = extract.run(list(reversed(paths)), HYBRID, root, runtime=Runtime(crops_per_step=4))
     assert again.extracted == 1
-    # Nodes of one pass, two pools of crops, and an exact augmentation of each.
-    assert f"extract: {4 + 2 * 4 + 2 * 3} crops and whole images" in capsys.readouterr().err
+    # Nodes of one pass, two pools of crops twice, and an exact augmentation of each.
+    assert f"extract: {4 + 2 * 2 * 4 + 2 * 3} crops and whole images" in capsys.readouterr().err
     assert np.linalg.norm(np.load(first) - before) <= 1e-5 * np.linalg.norm(before)
     if lost == "one view":
         assert other.stat().st_mtime_ns == stamp

@@ -51,10 +51,10 @@ def test_rates_and_shares_follow_from_the_counted_operations(mode, tmp_path, mon
         if mode == "exact":
             calls, counted = 2, 2 * 3 * operations(Part.EXACT, *views)
         else:
-            # Two devices: 9 nodes and twice 5 crops in calls of two.
-            calls = 5 + 2 * 3
+            # Two devices: 9 nodes, and the 5 crops of each view twice, in calls of two.
+            calls = 5 + 2 * 5
             counted = 9 * operations(Part.WINDOWS, *views)
-            counted += 5 * sum(operations(Part.POOL, view) for view in views)
+            counted += 10 * sum(operations(Part.POOL, view) for view in views)
         assert row.operations == counted
         assert row.images_per_second == pytest.approx(1 / (calls * 0.5))
         assert row.crops_per_second == pytest.approx(2 * 3 * len(views) / (calls * 0.5))

@@ -5,6 +5,7 @@ Tests plans.py, preparation.py, hybrid.py, encoding.py and (with test_devices.py
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -195,12 +196,18 @@ def hybrid_in_numpy(extraction, view, normalized, name):
 
     count, low, high = extraction.gain_nodes, extraction.gain_low, extraction.gain_high
     middle, reach = (low + high) / 2, (high - low) / 2
-    along = [middle + reach * np.cos((2 * k + 1) * np.pi / (2 * count)) for k in range(count)]
+    along = [middle - reach * np.cos((2 * k + 1) * np.pi / (2 * count)) for k in range(count)]
+    nodes = list(itertools.product(range(count), repeat=2))
+    others = [node for node in nodes if node != (count // 2, count // 2) or count % 2 == 0]
+    seconds = [others[crop % len(others)] for crop in range(extraction.pool_crops)]
+
+    def gains_of(node):
+        return along[node[0]], along[node[1]]
+
     of_crops = [exact((middle, middle), crop) for crop in range(extraction.pool_crops)]
+    again = [exact(gains_of(node), crop) for crop, node in enumerate(seconds)]
     sides = [len(tap) for tap in of_crops[0]]
-    at_node = {
-        (i, j): np.stack(windows((along[i], along[j]))) for i in range(count) for j in range(count)
-    }
+    at_node = {node: np.stack(windows(gains_of(node))) for node in nodes}
 
     def polynomial(k, gain):
         return np.prod([(gain - along[m]) / (along[k] - along[m]) for m in range(count) if m != k])
@@ -208,11 +215,26 @@ def hybrid_in_numpy(extraction, view, normalized, name):
     def interpolated(h, e):
         return sum(polynomial(i, h) * polynomial(j, e) * at_node[i, j] for i, j in at_node)
 
-    pool = np.stack([np.concatenate([tap.mean((0, 1)) for tap in maps]) for maps in of_crops])
+    pool, pool_again = (
+        np.stack([np.concatenate([tap.mean((0, 1)) for tap in maps]) for maps in each])
+        for each in (of_crops, again)
+    )
+    drifts = [
+        second - first - at_node[node][crop] + interpolated(middle, middle)[crop]
+        for crop, (first, second, node) in enumerate(zip(pool, pool_again, seconds, strict=True))
+    ]
+
+    def monomials(h, e):
+        x, y = (h - middle) / reach, (e - middle) / reach
+        return [x, y, x * x, x * y, y * y]
+
+    design = [monomials(*gains_of(node)) for node in seconds]
+    coefficients, *_ = np.linalg.lstsq(design, np.stack(drifts), rcond=1e-4)
     rows = []
     for augmentation in range(extraction.augmentations):
         h, e = np.asarray(crops.gains(key, augmentation, low, high), np.float64)
         descriptors = pool + interpolated(h, e) - interpolated(middle, middle)
+        descriptors = descriptors + np.array(monomials(h, e)) @ coefficients
         chosen = crops.choose(key, augmentation, extraction.crops, extraction.pool_crops)
         rows.append(np.mean(np.maximum(descriptors[chosen], 0) ** 3, axis=0) ** (1 / 3))
     return np.stack(rows)
@@ -293,20 +315,47 @@ def test_where_no_colour_varies_hybrid_crops_are_exact_ones(change, tmp_path):
 
 def test_only_what_is_never_negative_is_cut_off_at_zero():
     extraction = dataclasses.replace(HYBRID, pool_crops=2, gain_nodes=2, crops=1, p=1.0)
-    pool = jnp.array([[0.1, 0.1], [0.1, 0.1]])
-    windows = jnp.full((4, 2, 2), 5.0) * jnp.array([[[4.0]], [[1.0]], [[1.0]], [[0.0]]])
-    windows = windows.at[0, 0, 1].set(-1e-6)  # The second channel has a sign.
+    # As much darker at high gains as the windows are, so that nothing drifts.
+    windows = jnp.array([3.0, 2.0, 2.0, 1.0])[:, None, None] * jnp.ones((4, 2, 2))
+    first = jnp.full((2, 2), 0.1)
+    pool = jnp.concatenate([first, first + windows[:2, 0] - 2]).at[:, 1].add(-1.0)
+    pool = pool.at[2:, 0].set(jnp.maximum(pool[2:, 0], 0))
     key = crops.image_key(0, NAME)
     rows = np.asarray(hybrid.assemble(pool, windows, key, extraction=extraction))
-    weights = [
-        hybrid.node_weights(preparation.gains(key, a, extraction), extraction)
-        for a in range(extraction.augmentations)
-    ]
-    assert min(float(w @ windows[:, 1, 0]) for w in weights) < -0.1
-    chosen = [int(crops.choose(key, a, 1, 2)[0]) for a in range(extraction.augmentations)]
-    values = np.array([0.1 + w @ windows[:, c] for w, c in zip(weights, chosen, strict=True)])
-    np.testing.assert_allclose(rows[:, 0], np.maximum(values[:, 0], 0), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(rows[:, 1], np.abs(values[:, 1]), rtol=1e-4, atol=1e-5)
+    gains = [preparation.gains(key, a, extraction) for a in range(extraction.augmentations)]
+    changes = [float(hybrid.node_weights(each, extraction) @ windows[:, 0, 0]) for each in gains]
+    assert min(changes) < -0.1
+    np.testing.assert_allclose(rows[:, 0], np.maximum(np.add(changes, 0.1), 0), atol=1e-5)
+    np.testing.assert_allclose(rows[:, 1], np.abs(np.add(changes, -0.9)), atol=1e-5)
+
+
+def test_what_drifts_alike_in_all_crops_is_found_again():
+    """Border and turn as polynomials of the second degree in the gains, the same of all crops."""
+    extraction = dataclasses.replace(HYBRID, pool_crops=24, gain_nodes=3, crops=24, p=1.0)
+    nodes = preparation.gain_nodes(extraction)
+
+    def drift(gains):
+        x, y = (gains[..., 0] - 1) / 0.3, (gains[..., 1] - 1) / 0.3
+        return jnp.stack([2 + x + y * y, 3 + x * y - 2 * y, 4 + x * x], axis=-1)
+
+    rng = np.random.default_rng(0)
+    contents = jnp.array(rng.uniform(5, 6, (24, 3)).astype(np.float32))
+    darkness = jnp.array(rng.uniform(1, 2, (24, 3)).astype(np.float32))
+
+    def window(gains):
+        return contents + darkness * (gains[0] * gains[1])
+
+    seconds = nodes[hybrid.second_nodes(extraction)]
+    windows = jnp.stack([window(node) for node in nodes])
+    first = window(np.ones(2)) + drift(np.ones(2))[None]
+    second = jnp.stack([window(node)[c] + drift(node) for c, node in enumerate(seconds)])
+    key = crops.image_key(0, NAME)
+    rows = hybrid.assemble(jnp.concatenate([first, second]), windows, key, extraction=extraction)
+    for a, row in enumerate(np.asarray(rows)):
+        gains = preparation.gains(key, a, extraction)
+        chosen = crops.choose(key, a, 24, 24)
+        expected = np.mean(np.asarray(window(gains)[chosen]), axis=0) + drift(gains)
+        np.testing.assert_allclose(row, expected, rtol=1e-5)
 
 
 window_weights = jax.jit(pooling.window_weights, static_argnums=(1, 2))
