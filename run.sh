@@ -50,7 +50,7 @@ case "${1:-demo}" in
     ;;
   test-slow)
     install requirements-test.txt
-    .venv/bin/python -m pytest -m slow "${@:2}"
+    HISTOJAX_COMPILED_AS_USED=1 .venv/bin/python -m pytest -m slow "${@:2}"
     ;;
   mine)
     install requirements.txt
