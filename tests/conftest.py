@@ -8,18 +8,15 @@ os.environ["KERAS_BACKEND"] = "jax"
 # What tests run is small: to compile it takes far longer than to run it, so it is compiled with the
 # least optimisation, and without XLA's newer way to fuse, which takes a third of all time; but for
 # `./run.sh test-slow`, which compiles as users do.
-_COMPILED_QUICKLY = (
-    "--xla_backend_optimization_level=0",
-    "--xla_llvm_disable_expensive_passes=true",
-    "--xla_cpu_parallel_codegen_split_count=1",
-    "--xla_cpu_use_fusion_emitters=false",
-)
 os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),
         "--xla_force_host_platform_device_count=2",
-        *(() if "HISTOJAX_COMPILED_AS_USED" in os.environ else _COMPILED_QUICKLY),
-    ]
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+        "--xla_cpu_parallel_codegen_split_count=1",
+        "--xla_cpu_use_fusion_emitters=false",
+    ][: 2 if "HISTOJAX_COMPILED_AS_USED" in os.environ else None]
 )
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ["HISTOJAX_CACHE"] = tempfile.mkdtemp(prefix="histojax-test-cache-")
