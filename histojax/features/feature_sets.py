@@ -22,6 +22,7 @@ from histojax.features.arrays import Contents
 from histojax.images.names import name_images
 
 _NAME = re.compile(r"[^\W.][\w.+=-]*")
+_LONGEST = 200  # Bytes of a slide's name, to which a file's ending and more are added.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,14 +81,14 @@ class FeatureSet:
       source: what they hold.
       slides: by name.
       empty: slides without tiles, by name; they are in no other field.
-      failures: why a file cannot be used, by file.
+      failures: why a file cannot be used, by the name that it would give its slide.
       notices: what else a person should know.
     """
 
     source: Source
     slides: Mapping[str, Slide]
     empty: tuple[str, ...]
-    failures: Mapping[Path, str]
+    failures: Mapping[str, str]
     notices: tuple[str, ...]
 
 
@@ -238,28 +239,44 @@ def _merged(configuration: str, parts: list[tuple[Source, _Probed]]) -> FeatureS
         listed = "\n".join(f"  {dataclasses.asdict(source)}" for source in sources)
         raise InputError(f"several kinds of features would be called {configuration}:\n{listed}")
     slides = [slide for _, probed in parts for slide in probed.slides]
-    failures = {path: why for _, probed in parts for path, why in probed.failures.items()}
+    whys = {path: why for _, probed in parts for path, why in probed.failures.items()}
     notices = tuple(dict.fromkeys(text for _, probed in parts for text in probed.notices))
-    named = _named(slides)
+    named, unread = _named(slides, whys)
+    failures = {name: whys[path] for name, path in unread.items()}
     empty = tuple(name for name, slide in named.items() if not slide.contents.rows)
     kept = {name: slide for name, slide in named.items() if slide.contents.rows}
     return FeatureSet(parts[0][0], kept, empty, failures, notices)
 
 
-def _named(slides: Sequence[Slide]) -> dict[str, Slide]:
-    """Slides by name; InputError where two have one name, or a name in a table is no file name."""
+def _named(
+    slides: Sequence[Slide], unread: Iterable[Path]
+) -> tuple[dict[str, Slide], dict[str, Path]]:
+    """Slides by name, and files that cannot be read: these decide what the others are called, too.
+
+    Raises:
+      InputError: two slides have one name, or a name in a table is no file name.
+    """
     of_files = {slide.path: slide for slide in slides if slide.contents.name is None}
-    named = {name: of_files[path] for name, path in name_images(of_files).items()}
+    names = name_images([*of_files, *unread])
+    named = {name: of_files[path] for name, path in names.items() if path in of_files}
+    without = {name: path for name, path in names.items() if path not in of_files}
     for slide in slides:
         name = slide.contents.name
         if name is None:
             continue
-        parts = PurePosixPath(name).parts
-        if name.startswith("/") or "\\" in name or {"..", "."} & {*parts}:
+        if not _is_file_name(name):
             raise InputError(f"{slide.path} names a slide {name!r}, which is no name of a file")
         if name in named:
             raise InputError(
                 f"{slide.path} and {named[name].path} both have features of slide {name}"
             )
         named[name] = slide
-    return named
+    return named, without
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether descriptors can be called so, in the spelling that they are then found by."""
+    path = PurePosixPath(name)
+    usual = str(path) == name and not path.is_absolute() and ".." not in path.parts
+    short = all(len(part.encode()) <= _LONGEST for part in path.parts)
+    return usual and short and "\\" not in name and name.isprintable()

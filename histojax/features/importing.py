@@ -7,6 +7,7 @@
 A is the number of random draws of tiles, or 1 where all tiles are pooled into one vector.
 """
 
+import collections
 import dataclasses
 import hashlib
 import time
@@ -20,6 +21,7 @@ from histojax.extraction import manifests, store
 from histojax.features import feature_sets, sources, tile_pooling
 from histojax.features.feature_sets import FeatureSet, Slide
 from histojax.features.recipes import Recipe, rows_of_each
+from histojax.features.sources import SourceRow
 from histojax.utils import files
 from histojax.utils.progress import Progress
 
@@ -36,7 +38,7 @@ class Imported:
       names: slides that have descriptors now.
       kept: how many of them had descriptors before.
       empty: slides without tiles, which have none.
-      failures: why other files could not be used.
+      failures: why other slides could not be used, by name.
       notices: what else a person should know.
     """
 
@@ -45,7 +47,7 @@ class Imported:
     names: tuple[str, ...]
     kept: int
     empty: tuple[str, ...]
-    failures: dict[Path, str]
+    failures: dict[str, str]
     notices: tuple[str, ...]
 
 
@@ -95,7 +97,7 @@ def import_set(found: FeatureSet, root: Path, recipe: Recipe) -> Imported:
             f"{configuration}: slides have {number} rows, expected {recipe.draws} as those "
             "that were imported before"
         )
-    failures, failed, saved = {**found.failures}, set(), time.monotonic()
+    failures, saved = {**found.failures}, time.monotonic()
     try:
         with Progress("import", len(found.slides) - len(done), "slides") as bar:
             for name, slide in found.slides.items():
@@ -105,8 +107,7 @@ def import_set(found: FeatureSet, root: Path, recipe: Recipe) -> Imported:
                     digest = hashlib.sha256()
                     descriptors = _describe(name, slide, recipe, digest)
                 except InputError as error:
-                    failures[slide.path] = str(error)
-                    failed.add(name)
+                    failures[name] = str(error)
                 else:
                     rows[name] = sources.row_of(name, slide, digest)
                     store.write(root, configuration, name, descriptors)
@@ -117,10 +118,10 @@ def import_set(found: FeatureSet, root: Path, recipe: Recipe) -> Imported:
     finally:
         if rows:
             sources.write(root, configuration, rows)
-    names = tuple(name for name in found.slides if name not in failed)
+    names = tuple(name for name in found.slides if name not in failures)
     if not names:
         raise InputError(next(iter(failures.values())))
-    notices = found.notices + _few_tiles(found, recipe)
+    notices = found.notices + _few_tiles(found, recipe) + _twins(root, configuration, rows)
     return Imported(configuration, recipe, names, len(done), found.empty, failures, notices)
 
 
@@ -143,14 +144,36 @@ def _describe(name: str, slide: Slide, recipe: Recipe, digest) -> np.ndarray:
 def _checked(slide: Slide, recipe: Recipe, digest) -> Iterator[np.ndarray]:
     for block in slide.contents.blocks():
         if not np.isfinite(block).all():
-            raise InputError(f"{slide.path} holds NaN or infinity: compute its features again")
+            raise InputError(f"{_where(slide)} holds NaN or infinity: compute its features again")
         if recipe.pooling == "p-norm" and (block < 0).any():
             raise InputError(
-                f"{slide.path} has negative features, and those of the set have none: is it of "
+                f"{_where(slide)} has negative features, and those of the set have none: is it of "
                 f"{recipe.source.encoder}?"
             )
         sources.update(digest, block)
         yield block
+
+
+def _twins(root: Path, configuration: str, rows: dict[str, SourceRow]) -> tuple[str, ...]:
+    """Slides with the same features: copies, or one that was imported under another name before."""
+    by_digest = collections.defaultdict(list)
+    for name in store.image_names(root, configuration):
+        if name in rows:
+            by_digest[rows[name].features_sha256].append(name)
+    pairs = [" = ".join(names) for names in by_digest.values() if len(names) > 1]
+    if not pairs:
+        return ()
+    listed = ", ".join(pairs[:5]) + (", ..." if len(pairs) > 5 else "")
+    return (
+        f"the same features under several names, which may be in training and test at once: "
+        f"{listed}. Keep one of each in {root / configuration}",
+    )
+
+
+def _where(slide: Slide) -> str:
+    """The file, and of a table also the slide."""
+    name = slide.contents.name
+    return str(slide.path) if name is None else f"{slide.path}, slide {name},"
 
 
 def _few_tiles(found: FeatureSet, recipe: Recipe) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """sources.csv of imported descriptors: the file of each slide, and a digest of its features.
 
-By it a feature file that has changed since is noticed: by size and time first, then by its features
-themselves, so that a copy of a file is not taken for another.
+By it a feature file that has changed since is noticed: the same file by its size and time, and
+otherwise by the features themselves, so that a copy of a file is not taken for another.
 """
 
 import dataclasses
@@ -90,10 +90,13 @@ def unchanged(
       InputError: features of some have changed.
     """
     described = set(store.image_names(root, configuration)) & rows.keys()
-    changed, done = [], described & found.slides.keys()
+    done = described & found.slides.keys()
+    emptied = [name for name in found.empty if name in described]
+    changed = [*emptied]
     for name in done:
         slide, row = found.slides[name], rows[name]
-        if _size_and_time(slide.path) == (row.file_bytes, row.modified):
+        known = (row.file, row.file_bytes, row.modified)
+        if known == (str(slide.path), *_size_and_time(slide.path)):
             continue
         digest = hashlib.sha256()
         for block in slide.contents.blocks():
@@ -104,8 +107,8 @@ def unchanged(
         listed = ", ".join(f"{name}.npy" for name in sorted(changed)[:5])
         more = ", ..." if len(changed) > 5 else ""
         raise InputError(
-            f"features of {len(changed)} of {len(done)} slides have changed since they were "
-            f"imported: remove {listed}{more} from {root / configuration} to import them again, "
-            "and train again"
+            f"features of {len(changed)} of {len(done) + len(emptied)} slides have changed since "
+            f"they were imported: remove {listed}{more} from {root / configuration} to import them "
+            "again, and train again what was trained on them, into another folder"
         )
     return done

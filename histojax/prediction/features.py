@@ -27,7 +27,7 @@ class NewSlides:
 
     Attributes:
       names: of those with descriptors of every configuration.
-      failed: why others have none, by slide or file name.
+      failed: why others have none, by name.
     """
 
     names: tuple[str, ...]
@@ -60,7 +60,7 @@ def import_new(bundle: Bundle, features: Sequence[str | Path], root: str | Path)
         for notice in each.notices:
             logging.warning("%s: %s", each.configuration, notice)
         failed |= dict.fromkeys(each.empty, _EMPTY)
-        failed |= {path.name: cause for path, cause in each.failures.items()}
+        failed |= each.failures
     everywhere = set.intersection(*({*each.names} for each in done))
     for each in done:
         for name in {*each.names} - everywhere - failed.keys():

@@ -199,12 +199,62 @@ def test_empty_and_broken_files_are_left_out_by_name_and_the_others_imported(tmp
     (done,) = imported_all([files], tmp_path / "out")
     assert done.names == ("slide0", "slide1", "slide2")
     assert done.empty == ("flat", "none")
-    assert {path.name: text.partition(": ")[0] for path, text in done.failures.items()} == {
-        "cut.h5": done.failures[folder / "cut.h5"].partition(": ")[0],
-        "inf.h5": f"{folder / 'inf.h5'} holds NaN or infinity",
-        "nan.h5": f"{folder / 'nan.h5'} holds NaN or infinity",
+    assert {name: text.partition(": ")[0] for name, text in done.failures.items()} == {
+        "cut": done.failures["cut"].partition(": ")[0],
+        "inf": f"{folder / 'inf.h5'} holds NaN or infinity",
+        "nan": f"{folder / 'nan.h5'} holds NaN or infinity",
     }
-    assert "cut.h5 cannot be read as features, it is damaged" in done.failures[folder / "cut.h5"]
+    assert "cut.h5 cannot be read as features, it is damaged" in done.failures["cut"]
+
+
+def test_each_slide_of_a_table_that_cannot_be_used_is_told(tmp_path):
+    (tmp_path / "all.csv").write_text("slide,f0,f1\na,1,2\nb,nan,4\nc,inf,6\n")
+    (done,) = imported_all([tmp_path / "all.csv"], tmp_path / "out", "resnet50")
+    assert done.names == ("a",)
+    assert set(done.failures) == {"b", "c"}
+    assert done.failures["c"].startswith(f"{tmp_path / 'all.csv'}, slide c, holds NaN")
+
+
+def test_a_damaged_file_decides_what_others_are_called_as_it_will_when_it_is_repaired(tmp_path):
+    for name in ("x/s", "x/t", "y/s"):
+        (tmp_path / "all" / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / "all" / f"{name}.npy", TILES["slide0"])
+    (tmp_path / "all" / "y" / "s.npy").write_bytes(b"cut")
+    (done,) = imported_all([tmp_path / "all"], tmp_path / "out", "resnet50")
+    assert (done.names, [*done.failures]) == (("x/s", "t"), ["y/s"])
+
+
+def test_other_files_of_the_same_size_and_time_are_not_taken_for_those_imported(tmp_path):
+    for folder, values in (("old", TILES["slide0"]), ("new", TILES["slide0"] + 1)):
+        path = made_features.clam(tmp_path / folder, "s", values)
+        os.utime(path, (1e9, 1e9))
+    (done,) = imported_all([tmp_path / "old"], tmp_path / "out", "resnet50")
+    with pytest.raises(InputError, match="features of 1 of 1 slides have changed"):
+        imported_all([tmp_path / "new"], tmp_path / "out", "resnet50")
+
+
+def test_a_slide_that_has_no_tiles_any_more_does_not_keep_its_descriptors_unnoticed(tmp_path):
+    made_features.clam(tmp_path / "job", "s", TILES["slide0"])
+    made_features.clam(tmp_path / "job", "t", TILES["slide1"])
+    imported_all([tmp_path / "job"], tmp_path / "out", "resnet50")
+    made_features.clam(tmp_path / "job", "s", np.zeros((0, 4)))
+    with pytest.raises(InputError, match="remove s.npy"):
+        imported_all([tmp_path / "job"], tmp_path / "out", "resnet50")
+
+
+def test_the_same_features_under_two_names_are_told(tmp_path):
+    for name in ("s", "copy"):
+        made_features.clam(tmp_path / "job", name, TILES["slide0"])
+    made_features.clam(tmp_path / "job", "t", TILES["slide1"])
+    (done,) = imported_all([tmp_path / "job"], tmp_path / "out", "resnet50")
+    assert "copy = s. Keep one" in done.notices[-1]
+
+
+@pytest.mark.parametrize("name", ["a//b", "a/./b", "../a", "/a", "y" * 201, "a\\b", "a/"])
+def test_slides_of_a_table_have_names_that_files_can_have(tmp_path, name):
+    (tmp_path / "all.csv").write_text(f"slide,f0,f1\n{name},1,2\n")
+    with pytest.raises(InputError, match="which is no name of a file"):
+        feature_sets.find([tmp_path / "all.csv"], "resnet50")
 
 
 def test_new_features_are_imported_as_the_training_ones_or_refused(tmp_path):
