@@ -116,9 +116,9 @@ def warn(summaries: Mapping[str, dict[str, Any]], extraction: Extraction) -> Non
         )
         if error > LARGEST_ERROR:
             logging.warning(
-                "descriptors of %s are up to %.1f %% from exact crops (%s), more than %.0f %%: "
-                "raise --pool_crops=%d or --gain_nodes=%d, bring --gain_low and --gain_high "
-                "closer, or, if that does not help, pass --crop_mode=exact",
+                "descriptors of %s are up to %.1f %% from exact crops (%s), above %.0f %%: raise "
+                "--pool_crops=%d or --gain_nodes=%d, bring --gain_low and --gain_high closer, or, "
+                "if that does not help, pass --crop_mode=exact",
                 configuration,
                 100 * error,
                 layer,

@@ -46,7 +46,7 @@ def test_a_run_tells_the_worst_image_and_warns_above_the_bound(tmp_path, notices
     assert "block5_conv3    7.00%   4.50%  20.00%" in table
     crop_errors.warn({NAME: summary}, EXTRACTION)
     (notice,) = notices
-    assert f"{NAME} are up to 7.0 % from exact crops (block5_conv3), more than 6 %" in notice
+    assert f"{NAME} are up to 7.0 % from exact crops (block5_conv3), above 6 %" in notice
     assert "raise --pool_crops=24 or --gain_nodes=3" in notice
     summary["taps"]["block5_conv3"]["largest_error"] = crop_errors.LARGEST_ERROR
     crop_errors.warn({NAME: summary}, EXTRACTION)

@@ -138,7 +138,9 @@ def test_exact_descriptors_depend_on_neither_devices_steps_canvas_nor_kernel(
     "change", [{"step": 4}, {"devices": 1, "step": 3, "canvas": (128, 200)}], ids=str
 )
 def test_hybrid_descriptors_depend_on_neither_devices_steps_nor_canvas(by_pool, change, tmp_path):
-    assert_close(describe(HYBRID, tmp_path, **change), by_pool)
+    view = VIEWS["canvas" in change]
+    one = dataclasses.replace(HYBRID, views=(view,))  # Nor on the views that share its passes.
+    assert_close(describe(one, tmp_path, **change), {view.name: by_pool[view.name]})
 
 
 def window_averages_in_numpy(maps, top, left, cells):
@@ -241,18 +243,17 @@ def hybrid_in_numpy(extraction, view, normalized, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "nodes"),
+    "name",
     [
-        ("VGG", 3),
-        ("VGG", 2),
-        pytest.param("ResNet", 3, marks=pytest.mark.slow),
-        pytest.param("Inception", 3, marks=pytest.mark.slow),
+        "VGG",
+        pytest.param("ResNet", marks=pytest.mark.slow),
+        pytest.param("Inception", marks=pytest.mark.slow),
     ],
 )
-def test_hybrid_descriptors_are_those_of_the_formula(name, nodes, tmp_path):
+def test_hybrid_descriptors_are_those_of_the_formula(name, tmp_path):
     view = View(0.5, 80)
     extraction = dataclasses.replace(
-        HYBRID, encoders=(name,), views=(view,), augmentations=3, pool_crops=4, gain_nodes=nodes
+        HYBRID, encoders=(name,), views=(view,), augmentations=3, pool_crops=4
     )
     rgb = tissue(5, 192, 224)  # Whole buckets: no padding.
     normalized = stain.normalize(resize.downscale(rgb, 0.5))
@@ -263,7 +264,7 @@ def test_hybrid_descriptors_are_those_of_the_formula(name, nodes, tmp_path):
 def test_hybrid_descriptors_of_a_real_field_are_those_of_the_formula(shared_data, tmp_path):
     rgb = read(shared_data / "fields" / "mitkovetta_example1.tif")[256:448, 512:736]
     view = View(0.5, 80)
-    extraction = dataclasses.replace(HYBRID, views=(view,), pool_crops=4)
+    extraction = dataclasses.replace(HYBRID, views=(view,), pool_crops=4, gain_nodes=2)
     normalized = stain.normalize(resize.downscale(rgb, 0.5))
     expected = hybrid_in_numpy(extraction, view, normalized, "VGG")
     assert_close(describe(extraction, tmp_path, rgb), {view.name: expected})
@@ -283,13 +284,12 @@ def test_hybrid_descriptors_are_near_exact_ones_of_the_same_crops(by_pool, tmp_p
     key = machine.replicate(crops.image_key(HYBRID.seed, NAME))
     image = encoding.PreparedImage(machine.replicate(planes), (75, 115), (80, 128), key)
     on_devices = LoadedEncoder(encoder, machine.replicate(variables), "", "")
-    for view in VIEWS:
-        exact = np.asarray(encoding.encode_first_exactly(machine, on_devices, HYBRID, view, image))
-        found = by_pool[view.name]
-        assert 0 < np.linalg.norm(found[0] - exact) < 0.1 * np.linalg.norm(exact)
-        others = np.linalg.norm(found[1:] - exact, axis=1)
-        assert (others > np.linalg.norm(found[0] - exact)).all()
-        assert len({row.tobytes() for row in found}) == HYBRID.augmentations
+    exact = np.asarray(encoding.encode_first_exactly(machine, on_devices, HYBRID, VIEWS[0], image))
+    found = by_pool[VIEWS[0].name]
+    assert 0 < np.linalg.norm(found[0] - exact) < 0.1 * np.linalg.norm(exact)
+    others = np.linalg.norm(found[1:] - exact, axis=1)
+    assert (others > np.linalg.norm(found[0] - exact)).all()
+    assert len({row.tobytes() for row in found}) == HYBRID.augmentations
 
 
 @pytest.mark.parametrize(
@@ -417,7 +417,9 @@ def test_the_accumulator_is_donated(tmp_path):
 def test_bfloat16_descriptors_are_near_and_float32(mode, tmp_path, exactly, by_pool):
     extraction = EXTRACTION if mode == "exact" else HYBRID
     expected = exactly if mode == "exact" else by_pool
-    found = describe(dataclasses.replace(extraction, precision="bfloat16"), tmp_path)
+    expected = {VIEWS[0].name: expected[VIEWS[0].name]}
+    changed = dataclasses.replace(extraction, precision="bfloat16", views=VIEWS[:1])
+    found = describe(changed, tmp_path)
     assert_close(found, expected, most=3e-2)
     assert all(
         rows.dtype == np.float32 and not np.array_equal(rows, expected[view])
