@@ -9,18 +9,22 @@ turn add b = D - W. For any gains g0,
     D(g, c) = D(g0, c) + [W(g, c) - W(g0, c)] + [b(g, c) - b(g0, c)]
 
 The first bracket is most of what colour changes. W is smooth in the gains, which are two numbers,
-so it is interpolated from n x n Chebyshev nodes between the lowest and the highest gain. The second
-bracket is small, and much the same in all crops of an image: it is taken to be one polynomial
-B(g - g0) of the second degree without a constant, fitted by least squares to the pool, of which
-each crop is encoded exactly twice: at g0, midway between the lowest and the highest gain, and at
-one of the nodes, k(c), in turn. So
+so it is interpolated from n x n Chebyshev nodes between the lowest and the highest gain. A filter
+that, turned, responds more strongly also changes more, so the bracket is multiplied by about D / W:
 
-    D(g, c) ~ D(g0, c) + sum_k [L_k(g) - L_k(g0)] W(k, c) + B(g - g0)
-    B(k(c) - g0) ~ D(k(c), c) - D(g0, c) - [W(k(c), c) - W(g0, c)]
+    s(c) = (D(g0, c) + m) / (W(g0, c) + m), at most 2, with m the mean of W(g0) over the pool
+
+What is left of the second bracket is small, and much the same in all crops of an image: it is taken
+to be one polynomial B(g - g0) of the second degree without a constant, fitted by least squares to
+the pool, of which each crop is encoded exactly twice: at g0, midway between the lowest and the
+highest gain, and at one of the nodes, k(c), in turn. So
+
+    D(g, c) ~ D(g0, c) + s(c) sum_k [L_k(g) - L_k(g0)] W(k, c) + B(g - g0)
+    B(k(c) - g0) ~ D(k(c), c) - D(g0, c) - s(c) [W(k(c), c) - W(g0, c)]
 
 with L_k products of Lagrange's polynomials. What cannot be negative (a channel that is not, in all
-of the pool and of the windows) is cut off at 0. An augmentation then draws P crops of the pool, and
-takes their p-norm. Three programs do it:
+of the pool and of the windows) is cut off at 0; for others s is 1. An augmentation then draws P
+crops of the pool, and takes their p-norm. Three programs do it:
 
 windows    each node: the whole image -> maps -> windows of the pool's crops [n^2, Q, D]
 pool       each crop of the pool, twice [2 Q, D]
@@ -49,15 +53,19 @@ from histojax.ops import chebyshev, crops, pooling, stain
 _einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
+_LARGEST_SHARE = 2.0  # Of s: where windows are nearly 0, their quotient would be noise.
+
+
+def interpolation_weights(gains: jax.Array, extraction: Extraction) -> jax.Array:
+    """L_k(g) in the order of `preparation.gain_nodes`: float32 [G] -> [n^G]."""
+    low, high = extraction.gain_low, extraction.gain_high
+    return chebyshev.weights(gains, low, high, extraction.gain_nodes)
+
+
 def node_weights(gains: jax.Array, extraction: Extraction) -> jax.Array:
-    """L_k(g) - L_k(g0), in the order of `preparation.gain_nodes`: float32 [G] -> [n^G]."""
-    weights = functools.partial(
-        chebyshev.weights,
-        low=extraction.gain_low,
-        high=extraction.gain_high,
-        count=extraction.gain_nodes,
-    )
-    return weights(gains) - weights(jnp.array(preparation.middle_gains(extraction)))
+    """L_k(g) - L_k(g0), likewise: float32 [G] -> [n^G]."""
+    middle = jnp.array(preparation.middle_gains(extraction))
+    return interpolation_weights(gains, extraction) - interpolation_weights(middle, extraction)
 
 
 def second_nodes(extraction: Extraction) -> np.ndarray:
@@ -180,19 +188,31 @@ def assemble(
     count, seconds = extraction.pool_crops, second_nodes(extraction)
     first, second = pool[:count], pool[count:]
     if len(seconds):
+        turned = _share_of_windows(first, windows, never_negative, extraction)
         at_second = jax.vmap(lambda node: node_weights(node, extraction))(
             jnp.array(preparation.gain_nodes(extraction)[seconds])
         )
-        drifts = second - first - _einsum("qk,kqd->qd", at_second, windows)
+        drifts = second - first - turned * _einsum("qk,kqd->qd", at_second, windows)
 
     def augmentation(number: jax.Array) -> jax.Array:
         gains, descriptors = preparation.gains(key, number, extraction), first
         if len(seconds):
             colour = _einsum("k,kqd->qd", node_weights(gains, extraction), windows)
             drift = _einsum("q,qd->d", drift_weights(gains, extraction), drifts)
-            descriptors = first + colour + drift[None]
+            descriptors = first + turned * colour + drift[None]
         chosen = crops.choose(key, number, extraction.crops, count)
         clipped = jnp.where(never_negative[None], jnp.maximum(descriptors, 0), descriptors)
         return pooling.pnorm(clipped[chosen], extraction.p)
 
     return jax.lax.map(augmentation, jnp.arange(extraction.augmentations))
+
+
+def _share_of_windows(
+    first: jax.Array, windows: jax.Array, never_negative: jax.Array, extraction: Extraction
+) -> jax.Array:
+    """s, by which what colour changes in a window is multiplied for its crop: float32 [Q, D]."""
+    at_middle = interpolation_weights(jnp.array(preparation.middle_gains(extraction)), extraction)
+    base = jnp.maximum(_einsum("k,kqd->qd", at_middle, windows), 0)
+    mean = jnp.mean(base, axis=0, keepdims=True)
+    share = (first + mean) / jnp.where(base + mean > 0, base + mean, 1)
+    return jnp.where(never_negative[None], jnp.minimum(share, _LARGEST_SHARE), 1)

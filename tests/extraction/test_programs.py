@@ -221,8 +221,10 @@ def hybrid_in_numpy(extraction, view, normalized, name):
         np.stack([np.concatenate([tap.mean((0, 1)) for tap in maps]) for maps in each])
         for each in (of_crops, again)
     )
+    base = interpolated(middle, middle)
+    share = np.minimum((pool + base.mean(axis=0)) / (base + base.mean(axis=0)), 2)
     drifts = [
-        second - first - at_node[node][crop] + interpolated(middle, middle)[crop]
+        second - first - share[crop] * (at_node[node][crop] - base[crop])
         for crop, (first, second, node) in enumerate(zip(pool, pool_again, seconds, strict=True))
     ]
 
@@ -235,7 +237,7 @@ def hybrid_in_numpy(extraction, view, normalized, name):
     rows = []
     for augmentation in range(extraction.augmentations):
         h, e = np.asarray(crops.gains(key, augmentation, low, high), np.float64)
-        descriptors = pool + interpolated(h, e) - interpolated(middle, middle)
+        descriptors = pool + share * (interpolated(h, e) - base)
         descriptors = descriptors + np.array(monomials(h, e)) @ coefficients
         chosen = crops.choose(key, augmentation, extraction.crops, extraction.pool_crops)
         rows.append(np.mean(np.maximum(descriptors[chosen], 0) ** 3, axis=0) ** (1 / 3))
@@ -315,18 +317,20 @@ def test_where_no_colour_varies_hybrid_crops_are_exact_ones(change, tmp_path):
 
 def test_only_what_is_never_negative_is_cut_off_at_zero():
     extraction = dataclasses.replace(HYBRID, pool_crops=2, gain_nodes=2, crops=1, p=1.0)
-    # As much darker at high gains as the windows are, so that nothing drifts.
     windows = jnp.array([3.0, 2.0, 2.0, 1.0])[:, None, None] * jnp.ones((4, 2, 2))
-    first = jnp.full((2, 2), 0.1)
-    pool = jnp.concatenate([first, first + windows[:2, 0] - 2]).at[:, 1].add(-1.0)
-    pool = pool.at[2:, 0].set(jnp.maximum(pool[2:, 0], 0))
+    # Windows are 2 in the middle; the share of the first channel is (0.1 + 2) / (2 + 2). What
+    # colour changes is as in the windows, so that nothing drifts.
+    share = jnp.array([[0.525, 1.0]])
+    first = jnp.array([[0.1, -0.9], [0.1, -0.9]])
+    second = first + share * (windows[:2, 0] - 2)
+    pool = jnp.concatenate([first, second.at[:, 0].set(jnp.maximum(second[:, 0], 0))])
     key = crops.image_key(0, NAME)
     rows = np.asarray(hybrid.assemble(pool, windows, key, extraction=extraction))
     gains = [preparation.gains(key, a, extraction) for a in range(extraction.augmentations)]
-    changes = [float(hybrid.node_weights(each, extraction) @ windows[:, 0, 0]) for each in gains]
-    assert min(changes) < -0.1
-    np.testing.assert_allclose(rows[:, 0], np.maximum(np.add(changes, 0.1), 0), atol=1e-5)
-    np.testing.assert_allclose(rows[:, 1], np.abs(np.add(changes, -0.9)), atol=1e-5)
+    changes = np.stack([hybrid.node_weights(g, extraction) @ windows[:, 0, 0] for g in gains])
+    assert min(0.525 * changes) < -0.1
+    np.testing.assert_allclose(rows[:, 0], np.maximum(0.1 + 0.525 * changes, 0), atol=1e-5)
+    np.testing.assert_allclose(rows[:, 1], np.abs(-0.9 + changes), atol=1e-5)
 
 
 def test_what_drifts_alike_in_all_crops_is_found_again():
@@ -336,7 +340,7 @@ def test_what_drifts_alike_in_all_crops_is_found_again():
 
     def drift(gains):
         x, y = (gains[..., 0] - 1) / 0.3, (gains[..., 1] - 1) / 0.3
-        return jnp.stack([2 + x + y * y, 3 + x * y - 2 * y, 4 + x * x], axis=-1)
+        return jnp.stack([x + y * y, x * y - 2 * y, x * x], axis=-1)
 
     rng = np.random.default_rng(0)
     contents = jnp.array(rng.uniform(5, 6, (24, 3)).astype(np.float32))
@@ -345,16 +349,22 @@ def test_what_drifts_alike_in_all_crops_is_found_again():
     def window(gains):
         return contents + darkness * (gains[0] * gains[1])
 
+    def exact(gains):  # Twice as strong in the crops, with the share of that.
+        base = window(np.ones(2))
+        mean = base.mean(axis=0, keepdims=True)
+        share = (2 * base + mean) / (base + mean)
+        return 2 * base + share * (window(gains) - base) + drift(gains)[None]
+
     seconds = nodes[hybrid.second_nodes(extraction)]
     windows = jnp.stack([window(node) for node in nodes])
-    first = window(np.ones(2)) + drift(np.ones(2))[None]
-    second = jnp.stack([window(node)[c] + drift(node) for c, node in enumerate(seconds)])
+    second = jnp.stack([exact(node)[c] for c, node in enumerate(seconds)])
+    pool = jnp.concatenate([exact(np.ones(2)), second])
     key = crops.image_key(0, NAME)
-    rows = hybrid.assemble(jnp.concatenate([first, second]), windows, key, extraction=extraction)
+    rows = hybrid.assemble(pool, windows, key, extraction=extraction)
     for a, row in enumerate(np.asarray(rows)):
         gains = preparation.gains(key, a, extraction)
         chosen = crops.choose(key, a, 24, 24)
-        expected = np.mean(np.asarray(window(gains)[chosen]), axis=0) + drift(gains)
+        expected = np.mean(np.asarray(exact(gains)[chosen]), axis=0)
         np.testing.assert_allclose(row, expected, rtol=1e-5)
 
 
