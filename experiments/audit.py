@@ -52,6 +52,11 @@ def main() -> None:
     slides = FLAGS.descriptors and manifests.imported_slides(
         FLAGS.descriptors, store.configurations(FLAGS.descriptors)
     )
+    if not slides and FLAGS.models is not None and ensembles.of_imported(FLAGS.models):
+        raise InputError(
+            f"{FLAGS.models} was trained on imported features, of slides without images: pass the "
+            "folder of their descriptors as --descriptors"
+        )
     dataset = data.dataset(slides)
     split = split_to_audit(dataset)
     if FLAGS.out is not None:

@@ -73,6 +73,13 @@ def score_test_set() -> None:
         ensemble = ensembles.load(FLAGS.models)
         classes, column = ensemble.folds.classes, FLAGS.group_column
         slides = manifests.imported_slides(FLAGS.test_descriptors, ensemble.configurations)
+        if slides is None and ensembles.of_imported(FLAGS.models):
+            raise InputError(
+                f"{FLAGS.test_descriptors} has no imported descriptors of "
+                f"{', '.join(ensemble.configurations)}, which the models were trained on: import "
+                "the features of the test slides (histojax import_descriptors), and pass that "
+                "folder as --test_descriptors"
+            )
         dataset = data.told(
             datasets.load(FLAGS.test_data, classes, group_column=column, slides=slides)
         )

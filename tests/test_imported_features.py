@@ -199,6 +199,12 @@ def test_labelled_new_slides_are_evaluated_and_known_ones_recognised(base, tmp_p
             "protocol.draws: found 2, expected 1",
         ),
         ("evaluate", ("--descriptors={drawn}",), "protocol.tiles: found 3, expected None"),
+        (
+            "evaluate",
+            ("--test_data={labels}", "--test_descriptors={other}"),
+            "has no imported descriptors of uni_v1-20x-256px",
+        ),
+        ("audit", ("--data={labels}", "--descriptors={other}"), "trained on imported features"),
     ],
 )
 def test_what_does_not_apply_is_refused_with_the_reason(base, tmp_path, script, flags, message):

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
 from histojax.errors import InputError
 from histojax.features import arrays
 from histojax.utils import files
@@ -17,6 +19,8 @@ _OF_CLAM, _OF_CLAM_AGAIN = "h5_files", "pt_files"
 
 def find(path: Path) -> list[tuple[Path, list[Path]]]:
     """The folders below a path that are sets, and their files; of one file, itself.
+
+    Tables beside files of another kind are left out, with a warning.
 
     Raises:
       InputError: there are no features, or which files are features cannot be told.
@@ -64,8 +68,8 @@ def _of_one_kind(folder: Path, members: list[Path]) -> list[Path]:
                 "need folders of their own"
             )
     kinds = collections.Counter(file.suffix.lower() for file in members)
-    if len(kinds) > 1:
-        kinds.pop(".csv", None)
+    if len(kinds) > 1 and (count := kinds.pop(".csv", 0)):
+        logging.warning("%s: left out %d .csv beside %s", folder, count, ", ".join(sorted(kinds)))
     if len(kinds) > 1:
         listed = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         raise InputError(f"{folder} holds {listed}: which are the features? Name their folder")

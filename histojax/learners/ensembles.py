@@ -26,6 +26,7 @@ from histojax.datasets import folds as splits
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.extraction import manifests, modules
+from histojax.extraction.provenance import is_imported
 from histojax.learners import heads, trees
 from histojax.utils import files
 
@@ -238,6 +239,12 @@ def load(models: Path) -> Ensemble:
     ensemble = Ensemble(models, *made_of, configurations, extractions)
     _require_complete(ensemble)
     return ensemble
+
+
+def of_imported(models: Path) -> bool:
+    """Whether models in a folder, which may be incomplete, were trained on imported features."""
+    paths = models.glob(f"*/{MANIFEST}")
+    return any(is_imported(files.read_json(path, ["extraction"])["extraction"]) for path in paths)
 
 
 def _require_complete(ensemble: Ensemble) -> None:

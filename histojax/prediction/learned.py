@@ -4,7 +4,8 @@ No name of an image or a group is kept. N images, K classes.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -130,8 +131,8 @@ def from_ensemble(
         stain_rows = store.read_stain_qc(descriptors_root)
         reference = out_of_distribution.fit(folds, means, stain_rows)
         if provenance.are_imported(ensemble.extractions):
-            first = ensemble.configurations[0]
-            training_files = digests_of(descriptors_root, first, folds.names).values()
+            configurations = ensemble.configurations
+            training_files = digests_of(descriptors_root, configurations, folds.names).values()
         else:
             training_files = files_of(stain_rows, folds.names)
         training_files = frozenset(training_files) or None
@@ -147,12 +148,17 @@ def files_of(stain_rows: store.StainQC, names: Iterable[str]) -> frozenset[str]:
     return frozenset(digest for digests in known.values() for digest in digests)
 
 
-def digests_of(root: Path, configuration: str, names: Iterable[str]) -> dict[str, str]:
+def digests_of(root: Path, configurations: Sequence[str], names: Iterable[str]) -> dict[str, str]:
     """The SHA-256 of imported descriptors by image, by which they are known, since images are not.
 
-    Of several configurations it is the first one that counts.
+    Of one configuration it is that of the file; of several, that of those of all files.
     """
-    return {name: files.sha256(store.file_of(root, configuration, name)) for name in names}
+    digests = {}
+    for name in names:
+        parts = [files.sha256(store.file_of(root, each, name)) for each in configurations]
+        joined = hashlib.sha256("".join(parts).encode()).hexdigest()
+        digests[name] = parts[0] if len(parts) == 1 else joined
+    return digests
 
 
 def from_arrays(

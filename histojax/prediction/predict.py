@@ -174,7 +174,7 @@ def predict_descriptors(
     files.require_writable(out)
     digests, rows_of = {}, collections.defaultdict(dict)
     if bundle.imported:
-        digests = learned.digests_of(root, bundle.configurations[0], names)
+        digests = learned.digests_of(root, bundle.configurations, names)
     for (name, scale), row in store.read_stain_qc(root).items():
         rows_of[name][name, scale] = row
     described = [_Described(name, name, rows_of[name], digests.get(name, "")) for name in names]

@@ -271,3 +271,11 @@ def test_texts_of_stamp_are_read_from_a_sound_heap_that_no_number_is_taken_for(t
     path.write_bytes(content[: heap + 8] + b"\x07" + content[heap + 9 :])
     with pytest.raises(InputError, match="a heap of its texts is damaged"):
         feature_sets.find([path])
+
+
+def test_tables_beside_other_features_are_left_out_with_a_warning(tmp_path, caplog):
+    np.save(tmp_path / "a.npy", np.ones(3, np.float32))
+    (tmp_path / "clinical.csv").write_text("slide,age\na,1\n")
+    (found,) = feature_sets.find([tmp_path], "resnet50")
+    assert [*found.slides] == ["a"]
+    assert "left out 1 .csv beside .npy" in caplog.text

@@ -175,3 +175,17 @@ def test_files_that_were_trained_on_are_recognised_whatever_their_pixel_size():
 def test_a_bundle_knows_the_files_it_was_trained_on(made, trained):
     paths = (trained / "images").rglob("*.png")
     assert made.uncertainty.training_files == set(map(files.sha256, paths))
+
+
+def test_imported_descriptors_are_known_by_those_of_every_configuration(tmp_path):
+    ones = np.ones((1, 2), np.float32)
+    for configuration in ("conch", "uni"):
+        store.write(tmp_path, configuration, "slide", ones)
+
+    def digest(*configurations):
+        return learned.digests_of(tmp_path, configurations, ["slide"])["slide"]
+
+    before = digest("conch", "uni")
+    assert digest("uni") == files.sha256(tmp_path / "uni" / "slide.npy")
+    store.write(tmp_path, "uni", "slide", 2 * ones)
+    assert digest("conch", "uni") != before
