@@ -8,7 +8,7 @@ slide without a label; both are told. Where most of them do not fit, it is refus
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from histojax.datasets import columns, dataset, tables
+from histojax.datasets import columns, dataset, lookup, tables
 from histojax.datasets.dataset import Dataset
 from histojax.datasets.lookup import SlideNames
 from histojax.datasets.tables import LabelRow, LabelTable
@@ -100,7 +100,7 @@ def _match(source: Path, rows: Sequence[LabelRow], known: SlideNames) -> dict[st
 def _unmatched(
     source: Path, rows: Sequence[LabelRow], row_of: Mapping[str, LabelRow], slides: Images
 ) -> list[str]:
-    """Notices on labels without descriptors, and on descriptors without label.
+    """Notices on names in part, labels without descriptors, and descriptors without label.
 
     Raises:
       InputError: these are most.
@@ -116,6 +116,15 @@ def _unmatched(
             "ending or folder"
         )
     notices = []
+    if started := [
+        f"{row.image} for {name}"
+        for name, row in row_of.items()
+        if lookup.is_start(row.image, name)
+    ]:
+        notices.append(
+            f"{columns.quantity(len(started), 'slide')} found by what is before the first dot of "
+            f"their names: {_some(started)}"
+        )
     if without:
         notices.append(
             f"left out, since they lack descriptors: {len(without)} of {len(rows)} labelled "

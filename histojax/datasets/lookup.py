@@ -88,6 +88,12 @@ class SlideNames:
         return sorted(map(str, found))
 
 
+def is_start(cell: str, slide: str) -> bool:
+    """Whether `SlideNames` found a slide by the part of its name before the first dot alone."""
+    wanted, name = PureWindowsPath(cell).parts, PurePosixPath(slide).parts
+    return _loose(wanted, SLIDE_ENDINGS)[-1] != _loose(name, SLIDE_ENDINGS)[-1]
+
+
 def path_of(name: str, folder: Path) -> Path:
     """The path that a name means from a folder; backslashes are slashes where that is a file."""
     as_it_is, *others = _direct(name, folder)

@@ -104,7 +104,7 @@ def _drawn(
         flag = "draws" if draws else "pooling"
         raise InputError(
             f"{source.configuration} has one vector for each slide, so --{flag} does nothing: "
-            "leave it out"
+            "leave it out, or name other folders as --features"
         )
     if pooling == "none" and draws:
         raise InputError("--draws takes random tiles, --pooling=none each: pass one of them")

@@ -89,6 +89,12 @@ def test_the_column_of_slides_is_found_by_heading_or_by_what_it_names(header, bo
     assert (found.image, found.group) == expected
 
 
+def test_names_that_are_found_by_their_start_alone_are_told(tmp_path):
+    data = load(tmp_path, "slide_id,label\nTCGA-01-DX1,a\nX.1.svs,b\ns2,b\n")
+    (told,) = [line for line in data.notices if "first dot" in line]
+    assert told.endswith("of their names: TCGA-01-DX1 for TCGA-01-DX1.aa-bb")
+
+
 def test_class_folders_label_slides_by_files_called_like_them(tmp_path):
     for file in ("a/x.1.png", "a/sub/x.2.h5", "b/B22 (3)", "b/.hidden"):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
