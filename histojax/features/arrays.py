@@ -166,7 +166,7 @@ def _of_npz(archive: zipfile.ZipFile) -> FeatureArray:
 
 
 def _of_torch(stack: contextlib.ExitStack, path: Path) -> FeatureArray:
-    _, arrays = stack.enter_context(array_files.open_arrays(path))
+    _, arrays = stack.enter_context(array_files.open_arrays(path, "features"))
     array = arrays[choose(list(arrays))]
     facts = {"format": "CLAM"} if path.parent.name == "pt_files" else {}
 

@@ -85,8 +85,9 @@ def open_array(opened: h5py.File, file: IO[bytes], size: int) -> FeatureArray:
     elif _COORDS in names:
         coords = hdf5.get(opened, _COORDS, h5py.Dataset)
         rows, _, level = form_of(shape)
-        if level != "slide" and coords.shape is not None and len(coords) != rows:
-            raise Refused(f"it has features of {rows} tiles, and coordinates of {len(coords)}")
+        places = (coords.shape or ())[-2:-1]
+        if level != "slide" and places and places != (rows,):
+            raise Refused(f"it has features of {rows} tiles, and coordinates of {places[0]}")
         facts = _facts_of_tiles(coords) | ({"level": "tile"} if rows and level != "slide" else {})
 
     def blocks(count: int) -> Iterator[np.ndarray]:

@@ -47,7 +47,9 @@ def read(path: Path) -> dict[str | None, np.ndarray]:
 
 
 def _read(path: Path, lines: Iterator[list[str]]) -> dict[str | None, np.ndarray]:
-    first = next(lines, [])
+    first = next(lines, None)
+    if first is None:
+        raise InputError(f"{path} is empty: expected features, a row for each tile or slide")
     header = _is_header(first)
     name, columns = _columns(path, first) if header else (None, list(range(len(first))))
     rows: dict[str | None, array.array] = {}
@@ -66,6 +68,11 @@ def _read(path: Path, lines: Iterator[list[str]]) -> dict[str | None, np.ndarray
     untitled = name is not None and _plain(first[name]) in _UNTITLED
     if untitled and list(slides) == [str(i) for i in range(len(slides))]:  # The index of pandas.
         slides = {None: np.concatenate(list(slides.values()))} if slides else {}
+    elif untitled and all(name.isdecimal() for name in slides):
+        raise InputError(
+            f"{path} has numbers in a column without a heading: are these names of slides, or an "
+            "index of tiles? Call the column slide, or leave it out"
+        )
     if "" in slides:
         raise InputError(f"{path} has rows without a slide's name in column {first[name]!r}")
     return slides or {None: np.empty((0, 0), np.float32)}

@@ -218,9 +218,11 @@ REFUSED = {
     lambda folder: np.save(folder / "a.npy", X[:, None]): r"have shape \(8, 1, 4\), expected",
     lambda folder: np.savez(folder / "a.npz", a=X, b=X): "it holds a, b: which of them are the",
     lambda folder: np.savez(folder / "a.npz", coords=X): "coordinates of tiles and no features",
-    lambda folder: (folder / "a.pt").write_bytes(b"\x80\x02}."): "it is a bare pickle",
+    lambda folder: (folder / "a.pt").write_bytes(b"\x80\x02}."): "as features: it is a bare pickle",
     lambda folder: (folder / "a.csv").write_text("1,2\n3,x\n"): "row 2: could not convert.*'x'",
     lambda folder: (folder / "a.csv").write_text("1,2\n3\n"): "row 2 has 1 cells, expected 2",
+    lambda folder: (folder / "a.csv").write_text("\n"): "is empty",
+    lambda folder: (folder / "a.csv").write_text(",0,1,2\n0,1,2,3\n2,1,2,3\n"): "index of tiles",
     lambda folder: (folder / "a.txt").write_text("1,2\n3\n"): "has no features: expected .h5",
 }
 

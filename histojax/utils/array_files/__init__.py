@@ -21,14 +21,16 @@ _OTHERS = {
     b"version https://git-lfs": "it is a Git LFS pointer, not the file itself: fetch the file "
     "(git lfs pull)",
     b"\x80": "it is a bare pickle, as PyTorch wrote before 1.6, which could run code: open it "
-    "where you trust it, and save the state dict again with torch.save or as safetensors",
+    "where you trust it, and save what it holds again with torch.save or as safetensors",
     b"<": "it is a web page, perhaps of a download that needed a login: download it again",
 }
 
 
 @contextlib.contextmanager
-def open_arrays(path: Path) -> Iterator[tuple[str, StoredArrays]]:
+def open_arrays(path: Path, what: str = "a file of weights") -> Iterator[tuple[str, StoredArrays]]:
     """The kind of a file, and its arrays by name in the file's order, readable within the block.
+
+    `what` it is to be read as, for messages.
 
     Raises:
       InputError: it is not there, damaged, of no kind known here, or holds something that could
@@ -40,16 +42,16 @@ def open_arrays(path: Path) -> Iterator[tuple[str, StoredArrays]]:
     except InputError:
         raise
     except FileNotFoundError:
-        raise InputError(f"{path} does not exist: name a file of weights") from None
+        raise InputError(f"{path} does not exist: name {what}") from None
     except (IsADirectoryError, PermissionError) as error:
         raise InputError(f"{path} is no file that can be read: {error.strerror}") from None
     except Refused as error:
-        raise InputError(f"{path} cannot be read as a file of weights: {error}") from error
+        raise InputError(f"{path} cannot be read as {what}: {error}") from error
     # h5py, zipfile, zlib and NumPy raise errors of many classes on damage.
     except Exception as error:
         raise InputError(
-            f"{path} cannot be read as a file of weights, it is damaged ({error!r:.200}): copy it "
-            "again from its source"
+            f"{path} cannot be read as {what}, it is damaged ({error!r:.200}): copy it again from "
+            "its source"
         ) from error
 
 
