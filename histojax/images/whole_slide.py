@@ -195,7 +195,8 @@ def _parts(path: Path) -> list[Path]:
 
 def belongs_to_slide(path: Path) -> bool:
     """Whether a file is in the folder of a MIRAX slide."""
-    return any(folder.with_name(f"{folder.name}{_MIRAX}").is_file() for folder in path.parents[:2])
+    named = (folder for folder in path.parents[:2] if folder.name)  # Not "." and "/".
+    return any(folder.with_name(f"{folder.name}{_MIRAX}").is_file() for folder in named)
 
 
 def first_files(paths: Iterable[Path]) -> list[Path]:

@@ -256,6 +256,8 @@ def test_the_folder_of_a_mirax_slide_belongs_to_it(tmp_path):
     digest, data = slide.digest(path), tmp_path / "a" / "Data0000.dat"
     assert whole_slide.belongs_to_slide(data)
     assert not whole_slide.belongs_to_slide(path)
+    for relative in ("notes.txt", "new/notes.txt", "/notes.txt"):
+        assert not whole_slide.belongs_to_slide(Path(relative))
     data.write_bytes(data.read_bytes() + b"?")
     assert slide.digest(path) != digest
     shutil.rmtree(tmp_path / "a")
