@@ -88,6 +88,7 @@ class Model:
         Raises:
           InputError: there are no images, one cannot be predicted, or an option is impossible.
         """
+        bundled_encoders.require(self.bundle)
         with tempfile.TemporaryDirectory(prefix="histojax-") as folder:
             found = _as_files(images, names, Path(folder) / "images")
             try:

@@ -24,7 +24,7 @@ def require(bundle: Bundle) -> None:
         raise InputError(
             f"{bundle.name} was trained on {features}. Their encoder is not here, so it neither "
             "predicts nor maps images: compute the features of new slides as before, and pass "
-            "their folder to histojax predict as --features"
+            "their folder to histojax predict as --features, or in Python to predict_features"
         )
 
 
