@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from histojax.extraction.provenance import are_imported
 from histojax.learners import ensembles, trees
 from histojax.learners.ensembles import Ensemble
 
@@ -67,19 +68,26 @@ def _why_trees(ensemble: Ensemble, model: bytes) -> tuple[str, str]:
     first = ensemble.model(ensemble.configurations[0], 0, 0)
     augmentations = ensembles.read_scores(ensembles.scores_path(first)).shape[1]
     rows, leaf = images * augmentations, trees.parameter(model, "min_data_in_leaf")
+    imported = are_imported(ensemble.extractions)
     drawn = rows
     if trees.parameter(model, "bagging_freq"):
         drawn = int(rows * trees.parameter(model, "bagging_fraction"))
     if drawn >= 2 * leaf:
         return (
             "no split of their descriptors helps, as where all descriptors are alike",
-            "Look at the images and at stain_qc.csv, then extract again",
+            "Look at the features, then import them again"
+            if imported
+            else "Look at the images and at stain_qc.csv, then extract again",
         )
-    cause = f"a fold trains on {rows} rows ({images} images x {augmentations} augmentations)"
+    unit = "augmentations"
+    if imported:
+        unit = "draw" if augmentations == 1 else "draws"
+    cause = f"a fold trains on {rows} rows ({images} images x {augmentations} {unit})"
     if drawn < rows:
         cause += f", of which a round draws {drawn}"
     cause += f", and a leaf holds at least {leaf:g}, so no tree can split them"
+    more = "import with more --draws" if imported else "extract more --augmentations"
     return cause, (
         "Train into another folder with --boost=fast, whose leaves follow the rows there are (as "
-        "with --protocol=small, in four folds), or extract more --augmentations"
+        f"with --protocol=small, in four folds), or {more}"
     )

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 
 from histojax.config import Boosting
 from histojax.datasets import Dataset, folds, positive
@@ -25,7 +26,7 @@ from histojax.evaluation.bootstrap import DRAWS, Interval
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import manifests, store
 from histojax.images.names import file_label
-from histojax.learners import boost, ensembles
+from histojax.learners import boost, ensembles, growth
 from histojax.learners.training import TrainingJob
 from histojax.prediction import bundle, conformal, predict, uncertainty
 from histojax.prediction.bundle import Bundle
@@ -117,6 +118,8 @@ def run(
             models / ensembles.FOLDS, others, boosting.folds, boosting.fold_seed, "grouped"
         )
         boost.train(TrainingJob(root, models, split, configurations), boosting, workers)
+        if number == 0 and (doubt := growth.check(ensembles.load(models)).text):
+            logging.warning("%s", doubt)  # Before the other parts are trained in vain.
         trained = bundle.from_models(models, options.positive_classes, descriptors=root)
         results.append(_predict(trained, left_out, root, options.coverages, number))
     return concatenate(results)

@@ -46,6 +46,13 @@ def test_the_papers_trees_cannot_split_few_rows_and_that_is_told(train):
     )
 
 
+def test_of_imported_features_the_remedy_is_more_draws(train, monkeypatch):
+    monkeypatch.setattr(growth, "are_imported", lambda manifests: True)
+    text = growth.check(train(24, 2)).text
+    assert "(12 images x 2 draws)" in text
+    assert text.endswith("or import with more --draws.")
+
+
 @pytest.mark.parametrize(
     "boosting", [{"boost": "fast"}, {"boost": PRESETS["small"].boosting.boost}]
 )

@@ -337,6 +337,18 @@ def test_groups_that_cannot_be_left_out_are_refused(root, tmp_path):
     assert "between 0 and 1" in message(known, "--coverages=1.5")
 
 
+def test_models_that_learned_nothing_are_told_with_the_remedy(tmp_path, caplog):
+    names = [f"i{i:02d}" for i in range(16)]
+    labels, groups = [i // 2 % 2 for i in range(16)], tuple(f"g{i // 2}" for i in range(16))
+    samples.write_descriptors(tmp_path, names, labels, {"VGG-0.5-400": 3}, 1, 0.5)
+    data = Dataset({name: tmp_path / name for name in names}, tuple(labels), ("a", "b"), groups)
+    chosen = Boosting(folds=2, seeds=1, rounds=1)
+    options = leave_groups_out.Options(2, positive_classes=("b",))
+    leave_groups_out.run(data, tmp_path, tmp_path / "out", ("VGG-0.5-400",), chosen, options)
+    assert "2 of 2 models learned nothing" in caplog.text
+    assert "--boost=fast" in caplog.text
+
+
 def test_unknown_groups_are_refused_from_python():
     data = Dataset({}, (), ("a", "b"))
     with pytest.raises(InputError, match="no group is known"):
