@@ -21,7 +21,7 @@ from tests.running import run
 from tests.test_guide import commands
 
 CHANNELS = 16
-SMALL = ("--protocol=small", "--folds=2", "--seeds=1", "--rounds=6")
+SMALL = ("--folds=2", "--seeds=1", "--rounds=6")
 
 
 def features(rng, is_tumour: bool, tiles: int = 5) -> np.ndarray:
@@ -175,7 +175,7 @@ def test_labelled_new_slides_are_evaluated_and_known_ones_recognised(base, tmp_p
     answers = {one.image: one for one in model.predict_features(tmp_path / "new")}
     assert f"{answers[known].probabilities['tumour']:.6f}" == by_name[known]["p_tumour"]
     with pytest.raises(InputError, match="neither predicts nor maps images"):
-        model.predict(np.zeros((64, 64, 3), np.uint8))
+        model.predict(tmp_path / "new")
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_folders_of_other_tools_are_trained_on_and_predicted(tmp_path, tool):
     at = f"--run={tmp_path / 'run'}"
     ok("import_descriptors", f"--features={tmp_path / 'train'}", at, *named)
     with samples.trees_in_this_process():
-        said = ok("train", f"--data={tmp_path / 'classes'}", at, *SMALL)
+        said = ok("train", f"--data={tmp_path / 'classes'}", at, "--protocol=small", *SMALL)
     assert "2 models trained" in said
     assert "WARNING: No groups are known" in said
     ok("bundle", at)
