@@ -17,6 +17,10 @@ from histojax.errors import InputError
 from histojax.images import reader
 
 _TITLE_ROWS = 10  # Above the headings, at most.
+_OF_FEATURES = (
+    "Where there are features of them in place of images, import these first, into the same --run: "
+    "histojax import_descriptors"
+)
 
 
 class LabelRow(NamedTuple):
@@ -98,12 +102,7 @@ def load(
     found = lookup.find_files([row.image for row in rows], folder)
     if found.problems:
         lines = "\n".join(f"  {problem}" for problem in found.problems[:20])
-        advice = ""
-        if not any(found.paths):
-            advice = (
-                "\nWhere there are features of them in place of images, import these first, into "
-                "the same --run: histojax import_descriptors"
-            )
+        advice = "" if any(found.paths) else f"\n{_OF_FEATURES}"
         raise InputError(
             f"{table} names {len(found.problems)} images that are not found, or not just once, in "
             f"or below {folder}:\n{lines}{advice}"
@@ -155,10 +154,12 @@ def _header_and_body(
         rows = next((rows for rows in content.values() if rows), None)
         if rows is None:
             raise InputError(f"{table} has no rows: expected image,label[,group]")
+        of_slides = is_slide is None and any("slide" in cell.lower() for cell in rows[0])
+        advice = f". {_OF_FEATURES}" if of_slides else ""
         raise InputError(
             f"{table} starts with {', '.join(rows[0])}: expected a header with a column of images "
             f"({'slide_id' if is_slide else 'image, file, filename'}, path) and one of labels "
-            "(label, class, diagnosis), such as image,label or image,label,group"
+            f"(label, class, diagnosis), such as image,label or image,label,group{advice}"
         )
     title, (above, header, body) = next(iter(fitting.items()))
     notices = [f"sheet {title} is read, which has images and labels"] if len(content) > 1 else []

@@ -36,6 +36,11 @@ TIMES = "times.csv"
 # What decides nothing: the file of an encoder's weights, beside the SHA-256 of its variables; how
 # far descriptors are from exact crops.
 _UNDECISIVE = ("extraction.weights.file", "extraction.crop_error")
+# What the digests in a manifest mean, for whoever reads that they differ.
+_MEANINGS = {
+    "folds_sha256": "the split: other images, labels or folds",
+    "descriptors_sha256": "the descriptors: made again since, or of other images or features",
+}
 _TIMES_COLUMNS = ("date", "models", "seconds", "workers", "machine")
 
 
@@ -185,8 +190,8 @@ def record_manifest(path: Path, manifest: dict[str, Any]) -> None:
         lines = [line for line in lines if not line.startswith("extraction.module.")]
     # Where learners differ, all else follows from it.
     lines = [line for line in lines if line.startswith("learner")] or lines
-    split = " (the split: other images, labels or folds)"
-    lines = [line + split if line.startswith("folds_sha256") else line for line in lines]
+    for name, meaning in _MEANINGS.items():
+        lines = [f"{line} ({meaning})" if line.startswith(name) else line for line in lines]
     if not lines:
         return
     if any(path.parent.rglob("seed*-fold*")):

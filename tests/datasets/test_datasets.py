@@ -237,6 +237,7 @@ def table(text: str):
         (table("image,label\nx.png,a\n,b\n"), "row 2: no image"),
         (table("image,label\nx.png,a\nd/twice.png\n"), "row 2: no label"),
         (table("number;mark\n1;a\n"), "starts with number, mark: expected a header with a column"),
+        (table("case_id,slide_id,label\np,x,a\n"), "import these first.*import_descriptors"),
         (table("file,width\nx.png,4\n"), "starts with file, width: expected a header"),
         (table("x.png,a,p1\n"), "starts with x.png, a, p1: expected a header"),
         (lambda root: image(root / "x.png"), "x.png cannot be read as CSV"),
