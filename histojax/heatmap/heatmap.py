@@ -4,8 +4,8 @@ A position is treated as an image: its descriptor is the p-norm over nine window
 image's is over its crops. The windows together are 1.5 crops wide, so a map is no sharper than
 that, and positions closer than a crop share most of what their probabilities are computed from.
 Windows are not turned: models are trained on every turn, and an upright field is one of them.
-Windows are cut from feature maps of the whole field, as in crop mode shared; for models of exact
-crops that is an approximation, which `border_correction` improves.
+Windows are cut from feature maps of the whole field; for models, which are of crops, that is an
+approximation, which `border_correction` improves.
 """
 
 import collections

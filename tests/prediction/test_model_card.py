@@ -1,5 +1,6 @@
 """The model card states what a bundle is not for, and its data, results and uncertainty."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -36,6 +37,23 @@ def test_the_card_says_what_it_is_not_for_and_what_is_known(made):
     sets = re.search(r"\| 0\.8 \| (\d\.\d+) \| (\d\.\d+) \|", card)
     assert float(sets[1]) >= 0.8
     assert 1 <= float(sets[2]) <= 2
+
+
+def test_the_card_says_how_far_descriptors_are_from_exact_crops(made):
+    assert "crop mode hybrid" not in model_card.card(made)
+    tap = {"largest_error": 0.021, "mean_error": 0.01, "between_augmentations": 0.2}
+    hybrid = {"crop_mode": "hybrid", "pool_crops": 30, "gain_nodes": 3}
+    made_with = {
+        name: manifest
+        | {
+            "protocol": manifest["protocol"] | hybrid,
+            "crop_error": {"images": 3, "taps": {"block5_conv3": tap}},
+        }
+        for name, manifest in made.made_with.items()
+    }
+    card = model_card.card(dataclasses.replace(made, made_with=made_with))
+    assert "crop mode hybrid, float32" in card
+    assert "- Crop mode hybrid: descriptors within 2.1 % of exact crops (the worst tap of 3" in card
 
 
 def test_card_report_and_predictions_have_the_same_numbers(made, trained):

@@ -10,6 +10,7 @@ from PIL import Image
 
 from histojax.report import figures
 from histojax.report.write import write_report
+from histojax.utils import files
 from tests import samples
 from tests.report import sample_ensemble
 
@@ -247,3 +248,18 @@ def test_near_duplicates_in_two_folds_stand_side_by_side(tmp_path):
     expected = {"pairs": 1, "same_file": 0, "in_two_folds": 1, "of_two_classes": 1}
     assert numbers["duplicates"] == expected
     assert "LEAK, LABEL CONFLICT" in (tmp_path / "report" / "summary.txt").read_text()
+
+
+def test_the_report_says_how_far_descriptors_are_from_exact_crops(tmp_path):
+    models = sample_ensemble.write(tmp_path / "models", names=TWENTY, count=2)
+    for path in models.glob("*/manifest.json"):
+        manifest = files.read_json(path, ["extraction"])
+        manifest["extraction"]["protocol"]["crop_mode"] = "hybrid"
+        tap = {"largest_error": 0.021, "mean_error": 0.01, "between_augmentations": 0.2}
+        manifest["extraction"]["crop_error"] = {"images": 3, "taps": {"block5_conv3": tap}}
+        files.write_json(path, manifest)
+    told = "rop mode hybrid: descriptors within 2.1 % of exact crops (the worst tap of 3 images)"
+    assert f"\nc{told}" in write_report(models, tmp_path / "report", draws=DRAWS)
+    page = Page((tmp_path / "report" / "report.html").read_text())
+    assert f"C{told}" in page.text
+    assert "crop_error" not in page.text
