@@ -109,20 +109,24 @@ def table(summaries: Mapping[str, dict[str, Any]]) -> str:
 
 def warn(summaries: Mapping[str, dict[str, Any]], extraction: Extraction) -> None:
     """Warns where descriptors are further from exact ones than LARGEST_ERROR."""
-    for configuration, summary in summaries.items():
-        layer, error = max(
-            ((layer, tap["largest_error"]) for layer, tap in summary["taps"].items()),
-            key=lambda pair: pair[1],
+    worst = {
+        configuration: max((tap["largest_error"], layer) for layer, tap in summary["taps"].items())
+        for configuration, summary in summaries.items()
+    }
+    far = [name for name, (error, _) in worst.items() if error > LARGEST_ERROR]
+    if far:
+        name = max(far, key=worst.get)
+        error, layer = worst[name]
+        logging.warning(
+            "descriptors of %s are up to %.1f %% from exact crops (%s), those of %d of %d "
+            "configurations more than %.0f %%: raise --pool_crops=%d or --gain_nodes=%d, bring "
+            "--gain_low and --gain_high closer, or, if that does not help, pass --crop_mode=exact",
+            name,
+            100 * error,
+            layer,
+            len(far),
+            len(worst),
+            100 * LARGEST_ERROR,
+            extraction.pool_crops,
+            extraction.gain_nodes,
         )
-        if error > LARGEST_ERROR:
-            logging.warning(
-                "descriptors of %s are up to %.1f %% from exact crops (%s), above %.0f %%: raise "
-                "--pool_crops=%d or --gain_nodes=%d, bring --gain_low and --gain_high closer, or, "
-                "if that does not help, pass --crop_mode=exact",
-                configuration,
-                100 * error,
-                layer,
-                100 * LARGEST_ERROR,
-                extraction.pool_crops,
-                extraction.gain_nodes,
-            )
