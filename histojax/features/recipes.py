@@ -46,13 +46,13 @@ class Recipe:
         """The recipe that `manifest` wrote; InputError where another version did."""
         protocol = dict(manifest["protocol"])
         names = {field.name for field in dataclasses.fields(Source)} & protocol.keys()
-        source = Source(**{name: protocol.pop(name) for name in names})
+        encoder = protocol.get("encoder", "an encoder")
         try:
-            return cls(source, **protocol)
+            return cls(Source(**{name: protocol.pop(name) for name in names}), **protocol)
         except TypeError as error:
             raise InputError(
-                f"the descriptors of {source.configuration} were imported by another version of "
-                f"histojax: {error}. Import them again"
+                f"the descriptors of {encoder} were imported by another version of histojax: "
+                f"{error}. Import them again"
             ) from error
 
 

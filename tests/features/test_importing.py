@@ -391,3 +391,11 @@ def test_a_stop_loses_no_slide_that_was_finished(tmp_path, monkeypatch):
         imported_all([tmp_path / "job"], tmp_path / "out")
     (done,) = imported_all([tmp_path / "job"], tmp_path / "out")
     assert (done.kept, len(calls), len(done.names)) == (2, 4, 3)
+
+
+@pytest.mark.parametrize(
+    "protocol", [{"format": "CLAM"}, Recipe(UNI, "mean").manifest()["protocol"] | {"more": 1}]
+)
+def test_a_recipe_of_another_version_is_refused(protocol):
+    with pytest.raises(InputError, match="imported by another version of histojax"):
+        Recipe.from_manifest({"protocol": protocol, "weights": {}})
