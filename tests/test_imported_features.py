@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,12 @@ import histojax
 from experiments import pipeline
 from histojax.errors import InputError
 from histojax.extraction import manifests, store
+from histojax.features import importing
+from histojax.features.importing import Imported
+from histojax.features.recipes import Recipe
 from histojax.learners import ensembles
 from histojax.prediction import bundle
+from histojax.prediction import features as new_features
 from histojax.report.commands import command_lines
 from tests import made_features, samples
 from tests.running import run
@@ -255,6 +260,17 @@ def test_each_step_alone(base):
     assert "--data is not needed" in said
     both = "--runs=a=runs/uni/models,b=runs/uni/models"
     assert "39 images" in ok("compare", both, "--out=compared")
+
+
+def test_a_slide_that_lacks_features_of_a_configuration_says_of_which(monkeypatch):
+    names = {"a": ("s", "t"), "b": ("s",), "c": ("s",)}
+    made = {name: Imported(name, None, slides, 0, (), {}, ()) for name, slides in names.items()}
+    monkeypatch.setattr(importing, "import_features", lambda paths, root, recipe: made[recipe])
+    monkeypatch.setattr(Recipe, "from_manifest", lambda manifest: manifest)
+    bundle = SimpleNamespace(imported=True, configurations=(*made,), made_with={n: n for n in made})
+    new = new_features.import_new(bundle, ["job"], "root")
+    assert new.names == ("s",)
+    assert new.failed == {"t": "it lacks features of b, c"}
 
 
 @pytest.mark.parametrize("tool", ["CLAM", "STAMP"])

@@ -62,11 +62,10 @@ def import_new(bundle: Bundle, features: Sequence[str | Path], root: str | Path)
         failed |= dict.fromkeys(each.empty, _EMPTY)
         failed |= each.failures
     everywhere = set.intersection(*({*each.names} for each in done))
-    for each in done:
-        for name in {*each.names} - everywhere - failed.keys():
-            failed[name] = (
-                f"it has features of {each.configuration}, but not of all that are needed"
-            )
+    somewhere = set.union(*({*each.names} for each in done))
+    for name in somewhere - everywhere - failed.keys():
+        lacking = ", ".join(each.configuration for each in done if name not in each.names)
+        failed[name] = f"it lacks features of {lacking}"
     return NewSlides(tuple(name for name in done[0].names if name in everywhere), failed)
 
 
