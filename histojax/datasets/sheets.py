@@ -54,7 +54,9 @@ def read(table: Path) -> Sheets:
             )
         text, notices = _decode(content, table)
         return Sheets({"": _filled(_parse(text))}, notices)
-    except (OSError, ValueError, csv.Error) as error:
+    except OSError as error:
+        raise InputError(f"{table} cannot be read as CSV: {error}") from error
+    except (ValueError, csv.Error) as error:
         raise InputError(
             f"{table} cannot be read as CSV: {error}. Save it as CSV, a text file in UTF-8"
         ) from error
