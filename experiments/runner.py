@@ -1,5 +1,6 @@
 """How every script runs and ends: its flags, its --help, and one message for what goes wrong."""
 
+import os
 import re
 import sys
 import textwrap
@@ -42,7 +43,10 @@ def run(
     def parse(arguments: list[str]) -> list[str]:
         script, *rest = arguments
         if {"--help", "-help", "--helpshort", "-h", "-?"} & {*rest}:
-            print(usage(doc, name))
+            try:
+                print(usage(doc, name), flush=True)
+            except BrokenPipeError:  # As by `--help | head`; what is buffered has to go somewhere.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
         try:
             FLAGS([script, *command_line.normal(name, rest, positional)])

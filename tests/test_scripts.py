@@ -266,6 +266,16 @@ REQUIRED = {
 ONE_OF = {"predict": [{"images", "data", "tfds", "descriptors", "features"}]}
 
 
+def test_help_of_which_head_takes_a_part_ends_without_a_traceback(monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        with pytest.raises(SystemExit) as ended:
+            runner.run(lambda: None, "A script.", arguments=["script", "--help"])
+        assert ended.value.code == 0
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_shows_the_whole_docstring_and_every_flag(script, monkeypatch):
     defined, usage = {}, runner.usage
