@@ -212,7 +212,8 @@ def position_descriptors(
 
     Args:
       cells: float32 [h, A, w, D], rows of the field's feature cells.
-      border: float32 [D], added to each window, whose sum stays at least 0.
+      border: float32 [D], added to each window, which stays at least 0 in channels whose cells are
+        never negative, as those of all but some users' networks are.
       tops: float32 [3], where the windows start, in rows of `cells`.
       lefts: float32 [C, 3], where they start along the row, in columns of `cells`.
       taps: of `tap_windows`.
@@ -231,4 +232,7 @@ def position_descriptors(
     windows = jnp.concatenate(by_tap, axis=-1)  # [C x 3, A, 3, D]
     windows = jnp.moveaxis(windows.reshape(*lefts.shape, *windows.shape[1:]), 1, 2)
     windows = windows.reshape(len(lefts), cells.shape[1], -1, cells.shape[3])
-    return pooling.pnorm(jnp.maximum(windows + border[None, None, None], 0), p)
+    windows = windows + border[None, None, None]
+    never_negative = jnp.all(cells >= 0, axis=(0, 1, 2))
+    windows = jnp.where(never_negative[None, None, None], jnp.maximum(windows, 0), windows)
+    return pooling.pnorm(windows, p)

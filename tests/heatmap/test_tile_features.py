@@ -53,3 +53,14 @@ def test_a_position_is_described_by_nine_windows_of_the_maps_of_the_whole_field(
         np.testing.assert_allclose(
             descriptors["Tiny-1.0-64"][position, 0], expected, rtol=2e-2, atol=2e-3 * expected.max()
         )
+
+
+def test_only_channels_that_are_never_negative_stay_so_at_the_border():
+    cells = np.zeros((3, 1, 3, 2), np.float32)
+    cells[..., 1] = -1
+    border, tops = np.array([-1.0, -1.0], np.float32), np.zeros(3, np.float32)
+    lefts = np.zeros((1, 3), np.float32)
+    position = tile_features.position_descriptors(
+        cells, border, tops, lefts, taps=((2, 2.0),), p=3.0
+    )
+    np.testing.assert_allclose(position[0, 0], [0, 2], rtol=1e-5)
