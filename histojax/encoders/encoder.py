@@ -55,7 +55,7 @@ class Tap:
       layer: its name in the module's output.
       channels: its width, C; 0 until `own.register` finds it.
       stride: pixels of the image from one cell of the map to the next, which `own.register` finds
-        too; 0 for a vector.
+        too; 0 for a vector, and for a map that is of one size whatever the image's.
       multiple: rows and columns beyond a multiple of this are left out of the average. (ResNet-50
         of 2018 had a 7 x 7 average pool here, at stride 7, which dropped incomplete windows.)
     """
@@ -156,7 +156,7 @@ class Encoder:
 
     @property
     def vectors(self) -> tuple[str, ...]:
-        """The taps that are vectors, of which no part of an image can be taken."""
+        """The taps that are no map of places of the image, so that windows cannot be taken."""
         return tuple(tap.layer for tap in self.outputs if not tap.stride)
 
     def folded(self, precision: str = "float32") -> "Encoder":

@@ -5,7 +5,6 @@
 manifests and bundles record of it (`Origin`) can say that it is needed, and cannot stand for it.
 """
 
-import ast
 import dataclasses
 import hashlib
 import importlib
@@ -22,16 +21,18 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from absl import logging
 
 from histojax import encoders
-from histojax.encoders import Encoder, Tap, folding, weights
-from histojax.encoders.encoder import Origin
+from histojax.encoders import Encoder, Tap, foldable, folding, origins, weights
 from histojax.errors import InputError
 
 FORMS = "path/to/module.py:ENCODER or package.module:ENCODER"
+_KNOWN = ("histojax.", "flax.")  # Of a version that manifests record.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 # Sides of square images, px. Their difference is a multiple of every usual stride.
 _SIDES = (224, 224 + 1344)
+_IMAGES = 2  # Not one, so that a module that mixes images, or takes one alone, is found.
 _SQUARE = 32  # Sides of tiles and halos are multiples of it, as `Encoder` says.
 
 
@@ -62,8 +63,15 @@ def load(reference: str) -> Encoder:
         raise InputError(
             f"{reference} is of type {type(row).__name__}, expected a histojax.encoders.Encoder"
         )
-    source = Path(module.__file__).read_bytes()
-    origin = Origin(f"{shown}:{attribute}", _sha256(source), _code_sha256(source.decode()))
+    place_of_network = type(row.module).__module__
+    if place_of_network != module.__name__ and not place_of_network.startswith(_KNOWN):
+        logging.warning(
+            "the network of %s is in %s, not in %s: where its code changes, this is not noticed",
+            row.name,
+            place_of_network,
+            place,
+        )
+    origin = origins.of_file(f"{shown}:{attribute}", Path(module.__file__).read_bytes())
     return register(dataclasses.replace(row, origin=origin))
 
 
@@ -85,22 +93,25 @@ def register(row: Encoder) -> Encoder:
       InputError: the name is another encoder's or no file name, the module cannot be applied to an
         image, or its maps are not those that the row says.
     """
-    row = row if row.origin else dataclasses.replace(row, origin=_origin_in_python(row))
+    row = row if row.origin else dataclasses.replace(row, origin=origins.in_python(row))
     there = encoders.ENCODERS.get(row.name)
     if there and dataclasses.replace(there, outputs=row.outputs) == row:
         return there
     _check_name(row)
     if not isinstance(row.module, nn.Module):
+        kind = row.module if isinstance(row.module, type) else type(row.module)
+        what = f"the class {kind.__name__}" if kind is row.module else f"of type {kind.__name__}"
         raise InputError(
-            f"the module of {row.name} is {row.module!r}, expected an instance of a "
-            "flax.linen.Module, such as SmallNet()"
+            f"the module of {row.name} is {what}, expected an instance of a flax.linen.Module, "
+            "such as SmallNet()"
         )
+    _check_outputs(row)
     try:
         hash(row)
     except TypeError as error:
         raise InputError(
-            f"the module of {row.name} has a list or a dictionary among its fields, by which "
-            "programs could not be told apart: make it a tuple"
+            f"{row.name} has a list or a dictionary among the fields of its row or module, by "
+            "which programs could not be told apart: make it a tuple"
         ) from error
     if row.tile % _SQUARE or row.halo % _SQUARE or not 0 <= 2 * row.halo < row.tile:
         raise InputError(
@@ -113,7 +124,7 @@ def register(row: Encoder) -> Encoder:
 
 
 def _check_name(row: Encoder) -> None:
-    if not _NAME.fullmatch(row.name):
+    if not isinstance(row.name, str) or not _NAME.fullmatch(row.name):
         raise InputError(
             f"an encoder is called {row.name!r}, expected a letter and then letters, digits or _: "
             "it begins the names of folders, such as SmallNet-0.5-400"
@@ -128,11 +139,23 @@ def _check_name(row: Encoder) -> None:
             )
 
 
+def _check_outputs(row: Encoder) -> None:
+    if not isinstance(row.outputs, tuple) or not all(isinstance(tap, Tap) for tap in row.outputs):
+        raise InputError(
+            f"{row.name} has outputs={row.outputs!r}, expected a tuple of taps, such as "
+            '(Tap("block3"),)'
+        )
+    layers = [tap.layer for tap in row.outputs]
+    if len(layers) > len({*layers}):
+        raise InputError(f"{row.name} has a tap twice among {', '.join(layers)}: leave one out")
+
+
 def _run_file(path: Path) -> types.ModuleType:
     """The module in a file, run under a private name once for each content of the file."""
     if not path.is_file():
         raise InputError(f"there is no file {path} (of --encoders): expected {FORMS}")
-    name = f"_histojax_encoder_{_sha256(str(path).encode() + path.read_bytes())[:16]}"
+    content = hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()
+    name = f"_histojax_encoder_{content[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -169,39 +192,12 @@ def _place_of(error: BaseException, path: Path | None = None) -> str:
     return f"line {frames[-1].lineno}{where}, `{frames[-1].line}`: {said}"
 
 
-def _origin_in_python(row: Encoder) -> Origin:
-    """Of a row that no reference names: the source of its network's class, where Python has it."""
-    kind = type(row.module)
-    try:
-        source = inspect.getsource(kind)
-    except (OSError, TypeError):
-        source = ""
-    text = f"{source}{row.module!r}{row.outputs}{row.convention}"
-    return Origin(f"{kind.__qualname__} in Python", "", _sha256(text.encode()))
-
-
 def _source_file(row: Encoder) -> Path | None:
     """The file of the class of its network."""
     try:
         return Path(inspect.getsourcefile(type(row.module)))
     except TypeError:
         return None
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _code_sha256(source: str) -> str:
-    """SHA-256 of code without its comments, docstrings and layout."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        documented = isinstance(
-            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-        )
-        if documented and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:]
-    return _sha256(ast.dump(tree).encode())
 
 
 def _with_measured_taps(row: Encoder) -> Encoder:
@@ -220,16 +216,21 @@ def _with_measured_taps(row: Encoder) -> Encoder:
 
 def _measured(row: Encoder, tap: Tap, small: dict[str, Any], large: dict[str, Any]) -> Tap:
     shape = small[tap.layer].shape
-    if len(shape) not in (2, 4):
+    if len(shape) not in (2, 4) or shape[0] != _IMAGES:
         raise InputError(
-            f"{row.name} returns {tap.layer} of shape {shape} for one image, expected maps "
+            f"{row.name} returns {tap.layer} of shape {shape} for {_IMAGES} images, expected maps "
             "[N, H, W, C] or a vector [N, C]"
         )
+    if len(shape) == 4 and shape[1] != shape[2]:
+        raise InputError(
+            f"{row.name} returns maps {tap.layer} of {shape[1]} x {shape[2]} cells for square "
+            "images, expected as many rows as columns, and channels last: [N, H, W, C]"
+        )
     stride = 0
-    if len(shape) == 4:
-        side, cells = _SIDES[0], shape[1]
-        if large and large[tap.layer].shape[1] > cells:  # Else images are resized inside.
-            side, cells = _SIDES[1] - _SIDES[0], large[tap.layer].shape[1] - cells
+    side, cells = _SIDES[0], shape[1]
+    if large and len(shape) == 4:
+        side, cells = _SIDES[1] - _SIDES[0], large[tap.layer].shape[1] - cells
+    if len(shape) == 4 and cells:  # Else images are resized inside.
         if side % cells:
             raise InputError(
                 f"the maps of {tap.layer} of {row.name} have a cell for every {side / cells:.4g} "
@@ -247,17 +248,17 @@ def _measured(row: Encoder, tap: Tap, small: dict[str, Any], large: dict[str, An
 
 
 def _maps(row: Encoder) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Shapes of what the module returns for a small and a large image; nothing is computed.
+    """Shapes of what the module returns for small and large images; nothing is computed.
 
     The second is empty where the module takes images of one size.
     """
     try:
         shapes = weights.shapes(row)
         variables = jax.eval_shape(lambda: weights.to_variables(_zeros(shapes)))
-        small = jax.eval_shape(row.maps, variables, _image(_SIDES[0]))
+        small = jax.eval_shape(row.maps, variables, _images(_SIDES[0]))
     except Exception as error:  # Whatever the user's module raises.
         raise InputError(
-            f"{row.name} cannot be applied to an image of {_SIDES[0]} px: "
+            f"{row.name} cannot be applied to images of {_SIDES[0]} px: "
             f"{_place_of(error, _source_file(row))}"
         ) from error
     if not isinstance(small, dict) or not all(hasattr(maps, "shape") for maps in small.values()):
@@ -270,16 +271,23 @@ def _maps(row: Encoder) -> tuple[dict[str, Any], dict[str, Any]]:
         epsilon = getattr(row.module, "epsilon", None)
         try:
             folding.check_names(shapes, epsilon, row.first_convolution)
+            foldable.check_calls(
+                row.module,
+                variables,
+                _images(_SIDES[0]),
+                row.first_convolution,
+                row.first_convolution_padded,
+            )
         except ValueError as error:
             raise InputError(f"{row.name}: {error}") from error
     try:
-        return small, jax.eval_shape(row.maps, variables, _image(_SIDES[1]))
+        return small, jax.eval_shape(row.maps, variables, _images(_SIDES[1]))
     except Exception:
         return small, {}
 
 
-def _image(side: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+def _images(side: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((_IMAGES, side, side, 3), jnp.float32)
 
 
 def _zeros(shapes: weights.Shapes) -> dict[str, jax.Array]:

@@ -135,7 +135,7 @@ def _check_hybrid(extraction: Extraction, pooling: str) -> None:
 
 
 def require_maps(chosen: Iterable[Encoder], what: str, advice: str) -> None:
-    """Raises InputError where an encoder has a vector in place of feature maps.
+    """Raises InputError where an encoder has no feature maps that grow with the image.
 
     Args:
       chosen: the encoders.
@@ -144,8 +144,8 @@ def require_maps(chosen: Iterable[Encoder], what: str, advice: str) -> None:
     for encoder in chosen:
         if encoder.vectors:
             raise InputError(
-                f"{what} feature maps, but {encoder.vectors[0]} of {encoder.name} is a "
-                f"vector: {advice}"
+                f"{what} feature maps, but {encoder.vectors[0]} of {encoder.name} is a vector, or "
+                f"a map of an image that is resized first: {advice}"
             )
 
 

@@ -19,6 +19,7 @@ from histojax.prediction import bundled_encoders
 
 NET = '''
 import flax.linen as nn
+import jax.numpy as jnp
 from histojax.encoders import MINUS_ONE_TO_ONE, RAW, Encoder, Tap, layers
 
 class Net(nn.Module):
@@ -46,6 +47,27 @@ class Dense(layers.FrozenNetwork):
     def __call__(self, images):
         return {"x": nn.LayerNorm(name="norm")(images)}
 
+class Before(Spelt):
+    @nn.compact
+    def __call__(self, images):
+        x = nn.relu(self.normalize(images, 1e-3, "a_bn"))
+        return {"x": self.convolve(x, 4, (3, 3), "a_conv")}
+
+class Between(Spelt):
+    at: float = 1e-3
+
+    @nn.compact
+    def __call__(self, images):
+        x = self.convolve(images, 4, (3, 3), "a_conv")
+        return {"x": x, "y": self.normalize(x, self.at, "a_bn")}
+
+class Lone(nn.Module):
+    @nn.compact
+    def __call__(self, images):
+        x = nn.Conv(4, (3, 3), (2, 4))(images)
+        mixed, first = x.reshape(1, -1, 4).mean(axis=1), jnp.moveaxis(x, 3, 1)
+        return {"mixed": mixed, "oblong": x, "first": first}
+
 class Raising(nn.Module):
     def __call__(self, images):
         raise RuntimeError("as it likes")
@@ -70,6 +92,15 @@ EPSILON = Encoder("Net", Folding(), (Tap("x"),), RAW)
 PAIR = Encoder("Net", Spelt(), (Tap("x"),), RAW)
 DENSE = Encoder("Net", Dense(), (Tap("x"),), RAW)
 FIRST = Encoder("Net", Spelt(), (Tap("x"),), RAW, first_convolution="b_conv")
+BEFORE = Encoder("Net", Before(), (Tap("x"),), RAW)
+TAPPED = Encoder("Net", Between(), (Tap("y"),), RAW)
+OTHER = Encoder("Net", Between(at=1e-5), (Tap("y"),), RAW)
+PADDED = Encoder("Net", Between(), (Tap("y"),), RAW, "a_conv", first_convolution_padded=False)
+COMMA = Encoder("Net", Net(), (Tap("y")), RAW)
+TWICE = Encoder("Net", Net(), (Tap("y"), Tap("y")), RAW)
+MIXED = Encoder("Net", Lone(), (Tap("mixed"),), RAW)
+OBLONG = Encoder("Net", Lone(), (Tap("oblong"),), RAW)
+CHANNELS = Encoder("Net", Lone(), (Tap("first"),), RAW)
 RAISING = Encoder("Net", Raising(), (Tap("x"),), RAW)
 ARRAY = Encoder("Net", Array(), (Tap("x"),), RAW)
 ROW = 3
@@ -114,16 +145,25 @@ def test_what_a_row_leaves_out_is_found(net):
         ("LAYER", "a tap 'z', but its module returns first, vector, x, y"),
         ("WIDTH", "says channels=5, its module has 6"),
         ("STRIDE", "says stride=8, its module has 4"),
-        ("RANK", r"first of shape \(1, 56, 6\) for one image, expected maps \[N, H, W, C\]"),
+        ("BEFORE", "a_bn is not applied to what a_conv returns, into which it would be folded"),
+        ("TAPPED", "its map x is what a_conv returns before the batch norm a_bn"),
+        ("OTHER", "a_bn has epsilon 1e-05, and the class says 0.001"),
+        ("PADDED", "a_conv pads, and the row says first_convolution_padded=False"),
+        ("COMMA", r"outputs=Tap\(.*expected a tuple of taps, such as \(Tap\(\"block3\"\),\)"),
+        ("TWICE", "Net has a tap twice among y, y"),
+        ("MIXED", r"mixed of shape \(1, 4\) for 2 images"),
+        ("OBLONG", "maps oblong of 112 x 56 cells for square images"),
+        ("CHANNELS", "maps first of 4 x 112 cells for square images"),
+        ("RANK", r"first of shape \(2, 56, 6\) for 2 images, expected maps \[N, H, W, C\]"),
         ("NONE", "no outputs: name taps among first, vector, x, y"),
-        ("LIST", "a list or a dictionary among its fields.*make it a tuple"),
+        ("LIST", "a list or a dictionary among the fields of .*make it a tuple"),
         ("CLASS", "expected an instance of a flax.linen.Module"),
         ("TILE", "tile=256 and halo=256, expected multiples of 32 px"),
         ("EPSILON", "the batch norm b_bn cannot be folded: say epsilon"),
         ("PAIR", "a batch norm X_bn follows a convolution X_conv"),
         ("DENSE", "convolutions and batch norms alone, not params/norm/"),
         ("FIRST", "Net: there is no layer 'b_conv', its first_convolution"),
-        ("RAISING", "224 px: line 32, `raise RuntimeError.*`: RuntimeError: as it likes"),
+        ("RAISING", "224 px: line [0-9]+, `raise RuntimeError.*`: RuntimeError: as it likes"),
         ("ARRAY", "returns an array, expected a dictionary"),
     ],
 )
@@ -195,6 +235,27 @@ def test_only_other_code_is_another_module(net):
     assert manifests.weights_text([without, here]).endswith(
         f"; Net is of net.py:ENCODER (SHA-256 {sha256}...)"
     )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1"])
+def test_a_module_may_be_written_in_any_encoding(tmp_path, encoding):
+    said = "" if encoding == "utf-8-sig" else "# -*- coding: latin-1 -*-\n# Zuk\u00fcnftig.\n"
+    (tmp_path / "net.py").write_text(said + NET, encoding)
+    assert own.load(f"{tmp_path / 'net.py'}:ENCODER").width == 12
+
+
+def test_a_network_that_another_module_holds_is_said(tmp_path, monkeypatch, notices):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "held_network.py").write_text(NET)
+    (tmp_path / "row.py").write_text("from held_network import ENCODER")
+    own.load(f"{tmp_path / 'row.py'}:ENCODER")
+    assert [notice for notice in notices if "network of Net is in held_network, not in" in notice]
+
+
+def test_maps_of_a_resized_image_are_taken_whole(net):
+    resized = 'jax.image.resize(images, (len(images), 64, 64, 3), "linear")'
+    path = net("x = nn.relu", f"import jax; images = {resized}; x = nn.relu")
+    assert own.load(f"{path}:ENCODER").vectors == ("y", "vector")
 
 
 def test_models_go_on_with_a_commented_module_and_not_with_another(net, tmp_path):
