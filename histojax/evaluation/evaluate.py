@@ -25,7 +25,7 @@ from histojax.evaluation.bootstrap import DRAWS
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.statistics import Statistics
 from histojax.evaluation.verdict import Verdict
-from histojax.extraction import manifests
+from histojax.extraction import crop_errors, manifests
 from histojax.learners import ensembles, growth
 from histojax.learners.ensembles import Ensemble
 from histojax.learners.growth import Growth
@@ -71,7 +71,7 @@ class Evaluation:
     @property
     def crop_error(self) -> str:
         """One line on how far descriptors are from exact crops; empty where they are these."""
-        return manifests.crop_error_text(self.ensemble.extractions.values())
+        return crop_errors.text(self.ensemble.extractions.values())
 
     @property
     def verdict(self) -> Verdict:

@@ -89,8 +89,35 @@ def summarize(root: Path, configuration: str) -> dict[str, Any] | None:
             "between_augmentations": round(float(np.mean(between)), 5),
         }
     summary = {"images": len(images), "taps": taps}
-    manifests.record_crop_error(root, configuration, summary)
+    _record(root, configuration, summary)
     return summary
+
+
+def _record(root: Path, configuration: str, summary: Mapping[str, Any]) -> None:
+    """Writes how far descriptors are from exact ones into the manifest, where that is news."""
+    manifest = manifests.read(root, configuration)
+    if manifest.get("crop_error") != summary:
+        files.write_json(
+            root / configuration / manifests.MANIFEST, manifest | {"crop_error": summary}
+        )
+
+
+def text(made_with: Iterable[manifests.Manifest | None]) -> str:
+    """How far descriptors are from exact crops, as a line; empty where they are exact crops'."""
+    hybrid = [made for made in made_with if made and made["protocol"].get("crop_mode") == "hybrid"]
+    if not hybrid:
+        return ""
+    if not all("crop_error" in made for made in hybrid):
+        return "crop mode hybrid: how far descriptors are from exact crops was not measured"
+    taps = [tap for made in hybrid for tap in made["crop_error"]["taps"].values()]
+    error = max(tap["largest_error"] for tap in taps)
+    between = [tap["between_augmentations"] for tap in taps]
+    images = min(made["crop_error"]["images"] for made in hybrid)
+    return (
+        f"crop mode hybrid: descriptors within {100 * error:.1f} % of exact crops (the worst tap "
+        f"of {images} image{'' if images == 1 else 's'}); two augmentations of an image differ by "
+        f"{100 * min(between):.1f} to {100 * max(between):.1f} %"
+    )
 
 
 def table(summaries: Mapping[str, dict[str, Any]]) -> str:

@@ -1,6 +1,6 @@
 """Images to descriptor files on the accelerator, from decoding to writing.
 
-threads decode ahead -> the device prepares (preparation.py) and encodes (encoding.py)
+threads decode ahead -> the device prepares and encodes (image_extraction.py)
 -> a thread writes behind
 """
 
@@ -9,31 +9,29 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from absl import logging
 
-from histojax.config import (
-    STAIN_OK,
-    STAIN_STATUS,
-    STAIN_TOO_LITTLE_TISSUE,
-    Extraction,
-    Runtime,
-    View,
-)
+from histojax.config import STAIN_OK, Extraction, Runtime
 from histojax.errors import InputError
-from histojax.extraction import crop_errors, encoding, loaded_encoders, manifests, pending, store
-from histojax.extraction.engine import passes
-from histojax.extraction.loaded_encoders import EncoderSet, LoadedEncoder
-from histojax.extraction.plans import Pooled
+from histojax.extraction import (
+    crop_errors,
+    encoding,
+    image_extraction,
+    loaded_encoders,
+    manifests,
+    pending,
+    store,
+)
+from histojax.extraction.image_extraction import ExtractionJob, Listener
+from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.images.names import Images, by_name
-from histojax.images.padding import PaddedImage, common_canvas, read_padded, scaled_size, scales
+from histojax.images.padding import PaddedImage, common_canvas, read_padded
 from histojax.images.resampling import Resampling
-from histojax.ops import crops, stain
 from histojax.utils import files, prefetch
 from histojax.utils.progress import Progress
 
@@ -42,23 +40,6 @@ DECODERS = 4
 _WRITTEN_BEHIND = 2
 _LISTED = 3  # Images that a warning names.
 _SAVES_LITTLE = 0.5  # The share of exact's operations above which crop mode hybrid is not worth it.
-
-
-@dataclasses.dataclass(frozen=True)
-class Listener:
-    """Callbacks for images that finish or fail.
-
-    With a listener, a failed image does not stop the run. Calls never overlap, but usually come
-    from another thread.
-
-    Attributes:
-      done: takes the name of an image once all its descriptors are written, in this run or an
-        earlier one, and its rows of stain_qc.csv.
-      failed: takes the name of an image that cannot be extracted from, and why.
-    """
-
-    done: Callable[[str, store.StainQC], None]
-    failed: Callable[[str, InputError], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,34 +62,6 @@ class ExtractionSummary:
     seconds: float = 0.0
     waited: float = 0.0
     crop_errors: Mapping[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class ExtractionJob:
-    """What extraction from an image needs beside the image.
-
-    Attributes:
-      encoder_set: protocol, devices and encoders.
-      images: the image files by name.
-      missing: encoders and views to extract, by image name.
-      root: the folder of descriptors.
-      process, processes: which process this is, and how many share the run.
-      rows: of stain_qc.csv, of all images of this process; grows as images are prepared.
-      canvas: height and width that prepared images are padded to, by scale.
-      checked: images of which the error of crop mode hybrid is measured.
-      listener: is called for each image; None for no calls.
-    """
-
-    encoder_set: EncoderSet
-    images: Images
-    missing: dict[str, pending.Pairs]
-    root: Path
-    process: int
-    processes: int
-    rows: store.StainQC
-    canvas: dict[float, tuple[int, int]]
-    checked: frozenset[str] = frozenset()
-    listener: Listener | None = None
 
 
 def run(
@@ -174,7 +127,7 @@ def extract_images(
     to_do = {name: pairs for name, pairs in missing.items() if pairs}
     if listener:
         for name in missing.keys() - to_do.keys():
-            listener.done(name, _rows_of(name, rows))
+            listener.done(name, image_extraction.rows_of(name, rows))
     canvas = common_canvas([resampling.size(share[name]) for name in to_do], extraction.views)
     is_hybrid = extraction.crop_mode == "hybrid"
     if is_hybrid and to_do:
@@ -234,7 +187,7 @@ def _run_job(job: ExtractionJob, resampling: Resampling) -> tuple[int, float]:
       How many images were extracted from, and seconds that the device waited for decoding.
     """
     extraction = job.encoder_set.extraction
-    total = sum(_inputs(job, name) for name in job.missing)
+    total = sum(image_extraction.inputs(job, name) for name in job.missing)
     unit = "crops" if extraction.crop_mode == "exact" else "crops and whole images"
     extracted, waited = 0, 0.0
     paths = [job.images[name] for name in job.missing]
@@ -255,7 +208,7 @@ def _run_job(job: ExtractionJob, resampling: Resampling) -> tuple[int, float]:
                 if isinstance(image, InputError):
                     _fail(job.listener, name, image)
                 else:
-                    _extract_image(job, name, image, write, bar)
+                    image_extraction.extract_image(job, name, image, write, bar)
                     extracted += 1
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
@@ -279,113 +232,6 @@ def _decode(resampling: Resampling, path: Path) -> PaddedImage | InputError:
         return read_padded(path, resampling)
     except InputError as error:
         return error
-
-
-def _inputs(job: ExtractionJob, name: str) -> int:
-    """Crops and whole images of an image that go through the encoders."""
-    extraction, total = job.encoder_set.extraction, 0
-    for encoder_name, views in passes(job.missing[name], extraction):
-        encoder = job.encoder_set.encoders[encoder_name].encoder
-        for workload in encoding.workloads(encoder, extraction, views, (0, 0), (0, 0)):
-            total += workload.rows * workload.inputs_per_row
-        total += len(views) * extraction.crops * (name in job.checked)
-    return total
-
-
-def _extract_image(
-    job: ExtractionJob, name: str, image: PaddedImage, write: prefetch.Submit, bar: Progress
-) -> None:
-    """Runs the programs that an image lacks descriptors of; results are fetched in background."""
-    extraction, engine = job.encoder_set.extraction, job.encoder_set.engine
-    missing = job.missing[name]
-    key = engine.replicate(crops.image_key(extraction.seed, name))
-    for scale in scales(view for _, view in missing):
-        planes, quality, size = engine.prepare(extraction, image, scale, job.canvas[scale])
-        write(_write_stain_qc, job, name, image.digest, scale, quality)
-        whole = scaled_size(image.rgb.shape, scale)
-        prepared = encoding.PreparedImage(planes, size, whole, key)
-        pairs = [(encoder_name, view) for encoder_name, view in missing if view.scale == scale]
-        for encoder_name, views in passes(pairs, extraction):
-            loaded = job.encoder_set.encoders[encoder_name]
-            work = engine, loaded, extraction
-            pooled = encoding.encode(*work, views, prepared, bar)
-            if name in job.checked:
-                for view in views:
-                    exact = encoding.encode_first_exactly(*work, view, prepared, bar)
-                    write(_write_crop_error, job, name, loaded, view, pooled[view.name], exact)
-            write(_write_descriptors, job, name, encoder_name, pooled)
-    if job.listener:
-        write(_report_done, job, name)
-
-
-def _write_crop_error(
-    job: ExtractionJob,
-    name: str,
-    loaded: LoadedEncoder,
-    view: View,
-    pooled: jax.Array,
-    exact: jax.Array,
-) -> None:
-    """Writes how far an image is from exact crops.
-
-    Runs before the descriptors are written, since images that have descriptors are left alone.
-    """
-    configuration = job.encoder_set.extraction.configuration(loaded.encoder.name, view)
-    taps = {tap.layer: tap.channels for tap in loaded.encoder.outputs}
-    measured = crop_errors.measure(np.asarray(pooled), np.asarray(exact), taps)
-    crop_errors.write(job.root, configuration, name, measured)
-
-
-def _write_stain_qc(
-    job: ExtractionJob, name: str, digest: str, scale: float, quality: stain.StainQuality
-) -> None:
-    """Adds a row to stain_qc.csv.
-
-    Runs before the descriptors are written, so every descriptor file has its row.
-    """
-    row = _stain_qc_row(name, digest, scale, quality)
-    job.rows[row.image, row.scale] = row
-    store.write_stain_qc(job.root, job.rows, job.process, job.processes)
-
-
-def _stain_qc_row(
-    name: str, digest: str, scale: float, quality: stain.StainQuality
-) -> store.StainQCRow:
-    """A row of stain_qc.csv, with numbers rounded as the file keeps them."""
-    status = STAIN_STATUS[int(quality.status)]
-    angle = None
-    if status != STAIN_TOO_LITTLE_TISSUE:
-        angle = round(float(quality.stain_angle), 2)
-    hematoxylin, eosin = (round(float(value), 4) for value in quality.maxima)
-    return store.StainQCRow(
-        image=name,
-        scale=str(scale),
-        tissue_fraction=round(float(quality.tissue_fraction), 4),
-        stain_angle_degrees=angle,
-        max_hematoxylin=hematoxylin,
-        max_eosin=eosin,
-        status=status,
-        file_sha256=digest,
-    )
-
-
-def _write_descriptors(job: ExtractionJob, name: str, encoder_name: str, pooled: Pooled) -> None:
-    """Fetches an image's descriptors by one encoder and writes those that were missing."""
-    extraction = job.encoder_set.extraction
-    for encoder, view in job.missing[name]:
-        if encoder == encoder_name and view.name in pooled:
-            descriptors = np.asarray(pooled[view.name])
-            configuration = extraction.configuration(encoder_name, view)
-            store.write(job.root, configuration, name, np.ascontiguousarray(descriptors))
-
-
-def _report_done(job: ExtractionJob, name: str) -> None:
-    job.listener.done(name, _rows_of(name, job.rows))
-
-
-def _rows_of(name: str, rows: store.StainQC) -> store.StainQC:
-    """The rows of stain_qc.csv of one image."""
-    return {key: row for key, row in rows.items() if row.image == name}
 
 
 def _warn_of_duplicates(rows: Sequence[store.StainQCRow]) -> None:

@@ -186,24 +186,6 @@ def weights_text(manifests: Iterable[Manifest | None]) -> str:
     return f"weights: {' and '.join(sources)}{note}{of_modules}"
 
 
-def crop_error_text(manifests: Iterable[Manifest | None]) -> str:
-    """How far descriptors are from exact crops, as a line; empty where they are exact crops'."""
-    hybrid = [made for made in manifests if made and made["protocol"].get("crop_mode") == "hybrid"]
-    if not hybrid:
-        return ""
-    if not all("crop_error" in made for made in hybrid):
-        return "crop mode hybrid: how far descriptors are from exact crops was not measured"
-    taps = [tap for made in hybrid for tap in made["crop_error"]["taps"].values()]
-    error = max(tap["largest_error"] for tap in taps)
-    between = [tap["between_augmentations"] for tap in taps]
-    images = min(made["crop_error"]["images"] for made in hybrid)
-    return (
-        f"crop mode hybrid: descriptors within {100 * error:.1f} % of exact crops (the worst tap "
-        f"of {images} image{'' if images == 1 else 's'}); two augmentations of an image differ by "
-        f"{100 * min(between):.1f} to {100 * max(between):.1f} %"
-    )
-
-
 def source_text(weights: Mapping[str, str]) -> str:
     """Where recorded weights come from: `imagenet`, or `vgg.h5 (SHA-256 1a2b3c4d5e6f7081...)`."""
     if "file" in weights:
@@ -262,14 +244,6 @@ def claim(root: Path, configuration: str, manifest: Manifest) -> None:
     """
     if not refuse_mixing(root, configuration, manifest):
         files.write_json(root / configuration / MANIFEST, manifest | {"versions": versions()})
-
-
-def record_crop_error(root: Path, configuration: str, summary: Mapping[str, Any]) -> None:
-    """Writes how far descriptors are from exact ones into the manifest, where that is news."""
-    path = root / configuration / MANIFEST
-    manifest = files.read_json(path, _REQUIRED)
-    if manifest.get("crop_error") != summary:
-        files.write_json(path, manifest | {"crop_error": summary})
 
 
 def refuse_mixing(root: Path, configuration: str, manifest: Manifest) -> bool:

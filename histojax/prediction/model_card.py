@@ -11,7 +11,7 @@ from histojax.config import VERSION
 from histojax.evaluation import metrics, operating_point, statistics, verdict
 from histojax.evaluation.bootstrap import Interval
 from histojax.evaluation.statistics import Statistics
-from histojax.extraction import manifests, provenance
+from histojax.extraction import crop_errors, manifests, provenance
 from histojax.prediction import conformal, out_of_distribution
 from histojax.prediction.bundle import Bundle
 
@@ -101,7 +101,7 @@ def _features(bundle: Bundle) -> list[str]:
 
 def _crop_error(bundle: Bundle) -> list[str]:
     """How far the training images' descriptors are from exact crops, where they are not exact."""
-    text = manifests.crop_error_text(bundle.made_with.values())
+    text = crop_errors.text(bundle.made_with.values())
     return [f"- {_sentence(text)}"] if text else []
 
 

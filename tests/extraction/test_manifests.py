@@ -7,7 +7,7 @@ import pytest
 
 from histojax.config import Extraction, View
 from histojax.errors import InputError
-from histojax.extraction import manifests, store
+from histojax.extraction import crop_errors, manifests, store
 from histojax.features.feature_sets import Source
 from histojax.features.recipes import Recipe
 from histojax.utils import files
@@ -98,14 +98,14 @@ def test_models_of_the_crop_mode_shared_are_refused_by_name():
 def test_the_error_of_crop_mode_hybrid_is_told_and_decides_nothing():
     hybrid = Extraction(encoders=("VGG",), crop_mode="hybrid")
     made = manifests_of(hybrid)
-    assert manifests.crop_error_text([*manifests_of(Extraction()).values(), None]) == ""
-    assert "was not measured" in manifests.crop_error_text(made.values())
+    assert crop_errors.text([*manifests_of(Extraction()).values(), None]) == ""
+    assert "was not measured" in crop_errors.text(made.values())
     for error, manifest in zip((0.021, 0.014), made.values(), strict=True):
         tap = {"largest_error": error, "mean_error": 0.01, "between_augmentations": 10 * error}
         manifest["crop_error"] = {"images": 3, "taps": {"block5_conv3": tap}}
     text = "within 2.1 % of exact crops (the worst tap of 3 images); two augmentations"
-    assert text in manifests.crop_error_text(made.values())
-    assert "differ by 14.0 to 21.0 %" in manifests.crop_error_text(made.values())
+    assert text in crop_errors.text(made.values())
+    assert "differ by 14.0 to 21.0 %" in crop_errors.text(made.values())
     without = manifests_of(hybrid)
     for name, manifest in made.items():
         assert manifests.differences(manifest, without[name]) == []
