@@ -67,7 +67,7 @@ class Layout:
     Attributes:
       name: what users call it.
       assign: finds our arrays among the file's.
-      output_first: whether kernels are [out, in, rows, columns], as in PyTorch.
+      output_first: whether kernels are [out, in, rows, columns] and [out, in], as in PyTorch.
       folded: whether batch norms are folded into the convolutions, as fine-tuning does.
     """
 
@@ -219,18 +219,24 @@ def _trained_names(shapes: Shapes) -> dict[str, str]:
     return {name.replace("params/", "body/", 1): name for name in shapes}
 
 
+def _dotted_names(shapes: Shapes) -> dict[str, str]:
+    return {name.replace("/", "."): name for name in shapes}
+
+
 _OURS = Layout("histojax", by_table(_flat_names, "/"))
+_DOTTED = Layout("histojax, with dots", by_table(_dotted_names))
 _FINE_TUNED, _TOP = "histojax, fine-tuned", f"(head|input|{MADE_FROM.rstrip('/')})/"
 _OF_FOLDED = Layout(_FINE_TUNED, by_table(_folded_names, "/", top=_TOP), folded=True)
 _OF_OTHERS = Layout(_FINE_TUNED, by_table(_trained_names, "/", top=_TOP))
 
 
 def ours(folds: bool) -> tuple[Layout, ...]:
-    """Every encoder's: as bundles and `weights.to_flat` name arrays, and as fine-tuning does.
+    """Every encoder's: as bundles and `weights.to_flat` name arrays, also with dots for slashes, as
+    safetensors files have them, and as fine-tuning does.
 
     `folds` says whether the encoder's batch norms are folded when it is fine-tuned.
     """
-    return _OURS, _OF_FOLDED if folds else _OF_OTHERS
+    return _OURS, _DOTTED, _OF_FOLDED if folds else _OF_OTHERS
 
 
 KERAS = Layout("Keras", keras(same_layers))
@@ -250,7 +256,10 @@ def fit(
     """
     expected = folded_shapes(shapes) if layout.folded else shapes
     names = layout.assign(file, shapes)
-    found = {ours: _as_ours(layout, file[theirs]) for ours, theirs in names.sources.items()}
+    found = {}
+    for ours, theirs in names.sources.items():
+        shape = file[theirs]
+        found[ours] = tuple(shape[axis] for axis in axes(layout, ours, len(shape)))
     used = {*names.sources.values(), *names.left_out}
     made_from = {entry for entry in file if entry.startswith(MADE_FROM)}
     if MADE_FROM + name in made_from:
@@ -270,8 +279,10 @@ def fit(
     )
 
 
-def _as_ours(layout: Layout, shape: Shape) -> Shape:
-    """The shape of an array with the axes in our order."""
-    if layout.output_first and len(shape) == 4:
-        return (*shape[2:], shape[1], shape[0])
-    return shape
+def axes(layout: Layout, name: str, dimensions: int) -> tuple[int, ...]:
+    """The axes of a file's array in our order, by our flat name of it."""
+    if layout.output_first and dimensions == 4:
+        return 2, 3, 1, 0
+    if layout.output_first and dimensions == 2 and name.endswith("/kernel"):
+        return 1, 0
+    return tuple(range(dimensions))

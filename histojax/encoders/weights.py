@@ -157,9 +157,8 @@ def _flat(encoder: Encoder, path: Path) -> Flat:
     with array_files.open_arrays(path) as (_, arrays):
         for ours, theirs in fit.names.sources.items():
             array = read_float32(f"{theirs} of {path}", arrays[theirs])
-            output_first = fit.layout.output_first and array.ndim == 4
-            array = array.transpose(2, 3, 1, 0) if output_first else array
-            flat[ours] = np.ascontiguousarray(array)
+            axes = layouts.axes(fit.layout, ours, array.ndim)
+            flat[ours] = np.ascontiguousarray(array.transpose(axes))
     if fit.fine_tuned:
         logging.warning(
             "%s is a fine-tuned %s: what it says of the images that it was trained on is too good; "

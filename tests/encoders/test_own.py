@@ -10,7 +10,7 @@ import pytest
 
 from histojax import encoders
 from histojax.config import Extraction, View
-from histojax.encoders import RAW, Encoder, Tap, own, weights
+from histojax.encoders import RAW, Encoder, Tap, layouts, own, weights
 from histojax.errors import InputError
 from histojax.extraction import loaded_encoders, manifests
 from histojax.heatmap import encoder_pass
@@ -347,6 +347,24 @@ class Plain(nn.Module):
     def __call__(self, images):
         maps = nn.Conv(6, (3, 3), 2, name="conv")(images)
         return {"maps": nn.LayerNorm(name="norm")(maps) * self.param("w", nn.zeros, (1, 1, 1, 6))}
+
+
+class Projection(nn.Module):
+    @nn.compact
+    def __call__(self, images):
+        return {"x": nn.Dense(3, name="head")(images.mean(axis=(1, 2)))}
+
+
+def test_a_square_matrix_of_pytorch_is_turned_and_names_may_have_dots(tmp_path):
+    table = {"head.weight": "params/head/kernel", "head.bias": "params/head/bias"}
+    torch = layouts.Layout("PyTorch", layouts.by_table(lambda _: table), output_first=True)
+    row = own.register(Encoder("Square", Projection(), (Tap("x"),), RAW, layouts=(torch,)))
+    matrix, bias = np.arange(9, dtype=np.float32).reshape(3, 3), np.zeros(3, np.float32)
+    np.savez(tmp_path / "torch.npz", **{"head.weight": matrix, "head.bias": bias})
+    np.savez(tmp_path / "dots.npz", **{"params.head.kernel": matrix.T, "params.head.bias": bias})
+    for file in ("torch.npz", "dots.npz"):
+        found = weights.read(row, tmp_path / file).variables
+        np.testing.assert_array_equal(found["params"]["head"]["kernel"], matrix.T)
 
 
 def test_what_fine_tuning_needs_is_said(net):
