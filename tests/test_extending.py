@@ -58,7 +58,8 @@ def images(tmp_path_factory):
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory) -> str:
     """The flag that takes the encoder of the example, in a file of its own."""
-    (code,) = blocks("An encoder")
+    code, layouts = blocks("An encoder")
+    exec(layouts, {})
     file = tmp_path_factory.mktemp("encoder") / re.match(r"# (\S+)\n", code)[1]
     file.write_text(code)
     return f"--encoders={file}:ENCODER"

@@ -155,6 +155,27 @@ def test_a_profile_of_nonsense_is_refused(tmp_path, flags, shown):
     assert shown in done.stderr
 
 
+VECTOR = """
+import flax.linen as nn
+from histojax.encoders import RAW, Encoder, Tap
+
+class Mean(nn.Module):
+    def __call__(self, images):
+        return {"x": images.mean(axis=(1, 2))}
+
+ENCODER = Encoder("ProfiledMean", Mean(), (Tap("x"),), RAW)
+"""
+
+
+def test_a_profile_of_vectors_says_which_mode_to_pass(tmp_path):
+    (tmp_path / "net.py").write_text(VECTOR)
+    flag = f"--encoders={tmp_path / 'net.py'}:ENCODER"
+    done = run("profile_encoders", f"--out={tmp_path}/out", flag)
+    assert done.returncode == 1
+    assert "x of ProfiledMean is a vector, or" in done.stderr
+    assert "pass --modes=exact" in done.stderr
+
+
 def test_the_scopes_of_the_stages_are_in_the_program(tmp_path):
     machine = Engine.of(Runtime(cache=tmp_path))
     extraction = Extraction(("VGG",), (View(1.0, 48),), 2, 3, weights="random")
