@@ -41,8 +41,7 @@ def find(path: Path) -> list[tuple[Path, list[Path]]]:
         raise InputError(
             f"{path} has no features: expected {', '.join(arrays.SUFFIXES)} in it or below"
         )
-    if any(_OF_CLAM in file.parts for file in members):
-        members = [file for file in members if _OF_CLAM_AGAIN not in file.parts]
+    members = _once(members)
     for wanted in (_OF_ENCODER, re.compile(f"{_OF_CLAM}|{_OF_CLAM_AGAIN}")):
         grouped: dict[Path, list[Path]] = {}
         for file in members:
@@ -51,6 +50,24 @@ def find(path: Path) -> list[tuple[Path, list[Path]]]:
         if grouped:
             return [(folder, _of_one_kind(folder, group)) for folder, group in grouped.items()]
     return [(path, _of_one_kind(path, members))]
+
+
+def _once(members: list[Path]) -> list[Path]:
+    """The files without those of CLAM's pt_files, where there are h5_files, too."""
+    first = {file.stem for file in members if _OF_CLAM in file.parts}
+    again = {file for file in members if first and _OF_CLAM_AGAIN in file.parts}
+    if alone := sorted({file.stem for file in again} - first):
+        logging.warning(
+            "left out %d slides that are in %s and not in %s: %s%s. To take them, name the folder "
+            "%s",
+            len(alone),
+            _OF_CLAM_AGAIN,
+            _OF_CLAM,
+            ", ".join(alone[:5]),
+            ", ..." if len(alone) > 5 else "",
+            min(again).parent,
+        )
+    return [file for file in members if file not in again]
 
 
 def _nearest(file: Path, root: Path, wanted: re.Pattern) -> Path | None:

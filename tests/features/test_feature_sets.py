@@ -16,7 +16,7 @@ from tests.encoders import made_files
 from tests.made_features import TILES, job
 
 
-def test_folders_of_clam_and_stamp_are_known_by_their_files(tmp_path):
+def test_folders_of_clam_and_stamp_are_known_by_their_files(tmp_path, caplog):
     for name, values in TILES.items():
         made_features.clam(tmp_path / "clam", name, np.abs(values))
         (tmp_path / "clam" / "pt_files").mkdir(exist_ok=True)
@@ -32,6 +32,11 @@ def test_folders_of_clam_and_stamp_are_known_by_their_files(tmp_path):
     (clam,) = feature_sets.find([tmp_path / "clam"], "resnet50")
     assert clam.source == Source("resnet50", "CLAM", "tile", 4)
     assert list(clam.slides) == list(TILES)
+    assert "left out" not in caplog.text
+    alone = tmp_path / "clam" / "pt_files" / "alone.pt"
+    alone.write_bytes(b"of this slide there is no h5")
+    feature_sets.find([tmp_path / "clam"], "resnet50")
+    assert "left out 1 slides that are in pt_files and not in h5_files: alone." in caplog.text
     (tmp_path / "clam").rename(tmp_path / "features_resnet50")
     assert feature_sets.find([tmp_path])[0].source == clam.source
     (stamp,) = feature_sets.find([tmp_path / "stamp"])
