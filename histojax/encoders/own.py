@@ -221,6 +221,11 @@ def _measured(row: Encoder, tap: Tap, small: dict[str, Any], large: dict[str, An
             f"{row.name} returns {tap.layer} of shape {shape} for {_IMAGES} images, expected maps "
             "[N, H, W, C] or a vector [N, C]"
         )
+    if jnp.issubdtype(small[tap.layer].dtype, jnp.complexfloating):
+        raise InputError(
+            f"{row.name} returns {tap.layer} of complex numbers, expected real ones: take their "
+            "absolute values, or both parts"
+        )
     if len(shape) == 4 and shape[1] != shape[2]:
         raise InputError(
             f"{row.name} returns maps {tap.layer} of {shape[1]} x {shape[2]} cells for square "

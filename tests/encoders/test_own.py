@@ -66,7 +66,7 @@ class Lone(nn.Module):
     def __call__(self, images):
         x = nn.Conv(4, (3, 3), (2, 4))(images)
         mixed, first = x.reshape(1, -1, 4).mean(axis=1), jnp.moveaxis(x, 3, 1)
-        return {"mixed": mixed, "oblong": x, "first": first}
+        return {"mixed": mixed, "oblong": x, "first": first, "complex": 1j * x}
 
 class Raising(nn.Module):
     def __call__(self, images):
@@ -101,6 +101,7 @@ TWICE = Encoder("Net", Net(), (Tap("y"), Tap("y")), RAW)
 MIXED = Encoder("Net", Lone(), (Tap("mixed"),), RAW)
 OBLONG = Encoder("Net", Lone(), (Tap("oblong"),), RAW)
 CHANNELS = Encoder("Net", Lone(), (Tap("first"),), RAW)
+COMPLEX = Encoder("Net", Lone(), (Tap("complex"),), RAW)
 RAISING = Encoder("Net", Raising(), (Tap("x"),), RAW)
 ARRAY = Encoder("Net", Array(), (Tap("x"),), RAW)
 ROW = 3
@@ -154,6 +155,7 @@ def test_what_a_row_leaves_out_is_found(net):
         ("MIXED", r"mixed of shape \(1, 4\) for 2 images"),
         ("OBLONG", "maps oblong of 112 x 56 cells for square images"),
         ("CHANNELS", "maps first of 4 x 112 cells for square images"),
+        ("COMPLEX", "returns complex of complex numbers, expected real ones"),
         ("RANK", r"first of shape \(2, 56, 6\) for 2 images, expected maps \[N, H, W, C\]"),
         ("NONE", "no outputs: name taps among first, vector, x, y"),
         ("LIST", "a list or a dictionary among the fields of .*make it a tuple"),
