@@ -32,6 +32,7 @@ SCRIPTS = (
     "audit",
     "leave_groups_out",
     "compare_crop_modes",
+    "accelerator",
     "profile_encoders",
     "benchmark_boost",
     "benchmark_peers",

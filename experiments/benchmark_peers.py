@@ -16,17 +16,11 @@ import os
 os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
 
 import collections
-import contextlib
-import datetime
 import importlib
-import importlib.metadata
 import itertools
-import platform
-import re
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -47,6 +41,7 @@ from histojax.utils import files
 
 from . import runner
 from .flag_types import define, define_path
+from .measuring import describe
 from .peers import preprocessing_numpy
 
 FLAGS = flags.FLAGS
@@ -97,25 +92,13 @@ define_path("image", "Image to time these on. Default: synthetic tissue of 1024 
 define_path("out", "JSON file to write the figures to.")
 
 
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def machine() -> dict[str, Any]:
     """What the figures are of."""
-    info = Path("/proc/cpuinfo")
-    model = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
-    versions = {}
-    for package in ("jax", "jaxlib", "flax", "numpy", "keras", "torch", "torchvision"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
     return {
-        "cpu": model[1] if model else platform.processor() or platform.machine(),
-        "cores": cores(),
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        **describe.processor(),
         "device": jax.devices()[0].device_kind,
-        "versions": {"python": platform.python_version(), **versions},
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": describe.versions(),
+        "date": describe.date(),
     }
 
 
@@ -146,7 +129,7 @@ def ours(
     fast, folded = encoder.folded(precision), encoder.fold_variables(variables, precision)
     count = max(n for n in range(1, len(jax.local_devices()) + 1) if len(crops) % n == 0)
     per_device = len(crops) // count
-    most = engine.MOST["exact"]["cpu" if jax.default_backend() == "cpu" else "accelerator"]
+    most = engine.MOST_CROPS["cpu" if jax.default_backend() == "cpu" else "accelerator"]
     step = max(size for size in range(1, min(most, per_device) + 1) if per_device % size == 0)
 
     def on_one_device(folded: encoders.Variables, batch: jax.Array) -> jax.Array:
@@ -250,11 +233,21 @@ def time_encoder(
     expected = np.asarray(encoders.get(name).descriptors(variables, crops))
     calls, differences = {}, {}
     for peer in peers:
-        calls[peer] = descriptor(peer, name, variables, precision, crops, gpu)
-        computed = calls[peer]()
+        try:
+            call = descriptor(peer, name, variables, precision, crops, gpu)
+            computed = call()
+        except (
+            Exception
+        ) as error:  # Of other libraries: a compiler they lack, or too little memory.
+            if peer == "ours":
+                raise
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            print(f"{peer} is left out: {reason}", flush=True)
+            continue
         if peer != "torchvision":
             differences[peer] = assert_agree(peer, computed, expected, precision)
-        calls[peer]()
+        call()
+        calls[peer] = call
     table = rows(take_turns(calls, FLAGS.rounds), len(crops))
     for row in table:
         show(row, f"{name:<10}{precision:<9}", "crops/s")

@@ -80,6 +80,7 @@ _KINDS: dict[Kind, tuple[Callable[[str], Any], str]] = {
     int | None: (int, "INTEGER"),
     float: (float, "NUMBER"),
     str: (str, "TEXT"),
+    str | None: (str, "TEXT"),
     Path: (_path, "PATH"),
     Path | None: (_path, "PATH"),
     tuple[str, ...]: (_names, "NAME,..."),

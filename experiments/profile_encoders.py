@@ -30,11 +30,9 @@ from histojax import encoders
 from histojax.config import CROP_MODES, PRECISIONS, Extraction, Option, Runtime
 from histojax.datasets import synthetic
 from histojax.errors import InputError
-from histojax.extraction import loaded_encoders, profiling
+from histojax.extraction import loaded_encoders, pooling_choice, profiling
 from histojax.extraction.engine import Engine
-from histojax.extraction.plans import Workload
 from histojax.images.padding import PaddedImage, bucket, scaled_size
-from histojax.ops import crops
 from histojax.utils import files
 
 from . import computing, protocol, runner
@@ -91,7 +89,7 @@ def main() -> None:
     print(f"{machine_text()}; image {size[1]} x {size[0]} px", flush=True)
     measured, rows, stages = {}, [], {}
     for precision in precisions:
-        machine = machine_for(FLAGS.modes[0], runtime)
+        machine = Engine.of(runtime)
         peak = measured[precision] = profiling.peak(machine, precision)
         print(
             f"{precision}: matrix product {peak.operations / 1e12:.3g} TFLOP/s, "
@@ -101,7 +99,7 @@ def main() -> None:
         for mode in FLAGS.modes:
             asked = dataclasses.replace(extraction, crop_mode=mode, precision=precision)
             loaded = loaded_encoders.fold_encoders(asked, runtime)
-            machine = machine_for(mode, runtime)
+            machine = machine_for(asked, runtime)
             for row in profiling.rows(machine, loaded, unfolded, asked, image, peak):
                 rows.append(row)
                 print(line(row), flush=True)
@@ -111,7 +109,8 @@ def main() -> None:
     write(FLAGS.out, measured, rows, stages)
     draw(FLAGS.out)
     if FLAGS.trace:
-        write_trace(machine, extraction, runtime, image, FLAGS.trace)
+        profiling.trace(machine, extraction, runtime, image, FLAGS.trace)
+        print(f"trace: {FLAGS.trace}")
 
 
 def check_flags(extraction: Extraction, size: tuple[int, int]) -> None:
@@ -134,10 +133,11 @@ def check_flags(extraction: Extraction, size: tuple[int, int]) -> None:
             )
 
 
-def machine_for(mode: str, runtime: Runtime) -> Engine:
-    """All local devices; the fused kernel, where it is asked for, in crop mode exact."""
-    pooling = runtime.pooling if mode == "exact" else "xla"
-    return Engine.of(dataclasses.replace(runtime, pooling=pooling))
+def machine_for(extraction: Extraction, runtime: Runtime) -> Engine:
+    """All local devices; the fused kernel, where it is chosen, in crop mode exact."""
+    if extraction.crop_mode == "hybrid":
+        runtime = dataclasses.replace(runtime, pooling="xla")
+    return Engine.of(pooling_choice.resolve(extraction, runtime))
 
 
 def line(row: profiling.Row) -> str:
@@ -173,30 +173,6 @@ def stage_table(
         seconds = ", ".join(f"{stage} {value:.3g}" for stage, value in table.items())
         print(f"  {name:9} {seconds}", flush=True)
     return tables
-
-
-def write_trace(
-    machine: Engine,
-    extraction: Extraction,
-    runtime: Runtime,
-    image: PaddedImage,
-    folder: files.Path,
-) -> None:
-    """Traces a call of each encoder's first program: crop, augment, trunk, taps and p-norm."""
-    scale = extraction.views[0].scale
-    size = scaled_size(image.size, scale)
-    views, calls = extraction.views[:1], []
-    for loaded in loaded_encoders.fold_encoders(extraction, runtime).values():
-        variables = machine.replicate(loaded.variables)
-        workload = Workload(loaded.encoder, extraction, views, size)
-        calls.append((machine.program(workload, variables), variables))
-    key = machine.replicate(crops.image_key(0, "profile"))
-    with jax.profiler.trace(str(folder)):
-        density, _, _ = machine.prepare(extraction, image, scale, size)
-        for program, variables in calls:
-            with jax.profiler.TraceAnnotation(program.plan.workload.encoder.name):
-                jax.block_until_ready(program.run_first(variables, density, size, key))
-    print(f"trace: {folder}")
 
 
 def machine_text() -> str:

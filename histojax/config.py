@@ -263,10 +263,11 @@ class Runtime:
         "devices together. Default: what memory allows, tried once and remembered in the cache.",
         least=1,
     )
-    pooling: str = option(
-        "xla",
+    pooling: str | None = option(
+        None,
         "What pools feature maps: xla, or the fused kernel pallas, for crop mode exact on a GPU "
-        "(interpreted, so slow, on a CPU).",
+        "(interpreted, so slow, on a CPU). Default: xla, unless histojax accelerator measured on "
+        "this kind of device that every encoder is faster with pallas.",
         choices=("xla", "pallas"),
     )
     cache: Path | None = option(

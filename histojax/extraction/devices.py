@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import logging
@@ -48,28 +49,29 @@ def memory(devices: Sequence[jax.Device]) -> int:
 
 def recall(cache: Path, key: str) -> int | None:
     """The work per step remembered for a kind of device; None where it was not tried yet."""
-    try:
-        value = json.loads((cache / REMEMBERED).read_text()).get(key)
-    except (OSError, ValueError, AttributeError):
-        return None
+    value = recall_value(cache, key, REMEMBERED)
     return value if type(value) is int and value > 0 else None
 
 
-def remember(cache: Path, key: str, value: int) -> None:
-    """Keeps the work per step for the next run; only warns if the cache cannot be written."""
+def recall_value(cache: Path, key: str, name: str) -> Any:
+    """What a file of the cache remembers under a key; None where it has nothing, or is damaged."""
     try:
-        known = json.loads((cache / REMEMBERED).read_text())
+        return json.loads((cache / name).read_text()).get(key)
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def remember(cache: Path, key: str, value: Any, name: str = REMEMBERED) -> None:
+    """Keeps what was found out for the next run; only warns if the cache cannot be written."""
+    try:
+        known = json.loads((cache / name).read_text())
     except (OSError, ValueError):
         known = {}
     try:
-        files.write_json(
-            cache / REMEMBERED, (known if isinstance(known, dict) else {}) | {key: value}
-        )
+        files.write_json(cache / name, (known if isinstance(known, dict) else {}) | {key: value})
     except OSError as error:
         logging.warning(
-            "%s cannot be written (%s): the next run tries again",
-            cache / REMEMBERED,
-            error.strerror,
+            "%s cannot be written (%s): the next run tries again", cache / name, error.strerror
         )
 
 

@@ -91,7 +91,7 @@ def run(
     }
     if not to_do:
         return Estimate(0, 0.0, 0.0, 0, 0, {})
-    compiling, memory, seconds = _measure(to_do, encoder_set, resampling)
+    compiling, memory, seconds = measure(to_do, encoder_set, resampling)
     disk = len(to_do) * sum(
         len(extraction.views) * (extraction.augmentations * loaded.encoder.width * 4 + _NPY_HEADER)
         for loaded in encoder_set.encoders.values()
@@ -100,10 +100,15 @@ def run(
     return Estimate(len(to_do), total, compiling, memory, disk, seconds)
 
 
-def _measure(
+def measure(
     images: Images, encoder_set: EncoderSet, resampling: Resampling
 ) -> tuple[float, int, dict[str, float]]:
     """Runs each program once on the image of median area.
+
+    Args:
+      images: the image files by name.
+      encoder_set: protocol, devices and encoders.
+      resampling: of the images as they are read.
 
     Returns:
       Seconds of compiling, bytes on each device at most, and seconds an image by program.

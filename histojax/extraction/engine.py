@@ -149,12 +149,14 @@ class Engine:
         recalled = devices.recall(self.cache, key)
         plan = self._plan(workload, variables, self.crops_per_step or recalled)
         while (program := self._try_out(plan, variables, tried=bool(recalled))) is None:
-            smaller = plan.per_step // 2 // self.mesh.size * self.mesh.size
-            if self.crops_per_step or self.kernel or smaller == 0:
-                unit = "whole images" if workload.part is Part.WINDOWS else "crops"
+            unit = self._unit(workload)
+            smaller = plan.per_step // 2 // unit * unit
+            if self.crops_per_step or smaller == 0:
+                inputs = "whole images" if workload.part is Part.WINDOWS else "crops"
+                fewer = "pass --pooling=xla" if self.kernel else "lower --crops_per_step"
                 raise InputError(
-                    f"out of memory at {plan.per_step} {unit} a step ({workload.encoder.name}, "
-                    f"{workload.views[0].name}): lower --crops_per_step, or choose smaller --views"
+                    f"out of memory at {plan.per_step} {inputs} a step ({workload.encoder.name}, "
+                    f"{workload.views[0].name}): {fewer}, or choose smaller --views"
                 )
             plan = dataclasses.replace(plan, per_step=smaller)
         if not self.crops_per_step and plan.per_step != recalled:
@@ -177,9 +179,13 @@ class Engine:
         )
         return ", ".join(map(str, parts))
 
+    def _unit(self, workload: Workload) -> int:
+        """What the work per step is a multiple of: the kernel pools whole augmentations."""
+        return self.mesh.size * (workload.inputs_per_row if self.kernel else 1)
+
     def _plan(self, workload: Workload, variables: Variables, per_step: int | None = None) -> Plan:
         """Cuts a workload; without `per_step`, by the size of feature maps."""
-        count, inputs = self.mesh.size, workload.inputs_per_row
+        count, inputs, unit = self.mesh.size, workload.inputs_per_row, self._unit(workload)
         whole = workload.part is Part.WINDOWS
         # On a CPU users want to see progress; an accelerator should not pause between calls.
         rows = 1 if self.platform == "cpu" or workload.part is Part.CHECKED else workload.rows
@@ -192,7 +198,6 @@ class Engine:
             fitting = devices.memory(self.mesh.devices.flat) // (2 * held)
             most = (_MOST_WHOLE if whole else MOST_CROPS)[self.platform]
             per_step = count * max(1, min(most, fitting))
-        unit = count * (inputs if self.kernel else 1)
         per_step = min(per_step, per_call * inputs)
         return Plan(workload, self.mesh, -(-per_step // unit) * unit, per_call, self.kernel)
 

@@ -12,7 +12,7 @@ from histojax.encoders import Encoder, Variables
 from histojax.encoders import weights as published
 from histojax.encoders.weights import Weights
 from histojax.errors import InputError
-from histojax.extraction import manifests, preparation
+from histojax.extraction import manifests, pooling_choice, preparation
 from histojax.extraction.engine import Engine
 from histojax.ops import stain
 
@@ -98,7 +98,7 @@ def fold_encoders(
     return folded
 
 
-def check(extraction: Extraction, pooling: str) -> None:
+def check(extraction: Extraction, pooling: str | None) -> None:
     """Raises InputError where protocol and flags do not fit."""
     config.check(config.Protocol(extraction=extraction))
     for name, values, known in (
@@ -116,7 +116,7 @@ def check(extraction: Extraction, pooling: str) -> None:
         require_maps(chosen, "--pooling=pallas pools", "pass --pooling=xla")
 
 
-def _check_hybrid(extraction: Extraction, pooling: str) -> None:
+def _check_hybrid(extraction: Extraction, pooling: str | None) -> None:
     """Raises InputError where crop mode hybrid has no place."""
     if pooling == "pallas":
         raise InputError(
@@ -210,7 +210,7 @@ def load_encoders(
             f"--weights names a file for {', '.join(others)}, expected of the encoders "
             f"{', '.join(extraction.encoders)}"
         )
-    engine = Engine.of(runtime)
+    engine = Engine.of(pooling_choice.resolve(extraction, runtime))
     loaded = fold_encoders(extraction, runtime, weights)
     check_encoders(loaded, extraction)
     on_devices = {

@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from histojax.config import Extraction, View
+from histojax.config import Extraction, Runtime, View
 from histojax.encoders import Encoder, Variables
 from histojax.encoders.precision import PRECISIONS
-from histojax.extraction import encoding, engine, programs, store
+from histojax.extraction import encoding, engine, loaded_encoders, programs, store
 from histojax.extraction.engine import Engine
 from histojax.extraction.loaded_encoders import LoadedEncoder
+from histojax.extraction.plans import Workload
 from histojax.images.padding import PaddedImage, read_padded, scaled_size, scales
 from histojax.ops import crops, flops, pooling, resize, stain
 
@@ -55,7 +56,7 @@ class Row:
       share_of_roofline: the least time by the peaks, layer by layer, over the time taken.
       intensity: operations a byte, for the figure.
       memory: bytes on each device beside the arguments.
-      errors: ||x - float32|| / ||float32|| by tap.
+      errors: ||x - float32|| / ||float32|| by tap; empty where it was not asked for.
     """
 
     encoder: str
@@ -136,12 +137,21 @@ def peak(machine: Engine, precision: str) -> Peak:
 def rows(
     machine: Engine,
     loaded: dict[str, LoadedEncoder],
-    unfolded: dict[str, tuple[Encoder, Variables]],
+    unfolded: dict[str, tuple[Encoder, Variables]] | None,
     extraction: Extraction,
     image: PaddedImage,
     peaks: Peak,
 ) -> Iterator[Row]:
-    """Profiles every program of a protocol on one image, which fills its buckets."""
+    """Profiles every program of a protocol on one image, which fills its buckets.
+
+    Args:
+      machine: the devices.
+      loaded: the encoders by name.
+      unfolded: as published, which taps are compared with; None to compare nothing.
+      extraction: the protocol.
+      image: filled by tissue up to its padding.
+      peaks: of the protocol's precision, which shares are of.
+    """
     key = machine.replicate(crops.image_key(extraction.seed, "profile"))
     for scale in scales(extraction.views):
         size = scaled_size(image.rgb.shape, scale)
@@ -183,7 +193,9 @@ def rows(
                 memory=max(program.bytes for program in programs_of_pass),
                 errors=_tap_errors(
                     loaded[name], unfolded[encoder.name], planes, views[0], key, extraction
-                ),
+                )
+                if unfolded
+                else {},
             )
 
 
@@ -263,3 +275,22 @@ def stages(
             ),
         }
     return timed
+
+
+def trace(
+    machine: Engine, extraction: Extraction, runtime: Runtime, image: PaddedImage, folder: Path
+) -> None:
+    """Traces a call of each encoder's first program: crop, augment, trunk, taps and p-norm."""
+    scale = extraction.views[0].scale
+    size = scaled_size(image.size, scale)
+    views, calls = extraction.views[:1], []
+    for loaded in loaded_encoders.fold_encoders(extraction, runtime).values():
+        variables = machine.replicate(loaded.variables)
+        workload = Workload(loaded.encoder, extraction, views, size)
+        calls.append((machine.program(workload, variables), variables))
+    key = machine.replicate(crops.image_key(0, "profile"))
+    with jax.profiler.trace(str(folder)):
+        planes, _, _ = machine.prepare(extraction, image, scale, size)
+        for program, variables in calls:
+            with jax.profiler.TraceAnnotation(program.plan.workload.encoder.name):
+                jax.block_until_ready(program.run_first(variables, planes, size, key))

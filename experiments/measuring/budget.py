@@ -1,0 +1,51 @@
+"""How the time given is divided among the items, which are in order of their value.
+
+An item that begins gets the share of the time left that its weight is of those still to come, so
+what one does not use goes to all that follow. Within it the last measurements are dropped first.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """A part of the command.
+
+    Attributes:
+      name: of the item, as --items takes it.
+      weight: of its time, in parts of a hundred.
+      what: what it measures, for --help.
+    """
+
+    name: str
+    weight: int
+    what: str
+
+
+ITEMS = (
+    Item("machine", 5, "device, versions, peak of matrix products and copies, operations counted"),
+    Item("parity", 15, "descriptors against the CPU in float32, by tap"),
+    Item("rates", 45, "crops/s, TFLOP/s, shares of peak and roofline, compile time, memory"),
+    Item("pooling", 10, "the fused kernel against XLA's pooling"),
+    Item("peers", 12, "PyTorch and Keras, where installed, alternating with ours"),
+    Item("images", 13, "images end to end, time by stage, idle share of the devices"),
+)
+NAMES = tuple(item.name for item in ITEMS)
+TRACE = Item("trace", 3, "a profiler trace of each encoder")
+# Items that have a process of this command.
+CHILDREN = tuple(name for name in (*NAMES, TRACE.name) if name != "peers")
+# An item is stopped at this many times its time, and not before this many seconds: it may have
+# begun a long compilation, and a process takes a while to start.
+_PATIENCE, _LEAST_SECONDS = 2.0, 60.0
+
+
+def limits(left: float, items: Sequence[Item]) -> tuple[float, float]:
+    """Seconds after which the first of the items begins nothing more, and when it is stopped.
+
+    Args:
+      left: seconds left for all of the items.
+      items: that are still to come, in order.
+    """
+    own = max(0.0, left) * items[0].weight / sum(item.weight for item in items)
+    return own, min(max(0.0, left), max(_LEAST_SECONDS, _PATIENCE * own))

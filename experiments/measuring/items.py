@@ -1,0 +1,200 @@
+"""The measurements of each item, in the order of their value: keys, and functions that give rows.
+
+Times are of finished work (`block_until_ready`): the median of five calls after one that is not
+counted, or a single one where a call takes more than three seconds (`profiling.seconds`).
+Compiling, with XLA's autotuning, comes before and is stated by itself.
+"""
+
+import dataclasses
+import functools
+import itertools
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from histojax import config
+from histojax.config import Extraction, View
+from histojax.extraction import (
+    dry_run,
+    encoding,
+    engine,
+    extract,
+    loaded_encoders,
+    parity,
+    profiling,
+)
+from histojax.extraction.engine import Engine
+from histojax.images.padding import scaled_size
+from histojax.images.resampling import Resampling
+from histojax.ops import flops
+
+from . import describe
+from .job import Job, folded, rate_key, tissue, weights
+from .pooling import of_pooling
+from .results import Measurement, Row
+from .sizes import PAPER_IMAGE, Sizes
+
+
+def of_machine(job: Job) -> Iterator[Measurement]:
+    """The device; its peaks; how many operations the paper's protocol has."""
+    yield "device", functools.partial(describe.device, job.sizes_name)
+    for precision in job.sizes.precisions:
+        peak = functools.partial(profiling.peak, Engine.of(job.runtime), precision)
+        yield f"peak {precision}", lambda peak=peak: dataclasses.asdict(peak())
+    yield "operations", functools.partial(paper_operations, job.encoders)
+
+
+def paper_operations(names: tuple[str, ...]) -> Row:
+    """Operations of the paper's protocol by mode and configuration, an image; nothing is run."""
+    counted = {}
+    for mode, name in itertools.product(config.CROP_MODES, names):
+        extraction = Extraction((name,), weights="random", crop_mode=mode)
+        encoder = folded(extraction)[name]
+        pairs = [(name, view) for view in extraction.views]
+        for _, views in engine.passes(pairs, extraction):
+            whole = scaled_size(PAPER_IMAGE, views[0].scale)
+            workloads = encoding.workloads(encoder.encoder, extraction, views, whole, whole)
+            counted[rate_key(name, views, mode)] = sum(
+                flops.total_operations(engine.layers(workload, encoder.variables))
+                * workload.rows
+                * workload.inputs_per_row
+                for workload in workloads
+            )
+    return counted
+
+
+def of_parity(job: Job) -> Iterator[Measurement]:
+    """Descriptors of the devices against the CPU's in float32; crop mode exact first."""
+    image = tissue(job.sizes.parity_image)
+
+    @functools.cache
+    def expected(mode: str, encoder: str) -> dict[str, np.ndarray]:
+        extraction = job.sizes.parity(mode, "float32", encoder)
+        return parity.describe_on_cpu(extraction, image, weights(extraction))
+
+    def compare(mode: str, precision: str, encoder: str) -> Row:
+        extraction = job.sizes.parity(mode, precision, encoder)
+        runtime = dataclasses.replace(job.runtime, pooling="xla")
+        found = parity.describe(extraction, image, weights(extraction), runtime)
+        errors = parity.errors(found, expected(mode, encoder))
+        return {
+            "encoder": encoder,
+            "views": [job.sizes.parity_view.name],
+            "mode": mode,
+            "precision": precision,
+            "largest_error": max(errors.values()),
+            "errors": errors,
+        }
+
+    for work in itertools.product(config.CROP_MODES, job.sizes.precisions, job.encoders):
+        mode, precision, encoder = work
+        key = rate_key(encoder, [job.sizes.parity_view], mode, precision)
+        yield key, functools.partial(compare, mode, precision, encoder)
+
+
+def of_rates(job: Job) -> Iterator[Measurement]:
+    """Rates of every program: by precision, the first view exact, hybrid, the other views exact."""
+    first, *others = job.sizes.views
+    order = [("exact", (first,)), ("hybrid", job.sizes.views)]
+    order += [("exact", (view,)) for view in others]
+    image = tissue(job.sizes.image)
+
+    def rate(mode: str, views: tuple[View, ...], precision: str, name: str) -> Row:
+        extraction = job.sizes.extraction(mode, precision, name)
+        extraction = dataclasses.replace(extraction, views=views)
+        machine = Engine.of(dataclasses.replace(job.runtime, pooling="xla"))
+        loaded = folded(extraction)
+        row = job.results.row("machine", f"peak {precision}")
+        peaks = profiling.Peak(row["operations"], row["bytes"])
+        (row,) = profiling.rows(machine, loaded, None, extraction, image, peaks)
+        return dataclasses.asdict(row)
+
+    for precision, (mode, views), name in itertools.product(
+        job.sizes.precisions, order, job.encoders
+    ):
+        key = rate_key(name, views, mode, precision)
+        yield key, functools.partial(rate, mode, views, precision, name)
+
+
+def of_images(job: Job) -> Iterator[Measurement]:
+    """Extraction from image files, crop mode hybrid first; then the time of each stage."""
+    precision = job.sizes.precisions[0]
+    for mode in reversed(config.CROP_MODES):
+        yield f"{mode} {precision}", functools.partial(_end_to_end, job, mode, precision)
+    view = job.sizes.views[0]
+    for name in job.encoders:
+
+        def stages(name: str = name) -> Row:
+            extraction = job.sizes.extraction("exact", precision, name)
+            loaded = folded(extraction)[name]
+            machine = Engine.of(dataclasses.replace(job.runtime, pooling="xla"))
+            rgb = tissue(job.sizes.image).rgb
+            return {"stages": profiling.stages(machine, loaded, extraction, view, rgb)}
+
+        yield f"stages {rate_key(name, [view], 'exact', precision)}", stages
+
+
+def _end_to_end(job: Job, mode: str, precision: str) -> Row:
+    """Seconds from files to files, compiling apart, and those the devices' programs need alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _extract(job, mode, precision, Path(folder))
+
+
+def _extract(job: Job, mode: str, precision: str, folder: Path) -> Row:
+    images = write_images(folder / "images", job.sizes)
+    extraction = job.sizes.extraction(mode, precision, *job.encoders)
+    # What is checked of crop mode hybrid is in the projection: of few images it would be more.
+    runtime = dataclasses.replace(job.runtime, checked=0.0)
+    encoder_set = loaded_encoders.load_encoders(extraction, runtime, weights(extraction))
+    compiling, memory, by_program = dry_run.measure(images, encoder_set, Resampling())
+    root, (name, *_) = folder / "descriptors", images
+    extract.extract_images({name: images.pop(name)}, encoder_set, root)  # Warms up what is left.
+    summary = extract.extract_images(images, encoder_set, root)
+    busy = summary.extracted * sum(by_program.values())
+    return {
+        "mode": mode,
+        "precision": precision,
+        "images": summary.extracted,
+        "seconds": summary.seconds,
+        "seconds_of_programs": busy,
+        "seconds_waited_for_decoding": summary.waited,
+        "idle_share": max(0.0, 1 - busy / summary.seconds),
+        "compile_seconds": compiling,
+        "memory": memory,
+        "seconds_of_an_image": by_program,
+    }
+
+
+def write_images(folder: Path, sizes: Sizes) -> dict[str, Path]:
+    """Images as BACH's, uncompressed TIFFs: one field, shifted, and one more for warming up."""
+    folder.mkdir()
+    paths = {f"{i:02}": folder / f"{i:02}.tif" for i in range(sizes.images + 1)}
+    rgb = tissue(sizes.image).rgb
+    for i, path in enumerate(paths.values()):
+        Image.fromarray(np.roll(rgb, 16 * i, axis=1)).save(path)
+    return paths
+
+
+def of_trace(job: Job) -> Iterator[Measurement]:
+    """A trace of a call of each encoder."""
+    precision, machine = job.sizes.precisions[0], Engine.of(job.runtime)
+    extraction = job.sizes.extraction("exact", precision, *job.encoders)
+
+    def trace() -> Row:
+        profiling.trace(machine, extraction, job.runtime, tissue(job.sizes.image), job.trace)
+        return {"folder": str(job.trace)}
+
+    yield f"{extraction.views[0].name} exact {precision}", trace
+
+
+MEASUREMENTS = {
+    "machine": of_machine,
+    "parity": of_parity,
+    "rates": of_rates,
+    "pooling": of_pooling,
+    "images": of_images,
+    "trace": of_trace,
+}

@@ -1,0 +1,150 @@
+"""The fused pooling kernel against XLA's pooling, which decides the default of --pooling."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from histojax import encoders
+from histojax.config import Extraction
+from histojax.encoders import Tap
+from histojax.extraction import pooling_choice, profiling
+from histojax.extraction.engine import Engine
+from histojax.extraction.plans import Part, Workload
+from histojax.images.padding import scaled_size
+from histojax.ops import crops, pooling, pooling_pallas
+
+from . import describe
+from .job import Job, folded, rate_key, tissue
+from .results import Measurement, Row
+
+_AUGMENTATIONS = 2  # Of the kernel by itself: maps of all would not fit into memory.
+_ROUNDS = 3  # Of programs that take turns.
+_CALLS = 10  # In a turn, of pooling alone.
+_P = Extraction().p
+
+
+def of_pooling(job: Job) -> Iterator[Measurement]:
+    """Agreement, whole programs, the choice, and single maps."""
+    precision = job.sizes.precisions[0]
+    yield "agreement", functools.partial(_agreement, job)
+    for name in job.encoders:
+        key = rate_key(name, job.sizes.views[:1], "exact", precision)
+        yield key, functools.partial(_program_times, job, precision, name)
+    yield "choice", functools.partial(_choose, job, precision)
+    for name in job.encoders:
+        for tap, shape, dtype in _maps(job, precision, name):
+            key = f"{name} {tap.layer} {' x '.join(map(str, shape))} {dtype.name}"
+            yield key, functools.partial(_kernel_times, job, shape, dtype)
+
+
+def _random_maps(shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """From zero on, like those after ReLU."""
+    return jax.nn.relu(jax.random.normal(jax.random.key(0), shape)).astype(dtype)
+
+
+@jax.jit
+def _by_xla(maps: jax.Array) -> jax.Array:
+    """float [A, P, H, W, C] -> float32 [A, C], as a program pools."""
+    averages = pooling.global_average(maps.reshape(-1, *maps.shape[2:]))
+    return pooling.pnorm(averages.reshape(*maps.shape[:2], -1), _P)
+
+
+def _by_kernel(job: Job) -> Callable[[jax.Array], jax.Array]:
+    """The same by the kernel, interpreted on a CPU."""
+    interpret = Engine.of(job.runtime).platform == "cpu"
+    return jax.jit(lambda maps: pooling_pallas.pool(maps, _P, interpret=interpret))
+
+
+def _agreement(job: Job) -> Row:
+    """The relative difference of kernel and XLA on the same maps, by dtype."""
+    row = {"maps": [2, 3, 30, 41, 136]}
+    for dtype in (jnp.float32, jnp.bfloat16):
+        maps = _random_maps(tuple(row["maps"]), dtype)
+        found, expected = _by_kernel(job)(maps), _by_xla(maps)
+        error = jnp.linalg.norm(found - expected) / jnp.linalg.norm(expected)
+        row[f"difference {jnp.dtype(dtype).name}"] = float(error)
+    return row
+
+
+def _program_times(job: Job, precision: str, name: str) -> Row:
+    """Seconds of an encoder's whole program, pooled in either way, taking turns."""
+    sizes = job.sizes
+    extraction = dataclasses.replace(
+        sizes.extraction("exact", precision, name), views=sizes.views[:1]
+    )
+    (view,) = extraction.views
+    image, calls = tissue(sizes.image), {}
+    for way in ("xla", "pallas"):
+        machine = Engine.of(dataclasses.replace(job.runtime, pooling=way))
+        loaded = folded(extraction)[name]
+        size = scaled_size(image.size, view.scale)
+        planes, _, _ = machine.prepare(extraction, image, view.scale, size)
+        variables = machine.replicate(loaded.variables)
+        workload = Workload(loaded.encoder, extraction, (view,), size, Part.EXACT)
+        program = machine.program(workload, variables)
+        key = machine.replicate(crops.image_key(0, "pooling"))
+        calls[way] = functools.partial(program.run, variables, planes, size, key)
+    times = _take_turns(calls, each=1)
+    return times | {"encoder": name, "views": [view.name], "precision": precision}
+
+
+def _take_turns(calls: dict[str, Callable[[], Any]], each: int) -> Row:
+    """The least seconds of a call, in turns, and how many times as fast the kernel is.
+
+    In a turn a call is made `each` times before it is waited for, so that short ones do not count
+    the time to start them.
+    """
+    times = {way: [] for way in calls}
+    for _ in range(_ROUNDS):
+        for way, call in calls.items():
+            seconds = profiling.seconds(lambda call=call: [call() for _ in range(each)], repeats=1)
+            times[way].append(seconds / each)
+    best = {way: min(values) for way, values in times.items()}
+    return {**best, "times_as_fast_with_pallas": best["xla"] / best["pallas"]}
+
+
+def _choose(job: Job, precision: str) -> Row:
+    """Remembers for this kind of device which pooling is the default."""
+    view = job.sizes.views[:1]
+    rows = {
+        name: job.results.row("pooling", rate_key(name, view, "exact", precision))
+        for name in job.encoders
+    }
+    times = {name: pooling_choice.Times(row["xla"], row["pallas"]) for name, row in rows.items()}
+    if not job.decides:
+        chosen = pooling_choice.decide(times)
+        return {"pooling": chosen, "remembered": "no: for that, all encoders and --sizes=paper"}
+    machine = Engine.of(job.runtime)
+    date = describe.date()
+    chosen = pooling_choice.remember(machine.cache, machine.mesh.devices.flat, times, date)
+    return {"pooling": chosen, "remembered": f"in {machine.cache / pooling_choice.REMEMBERED}"}
+
+
+def _maps(job: Job, precision: str, name: str) -> Iterator[tuple[Tap, tuple[int, ...], np.dtype]]:
+    """Each tap of an encoder with the shape and dtype of the maps it pools."""
+    side, count = job.sizes.views[0].crop_size, job.sizes.crops
+    encoder = encoders.get(name).folded(precision)
+    extraction = job.sizes.extraction("exact", precision, name)
+    variables = folded(extraction)[name].variables
+    image = jax.ShapeDtypeStruct((count, side, side, 3), jnp.float32)
+    maps = jax.eval_shape(encoder.maps, variables, image)
+    for tap in encoder.outputs:
+        cells = maps[tap.layer]
+        rows, columns = (tap.averaged_cells(length) for length in cells.shape[1:3])
+        shape = (_AUGMENTATIONS, count, rows, columns, cells.shape[3])
+        yield tap, shape, cells.dtype
+
+
+def _kernel_times(job: Job, shape: tuple[int, ...], dtype: np.dtype) -> Row:
+    """Seconds of pooling alone, with the bytes it must read."""
+    maps = _random_maps(shape, dtype)
+    calls = {
+        "xla": functools.partial(_by_xla, maps),
+        "pallas": functools.partial(_by_kernel(job), maps),
+    }
+    return _take_turns(calls, _CALLS) | {"bytes": maps.nbytes}
