@@ -34,7 +34,6 @@ On a CPU it takes small sizes (--sizes): good for a test of the command, not for
 """
 
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -109,6 +108,7 @@ def main() -> None:
             run(item, *budget.limits(left, items[i:]))
         summarize(FLAGS.out)
     print(f"{FLAGS.out / FILE}, {FLAGS.out / 'accelerator.md'}")
+    draw(Results.read(FLAGS.out))
 
 
 def run(item: Item, seconds: float, most: float) -> None:
@@ -144,11 +144,7 @@ def run_process(item: str, seconds: float, most: float) -> str | None:
     values = {"item": item, "seconds": seconds, "out": FLAGS.out, "sizes": FLAGS.sizes}
     values |= {"trace": FLAGS.trace, "encoders": ",".join(FLAGS.encoders)}
     command += [f"--{name}={value}" for name, value in values.items() if value is not None]
-    try:
-        code = subprocess.run(command, check=False, timeout=most).returncode
-    except subprocess.TimeoutExpired:
-        return f"stopped after {most:.0f} s: its time was over"
-    return f"its process ended with exit code {code}" if code else None
+    return budget.run_for(command, most)
 
 
 def measure_item(name: str, seconds: float) -> None:
@@ -173,7 +169,7 @@ def measure_here(name: str, seconds: float) -> None:
 
 
 def summarize(out: Path) -> None:
-    """Writes the projection, the block of Markdown and the figure from what there is."""
+    """Writes the projection and the block of Markdown from what there is."""
     results = Results.read(out)
     measured = {item: results.rows(item) for item in results.items}
     projected = project(measured)
@@ -181,7 +177,6 @@ def summarize(out: Path) -> None:
     files.write_json(out / FILE, results.items)
     command = f"histojax accelerator --minutes={FLAGS.minutes:g}"
     files.write_text(out / "accelerator.md", block.markdown(results, projected, command))
-    draw(results)
 
 
 def draw(results: Results) -> None:
@@ -191,12 +186,14 @@ def draw(results: Results) -> None:
         return
     try:
         from histojax.report import figures, roofline
-    except ImportError:
+    except ImportError as error:
+        print(f"the roofline is not drawn: {error}")
         return
     machine = results.rows("machine")
     peaks = {key[5:]: row for key, row in machine.items() if key.startswith("peak ")}
     profile = {"machine": block.machine_text(machine["device"]), "peaks": peaks, "rows": rates}
     figures.save_all(results.folder, {"roofline": roofline.draw_roofline(profile)})
+    print(results.folder / "roofline.png")
 
 
 if __name__ == "__main__":

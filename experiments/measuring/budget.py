@@ -5,6 +5,7 @@ what one does not use goes to all that follow. Within it the last measurements a
 """
 
 import dataclasses
+import subprocess
 from collections.abc import Sequence
 
 
@@ -24,9 +25,9 @@ class Item:
 
 
 ITEMS = (
-    Item("machine", 5, "device, versions, peak of matrix products and copies, operations counted"),
+    Item("machine", 8, "device, versions, peak of matrix products and copies, operations counted"),
     Item("parity", 15, "descriptors against the CPU in float32, by tap"),
-    Item("rates", 45, "crops/s, TFLOP/s, shares of peak and roofline, compile time, memory"),
+    Item("rates", 42, "crops/s, TFLOP/s, shares of peak and roofline, compile time, memory"),
     Item("pooling", 10, "the fused kernel against XLA's pooling"),
     Item("peers", 12, "PyTorch and Keras, where installed, alternating with ours"),
     Item("images", 13, "images end to end, time by stage, idle share of the devices"),
@@ -49,3 +50,12 @@ def limits(left: float, items: Sequence[Item]) -> tuple[float, float]:
     """
     own = max(0.0, left) * items[0].weight / sum(item.weight for item in items)
     return own, min(max(0.0, left), max(_LEAST_SECONDS, _PATIENCE * own))
+
+
+def run_for(command: Sequence[str], seconds: float) -> str | None:
+    """Runs a command, which is stopped after that time; says what went wrong, if anything."""
+    try:
+        code = subprocess.run(command, check=False, timeout=seconds).returncode
+    except subprocess.TimeoutExpired:
+        return f"stopped after {seconds:.0f} s: its time was over"
+    return f"its process ended with exit code {code}" if code else None

@@ -41,10 +41,10 @@ from .sizes import PAPER_IMAGE, Sizes
 def of_machine(job: Job) -> Iterator[Measurement]:
     """The device; its peaks; how many operations the paper's protocol has."""
     yield "device", functools.partial(describe.device, job.sizes_name)
+    yield "operations", functools.partial(paper_operations, job.encoders)
     for precision in job.sizes.precisions:
         peak = functools.partial(profiling.peak, Engine.of(job.runtime), precision)
         yield f"peak {precision}", lambda peak=peak: dataclasses.asdict(peak())
-    yield "operations", functools.partial(paper_operations, job.encoders)
 
 
 def paper_operations(names: tuple[str, ...]) -> Row:
@@ -98,7 +98,8 @@ def of_parity(job: Job) -> Iterator[Measurement]:
 def of_rates(job: Job) -> Iterator[Measurement]:
     """Rates of every program: by precision, the first view exact, hybrid, the other views exact."""
     first, *others = job.sizes.views
-    order = [("exact", (first,)), ("hybrid", job.sizes.views)]
+    order = [("exact", (first,))]
+    order += [(mode, job.sizes.views) for mode in config.CROP_MODES if mode != "exact"]
     order += [("exact", (view,)) for view in others]
     image = tissue(job.sizes.image)
 

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from histojax import encoders
 from histojax.config import Extraction
 from histojax.encoders import Tap
 from histojax.extraction import pooling_choice, profiling
@@ -29,7 +28,7 @@ _P = Extraction().p
 
 
 def of_pooling(job: Job) -> Iterator[Measurement]:
-    """Agreement, whole programs, the choice, and single maps."""
+    """Agreement, whole programs, the choice, and the largest maps alone."""
     precision = job.sizes.precisions[0]
     yield "agreement", functools.partial(_agreement, job)
     for name in job.encoders:
@@ -37,9 +36,9 @@ def of_pooling(job: Job) -> Iterator[Measurement]:
         yield key, functools.partial(_program_times, job, precision, name)
     yield "choice", functools.partial(_choose, job, precision)
     for name in job.encoders:
-        for tap, shape, dtype in _maps(job, precision, name):
-            key = f"{name} {tap.layer} {' x '.join(map(str, shape))} {dtype.name}"
-            yield key, functools.partial(_kernel_times, job, shape, dtype)
+        tap, shape, dtype = _largest_maps(job, precision, name)
+        key = f"{name} {tap.layer} {' x '.join(map(str, shape))} {dtype.name}"
+        yield key, functools.partial(_kernel_times, job, shape, dtype)
 
 
 def _random_maps(shape: tuple[int, ...], dtype: Any) -> jax.Array:
@@ -125,19 +124,17 @@ def _choose(job: Job, precision: str) -> Row:
     return {"pooling": chosen, "remembered": f"in {machine.cache / pooling_choice.REMEMBERED}"}
 
 
-def _maps(job: Job, precision: str, name: str) -> Iterator[tuple[Tap, tuple[int, ...], np.dtype]]:
-    """Each tap of an encoder with the shape and dtype of the maps it pools."""
+def _largest_maps(job: Job, precision: str, name: str) -> tuple[Tap, tuple[int, ...], np.dtype]:
+    """The tap of an encoder that pools most, with the shape and dtype of its maps."""
     side, count = job.sizes.views[0].crop_size, job.sizes.crops
-    encoder = encoders.get(name).folded(precision)
     extraction = job.sizes.extraction("exact", precision, name)
-    variables = folded(extraction)[name].variables
+    loaded = folded(extraction)[name]
     image = jax.ShapeDtypeStruct((count, side, side, 3), jnp.float32)
-    maps = jax.eval_shape(encoder.maps, variables, image)
-    for tap in encoder.outputs:
-        cells = maps[tap.layer]
-        rows, columns = (tap.averaged_cells(length) for length in cells.shape[1:3])
-        shape = (_AUGMENTATIONS, count, rows, columns, cells.shape[3])
-        yield tap, shape, cells.dtype
+    maps = jax.eval_shape(loaded.encoder.maps, loaded.variables, image)
+    tap = max(loaded.encoder.outputs, key=lambda tap: maps[tap.layer].size)
+    cells = maps[tap.layer]
+    rows, columns = (tap.averaged_cells(length) for length in cells.shape[1:3])
+    return tap, (_AUGMENTATIONS, count, rows, columns, cells.shape[3]), cells.dtype
 
 
 def _kernel_times(job: Job, shape: tuple[int, ...], dtype: np.dtype) -> Row:

@@ -1,0 +1,87 @@
+"""The default of --pooling: XLA, unless a measurement on this kind of device says otherwise."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from histojax.config import Extraction, Runtime
+from histojax.extraction import parity, pooling_choice
+from histojax.extraction.pooling_choice import REMEMBERED, Times
+
+HERE = jax.devices("cpu")
+FASTER, LEVEL, SLOWER = Times(1.03, 1.0), Times(1.01, 1.0), Times(0.9, 1.0)
+DATE = "2026-11-28T10:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("times", "chosen"),
+    [
+        ({"VGG": FASTER, "ResNet": FASTER}, "pallas"),
+        ({"VGG": FASTER, "ResNet": LEVEL}, "xla"),
+        ({"VGG": FASTER, "ResNet": SLOWER}, "xla"),
+        ({}, "xla"),
+    ],
+)
+def test_the_kernel_must_be_faster_for_every_encoder(times, chosen):
+    assert pooling_choice.decide(times) == chosen
+
+
+def test_without_a_measurement_xla_pools(tmp_path, notices):
+    resolved = pooling_choice.resolve(Extraction(), Runtime(cache=tmp_path))
+    assert resolved == Runtime(cache=tmp_path, pooling="xla")
+    assert not notices
+
+
+def test_a_measurement_changes_the_default_of_its_device_and_is_told_where_it_is_used(
+    tmp_path, notices
+):
+    runtime = Runtime(cache=tmp_path)
+    assert pooling_choice.remember(tmp_path, HERE, {"VGG": FASTER}, DATE) == "pallas"
+    written = json.loads((tmp_path / REMEMBERED).read_text())
+    assert written == {
+        f"cpu, jax {jax.__version__}": {
+            "pooling": "pallas",
+            "times_as_fast_with_pallas": {"VGG": 1.03},
+            "date": DATE,
+        }
+    }
+    assert pooling_choice.resolve(Extraction(), runtime).pooling == "pallas"
+    (notice,) = notices
+    assert f"on cpu, jax {jax.__version__} (histojax accelerator, {DATE})" in notice
+    assert "--pooling=xla does without it" in notice
+
+
+@pytest.mark.parametrize(
+    ("protocol", "asked"), [(Extraction(crop_mode="hybrid"), None), (Extraction(), "xla")]
+)
+def test_a_measured_default_gives_way(tmp_path, notices, protocol, asked):
+    pooling_choice.remember(tmp_path, HERE, {"VGG": FASTER}, DATE)
+    runtime = Runtime(cache=tmp_path, pooling=asked)
+    assert pooling_choice.resolve(protocol, runtime).pooling == "xla"
+    assert not notices
+
+
+def test_a_later_measurement_takes_the_default_back(tmp_path):
+    pooling_choice.remember(tmp_path, HERE, {"VGG": FASTER}, DATE)
+    assert pooling_choice.remember(tmp_path, HERE, {"VGG": SLOWER}, DATE) == "xla"
+    assert pooling_choice.resolve(Extraction(), Runtime(cache=tmp_path)).pooling == "xla"
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"cpu": 1}'])
+def test_a_damaged_cache_says_nothing(tmp_path, content):
+    (tmp_path / REMEMBERED).write_text(content)
+    assert pooling_choice.recall(tmp_path, HERE) == {}
+
+
+def test_errors_are_relative_by_tap():
+    tap = dataclasses.make_dataclass("Tap", ["layer", "channels"])
+    encoder = dataclasses.make_dataclass("Encoder", ["outputs"])([tap("a", 2), tap("b", 3)])
+    expected = np.arange(1, 11, dtype=np.float32).reshape(2, 5)
+    found = expected.copy()
+    found[:, 2:] *= 1.25
+    by_tap = parity.by_tap(encoder, found), parity.by_tap(encoder, expected)
+    assert {tap: rows.shape for tap, rows in by_tap[0].items()} == {"a": (2, 2), "b": (2, 3)}
+    assert parity.errors(*by_tap) == {"a": 0.0, "b": pytest.approx(0.25)}

@@ -1,0 +1,310 @@
+"""histojax accelerator: the whole of it at tiny sizes, its time, its tables and its projection."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from experiments.measuring import block, budget, describe, peers, projection, results
+from experiments.measuring.results import Results
+from experiments.measuring.sizes import SIZES
+from histojax.config import Extraction
+from histojax.errors import InputError
+from tests.running import run
+from tests.test_walls import run_without
+
+
+def test_the_whole_command_runs_with_what_an_accelerator_machine_has(tmp_path):
+    code = f"""
+        sys.argv = ["accelerator", "--out={tmp_path}", "--encoders=VGG"]
+        from experiments import accelerator, runner
+        from experiments.measuring import peers, sizes
+        from histojax import config
+        from histojax.config import View
+        from histojax.extraction import devices, profiling
+        from tests import narrow
+
+        image, view = (96, 128), View(1.0, 48)  # The same for all items: fewer programs.
+        sizes.SIZES["small"] = sizes.Sizes(
+            image, (view,), 2, 2, 2, image, view, 1, 2, ("float32",)
+        )
+        config.CROP_MODES = ("exact",)  # Programs of hybrid take longer, and are tested elsewhere.
+        profiling._PEAK_SIZES["cpu"] = 256, 2**18
+        accelerator.run_process = lambda item, own, most: accelerator.measure_here(item, own)
+        peers.of_peers = lambda *arguments: iter([])
+        devices.split_cpu()
+        with narrow.vgg():
+            runner.run(accelerator.main, accelerator.__doc__)
+    """
+    blocked = "lightgbm tensorflow_datasets tensorflow sklearn matplotlib pandas keras cv2 torch"
+    done = run_without(blocked, code)
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "accelerator.json").read_text())
+    assert {*written} == {*budget.NAMES, "projection"} - {"peers"}
+    assert Results(tmp_path, written).missing() == []
+    assert written["machine"]["device"]["platform"] == "cpu"
+    assert written["machine"]["device"]["sizes"] == "small"
+    taps = "block2_conv2", "block3_conv3", "block4_conv3", "block5_conv3"
+    assert written["parity"]["VGG 1.0-48 exact float32"]["errors"] == dict.fromkeys(taps, 0)
+    rate = written["rates"]["VGG 1.0-48 exact float32"]
+    assert rate["share_of_peak"] > 0
+    assert written["pooling"]["agreement"]["difference bfloat16"] < 1e-5
+    assert written["pooling"]["choice"]["remembered"].startswith("no: ")
+    assert sum("bytes" in row for row in written["pooling"].values()) == 1
+    assert written["images"]["exact float32"]["images"] == 2
+    operations = written["machine"]["operations"]
+    expected = 400 * sum(n for key, n in operations.items() if key.endswith("exact"))
+    projected = written["projection"]["exact"]
+    assert projected["seconds"] == pytest.approx(expected / rate["operations_per_second"])
+    assert projected["from_other_sizes"]
+    text = (tmp_path / "accelerator.md").read_text()
+    assert "| VGG | 1.0-48 | exact | float32 |" in text
+    assert "Not measured" not in text
+
+
+ITEMS = [budget.Item("a", 10, ""), budget.Item("b", 30, ""), budget.Item("c", 60, "")]
+
+
+@pytest.mark.parametrize(
+    ("left", "items", "own", "stopped"),
+    [
+        (480, ITEMS, 48, 96),
+        (480, ITEMS[1:], 160, 320),  # The first took nothing.
+        (300, ITEMS[2:], 300, 300),
+        (100, ITEMS, 10, 60),  # A process needs a while to start.
+        (20, ITEMS, 2, 20),
+        (-5, ITEMS, 0, 0),
+    ],
+)
+def test_an_item_has_its_share_of_the_time_left_and_twice_that_before_it_is_stopped(
+    left, items, own, stopped
+):
+    assert budget.limits(left, items) == (own, stopped)
+
+
+def test_the_weights_are_of_a_hundred():
+    assert sum(item.weight for item in budget.ITEMS) == 100
+
+
+def fail():
+    raise ValueError("no such convolution")
+
+
+def test_what_fails_is_recorded_and_the_rest_goes_on(tmp_path):
+    found = Results(tmp_path, {})
+    work = [("one", lambda: {"n": 1}), ("bad", fail), ("two", lambda: {"n": 2})]
+    results.measure("rates", work, found, 60)
+    rows = Results.read(tmp_path).items["rates"]
+    assert [rows[key].get("n") for key in ("one", "bad", "two")] == [1, None, 2]
+    assert rows["bad"]["error"] == "ValueError: no such convolution"
+    assert Results.read(tmp_path).missing() == [("rates", "bad", rows["bad"]["error"])]
+    with pytest.raises(InputError, match="'bad' of the item rates"):
+        found.row("rates", "bad")
+
+
+def test_each_row_is_written_before_the_next_is_measured(tmp_path):
+    def read():
+        return {"seen": [*Results.read(tmp_path).rows("rates")]}
+
+    results.measure("rates", [("one", dict), ("two", read)], Results(tmp_path, {}), 60)
+    assert Results.read(tmp_path).row("rates", "two")["seen"] == ["one"]
+
+
+def test_a_measurement_that_would_not_fit_is_left_out_and_made_by_the_next_run(
+    tmp_path, monkeypatch
+):
+    now = [0.0]
+    monkeypatch.setattr(results.time, "monotonic", lambda: now[0])
+
+    def takes(seconds):
+        now[0] += seconds
+        return {"took": seconds}
+
+    work = [(f"{n}", lambda n=n: takes(n)) for n in (10, 20, 30)]
+    results.measure("rates", work, Results.read(tmp_path), 49)
+    found = Results.read(tmp_path)
+    assert [*found.rows("rates")] == ["10", "20"]
+    assert found.missing() == [("rates", "30", "no time was left")]
+    results.measure("rates", work, found, 49)
+    assert [*Results.read(tmp_path).rows("rates")] == ["10", "20", "30"]
+    assert now[0] == 60  # Nothing was measured twice.
+
+
+def rate(encoder, views, mode, speed, precision="bfloat16"):
+    return {
+        "encoder": encoder,
+        "views": views.split("+"),
+        "mode": mode,
+        "precision": precision,
+        "per_step": 64,
+        "crops_per_second": 5.0,
+        "images_per_second": 0.5,
+        "operations_per_second": speed,
+        "share_of_peak": 0.25,
+        "share_of_roofline": 0.5,
+        "compile_seconds": 12.0,
+        "memory": 2**30,
+    }
+
+
+DEVICE = {
+    "kind": "NVIDIA H100",
+    "count": 1,
+    "cores": 16,
+    "cpu": "x",
+    "driver": "570.1",
+    "versions": {"jax": "0.10.2", "nvidia-cudnn-cu12": "9.8"},
+    "date": "2026-11-28T10:00:00+00:00",
+    "sizes": "paper",
+}
+MACHINE = {
+    "device": DEVICE,
+    "peak bfloat16": {"operations": 7e14, "bytes": 3e12},
+    "operations": {
+        "VGG 0.5-400 exact": 2e14,
+        "VGG 0.5-650 exact": 6e14,
+        "ResNet 0.5-400 exact": 1e14,
+        "VGG 0.5-400+0.5-650 hybrid": 1e13,
+        "measured_in_seconds": 1.0,
+    },
+}
+
+
+def with_rates(*rates):
+    return {"machine": MACHINE, "rates": {str(i): row for i, row in enumerate(rates)}}
+
+
+def test_the_paper_is_projected_from_the_rates_of_every_encoder():
+    items = with_rates(
+        rate("VGG", "0.5-400", "exact", 4e14, "tf32"),
+        rate("VGG", "0.5-400", "exact", 4e14),
+        rate("VGG", "0.5-650", "exact", 3e14),
+        rate("ResNet", "0.5-400", "exact", 1e14),
+        rate("VGG", "0.5-400+0.5-650", "hybrid", 2e14),
+    )
+    items["images"] = {"hybrid bfloat16": {"idle_share": 0.75}}
+    projected = projection.project(items)
+    exact, hybrid = projected["exact"], projected["hybrid"]
+    # In tf32 there is no rate of ResNet.
+    assert exact["precision"] == "bfloat16"
+    assert exact["seconds_by_encoder"] == {"VGG": 400 * (0.5 + 2), "ResNet": 400}
+    assert exact["seconds"] == 1400
+    assert not exact["from_other_sizes"]
+    assert exact["seconds_end_to_end"] is None
+    assert exact["bound"].startswith(
+        "extraction by VGG, 71 % of the programs' time, at 50 % of its roofline"
+    )
+    assert hybrid["seconds"] == 20
+    assert hybrid["seconds_end_to_end"] == 80
+    assert hybrid["seconds_of_checks"] == pytest.approx(1400 * 0.05 / 50)
+    assert "by the host: devices are idle 75 %" in hybrid["bound"]
+    assert projected["trees"]["paper"] == pytest.approx(300 * 58.9 / 16)
+    assert hybrid["bound"].endswith("the whole by the paper's trees, 13.8 x the extraction")
+    assert "trees" not in exact["bound"]
+
+
+def test_a_crop_size_without_a_rate_is_projected_from_the_other_and_says_so():
+    items = with_rates(
+        rate("VGG", "0.5-400", "exact", 4e14), rate("ResNet", "0.5-400", "exact", 1e14)
+    )
+    exact = projection.project(items)["exact"]
+    assert exact["seconds_by_encoder"]["VGG"] == 400 * (0.5 + 1.5)
+    assert exact["from_other_sizes"]
+
+
+def test_nothing_is_projected_while_an_encoder_has_no_rate():
+    assert set(projection.project(with_rates(rate("VGG", "0.5-400", "exact", 4e14)))) == {"trees"}
+    assert projection.project({}) == {}
+
+
+def test_the_block_has_the_date_the_device_and_what_was_not_measured(tmp_path):
+    items = with_rates(rate("VGG", "0.5-400", "exact", 4e14))
+    items["rates"] |= {key: {"left_out": "no time was left"} for key in ("a", "b")}
+    items["pooling"] = {"all": {"error": "its process ended with exit code -11"}}
+    text = block.markdown(Results(tmp_path, items), {}, "histojax accelerator --minutes=8")
+    head, command, *_ = text.split("\n\n")
+    assert head == (
+        "## 2026-11-28: 1 x NVIDIA H100, 16 cores (x); driver 570.1, jax 0.10.2, cuDNN 9.8"
+    )
+    assert "`histojax accelerator --minutes=8`" in command
+    assert "| bfloat16 | 700 | 3000 |" in text
+    row = "| VGG | 0.5-400 | exact | bfloat16 | 64 | 5 | 0.5 | 400 | 25 % | 50 % | 12.0 | 1.00 |"
+    assert row in text
+    assert "- rates, a, b: no time was left\n" in text
+    assert "- pooling, all: its process ended with exit code -11\n" in text
+
+
+def test_the_block_of_a_device_that_failed_says_so(tmp_path):
+    items = {"machine": {"device": {"error": "RuntimeError: no CUDA"}}}
+    text = block.markdown(Results(tmp_path, items), {}, "command")
+    assert text.startswith("## Not measured\n")
+    assert "- machine, device: RuntimeError: no CUDA" in text
+
+
+def test_the_sizes_of_the_paper_are_the_protocols():
+    paper, protocol = SIZES["paper"], Extraction()
+    made = paper.extraction("exact", "float32", *protocol.encoders)
+    assert made == Extraction(weights="random")
+
+
+def finished(code, **written):
+    def start(command, **options):
+        out = next(word[6:] for word in command if word.startswith("--out="))
+        if not code:
+            with open(out, "w") as file:
+                json.dump(written, file)
+        return subprocess.CompletedProcess(command, code, "torch is left out: none\n", "error: x")
+
+    return start
+
+
+def test_peers_are_timed_by_their_own_command(tmp_path, monkeypatch):
+    rows = [{"peer": "keras", "ours_is_times_as_fast": 1.5}, {"peer": "ours"}]
+    monkeypatch.setattr(peers.subprocess, "run", finished(0, encoders=rows, machine={}))
+    ((key, work),) = peers.of_peers("experiments", SIZES["small"], ["VGG"], tmp_path, 60)
+    assert key == "VGG 96 px, 4 crops, float32"
+    assert work() == {
+        "times as fast as keras": 1.5,
+        "peers": rows,
+        "notes": ["torch is left out: none"],
+    }
+    assert not [*tmp_path.iterdir()]
+    monkeypatch.setattr(peers.subprocess, "run", finished(1))
+    with pytest.raises(InputError, match="error: x"):
+        work()
+
+
+def test_the_command_of_the_peers_has_flags_that_exist(tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(peers, "_run", lambda command, *rest: commands.append(command))
+    for _, work in peers.of_peers("experiments", SIZES["paper"], ["VGG"], tmp_path, 60):
+        work()
+    done = run("benchmark_peers", *commands[0][3:], "--help")
+    assert done.returncode == 0, done.stderr
+    for word in commands[0][3:]:
+        assert word.split("=")[0].removeprefix("--") in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "seconds", "said"),
+    [
+        ("", 60, None),
+        ("import sys; sys.exit(3)", 60, "its process ended with exit code 3"),
+        ("import os; os.abort()", 60, "its process ended with exit code -6"),
+        ("import time; time.sleep(60)", 0.2, "stopped after 0 s: its time was over"),
+    ],
+)
+def test_the_end_of_an_items_process_is_told(code, seconds, said):
+    assert budget.run_for([sys.executable, "-c", code], seconds) == said
+
+
+def test_a_folder_has_figures_of_one_device_and_size(tmp_path):
+    here = {"kind": "cpu", "sizes": "small"}
+    describe.require_same(Results(tmp_path, {"machine": {"device": here}}), "small")
+    describe.require_same(Results(tmp_path, {}), "paper")
+    with pytest.raises(InputError, match="sizes small, these would be of sizes paper: pass"):
+        describe.require_same(Results(tmp_path, {"machine": {"device": here}}), "paper")
+    gpu = Results(tmp_path, {"machine": {"device": here | {"kind": "NVIDIA H100"}}})
+    with pytest.raises(InputError, match="has figures of kind NVIDIA H100, these would be of kind"):
+        describe.require_same(gpu, "small")
