@@ -1,4 +1,4 @@
-"""What this GPU or TPU does: peaks, agreement, rates, peers, and the paper projected.
+"""What a GPU or TPU does: peaks, agreement, rates, peers, the paper projected.
 
 histojax accelerator                                    8 minutes; figures in runs/accelerator
 histojax accelerator --minutes=4 --out=OUT --encoders=VGG
@@ -102,6 +102,8 @@ def main() -> None:
     for i, item in enumerate(items):
         left = 60 * FLAGS.minutes - (time.monotonic() - start)
         results = Results.read(FLAGS.out)
+        if i == 1 and not FLAGS.sizes and results.row("machine", "device")["platform"] == "cpu":
+            print("JAX sees no GPU or TPU: small sizes, which test this command and no more")
         if left <= 0:
             results.add(item.name, "all", {"left_out": "no time was left"})
         else:

@@ -37,7 +37,10 @@ def test_the_whole_command_runs_with_what_an_accelerator_machine_has(tmp_path):
         with narrow.vgg():
             runner.run(accelerator.main, accelerator.__doc__)
     """
-    blocked = "lightgbm tensorflow_datasets tensorflow sklearn matplotlib pandas keras cv2 torch"
+    blocked = (
+        "lightgbm tensorflow_datasets tensorflow sklearn matplotlib pandas keras cv2 torch tqdm "
+        "imagecodecs openslide openpyxl jinja2 array_record importlib_resources"
+    )
     done = run_without(blocked, code)
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "accelerator.json").read_text())
@@ -297,6 +300,16 @@ def test_the_command_of_the_peers_has_flags_that_exist(tmp_path, monkeypatch):
 )
 def test_the_end_of_an_items_process_is_told(code, seconds, said):
     assert budget.run_for([sys.executable, "-c", code], seconds) == said
+
+
+def test_a_gpu_that_jax_does_not_see_is_not_passed_over(monkeypatch):
+    assert describe.sizes("paper") == "paper"
+    monkeypatch.setattr(describe, "driver", lambda: None)
+    assert describe.sizes(None) == "small"
+    monkeypatch.setattr(describe, "driver", lambda: "570.1")
+    assert describe.sizes("small") == "small"
+    with pytest.raises(InputError, match=r"NVIDIA driver \(570.1\), but JAX .* sees a CPU alone"):
+        describe.sizes(None)
 
 
 def test_a_folder_has_figures_of_one_device_and_size(tmp_path):

@@ -72,8 +72,20 @@ def driver() -> str | None:
 
 
 def sizes(asked: str | None) -> str:
-    """The name of the sizes to measure: those asked for, or those that suit the devices."""
-    return asked or ("small" if jax.default_backend() == "cpu" else "paper")
+    """The name of the sizes to measure: those asked for, or those that suit the devices.
+
+    Raises:
+      InputError: no sizes were asked for, and JAX uses a CPU where there is an NVIDIA GPU.
+    """
+    if asked or jax.default_backend() != "cpu":
+        return asked or "paper"
+    if version := driver():
+        raise InputError(
+            f"this machine has an NVIDIA driver ({version}), but JAX {jax.__version__} sees a CPU "
+            "alone: install JAX for the GPU (.venv/bin/pip install 'jax[cuda13]'), or pass "
+            "--sizes=small to measure the CPU"
+        )
+    return "small"
 
 
 def require_same(results: Results, sizes_name: str) -> None:
