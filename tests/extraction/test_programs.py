@@ -222,7 +222,9 @@ def hybrid_in_numpy(extraction, view, normalized, name):
         for each in (of_crops, again)
     )
     base = interpolated(middle, middle)
-    share = np.minimum((pool + base.mean(axis=0)) / (base + base.mean(axis=0)), 2)
+    strength = base + base.mean(axis=0)  # 0 in channels that are never on.
+    share = (pool + base.mean(axis=0)) / np.where(strength > 0, strength, 1)
+    share = np.minimum(share, 2)
     drifts = [
         second - first - share[crop] * (at_node[node][crop] - base[crop])
         for crop, (first, second, node) in enumerate(zip(pool, pool_again, seconds, strict=True))
