@@ -50,10 +50,9 @@ from histojax.extraction import crop_windows, plans, preparation
 from histojax.extraction.plans import Plan
 from histojax.ops import chebyshev, crops, pooling, stain
 
-_einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
-
-
 _LARGEST_SHARE = 2.0  # Of s: where windows are nearly 0, their quotient would be noise.
+
+_einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
 def interpolation_weights(gains: jax.Array, extraction: Extraction) -> jax.Array:
@@ -188,18 +187,18 @@ def assemble(
     count, seconds = extraction.pool_crops, second_nodes(extraction)
     first, second = pool[:count], pool[count:]
     if len(seconds):
-        turned = _share_of_windows(first, windows, never_negative, extraction)
+        share = _share_of_windows(first, windows, never_negative, extraction)
         at_second = jax.vmap(lambda node: node_weights(node, extraction))(
             jnp.array(preparation.gain_nodes(extraction)[seconds])
         )
-        drifts = second - first - turned * _einsum("qk,kqd->qd", at_second, windows)
+        drifts = second - first - share * _einsum("qk,kqd->qd", at_second, windows)
 
     def augmentation(number: jax.Array) -> jax.Array:
         gains, descriptors = preparation.gains(key, number, extraction), first
         if len(seconds):
             colour = _einsum("k,kqd->qd", node_weights(gains, extraction), windows)
             drift = _einsum("q,qd->d", drift_weights(gains, extraction), drifts)
-            descriptors = first + turned * colour + drift[None]
+            descriptors = first + share * colour + drift[None]
         chosen = crops.choose(key, number, extraction.crops, count)
         clipped = jnp.where(never_negative[None], jnp.maximum(descriptors, 0), descriptors)
         return pooling.pnorm(clipped[chosen], extraction.p)
