@@ -47,7 +47,7 @@ data.define_labelled()
 data.define_mpp()
 models.define_positive()
 protocol.define_preset("extraction", "boosting")
-computing.define_runtime()
+computing.define_runtime("checked")
 define_path("out", "Folder to write everything to.", required=True)
 
 

@@ -17,9 +17,12 @@ from .flag_types import WEIGHTS, define
 FLAGS = flags.FLAGS
 
 
-def define_runtime() -> None:
-    """Defines a flag for each option of the runtime, and --compilation_cache."""
-    _define_fields("crops_per_step", "pooling", "checked")
+def define_runtime(*more: str) -> None:
+    """Defines a flag for each option of the runtime, and --compilation_cache.
+
+    `more` names options that only some scripts have a use for: `checked`.
+    """
+    _define_fields("crops_per_step", "pooling", *more)
     define_weights()
     flags.DEFINE_string(
         "compilation_cache",
@@ -107,12 +110,8 @@ def runtime() -> Runtime:
     devices.split_cpu()
     if FLAGS.compilation_cache:
         devices.keep_compiled(FLAGS.compilation_cache)
-    return dataclasses.replace(
-        weight_files(),
-        crops_per_step=FLAGS.crops_per_step,
-        pooling=FLAGS.pooling,
-        checked=FLAGS.checked,
-    )
+    passed = [name for name in ("crops_per_step", "pooling", "checked") if name in FLAGS]
+    return dataclasses.replace(weight_files(), **{name: FLAGS[name].value for name in passed})
 
 
 def weight_files() -> Runtime:
