@@ -160,6 +160,7 @@ DEVICE = {
     "versions": {"jax": "0.10.2", "nvidia-cudnn-cu12": "9.8"},
     "date": "2026-11-28T10:00:00+00:00",
     "sizes": "paper",
+    "work": {"image": [1536, 2048], "augmentations": 50, "crops": 20, "pool_crops": 24},
 }
 MACHINE = {
     "device": DEVICE,
@@ -230,7 +231,10 @@ def test_the_block_has_the_date_the_device_and_what_was_not_measured(tmp_path):
     assert head == (
         "## 2026-11-28: 1 x NVIDIA H100, 16 cores (x); driver 570.1, jax 0.10.2, cuDNN 9.8"
     )
-    assert "`histojax accelerator --minutes=8`" in command
+    assert command == (
+        "`histojax accelerator --minutes=8`, synthetic tissue of 2048 x 1536 px, 50 augmentations "
+        "of 20 crops (crop mode hybrid: a pool of 24), random weights."
+    )
     assert "| bfloat16 | 700 | 3000 |" in text
     row = "| VGG | 0.5-400 | exact | bfloat16 | 64 | 5 | 0.5 | 400 | 25 % | 50 % | 12.0 | 1.00 |"
     assert row in text

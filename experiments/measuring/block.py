@@ -15,7 +15,7 @@ def markdown(results: Results, projected: Mapping[str, Any], command: str) -> st
     """The block; parts that were not measured are left out, and listed at its end."""
     device = results.rows("machine").get("device")
     head = f"## {device['date'][:10]}: {machine_text(device)}" if device else "## Not measured"
-    parts = [head, f"`{command}`, random weights."]
+    parts = [head, f"`{command}`, {_work_text(device)}random weights."]
     parts += _peaks(results.rows("machine"))
     parts += _rates(results.rows("rates").values())
     parts += _parity(results.rows("parity").values())
@@ -46,6 +46,17 @@ def machine_text(device: _Row) -> str:
     driver = [f"driver {device['driver']}"] if device.get("driver") else []
     chips = f"{device['count']} x {device['kind']}, {device['cores']} cores ({device['cpu']})"
     return "; ".join([chips, ", ".join([*driver, *named])])
+
+
+def _work_text(device: _Row | None) -> str:
+    """The sizes of rates, pooling and images."""
+    if not device:
+        return ""
+    work, (height, width) = device["work"], device["work"]["image"]
+    return (
+        f"synthetic tissue of {width} x {height} px, {work['augmentations']} augmentations of "
+        f"{work['crops']} crops (crop mode hybrid: a pool of {work['pool_crops']}), "
+    )
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -163,7 +174,8 @@ def _images(images: Mapping[str, _Row]) -> list[str]:
     for key, row in images.items():
         if "stages" in row:
             shown = ", ".join(f"{stage} {value:.3g}" for stage, value in row["stages"].items())
-            parts.append(f"Seconds an image, {key}: {shown}.")
+            share = f"{100 * row['preprocessing_share']:.1f} %"
+            parts.append(f"Seconds an image, {key}: {shown}. Before the network: {share}.")
     return parts
 
 

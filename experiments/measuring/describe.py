@@ -15,6 +15,7 @@ from jax.extend import backend
 from histojax.errors import InputError
 
 from .results import Results
+from .sizes import Sizes
 
 _PACKAGES = (
     "jax",
@@ -101,7 +102,7 @@ def require_same(results: Results, sizes_name: str) -> None:
         )
 
 
-def device(sizes_name: str) -> dict[str, Any]:
+def device(sizes_name: str, measured: Sizes) -> dict[str, Any]:
     """Devices, driver, processor, versions, date, and the sizes that are measured on them."""
     local = jax.local_devices()
     memory = local[0].memory_stats() if local[0].platform != "cpu" else None
@@ -117,4 +118,10 @@ def device(sizes_name: str) -> dict[str, Any]:
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "date": date(),
         "sizes": sizes_name,
+        "work": {
+            "image": list(measured.image),
+            "augmentations": measured.augmentations,
+            "crops": measured.crops,
+            "pool_crops": measured.pool_crops,
+        },
     }

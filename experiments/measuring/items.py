@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ from .sizes import PAPER_IMAGE, Sizes
 
 def of_machine(job: Job) -> Iterator[Measurement]:
     """The device; its peaks; how many operations the paper's protocol has."""
-    yield "device", functools.partial(describe.device, job.sizes_name)
+    yield "device", functools.partial(describe.device, job.sizes_name, job.sizes)
     yield "operations", functools.partial(paper_operations, job.encoders)
     for precision in job.sizes.precisions:
         peak = functools.partial(profiling.peak, Engine.of(job.runtime), precision)
@@ -133,9 +133,16 @@ def of_images(job: Job) -> Iterator[Measurement]:
             loaded = folded(extraction)[name]
             machine = Engine.of(dataclasses.replace(job.runtime, pooling="xla"))
             rgb = tissue(job.sizes.image).rgb
-            return {"stages": profiling.stages(machine, loaded, extraction, view, rgb)}
+            timed = profiling.stages(machine, loaded, extraction, view, rgb)
+            return {"preprocessing_share": preprocessing_share(timed), "stages": timed}
 
         yield f"stages {rate_key(name, [view], 'exact', precision)}", stages
+
+
+def preprocessing_share(stages: Mapping[str, float]) -> float:
+    """The share of what a device does for an image that comes before the network."""
+    before = sum(stages[name] for name in ("resize", "normalise", "crop", "augment"))
+    return before / (before + stages["trunk"] + stages["taps and pooling"])
 
 
 def _end_to_end(job: Job, mode: str, precision: str) -> Row:

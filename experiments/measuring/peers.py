@@ -4,6 +4,7 @@ The process that starts it must not hold the device's memory, so this imports no
 """
 
 import functools
+import os
 import subprocess
 import sys
 import time
@@ -43,6 +44,11 @@ def of_peers(
         yield key, functools.partial(_run, command, out, deadline)
 
 
+def _first_gpu() -> str:
+    """The one that all are timed on: PyTorch uses one, ours would use all."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+
+
 def _run(command: list[str], out: Path, deadline: float) -> Row:
     """Its figures, and what it says of peers that are left out."""
     try:
@@ -51,6 +57,7 @@ def _run(command: list[str], out: Path, deadline: float) -> Row:
             capture_output=True,
             text=True,
             check=False,
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": _first_gpu()},
             timeout=max(1.0, deadline - time.monotonic()),
         )
     except subprocess.TimeoutExpired:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,7 +20,7 @@ from histojax.ops import crops, pooling, pooling_pallas
 
 from . import describe
 from .job import Job, folded, rate_key, tissue
-from .results import Measurement, Row
+from .results import Measurement, Results, Row
 
 _AUGMENTATIONS = 2  # Of the kernel by itself: maps of all would not fit into memory.
 _ROUNDS = 3  # Of programs that take turns.
@@ -110,11 +111,8 @@ def _take_turns(calls: dict[str, Callable[[], Any]], each: int) -> Row:
 def _choose(job: Job, precision: str) -> Row:
     """Remembers for this kind of device which pooling is the default."""
     view = job.sizes.views[:1]
-    rows = {
-        name: job.results.row("pooling", rate_key(name, view, "exact", precision))
-        for name in job.encoders
-    }
-    times = {name: pooling_choice.Times(row["xla"], row["pallas"]) for name, row in rows.items()}
+    keys = {name: rate_key(name, view, "exact", precision) for name in job.encoders}
+    times = {name: _times(job.results, key) for name, key in keys.items()}
     if not job.decides:
         chosen = pooling_choice.decide(times)
         return {"pooling": chosen, "remembered": "no: for that, all encoders and --sizes=paper"}
@@ -122,6 +120,18 @@ def _choose(job: Job, precision: str) -> Row:
     date = describe.date()
     chosen = pooling_choice.remember(machine.cache, machine.mesh.devices.flat, times, date)
     return {"pooling": chosen, "remembered": f"in {machine.cache / pooling_choice.REMEMBERED}"}
+
+
+def _times(results: Results, key: str) -> pooling_choice.Times:
+    """Of an encoder's programs; where one failed, that with the kernel is never chosen.
+
+    Raises:
+      InputError: there was no time to measure them.
+    """
+    if "error" in results.items["pooling"][key]:
+        return pooling_choice.Times(xla=1.0, pallas=math.inf)
+    row = results.row("pooling", key)
+    return pooling_choice.Times(row["xla"], row["pallas"])
 
 
 def _largest_maps(job: Job, precision: str, name: str) -> tuple[Tap, tuple[int, ...], np.dtype]:
