@@ -9,7 +9,8 @@ import dataclasses
 import functools
 import itertools
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent import futures
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,8 @@ from .job import Job, folded, rate_key, tissue, weights
 from .pooling import of_pooling
 from .results import Measurement, Row
 from .sizes import PAPER_IMAGE, Sizes
+
+_COMPILERS = 4  # Programs of parity that are compiled at the same time.
 
 
 def of_machine(job: Job) -> Iterator[Measurement]:
@@ -68,31 +71,50 @@ def paper_operations(names: tuple[str, ...]) -> Row:
 
 def of_parity(job: Job) -> Iterator[Measurement]:
     """Descriptors of the devices against the CPU's in float32; crop mode exact first."""
+    measured, view = job.results.rows("parity"), [job.sizes.parity_view]
+    every = itertools.product(config.CROP_MODES, job.sizes.precisions, job.encoders)
+    works = {
+        rate_key(name, view, mode, precision): (mode, precision, name)
+        for mode, precision, name in every
+    }
+    # Nothing is timed here, and nearly all time is compiling: several at once.
+    pool = futures.ThreadPoolExecutor(max(1, min(_COMPILERS, describe.cores() // 3)))
+    expected, begun = {}, {}
+    try:
+        for key, (mode, precision, name) in works.items():
+            if key not in measured:
+                if (mode, name) not in expected:  # It begins before those that wait for it.
+                    expected[mode, name] = pool.submit(_describe_on_cpu, job, mode, name)
+                begun[key] = pool.submit(
+                    _compare, job, mode, precision, name, expected[mode, name].result
+                )
+        yield from ((key, future.result) for key, future in begun.items())
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _describe_on_cpu(job: Job, mode: str, name: str) -> dict[str, np.ndarray]:
+    extraction = job.sizes.parity(mode, "float32", name)
+    return parity.describe_on_cpu(extraction, tissue(job.sizes.parity_image), weights(extraction))
+
+
+def _compare(
+    job: Job, mode: str, precision: str, name: str, expected: Callable[[], dict[str, np.ndarray]]
+) -> Row:
+    """The errors of an encoder in a mode and precision, by tap."""
+    extraction = job.sizes.parity(mode, precision, name)
+    runtime = dataclasses.replace(job.runtime, pooling="xla")
     image = tissue(job.sizes.parity_image)
-
-    @functools.cache
-    def expected(mode: str, encoder: str) -> dict[str, np.ndarray]:
-        extraction = job.sizes.parity(mode, "float32", encoder)
-        return parity.describe_on_cpu(extraction, image, weights(extraction))
-
-    def compare(mode: str, precision: str, encoder: str) -> Row:
-        extraction = job.sizes.parity(mode, precision, encoder)
-        runtime = dataclasses.replace(job.runtime, pooling="xla")
-        found = parity.describe(extraction, image, weights(extraction), runtime)
-        errors = parity.errors(found, expected(mode, encoder))
-        return {
-            "encoder": encoder,
-            "views": [job.sizes.parity_view.name],
-            "mode": mode,
-            "precision": precision,
-            "largest_error": max(errors.values()),
-            "errors": errors,
-        }
-
-    for work in itertools.product(config.CROP_MODES, job.sizes.precisions, job.encoders):
-        mode, precision, encoder = work
-        key = rate_key(encoder, [job.sizes.parity_view], mode, precision)
-        yield key, functools.partial(compare, mode, precision, encoder)
+    found = parity.describe(extraction, image, weights(extraction), runtime)
+    errors = parity.errors(found, expected())
+    return {
+        "encoder": name,
+        "views": [job.sizes.parity_view.name],
+        "mode": mode,
+        "precision": precision,
+        "largest_error": max(errors.values()),
+        "errors": errors,
+    }
 
 
 def of_rates(job: Job) -> Iterator[Measurement]:

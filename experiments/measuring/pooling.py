@@ -128,7 +128,7 @@ def _times(results: Results, key: str) -> pooling_choice.Times:
     Raises:
       InputError: there was no time to measure them.
     """
-    if "error" in results.items["pooling"][key]:
+    if "error" in results.items["pooling"].get(key, {}):
         return pooling_choice.Times(xla=1.0, pallas=math.inf)
     row = results.row("pooling", key)
     return pooling_choice.Times(row["xla"], row["pallas"])
