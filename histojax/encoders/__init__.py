@@ -23,6 +23,7 @@ from histojax.encoders.encoder import (
     Tap,
     Variables,
     WeightFile,
+    pool_crops,
 )
 from histojax.encoders.layouts import Layout
 from histojax.encoders.precision import PRECISIONS
@@ -43,6 +44,7 @@ __all__ = [
     "Variables",
     "WeightFile",
     "get",
+    "pool_crops",
 ]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from histojax.encoders import folding, layouts
 from histojax.encoders.layers import FrozenNetwork
@@ -58,12 +59,15 @@ class Tap:
         too; 0 for a vector, and for a map that is of one size whatever the image's.
       multiple: rows and columns beyond a multiple of this are left out of the average. (ResNet-50
         of 2018 had a 7 x 7 average pool here, at stride 7, which dropped incomplete windows.)
+      signed: whether it may be negative: then crops are pooled by their mean, since a p-norm loses
+        signs.
     """
 
     layer: str
     channels: int = 0
     stride: int = 0
     multiple: int = 1
+    signed: bool = False
 
     def averaged_cells(self, size: int) -> int:
         """How many of a map's rows, or columns, are averaged."""
@@ -75,6 +79,26 @@ class Tap:
             return maps.astype(jnp.float32)
         rows, columns = (self.averaged_cells(side) for side in maps.shape[1:3])
         return pooling.global_average(maps[:, :rows, :columns])
+
+
+def pool_crops(descriptors: jax.Array, taps: tuple[Tap, ...], p: float) -> jax.Array:
+    """One descriptor of several: the p-norm over crops, or of signed taps the mean.
+
+    Args:
+      descriptors: float [..., P, D], P crops.
+      taps: whose channels are D.
+      p: of the p-norm.
+
+    Returns:
+      float32 [..., D]; NaN where a tap that is not said to be signed is negative.
+    """
+    pooled = pooling.pnorm(descriptors, p)
+    pooled = jnp.where(jnp.any(descriptors < 0, axis=-2), jnp.nan, pooled)
+    signed = np.repeat([tap.signed for tap in taps], [tap.channels for tap in taps])
+    if not signed.any():
+        return pooled
+    mean = jnp.mean(descriptors.astype(jnp.float32), axis=-2)
+    return jnp.where(signed.reshape(*[1] * (pooled.ndim - 1), -1), mean, pooled)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -82,7 +82,11 @@ def encode(
     without_nodes = jnp.zeros((0, extraction.pool_crops, loaded.encoder.width))
     return {
         view: hybrid.assemble(
-            pool, parts[Part.WINDOWS].get(view, without_nodes), image.key, extraction=extraction
+            pool,
+            parts[Part.WINDOWS].get(view, without_nodes),
+            image.key,
+            taps=loaded.encoder.outputs,
+            extraction=extraction,
         )
         for view, pool in parts[Part.POOL].items()
     }

@@ -45,10 +45,10 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from histojax.config import Extraction
-from histojax.encoders import Variables
+from histojax.encoders import Tap, Variables, pool_crops
 from histojax.extraction import crop_windows, plans, preparation
 from histojax.extraction.plans import Plan
-from histojax.ops import chebyshev, crops, pooling, stain
+from histojax.ops import chebyshev, crops, stain
 
 _LARGEST_SHARE = 2.0  # Of s: where windows are nearly 0, their quotient would be noise.
 
@@ -167,9 +167,14 @@ def encode_windows(
     }
 
 
-@functools.partial(jax.jit, static_argnames="extraction")
+@functools.partial(jax.jit, static_argnames=("taps", "extraction"))
 def assemble(
-    pool: jax.Array, windows: jax.Array, key: jax.Array, *, extraction: Extraction
+    pool: jax.Array,
+    windows: jax.Array,
+    key: jax.Array,
+    *,
+    taps: tuple[Tap, ...],
+    extraction: Extraction,
 ) -> jax.Array:
     """Descriptors of all augmentations of an image, see above.
 
@@ -178,6 +183,7 @@ def assemble(
         gains vary, at those of `second_nodes`, [2 Q, D].
       windows: of these crops at the nodes, float32 [n^G, Q, D].
       key: of the image.
+      taps: of the encoder, whose channels are D.
       extraction: the protocol.
 
     Returns:
@@ -201,7 +207,7 @@ def assemble(
             descriptors = first + share * colour + drift[None]
         chosen = crops.choose(key, number, extraction.crops, count)
         clipped = jnp.where(never_negative[None], jnp.maximum(descriptors, 0), descriptors)
-        return pooling.pnorm(clipped[chosen], extraction.p)
+        return pool_crops(clipped[chosen], taps, extraction.p)
 
     return jax.lax.map(augmentation, jnp.arange(extraction.augmentations))
 

@@ -114,6 +114,11 @@ def check(extraction: Extraction, pooling: str | None) -> None:
         require_maps(chosen, "--crop_mode=hybrid takes windows of", "pass --crop_mode=exact")
     if pooling == "pallas":
         require_maps(chosen, "--pooling=pallas pools", "pass --pooling=xla")
+        if signed := [encoder.name for encoder in chosen if any(t.signed for t in encoder.outputs)]:
+            raise InputError(
+                f"--pooling=pallas takes p-norms, and {signed[0]} has signed taps, whose crops are "
+                "pooled by their mean: pass --pooling=xla"
+            )
 
 
 def _check_hybrid(extraction: Extraction, pooling: str | None) -> None:

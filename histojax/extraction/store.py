@@ -110,7 +110,7 @@ def write(root: Path, configuration: str, name: str, descriptors: np.ndarray) ->
     if not np.isfinite(descriptors).all():
         raise InputError(
             f"{configuration} gave descriptors of {name} that are not finite: the weights are "
-            "unusable"
+            "unusable, or a tap of an encoder of your own is negative and not Tap(..., signed=True)"
         )
     files.write_array(file_of(root, configuration, name), descriptors)
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from histojax.encoders import Encoder, Variables
+from histojax.encoders import Encoder, Tap, Variables, pool_crops
 from histojax.extraction import crop_windows, plans
 from histojax.ops import pooling, resize, stain
 
@@ -31,8 +31,8 @@ from histojax.ops import pooling, resize, stain
 # belong to one position.
 OFFSETS = (-0.25, 0.0, 0.25)
 
-# For each tap its channels, and the side of its windows in feature cells.
-TapWindows = tuple[tuple[int, float], ...]
+# Each tap, and the side of its windows in feature cells.
+TapWindows = tuple[tuple[Tap, float], ...]
 
 
 class SourcePixels(NamedTuple):
@@ -188,14 +188,12 @@ def window_starts(centres: np.ndarray, crop_size: int, size: int) -> np.ndarray:
 def tap_windows(encoder: Encoder, variables: Variables, crop_size: int) -> TapWindows:
     """The windows of each tap, as large as the map of a crop by itself would be."""
     cells = crop_windows.crop_cells(encoder, variables, crop_size)
-    return tuple(
-        (tap.channels, cells[tap] * tap.stride / cell_size(encoder)) for tap in encoder.outputs
-    )
+    return tuple((tap, cells[tap] * tap.stride / cell_size(encoder)) for tap in encoder.outputs)
 
 
 def split_by_tap(cells: jax.Array, taps: TapWindows) -> list[jax.Array]:
     """Feature cells [..., D] split into those of each tap [..., C]."""
-    return jnp.split(cells, np.cumsum([channels for channels, _ in taps])[:-1], axis=-1)
+    return jnp.split(cells, np.cumsum([tap.channels for tap, _ in taps])[:-1], axis=-1)
 
 
 @functools.partial(jax.jit, static_argnames=("taps", "p"))
@@ -208,7 +206,7 @@ def position_descriptors(
     taps: TapWindows,
     p: float,
 ) -> jax.Array:
-    """Descriptors of a row of grid positions: the p-norm over windows, as of an image over crops.
+    """Descriptors of a row of grid positions: windows are pooled as crops of an image are.
 
     Args:
       cells: float32 [h, A, w, D], rows of the field's feature cells.
@@ -235,4 +233,4 @@ def position_descriptors(
     windows = windows + border[None, None, None]
     never_negative = jnp.all(cells >= 0, axis=(0, 1, 2))
     windows = jnp.where(never_negative[None, None, None], jnp.maximum(windows, 0), windows)
-    return pooling.pnorm(windows, p)
+    return pool_crops(windows, tuple(tap for tap, _ in taps), p)

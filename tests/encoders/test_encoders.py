@@ -13,6 +13,7 @@ import pytest
 
 from histojax import encoders
 from histojax.encoders import weights
+from histojax.ops import pooling
 from tests import narrow
 
 THIRD_PARTY = Path(__file__).parents[2] / "third_party"
@@ -177,3 +178,15 @@ def test_the_manifest_of_weight_files_agrees_with_the_table():
             file.url,
             file.md5,
         )
+
+
+def test_crops_of_signed_taps_are_pooled_by_their_mean():
+    """And NaN, which extraction refuses, where a tap is negative and not said to be signed."""
+    crops = np.array([[[1, -2, 3], [2, 4, -5]], [[0, 1, 1], [0, -3, 1]]], np.float32)
+    taps = (encoders.Tap("relu", 1), encoders.Tap("token", 1, signed=True), encoders.Tap("bad", 1))
+    pooled = encoders.pool_crops(crops, taps, 3.0)
+    expected = [[(9 / 2) ** (1 / 3), 1, np.nan], [0, -1, 1]]
+    np.testing.assert_allclose(pooled, expected, rtol=1e-6)
+    np.testing.assert_array_equal(
+        encoders.pool_crops(np.abs(crops), taps[:1] * 3, 3.0), pooling.pnorm(np.abs(crops), 3.0)
+    )

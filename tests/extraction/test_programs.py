@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from histojax import encoders
 from histojax.config import Extraction, Runtime, View
-from histojax.encoders import weights
+from histojax.encoders import Tap, weights
 from histojax.extraction import encoding, engine, hybrid, plans, preparation
 from histojax.extraction.loaded_encoders import LoadedEncoder
 from histojax.images.padding import bucket, scaled_size
@@ -327,12 +327,13 @@ def test_only_what_is_never_negative_is_cut_off_at_zero():
     second = first + share * (windows[:2, 0] - 2)
     pool = jnp.concatenate([first, second.at[:, 0].set(jnp.maximum(second[:, 0], 0))])
     key = crops.image_key(0, NAME)
-    rows = np.asarray(hybrid.assemble(pool, windows, key, extraction=extraction))
+    taps = (Tap("relu", 1), Tap("token", 1, signed=True))
+    rows = np.asarray(hybrid.assemble(pool, windows, key, taps=taps, extraction=extraction))
     gains = [preparation.gains(key, a, extraction) for a in range(extraction.augmentations)]
     changes = np.stack([hybrid.node_weights(g, extraction) @ windows[:, 0, 0] for g in gains])
     assert min(0.525 * changes) < -0.1
     np.testing.assert_allclose(rows[:, 0], np.maximum(0.1 + 0.525 * changes, 0), atol=1e-5)
-    np.testing.assert_allclose(rows[:, 1], np.abs(-0.9 + changes), atol=1e-5)
+    np.testing.assert_allclose(rows[:, 1], -0.9 + changes, atol=1e-5)
 
 
 def test_what_drifts_alike_in_all_crops_is_found_again():
@@ -362,7 +363,7 @@ def test_what_drifts_alike_in_all_crops_is_found_again():
     second = jnp.stack([exact(node)[c] for c, node in enumerate(seconds)])
     pool = jnp.concatenate([exact(np.ones(2)), second])
     key = crops.image_key(0, NAME)
-    rows = hybrid.assemble(pool, windows, key, extraction=extraction)
+    rows = hybrid.assemble(pool, windows, key, taps=(Tap("relu", 3),), extraction=extraction)
     for a, row in enumerate(np.asarray(rows)):
         gains = preparation.gains(key, a, extraction)
         chosen = crops.choose(key, a, 24, 24)

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from histojax.config import View
+from histojax.encoders import Tap
 from histojax.heatmap import tile_features
 from histojax.ops import crops, stain
 from tests import samples
@@ -61,6 +62,11 @@ def test_only_channels_that_are_never_negative_stay_so_at_the_border():
     border, tops = np.array([-1.0, -1.0], np.float32), np.zeros(3, np.float32)
     lefts = np.zeros((1, 3), np.float32)
     position = tile_features.position_descriptors(
-        cells, border, tops, lefts, taps=((2, 2.0),), p=3.0
+        cells,
+        border,
+        tops,
+        lefts,
+        taps=((Tap("a", 1), 2.0), (Tap("b", 1, signed=True), 2.0)),
+        p=3.0,
     )
-    np.testing.assert_allclose(position[0, 0], [0, 2], rtol=1e-5)
+    np.testing.assert_allclose(position[0, 0], [0, -2], rtol=1e-5)
