@@ -243,7 +243,7 @@ def test_a_learner_is_a_module_and_a_row(images, descriptors, encoder, tmp_path)
     assert "SmallNet is of smallnet.py:ENCODER" in succeed(
         *predict, f"--out={tmp_path / 'p'}", encoder
     )
-    (code,) = blocks("An encoder")
+    code, _ = blocks("An encoder")
     (tmp_path / "other.py").write_text(code.replace('name="SmallNet"', 'name="Other"'))
     other = run(*predict, f"--out={tmp_path / 'p'}", f"{encoder},{tmp_path / 'other.py'}:ENCODER")
     assert "--encoders names Other, expected of the encoders of" in other.stderr
