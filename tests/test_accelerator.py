@@ -55,6 +55,9 @@ def test_the_whole_command_runs_with_what_an_accelerator_machine_has(tmp_path):
     rate = written["rates"]["VGG 1.0-48 exact float32"]
     assert rate["share_of_peak"] > 0
     assert written["pooling"]["agreement"]["difference bfloat16"] < 1e-5
+    # Two devices, an augmentation of two crops each; a call of XLA on a CPU has one augmentation.
+    steps = written["pooling"]["VGG 1.0-48 exact float32"]["per_step"]
+    assert steps == {"pallas": 4, "xla": 2}
     assert written["pooling"]["choice"]["remembered"].startswith("no: ")
     assert sum("bytes" in row for row in written["pooling"].values()) == 1
     assert written["images"]["exact float32"]["images"] == 2

@@ -206,7 +206,9 @@ def duration(seconds: float) -> str:
     """Such as `41 s` or `12.5 min`."""
     if seconds < 100:
         return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} min" if seconds < 6000 else f"{seconds / 3600:.3g} h"
+    if seconds < 6000:
+        return f"{seconds / 60:.3g} min"
+    return f"{seconds / 3600:.3g} h" if seconds < 3.6e6 else f"{seconds / 3600:.0f} h"
 
 
 def _missing(missing: Iterable[tuple[str, str, str]]) -> list[str]:

@@ -72,25 +72,38 @@ def _agreement(job: Job) -> Row:
 
 
 def _program_times(job: Job, precision: str, name: str) -> Row:
-    """Seconds of an encoder's whole program, pooled in either way, taking turns."""
+    """Seconds of an encoder's whole program, pooled in either way, taking turns.
+
+    XLA is given as many crops a step as the kernel, which takes whole augmentations: else the
+    figures would be of the step's size. (On a CPU a call has fewer crops for XLA.)
+    """
     sizes = job.sizes
     extraction = dataclasses.replace(
         sizes.extraction("exact", precision, name), views=sizes.views[:1]
     )
     (view,) = extraction.views
-    image, calls = tissue(sizes.image), {}
-    for way in ("xla", "pallas"):
-        machine = Engine.of(dataclasses.replace(job.runtime, pooling=way))
+    image, calls, per_step = tissue(sizes.image), {}, {}
+    for way in ("pallas", "xla"):
+        runtime = dataclasses.replace(
+            job.runtime, pooling=way, crops_per_step=per_step.get("pallas")
+        )
+        machine = Engine.of(runtime)
         loaded = folded(extraction)[name]
         size = scaled_size(image.size, view.scale)
         planes, _, _ = machine.prepare(extraction, image, view.scale, size)
         variables = machine.replicate(loaded.variables)
         workload = Workload(loaded.encoder, extraction, (view,), size, Part.EXACT)
         program = machine.program(workload, variables)
+        per_step[way] = program.plan.per_step
         key = machine.replicate(crops.image_key(0, "pooling"))
         calls[way] = functools.partial(program.run, variables, planes, size, key)
     times = _take_turns(calls, each=1)
-    return times | {"encoder": name, "views": [view.name], "precision": precision}
+    return times | {
+        "encoder": name,
+        "views": [view.name],
+        "precision": precision,
+        "per_step": per_step,
+    }
 
 
 def _take_turns(calls: dict[str, Callable[[], Any]], each: int) -> Row:
