@@ -15,7 +15,7 @@ from absl import logging
 from histojax.errors import InputError
 from histojax.utils import files
 
-REMEMBERED = "work_per_step.json"
+REMEMBERED = "inputs_per_step.json"
 _MOST_CPU_DEVICES = 8
 _MEETING_SECONDS = 180
 _MEET_CODE = """

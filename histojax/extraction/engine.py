@@ -159,7 +159,9 @@ class Engine:
                     f"{workload.views[0].name}): {fewer}, or choose smaller --views"
                 )
             plan = dataclasses.replace(plan, per_step=smaller)
-        if not self.crops_per_step and plan.per_step != recalled:
+        # Where a call has no more inputs, memory might allow more to another protocol.
+        is_limited = plan.per_step < plan.per_call * workload.inputs_per_row
+        if not self.crops_per_step and is_limited and plan.per_step != recalled:
             devices.remember(self.cache, key, plan.per_step)
         self.programs[workload] = dataclasses.replace(program, seconds=time.monotonic() - start)
         return self.programs[workload]

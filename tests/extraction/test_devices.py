@@ -66,6 +66,18 @@ def test_the_work_per_step_is_found_once_remembered_and_used_again(loaded, tmp_p
     assert devices.recall(tmp_path, key) == 6, "what the user asks for is not remembered"
 
 
+def test_a_run_of_few_crops_does_not_limit_a_later_one(loaded, tmp_path, monkeypatch):
+    monkeypatch.setitem(engine.MOST_CROPS, "cpu", 2)
+    few = dataclasses.replace(EXTRACTION, crops=2)
+    key = machine_with(tmp_path).memory_key(workload(loaded))
+    assert machine_with(tmp_path).memory_key(workload(loaded, few)) == key
+    assert program(machine_with(tmp_path), loaded, few).plan.per_step == 2
+    assert devices.recall(tmp_path, key) is None
+    assert program(machine_with(tmp_path), loaded).plan.per_step == 4
+    assert program(machine_with(tmp_path), loaded, few).plan.per_step == 2
+    assert devices.recall(tmp_path, key) == 4
+
+
 def test_a_program_that_needs_more_memory_than_there_is_gets_less_work_a_step(
     loaded, tmp_path, monkeypatch
 ):
