@@ -130,7 +130,7 @@ def extract_images(
             listener.done(name, image_extraction.rows_of(name, rows))
     canvas = common_canvas([resampling.size(share[name]) for name in to_do], extraction.views)
     is_hybrid = extraction.crop_mode == "hybrid"
-    if is_hybrid and to_do:
+    if is_hybrid and to_do and not listener:  # Who predicts takes the protocol of the models.
         _tell_if_nothing_is_saved(extraction, canvas)
     checked = crop_errors.to_check(images, encoder_set.checked if is_hybrid else 0)
     job = ExtractionJob(
@@ -146,6 +146,12 @@ def extract_images(
     _warn_of_duplicates(share_rows)
     _warn_of_fallbacks(fallbacks, root)
     errors = _crop_errors(encoder_set, root) if is_hybrid else {}
+    if checked & (missing.keys() - to_do.keys()) and not errors:
+        logging.warning(
+            "--checked=%g: how far descriptors are from exact crops is measured as they are "
+            "extracted, and those of the images to check were before; name another folder to know",
+            encoder_set.checked,
+        )
     done_before = len(missing) - len(to_do)
     return ExtractionSummary(extracted, done_before, fallbacks, seconds, waited, errors)
 

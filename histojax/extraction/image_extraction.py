@@ -9,7 +9,7 @@ import numpy as np
 
 from histojax.config import STAIN_STATUS, STAIN_TOO_LITTLE_TISSUE, View
 from histojax.errors import InputError
-from histojax.extraction import crop_errors, encoding, pending, store
+from histojax.extraction import crop_errors, encoding, manifests, pending, store
 from histojax.extraction.engine import passes
 from histojax.extraction.loaded_encoders import EncoderSet, LoadedEncoder
 from histojax.extraction.plans import Pooled
@@ -110,14 +110,18 @@ def _write_crop_error(
     pooled: jax.Array,
     exact: jax.Array,
 ) -> None:
-    """Writes how far an image is from exact crops.
+    """Writes how far an image is from exact crops; InputError where either is not finite.
 
     Runs before the descriptors are written, since images that have descriptors are left alone.
     """
-    configuration = job.encoder_set.extraction.configuration(loaded.encoder.name, view)
+    extraction = job.encoder_set.extraction
+    configuration = extraction.configuration(loaded.encoder.name, view)
+    both = np.asarray(pooled), np.asarray(exact)
+    for descriptors in both:
+        store.require_finite(configuration, name, descriptors)
     taps = {tap.layer: tap.channels for tap in loaded.encoder.outputs}
-    measured = crop_errors.measure(np.asarray(pooled), np.asarray(exact), taps)
-    crop_errors.write(job.root, configuration, name, measured)
+    made_with = loaded.manifest(extraction, view) | {"versions": manifests.versions()}
+    crop_errors.write(job.root, configuration, name, made_with, crop_errors.measure(*both, taps))
 
 
 def _write_stain_qc(

@@ -107,12 +107,17 @@ def write(root: Path, configuration: str, name: str, descriptors: np.ndarray) ->
     if descriptors.ndim != 2 or descriptors.dtype != np.float32:
         form = f"{descriptors.dtype} {descriptors.shape}"
         raise ValueError(f"descriptors must be float32 (augmentations, channels), got {form}")
+    require_finite(configuration, name, descriptors)
+    files.write_array(file_of(root, configuration, name), descriptors)
+
+
+def require_finite(configuration: str, name: str, descriptors: np.ndarray) -> None:
+    """Raises InputError where a value of an image's descriptors is not finite."""
     if not np.isfinite(descriptors).all():
         raise InputError(
             f"{configuration} gave descriptors of {name} that are not finite: the weights are "
             "unusable, or a tap of an encoder of your own is negative and not Tap(..., signed=True)"
         )
-    files.write_array(file_of(root, configuration, name), descriptors)
 
 
 def read(root: Path, configuration: str, names: Iterable[str]) -> np.ndarray:

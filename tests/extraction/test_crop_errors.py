@@ -29,14 +29,21 @@ def test_errors_and_spread_are_those_by_hand():
     # Two rows differ by 2, their mean is (4, 4).
     assert measured["low"]["between_augmentations"] == pytest.approx(2 / np.hypot(4, 4))
     assert measured["high"] == {"error": 1.0, "between_augmentations": 0.0}
+    alone = crop_errors.measure(rows[:1], rows[0], {"low": 3})["low"]
+    assert alone == {"error": 0.0, "between_augmentations": None}  # Of one draw nothing is known.
 
 
 def test_a_run_tells_the_worst_image_and_warns_above_the_bound(tmp_path, notices):
     assert crop_errors.summarize(tmp_path, NAME) is None
-    files.write_json(tmp_path / NAME / manifests.MANIFEST, {"protocol": {}, "weights": {}})
+    made, other = ({"protocol": {"pool_crops": n}, "weights": {}} for n in (24, 12))
+    files.write_json(tmp_path / NAME / manifests.MANIFEST, made)
+    # Of a run whose descriptors were removed.
+    left = {"gone": {"error": 0.5, "between_augmentations": 0.2}}
+    crop_errors.write(tmp_path, NAME, "c", other, left)
+    assert crop_errors.summarize(tmp_path, NAME) is None
     for image, error in (("a", 0.02), ("slide 1/b", 0.07)):
         tap = {"error": error, "between_augmentations": 0.2}
-        crop_errors.write(tmp_path, NAME, image, {"block5_conv3": tap})
+        crop_errors.write(tmp_path, NAME, image, made, {"block5_conv3": tap})
     summary = crop_errors.summarize(tmp_path, NAME)
     expected = {"largest_error": 0.07, "mean_error": 0.045, "between_augmentations": 0.2}
     assert summary == {"images": 2, "taps": {"block5_conv3": expected}}
@@ -48,7 +55,7 @@ def test_a_run_tells_the_worst_image_and_warns_above_the_bound(tmp_path, notices
     crop_errors.warn({NAME: summary, "other": better}, EXTRACTION)
     (notice,) = notices
     assert f"{NAME} are up to 7.0 % from exact crops (block5_conv3), those of 2 of 2" in notice
-    assert "raise --pool_crops=24 or --gain_nodes=3" in notice
+    assert "more than --pool_crops=24 and --gain_nodes=3" in notice
     summary["taps"]["block5_conv3"]["largest_error"] = crop_errors.LARGEST_ERROR
     crop_errors.warn({NAME: summary}, EXTRACTION)
     assert len(notices) == 1

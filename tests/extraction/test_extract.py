@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -26,6 +27,7 @@ from histojax.extraction import (
     crop_errors,
     extract,
     hybrid,
+    image_extraction,
     loaded_encoders,
     manifests,
     programs,
@@ -290,9 +292,16 @@ def test_hybrid_crops_have_folders_of_their_own_and_are_not_mixed_with_exact_one
         extract.run(paths, dataclasses.replace(HYBRID, pool_crops=5), root)
 
 
-def test_a_protocol_that_hybrid_saves_nothing_of_is_told(paths, tmp_path, notices):
+def test_a_protocol_that_hybrid_saves_nothing_of_is_told_who_chooses_it(
+    paths, tmp_path, notices, monkeypatch
+):
+    monkeypatch.setattr(extract, "_run_job", lambda *_: (0, 0.0))
     few = dataclasses.replace(HYBRID, augmentations=2, crops=3)
-    extract.run(paths[:1], few, tmp_path / "few", runtime=Runtime(checked=0))
+    encoder_set = loaded_encoders.load_encoders(few)
+    listener = extract.Listener(done=print, failed=print)  # As of predict, which has no choice.
+    images = {path.stem: path for path in paths[:1]}
+    for heard in (None, listener):
+        extract.extract_images(images, encoder_set, tmp_path / "few", listener=heard)
     (notice,) = [text for text in notices if "operations of exact crops here" in text]
     # Of each size 2 x 4 crops for 2 x 3, and four times the whole image of 80 x 80 px.
     whole = 4 * 80 * 80 / (2 * 3 * (48**2 + 40**2))
@@ -333,7 +342,7 @@ def test_a_hybrid_run_that_was_stopped_goes_on_to_the_same_descriptors(
     assert again.crop_errors[first.parent.name]["images"] == 1
 
 
-def test_a_hybrid_descriptor_does_not_depend_on_the_process(paths, in_hybrid, tmp_path):
+def test_a_hybrid_descriptor_does_not_depend_on_the_process(paths, in_hybrid, tmp_path, notices):
     for process in range(2):
         done = extract.run(
             list(reversed(paths)),
@@ -344,6 +353,10 @@ def test_a_hybrid_descriptor_does_not_depend_on_the_process(paths, in_hybrid, tm
             runtime=Runtime(checked=0),
         )
         assert not done.crop_errors
+    # Nothing is left to extract now, so nothing can be measured.
+    assert extract.run(paths, HYBRID, tmp_path / "out").crop_errors == {}
+    (notice,) = [text for text in notices if "--checked=0.05" in text]
+    assert "and those of the images to check were before" in notice
     for name in HYBRID.configurations:
         for path in paths:
             one, other = (
@@ -356,9 +369,20 @@ def test_a_hybrid_descriptor_does_not_depend_on_the_process(paths, in_hybrid, tm
 def test_a_stain_step_of_many_gains_is_refused_in_crop_mode_hybrid(paths, tmp_path, monkeypatch):
     many = dataclasses.replace(stain.HEMATOXYLIN_EOSIN, gains=8)
     monkeypatch.setitem(stain.AUGMENTATIONS, "many", many)
-    extraction = dataclasses.replace(HYBRID, stain_augmentation="many")
-    with pytest.raises(InputError, match=r"takes 8 random gains, .* 2 \*\* 8 = 256 nodes"):
+    extraction = dataclasses.replace(HYBRID, stain_augmentation="many", gain_nodes=9)
+    with pytest.raises(InputError, match=r"takes 8 random gains, .* 9 \*\* 8 = 43046721 nodes"):
         extract.run(paths, extraction, tmp_path)
+
+
+@pytest.mark.parametrize("lost", ["hybrid", "exact"])
+def test_what_is_not_finite_is_refused_before_an_error_is_written(lost, tmp_path):
+    job = SimpleNamespace(root=tmp_path, encoder_set=SimpleNamespace(extraction=HYBRID))
+    loaded = SimpleNamespace(encoder=encoders.ENCODERS["VGG"])
+    both = {"hybrid": np.ones((2, 3)), "exact": np.ones(3)}
+    both[lost][..., 1] = np.nan
+    with pytest.raises(InputError, match="VGG-0.5-48-hybrid gave .* of image that are not finite"):
+        image_extraction._write_crop_error(job, "image", loaded, HYBRID.views[0], *both.values())
+    assert not [*tmp_path.iterdir()]
 
 
 def test_another_precision_is_another_protocol(paths, described):

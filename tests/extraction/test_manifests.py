@@ -106,6 +106,12 @@ def test_the_error_of_crop_mode_hybrid_is_told_and_decides_nothing():
     text = "within 2.1 % of exact crops (the worst tap of 3 images); two augmentations"
     assert text in crop_errors.text(made.values())
     assert "differ by 14.0 to 21.0 %" in crop_errors.text(made.values())
+    for manifest in made.values():
+        tap = {"largest_error": 0.0004, "mean_error": 0.0003, "between_augmentations": None}
+        manifest["crop_error"] = {"images": 1, "taps": {"block5_conv3": tap}}
+    assert crop_errors.text(made.values()).endswith(
+        "within 0.1 % of exact crops (the worst tap of 1 image)"
+    )
     without = manifests_of(hybrid)
     for name, manifest in made.items():
         assert manifests.differences(manifest, without[name]) == []
