@@ -190,7 +190,8 @@ class Extraction:
     )
     pool_crops: int = option(
         24,
-        "Crop mode hybrid: crops of an image and size, from which each augmentation draws its own.",
+        "Crop mode hybrid: crops of an image and size, from which each augmentation draws its own; "
+        "with fewer than 12 the error grows.",
         least=2,
     )
     gain_nodes: int = option(

@@ -220,8 +220,8 @@ def test_one_trace_per_configuration_however_many_images_come_and_of_whatever_si
         ("VGG",), views, augmentations=1, crops=1, weights="random", crop_mode=mode, seed=77
     )
     extraction = dataclasses.replace(extraction, pool_crops=2, gain_nodes=2)
-    names = iter(range(26))
-    for count in (21, 5):
+    names = iter(range(11))
+    for count in (7, 4):
         folder = tmp_path / str(count)
         folder.mkdir()
         for i in range(count):

@@ -119,7 +119,7 @@ def compare(tmp_path_factory, narrow_vgg):
         "--views=1.0-48,1.0-64",
         "--augmentations=2",
         "--crops=2",
-        "--pool_crops=4",
+        "--pool_crops=12",
         "--weights=random",
     ]
     small += [
