@@ -3,6 +3,7 @@
 Tests pending.py and loaded_encoders.py too.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -34,6 +35,7 @@ from histojax.extraction import (
     store,
 )
 from histojax.images.padding import bucket
+from histojax.images.resampling import NO_RESAMPLING
 from histojax.ops import crops, pooling, resize, stain
 from tests.running import run
 from tests.samples import SMALL, random_crop, tissue
@@ -202,10 +204,9 @@ def test_an_encoder_that_the_crops_do_not_fit_is_refused_before_any_work(paths, 
     assert not list((tmp_path / "out").rglob("*.npy"))
 
 
-@pytest.mark.parametrize("mode", ["exact", "hybrid"])
-def test_one_trace_per_configuration_however_many_images_come_and_of_whatever_sizes(
-    mode, tmp_path, monkeypatch
-):
+@contextlib.contextmanager
+def watched_traces():
+    """A list that gets part and views of each program that is traced in the block."""
     traced = []
 
     def watched(program, *arguments):
@@ -213,27 +214,27 @@ def test_one_trace_per_configuration_however_many_images_come_and_of_whatever_si
         traced.append([workload.part.value, *(view.name for view in workload.views)])
         return program(*arguments)
 
-    for module, name in ((programs, "_encode_crops"), (hybrid, "encode_windows")):
-        monkeypatch.setattr(module, name, functools.partial(watched, getattr(module, name)))
-    views = (View(0.5, 32), View(0.5, 40), View(1.0, 32))[: 3 if mode == "exact" else 2]
-    extraction = Extraction(
-        ("VGG",), views, augmentations=1, crops=1, weights="random", crop_mode=mode, seed=77
-    )
-    extraction = dataclasses.replace(extraction, pool_crops=2, gain_nodes=2)
-    names = iter(range(11))
-    for count in (7, 4):
-        folder = tmp_path / str(count)
-        folder.mkdir()
-        for i in range(count):
-            Image.fromarray(tissue(i, 120 - 2 * (i % 4), 128 - 3 * (i % 3))).save(
-                folder / f"image{next(names)}.png"
-            )
-        outcome = extract.run(sorted(folder.iterdir()), extraction, tmp_path / "out")
-        assert outcome.extracted == count
-    parts = ["exact"] if mode == "exact" else ["checked", "pool"]
-    expected = [[part, view.name] for part in parts for view in views]
-    expected += [["windows", "0.5-32", "0.5-40"]] if mode == "hybrid" else []
-    assert sorted(traced) == expected
+    with pytest.MonkeyPatch.context() as patched:
+        for module, name in ((programs, "_encode_crops"), (hybrid, "encode_windows")):
+            patched.setattr(module, name, functools.partial(watched, getattr(module, name)))
+        yield traced
+
+
+def test_one_trace_per_configuration_however_many_images_come_and_of_whatever_sizes(tmp_path):
+    views = View(0.5, 32), View(0.5, 40), View(1.0, 32)
+    extraction = Extraction(("VGG",), views, augmentations=1, crops=1, weights="random", seed=77)
+    names = iter(range(26))
+    with watched_traces() as traced:
+        for count in (21, 5):
+            folder = tmp_path / str(count)
+            folder.mkdir()
+            for i in range(count):
+                Image.fromarray(tissue(i, 120 - 2 * (i % 4), 128 - 3 * (i % 3))).save(
+                    folder / f"image{next(names)}.png"
+                )
+            outcome = extract.run(sorted(folder.iterdir()), extraction, tmp_path / "out")
+            assert outcome.extracted == count
+    assert sorted(traced) == [["exact", view.name] for view in views]
 
 
 def test_images_of_many_sizes_go_into_few_buckets():
@@ -272,7 +273,14 @@ HYBRID = dataclasses.replace(
 def in_hybrid(paths, tmp_path_factory, narrow_vgg):
     """Descriptors of crop mode hybrid, and what the run says of them."""
     root = tmp_path_factory.mktemp("hybrid")
-    return root, extract.run(paths, HYBRID, root)
+    with watched_traces() as traced:
+        summary = extract.run(paths, HYBRID, root)
+    # Three images of three sizes: one trace of each program.
+    assert len({NO_RESAMPLING.size(path) for path in paths}) == 3
+    views = ["0.5-40", "0.5-48"]
+    each = [[part, view] for part in ("checked", "pool") for view in views]
+    assert sorted(traced) == [*each, ["windows", *reversed(views)]]
+    return root, summary
 
 
 def test_hybrid_crops_have_folders_of_their_own_and_are_not_mixed_with_exact_ones(
@@ -343,16 +351,18 @@ def test_a_hybrid_run_that_was_stopped_goes_on_to_the_same_descriptors(
 
 
 def test_a_hybrid_descriptor_does_not_depend_on_the_process(paths, in_hybrid, tmp_path, notices):
-    for process in range(2):
-        done = extract.run(
-            list(reversed(paths)),
-            HYBRID,
-            tmp_path / "out",
-            process=process,
-            processes=2,
-            runtime=Runtime(checked=0),
-        )
-        assert not done.crop_errors
+    with watched_traces() as traced:
+        for process in range(2):
+            done = extract.run(
+                list(reversed(paths)),
+                HYBRID,
+                tmp_path / "out",
+                process=process,
+                processes=2,
+                runtime=Runtime(checked=0),
+            )
+            assert not done.crop_errors
+    assert not traced  # Runs of other images of these shapes take the traces there are.
     # Nothing is left to extract now, so nothing can be measured.
     assert extract.run(paths, HYBRID, tmp_path / "out").crop_errors == {}
     (notice,) = [text for text in notices if "--checked=0.05" in text]

@@ -163,10 +163,14 @@ def turned(square, turn):
     return square[:, ::-1] if turn.reverse_columns else square
 
 
+@functools.cache
+def maps_program(name):
+    return jax.jit(loaded(name)[0].maps)
+
+
 def hybrid_in_numpy(extraction, view, normalized, name):
     """The formula of `hybrid`, a loop over everything, in float64: [A, D]."""
-    encoder, variables = loaded(name)
-    maps_of = jax.jit(encoder.maps)
+    (encoder, variables), maps_of = loaded(name), maps_program(name)
     key, size = crops.image_key(extraction.seed, NAME), np.array(normalized.shape[:2])
     places = [
         crops.pool_corner_and_turn(key, crop, size, view.crop_size)
