@@ -113,7 +113,8 @@ def encode_windows(
     encoder, extraction = plan.workload.encoder, plan.workload.extraction
     views, at_nodes = plan.workload.views, preparation.gain_nodes(extraction)
     step = stain.AUGMENTATIONS[extraction.stain_augmentation]
-    # A network pads with zeros, after it has subtracted its mean.
+    # A network pads with zeros, after it has subtracted its mean. (Where that is folded into the
+    # first layer, as in Inception, which does not pad there, this is black.)
     outside = jnp.array(encoder.convention.mean)[:, None, None]
 
     def image(planes: jax.Array, size: jax.Array, gains: jax.Array) -> jax.Array:

@@ -26,6 +26,7 @@ from histojax.encoders import weights
 from histojax.errors import InputError
 from histojax.extraction import (
     crop_errors,
+    dry_run,
     extract,
     hybrid,
     image_extraction,
@@ -298,6 +299,18 @@ def test_hybrid_crops_have_folders_of_their_own_and_are_not_mixed_with_exact_one
         extract.run(paths, HYBRID, described)
     with pytest.raises(InputError, match="protocol.pool_crops: found 4, expected 5"):
         extract.run(paths, dataclasses.replace(HYBRID, pool_crops=5), root)
+
+
+def test_a_dry_run_tells_what_a_hybrid_run_takes_and_writes_nothing(paths, in_hybrid, tmp_path):
+    root, _ = in_hybrid
+    told = dry_run.run(paths, HYBRID, tmp_path / "out")
+    assert told.images == 3
+    assert told.seconds > told.compiling > 0
+    assert told.memory > 0
+    assert set(told.by_configuration) == {"VGG-0.5-48+0.5-40"}
+    assert not (tmp_path / "out").exists()
+    assert told.disk == sum(path.stat().st_size for path in root.rglob("*.npy"))
+    assert dry_run.run(paths, HYBRID, root).images == 0
 
 
 def test_a_protocol_that_hybrid_saves_nothing_of_is_told_who_chooses_it(

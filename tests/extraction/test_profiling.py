@@ -192,21 +192,16 @@ def test_the_scopes_of_the_stages_are_in_the_program(tmp_path):
             assert f"/{scope}/" in text or f"({scope})/" in text, (part, scope)
 
 
-@pytest.mark.parametrize("mode", ["exact", "hybrid"])
-def test_a_dry_run_tells_what_a_run_takes_and_writes_nothing(paths, tmp_path, mode):
-    views = SMALL.views if mode == "exact" else SMALL.views[:1]
-    extraction = dataclasses.replace(SMALL, views=views, crop_mode=mode, pool_crops=2, gain_nodes=2)
-    told = dry_run.run(paths, extraction, tmp_path / "out", runtime=Runtime(cache=tmp_path))
+def test_a_dry_run_tells_what_a_run_takes_and_writes_nothing(paths, tmp_path):
+    """Of crop mode hybrid, test_extract.py has the same."""
+    told = dry_run.run(paths, SMALL, tmp_path / "out", runtime=Runtime(cache=tmp_path))
     assert told.images == 3
     assert told.seconds > told.compiling > 0
     assert told.memory > 0
     assert not (tmp_path / "out").exists()
-    extract.run(paths, extraction, tmp_path / "out", runtime=Runtime(cache=tmp_path))
+    extract.run(paths, SMALL, tmp_path / "out", runtime=Runtime(cache=tmp_path))
     assert told.disk == sum(path.stat().st_size for path in (tmp_path / "out").rglob("*.npy"))
-    assert (
-        dry_run.run(paths, extraction, tmp_path / "out", runtime=Runtime(cache=tmp_path)).images
-        == 0
-    )
+    assert dry_run.run(paths, SMALL, tmp_path / "out", runtime=Runtime(cache=tmp_path)).images == 0
 
 
 def test_the_dry_run_flag_of_the_script(paths, tmp_path):
