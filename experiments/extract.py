@@ -16,7 +16,7 @@ Several processes, on one machine or many, can share a run: start each with --co
 --num_processes=N --process_id=I (or --distributed, where JAX knows the cluster). Paths may be
 gs://.
 
-Time: the paper's protocol on 400 images is 2.4 million crops, 207 PFLOP: a task for an accelerator.
+Time: the paper's protocol on 400 images is 2.4 million crops, 210 PFLOP: a task for an accelerator.
 Two processor cores do 0.15 to 0.2 TFLOP/s. The rate and the time left are shown.
 """
 
