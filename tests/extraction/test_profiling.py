@@ -167,7 +167,8 @@ ENCODER = Encoder("ProfiledMean", Mean(), (Tap("x"),), RAW)
 """
 
 
-def test_a_profile_of_vectors_says_which_mode_to_pass(tmp_path):
+def test_a_profile_of_vectors_says_which_mode_to_pass(tmp_path, monkeypatch):
+    monkeypatch.setattr(encoders, "ENCODERS", dict(encoders.ENCODERS))
     (tmp_path / "net.py").write_text(VECTOR)
     flag = f"--encoders={tmp_path / 'net.py'}:ENCODER"
     done = run("profile_encoders", f"--out={tmp_path}/out", flag)
