@@ -23,7 +23,7 @@ from histojax.encoders.encoder import (
     Tap,
     Variables,
     WeightFile,
-    pool_crops,
+    pool_over_crops,
 )
 from histojax.encoders.layouts import Layout
 from histojax.encoders.precision import PRECISIONS
@@ -44,7 +44,7 @@ __all__ = [
     "Variables",
     "WeightFile",
     "get",
-    "pool_crops",
+    "pool_over_crops",
 ]
 
 

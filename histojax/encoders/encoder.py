@@ -81,7 +81,7 @@ class Tap:
         return pooling.global_average(maps[:, :rows, :columns])
 
 
-def pool_crops(descriptors: jax.Array, taps: tuple[Tap, ...], p: float) -> jax.Array:
+def pool_over_crops(descriptors: jax.Array, taps: tuple[Tap, ...], p: float) -> jax.Array:
     """One descriptor of several: the p-norm over crops, or of signed taps the mean.
 
     Args:

@@ -45,7 +45,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from histojax.config import Extraction
-from histojax.encoders import Tap, Variables, pool_crops
+from histojax.encoders import Tap, Variables, pool_over_crops
 from histojax.extraction import crop_windows, plans, preparation
 from histojax.extraction.plans import Plan
 from histojax.ops import chebyshev, crops, stain
@@ -208,7 +208,7 @@ def assemble(
             descriptors = first + share * colour + drift[None]
         chosen = crops.choose(key, number, extraction.crops, count)
         clipped = jnp.where(never_negative[None], jnp.maximum(descriptors, 0), descriptors)
-        return pool_crops(clipped[chosen], taps, extraction.p)
+        return pool_over_crops(clipped[chosen], taps, extraction.p)
 
     return jax.lax.map(augmentation, jnp.arange(extraction.augmentations))
 

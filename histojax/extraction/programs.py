@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from histojax.config import Extraction, View
-from histojax.encoders import Tap, Variables, pool_crops
+from histojax.encoders import Tap, Variables, pool_over_crops
 from histojax.extraction import hybrid, plans, preparation
 from histojax.extraction.plans import Part, Plan, Pooled
 from histojax.ops import crops, pooling_pallas
@@ -95,7 +95,7 @@ def _encode_crops(
         return {view.name: descriptors[: plan.per_call]}
     with jax.named_scope("p-norm"):
         by_crop = descriptors[:total].reshape(plan.per_call, inputs, -1)
-        return {view.name: pool_crops(by_crop, encoder.outputs, extraction.p)}
+        return {view.name: pool_over_crops(by_crop, encoder.outputs, extraction.p)}
 
 
 def crop(

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from histojax.encoders import Encoder, Tap, Variables, pool_crops
+from histojax.encoders import Encoder, Tap, Variables, pool_over_crops
 from histojax.extraction import crop_windows, plans
 from histojax.ops import pooling, resize, stain
 
@@ -233,4 +233,4 @@ def position_descriptors(
     windows = windows + border[None, None, None]
     never_negative = jnp.all(cells >= 0, axis=(0, 1, 2))
     windows = jnp.where(never_negative[None, None, None], jnp.maximum(windows, 0), windows)
-    return pool_crops(windows, tuple(tap for tap, _ in taps), p)
+    return pool_over_crops(windows, tuple(tap for tap, _ in taps), p)

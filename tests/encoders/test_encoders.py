@@ -184,9 +184,9 @@ def test_crops_of_signed_taps_are_pooled_by_their_mean():
     """And NaN, which extraction refuses, where a tap is negative and not said to be signed."""
     crops = np.array([[[1, -2, 3], [2, 4, -5]], [[0, 1, 1], [0, -3, 1]]], np.float32)
     taps = (encoders.Tap("relu", 1), encoders.Tap("token", 1, signed=True), encoders.Tap("bad", 1))
-    pooled = encoders.pool_crops(crops, taps, 3.0)
+    pooled = encoders.pool_over_crops(crops, taps, 3.0)
     expected = [[(9 / 2) ** (1 / 3), 1, np.nan], [0, -1, 1]]
     np.testing.assert_allclose(pooled, expected, rtol=1e-6)
     np.testing.assert_array_equal(
-        encoders.pool_crops(np.abs(crops), taps[:1] * 3, 3.0), pooling.pnorm(np.abs(crops), 3.0)
+        encoders.pool_over_crops(np.abs(crops), taps[:1] * 3, 3.0), pooling.pnorm(np.abs(crops), 3.0)
     )
