@@ -1,5 +1,6 @@
 """Damaged files of weights, and those that claim what they do not hold: one message for each."""
 
+import contextlib
 import io
 import json
 import pickle
@@ -15,6 +16,8 @@ import pytest
 
 from histojax.errors import InputError
 from histojax.utils import array_files
+from histojax.utils.array_files import hdf5_heaps
+from histojax.utils.array_files.stored import Refused
 from tests.encoders import made_files
 from tests.encoders.hostile import read_all, refusal
 from tests.encoders.made_files import archive, program, safetensors, tensor
@@ -281,6 +284,14 @@ def test_references_that_state_another_length_than_the_text_are_refused(tmp_path
     content[reference : reference + 4] = b"\xff\xff\xff\xff"
     (tmp_path / "a.h5").write_bytes(content)
     assert "a reference to one of its texts is damaged" in refusal(tmp_path / "a.h5")
+    # As it may stand after its type in other objects; elsewhere such numbers are something else.
+    texts = b"\x19\x01\0\0\x10\0\0\0"
+    for before, refused in ((b"\0", False), (texts + b"\0", True)):
+        content[reference : reference + 4] = struct.pack("<I", 1)
+        content += bytes(1024 - len(content) % 8) + before
+        end = struct.pack("<IQI", 2**30, content.index(b"GCOL"), 1)
+        with pytest.raises(Refused) if refused else contextlib.nullcontext():
+            hdf5_heaps.check(io.BytesIO(bytes(content) + end))
 
 
 def test_compressed_members_of_many_ratios_hold_no_more_than_is_read(tmp_path):

@@ -7,6 +7,7 @@ padded to 8 bytes. The object of index 0 is the free space, to the heap's end.
 """
 
 import collections
+import re
 import struct
 from typing import BinaryIO
 
@@ -15,6 +16,8 @@ from histojax.utils.array_files.stored import Refused, require_few
 _BEGINNING = b"GCOL\x01"
 _HEADER, _OBJECT = struct.Struct("<8xQ"), struct.Struct("<HHIQ")
 _REFERENCE = struct.Struct("<IQI")  # A text's length, its heap, its index there.
+# A type of texts of any length, of 16 bytes: it stands before references that are not aligned.
+_TYPE_OF_TEXTS, _TYPE_WITHIN = re.compile(rb"[\x19\x29\x39\x49]...\x10\0\0\0", re.DOTALL), 1024
 _CHUNK = 2**22
 _LARGEST_HEAP = 2**24
 _UNREASONABLE = 2**40
@@ -45,12 +48,22 @@ def check(file: BinaryIO) -> None:
                 length, _, index = _REFERENCE.unpack(reference)
                 if length == 0 and place % 8 == 0:
                     continue  # Sides of a shape, such as 2048: a reference's heap is at 4 beyond 8.
-                if sizes.get(index, length) != length:
+                if sizes.get(index, length) != length and _may_be_a_reference(file, place):
                     raise Refused("a reference to one of its texts is damaged")
                 # Numbers may look like a reference to a heap, but seldom to what is in it.
                 uses[heap, index] += index in sizes and length > _LONGEST_NAME
     if any(number > 1 for number in uses.values()):
         raise Refused(f"a text of more than {_LONGEST_NAME} bytes in it is used more than once")
+
+
+def _may_be_a_reference(file: BinaryIO, place: int) -> bool:
+    """Whether a heap's address at a place may be one of a reference, and no other numbers.
+
+    h5py and Keras align theirs; any that the library takes for one comes after its type.
+    """
+    file.seek(max(place - _TYPE_WITHIN, 0))
+    before = file.read(min(place, _TYPE_WITHIN))
+    return place % 8 == 4 or _TYPE_OF_TEXTS.search(before) is not None
 
 
 def _places(file: BinaryIO, size: int, content: bytes) -> list[int]:
