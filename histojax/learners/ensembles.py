@@ -14,6 +14,7 @@ this form by `save_model`.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -200,6 +201,11 @@ def record_manifest(path: Path, manifest: dict[str, Any]) -> None:
             "remove it:\n" + "\n".join(f"  {line}" for line in lines)
         )
     files.write_json(path, manifest)
+
+
+def digest_of(descriptors: np.ndarray) -> str:
+    """SHA-256 of the descriptors that models are trained on, float32 [N, A, D], for a manifest."""
+    return hashlib.sha256(descriptors).hexdigest()
 
 
 def _upgrade(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from histojax.errors import InputError
-from histojax.extraction import manifests
+from histojax.extraction import manifests, provenance
 from histojax.learners import boost, ensembles
 from histojax.learners.ensembles import LEARNERS, Ensemble
 
@@ -182,10 +182,18 @@ def check_same_extraction(
     These are the manifests `extractions`, by configuration; None if unknown.
 
     Raises:
-      InputError: they differ in what decides the descriptors.
+      InputError: they differ in what decides the descriptors; or nothing says that these were
+        imported, too.
     """
     for configuration, trained_with in extractions.items():
         manifest = manifests.read(descriptors, configuration)
+        if manifest is None and provenance.is_imported(trained_with):
+            raise InputError(
+                f"{descriptors / configuration} has no {manifests.MANIFEST}, so nothing says that "
+                "it was imported as what the models were trained on, "
+                f"{provenance.features_text(trained_with)}: import the features (histojax "
+                "import_descriptors), and name that folder"
+            )
         if trained_with is None or manifest is None:
             continue
         if lines := manifests.differences(manifest, trained_with):

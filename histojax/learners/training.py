@@ -6,7 +6,6 @@ N images, A augmentations, D channels, S seeds, F folds.
 import contextlib
 import dataclasses
 import datetime
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -77,7 +76,7 @@ class TrainingJob:
         descriptors = store.read(self.descriptors, configuration, self.folds.names)
         manifest = {
             "shape": list(descriptors.shape),
-            "descriptors_sha256": hashlib.sha256(descriptors).hexdigest(),
+            "descriptors_sha256": ensembles.digest_of(descriptors),
             "extraction": manifests.read(self.descriptors, configuration),
             **decided_by(descriptors.shape),
         }

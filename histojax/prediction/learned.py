@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 
 from histojax.datasets.positive import PositiveClasses
 from histojax.errors import InputError
@@ -125,7 +126,7 @@ def from_ensemble(
     reference = training_files = None
     if descriptors_root is not None:
         means = {
-            name: store.read(descriptors_root, name, folds.names).mean(axis=1)
+            name: _mean_descriptors(ensemble, name, descriptors_root)
             for name in ensemble.configurations
         }
         stain_rows = store.read_stain_qc(descriptors_root)
@@ -137,6 +138,22 @@ def from_ensemble(
             training_files = files_of(stain_rows, folds.names)
         training_files = frozenset(training_files) or None
     return learn(held_out, target_sensitivity, reference, training_files)
+
+
+def _mean_descriptors(ensemble: Ensemble, configuration: str, root: Path) -> np.ndarray:
+    """Those of the training images, float32 [N, D]; warns where models were trained on others."""
+    descriptors = store.read(root, configuration, ensemble.folds.names)
+    recorded = files.read_json(ensemble.root / configuration / ensembles.MANIFEST, ())
+    trained_on = recorded.get("descriptors_sha256")
+    if trained_on not in (None, ensembles.digest_of(descriptors)):
+        logging.warning(
+            "%s has other descriptors than the models of %s were trained on, for the same images: "
+            "new images are compared with them as they are now. Name the folder that was trained "
+            "on, or train again",
+            root / configuration,
+            ensemble.root,
+        )
+    return descriptors.mean(axis=1)
 
 
 def files_of(stain_rows: store.StainQC, names: Iterable[str]) -> frozenset[str]:

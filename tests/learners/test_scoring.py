@@ -6,6 +6,8 @@ import pytest
 from histojax.datasets import folds
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
+from histojax.features.feature_sets import Source
+from histojax.features.recipes import Recipe
 from histojax.learners import ensembles, scoring
 from histojax.learners.ensembles import Learner
 
@@ -67,3 +69,11 @@ def test_unknown_learners_and_those_that_score_images_are_refused():
         scoring.parse_models("forest", 1, 1, ("VGG-0.5-400",), lambda name: b"")
     with pytest.raises(InputError, match="models that are finetuned score images"):
         scoring.parse_models("finetuned", 1, 1, ("VGG-0.5-400",), lambda name: b"")
+
+
+def test_a_folder_without_a_manifest_does_not_pass_for_imported_features(tmp_path):
+    (tmp_path / "uni_v1-20x").mkdir()
+    scoring.check_same_extraction({"uni_v1-20x": None}, tmp_path)  # The authors' have none.
+    made = Recipe(Source("uni_v1", "TRIDENT", "tile", 4, magnification=20), "mean").manifest()
+    with pytest.raises(InputError, match=r"uni_v1-20x has no manifest.json.*uni_v1 \(TRIDENT, 20x"):
+        scoring.check_same_extraction({"uni_v1-20x": made}, tmp_path)

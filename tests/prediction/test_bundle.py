@@ -122,6 +122,18 @@ def test_models_that_learned_nothing_are_warned_of(trained, made, monkeypatch, c
     assert "do not tell the classes apart" in caplog.text
 
 
+def test_descriptors_that_changed_after_training_are_warned_of(trained, tmp_path, caplog):
+    shutil.copytree(trained / "descriptors", tmp_path / "new")
+    changed = min((tmp_path / "new" / "VGG-0.5-40").glob("*.npy"))
+    np.save(changed, np.load(changed) + np.float32(0.5))
+    with caplog.at_level("WARNING", "absl"):
+        bundle.from_models(trained / "models", descriptors=trained / "descriptors")
+        assert "has other descriptors" not in caplog.text
+        bundle.from_models(trained / "models", descriptors=tmp_path / "new")
+    assert caplog.text.count("has other descriptors") == 1
+    assert f"{changed.parent} has other descriptors than the models of" in caplog.text
+
+
 def test_nothing_in_it_names_an_image_or_a_group(packed, trained):
     names = [path.stem for path in (trained / "images").rglob("*.png")]
     parts = parts_of(packed)
