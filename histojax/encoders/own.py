@@ -6,14 +6,8 @@ manifests and bundles record of it (`Origin`) can say that it is needed, and can
 """
 
 import dataclasses
-import hashlib
-import importlib
-import importlib.util
 import inspect
 import re
-import sys
-import traceback
-import types
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,9 +19,9 @@ from absl import logging
 
 from histojax import encoders
 from histojax.encoders import Encoder, Tap, foldable, folding, origins, weights
+from histojax.encoders import user_modules as modules
 from histojax.errors import InputError
 
-FORMS = "path/to/module.py:ENCODER or package.module:ENCODER"
 _KNOWN = ("histojax.", "flax.")  # Of a version that manifests record.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 # Sides of square images, px. Their difference is a multiple of every usual stride.
@@ -48,11 +42,11 @@ def load(reference: str) -> Encoder:
     """
     place, _, attribute = reference.rpartition(":")
     if not place or not attribute.isidentifier():
-        raise InputError(f"{reference!r} names no encoder: expected {FORMS}")
+        raise InputError(f"{reference!r} names no encoder: expected {modules.FORMS}")
     if place.endswith(".py") or "/" in place:
-        module, shown = _run_file(Path(place).expanduser().resolve()), Path(place).name
+        module, shown = modules.run(Path(place).expanduser().resolve()), Path(place).name
     else:
-        module, shown = _import_installed(place), place
+        module, shown = modules.import_installed(place), place
     if not hasattr(module, attribute):
         there = ", ".join(
             name for name, value in vars(module).items() if isinstance(value, Encoder)
@@ -71,7 +65,7 @@ def load(reference: str) -> Encoder:
             place_of_network,
             place,
         )
-    origin = origins.of_file(f"{shown}:{attribute}", Path(module.__file__).read_bytes())
+    origin = origins.of_file(f"{shown}:{attribute}", modules.content(module))
     return register(dataclasses.replace(row, origin=origin))
 
 
@@ -150,48 +144,6 @@ def _check_outputs(row: Encoder) -> None:
         raise InputError(f"{row.name} has a tap twice among {', '.join(layers)}: leave one out")
 
 
-def _run_file(path: Path) -> types.ModuleType:
-    """The module in a file, run under a private name once for each content of the file."""
-    if not path.is_file():
-        raise InputError(f"there is no file {path} (of --encoders): expected {FORMS}")
-    content = hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()
-    name = f"_histojax_encoder_{content[:16]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # Flax looks up the types of a module's fields there.
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise InputError(f"{path} cannot be run: {_place_of(error, path)}") from error
-    return module
-
-
-def _import_installed(name: str) -> types.ModuleType:
-    try:
-        module = importlib.import_module(name)
-    except (Exception, SystemExit) as error:
-        raise InputError(f"{name} cannot be imported: {_place_of(error)}") from error
-    if not getattr(module, "__file__", None):
-        raise InputError(f"{name} is a package without code, expected {FORMS}")
-    return module
-
-
-def _place_of(error: BaseException, path: Path | None = None) -> str:
-    """An error, with the last line that it came through in a file, or in any but ours."""
-    said = f"{type(error).__name__}: {str(error).strip()}"
-    frames = traceback.extract_tb(error.__traceback__)
-    if path is not None:
-        frames = [frame for frame in frames if frame.filename == str(path)]
-    frames = [f for f in frames if f.filename != __file__ and "importlib" not in f.filename]
-    if not frames or isinstance(error, SyntaxError):
-        return said
-    where = "" if path else f" of {frames[-1].filename}"
-    return f"line {frames[-1].lineno}{where}, `{frames[-1].line}`: {said}"
-
-
 def _source_file(row: Encoder) -> Path | None:
     """The file of the class of its network."""
     try:
@@ -264,7 +216,7 @@ def _maps(row: Encoder) -> tuple[dict[str, Any], dict[str, Any]]:
     except Exception as error:  # Whatever the user's module raises.
         raise InputError(
             f"{row.name} cannot be applied to images of {_SIDES[0]} px: "
-            f"{_place_of(error, _source_file(row))}"
+            f"{modules.place_of(error, _source_file(row))}"
         ) from error
     if not isinstance(small, dict) or not all(hasattr(maps, "shape") for maps in small.values()):
         kind = "an array" if hasattr(small, "shape") else type(small).__name__

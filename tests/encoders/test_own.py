@@ -1,6 +1,8 @@
 """Encoders of users: what is found of a row, what is refused, what is recorded of its module."""
 
 import dataclasses
+import os
+import sys
 import types
 
 import flax.linen as nn
@@ -210,6 +212,34 @@ def test_two_modules_may_not_share_a_name_and_a_changed_one_takes_its_place(net,
     (tmp_path / "other.py").write_text(NET)
     with pytest.raises(InputError, match="the name of one of net.py:ENCODER: give"):
         own.load(f"{tmp_path / 'other.py'}:ENCODER")
+
+
+def test_a_module_changed_within_a_second_is_run_as_it_is(net, monkeypatch):
+    """Python would take the bytecode of the file before: its size and second are the same."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    assert own.load(f"{net()}:ENCODER").width == 12
+    path, mtime = net(), net().stat().st_mtime
+    net("(4, 6)", "(4, 7)")
+    os.utime(path, (mtime, mtime))
+    assert own.load(f"{path}:ENCODER").width == 14
+
+
+def test_an_imported_module_is_recorded_as_it_was_when_it_ran(net, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    net()
+    first = own.load("net:ENCODER")
+    net("nn.relu", "nn.gelu")
+    assert own.load("net:ENCODER") is first
+    monkeypatch.delitem(sys.modules, "net")
+
+
+def test_a_module_that_was_interrupted_is_run_anew(tmp_path, monkeypatch):
+    path = tmp_path / "net.py"
+    path.write_text(f'import os\nif "GO_ON" not in os.environ: raise KeyboardInterrupt\n{NET}')
+    with pytest.raises(KeyboardInterrupt):
+        own.load(f"{path}:ENCODER")
+    monkeypatch.setenv("GO_ON", "yes")
+    assert own.load(f"{path}:ENCODER").width == 12
 
 
 def manifest(encoder: Encoder) -> manifests.Manifest:
