@@ -5,9 +5,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from histojax.features import feature_sets, importing, recipes
+from histojax.features.feature_sets import Source
+from histojax.features.importing import Imported
+
 # float32 [N, D] of three slides, with 5, 8 and 11 tiles; features have signs.
 _RNG = np.random.default_rng(0)
 TILES = {f"slide{i}": _RNG.normal(size=(5 + 3 * i, 4)).astype(np.float32) for i in range(3)}
+# What `job` holds, and how an import may draw from it.
+UNI = Source("uni_v1", "TRIDENT", "tile", 4, magnification=20, patch_px=256, overlap_px=0)
+DRAWS = {"draws": 4, "tiles": 3, "seed": 7}
 
 
 def trident(folder: Path, slide: str, features: np.ndarray, **attributes: float) -> Path:
@@ -64,6 +71,17 @@ def job(root, features=TILES, encoder="uni_v1", tiles="20x_256px_0px_overlap") -
         trident(root / tiles / f"features_{encoder}", name, values)
     trident(root / tiles / "patches", "slide0_patches", np.zeros((2, 0), np.float32))
     return root
+
+
+def imported_all(
+    paths: list[Path], root: Path, name: str | None = None, **asked: object
+) -> list[Imported]:
+    """Imports each set of features as the script does, and says what was done."""
+    done = []
+    for found in feature_sets.find(paths, name):
+        recipe, _ = recipes.recipe_for(found, **asked, root=root)
+        done.append(importing.import_set(found, root, recipe))
+    return done
 
 
 def _rows(file: h5py.File, name: str, values: np.ndarray) -> h5py.Dataset:

@@ -66,7 +66,7 @@ class Source:
 
 
 @dataclasses.dataclass(frozen=True)
-class Slide:
+class SlideFeatures:
     """The features of a slide, and the file that they are in."""
 
     path: Path
@@ -86,7 +86,7 @@ class FeatureSet:
     """
 
     source: Source
-    slides: Mapping[str, Slide]
+    slides: Mapping[str, SlideFeatures]
     empty: tuple[str, ...]
     failures: Mapping[str, str]
     notices: tuple[str, ...]
@@ -130,7 +130,7 @@ def _may_be(expected: Source, folder: Path, members: list[Path]) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class _Probed:
-    slides: list[Slide]
+    slides: list[SlideFeatures]
     failures: dict[Path, str]
     notices: list[str]
 
@@ -143,7 +143,7 @@ def _probe(folder: Path, members: Iterable[Path]) -> _Probed:
             stated = folders.facts_of(path, folder)
             for contents in arrays.contents(path):
                 facts = _joined(path, stated, contents.facts)
-                slides.append(Slide(path, dataclasses.replace(contents, facts=facts)))
+                slides.append(SlideFeatures(path, dataclasses.replace(contents, facts=facts)))
         except InputError as error:
             failures[path] = str(error)
     if not slides:
@@ -249,8 +249,8 @@ def _merged(configuration: str, parts: list[tuple[Source, _Probed]]) -> FeatureS
 
 
 def _named(
-    slides: Sequence[Slide], unread: Iterable[Path]
-) -> tuple[dict[str, Slide], dict[str, Path]]:
+    slides: Sequence[SlideFeatures], unread: Iterable[Path]
+) -> tuple[dict[str, SlideFeatures], dict[str, Path]]:
     """Slides by name, and files that cannot be read: these decide what the others are called, too.
 
     Raises:

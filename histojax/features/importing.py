@@ -19,7 +19,7 @@ import numpy as np
 from histojax.errors import InputError
 from histojax.extraction import manifests, store
 from histojax.features import feature_sets, sources, tile_pooling
-from histojax.features.feature_sets import FeatureSet, Slide
+from histojax.features.feature_sets import FeatureSet, SlideFeatures
 from histojax.features.recipes import Recipe, rows_of_each
 from histojax.features.sources import SourceRow
 from histojax.utils import files
@@ -125,7 +125,7 @@ def import_set(found: FeatureSet, root: Path, recipe: Recipe) -> Imported:
     return Imported(configuration, recipe, names, len(done), found.empty, failures, notices)
 
 
-def _describe(name: str, slide: Slide, recipe: Recipe, digest) -> np.ndarray:
+def _describe(name: str, slide: SlideFeatures, recipe: Recipe, digest) -> np.ndarray:
     """The descriptors of a slide, float32 [A, D]; `digest` takes in its features.
 
     Raises:
@@ -141,7 +141,7 @@ def _describe(name: str, slide: Slide, recipe: Recipe, digest) -> np.ndarray:
     return tile_pooling.pool(blocks, draws, recipe.p)
 
 
-def _checked(slide: Slide, recipe: Recipe, digest) -> Iterator[np.ndarray]:
+def _checked(slide: SlideFeatures, recipe: Recipe, digest) -> Iterator[np.ndarray]:
     for block in slide.contents.blocks():
         if not np.isfinite(block).all():
             raise InputError(f"{_where(slide)} holds NaN or infinity: compute its features again")
@@ -170,7 +170,7 @@ def _twins(root: Path, configuration: str, rows: dict[str, SourceRow]) -> tuple[
     )
 
 
-def _where(slide: Slide) -> str:
+def _where(slide: SlideFeatures) -> str:
     """The file, and of a table also the slide."""
     name = slide.contents.name
     return str(slide.path) if name is None else f"{slide.path}, slide {name},"

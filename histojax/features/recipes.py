@@ -7,7 +7,7 @@ from histojax.config import Extraction
 from histojax.errors import InputError
 from histojax.extraction import manifests, store
 from histojax.extraction.manifests import Manifest
-from histojax.features.feature_sets import FeatureSet, Slide, Source
+from histojax.features.feature_sets import FeatureSet, SlideFeatures, Source
 
 AUTO = "auto"
 POOLINGS = ("p-norm", "mean", "none")
@@ -146,7 +146,7 @@ def _recorded(root: Path, configuration: str) -> Recipe | None:
     return None
 
 
-def _has_negative(slide: Slide) -> bool:
+def _has_negative(slide: SlideFeatures) -> bool:
     try:
         return any((block < 0).any() for block in slide.contents.blocks())
     except InputError:  # Damaged: the import says so.

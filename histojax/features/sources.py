@@ -12,7 +12,7 @@ import numpy as np
 
 from histojax.errors import InputError
 from histojax.extraction import store
-from histojax.features.feature_sets import FeatureSet, Slide
+from histojax.features.feature_sets import FeatureSet, SlideFeatures
 from histojax.utils import files
 
 _FILE = "sources.csv"
@@ -67,7 +67,7 @@ def write(root: Path, configuration: str, rows: dict[str, SourceRow]) -> None:
     files.write_csv(root / configuration / _FILE, cells, _COLUMNS)
 
 
-def row_of(name: str, slide: Slide, digest) -> SourceRow:
+def row_of(name: str, slide: SlideFeatures, digest) -> SourceRow:
     """The row of a slide whose features were digested."""
     return SourceRow(
         name, str(slide.path), slide.contents.rows, *_size_and_time(slide.path), digest.hexdigest()

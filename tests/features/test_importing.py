@@ -1,34 +1,19 @@
-"""Features that others computed: pooled, drawn from, resumed, refused, and written back."""
+"""Features that others computed: pooled, drawn from, resumed, and refused."""
 
 import dataclasses
-import hashlib
-import json
-import math
-import os
 
-import h5py
 import numpy as np
 import pytest
 
-from histojax.config import Extraction
 from histojax.errors import InputError
 from histojax.extraction import manifests, store
-from histojax.features import exporting, feature_sets, importing, recipes, sources, tile_pooling
+from histojax.features import feature_sets, importing, recipes, tile_pooling
 from histojax.features.feature_sets import Source
 from histojax.features.recipes import Recipe
 from tests import made_features, running
-from tests.made_features import TILES, job
+from tests.made_features import DRAWS, TILES, UNI, imported_all, job
 
 X = TILES["slide1"]
-UNI = Source("uni_v1", "TRIDENT", "tile", 4, magnification=20, patch_px=256, overlap_px=0)
-
-
-def imported_all(paths, root, name=None, **asked):
-    done = []
-    for found in feature_sets.find(paths, name):
-        recipe, _ = recipes.recipe_for(found, **asked, root=root)
-        done.append(importing.import_set(found, root, recipe))
-    return done
 
 
 def test_a_job_of_trident_becomes_a_configuration_of_each_encoder_and_size_of_tiles(tmp_path):
@@ -90,9 +75,6 @@ def test_a_vector_for_each_slide_is_taken_as_it_is_from_files_or_a_table(tmp_pat
     assert {name: slide.contents.rows for name, slide in found.slides.items()} == {"a": 2, "b": 1}
 
 
-DRAWS = {"draws": 4, "tiles": 3, "seed": 7}
-
-
 def test_draws_depend_on_slide_and_seed_and_on_nothing_else(tmp_path):
     job(tmp_path / "job")
     job(tmp_path / "less", {"slide2": TILES["slide2"]})
@@ -126,31 +108,6 @@ def test_draws_depend_on_slide_and_seed_and_on_nothing_else(tmp_path):
             imported_all([tmp_path / "job"], tmp_path / "new", **asked)
 
 
-def test_the_tiles_of_a_draw_do_not_change_with_the_version_of_numpy():
-    assert tile_pooling.draw(0, "a", 2, 3, 9)[1].tolist() == [2, 4, 6]
-
-
-@pytest.mark.parametrize("p", [1, 3.0, 60.0, math.inf])
-def test_norms_over_blocks_are_those_over_all_tiles(p):
-    tiles = np.abs(np.random.default_rng(0).normal(size=(23, 5))).astype(np.float32) * [
-        1e-30,
-        1,
-        1e8,
-        1e30,
-        0,
-    ]
-    tiles = tiles.astype(np.float32)
-    blocks = np.split(tiles, [4, 5, 15])
-    members = tile_pooling.draw(0, "a", 2, 6, 23)
-    for drawn, expected in ((None, [tiles]), (members, [tiles[m] for m in members])):
-        pooled = tile_pooling.pool(blocks, drawn, p)
-        for found, rows in zip(pooled, expected, strict=True):
-            largest = np.maximum(rows.max(axis=0).astype(float), 1e-300)
-            mean = ((rows / largest) ** p).mean(axis=0)
-            norm = largest * mean ** (1 / p) if p < math.inf else rows.max(axis=0)
-            np.testing.assert_allclose(found, norm, rtol=1e-6, atol=1e-37)
-
-
 def test_signs_are_never_lost_to_a_norm(tmp_path):
     relu = {name: np.abs(values) for name, values in TILES.items()}
     job(tmp_path / "relu", relu)
@@ -163,32 +120,6 @@ def test_signs_are_never_lost_to_a_norm(tmp_path):
     new = importing.import_features([tmp_path / "signs"], tmp_path / "new", recipe)
     assert new.names == ("slide0", "slide1")
     assert "has negative features, and those of the set have none" in str(new.failures)
-
-
-def test_what_is_there_stays_and_what_has_changed_is_told(tmp_path):
-    folder = job(tmp_path / "job") / "20x_256px_0px_overlap" / "features_uni_v1"
-    root, uni = tmp_path / "out", UNI.configuration
-    imported_all([tmp_path / "job"], root)
-    before = {path: path.stat().st_mtime_ns for path in root.glob("*/*.npy")}
-    made_features.trident(folder, "slide9", TILES["slide0"])
-    os.utime(folder / "slide1.h5", (1, 1))  # Copied: the features are the same.
-    (done,) = imported_all([tmp_path / "job"], root)
-    assert (done.kept, len(done.names)) == (3, 4)
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-    rows = sources.read(root, uni)
-    digests = [row.features_sha256 for row in rows.values()]
-    assert digests[0] == digests[3] == hashlib.sha256(TILES["slide0"].tobytes()).hexdigest()
-    made_features.trident(folder, "slide1", TILES["slide1"] + 1)
-    with pytest.raises(
-        InputError, match="features of 1 of 4 slides have changed.*remove slide1.npy"
-    ):
-        imported_all([tmp_path / "job"], root)
-    with pytest.raises(InputError, match="protocol.pooling: found mean, expected none"):
-        imported_all([folder / "slide0.h5"], root, pooling="none")
-    (root / uni / "slide1.npy").unlink()
-    imported_all([tmp_path / "job"], root)
-    mean = TILES["slide1"].mean(axis=0) + 1
-    np.testing.assert_allclose(store.read(root, uni, ["slide1"])[0, 0], mean, rtol=1e-5)
 
 
 def test_empty_and_broken_files_are_left_out_by_name_and_the_others_imported(tmp_path):
@@ -222,24 +153,6 @@ def test_a_damaged_file_decides_what_others_are_called_as_it_will_when_it_is_rep
     (tmp_path / "all" / "y" / "s.npy").write_bytes(b"cut")
     (done,) = imported_all([tmp_path / "all"], tmp_path / "out", "resnet50")
     assert (done.names, [*done.failures]) == (("x/s", "t"), ["y/s"])
-
-
-def test_other_files_of_the_same_size_and_time_are_not_taken_for_those_imported(tmp_path):
-    for folder, values in (("old", TILES["slide0"]), ("new", TILES["slide0"] + 1)):
-        path = made_features.clam(tmp_path / folder, "s", values)
-        os.utime(path, (1e9, 1e9))
-    (done,) = imported_all([tmp_path / "old"], tmp_path / "out", "resnet50")
-    with pytest.raises(InputError, match="features of 1 of 1 slides have changed"):
-        imported_all([tmp_path / "new"], tmp_path / "out", "resnet50")
-
-
-def test_a_slide_that_has_no_tiles_any_more_does_not_keep_its_descriptors_unnoticed(tmp_path):
-    made_features.clam(tmp_path / "job", "s", TILES["slide0"])
-    made_features.clam(tmp_path / "job", "t", TILES["slide1"])
-    imported_all([tmp_path / "job"], tmp_path / "out", "resnet50")
-    made_features.clam(tmp_path / "job", "s", np.zeros((0, 4)))
-    with pytest.raises(InputError, match="remove s.npy"):
-        imported_all([tmp_path / "job"], tmp_path / "out", "resnet50")
 
 
 def test_the_same_features_under_two_names_are_told(tmp_path):
@@ -284,55 +197,6 @@ def test_new_features_are_imported_as_the_training_ones_or_refused(tmp_path):
     assert "taken to be resnet50, as those that the models were trained on" in new.notices[0]
 
 
-def of_trident(path):
-    """What TRIDENT's readers take: `features` as a tensor of float32, and `coords`."""
-    with h5py.File(path) as file:
-        return file["features"][:], file["coords"][:] if "coords" in file else None
-
-
-def test_export_is_read_by_the_rules_of_trident_and_clam_and_back_by_ours(tmp_path):
-    job(tmp_path / "job")
-    root, uni = tmp_path / "made", UNI.configuration
-    imported_all([tmp_path / "job"], root, **DRAWS)
-    original = store.read(root, uni, TILES)
-    folders = {
-        "trident": tmp_path / "trident" / "whole_images" / f"features_{uni}",
-        "clam": tmp_path / "clam" / uni / "h5_files",
-    }
-    for form, folder in folders.items():
-        assert list(exporting.export(root, tmp_path / form, form, (uni,))) == [folder]
-        for name, descriptors in zip(TILES, original, strict=True):
-            features, coords = of_trident(folder / f"{name}.h5")
-            assert features.dtype == np.float32
-            np.testing.assert_array_equal(features, descriptors)
-            assert (coords.shape, coords.any()) == ((4, 2), False)
-            assert coords.dtype == (np.int64 if form == "trident" else np.int32)
-        with h5py.File(folder / "slide0.h5") as file:
-            assert file["features"].attrs["rows"] == (
-                "random draws of 3 tiles of the slide, pooled by mean"
-            )
-            recorded = json.loads(file["features"].attrs["histojax_manifest"])
-        assert Recipe.from_manifest(recorded).source == UNI
-        if form == "clam":
-            tensors = folder.with_name("pt_files")
-            (pieces,) = feature_sets.find([tensors], "uni_v1")
-            (block,) = pieces.slides["slide2"].contents.blocks()
-            np.testing.assert_array_equal(block, original[2])
-        (back,) = imported_all([folder], tmp_path / f"back_{form}", *NAMED[form], pooling="none")
-        assert back.recipe.draws == 4
-        again = store.read(tmp_path / f"back_{form}", back.configuration, TILES)
-        np.testing.assert_array_equal(again, original)
-    vectors = folders["trident"].with_name(f"slide_features_{uni}")
-    features, coords = of_trident(vectors / "slide1.h5")
-    assert (features.shape, coords) == ((4,), None)
-    np.testing.assert_allclose(features, original[1].mean(axis=0), rtol=1e-5, atol=1e-7)
-    (back,) = imported_all([vectors], tmp_path / "back_slides")
-    assert back.recipe.source.level == "slide"
-
-
-NAMED = {"trident": (), "clam": ("uni_v1",)}
-
-
 def test_the_scripts_say_what_was_decided_and_end_with_3_where_a_file_failed(tmp_path):
     files = job(tmp_path / "job", TILES | {"empty": np.zeros((0, 4))})
     np.save(tmp_path / "a.npy", X)
@@ -364,16 +228,6 @@ def test_the_scripts_say_what_was_decided_and_end_with_3_where_a_file_failed(tmp
         "export_descriptors", f"--run={tmp_path}/run", f"--out={tmp_path}/x", "--configurations=b"
     )
     assert "has no configuration b: it has uni_v1-20x-256px" in done.stderr
-
-
-def test_rows_of_exported_descriptors_are_called_what_they_are():
-    made = manifests.of(Extraction(), "VGG", Extraction.views[0], "imagenet", "ab")
-    recipe = Recipe(UNI, "p-norm", 3.0)
-    assert exporting.rows_text(None) == "augmentations of the whole image"
-    assert exporting.rows_text(made).startswith("stain augmentations of the whole image, each")
-    assert exporting.rows_text(recipe.manifest()) == "all tiles of the slide, pooled by p-norm"
-    taken = dataclasses.replace(recipe, pooling="none", p=None)
-    assert exporting.rows_text(taken.manifest()) == "rows of the imported features"
 
 
 def test_a_stop_loses_no_slide_that_was_finished(tmp_path, monkeypatch):
