@@ -70,14 +70,15 @@ def recall(cache: Path, local: Sequence[jax.Device]) -> Mapping[str, Any]:
 def resolve(extraction: Extraction, runtime: Runtime) -> Runtime:
     """The runtime with its pooling named; a kernel that nobody asked for is told of.
 
-    Crop mode hybrid, and encoders that have vectors in place of maps, leave the kernel nothing.
+    It is only taken for encoders that were measured, and where it may be asked for, see
+    `loaded_encoders.check`: signed taps, for instance, have a mean that it does not know.
     """
     if runtime.pooling is not None:
         return runtime
     local = runtime.devices or jax.local_devices()
     measured = recall(runtime.cache or files.default_cache(), local)
-    has_maps = not any(encoders.get(name).vectors for name in extraction.encoders)
-    if measured.get("pooling") != "pallas" or extraction.crop_mode != "exact" or not has_maps:
+    were_faster = {*extraction.encoders} <= {*measured.get("times_as_fast_with_pallas", ())}
+    if measured.get("pooling") != "pallas" or not were_faster or not _suits(extraction):
         return dataclasses.replace(runtime, pooling="xla")
     logging.warning(
         "maps are pooled by the fused kernel, which made every encoder faster on %s (histojax "
@@ -86,3 +87,11 @@ def resolve(extraction: Extraction, runtime: Runtime) -> Runtime:
         measured.get("date"),
     )
     return dataclasses.replace(runtime, pooling="pallas")
+
+
+def _suits(extraction: Extraction) -> bool:
+    """Whether a protocol has nothing but p-norms of the maps of exact crops."""
+    chosen = [encoders.get(name) for name in extraction.encoders]
+    taps = [tap for encoder in chosen for tap in encoder.outputs]
+    no_maps = any(encoder.vectors for encoder in chosen)
+    return extraction.crop_mode == "exact" and not no_maps and not any(tap.signed for tap in taps)

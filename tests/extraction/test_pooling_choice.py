@@ -7,12 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-from histojax.config import Extraction, Runtime
+from histojax import encoders
+from histojax.config import ENCODERS, Extraction, Runtime
 from histojax.extraction import parity, pooling_choice
 from histojax.extraction.pooling_choice import REMEMBERED, Times
 
 HERE = jax.devices("cpu")
 FASTER, LEVEL, SLOWER = Times(1.03, 1.0), Times(1.01, 1.0), Times(0.9, 1.0)
+ALL_FASTER = dict.fromkeys(ENCODERS, FASTER)
 DATE = "2026-11-28T10:00:00+00:00"
 
 
@@ -39,12 +41,12 @@ def test_a_measurement_changes_the_default_of_its_device_and_is_told_where_it_is
     tmp_path, notices
 ):
     runtime = Runtime(cache=tmp_path)
-    assert pooling_choice.remember(tmp_path, HERE, {"VGG": FASTER}, DATE) == "pallas"
+    assert pooling_choice.remember(tmp_path, HERE, ALL_FASTER, DATE) == "pallas"
     written = json.loads((tmp_path / REMEMBERED).read_text())
     assert written == {
         f"cpu, jax {jax.__version__}": {
             "pooling": "pallas",
-            "times_as_fast_with_pallas": {"VGG": 1.03},
+            "times_as_fast_with_pallas": dict.fromkeys(ENCODERS, 1.03),
             "date": DATE,
         }
     }
@@ -58,15 +60,31 @@ def test_a_measurement_changes_the_default_of_its_device_and_is_told_where_it_is
     ("protocol", "asked"), [(Extraction(crop_mode="hybrid"), None), (Extraction(), "xla")]
 )
 def test_a_measured_default_gives_way(tmp_path, notices, protocol, asked):
-    pooling_choice.remember(tmp_path, HERE, {"VGG": FASTER}, DATE)
+    pooling_choice.remember(tmp_path, HERE, ALL_FASTER, DATE)
     runtime = Runtime(cache=tmp_path, pooling=asked)
     assert pooling_choice.resolve(protocol, runtime).pooling == "xla"
     assert not notices
 
 
+@pytest.mark.parametrize("measured", [("VGG",), ("VGG", "own")])
+def test_a_measured_default_is_not_for_an_encoder_that_it_was_not_measured_with_or_signed_taps(
+    tmp_path, notices, monkeypatch, measured
+):
+    vgg = encoders.get("VGG")
+    signed = tuple(dataclasses.replace(tap, signed=True) for tap in vgg.outputs)
+    outputs = vgg.outputs if "own" not in measured else signed
+    own = dataclasses.replace(vgg, name="own", outputs=outputs)
+    monkeypatch.setitem(encoders.ENCODERS, "own", own)
+    pooling_choice.remember(tmp_path, HERE, dict.fromkeys(measured, FASTER), DATE)
+    runtime = Runtime(cache=tmp_path)
+    assert pooling_choice.resolve(Extraction(("VGG", "own")), runtime).pooling == "xla"
+    assert not notices
+    assert pooling_choice.resolve(Extraction(("VGG",)), runtime).pooling == "pallas"
+
+
 def test_a_later_measurement_takes_the_default_back(tmp_path):
-    pooling_choice.remember(tmp_path, HERE, {"VGG": FASTER}, DATE)
-    assert pooling_choice.remember(tmp_path, HERE, {"VGG": SLOWER}, DATE) == "xla"
+    pooling_choice.remember(tmp_path, HERE, ALL_FASTER, DATE)
+    assert pooling_choice.remember(tmp_path, HERE, ALL_FASTER | {"VGG": SLOWER}, DATE) == "xla"
     assert pooling_choice.resolve(Extraction(), Runtime(cache=tmp_path)).pooling == "xla"
 
 
