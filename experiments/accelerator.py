@@ -122,7 +122,7 @@ def run(item: Item, seconds: float, most: float) -> None:
       most: seconds after which it is stopped.
 
     Raises:
-      InputError: the device cannot be used at all.
+      InputError: the device cannot be used at all, or is not that of the figures in OUT.
     """
     results = Results.read(FLAGS.out)
     results.remove(item.name, "all")
@@ -133,11 +133,13 @@ def run(item: Item, seconds: float, most: float) -> None:
         measure(item.name, work, results, seconds)
         return
     failure = run_process(item.name, seconds, most)
+    if item.name == "machine":
+        known = "device" in Results.read(FLAGS.out).rows("machine")
+        if not known or failure == budget.REFUSED:  # Or OUT has figures of another device.
+            raise InputError(f"the device cannot be measured: {failure or 'see above'}")
     if failure:
         Results.read(FLAGS.out).add(item.name, "all", {"error": failure})
         print(f"{item.name}: {failure}", flush=True)
-    if item.name == "machine" and "device" not in Results.read(FLAGS.out).rows("machine"):
-        raise InputError(f"the device cannot be measured: {failure or 'see above'}")
 
 
 def run_process(item: str, seconds: float, most: float) -> str | None:
@@ -177,8 +179,17 @@ def summarize(out: Path) -> None:
     projected = project(measured)
     results.items["projection"] = projected
     files.write_json(out / FILE, results.items)
-    command = f"histojax accelerator --minutes={FLAGS.minutes:g}"
-    files.write_text(out / "accelerator.md", block.markdown(results, projected, command))
+    files.write_text(out / "accelerator.md", block.markdown(results, projected, command()))
+
+
+def command() -> str:
+    """This command, as it is typed, with what was asked for."""
+    text = f"histojax accelerator --minutes={FLAGS.minutes:g}"
+    for name in ("items", "encoders", "sizes"):
+        if FLAGS[name].present:
+            value = FLAGS[name].value
+            text += f" --{name}={value if isinstance(value, str) else ','.join(value)}"
+    return text
 
 
 def draw(results: Results) -> None:

@@ -61,13 +61,15 @@ def test_the_whole_command_runs_with_what_an_accelerator_machine_has(tmp_path):
     assert written["pooling"]["choice"]["remembered"].startswith("no: ")
     assert sum("bytes" in row for row in written["pooling"].values()) == 1
     assert written["images"]["exact float32"]["images"] == 2
-    operations = written["machine"]["operations"]
+    operations = written["machine"]["operations VGG"]
     expected = 400 * sum(n for key, n in operations.items() if key.endswith("exact"))
     projected = written["projection"]["exact"]
     assert projected["seconds"] == pytest.approx(expected / rate["operations_per_second"])
     assert projected["from_other_sizes"]
     text = (tmp_path / "accelerator.md").read_text()
     assert "| VGG | 1.0-48 | exact | float32 |" in text
+    assert "`histojax accelerator --minutes=8 --encoders=VGG`, synthetic" in text
+    assert "20 crops x 2 of 6 configurations:\n" in text
     assert "Not measured" not in text
 
 
@@ -170,10 +172,10 @@ DEVICE = {
 MACHINE = {
     "device": DEVICE,
     "peak bfloat16": {"operations": 7e14, "bytes": 3e12},
-    "operations": {
+    "operations ResNet": {"ResNet 0.5-400 exact": 1e14},
+    "operations VGG": {
         "VGG 0.5-400 exact": 2e14,
         "VGG 0.5-650 exact": 6e14,
-        "ResNet 0.5-400 exact": 1e14,
         "VGG 0.5-400+0.5-650 hybrid": 1e13,
         "measured_in_seconds": 1.0,
     },
@@ -200,6 +202,7 @@ def test_the_paper_is_projected_from_the_rates_of_every_encoder():
     assert exact["seconds_by_encoder"] == {"VGG": 400 * (0.5 + 2), "ResNet": 400}
     assert exact["seconds"] == 1400
     assert not exact["from_other_sizes"]
+    assert (exact["configurations"], hybrid["configurations"]) == (3, 2)
     assert exact["seconds_end_to_end"] is None
     assert exact["bound"].startswith(
         "extraction by VGG, 71 % of the programs' time, at 50 % of its roofline"
@@ -322,7 +325,8 @@ def test_a_gpu_that_jax_does_not_see_is_not_passed_over(monkeypatch):
 
 
 def test_a_folder_has_figures_of_one_device_and_size(tmp_path):
-    here = {"kind": "cpu", "sizes": "small"}
+    here = {"kind": "cpu", "count": jax.local_device_count(), "sizes": "small"}
+    here["versions"] = {"jax": jax.__version__}
     describe.require_same(Results(tmp_path, {"machine": {"device": here}}), "small")
     describe.require_same(Results(tmp_path, {}), "paper")
     with pytest.raises(InputError, match="sizes small, these would be of sizes paper: pass"):
@@ -330,6 +334,34 @@ def test_a_folder_has_figures_of_one_device_and_size(tmp_path):
     gpu = Results(tmp_path, {"machine": {"device": here | {"kind": "NVIDIA H100"}}})
     with pytest.raises(InputError, match="has figures of kind NVIDIA H100, these would be of kind"):
         describe.require_same(gpu, "small")
+    for change, said in (({"count": 99}, "count 99"), ({"versions": {"jax": "0.9"}}, "jax 0.9")):
+        other = Results(tmp_path, {"machine": {"device": here | change}})
+        with pytest.raises(InputError, match=f"has figures of {said}, these would be of"):
+            describe.require_same(other, "small")
+
+
+def test_nothing_is_added_to_the_figures_of_another_device(tmp_path, monkeypatch):
+    figures = Results(tmp_path, {})
+    figures.add("machine", "device", DEVICE)
+    before = (tmp_path / "accelerator.json").read_text()
+    commands = []
+
+    def refuse(command, seconds):
+        commands.append(command)
+        return budget.REFUSED
+
+    monkeypatch.setattr(budget, "run_for", refuse)
+    done = run("accelerator", f"--out={tmp_path}", "--items=peers")
+    assert done.returncode == 1
+    assert "cannot be measured: its process ended with exit code 1" in done.stderr
+    assert len(commands) == 1
+    assert (tmp_path / "accelerator.json").read_text() == before
+
+
+def test_what_an_item_failed_of_is_forgotten_when_it_is_measured_again(tmp_path):
+    Results(tmp_path, {}).add("rates", "all", {"error": "stopped"})
+    Results.read(tmp_path).remove("rates", "all")
+    assert Results.read(tmp_path).missing() == []
 
 
 @pytest.mark.parametrize(

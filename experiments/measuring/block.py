@@ -4,7 +4,7 @@ import collections
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .projection import AUGMENTATIONS, IMAGES, MODELS
+from .projection import AUGMENTATIONS, CONFIGURATIONS, IMAGES, MODELS
 from .results import Results
 
 _Row = Mapping[str, Any]
@@ -198,8 +198,14 @@ def _projection(projected: Mapping[str, Any]) -> list[str]:
             f"- {MODELS} models on {trees['cores']} cores, from seconds measured elsewhere: "
             f"{paper} with the paper's trees, {fast} with fast ones."
         )
-    title = f"The paper projected, {IMAGES} images x {AUGMENTATIONS} augmentations x 20 crops x 6:"
-    return [title, "\n".join(parts)] if parts else []
+    if not parts:
+        return []
+    measured = max(row.get("configurations", 0) for row in projected.values())
+    title = (
+        f"The paper projected, {IMAGES} images x {AUGMENTATIONS} augmentations x 20 crops x "
+        f"{measured} of {CONFIGURATIONS} configurations:"
+    )
+    return [title, "\n".join(parts)]
 
 
 def duration(seconds: float) -> str:

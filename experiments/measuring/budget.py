@@ -39,6 +39,9 @@ CHILDREN = tuple(name for name in (*NAMES, TRACE.name) if name != "peers")
 # An item is stopped at this many times its time, and not before this many seconds: it may have
 # begun a long compilation, and a process takes a while to start.
 _PATIENCE, _LEAST_SECONDS = 2.0, 60.0
+_ENDED = "its process ended with exit code {}"
+# Of Python after an error that no measurement caught: nothing can be measured in this way.
+REFUSED = _ENDED.format(1)
 
 
 def limits(left: float, items: Sequence[Item]) -> tuple[float, float]:
@@ -58,4 +61,4 @@ def run_for(command: Sequence[str], seconds: float) -> str | None:
         code = subprocess.run(command, check=False, timeout=seconds).returncode
     except subprocess.TimeoutExpired:
         return f"stopped after {seconds:.0f} s: its time was over"
-    return f"its process ended with exit code {code}" if code else None
+    return _ENDED.format(code) if code else None

@@ -90,10 +90,15 @@ def sizes(asked: str | None) -> str:
 
 
 def require_same(results: Results, sizes_name: str) -> None:
-    """Raises InputError where a folder has figures of another device, or of other sizes."""
-    before = results.rows("machine").get("device")
-    found = {"kind": jax.local_devices()[0].device_kind, "sizes": sizes_name}
-    if before and (differences := {k: v for k, v in found.items() if before[k] != v}):
+    """Raises InputError where a folder's figures are of other devices, JAX or sizes."""
+    device = results.rows("machine").get("device")
+    if not device:
+        return
+    local = jax.local_devices()
+    found = {"kind": local[0].device_kind, "count": len(local), "jax": jax.__version__}
+    found["sizes"] = sizes_name
+    before = device | {"jax": device["versions"]["jax"]}
+    if differences := {k: v for k, v in found.items() if before[k] != v}:
         expected = ", ".join(f"{key} {before[key]}" for key in differences)
         here = ", ".join(f"{key} {value}" for key, value in differences.items())
         raise InputError(

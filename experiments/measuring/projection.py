@@ -7,7 +7,7 @@ takes the rates to hold for all images, and the trees' seconds from docs/perform
 from collections.abc import Mapping
 from typing import Any
 
-IMAGES, AUGMENTATIONS, MODELS = 400, 50, 300
+IMAGES, AUGMENTATIONS, CONFIGURATIONS, MODELS = 400, 50, 6, 300
 # Crop mode hybrid computes an augmentation of these images exactly too, to state its error.
 CHECKED = 0.05
 # Processor seconds of a model: `histojax benchmark_boost`, docs/performance.md, 2026-11-24, one
@@ -25,9 +25,10 @@ def project(items: Items) -> dict[str, dict[str, Any]]:
       items: of `Results`, those that were measured.
 
     Returns:
-      By `exact` and `hybrid`: precision; seconds of the programs by encoder and in all; whether a
-      rate of another crop size was taken; seconds with what the devices waited for, where images
-      were extracted end to end; what bounds it. By `trees`: seconds on this machine's cores.
+      By `exact` and `hybrid`: precision; how many configurations were measured; seconds of the
+      programs by encoder and in all; whether a rate of another crop size was taken; seconds with
+      what the devices waited for, where images were extracted end to end; what bounds it. By
+      `trees`: seconds on this machine's cores.
     """
     projected = {}
     for mode in MODES:
@@ -49,8 +50,14 @@ def project(items: Items) -> dict[str, dict[str, Any]]:
 
 def _extraction(items: Items, mode: str) -> dict[str, Any] | None:
     """Of one mode, in the first precision in which every encoder has a rate; None without one."""
-    counted = items.get("machine", {}).get("operations", {})
-    wanted = {tuple(key.split()): n for key, n in counted.items() if key.split()[-1] == mode}
+    machine = items.get("machine", {})
+    counted = [row for key, row in machine.items() if key.startswith("operations ")]
+    wanted = {
+        tuple(key.split()): n
+        for row in counted
+        for key, n in row.items()
+        if key.split()[-1] == mode
+    }
     rates = [row for row in items.get("rates", {}).values() if row["mode"] == mode]
     for precision in dict.fromkeys(row["precision"] for row in rates):
         by_encoder, other_sizes, shares = {}, False, {}
@@ -68,6 +75,7 @@ def _extraction(items: Items, mode: str) -> dict[str, Any] | None:
                 end_to_end = items.get("images", {}).get(f"{mode} {precision}")
                 return {
                     "precision": precision,
+                    "configurations": sum(len(views.split("+")) for _, views, _ in wanted),
                     "seconds_by_encoder": by_encoder,
                     "seconds": sum(by_encoder.values()),
                     "from_other_sizes": other_sizes,

@@ -57,8 +57,9 @@ class Results:
         files.write_json(self.folder / FILE, self.items)
 
     def remove(self, item: str, key: str) -> None:
-        """Forgets a row, where there is one."""
-        self.items.get(item, {}).pop(key, None)
+        """Forgets a row, where there is one, for later processes too."""
+        if self.items.get(item, {}).pop(key, None):
+            files.write_json(self.folder / FILE, self.items)
 
     def missing(self) -> list[tuple[str, str, str]]:
         """(item, key, why) of what was left out or failed."""
