@@ -39,7 +39,8 @@ def define_run(script: str) -> None:
     if places := RUN.get(script):
         *first, last = (f"--{flag}=PATH/{place}" for flag, place in places.items())
         listed = f"{', '.join(first)} and {last}" if first else last
-        text = f"Folder of a run: stands for {listed}, where these are not passed."
+        passed = "these are" if first else "that is"
+        text = f"Folder of a run: stands for {listed}, where {passed} not passed."
         define("run", Path, Option(text))
 
 

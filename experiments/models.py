@@ -30,7 +30,7 @@ def define_descriptors() -> None:
     flags.DEFINE_list(
         "configurations",
         None,
-        "Configurations to train on, such as ResNet-0.5-400. Default: all in --descriptors.",
+        "Configurations to use, such as ResNet-0.5-400. Default: all in --descriptors.",
     )
 
 

@@ -183,7 +183,7 @@ class Extraction:
     crop_mode: str = option(
         "exact",
         "How crops are encoded: exact sends each through the encoder alone, augmentation by "
-        "augmentation; hybrid sends a pool of crops through it once, and takes what the stain "
+        "augmentation; hybrid sends only a pool of crops through it, and takes what the stain "
         "augmentation changes from a few passes of the whole image. Each run says how far it is "
         "from exact.",
         choices=CROP_MODES,

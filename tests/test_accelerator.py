@@ -438,8 +438,9 @@ def test_the_block_has_pooling_peers_images_and_projection(tmp_path):
     text = block.markdown(Results(tmp_path, found), projection.project(rates), "command")
     for line in (
         "| VGG 0.5-400 exact bfloat16 | 500 | 250 | 2.00 x |",
-        "Relative difference float32 2.0e-07.",
+        "Relative difference: float32 2.0e-07.",
         "Default of `--pooling`: pallas; remembered in x.",
+        "| encoder | peer | median, ms | crops/s | ours, times as fast |",
         "| VGG 400 px | torch | 8 | 9 | 2.00 x |",
         "| VGG 400 px | ours | 4 | 18 |  |",
         "- keras is left out: none",

@@ -129,8 +129,12 @@ def _pooling(pooling: Mapping[str, _Row]) -> list[str]:
     if rows:
         parts.append(table(["what", "XLA, ms", "kernel, ms", "with the kernel"], rows))
     if agreement := pooling.get("agreement"):
-        differences = [f"{k} {v:.1e}" for k, v in agreement.items() if k.startswith("difference")]
-        parts.append(f"Relative {', '.join(differences)}.")
+        differences = [
+            f"{key.removeprefix('difference ')} {value:.1e}"
+            for key, value in agreement.items()
+            if key.startswith("difference ")
+        ]
+        parts.append(f"Relative difference: {', '.join(differences)}.")
     if choice := pooling.get("choice"):
         parts.append(
             f"Default of `--pooling`: {choice['pooling']}; remembered {choice['remembered']}."
@@ -149,7 +153,7 @@ def _peers(peers: Mapping[str, _Row]) -> list[str]:
             rows.append([key, row["peer"], f"{row['median_ms']:.4g}", rate, shown])
     if not rows:
         return []
-    headings = ["encoder", "peer", "median, ms", "crops/s", "ours is as fast"]
+    headings = ["encoder", "peer", "median, ms", "crops/s", "ours, times as fast"]
     parts = ["Beside others, alternating:", table(headings, rows)]
     return [*parts, *(f"- {note}" for note in dict.fromkeys(notes))]
 

@@ -168,8 +168,8 @@ def _tell_if_nothing_is_saved(extraction: Extraction, canvas: dict[float, tuple[
     share = encoding.pixels(extraction, canvas) / encoding.pixels(exact, canvas)
     if share > _SAVES_LITTLE:
         logging.warning(
-            "--crop_mode=hybrid takes %.2g of the operations of exact crops here, %d augmentations "
-            "of %d: pass --crop_mode=exact, or fewer --pool_crops",
+            "--crop_mode=hybrid takes %.3g times the operations of exact crops here, "
+            "%d augmentations of %d: pass --crop_mode=exact, or fewer --pool_crops",
             share,
             extraction.augmentations,
             extraction.crops,

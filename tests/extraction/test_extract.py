@@ -326,7 +326,7 @@ def test_a_protocol_that_hybrid_saves_nothing_of_is_told_who_chooses_it(
     (notice,) = [text for text in notices if "operations of exact crops here" in text]
     # Of each size 2 x 4 crops for 2 x 3, and four times the whole image of 80 x 80 px.
     whole = 4 * 80 * 80 / (2 * 3 * (48**2 + 40**2))
-    assert f"takes {8 / 6 + whole:.2g} of the operations of exact crops here, 2 augm" in notice
+    assert f"takes {8 / 6 + whole:.3g} times the operations of exact crops here, 2 augm" in notice
 
 
 def test_a_run_measures_its_error_and_the_manifest_has_it(in_hybrid):
