@@ -197,6 +197,19 @@ def test_new_features_are_imported_as_the_training_ones_or_refused(tmp_path):
     assert "taken to be resnet50, as those that the models were trained on" in new.notices[0]
 
 
+def test_of_new_features_others_do_not_matter_and_one_row_is_what_rows_were(tmp_path):
+    uni = Recipe(UNI, "mean")
+    folder = job(tmp_path / "job") / "20x_256px_0px_overlap" / "features_uni_v2"
+    folder.mkdir()
+    (folder / "slide0.h5").write_bytes(b"nothing")
+    assert importing.import_features([tmp_path / "job"], tmp_path / "out", uni).failures == {}
+    for level, pooling in (("tile", "mean"), ("slide", "none")):
+        np.save(tmp_path / "a.npy", X[:1])
+        recipe = Recipe(Source("resnet50", "arrays", level, 4), pooling)
+        new = importing.import_features([tmp_path / "a.npy"], tmp_path / level, recipe)
+        assert (new.names, new.recipe) == (("a",), recipe)
+
+
 def test_the_scripts_say_what_was_decided_and_end_with_3_where_a_file_failed(tmp_path):
     files = job(tmp_path / "job", TILES | {"empty": np.zeros((0, 4))})
     np.save(tmp_path / "a.npy", X)
