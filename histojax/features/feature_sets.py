@@ -210,7 +210,7 @@ def _facts_of(folder: Path, probed: _Probed) -> dict[str, Any]:
     """What all files of a set state; InputError, with a list, where they differ."""
     held = [slide for slide in probed.slides if slide.contents.rows]
     if not held:
-        raise InputError(f"{folder} has {len(probed.slides)} slides, none of which has tiles")
+        raise InputError(f"no slide of {folder} has tiles (files read: {len(probed.slides)})")
     kinds: dict[str, dict[Any, list[Path]]] = collections.defaultdict(dict)
     names = {name for slide in held for name in slide.contents.facts}
     for slide in held:

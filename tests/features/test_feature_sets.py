@@ -219,6 +219,7 @@ REFUSED = {
     pickled: "a.npy cannot be read as features: a.npy holds object, expected numbers",
     lambda folder: np.save(folder / "a.npy", X): "8 rows without names: are these slides, or",
     lambda folder: (folder / "a.npy").write_bytes(b"\x93NUMPY\x01\x00"): "it is damaged",
+    lambda folder: np.save(folder / "a.npy", np.zeros((0, 4))): "no slide of .*set has tiles",
     lambda folder: np.save(folder / "a.npy", X > 0): "its features are bool, expected numbers",
     lambda folder: np.save(folder / "a.npy", X[:, None]): r"have shape \(8, 1, 4\), expected",
     lambda folder: np.savez(folder / "a.npz", a=X, b=X): "it holds a, b: which of them are the",
@@ -227,6 +228,9 @@ REFUSED = {
     lambda folder: (folder / "a.csv").write_text("1,2\n3,x\n"): "row 2: could not convert.*'x'",
     lambda folder: (folder / "a.csv").write_text("1,2\n3\n"): "row 2 has 1 cells, expected 2",
     lambda folder: (folder / "a.csv").write_text("\n"): "is empty",
+    lambda folder: (folder / "a.csv").write_text("slide,0\na,1\n,1\n"): "rows without a slide",
+    lambda folder: (folder / "a.csv").write_text("f0,f2\n1,2\n"): "which of its columns are",
+    lambda folder: (folder / "a.csv").write_text("f0,g1\n1,2\n"): "which of its columns are",
     lambda folder: (folder / "a.csv").write_text(",0,1,2\n0,1,2,3\n2,1,2,3\n"): "index of tiles",
     lambda folder: (folder / "a.txt").write_text("1,2\n3\n"): "has no features: expected .h5",
 }
@@ -257,6 +261,13 @@ def test_files_that_share_a_name_go_by_their_folders_and_sets_of_one_source_are_
     assert [*found.slides] == [f"a/{below}", "slide1", "slide2", "more", f"b/{below}"]
 
 
+def test_sets_of_two_kinds_do_not_share_a_configuration(tmp_path):
+    for name, features in (("wide", X), ("narrow", X[:, :3])):
+        made_features.clam(tmp_path / name, "s", features)
+    with pytest.raises(InputError, match=r"would be called resnet50:\n.*channels': [34].*\n"):
+        feature_sets.find([tmp_path / "wide", tmp_path / "narrow"], "resnet50")
+
+
 def test_what_needs_a_program_to_be_unpacked_is_refused(tmp_path, monkeypatch):
     write_hdf5(tmp_path / "a.h5", data=X, chunks=X.shape, compression="lzf")
     monkeypatch.setattr(hdf5, "_FILTERS", (1, 2))
@@ -282,7 +293,8 @@ def test_texts_of_stamp_are_read_from_a_sound_heap_that_no_number_is_taken_for(t
 
 def test_tables_beside_other_features_are_left_out_with_a_warning(tmp_path, caplog):
     np.save(tmp_path / "a.npy", np.ones(3, np.float32))
+    (tmp_path / "._a.npy").write_bytes(b"of macOS")
     (tmp_path / "clinical.csv").write_text("slide,age\na,1\n")
     (found,) = feature_sets.find([tmp_path], "resnet50")
-    assert [*found.slides] == ["a"]
+    assert ([*found.slides], found.failures) == (["a"], {})
     assert "left out 1 .csv beside .npy" in caplog.text

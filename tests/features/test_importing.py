@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from histojax.config import Extraction
 from histojax.errors import InputError
 from histojax.extraction import manifests, store
 from histojax.features import feature_sets, importing, recipes, tile_pooling
@@ -102,6 +103,7 @@ def test_draws_depend_on_slide_and_seed_and_on_nothing_else(tmp_path):
     for asked, message in (
         ({"draws": 2}, "--draws=N --tiles=K go together"),
         ({"seed": 2}, "--seed is of --draws, and none are asked for"),
+        (DRAWS | {"pooling": "none"}, "--draws takes random tiles, --pooling=none each"),
         ({"p": 2.0}, r"--p is of the p-norm, and pooling is mean \(features have signs"),
     ):
         with pytest.raises(InputError, match=message):
@@ -120,6 +122,31 @@ def test_signs_are_never_lost_to_a_norm(tmp_path):
     new = importing.import_features([tmp_path / "signs"], tmp_path / "new", recipe)
     assert new.names == ("slide0", "slide1")
     assert "has negative features, and those of the set have none" in str(new.failures)
+
+
+def test_descriptors_that_are_there_decide_how_more_are_pooled(tmp_path):
+    job(tmp_path / "job", {name: np.abs(values) for name, values in TILES.items()})
+    for asked in ({"pooling": "mean"}, {"pooling": "p-norm", "p": 2.0}):
+        root = tmp_path / asked["pooling"]
+        (first,) = imported_all([tmp_path / "job"], root, **asked)
+        (again,) = imported_all([tmp_path / "job"], root)
+        assert (again.recipe, again.kept) == (first.recipe, 3)
+    with pytest.raises(InputError, match="protocol.p: found 2.0, expected 4"):
+        imported_all([tmp_path / "job"], root, p=4)
+    for path in root.rglob("*.npy"):
+        path.unlink()
+    (anew,) = imported_all([tmp_path / "job"], root)
+    assert anew.recipe.p == Extraction.p
+
+
+def test_rows_taken_one_by_one_are_as_many_of_each_slide(tmp_path):
+    job(tmp_path / "job")
+    with pytest.raises(InputError, match="same number of rows, found 5 in slide0, 8 in slide1, 11"):
+        imported_all([tmp_path / "job"], tmp_path / "out", pooling="none")
+    recipe = Recipe(UNI, "none", draws=4)
+    job(tmp_path / "new", {"slide0": X[:3]})
+    with pytest.raises(InputError, match="slides have 3 rows, expected 4 as those"):
+        importing.import_features([tmp_path / "new"], tmp_path / "out", recipe)
 
 
 def test_empty_and_broken_files_are_left_out_by_name_and_the_others_imported(tmp_path):
@@ -144,6 +171,9 @@ def test_each_slide_of_a_table_that_cannot_be_used_is_told(tmp_path):
     assert done.names == ("a",)
     assert set(done.failures) == {"b", "c"}
     assert done.failures["c"].startswith(f"{tmp_path / 'all.csv'}, slide c, holds NaN")
+    (tmp_path / "bad.csv").write_text("slide,f0,f1\nb,nan,4\n")
+    with pytest.raises(InputError, match="bad.csv, slide b, holds NaN or infinity"):
+        imported_all([tmp_path / "bad.csv"], tmp_path / "bad", "resnet50")
 
 
 def test_a_damaged_file_decides_what_others_are_called_as_it_will_when_it_is_repaired(tmp_path):

@@ -55,3 +55,20 @@ def test_a_slide_that_has_no_tiles_any_more_does_not_keep_its_descriptors_unnoti
     made_features.clam(tmp_path / "job", "s", np.zeros((0, 4)))
     with pytest.raises(InputError, match="remove s.npy"):
         imported_all([tmp_path / "job"], tmp_path / "out", "resnet50")
+
+
+def test_without_the_record_what_can_be_is_imported_again_and_the_rest_kept(tmp_path):
+    made_features.clam(tmp_path / "a", "s", TILES["slide0"])
+    made_features.clam(tmp_path / "b", "t", TILES["slide1"])
+    imported_all([tmp_path / "a", tmp_path / "b"], tmp_path / "out", "resnet50")
+    (tmp_path / "out" / "resnet50" / "sources.csv").unlink()
+    (done,) = imported_all([tmp_path / "b"], tmp_path / "out", "resnet50")
+    assert (done.names, done.kept) == (("t",), 0)
+    assert store.image_names(tmp_path / "out", "resnet50") == ("s", "t")
+    assert [*sources.read(tmp_path / "out", "resnet50")] == ["t"]
+    imported_all([tmp_path / "a"], tmp_path / "out", "resnet50")
+    assert [*sources.read(tmp_path / "out", "resnet50")] == ["s", "t"]
+    record = tmp_path / "out" / "resnet50" / "sources.csv"
+    record.write_text(record.read_text().replace(",5,", ",five,"))
+    with pytest.raises(InputError, match="sources.csv is damaged: .*'five'.*import anew"):
+        imported_all([tmp_path / "a"], tmp_path / "out", "resnet50")
