@@ -34,7 +34,10 @@ define("format", str, Option("Whose files to write.", choices=exporting.FORMATS)
 def main() -> None:
     known = store.configurations(FLAGS.descriptors)
     if not known:
-        raise InputError(f"{FLAGS.descriptors} has no descriptors: histojax extract makes them")
+        raise InputError(
+            f"{FLAGS.descriptors} has no descriptors: histojax extract or import_descriptors makes "
+            "them"
+        )
     if unknown := [name for name in FLAGS.configurations or () if name not in known]:
         raise InputError(
             f"{FLAGS.descriptors} has no configuration {', '.join(unknown)}: it has "

@@ -79,7 +79,12 @@ def _rows(folds: Folds) -> list[tuple[str, str, int]]:
 
 
 def make(
-    dataset: Dataset, count: int, seed: int, method: str | None = None, unknown_groups: str = "own"
+    dataset: Dataset,
+    count: int,
+    seed: int,
+    method: str | None = None,
+    unknown_groups: str = "own",
+    flag: str = "folds",
 ) -> Folds:
     """Splits a data set into folds.
 
@@ -91,6 +96,7 @@ def make(
         default grouped where groups are known.
       unknown_groups: how to treat images of unknown group: each as a group of its `own`, all
         `together` as one group, or `train_only`, never held out.
+      flag: the flag that `count` was passed by, as messages name it.
 
     Raises:
       InputError: a class has fewer images than there are folds, or there are too few groups.
@@ -107,13 +113,14 @@ def make(
         groups = _fill_unknown(dataset, unknown_groups)
         held_out = np.flatnonzero(groups != "")
         groups = groups[held_out]
-    _require_enough(labels[held_out], dataset.classes, count, groups, len(held_out) < len(labels))
+    some_left_out = len(held_out) < len(labels)
+    _require_enough(labels[held_out], dataset.classes, count, groups, some_left_out, flag)
     folds = np.full(len(labels), TRAIN_ONLY)
     folds[held_out] = stratified_folds(labels[held_out], groups, count, seed)
     if empty := set(range(count)) - set(folds.tolist()):
         raise InputError(
-            f"{len(empty)} of {count} folds would stay empty, since some groups (patients or "
-            f"slides) are much larger than others: pass fewer --folds than {count}"
+            f"{len(empty)} of {count} {flag} would stay empty, since some groups (patients or "
+            f"slides) are much larger than others: pass fewer --{flag} than {count}"
         )
     origin = f"{method}, {count} folds, seed {seed}"
     if lacking := _classes_lacking(labels, folds, dataset.classes):
@@ -141,6 +148,7 @@ def _require_enough(
     count: int,
     groups: np.ndarray | None,
     unknown_left_out: bool,
+    flag: str,
 ) -> None:
     """Raises InputError where there are too few images of a class, or groups, for `count` folds.
 
@@ -157,15 +165,15 @@ def _require_enough(
     if few := [f"{name} ({sizes[k]})" for k, name in enumerate(classes) if sizes[k] < count]:
         known = " of known group (--unknown_groups=train_only holds out no others)"
         most = min(number, *(sizes[k] for k in range(len(classes))))
-        remedy = f"pass --folds={most}, or add images" if most > 1 else "add images, or groups"
+        remedy = f"pass --{flag}={most}, or add images" if most > 1 else "add images, or groups"
         raise InputError(
-            f"fewer images{known if unknown_left_out else ''} than the {count} folds in class "
-            f"{', '.join(few)}, so some folds would lack it: {remedy}"
+            f"fewer images{known if unknown_left_out else ''} than the {count} {flag} in class "
+            f"{', '.join(few)}, so some {flag} would lack it: {remedy}"
         )
     if number < count:
         raise InputError(
-            f"{number} groups (patients or slides) cannot fill {count} folds, for a group is never "
-            f"divided: pass --folds={number}"
+            f"{number} groups (patients or slides) cannot fill {count} {flag}, for a group is "
+            f"never divided: pass --{flag}={number}"
         )
 
 

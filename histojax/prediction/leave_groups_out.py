@@ -197,7 +197,7 @@ def _parts(dataset: Dataset, count: int | None, seed: int) -> np.ndarray:
             "--groups=TABLE"
         )
     if count is not None:
-        return folds.make(dataset, count, seed, "grouped").folds
+        return folds.make(dataset, count, seed, "grouped", flag="parts").folds
     names, part = np.unique(groups, return_inverse=True)
     if len(names) < 3:
         raise InputError(

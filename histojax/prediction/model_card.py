@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from histojax.config import VERSION
+from histojax.datasets.columns import quantity
 from histojax.evaluation import metrics, operating_point, statistics, verdict
 from histojax.evaluation.bootstrap import Interval
 from histojax.evaluation.statistics import Statistics
@@ -67,8 +68,8 @@ def _description(bundle: Bundle) -> list[str]:
         "## What it is",
         "",
         f"- {configurations * ensemble.seeds * ensemble.folds} models ({ensemble.learner}): "
-        f"{configurations} configurations x {ensemble.seeds} seeds x {ensemble.folds} folds, "
-        "averaged. After Rakhlin, Shvets, Iglovikov and Kalinin, 2018.",
+        f"{quantity(configurations, 'configuration')} x {ensemble.seeds} seeds x "
+        f"{ensemble.folds} folds, averaged. After Rakhlin, Shvets, Iglovikov and Kalinin, 2018.",
         *(_features(bundle) if bundle.imported else _encoders(bundle)),
         f"- {_sentence(bundle.positive_reason)}",
         f"- Made {bundle.about['created']} by histojax {VERSION}.",

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from histojax.config import Boosting
+from histojax.datasets.columns import quantity
 from histojax.evaluation.bootstrap import DRAWS
 from histojax.extraction import manifests
 from histojax.prediction import leave_groups_out, outputs
@@ -71,8 +72,9 @@ def _heading(left_out: LeftOut, boosting: Boosting) -> str:
     images = left_out.images
     return (
         f"{len(images.names)} images of {len(set(images.groups))} groups, left out in "
-        f"{images.folds.max() + 1} parts; each predicted by {len(left_out.made_with)} "
-        f"configurations x {boosting.seeds} seeds x {boosting.folds} folds of the others."
+        f"{images.folds.max() + 1} parts; each predicted by "
+        f"{quantity(len(left_out.made_with), 'configuration')} x {boosting.seeds} seeds x "
+        f"{boosting.folds} folds of the others."
     )
 
 

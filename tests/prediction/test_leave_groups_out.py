@@ -256,7 +256,7 @@ def test_what_few_groups_allow_is_that_of_the_smallest_part(by_hand):
 def test_what_is_written_agrees(by_hand, tmp_path):
     text = pages.write(tmp_path, by_hand, BOOSTING, draws=50)
     assert text == (tmp_path / "summary.txt").read_text()
-    assert "5 images of 3 groups, left out in 3 parts" in text
+    assert "5 images of 3 groups, left out in 3 parts; each predicted by 1 configuration x" in text
     assert "a coverage of 66.7 % at most; sets hold all classes at 70.0 %" in text
     assert "weights: not recorded" in text
     lines = {
@@ -333,6 +333,8 @@ def test_groups_that_cannot_be_left_out_are_refused(root, tmp_path):
     assert "cannot fill 10 folds, for a group is never divided: pass --folds=4" in message(
         known, "--folds=10"
     )
+    assert "fewer images than the 60 parts in class" in (asked := message(known, "--parts=60"))
+    assert "so some parts would lack it: pass --parts=5, or add images" in asked
     assert "--coverages has 'most'" in message(known, "--coverages=most")
     assert "between 0 and 1" in message(known, "--coverages=1.5")
 

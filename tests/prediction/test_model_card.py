@@ -26,6 +26,7 @@ def test_the_card_says_what_it_is_not_for_and_what_is_known(made):
     assert "**Not for diagnosis.**" in card
     assert "encoders are untrained" in card
     assert "benign 9, malignant 9" in card
+    assert "2 configurations x" in card
     assert "Source and licence of the images: ours." in card
     assert made.made_with["VGG-0.5-32"]["weights"]["sha256"] in card
     assert "With 18 images the ROC AUC lies between" in card
