@@ -79,13 +79,20 @@ def encode(
         parts[workload.part] |= _run(engine, loaded, workload, image, bar)
     if extraction.crop_mode == "exact":
         return parts[Part.EXACT]
-    without_nodes = jnp.zeros((0, extraction.pool_crops, loaded.encoder.width))
+    return assemble(loaded.encoder, extraction, parts, image.key)
+
+
+def assemble(
+    encoder: Encoder, extraction: Extraction, parts: Mapping[Part, Pooled], key: jax.Array
+) -> Pooled:
+    """Descriptors of crop mode hybrid from what its programs computed of an image, by view."""
+    without_nodes = jnp.zeros((0, extraction.pool_crops, encoder.width))
     return {
         view: hybrid.assemble(
             pool,
             parts[Part.WINDOWS].get(view, without_nodes),
-            image.key,
-            taps=loaded.encoder.outputs,
+            key,
+            taps=encoder.outputs,
             extraction=extraction,
         )
         for view, pool in parts[Part.POOL].items()

@@ -19,7 +19,7 @@ from histojax.encoders.precision import PRECISIONS
 from histojax.extraction import encoding, engine, loaded_encoders, programs, store
 from histojax.extraction.engine import Engine
 from histojax.extraction.loaded_encoders import LoadedEncoder
-from histojax.extraction.plans import Workload
+from histojax.extraction.plans import Part, Workload
 from histojax.images.padding import PaddedImage, read_padded, scaled_size, scales
 from histojax.ops import crops, flops, pooling, resize, stain
 
@@ -162,12 +162,14 @@ def rows(
         for name, views in engine.passes(pairs, extraction):
             encoder, variables = loaded[name].encoder, machine.replicate(loaded[name].variables)
             duration, operations, least, moved = 0.0, 0, 0.0, 0
-            programs_of_pass = []
+            programs_of_pass, parts = [], {part: {} for part in Part}
             for workload in encoding.workloads(encoder, extraction, views, size, size):
                 program = machine.program(workload, variables)
                 programs_of_pass.append(program)
                 call = seconds(program.run_first, variables, planes, size, key)
                 duration += call * len(program.plan.starts)
+                empty = program.plan.empty().items()
+                parts[workload.part] |= {view: rows[: workload.rows] for view, rows in empty}
                 layers = engine.layers(workload, variables)
                 inputs = workload.rows * workload.inputs_per_row
                 operations += flops.total_operations(layers) * inputs
@@ -175,6 +177,8 @@ def rows(
                 least += inputs * sum(
                     layer.seconds(peaks.operations, peaks.bytes) for layer in layers
                 )
+            if extraction.crop_mode == "hybrid":
+                duration += seconds(encoding.assemble, encoder, extraction, parts, key)
             crops_per_image = extraction.augmentations * extraction.crops * len(views)
             yield Row(
                 encoder=encoder.name,

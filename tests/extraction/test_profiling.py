@@ -51,8 +51,8 @@ def test_rates_and_shares_follow_from_the_counted_operations(mode, tmp_path, mon
         if mode == "exact":
             calls, counted = 2, 2 * 3 * operations(Part.EXACT, *views)
         else:
-            # Two devices: 9 nodes, and the 5 crops of each view twice, in calls of two.
-            calls = 5 + 2 * 5
+            # Two devices: 9 nodes, and the 5 crops of each view twice, in calls of two; the sum.
+            calls = 5 + 2 * 5 + 1
             counted = 9 * operations(Part.WINDOWS, *views)
             counted += 10 * sum(operations(Part.POOL, view) for view in views)
         assert row.operations == counted
