@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import jax
 import pytest
@@ -60,8 +61,14 @@ def test_the_whole_command_runs_with_what_an_accelerator_machine_has(tmp_path):
     assert steps == {"pallas": 4, "xla": 2}
     assert written["pooling"]["choice"]["remembered"].startswith("no: ")
     assert sum("bytes" in row for row in written["pooling"].values()) == 1
-    assert written["images"]["exact float32"]["images"] == 2
+    images = written["images"]["exact float32"]
+    assert images["images"] == 2
+    busy = images["seconds_of_programs"] / images["seconds"]
+    assert images["idle_share"] == pytest.approx(max(0, 1 - busy))
     operations = written["machine"]["operations VGG"]
+    # Of 4 crops of 48 px; the paper's are 1000 of 400 px, and all sides of VGG's maps are whole.
+    paper = rate["operations"] / 4 * (400 / 48) ** 2 * 1000
+    assert operations["VGG 0.5-400 exact"] == pytest.approx(paper)
     expected = 400 * sum(n for key, n in operations.items() if key.endswith("exact"))
     projected = written["projection"]["exact"]
     assert projected["seconds"] == pytest.approx(expected / rate["operations_per_second"])
@@ -160,6 +167,7 @@ def rate(encoder, views, mode, speed, precision="bfloat16"):
 
 DEVICE = {
     "kind": "NVIDIA H100",
+    "platform": "gpu",
     "count": 1,
     "cores": 16,
     "cpu": "x",
@@ -265,6 +273,8 @@ def test_the_sizes_of_the_paper_are_the_protocols():
 
 def finished(code, **written):
     def start(command, **options):
+        assert options["env"]["CUDA_VISIBLE_DEVICES"] == "3"
+        assert 1 <= options["timeout"] <= 60
         out = next(word[6:] for word in command if word.startswith("--out="))
         if not code:
             with open(out, "w") as file:
@@ -276,6 +286,7 @@ def finished(code, **written):
 
 def test_peers_are_timed_by_their_own_command(tmp_path, monkeypatch):
     rows = [{"peer": "keras", "ours_is_times_as_fast": 1.5}, {"peer": "ours"}]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     monkeypatch.setattr(peers.subprocess, "run", finished(0, encoders=rows, machine={}))
     ((key, work),) = peers.of_peers("experiments", SIZES["small"], ["VGG"], tmp_path, 60)
     assert key == "VGG 96 px, 4 crops, float32"
@@ -358,10 +369,24 @@ def test_nothing_is_added_to_the_figures_of_another_device(tmp_path, monkeypatch
     assert (tmp_path / "accelerator.json").read_text() == before
 
 
-def test_what_an_item_failed_of_is_forgotten_when_it_is_measured_again(tmp_path):
-    Results(tmp_path, {}).add("rates", "all", {"error": "stopped"})
-    Results.read(tmp_path).remove("rates", "all")
-    assert Results.read(tmp_path).missing() == []
+@pytest.mark.parametrize(
+    ("takes", "left_out"), [(1, []), (500, [("rates", "all", "no time was left")])]
+)
+def test_what_an_item_failed_of_is_forgotten_when_it_is_measured_again(
+    tmp_path, monkeypatch, takes, left_out
+):
+    figures, now = Results(tmp_path, {}), [0.0]
+    figures.add("machine", "device", DEVICE)
+    figures.add("rates", "all", {"error": "stopped"})
+
+    def measured(command, seconds):
+        now[0] += takes
+
+    monkeypatch.setattr(budget, "run_for", measured)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    done = run("accelerator", f"--out={tmp_path}", "--items=rates")
+    assert done.returncode == 0, done.stderr
+    assert Results.read(tmp_path).missing() == left_out
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,14 @@ def test_a_damaged_cache_says_nothing(tmp_path, content):
     assert pooling_choice.recall(tmp_path, HERE) == {}
 
 
+def test_parity_is_with_a_cpu_in_float32(monkeypatch):
+    monkeypatch.setattr(parity, "describe", lambda *arguments: arguments)
+    asked = Extraction(precision="bfloat16")
+    extraction, *_, runtime = parity.describe_on_cpu(asked, None, {})
+    assert extraction == Extraction()
+    assert runtime == Runtime(devices=tuple(HERE), pooling="xla")
+
+
 def test_errors_are_relative_by_tap():
     tap = dataclasses.make_dataclass("Tap", ["layer", "channels"])
     encoder = dataclasses.make_dataclass("Encoder", ["outputs"])([tap("a", 2), tap("b", 3)])
