@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from histojax.errors import InputError
-from histojax.features import feature_sets, hdf5
+from histojax.features import feature_sets
 from histojax.features.feature_sets import Source
 from tests import made_features
 from tests.encoders import made_files
@@ -266,29 +266,6 @@ def test_sets_of_two_kinds_do_not_share_a_configuration(tmp_path):
         made_features.clam(tmp_path / name, "s", features)
     with pytest.raises(InputError, match=r"would be called resnet50:\n.*channels': [34].*\n"):
         feature_sets.find([tmp_path / "wide", tmp_path / "narrow"], "resnet50")
-
-
-def test_what_needs_a_program_to_be_unpacked_is_refused(tmp_path, monkeypatch):
-    write_hdf5(tmp_path / "a.h5", data=X, chunks=X.shape, compression="lzf")
-    monkeypatch.setattr(hdf5, "_FILTERS", (1, 2))
-    with pytest.raises(InputError, match=r"compressed by a plug-in of HDF5 \(number 32000\)"):
-        feature_sets.find([tmp_path / "a.h5"], "x")
-
-
-def test_texts_of_stamp_are_read_from_a_sound_heap_that_no_number_is_taken_for(tmp_path):
-    path = made_features.stamp(tmp_path, "a", np.zeros((4, 32), np.float16))
-    heap = path.read_bytes().index(b"GCOL")
-    like_a_reference = np.array([1, 1, 0, 0, 0, 0, 0, 0], np.float16)
-    like_a_reference[2:6] = np.array([heap], "<u8").view(np.float16)
-    features = np.tile(like_a_reference, (4, 4))
-    content = made_features.stamp(tmp_path, "a", features).read_bytes()
-    assert content.index(b"GCOL") == heap
-    assert content.count(like_a_reference.tobytes()) == 16
-    (found,) = feature_sets.find([path])
-    assert found.source.encoder == "virchow2"
-    path.write_bytes(content[: heap + 8] + b"\x07" + content[heap + 9 :])
-    with pytest.raises(InputError, match="a heap of its texts is damaged"):
-        feature_sets.find([path])
 
 
 def test_tables_beside_other_features_are_left_out_with_a_warning(tmp_path, caplog):
