@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,12 +13,8 @@ import histojax
 from experiments import pipeline
 from histojax.errors import InputError
 from histojax.extraction import manifests, store
-from histojax.features import importing
-from histojax.features.importing import Imported
-from histojax.features.recipes import Recipe
 from histojax.learners import ensembles
 from histojax.prediction import bundle
-from histojax.prediction import features as new_features
 from histojax.report.commands import command_lines
 from tests import made_features, samples
 from tests.running import run
@@ -181,6 +176,22 @@ def test_labelled_new_slides_are_evaluated_and_known_ones_recognised(base, tmp_p
     assert f"{answers[known].probabilities['tumour']:.6f}" == by_name[known]["p_tumour"]
     with pytest.raises(InputError, match="neither predicts nor maps images"):
         model.predict(tmp_path / "new")
+    with pytest.raises(InputError, match="empty cannot be predicted: it has no tiles"):
+        model.predict_features(base / "new_job")
+
+
+def test_a_slide_whose_descriptors_have_changed_is_predicted_anew(base, tmp_path):
+    shutil.copytree(base[0] / "runs" / "uni" / "predictions", tmp_path / "out")
+    root = tmp_path / "out" / "descriptors"
+    changed, kept, _ = sorted(root.rglob("*.npy"))
+    np.save(changed, np.load(changed) + np.float32(9))
+    bundle_path = base[0] / "runs" / "uni" / "bundle.histojax"
+    again = ("predict", f"--bundle={bundle_path}", f"--descriptors={root}")
+    before = {row["image"]: row for row in rows_of(tmp_path / "out" / "predictions.csv")}
+    ok(*again, f"--out={tmp_path / 'out'}")
+    after = {row["image"]: row for row in rows_of(tmp_path / "out" / "predictions.csv")}
+    assert after[kept.stem] == before[kept.stem]
+    assert after[changed.stem] != before[changed.stem]
 
 
 @pytest.mark.parametrize(
@@ -195,6 +206,7 @@ def test_labelled_new_slides_are_evaluated_and_known_ones_recognised(base, tmp_p
             ("--features={new}", "--out={out}", "--mpp=0.5"),
             "--mpp has nothing to act on",
         ),
+        ("predict", ("--features={new}", "--out={out}", "--strict"), "empty: it has no tiles"),
         ("predict", ("--data={labels}", "--out={out}"), "pass the slides' features, too"),
         ("heatmap", ("--images={images}", "--out={out}"), "neither predicts nor maps images"),
         ("predict", ("--features={other}", "--out={out}"), "no features like those"),
@@ -260,17 +272,6 @@ def test_each_step_alone(base):
     assert "--data is not needed" in said
     both = "--runs=a=runs/uni/models,b=runs/uni/models"
     assert "39 images" in ok("compare", both, "--out=compared")
-
-
-def test_a_slide_that_lacks_features_of_a_configuration_says_of_which(monkeypatch):
-    names = {"a": ("s", "t"), "b": ("s",), "c": ("s",)}
-    made = {name: Imported(name, None, slides, 0, (), {}, ()) for name, slides in names.items()}
-    monkeypatch.setattr(importing, "import_features", lambda paths, root, recipe: made[recipe])
-    monkeypatch.setattr(Recipe, "from_manifest", lambda manifest: manifest)
-    bundle = SimpleNamespace(imported=True, configurations=(*made,), made_with={n: n for n in made})
-    new = new_features.import_new(bundle, ["job"], "root")
-    assert new.names == ("s",)
-    assert new.failed == {"t": "it lacks features of b, c"}
 
 
 @pytest.mark.parametrize("tool", ["CLAM", "STAMP"])
