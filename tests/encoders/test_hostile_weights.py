@@ -286,12 +286,22 @@ def test_references_that_state_another_length_than_the_text_are_refused(tmp_path
     assert "a reference to one of its texts is damaged" in refusal(tmp_path / "a.h5")
     # As it may stand after its type in other objects; elsewhere such numbers are something else.
     texts = b"\x19\x01\0\0\x10\0\0\0"
-    for before, refused in ((b"\0", False), (texts + b"\0", True)):
+    for before, refused in ((b"", True), (b"\0", False), (texts + b"\0", True)):
         content[reference : reference + 4] = struct.pack("<I", 1)
         content += bytes(1024 - len(content) % 8) + before
         end = struct.pack("<IQI", 2**30, content.index(b"GCOL"), 1)
         with pytest.raises(Refused) if refused else contextlib.nullcontext():
             hdf5_heaps.check(io.BytesIO(bytes(content) + end))
+
+
+def test_numbers_may_look_like_heaps_and_shapes_like_references_but_long_texts_are_used_once():
+    content = bytes(2048) + b"GCOL\x01\0\0\0" + struct.pack("<QHHIQ", 1152, 1, 1, 0, 1100)
+    content += bytes(1104) + struct.pack("<HHIQ", 0, 0, 0, 16)
+    use, texts = struct.pack("<IQI", 1100, 2048, 1), b"\x19\x01\0\0\x10\0\0\0"
+    numbers = b"GCOL\x01\0\0\0" + struct.pack("<Q", 2**41)
+    hdf5_heaps.check(io.BytesIO(content + use + texts + struct.pack("<QQQ", 0, 2048, 1) + numbers))
+    with pytest.raises(Refused, match="used more than once"):
+        hdf5_heaps.check(io.BytesIO(content + use + use))
 
 
 def test_compressed_members_of_many_ratios_hold_no_more_than_is_read(tmp_path):
