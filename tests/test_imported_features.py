@@ -216,6 +216,7 @@ def test_a_slide_whose_descriptors_have_changed_is_predicted_anew(base, tmp_path
             "protocol.draws: found 2, expected 1",
         ),
         ("evaluate", ("--descriptors={drawn}",), "protocol.tiles: found 3, expected None"),
+        ("evaluate", ("--descriptors={predicted}",), "predictions/descriptors has none of the 39"),
         (
             "evaluate",
             ("--test_data={labels}", "--test_descriptors={other}"),
@@ -229,6 +230,7 @@ def test_what_does_not_apply_is_refused_with_the_reason(base, tmp_path, script, 
     trident(tmp_path / "other", slides(2), "conch_v15")
     places = {"images": tmp_path, "new": base / "new_job", "other": tmp_path / "other"}
     places |= {"out": base / "out", "labels": base / "labels.csv", "drawn": tmp_path / "drawn"}
+    places["predicted"] = base / "runs" / "uni" / "predictions" / "descriptors"
     if "drawn" in flags[0]:
         job, where = f"--features={places['new']}", f"--descriptors={places['drawn']}"
         assert run("import_descriptors", job, where, "--draws=2", "--tiles=3").returncode == 0

@@ -101,5 +101,6 @@ def test_class_folders_label_slides_by_files_called_like_them(tmp_path):
         (tmp_path / file).touch()
     data = datasets.load(tmp_path, slides=SLIDES)
     assert dict(zip(data.names, data.labels, strict=True)) == {"x.1": 0, "x.2": 0, "B22 (3)": 1}
+    assert not any("hidden" in line for line in data.notices)
     with pytest.raises(InputError, match="--group_column=case: folders do not say"):
         datasets.load(tmp_path, slides=SLIDES, group_column="case")

@@ -11,7 +11,7 @@ from histojax.extraction import manifests, store
 from histojax.features import feature_sets, importing, recipes, tile_pooling
 from histojax.features.feature_sets import Source
 from histojax.features.recipes import Recipe
-from tests import made_features, running
+from tests import made_features
 from tests.made_features import DRAWS, TILES, UNI, imported_all, job
 
 X = TILES["slide1"]
@@ -238,39 +238,6 @@ def test_of_new_features_others_do_not_matter_and_one_row_is_what_rows_were(tmp_
         recipe = Recipe(Source("resnet50", "arrays", level, 4), pooling)
         new = importing.import_features([tmp_path / "a.npy"], tmp_path / level, recipe)
         assert (new.names, new.recipe) == (("a",), recipe)
-
-
-def test_the_scripts_say_what_was_decided_and_end_with_3_where_a_file_failed(tmp_path):
-    files = job(tmp_path / "job", TILES | {"empty": np.zeros((0, 4))})
-    np.save(tmp_path / "a.npy", X)
-    done = running.run("import_descriptors", files, f"--run={tmp_path}/run")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
-        "uni_v1-20x-256px: TRIDENT, 3 slides, 4 channels, pooled by their mean (features have "
-        "signs, which a p-norm would lose)",
-        "uni_v1-20x-256px: left out, without tiles: empty",
-        f"descriptors of 3 slides: {tmp_path}/run/descriptors",
-    ]
-    (files / "20x_256px_0px_overlap" / "features_uni_v1" / "broken.h5").write_bytes(b"nothing")
-    done = running.run("import_descriptors", f"--features={files}", f"--run={tmp_path}/run")
-    assert done.returncode == 3
-    assert "3 were there already" in done.stdout
-    assert done.stderr.count("broken.h5 cannot be read as features, it is damaged") == 1
-    features = f"{files},{tmp_path}/a.npy"
-    done = running.run(
-        "import_descriptors", f"--features={features}", "--name=a", f"--run={tmp_path}/run"
-    )
-    assert done.returncode == 1
-    assert "is of encoder uni_v1, so --name=a is not needed" in done.stderr
-    done = running.run(
-        "export_descriptors", f"--run={tmp_path}/run", f"--out={tmp_path}/x", "--format=clam"
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(list((tmp_path / "x" / "uni_v1-20x-256px" / "h5_files").iterdir())) == 3
-    done = running.run(
-        "export_descriptors", f"--run={tmp_path}/run", f"--out={tmp_path}/x", "--configurations=b"
-    )
-    assert "has no configuration b: it has uni_v1-20x-256px" in done.stderr
 
 
 def test_a_stop_loses_no_slide_that_was_finished(tmp_path, monkeypatch):
