@@ -7,9 +7,9 @@ python -m experiments.accelerator                       the same, where nothing 
 Measures what --items lists, in order of value, on synthetic tissue with random weights; needs no
 network, and of packages jax, flax, absl-py, numpy, scikit-image and h5py. PyTorch and Keras are
 timed where installed. Each figure is written to OUT/accelerator.json at once, so a run that is cut
-off has told what it measured, and the same command goes on there (for new figures, take another
---out). OUT/accelerator.md is a block for docs/performance.md, with date, device and versions of all
-figures; OUT/roofline.png is drawn where matplotlib is.
+off has told what it measured, and the same command goes on there (for new figures, and for other
+devices or another JAX, take another --out). OUT/accelerator.md is a block for docs/performance.md,
+with date, device and versions of all figures; OUT/roofline.png is drawn where matplotlib is.
 
 Time: each item gets a share of what is left, and what it does not use goes to the next ones. Within
 an item the last measurements are dropped first: of rates float32, then tf32, and in a precision the

@@ -236,9 +236,7 @@ def time_encoder(
         try:
             call = descriptor(peer, name, variables, precision, crops, gpu)
             computed = call()
-        except (
-            Exception
-        ) as error:  # Of other libraries: a compiler they lack, or too little memory.
+        except Exception as error:  # Of other libraries: no compiler, or too little memory.
             if peer == "ours":
                 raise
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -51,6 +51,8 @@ def test_a_run_tells_the_worst_image_and_warns_above_the_bound(tmp_path, notices
     table = crop_errors.table({NAME: summary})
     assert f"{NAME}, 2 images:" in table
     assert "block5_conv3    7.00%   4.50%  20.00%" in table
+    hybrid = {"protocol": {"crop_mode": "hybrid"}, "crop_error": summary}
+    assert "within 7.0 % of exact crops (the worst tap of 2 images)" in crop_errors.text([hybrid])
     better = {"images": 2, "taps": {"block5_conv3": expected | {"largest_error": 0.065}}}
     crop_errors.warn({NAME: summary, "other": better}, EXTRACTION)
     (notice,) = notices
