@@ -109,9 +109,10 @@ def _unmatched(
     without = [row.image for row in rows if row.image not in matched]
     unlabelled = [name for name in slides if name not in row_of]
     if 2 * len(row_of) < min(len(rows), len(slides)) or not row_of:
+        shared = f"only {len(row_of)}" if row_of else "none"
         raise InputError(
-            f"{source} labels {len(rows)} slides, and {len(slides)} have descriptors, but only "
-            f"{len(row_of)} are the same (labelled: {_some(without)}; described: "
+            f"{source} labels {len(rows)} slides, and {len(slides)} have descriptors, but they "
+            f"share {shared} (labelled: {_some(without)}; described: "
             f"{_some(unlabelled)}): expected the names of the feature files, with or without "
             "ending or folder"
         )

@@ -7,6 +7,7 @@ have a plotting library.
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from histojax.report.figures import BLUE, GREEN, LINE, ORANGE, PURPLE, style
 
@@ -44,7 +45,9 @@ def draw_roofline(profile: dict[str, Any]) -> Figure:
         axes.annotate(str(number), place, color=colour, ha="center", va="center", fontsize=8)
     axes.set(xscale="log", yscale="log", xlim=(low, high))
     for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # Some labels within a decade, too.
         axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())  # Its default is mathtext, which is not parsed.
     axes.set(xlabel="operations per byte (fewest bytes, layer by layer)", ylabel="TFLOP/s")
     axes.grid(color=LINE, lw=0.5)
     legend = figure.legend(loc="outside right upper", markerscale=0.5)

@@ -60,7 +60,8 @@ def test_clam_s_table_names_slides_and_cases(tmp_path):
     [
         ("slide_id,label\ns1,a\nx.1,b\n", "s1, which may be site1/s1 or site2/s1: write it"),
         ("slide_id,label\nx.1,a\nx.1.svs,b\n", "names the slide x.1 twice, as x.1 and x.1.svs"),
-        ("slide_id,label\nu,a\nv,b\nw,a\nx.1,b\n", "only 1 are the same (labelled: u, v, w; desc"),
+        ("slide_id,label\nu,a\nv,b\nw,a\nx.1,b\n", "but they share only 1 (labelled: u, v, w;"),
+        ("slide_id,label\nu,a\nv,b\n", "but they share none (labelled: u, v; described: "),
         ("slide_id,label,case_id\nx.1,a,p 1\nx.2,b,P1\n", "'P1' and 'p 1'"),
         ("slide_id,label\nx.1,a\nx.2,a\n", "only one class"),
         ("where,label\nu,a\nv,b\n", "a column of images (slide_id, path)"),

@@ -39,3 +39,9 @@ def test_the_roofline_shows_every_roof_and_point():
         assert start[1] / start[0] == ridge[1] / ridge[0] == 0.03
         assert ridge[1] == end[1] == peak
     assert [text.get_text() for text in axes.texts] == ["1", "2"]
+    figure.draw_without_rendering()
+    minor = [*axes.get_xticklabels(minor=True), *axes.get_yticklabels(minor=True)]
+    assert not any(label.get_text() for label in minor)  # Mathtext, which would not be parsed.
+    # As many as tell the scale of an axis that spans no decade.
+    assert {"5", "10", "20", "50"} < {label.get_text() for label in axes.get_xticklabels()}
+    assert {"0.2", "0.5"} < {label.get_text() for label in axes.get_yticklabels()}
