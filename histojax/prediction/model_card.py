@@ -262,7 +262,7 @@ def _of_encoders(bundle: Bundle, included: Sequence[str]) -> list[str]:
         lines.append("- ImageNet itself is for non-commercial research; judge for your use.")
     for name in extraction.encoders:
         recorded = bundle.encoder_weights(name)
-        place = "in the file" if name in included else "not in the file"
+        place = "weights in the bundle" if name in included else "weights not in the bundle"
         lines.append(f"- {name}: {place}, SHA-256 of its arrays `{recorded['sha256']}`.")
         if "file" in recorded:
             lines.append(

@@ -169,7 +169,7 @@ def test_weights_go_in_and_are_used_from_there(made, of_imagenet, trained, tmp_p
         model_card.card(of_imagenet, inside),
         inside,
     )
-    assert "VGG: in the file" in model_card.card(of_imagenet, inside)
+    assert "VGG: weights in the bundle, SHA-256" in model_card.card(of_imagenet, inside)
     assert "CC BY 4.0" in model_card.card(of_imagenet, inside)
     monkeypatch.setattr(
         weights, "imagenet", lambda *_: pytest.fail("weights were looked for elsewhere")
