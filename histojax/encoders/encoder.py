@@ -56,7 +56,7 @@ class Tap:
       layer: its name in the module's output.
       channels: its width, C; 0 until `own.register` finds it.
       stride: pixels of the image from one cell of the map to the next, which `own.register` finds
-        too; 0 for a vector, and for a map that is of one size whatever the image's.
+        too; 0 for a vector, and for a map of images of one size, or resized to it.
       multiple: rows and columns beyond a multiple of this are left out of the average. (ResNet-50
         of 2018 had a 7 x 7 average pool here, at stride 7, which dropped incomplete windows.)
       signed: whether it may be negative: then crops are pooled by their mean, since a p-norm loses

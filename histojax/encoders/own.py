@@ -183,11 +183,10 @@ def _measured(row: Encoder, tap: Tap, small: dict[str, Any], large: dict[str, An
             f"{row.name} returns maps {tap.layer} of {shape[1]} x {shape[2]} cells for square "
             "images, expected as many rows as columns, and channels last: [N, H, W, C]"
         )
-    stride = 0
-    side, cells = _SIDES[0], shape[1]
+    stride = cells = 0
     if large and len(shape) == 4:
-        side, cells = _SIDES[1] - _SIDES[0], large[tap.layer].shape[1] - cells
-    if len(shape) == 4 and cells:  # Else images are resized inside.
+        side, cells = _SIDES[1] - _SIDES[0], large[tap.layer].shape[1] - shape[1]
+    if cells:  # Else images are resized inside, or of one size.
         if side % cells:
             raise InputError(
                 f"the maps of {tap.layer} of {row.name} have a cell for every {side / cells:.4g} "

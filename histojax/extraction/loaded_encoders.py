@@ -150,7 +150,7 @@ def require_maps(chosen: Iterable[Encoder], what: str, advice: str) -> None:
         if encoder.vectors:
             raise InputError(
                 f"{what} feature maps, but {encoder.vectors[0]} of {encoder.name} is a vector, or "
-                f"a map of an image that is resized first: {advice}"
+                f"a map of images of one size, or resized to it: {advice}"
             )
 
 

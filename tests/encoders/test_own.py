@@ -290,6 +290,13 @@ def test_maps_of_a_resized_image_are_taken_whole(net):
     assert own.load(f"{path}:ENCODER").vectors == ("y", "vector")
 
 
+def test_maps_of_images_of_one_size_are_taken_whole(net):
+    """As those of a network with a parameter for each place."""
+    embedding = 'self.param("place", nn.initializers.zeros, (1, 224, 224, 3))'
+    path = net("x = nn.relu", f"images = images + {embedding}; x = nn.relu")
+    assert own.load(f"{path}:ENCODER").vectors == ("y", "vector")
+
+
 def test_models_go_on_with_a_commented_module_and_not_with_another(net, tmp_path):
     path = tmp_path / "models" / "manifest.json"
     path.parent.mkdir()
