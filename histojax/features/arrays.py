@@ -67,7 +67,7 @@ def contents(path: Path) -> list[Contents]:
             raise Refused(f"its features are {array.dtype}, expected numbers")
     facts = {"format": "arrays"} | ({"level": level} if level else {}) | array.facts
     notice = _AS_BFLOAT16 if array.dtype.kind == "V" and array.dtype != BFLOAT16 else ""
-    return [Contents(None, rows, channels, facts, lambda: _blocks(path), notice)]
+    return [Contents(None, rows, channels, facts, lambda: _blocks(path, rows), notice)]
 
 
 def _of_table(path: Path, name: str | None, values: np.ndarray) -> Contents:
@@ -80,10 +80,10 @@ def _of_table(path: Path, name: str | None, values: np.ndarray) -> Contents:
     return Contents(name, *values.shape, facts, blocks)
 
 
-def _blocks(path: Path) -> Iterator[np.ndarray]:
-    """The features of a file as float32 [n, D]."""
+def _blocks(path: Path, rows: int) -> Iterator[np.ndarray]:
+    """The features of a file as float32 [n, D]; it must still have as many rows as were found."""
     with _opened(path) as array:
-        rows, channels, _ = form_of(array.shape)
+        channels = form_of(array.shape)[1]
         count = 0
         for block in array.blocks(max(1, _BLOCK // max(channels, 1))):
             with np.errstate(over="ignore"):
@@ -91,7 +91,7 @@ def _blocks(path: Path) -> Iterator[np.ndarray]:
             count += len(values)
             yield values
         if count != rows:
-            raise Refused(f"it has {count} rows, and states {rows}")
+            raise Refused(f"it has {count} rows now, and had {rows}: wait until it is complete")
 
 
 @contextlib.contextmanager

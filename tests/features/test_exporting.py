@@ -5,8 +5,10 @@ import json
 
 import h5py
 import numpy as np
+import pytest
 
 from histojax.config import Extraction
+from histojax.errors import InputError
 from histojax.extraction import manifests, store
 from histojax.features import exporting, feature_sets
 from histojax.features.recipes import Recipe
@@ -59,6 +61,11 @@ def test_export_is_read_by_the_rules_of_trident_and_clam_and_back_by_ours(tmp_pa
     np.testing.assert_allclose(features, original[1].mean(axis=0), rtol=1e-5, atol=1e-7)
     (back,) = imported_all([vectors], tmp_path / "back_slides")
     assert back.recipe.source.level == "slide"
+
+
+def test_what_is_not_there_is_not_exported(tmp_path):
+    with pytest.raises(InputError, match="vgg has no descriptors: name another folder"):
+        list(exporting.export(tmp_path, tmp_path / "out", "clam", ("vgg",)))
 
 
 def test_rows_of_exported_descriptors_are_called_what_they_are():

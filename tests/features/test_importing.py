@@ -165,6 +165,16 @@ def test_empty_and_broken_files_are_left_out_by_name_and_the_others_imported(tmp
     assert "cut.h5 cannot be read as features, it is damaged" in done.failures["cut"]
 
 
+def test_a_file_that_is_still_being_written_is_left_out(tmp_path):
+    for name in ("a", "b"):
+        np.save(tmp_path / f"{name}.npy", X)
+    (found,) = feature_sets.find([tmp_path], "resnet50")
+    np.save(tmp_path / "b.npy", np.concatenate([X, X]))
+    done = importing.import_set(found, tmp_path / "out", Recipe(found.source, "mean"))
+    assert done.names == ("a",)
+    assert "b.npy cannot be read as features: it has 16 rows now, and had 8" in done.failures["b"]
+
+
 def test_each_slide_of_a_table_that_cannot_be_used_is_told(tmp_path):
     (tmp_path / "all.csv").write_text("slide,f0,f1\na,1,2\nb,nan,4\nc,inf,6\n")
     (done,) = imported_all([tmp_path / "all.csv"], tmp_path / "out", "resnet50")
