@@ -14,7 +14,7 @@ from histojax import encoders
 from histojax.config import Extraction, View
 from histojax.encoders import RAW, Encoder, Tap, layouts, own, weights
 from histojax.errors import InputError
-from histojax.extraction import loaded_encoders, manifests
+from histojax.extraction import loaded_encoders, manifests, modules
 from histojax.heatmap import encoder_pass
 from histojax.learners import ensembles, finetune_step
 from histojax.prediction import bundled_encoders
@@ -345,6 +345,22 @@ def test_any_flax_module_is_applied_as_it_is_in_each_precision(net):
     low = row.folded("bfloat16").descriptors(row.fold_variables(variables, "bfloat16"), images)
     assert low.dtype == jnp.float32
     assert 1e-5 < np.abs(np.asarray(low) - expected).max() / expected.max() < 0.03
+
+
+def test_the_kernel_is_refused_for_signed_taps(net):
+    path = net('(Tap("y"), Tap("vector"))', '(Tap("y", signed=True),)')
+    own.load(f"{path}:ENCODER")
+    with pytest.raises(InputError, match="Net has signed taps.*pass --pooling=xla"):
+        loaded_encoders.check(Extraction(encoders=("Net",), weights="random"), "pallas")
+
+
+def test_code_without_a_file_is_not_the_same_for_that():
+    one, other = (
+        {"module": {"reference": "Net in Python", "file_sha256": "", "code_sha256": code}}
+        for code in "ab"
+    )
+    assert modules.same(one, one)
+    assert not modules.same(one, other)
 
 
 def test_vectors_are_refused_where_maps_are_needed(net):
