@@ -49,7 +49,9 @@ def main() -> None:
     data.refuse_inside_data("descriptors")
     named = images()
     suit = protocol.suited_to(named.values(), FLAGS.mpp)
-    work = named, protocol.from_flags("extraction", suit=suit).extraction, FLAGS.descriptors
+    extraction = protocol.from_flags("extraction", suit=suit).extraction
+    protocol.refuse_idle(extraction)
+    work = named, extraction, FLAGS.descriptors
     options = {"runtime": computing.runtime(), **computing.processes(), "mpp": FLAGS.mpp}
     if FLAGS.dry_run:
         print(dry_run.run(*work, **options).text())

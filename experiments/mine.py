@@ -176,6 +176,7 @@ def choose(dataset: Dataset) -> Protocol:
     suit = protocol.suited_to(dataset.paths, FLAGS.mpp)
     chosen = protocol.from_flags("extraction", "boosting", suit=suit)
     extraction, boosting = chosen.extraction, chosen.boosting
+    protocol.refuse_idle(extraction)
     print(
         f"protocol: {FLAGS.protocol}, {why}. {', '.join(extraction.configurations)}; "
         f"{extraction.augmentations} augmentations of {extraction.crops} crops; {boosting.folds} "

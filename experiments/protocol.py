@@ -15,6 +15,7 @@ from . import computing
 from .flag_types import AUTO, Choices, define
 
 FLAGS = flags.FLAGS
+_OF_HYBRID = ("pool_crops", "gain_nodes", "checked")
 
 
 def define_preset(*parts: str, default: str | None = "paper") -> None:
@@ -70,6 +71,16 @@ def from_flags(*parts: str, suit: Callable[[Extraction], Extraction] = _no_image
         chosen = dataclasses.replace(chosen, **{part: changed})
     config.check(chosen)
     return chosen
+
+
+def refuse_idle(extraction: Extraction) -> None:
+    """Raises InputError where a flag of crop mode hybrid was passed with another mode."""
+    passed = (name for name in _OF_HYBRID if name in FLAGS and FLAGS[name].present)
+    if extraction.crop_mode != "hybrid" and (idle := next(passed, None)):
+        raise InputError(
+            f"--{idle} does nothing in crop mode {extraction.crop_mode}: pass --crop_mode=hybrid "
+            "with it, or leave it out"
+        )
 
 
 def suited_to(paths: Iterable[Path], mpp: float | None) -> Callable[[Extraction], Extraction]:

@@ -726,6 +726,15 @@ def test_weights_that_cannot_be_meant_are_refused(value, message, tmp_path):
     assert message in refused("extract", *flags, *small)
 
 
+@pytest.mark.parametrize("idle", ["pool_crops=12", "gain_nodes=2", "checked=1"])
+def test_flags_of_crop_mode_hybrid_are_refused_where_they_do_nothing(idle, tmp_path):
+    flags = f"--images={one_image(tmp_path / 'a')}", f"--descriptors={tmp_path}/out", f"--{idle}"
+    message = refused("extract", *flags, "--encoders=VGG", "--views=0.5-40", "--weights=random")
+    name = idle.partition("=")[0]
+    assert f"--{name} does nothing in crop mode exact: pass --crop_mode=hybrid" in message
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_is_in_a_weight_file_is_told(tmp_path):
     official_vgg(tmp_path / "vgg.h5")
     told = run("inspect_weights", f"{tmp_path}/vgg.h5").stdout
