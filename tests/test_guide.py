@@ -1,4 +1,4 @@
-"""Every command of docs/guide.md runs, in its order and unchanged but for a small protocol."""
+"""Every command of docs/guide runs, in its order and unchanged but for a small protocol."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ from tests.running import run
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg", "small_copies", "in_this_process")
 
-GUIDE = Path(__file__).parents[1] / "docs" / "guide.md"
+GUIDE = Path(__file__).parents[1] / "docs" / "guide"
 SIDE = (36, 44)  # Height and width of the synthetic photos.
 # Flags that replace the paper's protocol; all flags of the guide are kept.
 SMALL = {
@@ -32,19 +32,21 @@ SMALL = {
 }
 
 
-def commands(section: str) -> list[list[str]]:
-    """The commands of a section: each is the script and its arguments."""
-    text = re.search(
-        rf"^## {section}\..*?(?=^## |\Z)", GUIDE.read_text(), re.MULTILINE | re.DOTALL
-    )[0]
-    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+def page(name: str) -> str:
+    """The text of a page of the guide."""
+    return (GUIDE / f"{name}.md").read_text()
+
+
+def commands(name: str) -> list[list[str]]:
+    """The commands of a page: each is the script and its arguments."""
+    blocks = re.findall(r"```sh\n(.*?)```", page(name), re.DOTALL)
     return [shlex.split(line)[1:] for block in blocks for line in block.strip().splitlines()]
 
 
-def follow(section: str) -> list[str]:
-    """Runs a section's commands in the current folder; returns what each printed."""
+def follow(name: str) -> list[str]:
+    """Runs a page's commands in the current folder; returns what each printed."""
     printed = []
-    for script, *arguments in commands(section):
+    for script, *arguments in commands(name):
         done = run(script, *arguments, *SMALL.get(script, []))
         assert done.returncode == 0, (script, done.stderr)
         printed.append(done.stdout)
@@ -79,7 +81,7 @@ def guide_folder(tmp_path_factory, narrow_vgg):
 
 
 def test_from_the_challenges_zips_to_a_submission_in_both_forms(guide_folder):
-    follow("1")
+    follow("bach")
     with (guide_folder / "runs/bach/predictions/submission.csv").open() as file:
         rows = list(csv.reader(file))
     assert {name for name, _ in rows} == {f"test{i}.tif" for i in range(100)}
@@ -98,14 +100,14 @@ def test_from_the_challenges_zips_to_a_submission_in_both_forms(guide_folder):
 
 
 def test_own_images_to_a_bundle_predictions_and_maps(guide_folder):
-    for section in ("2", "3", "4", "5"):
-        printed = follow(section)
-        if section == "4":
+    for name in ("train", "bundle", "predict", "heatmap"):
+        printed = follow(name)
+        if name == "predict":
             assert "labels known" in printed[1]
     with (guide_folder / "runs/mine/predictions/predictions.csv").open() as file:
         header, *rows = csv.reader(file)
     assert [row[0] for row in rows] == ["slide0", "slide1"]
-    table = re.search(r"\| column \|.*?\n\n", GUIDE.read_text(), re.DOTALL)[0]
+    table = re.search(r"\| column \|.*?\n\n", page("predict"), re.DOTALL)[0]
     columns = set(re.findall(r"`(\w+)`", table))
     assert columns - {"p_", "sensitivity", "coverage", "largest_set"} <= set(header)
     assert "Not for diagnosis" in (guide_folder / "runs/mine/bundle.md").read_text()
@@ -119,7 +121,7 @@ def test_own_images_to_a_bundle_predictions_and_maps(guide_folder):
 
 
 def test_the_notebook(guide_folder, capsys):
-    block = re.search(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)[1]
+    block = re.search(r"```python\n(.*?)```", page("python"), re.DOTALL)[1]
     exec(compile(block, "guide", "exec"), {})
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:2]] == ["slide0", "slide1"]

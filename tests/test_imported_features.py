@@ -80,7 +80,7 @@ def base(tmp_path_factory):
     write_labels(base / "labels.csv", [*rows[:-1], empty])
     os.chdir(base)
     with samples.trees_in_this_process():
-        done = [as_in_the_guide(command) for command in commands("7")[:3]]
+        done = [as_in_the_guide(command) for command in commands("features")[:3]]
     yield base, *done
     os.chdir(before)
 
@@ -260,7 +260,7 @@ def test_the_report_s_commands_import_the_same_descriptors(base, tmp_path):
 def test_each_step_alone(base):
     folder = base[0] / "runs" / "uni"
     with samples.trees_in_this_process():
-        done = {command[0]: as_in_the_guide(command) for command in commands("7")[3:]}
+        done = {command[0]: as_in_the_guide(command) for command in commands("features")[3:]}
     assert {script: run.returncode for script, run in done.items()} == dict.fromkeys(done, 0)
     said = {script: run.stdout for script, run in done.items()}
     assert "0 models trained, 2 are there" in said["train"]
