@@ -153,11 +153,12 @@ def run_process(item: str, seconds: float, most: float) -> str | None:
 
 def measure_item(name: str, seconds: float) -> None:
     """Measures one item in this process, on all local devices."""
-    from histojax.extraction import devices  # Not above: the process that starts these has no JAX.
+    # Not above: the process that starts these has no JAX.
+    from histojax.extraction import compiled, devices
 
     devices.split_cpu()
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        devices.keep_compiled(str(FLAGS.out / "compiled"))
+        compiled.keep(FLAGS.out / "compiled")
     measure_here(name, seconds)
 
 

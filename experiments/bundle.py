@@ -90,7 +90,7 @@ def main() -> None:
 
 def _places(made: bundle.Bundle) -> ReferenceDistribution:
     """Places in the training images of --data; InputError where these are other images."""
-    from histojax.extraction import devices
+    from histojax.extraction import compiled, devices
     from histojax.heatmap import typicality
 
     dataset = datasets.load(data.label_table(), data.classes(), with_groups=False)
@@ -103,6 +103,7 @@ def _places(made: bundle.Bundle) -> ReferenceDistribution:
             f"{FLAGS.models} were trained on ({', '.join(unknown[:3])}): pass the training images"
         )
     devices.split_cpu()
+    compiled.keep_by_default(FLAGS.weights_cache)
     encoder_set = bundled_encoders.load(made, computing.weight_files())
     return typicality.fit(folds, paths, encoder_set, made.configurations, FLAGS.mpp)
 

@@ -10,7 +10,7 @@ from absl import flags
 from histojax import config
 from histojax.config import Extraction, Option, Runtime, options
 from histojax.errors import InputError
-from histojax.utils.files import as_path
+from histojax.utils import files
 
 from .flag_types import WEIGHTS, define
 
@@ -28,7 +28,8 @@ def define_runtime(*more: str) -> None:
         "compilation_cache",
         None,
         "Folder, or gs:// path, where compiled programs are kept, so that later runs need not "
-        "compile them.",
+        "compile them; none, or nothing, to keep none. Whoever can write to it can run code as "
+        "you. Default: a folder of your own in --weights_cache, of at most 2 GiB.",
     )
 
 
@@ -105,11 +106,15 @@ def refuse_where_imported(*names: str) -> None:
 
 def runtime() -> Runtime:
     """The runtime that the flags ask for; splits CPU devices and opens the compilation cache."""
-    from histojax.extraction import devices  # Not above: trees are trained where there is no JAX.
+    from histojax.extraction import compiled, devices  # Not above: trees are trained without JAX.
 
     devices.split_cpu()
-    if FLAGS.compilation_cache:
-        devices.keep_compiled(FLAGS.compilation_cache)
+    if FLAGS.compilation_cache is None:
+        compiled.keep_by_default(FLAGS.weights_cache)
+    elif FLAGS.compilation_cache in ("", "none"):
+        compiled.keep_none()
+    else:
+        compiled.keep(files.as_path(FLAGS.compilation_cache))
     passed = [name for name in ("crops_per_step", "pooling", "checked") if name in FLAGS]
     return dataclasses.replace(weight_files(), **{name: FLAGS[name].value for name in passed})
 
@@ -174,7 +179,7 @@ def _by_encoder(pairs: Sequence[tuple[str, str]]) -> dict[str, str | Path]:
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(f"--weights has two values for {twice[0] or 'all encoders'}, expected one")
     words = options(Extraction)["weights"].choices
-    values = (value if value in words else as_path(value) for _, value in pairs)
+    values = (value if value in words else files.as_path(value) for _, value in pairs)
     return dict(zip(names, values, strict=True))
 
 

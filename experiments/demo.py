@@ -29,13 +29,14 @@ define("out", Path, Option("Folder to write everything to."), "runs/demo-random-
 
 
 def main() -> None:
-    from histojax.extraction import devices  # Not above: training processes need no JAX.
+    from histojax.extraction import compiled, devices  # Not above: training needs no JAX.
 
     from . import pipeline
 
     out, protocol = FLAGS.out, PRESETS["demo"]
     images, boosting = out / "images", protocol.boosting
     devices.split_cpu()
+    compiled.keep_by_default()
     print(
         f"demo: synthetic tissue, UNTRAINED encoders (random weights), {protocol.models} models; "
         f"all below {out}"

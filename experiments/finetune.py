@@ -20,6 +20,7 @@ Training runs on one device, and is a task for an accelerator. The rate and the 
 
 from absl import flags
 
+from histojax.extraction import compiled
 from histojax.learners import finetune
 from histojax.utils.files import require_writable
 
@@ -45,6 +46,7 @@ def main() -> None:
     extraction, tuning = chosen.extraction, chosen.finetune
     finetune.check(dataset.images, extraction, FLAGS.mpp)
     require_writable(FLAGS.models)
+    compiled.keep_by_default(FLAGS.weights_cache)
     with models.split_kept_with_models(FLAGS.models):
         split = data.split(FLAGS.models, dataset, tuning.folds, tuning.fold_seed)
         trained = finetune.train(

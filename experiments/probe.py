@@ -20,7 +20,7 @@ layer.
 from absl import flags
 
 from histojax.evaluation import own_data
-from histojax.extraction import devices
+from histojax.extraction import compiled, devices
 from histojax.learners import probe
 from histojax.learners.training import TrainingJob
 from histojax.utils.files import require_writable
@@ -45,6 +45,7 @@ def main() -> None:
     own_data.require_same_files(dataset, FLAGS.descriptors)
     require_writable(FLAGS.models)
     devices.split_cpu()
+    compiled.keep_by_default()
     with models.split_kept_with_models(FLAGS.models):
         split = data.split(FLAGS.models, dataset, heads.folds, heads.fold_seed)
         job = TrainingJob(FLAGS.descriptors, FLAGS.models, split, configurations)

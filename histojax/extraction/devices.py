@@ -75,17 +75,6 @@ def remember(cache: Path, key: str, value: Any, name: str = REMEMBERED) -> None:
         )
 
 
-def keep_compiled(folder: str) -> None:
-    """Keeps compiled programs in a folder, for later processes.
-
-    Raises:
-      InputError: the folder cannot be written to.
-    """
-    files.require_writable(files.as_path(folder))
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
-
 def join(
     coordinator: str | None, num_processes: int | None, process_id: int | None
 ) -> tuple[int, int]:

@@ -158,27 +158,6 @@ def test_each_core_becomes_a_device_unless_told_otherwise():
         assert int(done.stdout) == expected
 
 
-def test_compiled_programs_are_kept_and_used_again(tmp_path):
-    code = (
-        "import sys, jax, jax.numpy as jnp; from histojax.extraction import devices; "
-        "devices.keep_compiled(sys.argv[1]); "
-        "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0); "
-        "jax.jit(lambda x: jnp.sort(x) + 1)(jnp.arange(100.0)).block_until_ready()"
-    )
-    root = Path(__file__).parents[2]
-    for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path)],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        kept = sorted(path.name for path in tmp_path.iterdir() if path.name.endswith("cache"))
-        assert kept
-
-
 @pytest.mark.parametrize("coordinator", ["host", "host:", ":12", "host:abc", "a b:1"])
 def test_a_coordinator_without_host_or_port_is_refused(coordinator):
     with pytest.raises(InputError, match="expected HOST:PORT"):

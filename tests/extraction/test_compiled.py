@@ -1,0 +1,127 @@
+"""Compiled programs on disk: used again, never in the way, of one user, of bounded size."""
+
+import os
+import re
+import subprocess
+import sys
+from concurrent import futures
+from pathlib import Path
+
+import jax
+import pytest
+
+from histojax.errors import InputError
+from histojax.extraction import compiled
+from tests.running import ROOT
+
+# What a script does, and the bits of what its program computes.
+CODE = """
+import jax, jax.numpy as jnp, numpy as np
+from histojax.extraction import compiled
+compiled.keep_by_default()
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+hits = []
+jax.monitoring.register_event_listener(lambda name, **rest: hits.append("cache_hits" in name))
+x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 24, 24, 3)), jnp.float32)
+kernel = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, 3, 8)), jnp.float32)
+layer = jax.jit(lambda x: jax.lax.conv_general_dilated(
+    x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")))
+print(sum(hits), np.asarray(layer(x)).tobytes().hex()[:4000], sum(hits))
+"""
+
+
+def start(cache: Path, code: str = CODE) -> tuple[str, int, str]:
+    """The bits, how many programs were read back, and what was said."""
+    environment = os.environ | {"HISTOJAX_CACHE": str(cache)}
+    del environment["JAX_COMPILATION_CACHE_DIR"]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    _, bits, hits = done.stdout.split()
+    return bits, int(hits), done.stderr
+
+
+@pytest.fixture
+def settings():
+    """JAX's settings are those of the other tests again."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_programs_are_read_back_bit_for_bit_and_a_broken_one_is_compiled_again(tmp_path):
+    first, hits, said = start(tmp_path)
+    assert not said
+    folder = tmp_path / f"compiled-{os.getuid()}"
+    kept = sorted(folder.glob("jit*-cache"))
+    assert kept
+    assert folder.stat().st_mode & 0o777 == 0o700
+    again, more_hits, said = start(tmp_path)
+    assert (again, said) == (first, "")
+    assert more_hits > hits
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:100])
+    after, fewer_hits, said = start(tmp_path)
+    assert after == first
+    assert fewer_hits < more_hits
+    assert "Error reading persistent compilation cache entry" in said
+
+
+@pytest.mark.slow
+def test_two_processes_may_start_at_once(tmp_path):
+    with futures.ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(start, [tmp_path, tmp_path])
+    assert one[0] == other[0] == start(tmp_path)[0]
+
+
+def test_a_folder_that_cannot_be_used_is_a_notice(tmp_path, settings, notices):
+    folder = tmp_path / f"compiled-{os.getuid()}"
+    folder.touch()
+    compiled.keep_by_default(tmp_path)
+    assert jax.config.jax_compilation_cache_dir is None
+    assert re.search(r"not kept for later runs \(.*compiled-\d+: File exists\)", notices[-1])
+    folder.unlink()
+    folder.mkdir()
+    folder.chmod(0o777)
+    compiled.keep_by_default(tmp_path)
+    assert jax.config.jax_compilation_cache_dir is None
+    assert "others may write to" in notices[-1]
+    folder.chmod(0o755)
+    compiled.keep_by_default(tmp_path)
+    assert jax.config.jax_compilation_cache_dir == str(folder)
+    assert len(notices) == 2
+
+
+def test_a_folder_asked_for_must_be_writable_and_the_environments_comes_before_the_default(
+    tmp_path, settings
+):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be written to"):
+        compiled.keep(tmp_path / "file")
+    compiled.keep(tmp_path / "own")
+    compiled.keep_by_default(tmp_path)
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "own")
+    compiled.keep_none()
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_what_was_used_last_stays_where_there_is_too_much(tmp_path):
+    (tmp_path / "autotuning").mkdir()
+    for age, name in enumerate(("c", "autotuning/b", "a")):
+        (tmp_path / name).write_bytes(bytes(100))
+        os.utime(tmp_path / name, (1000 - age, 0))
+    compiled.shrink(tmp_path, 300)
+    assert (tmp_path / "a").exists()
+    compiled.shrink(tmp_path, 250)
+    assert not (tmp_path / "a").exists()
+    compiled.shrink(tmp_path, 120)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["c"]
