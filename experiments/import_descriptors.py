@@ -24,11 +24,11 @@ from collections.abc import Sequence
 from absl import flags, logging
 
 from histojax.config import Extraction, Option, options
-from histojax.datasets import columns
 from histojax.errors import InputError
 from histojax.features import feature_sets, importing, recipes
 from histojax.features.importing import Imported
 from histojax.utils.files import as_path, require_writable
+from histojax.utils.words import quantity
 
 from . import runner
 from .flag_types import define, define_path
@@ -82,7 +82,7 @@ def main() -> None:
     for each in done:
         if missing := sorted(names.difference(each.names)):
             print(f"{each.configuration} lacks {len(missing)} of {len(names)}: {listed(missing)}")
-    print(f"descriptors of {columns.quantity(len(names), 'slide')}: {root}")
+    print(f"descriptors of {quantity(len(names), 'slide')}: {root}")
     if any(each.failures for each in done):
         sys.exit(runner.PARTLY_FAILED)
 
@@ -97,7 +97,7 @@ def tell(done: Imported, why: str) -> None:
     draws = f", {recipe.draws} draws of {recipe.tiles} tiles" if recipe.tiles else ""
     kept = f"; {done.kept} were there already" if done.kept else ""
     print(
-        f"{configuration}: {recipe.source.format}, {columns.quantity(len(done.names), 'slide')}, "
+        f"{configuration}: {recipe.source.format}, {quantity(len(done.names), 'slide')}, "
         f"{recipe.source.channels} channels, {pooled} ({why}){draws}{kept}"
     )
     if done.empty:

@@ -44,9 +44,10 @@ from histojax.datasets import Dataset, positive
 from histojax.errors import InputError
 from histojax.extraction import manifests, store
 from histojax.inspection import inspection, recommend
-from histojax.inspection.findings import PROBLEM, quantity
+from histojax.inspection.findings import PROBLEM
 from histojax.report import inspection as pages
 from histojax.utils.files import require_writable
+from histojax.utils.words import quantity
 
 from . import computing, data, models, protocol, runner
 from .flag_types import AUTO, define, define_path

@@ -13,6 +13,7 @@ from pathlib import PureWindowsPath
 from histojax.datasets.sheets import Rows
 from histojax.errors import InputError
 from histojax.images import reader
+from histojax.utils.words import quantity
 
 NO_GROUPS = "none"  # What --group_column says where no column is to be taken.
 
@@ -157,11 +158,6 @@ def require_one_spelling(where: str, groups: Iterable[str]) -> None:
             f"{where}: patients or slides that differ in case, blanks or leading zeros alone would "
             f"be kept apart as if they were two: {listed}. Write them alike, or differently"
         )
-
-
-def quantity(number: int, noun: str) -> str:
-    """`1 image`, `2 images`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def image_column(header: Sequence[str], body: Rows, where: str) -> int | None:

@@ -15,6 +15,7 @@ from histojax.datasets.tables import LabelRow, LabelTable
 from histojax.errors import InputError
 from histojax.images.names import Images
 from histojax.utils import files
+from histojax.utils.words import quantity
 
 _NAMED = 5  # Slides that a sentence names.
 
@@ -123,7 +124,7 @@ def _unmatched(
         if lookup.is_start(row.image, name)
     ]:
         notices.append(
-            f"{columns.quantity(len(started), 'slide')} found by what is before the first dot of "
+            f"{quantity(len(started), 'slide')} found by what is before the first dot of "
             f"their names: {_some(started)}"
         )
     if without:

@@ -16,6 +16,7 @@ from histojax.datasets.dataset import Dataset
 from histojax.errors import InputError
 from histojax.images import reader
 from histojax.utils import files
+from histojax.utils.words import quantity
 
 # Names of folders that are no patients: magnifications, kinds of files, parts of a split.
 _NO_PATIENT = re.compile(
@@ -124,7 +125,7 @@ def _refuse_other_images(root: Path, between: _Between) -> None:
         and path.with_name(path.stem[: end.start()]) in beside
     ):
         raise InputError(
-            f"{root} holds {columns.quantity(len(masks), 'image')} named after another beside it "
+            f"{root} holds {quantity(len(masks), 'image')} named after another beside it "
             f"({', '.join(masks[:3])}), which is hardly one to be trained on: move such files "
             "elsewhere, or name the images in a table image,label"
         )
@@ -213,7 +214,7 @@ def _nested_notice(between: _Between, with_groups: bool = True) -> str:
     if not nested:
         return ""
     text = (
-        f"{columns.quantity(nested, 'image')} in folders below the class folders "
+        f"{quantity(nested, 'image')} in folders below the class folders "
         f"({_examples(between, 0)}) read with the others"
     )
     if with_groups:

@@ -15,6 +15,7 @@ from histojax.datasets.dataset import Dataset
 from histojax.datasets.sheets import Rows
 from histojax.errors import InputError
 from histojax.images import reader
+from histojax.utils.words import quantity
 
 _TITLE_ROWS = 10  # Above the headings, at most.
 _OF_FEATURES = (
@@ -127,7 +128,7 @@ def _unnamed_notice(table: Path, named: Iterable[Path]) -> tuple[str, ...]:
     """A notice of images beside the named ones that the table does not name."""
     if not (unnamed := dataset.images_beside(named)):
         return ()
-    number = columns.quantity(len(unnamed), "image")
+    number = quantity(len(unnamed), "image")
     return (f"left out, since {table.name} does not name them: {number}, such as {unnamed[0]}",)
 
 
@@ -164,7 +165,7 @@ def _header_and_body(
     title, (above, header, body) = next(iter(fitting.items()))
     notices = [f"sheet {title} is read, which has images and labels"] if len(content) > 1 else []
     if above:
-        notices.append(f"left out above the headings: {columns.quantity(above, 'row')}")
+        notices.append(f"left out above the headings: {quantity(above, 'row')}")
     return header, body, tuple(notices)
 
 

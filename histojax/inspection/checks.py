@@ -13,9 +13,10 @@ from histojax.images import reader
 from histojax.images.padding import scaled_size
 from histojax.images.resampling import SCALE_OF_TARGET, resampled_size
 from histojax.inspection import confounding, near_duplicates
-from histojax.inspection.findings import NOTE, PROBLEM, Finding, ImageSet, quantity
+from histojax.inspection.findings import NOTE, PROBLEM, Finding, ImageSet
 from histojax.inspection.recommend import PAPER_MPP, format_size, mixed
 from histojax.ops import stain
+from histojax.utils.words import quantity
 
 _FORMATS = {".tif": "TIFF", ".tiff": "TIFF", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 _FORMATS |= {".bmp": "BMP", ".webp": "WEBP", ".jpe": "JPEG", ".jfif": "JPEG"}

@@ -12,7 +12,8 @@ from pathlib import Path
 from histojax import datasets
 from histojax.datasets import Dataset, bach, dataset, leakage, lookup, tables, unlabelled
 from histojax.errors import InputError
-from histojax.inspection.findings import NOTE, PROBLEM, Finding, quantity, sentence
+from histojax.inspection.findings import NOTE, PROBLEM, Finding, sentence
+from histojax.utils.words import quantity
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from histojax.inspection.image_quality import InspectedImage
+from histojax.utils.words import quantity
 
 PROBLEM, NOTE = "problem", "note"
 
@@ -71,11 +72,6 @@ class ImageSet:
 def problems_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Problems before notes, else in the same order."""
     return tuple(sorted(findings, key=lambda finding: finding.severity != PROBLEM))
-
-
-def quantity(number: int, noun: str = "image") -> str:
-    """`1 image`, `2 images`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def sentence(notice: str) -> str:

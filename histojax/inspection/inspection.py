@@ -16,19 +16,12 @@ from histojax.images.names import Images, name_images
 from histojax.inspection import recommend
 from histojax.inspection.checks import run_checks
 from histojax.inspection.discovery import DiscoveredImages, class_names, discover
-from histojax.inspection.findings import (
-    NOTE,
-    PROBLEM,
-    Finding,
-    ImageSet,
-    problems_first,
-    quantity,
-    sentence,
-)
+from histojax.inspection.findings import NOTE, PROBLEM, Finding, ImageSet, problems_first, sentence
 from histojax.inspection.image_quality import InspectedImage, inspect_image
 from histojax.inspection.recommend import Recommendation
 from histojax.utils import files
 from histojax.utils.progress import Progress
+from histojax.utils.words import quantity
 
 _WORKERS = 4
 _TO_FILL_IN = "CLASS"  # In a command, where the user has to decide.

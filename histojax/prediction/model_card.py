@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from histojax.config import VERSION
-from histojax.datasets.columns import quantity
 from histojax.evaluation import metrics, operating_point, statistics, verdict
 from histojax.evaluation.bootstrap import Interval
 from histojax.evaluation.statistics import Statistics
 from histojax.extraction import crop_errors, manifests, provenance
 from histojax.prediction import conformal, out_of_distribution
 from histojax.prediction.bundle import Bundle
+from histojax.utils.words import quantity
 
 _SENSITIVITIES = (0.9, 0.95, 0.99)
 _COVERAGES = (0.8, 0.9, 0.95)

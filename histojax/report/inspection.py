@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from histojax.config import STAIN_STATUS
-from histojax.inspection.findings import PROBLEM, Finding, quantity
+from histojax.inspection.findings import PROBLEM, Finding
 from histojax.inspection.image_quality import ImageQuality
 from histojax.inspection.inspection import Inspection
 from histojax.inspection.recommend import format_size
 from histojax.report import TEMPLATES
 from histojax.utils import files, templates
+from histojax.utils.words import quantity
 
 PAGE, NUMBERS, TABLE = "inspection.html", "inspection.json", "images.csv"
 TEXT_DETAILS, PAGE_DETAILS = 10, 500  # Details of a finding, at most.

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from histojax.config import Boosting
-from histojax.datasets.columns import quantity
 from histojax.evaluation.bootstrap import DRAWS
 from histojax.extraction import manifests
 from histojax.prediction import leave_groups_out, outputs
@@ -21,6 +20,7 @@ from histojax.prediction.leave_groups_out import Estimate, Key, LeftOut
 from histojax.prediction.uncertainty import Prediction
 from histojax.report import formats
 from histojax.utils import files
+from histojax.utils.words import quantity
 
 _OVERALL = {
     "accuracy": "accuracy",

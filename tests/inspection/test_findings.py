@@ -1,6 +1,6 @@
 """Findings name the images they are about, and problems stand before notes."""
 
-from histojax.inspection.findings import NOTE, PROBLEM, Finding, ImageSet, problems_first, quantity
+from histojax.inspection.findings import NOTE, PROBLEM, Finding, ImageSet, problems_first
 
 
 def test_a_finding_has_the_images_and_their_reasons():
@@ -15,7 +15,3 @@ def test_problems_stand_before_notes_and_keep_their_order():
     severities = {"a": NOTE, "b": PROBLEM, "c": NOTE, "d": PROBLEM}
     findings = [Finding(severity, kind, "") for kind, severity in severities.items()]
     assert [finding.kind for finding in problems_first(findings)] == ["b", "d", "a", "c"]
-
-
-def test_quantities_have_their_plural():
-    assert [quantity(1), quantity(2), quantity(0, "pair")] == ["1 image", "2 images", "0 pairs"]
