@@ -14,6 +14,7 @@ from . import runner
 SCRIPTS = (
     "demo",
     "mine",
+    "fetch",
     "inspect_data",
     "inspect_weights",
     "build_bach",

@@ -87,6 +87,7 @@ class Report:
       notices: what differs between the data and descriptors passed and those trained on.
       commands: to make the report again.
       with_published: whether the data are the paper's, so that its figures stand beside ours.
+      published: what others published on these data, in sentences; empty where that is not known.
       made: when.
     """
 
@@ -98,6 +99,7 @@ class Report:
     notices: tuple[str, ...]
     commands: list[Command]
     with_published: bool
+    published: str
     made: datetime.datetime
 
     @property

@@ -16,7 +16,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from histojax import datasets
-from histojax.datasets import bach, leakage
+from histojax.datasets import bach, kather, leakage
 from histojax.evaluation import evaluate, own_data, verdict
 from histojax.evaluation.bootstrap import DRAWS
 from histojax.evaluation.evaluate import Evaluation
@@ -89,6 +89,7 @@ def write_report(
             ensemble, folder, data, descriptors, positive_classes, target_sensitivity
         ),
         with_published=with_published,
+        published=kather.published(folds.names, folds.classes, folds.groups is not None),
         made=datetime.datetime.now(),
     )
     text = _text(report)
@@ -142,6 +143,7 @@ def _text(report: Report) -> str:
     head, rest = summary.text(evaluation.out_of_fold).split("\n", 1)
     lines = [
         *report.evaluation.verdict.lines,
+        *_beside_published(report),
         "",
         head,
         report.weights,
@@ -160,6 +162,16 @@ def _text(report: Report) -> str:
         lines += ["", *near_duplicates.summary_lines(pairs, report.images.split, images.PAIRS)]
     lines += [f"note: {notice}" for notice in report.notices]
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _beside_published(report: Report) -> list[str]:
+    """The accuracy and the published one, a line each, where there is a published one."""
+    if not report.published:
+        return []
+    accuracy = report.evaluation.out_of_fold.estimates["accuracy", ""]
+    value = formats.number("accuracy", accuracy.value)
+    interval = formats.interval("accuracy", accuracy.interval)
+    return [f"Accuracy: {value} (95 % interval: {interval}).", report.published]
 
 
 def _numbers(report: Report) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -276,3 +277,13 @@ def require_writable(folder: Path) -> None:
         raise InputError(
             f"output folder {folder} cannot be written to: {reason}. Name another one"
         ) from error
+
+
+def require_room(folder: Path, needed: int, what: str) -> None:
+    """Raises InputError where the disk of a folder has no room for as many bytes."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            f"{what} needs {needed:,} bytes, and the disk of {folder} has {free:,} free: make "
+            "room there, or name a folder on another disk"
+        )

@@ -18,6 +18,7 @@ from PIL import Image
 from histojax.config import BACH_CLASSES
 from histojax.datasets.bach import bach_dataset_builder, challenge
 from histojax.errors import InputError
+from histojax.utils.zips import Member
 from tests import made_bach
 from tests.running import run
 
@@ -324,6 +325,6 @@ def test_the_test_photos_are_checked_too(manual, tmp_path):
 def test_the_pixels_of_a_png_are_those_of_the_photo(tmp_path):
     pixels = made_bach.noise(3, 40, 30)
     (tmp_path / "a.tif").write_bytes(made_bach.tif(pixels))
-    photo = challenge.Photo(tmp_path / "a.tif", 10_000)
+    photo = Member(tmp_path / "a.tif", 10_000, "")
     again = np.array(Image.open(io.BytesIO(bach_dataset_builder._to_png(photo))))
     np.testing.assert_array_equal(again, pixels)

@@ -2,16 +2,19 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from histojax.datasets import kather
 from histojax.errors import InputError
 from histojax.evaluation import evaluate
 from histojax.learners import ensembles
 from histojax.report import write
 from histojax.report.write import write_report
+from tests import made_kather
 from tests.report import sample_ensemble
 
 DRAWS = 50
@@ -126,6 +129,25 @@ def test_elsewhere_there_are_no_published_rows(tmp_path, names, count):
     )
     assert "published" not in write_report(models, tmp_path / "report", draws=20)
     assert "published ResNet" not in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_what_was_published_on_kathers_tiles_stands_beside_ours(tmp_path):
+    names = [made_kather.name(label, i) for label in range(8) for i in range(8)]
+    models = sample_ensemble.write(
+        tmp_path / "models",
+        [name.removesuffix(".tif") for name in names],
+        kather.CLASSES,
+        count=2,
+        groups=[f"slide{i % 8}" for i in range(64)],
+        configurations=("ResNet-1.0-96",),
+    )
+    first = write_report(models, tmp_path / "report", draws=20).split("\n\n")[0]
+    accuracy, published = first.splitlines()[-2:]
+    assert re.fullmatch(r"Accuracy: \d+\.\d % \(95 % interval: .*\)\.", accuracy)
+    assert published.startswith(
+        "Published on these data: an accuracy of 87.4 % by texture features"
+    )
+    assert published in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_data_are_read_as_of_the_models_classes(bach, tmp_path, monkeypatch):

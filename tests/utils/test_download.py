@@ -2,72 +2,25 @@
 
 import gc
 import hashlib
-import http.client
-import http.server
-import re
 import socket
-import threading
+import types
 
 import numpy as np
 import pytest
 
 from histojax.errors import InputError
-from histojax.utils import download
+from histojax.utils import download, files
+from tests import serving
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 3_000_000, dtype=np.uint8).tobytes()
 MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT; the server's `cut`, `ranges` and `style` say how badly."""
-
-    def do_GET(self):
-        self.server.asked.append(self.headers.get("Range"))
-        match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        start = int(match[1]) if match and self.server.ranges else 0
-        if self.path != "/file":
-            self.send_error(404)
-        elif self.server.style == "gibberish":
-            self.wfile.write(b"gibberish\r\n\r\n")
-        elif start >= len(CONTENT):
-            self.send_error(416)
-        else:
-            self.send(start)
-
-    def send(self, start):
-        body = CONTENT[start : self.server.cut]
-        if self.server.style == "chunked":
-            self.protocol_version = "HTTP/1.1"
-        self.send_response(206 if start else 200)
-        if self.server.style == "sized":
-            self.send_header("Content-Length", str(len(CONTENT) - start))
-        elif self.server.style == "chunked":
-            self.send_header("Transfer-Encoding", "chunked")
-            # A chunk that announces all and holds less where the transfer is cut.
-            body = (
-                f"{len(CONTENT) - start:x}\r\n".encode()
-                + body
-                + (b"" if self.server.cut else b"\r\n0\r\n\r\n")
-            )
-        self.end_headers()
-        self.wfile.write(body)
-        self.close_connection = True
-        self.server.cut = None
-
-    def log_message(self, *arguments):
-        pass
-
-
 @pytest.fixture
 def server():
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.cut, server.ranges, server.style, server.asked = None, True, "sized", []
-        server.url = f"http://127.0.0.1:{server.server_port}/file"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving.server({"/file": CONTENT}) as server:
+        server.url = f"{server.address}/file"
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)
@@ -154,4 +107,34 @@ def test_a_server_that_does_not_answer_is_named_with_a_way_round_it(tmp_path):
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/file"
     with pytest.raises(InputError, match=f"{url} failed: .*refused.*--weights_dir"):
         download.fetch(url, tmp_path / "file.h5", MD5)
+    assert list(tmp_path.iterdir()) == []
+
+
+BY_HAND = "put {file} into {folder} yourself"
+
+
+def test_a_file_that_is_there_whole_is_not_fetched_and_a_damaged_one_is_told(
+    server, tmp_path, notices
+):
+    path = tmp_path / "file.zip"
+    path.write_bytes(CONTENT)
+    assert not download.fetch_unless_there(server.url, path, MD5, BY_HAND)
+    assert (server.asked, notices) == ([], [])
+    path.write_bytes(CONTENT[:-1] + b"x")
+    server.cut = 1_000
+    with pytest.raises(InputError, match=f"run again to resume, or put file.zip into {tmp_path} y"):
+        download.fetch_unless_there(server.url, path, MD5, BY_HAND)
+    assert path.read_bytes() == CONTENT[:-1] + b"x"
+    assert download.fetch_unless_there(server.url, path, MD5, BY_HAND)
+    assert path.read_bytes() == CONTENT
+    assert f"{path} is damaged (md5 " in notices[0]
+    assert f"expected {MD5}): it is downloaded again" in notices[0]
+
+
+def test_a_full_disk_is_told_before_anything_is_written(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        files.shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=2**20)
+    )
+    with pytest.raises(InputError, match="needs 3,000,000 bytes, .* has 1,048,576 free: make room"):
+        download.fetch(server.url, tmp_path / "file.h5", MD5)
     assert list(tmp_path.iterdir()) == []

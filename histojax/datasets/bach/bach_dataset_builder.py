@@ -17,10 +17,10 @@ from PIL import Image
 
 from histojax.config import BACH_CLASSES
 from histojax.datasets.bach import challenge
-from histojax.datasets.bach.challenge import Photo
 from histojax.errors import InputError
 from histojax.images import reader
 from histojax.utils import files
+from histojax.utils.zips import Member
 
 _UNLABELLED = -1  # TFDS's value for no label.
 
@@ -140,7 +140,7 @@ def build(
 
 
 def _examples(
-    labelled: Iterable[tuple[Photo, str | int]], patients: dict[str, str]
+    labelled: Iterable[tuple[Member, str | int]], patients: dict[str, str]
 ) -> Iterator[tuple[str, dict]]:
     """Keys and examples as TFDS takes them."""
     for photo, label in labelled:
@@ -149,7 +149,7 @@ def _examples(
         yield name, {"image": _to_png(photo), "label": label, "name": name, "patient": patient}
 
 
-def _to_png(photo: Photo) -> bytes:
+def _to_png(photo: Member) -> bytes:
     """A photo as PNG with the same pixels."""
     encoded = io.BytesIO()
     # Scanned tissue hardly compresses: higher levels take several times as long for a few percent.

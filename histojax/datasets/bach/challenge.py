@@ -1,91 +1,36 @@
 """The BACH challenge's photos as downloaded, in zips or unpacked, checked before they are used.
 
 training_photos(folder, size) -> 400 (photo, class)      test_photos(folder, size) -> 100, or none
-patients(folder, photos) -> {photo name: patient}
+patients(folder, photos) -> {photo name: patient}        unpack(folder, size), unpack_test
 
-`size` is (height, width) in pixels. Nothing is unpacked to disk: a photo in a zip is read whole
-into memory, so that its checksum is verified, and only if the size the zip states is plausible.
+`size` is (height, width) in pixels. A photo in a zip is read whole into memory, so that its
+checksum is verified, and only if the size the zip states is plausible; only `unpack` and
+`unpack_test` write any.
 """
 
-import dataclasses
-import io
-import lzma
-import re
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 
 from histojax.config import BACH_CLASSES
 from histojax.datasets import bach, groups
 from histojax.errors import InputError
 from histojax.images import reader
+from histojax.utils import files, zips
+from histojax.utils.zips import Member
 
 TRAINING = "ICIAR2018_BACH_Challenge"
 TEST = "ICIAR2018_BACH_Challenge_TestDataset"
 PATIENTS = "ICIAR2018_BACH_dataset_micro_patient.xlsx"
+SIZE = (1536, 2048)  # Height and width of every photo, px.
 _TEST_COUNT = 100
 _REMEDY = "download it again from Zenodo record 3632035"
 _SPARE_BYTES = 2**20  # What a photo may have beyond its pixels, and a table in all.
-
-# What zipfile and its decompressors raise on damaged files.
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
-_ZIP_ERRORS += (NotImplementedError, RuntimeError, OSError)
 
 _Folder = Path | zipfile.Path
 _Size = tuple[int, int]
 
 
-@dataclasses.dataclass(frozen=True)
-class Photo:
-    """A file in a folder or in a zip; `histojax.images.reader` reads it as it reads a path.
-
-    Attributes:
-      path: where it is.
-      max_bytes: how many bytes it may have, unpacked.
-    """
-
-    path: _Folder
-    max_bytes: int
-
-    @property
-    def file_name(self) -> str:
-        return self.path.name
-
-    @property
-    def name(self) -> str:
-        """The file name without its ending."""
-        return self.path.stem
-
-    def read_bytes(self) -> bytes:
-        """The content.
-
-        Raises:
-          InputError: it has too many bytes, or is damaged.
-        """
-        try:
-            if isinstance(self.path, Path):
-                size = self.path.stat().st_size
-            else:
-                size = self.path.root.getinfo(self.path.at).file_size
-            if size > self.max_bytes:
-                raise InputError(
-                    f"{self.path} has {size} bytes, expected {self.max_bytes} at most: {_REMEDY}"
-                )
-            return self.path.read_bytes()
-        except _ZIP_ERRORS as error:
-            raise InputError(f"{self.path} cannot be read ({error}): {_REMEDY}") from error
-
-    def open(self, mode: str) -> io.BytesIO:
-        return io.BytesIO(self.read_bytes())
-
-    def is_file(self) -> bool:
-        return self.path.is_file()
-
-    def __str__(self) -> str:
-        return str(self.path)
-
-
-def training_photos(folder: Path, size: _Size) -> tuple[tuple[Photo, str], ...]:
+def training_photos(folder: Path, size: _Size) -> tuple[tuple[Member, str], ...]:
     """The 400 labelled photos and the class of each, in BACH's order.
 
     Args:
@@ -115,7 +60,7 @@ def training_photos(folder: Path, size: _Size) -> tuple[tuple[Photo, str], ...]:
         expected = [f"{prefix}{i:03d}.tif" for i in range(1, bach.PER_CLASS + 1)]
         photos = _list_photos(photos_folder / label, expected, size)
         labelled += [(photo, label) for photo in photos]
-    truth = Photo(photos_folder / bach.GROUND_TRUTH, _SPARE_BYTES)
+    truth = Member(photos_folder / bach.GROUND_TRUTH, _SPARE_BYTES, _REMEDY)
     if not truth.is_file():
         raise InputError(
             f"{photos_folder} lacks {bach.GROUND_TRUTH}, which the labels are checked against: "
@@ -126,7 +71,7 @@ def training_photos(folder: Path, size: _Size) -> tuple[tuple[Photo, str], ...]:
     return tuple(labelled)
 
 
-def test_photos(folder: Path, size: _Size) -> tuple[Photo, ...]:
+def test_photos(folder: Path, size: _Size) -> tuple[Member, ...]:
     """The 100 unlabelled photos, test0 to test99; empty where they are not in the folder.
 
     Raises:
@@ -140,7 +85,32 @@ def test_photos(folder: Path, size: _Size) -> tuple[Photo, ...]:
     return tuple(photos)
 
 
-def patients(folder: Path, photos: tuple[Photo, ...]) -> dict[str, str]:
+def unpack(folder: Path, size: _Size = SIZE) -> Path:
+    """Unpacks the labelled photos and their ground truth from the zip; not the slides beside them.
+
+    Returns:
+      The folder Photos, as if the zip were unzipped. Photos that are there already are kept, and
+      the ground truth is written last.
+
+    Raises:
+      InputError: as for `training_photos`.
+    """
+    photos = folder / TRAINING / "Photos"
+    labelled = training_photos(folder, size)
+    zips.unpack({photos / label / photo.file_name: photo for photo, label in labelled})
+    rows = [(photo.file_name, label) for photo, label in labelled]
+    files.write_csv(photos / bach.GROUND_TRUTH, rows)
+    return photos
+
+
+def unpack_test(folder: Path, size: _Size = SIZE) -> Path:
+    """Unpacks the unlabelled photos from their zip, as `unpack` does; returns their folder."""
+    photos = folder / TEST / "Photos"
+    zips.unpack({photos / photo.file_name: photo for photo in test_photos(folder, size)})
+    return photos
+
+
+def patients(folder: Path, photos: tuple[Member, ...]) -> dict[str, str]:
     """The known patient of each photo by the challenge's spreadsheet; empty without that."""
     table = folder / PATIENTS
     if not table.is_file():
@@ -153,7 +123,7 @@ def _find_photos(folder: Path, name: str) -> _Folder | None:
     archive = folder / f"{name}.zip"
     unpacked = folder / name
     if archive.is_file():
-        source, root = archive, _open_zip(archive)
+        source, root = archive, zips.open_zip(archive, _REMEDY)
     elif unpacked.is_dir():
         source, root = unpacked, unpacked
     else:
@@ -164,33 +134,7 @@ def _find_photos(folder: Path, name: str) -> _Folder | None:
     raise InputError(f"{source} holds no {name}/Photos: {_REMEDY}")
 
 
-def _open_zip(archive: Path) -> zipfile.Path:
-    """A zip as a folder.
-
-    Raises:
-      InputError: it is no zip or cut short, encrypted, or has names that lead out of its folder.
-    """
-    try:
-        opened = zipfile.ZipFile(archive)
-    except _ZIP_ERRORS as error:
-        raise InputError(
-            f"{archive} is no zip file, or is cut short ({error}): {_REMEDY}"
-        ) from error
-    for info in opened.infolist():
-        parts = re.split(r"[/\\]", info.filename)
-        if ".." in parts or parts[0] == "" or ":" in parts[0]:
-            raise InputError(
-                f"{archive} holds {info.filename!r}, a name that leads out of its folder: do not "
-                f"unpack it, {_REMEDY}"
-            )
-        if info.flag_bits & 1:
-            raise InputError(
-                f"{archive} is encrypted ({info.filename}), as the challenge's is not: {_REMEDY}"
-            )
-    return zipfile.Path(opened)
-
-
-def _list_photos(folder: _Folder, expected: list[str], size: _Size) -> list[Photo]:
+def _list_photos(folder: _Folder, expected: list[str], size: _Size) -> list[Member]:
     """The photos in a folder, which must have exactly these names; other files are ignored.
 
     Raises:
@@ -210,10 +154,11 @@ def _list_photos(folder: _Folder, expected: list[str], size: _Size) -> list[Phot
             f"{_first_of(unexpected)}. Remove those, or {_REMEDY}"
         )
     height, width = size
-    return [Photo(paths[name], 4 * height * width + _SPARE_BYTES) for name in expected]
+    most = 4 * height * width + _SPARE_BYTES
+    return [Member(paths[name], most, _REMEDY) for name in expected]
 
 
-def _require_size(photos: list[Photo], size: _Size) -> None:
+def _require_size(photos: list[Member], size: _Size) -> None:
     """Raises InputError where photos, by their headers, are not of that size."""
     height, width = size
     sizes = {photo.file_name: reader.size(photo) for photo in photos}
