@@ -60,7 +60,8 @@ def main() -> None:
         data.label_table(),
         FLAGS.descriptors,
     )
-    print(text, end="")
+    print(text)
+    print(f"{FLAGS.report / 'report.html'}, summary.txt, metrics.json, tables, figures")
 
 
 def score_test_set() -> None:

@@ -7,9 +7,9 @@ Each is <name>-light.webp and <name>-dark.webp beside this file, as Chromium sho
 histojax. made.json records the SHA-256 of the files that decide how a picture looks;
 tests/test_pictures.py names the pictures whose files have changed since.
 
-What they show is the output of histojax demo, which is run first, in runs/pictures, unless it was
-before: 5 minutes on two cores. Needs Playwright for Python (pip install playwright) and its
-Chromium (playwright install chromium) or one on the PATH; nothing else of histojax does.
+What they show is what histojax mine makes of synthetic tissue. It is run first, in runs/pictures,
+unless that folder is there: 10 minutes on two cores. Needs Playwright for Python (pip install
+playwright), and its Chromium (playwright install chromium) or one on the PATH.
 """
 
 import argparse
@@ -47,15 +47,9 @@ class Picture:
     height: int = 0
 
 
+_STYLE = (f"{_TEMPLATES}/style.css", "docs/pictures/pages.py", "docs/pictures/tissue.py")
 PICTURES = {
-    "pipeline": Picture(
-        (
-            "docs/pictures/pipeline.html",
-            "docs/pictures/pipeline.py",
-            f"{_TEMPLATES}/style.css",
-            "histojax/datasets/synthetic.py",
-        )
-    )
+    "pipeline": Picture((*_STYLE, "docs/pictures/pipeline.html", "docs/pictures/pipeline.py"))
 }
 
 

@@ -2,7 +2,7 @@
 
 Everything in it is computed by histojax from one synthetic image: its stain normalisation, three of
 its augmentations, six crops of one of them, the crops' descriptors by VGG-16 with random weights,
-their 3-norm, and the class probabilities by the demo's models.
+their 3-norm, and the class probabilities in predictions.csv.
 """
 
 import dataclasses
@@ -22,7 +22,6 @@ from histojax.images.thumbnails import thumbnail
 from histojax.ops import crops, stain
 from histojax.utils import files
 
-_IMAGE = "test1"  # Of the demo's unlabelled images.
 _CROP = 144  # Side of a crop, px.
 _CELLS = 8  # Channels shown of each tap.
 _SIDE = 420  # Longest side of an image, px.
@@ -39,13 +38,13 @@ class Crop:
     width: float
 
 
-def values(run: Path) -> dict[str, Any]:
-    """What pipeline.html shows, of a folder that histojax demo wrote."""
-    rgb = np.asarray(Image.open(run / "images" / "unlabelled" / f"{_IMAGE}.png"))
-    rows = files.read_csv(run / "predictions" / "predictions.csv", ("image",))
-    row = next(row for row in rows if row["image"] == _IMAGE)
+def values(path: Path, predictions: Path) -> dict[str, Any]:
+    """What pipeline.html shows of an image, whose prediction is a row of a table."""
+    rgb = np.asarray(Image.open(path))
+    rows = files.read_csv(predictions, ("image",))
+    row = next(row for row in rows if row["image"] == path.stem)
     protocol = Extraction()
-    key = crops.image_key(protocol.seed, _IMAGE)
+    key = crops.image_key(protocol.seed, path.stem)
     normalized = stain.normalize(jnp.asarray(rgb))
     density = stain.optical_density(normalized)
     gains = [

@@ -42,6 +42,7 @@ def render(heatmap: ProbabilityMap, untrained: bool, made: datetime.datetime) ->
         areas=regions.areas(heatmap),
         serious=[notice.text for notice in said if notice.is_serious],
         notices=[notice.text for notice in said if not notice.is_serious],
+        made_with={name: _shown(value) for name, value in heatmap.made_with.items()},
         untrained=untrained,
         made=made.strftime("%Y-%m-%d %H:%M"),
     )
@@ -65,6 +66,15 @@ def _maps(heatmap: ProbabilityMap) -> list[dict[str, Any]]:
         for name, title in zip(by_class, heatmap.classes, strict=True):
             maps.append({"title": f"Probability of {title}", "name": name})
     return [{"classes": None, **one, "layer": _data_uri(drawn[one["name"]])} for one in maps]
+
+
+def _shown(value: Any) -> str:
+    """A setting as text: numbers to six digits, a dash for what is not set."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value)) or "–"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "–" if value in (None, "") else str(value)
 
 
 def _svg_path(polygons: list[list[list[list[float]]]]) -> str:

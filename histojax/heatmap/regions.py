@@ -19,11 +19,11 @@ NOT_SCORED = "too little tissue, not scored"
 Colour = tuple[int, int, int]
 # Colours of classes, in turn: Okabe and Ito's, which the colour-blind can tell apart; warm ones for
 # positive classes.
-_COOL: tuple[Colour, ...] = (
+COOL: tuple[Colour, ...] = (
     *((0, 158, 115), (86, 180, 233), (0, 114, 178)),
     *((240, 228, 66), (90, 90, 90)),
 )
-_WARM: tuple[Colour, ...] = ((230, 159, 0), (213, 94, 0), (204, 121, 167))
+WARM: tuple[Colour, ...] = ((230, 159, 0), (213, 94, 0), (204, 121, 167))
 _AT_OPERATING_POINT: Colour = (213, 94, 0)
 _FAR: Colour = (60, 60, 60)
 
@@ -55,8 +55,8 @@ class _Squares(NamedTuple):
 def class_colours(heatmap: ProbabilityMap) -> list[Colour]:
     """The colour of each class."""
     if not heatmap.positive:
-        return list(itertools.islice(itertools.cycle(_COOL + _WARM), len(heatmap.classes)))
-    cool, warm = itertools.cycle(_COOL), itertools.cycle(_WARM)
+        return list(itertools.islice(itertools.cycle(COOL + WARM), len(heatmap.classes)))
+    cool, warm = itertools.cycle(COOL), itertools.cycle(WARM)
     return [
         next(warm) if k in heatmap.positive else next(cool) for k in range(len(heatmap.classes))
     ]

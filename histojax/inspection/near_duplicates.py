@@ -18,6 +18,7 @@ from scipy.fft import dctn
 
 from histojax.datasets.folds import Folds
 from histojax.images import slide
+from histojax.inspection.findings import quantity
 
 _SIDE = 32  # Of the thumbnail, px.
 _FREQUENCIES = 8  # Along each side; all but the constant one count.
@@ -192,9 +193,9 @@ def summary_lines(pairs: Sequence[SplitPair], folds: Folds, most: int) -> list[s
         return ["No near-duplicate images"]
     number = counts(pairs)
     lines = [
-        f"{number['pairs']} pairs of near-duplicate images, {number['same_file']} of them the same "
-        f"file: {number['in_two_folds']} in two folds (one is trained on while the other is "
-        f"predicted), {number['of_two_classes']} of two classes"
+        f"{quantity(number['pairs'], 'pair')} of near-duplicate images, {number['same_file']} of "
+        f"them the same file: {number['in_two_folds']} in two folds (one is trained on while the "
+        f"other is predicted), {number['of_two_classes']} of two classes"
     ]
     lines += [f"  {pair_line(pair, folds)}" for pair in pairs[:most]]
     if 0 < most < len(pairs):

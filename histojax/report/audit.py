@@ -1,5 +1,6 @@
 """The audit of a split as files: audit.json, audit.csv, duplicates.csv and duplicates.html."""
 
+import datetime
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ def write(
         pairs=[_shown(pair, split, dataset) for pair in pairs[:_SHOWN]],
         summary=near_duplicates.summary_lines(pairs, split, 0),
         count=len(pairs),
+        made=datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
     )
     files.write_text(folder / "duplicates.html", page)
     return "audit.json", "audit.csv", "duplicates.csv", "duplicates.html"

@@ -1,7 +1,7 @@
 """The figures of a report, each drawn once by matplotlib and written as PNG, PDF and SVG.
 
-Colours are those of Okabe and Ito, which people tell apart however they see colours. In the SVG
-they become CSS variables, so that a page can be dark, and text stays text.
+Colours are near those of Okabe and Ito, which people tell apart however they see colours. In the
+SVG they become CSS variables, so that a page can be dark, and text stays text.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from histojax.report import formats
 from histojax.utils import files
 
 INK, MUTED, LINE = "#1c2024", "#5c6670", "#c8ced4"
-BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#00795c", "#9c4f85"
+BLUE, ORANGE, GREEN, PURPLE = "#0063a6", "#b84700", "#00966c", "#c674a2"
 CSS_VARIABLES = {
     INK: "--ink",
     MUTED: "--muted",

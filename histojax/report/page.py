@@ -1,5 +1,7 @@
 """The page of a report: one HTML file with its style, script, figures and images inside."""
 
+from pathlib import Path
+
 from markupsafe import Markup
 
 from histojax.evaluation import metrics, verdict
@@ -77,6 +79,7 @@ def render(report: Report) -> str:
         imported=imported,
         evaluation=evaluation,
         ensemble=evaluation.ensemble,
+        name=_name(evaluation.ensemble.root),
         folds=evaluation.folds,
         statistics=evaluation.out_of_fold,
         mistakes=mistakes,
@@ -88,6 +91,11 @@ def render(report: Report) -> str:
         other_protocol=rest,
         versions=versions(),
     )
+
+
+def _name(models: Path) -> str:
+    """What the models are called: by their folder or, below a folder of a run, by the run's."""
+    return models.parent.name if models.name == "models" and models.parent.name else models.name
 
 
 def _description(name: str, report: Report) -> str:

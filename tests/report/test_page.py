@@ -242,7 +242,7 @@ def test_near_duplicates_in_two_folds_stand_side_by_side(tmp_path):
         rgb = samples.tissue(0, 120, 150)[::-1] if i == 5 else samples.tissue(i, 120, 150)
         Image.fromarray(rgb).save(folder / f"{name}.png")
     page = page_of(tmp_path, tmp_path / "data", names=names, accuracy=0.7)
-    assert "1 pairs of near-duplicate images, 0 of them the same file: 1 in two folds" in page.text
+    assert "1 pair of near-duplicate images, 0 of them the same file: 1 in two folds" in page.text
     assert "LABEL CONFLICT" in page.text
     numbers = json.loads((tmp_path / "report" / "metrics.json").read_text())
     expected = {"pairs": 1, "same_file": 0, "in_two_folds": 1, "of_two_classes": 1}
