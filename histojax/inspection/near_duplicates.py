@@ -18,7 +18,7 @@ from scipy.fft import dctn
 
 from histojax.datasets.folds import Folds
 from histojax.images import slide
-from histojax.inspection.findings import quantity
+from histojax.utils.words import quantity
 
 _SIDE = 32  # Of the thumbnail, px.
 _FREQUENCIES = 8  # Along each side; all but the constant one count.
