@@ -26,6 +26,9 @@ the same run and precision; the roofline is that of each layer. Parity compares 
 those of the same machine's CPU in float32, from the same image, through all of the pipeline, so a
 grey level rounded otherwise is in it.
 
+What is compared, peers, kernel and flags, takes turns, in alternating order; a ratio is the median
+of the rounds' ratios, so that other work on the machine moves it little.
+
 Where every encoder is faster with the fused pooling kernel, by 2 % or more of the whole program at
 the paper's sizes, it becomes the default of --pooling on devices of this kind and this version of
 JAX (pooling.json in the cache); extraction says so when it uses it.

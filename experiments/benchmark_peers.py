@@ -180,10 +180,10 @@ def assert_agree(peer: str, computed: np.ndarray, expected: np.ndarray, precisio
 
 
 def take_turns(calls: Calls, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of every call, the peers alternating."""
+    """Milliseconds of every call, the peers alternating, every other round backwards."""
     times = {peer: [] for peer in calls}
-    for _ in range(rounds):
-        for peer, call in calls.items():
+    for i in range(rounds):
+        for peer, call in list(calls.items())[:: 1 if i % 2 == 0 else -1]:
             start = time.perf_counter()
             call()
             times[peer].append(1e3 * (time.perf_counter() - start))
@@ -191,19 +191,27 @@ def take_turns(calls: Calls, rounds: int) -> dict[str, list[float]]:
 
 
 def rows(times: dict[str, list[float]], work: int) -> list[dict[str, str | float | None]]:
-    """Median, minimum, units of work a second, and how many times as fast ours is."""
+    """Median, minimum, units of work a second, and how many times as fast ours is.
+
+    That is the median of the rounds' ratios, which other work on the machine moves less than the
+    ratio of the medians.
+    """
     medians = {peer: statistics.median(values) for peer, values in times.items()}
-    ours = medians.get("ours")
+    ours = times.get("ours")
     return [
         {
             "peer": peer,
             "median_ms": round(medians[peer], 3),
             "min_ms": round(min(values), 3),
             "per_second": round(1e3 * work / medians[peer], 3),
-            "ours_is_times_as_fast": round(medians[peer] / ours, 3) if ours else None,
+            "ours_is_times_as_fast": round(_ratio(values, ours), 3) if ours else None,
         }
         for peer, values in times.items()
     ]
+
+
+def _ratio(theirs: Sequence[float], ours: Sequence[float]) -> float:
+    return statistics.median(their / our for their, our in zip(theirs, ours, strict=True))
 
 
 def show(row: dict[str, str | float | None], head: str, unit: str) -> None:

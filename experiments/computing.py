@@ -15,12 +15,14 @@ from histojax.utils import files
 from .flag_types import WEIGHTS, define
 
 FLAGS = flags.FLAGS
+# Flags of how programs run, and of what is checked.
+_COMPUTED = ("crops_per_step", "pooling", "xla_preset", "checked")
 
 
 def define_runtime(*more: str) -> None:
     """Defines a flag for each option of the runtime, and --compilation_cache.
 
-    `more` names options that only some scripts have a use for: `checked`.
+    `more` names options that only some scripts have a use for: `checked`, `xla_preset`.
     """
     _define_fields("crops_per_step", "pooling", *more)
     define_weights()
@@ -115,7 +117,13 @@ def runtime() -> Runtime:
         compiled.keep_none()
     else:
         compiled.keep(files.as_path(FLAGS.compilation_cache))
-    passed = [name for name in ("crops_per_step", "pooling", "checked") if name in FLAGS]
+    preset = FLAGS.xla_preset if "xla_preset" in FLAGS else "none"
+    if preset != "none" and (backend := devices.backend()) != "gpu":
+        raise InputError(
+            f"--xla_preset={preset} has flags of XLA for GPUs, and JAX uses a {backend} here: "
+            "leave it out"
+        )
+    passed = [name for name in _COMPUTED if name in FLAGS]
     return dataclasses.replace(weight_files(), **{name: FLAGS[name].value for name in passed})
 
 

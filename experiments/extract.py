@@ -36,7 +36,7 @@ FLAGS = flags.FLAGS
 data.define_labelled(required=False)
 data.define_mpp()
 protocol.define_preset("extraction")
-computing.define_runtime("checked")
+computing.define_runtime("checked", "xla_preset")
 computing.define_processes()
 define_path("images", "Folder of images without labels, in place of --data.")
 define_path("descriptors", "Folder to write descriptors to.", required=True)

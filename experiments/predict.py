@@ -56,7 +56,7 @@ models.define_bundle()
 models.define_prediction_options()
 data.define_unlabelled()
 data.define_mpp()
-computing.define_runtime("checked")
+computing.define_runtime("checked", "xla_preset")
 define_path(
     "data",
     "Labelled images in place of --images, class folders or a table; the predictions are "

@@ -41,7 +41,7 @@ from .flag_types import define, define_path
 FLAGS = flags.FLAGS
 
 protocol.define_preset("extraction")
-computing.define_runtime()
+computing.define_runtime("xla_preset")
 define("modes", tuple[str, ...], Option("Crop modes to profile.", choices=CROP_MODES), CROP_MODES)
 define(
     "precisions",

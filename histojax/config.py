@@ -271,6 +271,14 @@ class Runtime:
         "this kind of device that every encoder is faster with pallas.",
         choices=("xla", "pallas"),
     )
+    xla_preset: str = option(
+        "none",
+        "XLA's flags for the encoders' programs on a GPU, by preset: nhwc, channels last in "
+        "float32 and tf32 before Hopper; cublas, matrix products by cuBLAS; triton, by Triton; "
+        "tiling, the same with every tiling tried, which takes long. histojax accelerator measures "
+        "which is faster.",
+        choices=("none", "nhwc", "cublas", "triton", "tiling"),
+    )
     cache: Path | None = option(
         None,
         "Folder for weights and for what was found out about devices. Default: $HISTOJAX_CACHE, or "

@@ -25,7 +25,7 @@ def test_the_whole_command_runs_with_what_an_accelerator_machine_has(tmp_path):
         from experiments.measuring import peers, sizes
         from histojax import config
         from histojax.config import View
-        from histojax.extraction import devices, profiling
+        from histojax.extraction import devices, profiling, xla_presets
         from tests import narrow
 
         image, view = (96, 128), View(1.0, 48)  # The same for all items: fewer programs.
@@ -33,6 +33,8 @@ def test_the_whole_command_runs_with_what_an_accelerator_machine_has(tmp_path):
             image, (view,), 2, 2, 2, image, view, 1, 2, ("float32",)
         )
         config.CROP_MODES = ("exact",)  # Programs of hybrid take longer, and are tested elsewhere.
+        for name in ("cublas", "triton", "tiling"):
+            del xla_presets.PRESETS[name]
         profiling._PEAK_SIZES["cpu"] = 256, 2**18
         accelerator.run_process = lambda item, own, most: accelerator.measure_here(item, own)
         peers.of_peers = lambda *arguments: iter([])
@@ -61,6 +63,8 @@ def test_the_whole_command_runs_with_what_an_accelerator_machine_has(tmp_path):
     assert steps == {"pallas": 4, "xla": 2}
     assert written["pooling"]["choice"]["remembered"].startswith("no: ")
     assert sum("bytes" in row for row in written["pooling"].values()) == 1
+    (preset,) = written["presets"].values()
+    assert preset["none"] > 0 < preset["times_as_fast_with_preset"]
     images = written["images"]["exact float32"]
     assert images["images"] == 2
     busy = images["seconds_of_programs"] / images["seconds"]
@@ -75,6 +79,7 @@ def test_the_whole_command_runs_with_what_an_accelerator_machine_has(tmp_path):
     assert projected["from_other_sizes"]
     text = (tmp_path / "accelerator.md").read_text()
     assert "| VGG | 1.0-48 | exact | float32 |" in text
+    assert "| nhwc VGG 1.0-48 exact float32 |" in text
     assert "`histojax accelerator --minutes=8 --encoders=VGG`, synthetic" in text
     assert "20 crops x 2 of 6 configurations:\n" in text
     assert "Not measured" not in text

@@ -22,6 +22,7 @@ def markdown(results: Results, projected: Mapping[str, Any], command: str) -> st
     parts += _pooling(results.rows("pooling"))
     parts += _peers(results.rows("peers"))
     parts += _images(results.rows("images"))
+    parts += _presets(results.rows("presets"))
     parts += _projection(projected)
     parts += _missing(results.missing())
     return "\n\n".join(parts) + "\n"
@@ -140,6 +141,20 @@ def _pooling(pooling: Mapping[str, _Row]) -> list[str]:
             f"Default of `--pooling`: {choice['pooling']}; remembered {choice['remembered']}."
         )
     return parts
+
+
+def _presets(presets: Mapping[str, _Row]) -> list[str]:
+    rows = [
+        [
+            key,
+            f"{1e3 * row['none']:.4g}",
+            f"{1e3 * row['preset']:.4g}",
+            f"{row['times_as_fast_with_preset']:.2f} x",
+        ]
+        for key, row in presets.items()
+    ]
+    headings = ["what", "none, ms", "preset, ms", "with the preset"]
+    return ["XLA's flags (`--xla_preset`) against none:", table(headings, rows)] if rows else []
 
 
 def _peers(peers: Mapping[str, _Row]) -> list[str]:

@@ -35,6 +35,7 @@ from histojax.ops import flops
 from . import describe
 from .job import Job, folded, rate_key, tissue, weights
 from .pooling import of_pooling
+from .presets import of_presets
 from .results import Measurement, Row
 from .sizes import PAPER_IMAGE, Sizes
 
@@ -227,5 +228,6 @@ MEASUREMENTS = {
     "rates": of_rates,
     "pooling": of_pooling,
     "images": of_images,
+    "presets": of_presets,
     "trace": of_trace,
 }

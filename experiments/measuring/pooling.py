@@ -12,18 +12,15 @@ import numpy as np
 
 from histojax.config import Extraction
 from histojax.encoders import Tap
-from histojax.extraction import pooling_choice, profiling
+from histojax.extraction import pooling_choice
 from histojax.extraction.engine import Engine
-from histojax.extraction.plans import Part, Workload
-from histojax.images.padding import scaled_size
-from histojax.ops import crops, pooling, pooling_pallas
+from histojax.ops import pooling
 
-from . import describe
-from .job import Job, folded, rate_key, tissue
+from . import describe, turns
+from .job import Job, folded, rate_key
 from .results import Measurement, Results, Row
 
 _AUGMENTATIONS = 2  # Of the kernel by itself: maps of all would not fit into memory.
-_ROUNDS = 3  # Of programs that take turns.
 _CALLS = 10  # In a turn, of pooling alone.
 _P = Extraction().p
 
@@ -56,6 +53,8 @@ def _by_xla(maps: jax.Array) -> jax.Array:
 
 def _by_kernel(job: Job) -> Callable[[jax.Array], jax.Array]:
     """The same by the kernel, interpreted on a CPU."""
+    from histojax.ops import pooling_pallas  # Not above: versions of JAX to come do not have it.
+
     interpret = Engine.of(job.runtime).platform == "cpu"
     return jax.jit(lambda maps: pooling_pallas.pool(maps, _P, interpret=interpret))
 
@@ -77,48 +76,24 @@ def _program_times(job: Job, precision: str, name: str) -> Row:
     XLA is given as many crops a step as the kernel, which takes whole augmentations: else the
     figures would be of the step's size. (On a CPU a call has fewer crops for XLA.)
     """
-    sizes = job.sizes
-    extraction = dataclasses.replace(
-        sizes.extraction("exact", precision, name), views=sizes.views[:1]
-    )
-    (view,) = extraction.views
-    image, calls, per_step = tissue(sizes.image), {}, {}
+    calls, per_step = {}, {}
     for way in ("pallas", "xla"):
         runtime = dataclasses.replace(
             job.runtime, pooling=way, crops_per_step=per_step.get("pallas")
         )
-        machine = Engine.of(runtime)
-        loaded = folded(extraction)[name]
-        size = scaled_size(image.size, view.scale)
-        planes, _, _ = machine.prepare(extraction, image, view.scale, size)
-        variables = machine.replicate(loaded.variables)
-        workload = Workload(loaded.encoder, extraction, (view,), size, Part.EXACT)
-        program = machine.program(workload, variables)
-        per_step[way] = program.plan.per_step
-        key = machine.replicate(crops.image_key(0, "pooling"))
-        calls[way] = functools.partial(program.run, variables, planes, size, key)
-    times = _take_turns(calls, each=1)
-    return times | {
+        calls[way], per_step[way] = turns.program(job, precision, name, runtime)
+    return _compared(turns.take_turns(calls)) | {
         "encoder": name,
-        "views": [view.name],
+        "views": [view.name for view in job.sizes.views[:1]],
         "precision": precision,
         "per_step": per_step,
     }
 
 
-def _take_turns(calls: dict[str, Callable[[], Any]], each: int) -> Row:
-    """The least seconds of a call, in turns, and how many times as fast the kernel is.
-
-    In a turn a call is made `each` times before it is waited for, so that short ones do not count
-    the time to start them.
-    """
-    times = {way: [] for way in calls}
-    for _ in range(_ROUNDS):
-        for way, call in calls.items():
-            seconds = profiling.seconds(lambda call=call: [call() for _ in range(each)], repeats=1)
-            times[way].append(seconds / each)
-    best = {way: min(values) for way, values in times.items()}
-    return {**best, "times_as_fast_with_pallas": best["xla"] / best["pallas"]}
+def _compared(times: turns.Times) -> Row:
+    """Seconds of either way, and how many times as fast the kernel is."""
+    ratio = turns.times_as_fast(times, "pallas", "xla")
+    return {**turns.medians(times), "times_as_fast_with_pallas": ratio}
 
 
 def _choose(job: Job, precision: str) -> Row:
@@ -167,4 +142,4 @@ def _kernel_times(job: Job, shape: tuple[int, ...], dtype: np.dtype) -> Row:
         "xla": functools.partial(_by_xla, maps),
         "pallas": functools.partial(_by_kernel(job), maps),
     }
-    return _take_turns(calls, _CALLS) | {"bytes": maps.nbytes}
+    return _compared(turns.take_turns(calls, _CALLS)) | {"bytes": maps.nbytes}

@@ -39,6 +39,11 @@ def split_cpu() -> None:
         )
 
 
+def backend() -> str:
+    """What the devices are: cpu, gpu or tpu."""
+    return jax.default_backend()
+
+
 def memory(devices: Sequence[jax.Device]) -> int:
     """Bytes that one device is expected to have free; of a CPU, its share of half the memory."""
     statistics = devices[0].memory_stats() if devices[0].platform != "cpu" else None

@@ -13,7 +13,7 @@ import numpy as np
 from histojax.config import Extraction, Runtime, View
 from histojax.encoders import Variables
 from histojax.errors import InputError
-from histojax.extraction import devices, plans, preparation, programs
+from histojax.extraction import devices, plans, preparation, programs, xla_presets
 from histojax.extraction.plans import Part, Plan, Pooled, Workload
 from histojax.images.padding import PaddedImage, scaled_size, scales
 from histojax.ops import crops, flops, stain
@@ -87,6 +87,7 @@ class Engine:
       kernel: whether to pool by the fused kernel.
       cache: folder where the work per step is remembered.
       programs: compiled so far.
+      xla_preset: XLA's flags, of `xla_presets`.
     """
 
     mesh: jax.sharding.Mesh
@@ -94,13 +95,15 @@ class Engine:
     kernel: bool
     cache: Path
     programs: dict[Workload, Program] = dataclasses.field(default_factory=dict)
+    xla_preset: str = "none"
 
     @classmethod
     def of(cls, runtime: Runtime = Runtime()) -> "Engine":
         """An engine on the devices of a runtime, without programs."""
         mesh = plans.mesh_of(runtime.devices or jax.local_devices())
         cache = runtime.cache or files.default_cache()
-        return cls(mesh, runtime.crops_per_step, runtime.pooling == "pallas", cache)
+        kernel, preset = runtime.pooling == "pallas", runtime.xla_preset
+        return cls(mesh, runtime.crops_per_step, kernel, cache, xla_preset=preset)
 
     @property
     def platform(self) -> str:
@@ -178,6 +181,7 @@ class Engine:
             "whole" if whole else "exact",
             workload.canvas if whole else workload.views[0].crop_size,
             "kernel" if self.kernel else "xla",
+            *([] if self.xla_preset == "none" else [self.xla_preset]),
         )
         return ", ".join(map(str, parts))
 
@@ -210,7 +214,8 @@ class Engine:
         key = self.replicate(crops.image_key(0, ""))
         arguments = (plan.empty(), variables, planes, np.array(canvas, np.int32), key, np.int32(0))
         try:
-            compiled = programs.encode.lower(*arguments, plan=plan).compile()
+            lowered = programs.encode.lower(*arguments, plan=plan)
+            compiled = xla_presets.compile_with(lowered, self.xla_preset)
             needed = compiled.memory_analysis().temp_size_in_bytes
             if self.crops_per_step is None and needed > devices.memory(self.mesh.devices.flat):
                 return None

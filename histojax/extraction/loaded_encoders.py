@@ -1,6 +1,7 @@
 """The encoders of a protocol: loaded, folded, checked and placed on devices."""
 
 import dataclasses
+import importlib.util
 from collections.abc import Iterable, Mapping
 
 import jax
@@ -113,6 +114,11 @@ def check(extraction: Extraction, pooling: str | None) -> None:
         _check_hybrid(extraction, pooling)
         require_maps(chosen, "--crop_mode=hybrid takes windows of", "pass --crop_mode=exact")
     if pooling == "pallas":
+        if not importlib.util.find_spec("jax.experimental.pallas.triton"):
+            raise InputError(
+                f"--pooling=pallas needs Pallas's Triton backend, which jax {jax.__version__} no "
+                "longer has: pass --pooling=xla"
+            )
         require_maps(chosen, "--pooling=pallas pools", "pass --pooling=xla")
         if signed := [encoder.name for encoder in chosen if any(t.signed for t in encoder.outputs)]:
             raise InputError(

@@ -19,7 +19,7 @@ from histojax.config import Extraction, View
 from histojax.encoders import Tap, Variables, pool_over_crops
 from histojax.extraction import hybrid, plans, preparation
 from histojax.extraction.plans import Part, Plan, Pooled
-from histojax.ops import crops, pooling_pallas
+from histojax.ops import crops
 
 
 @functools.partial(jax.jit, static_argnames="plan", donate_argnames="pooled")
@@ -174,6 +174,8 @@ def _cut(
 
 def _pool_by_kernel(plan: Plan, variables: Variables, images: jax.Array) -> jax.Array:
     """Encodes and pools crops of whole augmentations: float32 [B, S, S, 3] -> [B / P, D]."""
+    from histojax.ops import pooling_pallas  # Not above: versions of JAX to come do not have it.
+
     encoder, extraction = plan.workload.encoder, plan.workload.extraction
     maps = encoder.maps(variables, images)
     interpret = plan.mesh.devices.flat[0].platform == "cpu"

@@ -120,7 +120,7 @@ def test_running_out_of_memory_on_trial_halves_the_step(loaded, tmp_path, monkey
 
     def lower(*arguments, plan):
         tried.append(plan.per_step)
-        return type("Lowered", (), {"compile": staticmethod(Compiled)})
+        return type("Lowered", (), {"compile": staticmethod(lambda compiler_options: Compiled())})
 
     monkeypatch.setattr(engine.programs.encode, "lower", lower, raising=False)
     monkeypatch.setattr(Engine, "platform", property(lambda self: "accelerator"))
