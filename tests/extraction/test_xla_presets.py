@@ -39,9 +39,8 @@ def test_crops_per_step_are_remembered_by_preset():
     assert engine.mesh == plans.mesh_of(jax.local_devices())
 
 
-def test_flags_of_a_gpu_are_refused_on_a_cpu(tmp_path):
-    (tmp_path / "images").mkdir()
-    folders = f"--images={tmp_path / 'images'}", f"--descriptors={tmp_path / 'descriptors'}"
+def test_flags_of_a_gpu_are_refused_on_a_cpu(paths, tmp_path):
+    folders = f"--images={paths[0].parent}", f"--descriptors={tmp_path}"
     done = run("extract", *folders, "--xla_preset=nhwc")
     assert done.returncode == 1
     assert "--xla_preset=nhwc has flags of XLA for GPUs, and JAX uses a cpu here" in done.stderr
