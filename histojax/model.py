@@ -118,7 +118,9 @@ class Model:
         Args:
           features: what `histojax import_descriptors` takes, such as TRIDENT's job; imported as the
             training slides' were.
-          coverage, sensitivity, largest_set: as for `predict`.
+          coverage: as for `predict`.
+          sensitivity: as for `predict`.
+          largest_set: as for `predict`.
 
         Returns:
           One prediction per slide, by name.

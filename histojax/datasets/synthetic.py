@@ -259,7 +259,8 @@ def write_folder(
       per_class: labelled images of each class, below 500.
       unlabelled: images whose classes are drawn at random, below 500.
       seed: of all images.
-      height, width: of each image, in pixels.
+      height: of each image, in pixels.
+      width: of each image, in pixels.
 
     Raises:
       InputError: the folder's truth is of another seed, so that kept images would not agree with

@@ -81,7 +81,8 @@ def run(
       extraction: the protocol.
       root: the folder of descriptors.
       mpp: microns per pixel of the images, where the files do not say.
-      process, processes: which of how many processes this is; each takes its share of the images.
+      process: the number of this process, from 0; each takes its share of the images.
+      processes: how many there are.
       runtime: devices, crops a step, pooling, and where weights are.
 
     Raises:

@@ -24,7 +24,8 @@ def nodes(low: float, high: float, count: int, axes: int) -> np.ndarray:
     """The nodes: float32 [n^G, G], the last number changing fastest.
 
     Args:
-      low, high: bounds of each number.
+      low: lower bound of each number.
+      high: upper bound of each number.
       count: nodes of each number, n.
       axes: how many numbers, G, at least 1.
     """
@@ -37,7 +38,9 @@ def weights(point: jax.Array, low: float, high: float, count: int) -> jax.Array:
 
     Args:
       point: float [G].
-      low, high, count: as of `nodes`.
+      low: as of `nodes`.
+      high: as of `nodes`.
+      count: as of `nodes`.
     """
     along = [float(node) for node in _along(count)]
 

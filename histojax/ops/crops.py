@@ -74,7 +74,8 @@ def corner_and_turn(
 
     Args:
       key: the image's key, of `image_key`.
-      augmentation, crop: integer scalars.
+      augmentation: integer scalar.
+      crop: integer scalar.
       image_size: int32 [2], height and width.
       size: the crop's side.
 
