@@ -1,17 +1,18 @@
-"""The README's Python runs as it is, with a small protocol and network; its commands exist."""
+"""The Python of docs/guide/python.md, once the README's, runs as it is, with a small protocol."""
 
-import collections
+import functools
 import re
 
 import numpy as np
 import pytest
+import sklearn
 
 from histojax.config import Boosting, Extraction, Protocol, View
 from histojax.datasets import synthetic
 from tests import narrow
-from tests.running import ROOT, run
+from tests.running import ROOT
 
-README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "docs" / "guide" / "python.md").read_text()
 
 SMALL = Protocol(
     Extraction(("VGG",), (View(0.5, 40),), augmentations=2, crops=2, weights="random"),
@@ -21,7 +22,7 @@ SMALL = Protocol(
 
 def python_block(first_line: str) -> str:
     """The block of Python that begins with the line."""
-    return re.search(rf"```python\n({re.escape(first_line)}\n.*?)```", README, re.DOTALL)[1]
+    return re.search(rf"```python\n({re.escape(first_line)}\n.*?)```", PAGE, re.DOTALL)[1]
 
 
 @pytest.mark.usefixtures("in_this_process")
@@ -41,7 +42,7 @@ def test_the_ten_lines_of_python_run(tmp_path, monkeypatch, capsys):
     assert len(steps.strip().splitlines()) <= 10
 
 
-def test_the_encoders_of_the_readme():
+def test_the_encoders_of_the_page():
     names = {"images": np.zeros((2, 32, 32, 3), np.uint8)}
     exec(python_block("from histojax import encoders"), names)
     variables, images = names["variables"], names["images"]
@@ -49,12 +50,20 @@ def test_the_encoders_of_the_readme():
     assert names["fast"].width == 1408
 
 
-def test_the_commands_of_the_readme_name_scripts_and_flags_that_exist():
-    flags = collections.defaultdict(set)
-    for script, line in re.findall(r"^histojax (\w+) +(.*)", README, re.MULTILINE):
-        flags[script] |= set(re.findall(r"--(\w+)", line.partition("#")[0]))
-    assert flags
-    for script, flags_of_script in flags.items():
-        help_text = run(script, "--help").stdout
-        for flag in flags_of_script:
-            assert re.search(rf"^  --(\[no\])?{flag}\b", help_text, re.MULTILINE), (script, flag)
+def test_the_classifier_of_the_page(monkeypatch):
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 12)
+    names = {
+        "x": rng.normal(size=(24, 3)) + y[:, None],
+        "y": y,
+        "new": rng.normal(size=(2, 3)),
+        "patients": np.arange(24) // 2,
+    }
+    imports, steps = python_block("import sklearn").split("\n\n", 1)
+    exec(imports, names)
+    small = functools.partial(names["FoldEnsembleClassifier"], folds=2, seeds=1, rounds=2)
+    names["FoldEnsembleClassifier"] = small
+    with sklearn.config_context():
+        exec(steps, names)
+    assert names["model"].oof_scores_.shape == (24, 2)
+    assert names["model"].folds == 2
