@@ -14,7 +14,8 @@
 #   ./run.sh                    the demo: synthetic tissue, untrained encoders; minutes on two cores
 #   ./run.sh accelerator [FLAGS]
 #                               what a GPU or TPU does, in 8 minutes: rates, agreement, peers
-#   ./run.sh test               lint and tests
+#   ./run.sh docs               checks and builds the site, into build/site
+#   ./run.sh test               lint and tests, with the site
 #   ./run.sh test-slow          the tests that take minutes each
 # FLAGS are those of histojax mine, such as --weights_dir=FOLDER.
 # Any step by itself: .venv/bin/histojax, which lists them.
@@ -58,6 +59,13 @@ case "${1:-demo}" in
     install requirements-test.txt
     HISTOJAX_COMPILED_AS_USED=1 .venv/bin/python -m pytest -m slow "${@:2}"
     ;;
+  docs)
+    install requirements-test.txt
+    .venv/bin/python -m pytest -m "not slow" tests/test_docs.py tests/test_readme.py \
+      tests/test_guide.py tests/test_extending.py
+    NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+    echo "site: build/site/index.html"
+    ;;
   mine)
     install requirements.txt
     .venv/bin/histojax mine "${@:2}"
@@ -88,7 +96,7 @@ case "${1:-demo}" in
       --data_licence="BACH, CC BY-NC-ND 4.0" "${@:2}"
     ;;
   *)
-    sed -n '2,20s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,21s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac
