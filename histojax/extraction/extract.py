@@ -145,7 +145,7 @@ def extract_images(
     share_rows = [row for row in rows.values() if row.image in share]
     fallbacks = tuple(sorted({row.image for row in share_rows if row.status != STAIN_OK}))
     _warn_of_duplicates(share_rows)
-    _warn_of_fallbacks(fallbacks, root)
+    _warn_of_fallbacks(fallbacks)
     errors = _crop_errors(encoder_set, root) if is_hybrid else {}
     if checked & (missing.keys() - to_do.keys()) and not errors:
         logging.warning(
@@ -254,15 +254,16 @@ def _warn_of_duplicates(rows: Sequence[store.StainQCRow]) -> None:
             )
 
 
-def _warn_of_fallbacks(fallbacks: Sequence[str], root: Path) -> None:
+def _warn_of_fallbacks(fallbacks: Sequence[str]) -> None:
     """Warns of images that were normalised by the reference stains."""
     if fallbacks:
         more = f" and {len(fallbacks) - _LISTED} more" if len(fallbacks) > _LISTED else ""
         logging.warning(
-            "stain normalisation of %d image%s fell back on the reference stains (%s%s): see %s",
+            "stain normalisation of %d image%s fell back on the reference stains (%s%s): %s, "
+            "beside the descriptors, says why",
             len(fallbacks),
             "" if len(fallbacks) == 1 else "s",
             ", ".join(fallbacks[:_LISTED]),
             more,
-            root / store.STAIN_QC,
+            store.STAIN_QC,
         )
