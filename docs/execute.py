@@ -6,13 +6,17 @@ python docs/execute.py bundle      one of them
 Each runs in an empty folder. tests/test_docs.py tells where code was changed since.
 """
 
+import base64
 import hashlib
+import io
 import json
 import os
 import re
 import sys
 import tempfile
 from pathlib import Path
+
+from PIL import Image
 
 NOTEBOOKS = Path(__file__).parent / "notebooks"
 _SECONDS = 900  # For a cell.
@@ -51,8 +55,19 @@ def executed(text: str) -> str:
     for output in (output for cell in node.cells for output in cell.get("outputs", [])):
         if output.output_type == "stream":
             output.text = _DRAWN_OVER.sub("", output.text.replace("\r", _ERASE))
+        elif "image/png" in output.data:
+            output.data["image/png"] = small(output.data["image/png"])
+            output.data.pop("image/jpeg", None)  # Pillow's images come in both.
     node.metadata["histojax"] = {"code_sha256": code_sha256(node)}
     return nbformat.writes(node) + "\n"
+
+
+def small(png: str) -> str:
+    """A picture in 128 colours; PNG in base64, as notebooks hold it."""
+    smaller = io.BytesIO()
+    with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
+        picture.convert("RGB").quantize(128).save(smaller, "PNG", optimize=True)
+    return base64.b64encode(smaller.getvalue()).decode()
 
 
 def code_sha256(notebook: dict) -> str:
