@@ -144,6 +144,23 @@ def test_what_the_reference_shows_has_docstrings():
                     assert method.docstring, method.path
 
 
+def test_a_page_is_not_made_of_a_failed_cell_or_of_a_picture_without_words():
+    pytest.importorskip("mkdocs", reason="needs requirements-docs.txt")
+    from docs import hooks
+
+    picture = {"output_type": "display_data", "data": {"image/png": "AAAA"}}
+    cell = {"cell_type": "code", "source": ["1"], "metadata": {}, "outputs": [picture]}
+    title = {"cell_type": "markdown", "source": ["# Title"]}
+    with pytest.raises(ValueError, match="no metadata `alt`"):
+        hooks.to_markdown({"cells": [title, cell]}, "a.ipynb")
+    page = hooks.to_markdown({"cells": [title, cell | {"metadata": {"alt": "A map"}}]}, "a.ipynb")
+    assert page.startswith("# Title\n\n[This page as a notebook](a.ipynb)")
+    assert '<img alt="A map" src="data:image/png;base64,AAAA">' in page
+    failed = {"output_type": "error", "ename": "KeyError", "evalue": "'a'"}
+    with pytest.raises(ValueError, match="a cell failed: KeyError: 'a'"):
+        hooks.to_markdown({"cells": [title, cell | {"outputs": [failed]}]}, "a.ipynb")
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_of_its_code_small_and_of_no_machine(path):
     notebook = json.loads(path.read_text())
