@@ -7,6 +7,7 @@ fields, so that a new number is one field here.
 """
 
 import dataclasses
+import importlib.metadata
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +15,16 @@ from typing import Any
 
 from histojax.errors import InputError
 
-VERSION = "0.1.0"  # Of histojax; pyproject.toml reads it here.
+
+def _version() -> str:
+    """The version that was installed, which its tag decides; pyproject.toml says how."""
+    try:
+        return importlib.metadata.version("histojax")
+    except importlib.metadata.PackageNotFoundError:
+        return "0+source"
+
+
+VERSION = _version()
 
 # BACH's classes in the order of every array and table, and those that are carcinoma.
 BACH_CLASSES = ("Normal", "Benign", "InSitu", "Invasive")
