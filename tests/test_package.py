@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-import histojax
 from experiments.__main__ import SCRIPTS
 
 ROOT = Path(__file__).parents[1]
+WITHOUT_GIT = "0.1.0"  # The version of a source tree that git knows nothing of.
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,7 @@ def test_the_licence_is_apache_2_0(project):
 def installed(tmp_path_factory) -> Path:
     """A folder that the package is installed in, from a copy of the repository."""
     pytest.importorskip("setuptools", minversion="77")
+    pytest.importorskip("setuptools_scm")
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
     for folder in ("histojax", "experiments"):
         ignored = shutil.ignore_patterns("__pycache__")
@@ -68,10 +69,10 @@ def histojax_command(installed: Path, *arguments: str) -> subprocess.CompletedPr
 
 def test_nothing_but_histojax_lands_in_site_packages(installed):
     names = {path.name for path in installed.iterdir()} - {"bin", "elsewhere"}
-    assert names == {"histojax", f"histojax-{histojax.__version__}.dist-info"}
+    assert names == {"histojax", f"histojax-{WITHOUT_GIT}.dist-info"}
     for part in ("py.typed", "report/templates/report.html", "experiments/peers/keras_models.py"):
         assert (installed / "histojax" / part).exists()
-    metadata = (installed / f"histojax-{histojax.__version__}.dist-info" / "METADATA").read_text()
+    metadata = (installed / f"histojax-{WITHOUT_GIT}.dist-info" / "METADATA").read_text()
     assert "License-Expression: Apache-2.0" in metadata
 
 
@@ -80,7 +81,7 @@ def test_the_command_lists_and_runs_scripts_from_any_folder(installed):
     assert (listed.returncode, listed.stderr) == (0, "")
     assert all(f"\n  {script} " in listed.stdout for script in SCRIPTS)
     version = histojax_command(installed, "--version")
-    assert version.stdout == f"histojax {histojax.__version__}\n"
+    assert version.stdout == f"histojax {WITHOUT_GIT}\n"
     usage = histojax_command(installed, "score", "--help")
     assert (usage.returncode, usage.stderr) == (0, "")
     assert "--scores=PATH  (required)" in usage.stdout
@@ -96,3 +97,33 @@ def test_the_command_lists_and_runs_scripts_from_any_folder(installed):
     )
     assert scored.returncode == 0, scored.stderr
     assert (table.parent / "out" / "metrics.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["*.whl", "*.tar.gz"])
+def test_wheel_and_sdist_run_the_demo_in_an_empty_environment(tmp_path, kind):
+    pytest.importorskip("build")
+    source, home = tmp_path / "source", tmp_path / "home"
+    home.mkdir()
+    clone = ["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(source)]
+    subprocess.run(clone, check=True)
+    build = [sys.executable, "-m", "build", f"--outdir={tmp_path / 'dist'}", str(source)]
+    subprocess.run(build, capture_output=True, check=True)
+    shutil.rmtree(source)
+    (archive,) = (tmp_path / "dist").glob(kind)
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "empty")], check=True)
+    kept = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    environment = kept | {"PATH": "/usr/bin:/bin", "HOME": str(home), "LANG": "C.UTF-8"}
+    for command in (["pip", "install", "--quiet", str(archive)], ["histojax", "demo"]):
+        done = subprocess.run(
+            [str(tmp_path / "empty" / "bin" / command[0]), *command[1:]],
+            cwd=home,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    run = home / "runs" / "demo-random-weights"
+    assert (run / "report" / "report.html").exists()
+    assert (run / "predictions" / "predictions.csv").exists()
