@@ -28,7 +28,6 @@ from histojax.config import CROP_MODES, Boosting, Extraction, Runtime
 from histojax.datasets import folds, leakage, positive
 from histojax.datasets.folds import Folds
 from histojax.datasets.positive import PositiveClasses
-from histojax.errors import InputError
 from histojax.evaluation import evaluate, metrics
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import manifests, store
@@ -46,14 +45,12 @@ FLAGS = flags.FLAGS
 data.define_labelled()
 data.define_mpp()
 models.define_positive()
-protocol.define_preset("extraction", "boosting")
+protocol.define_preset("extraction", "boosting", but="crop_mode")
 computing.define_runtime("checked")
 define_path("out", "Folder to write everything to.", required=True)
 
 
 def main() -> None:
-    if FLAGS.crop_mode is not None:
-        raise InputError("--crop_mode has no place here: both modes are compared, leave it out")
     data.refuse_inside_data("out")
     out, dataset = FLAGS.out, data.dataset()
     suit = protocol.suited_to(dataset.paths, FLAGS.mpp)

@@ -18,13 +18,18 @@ FLAGS = flags.FLAGS
 _OF_HYBRID = ("pool_crops", "gain_nodes", "checked")
 
 
-def define_preset(*parts: str, default: str | None = "paper") -> None:
-    """Defines --protocol, and the flags of its parts, such as `extraction` and `boosting`."""
+def define_preset(*parts: str, default: str | None = "paper", but: str = "") -> None:
+    """Defines --protocol, and the flags of its parts, such as `extraction` and `boosting`.
+
+    `but` names a flag that is left out, where the script sets it itself.
+    """
     text = "Preset whose numbers hold where their own flags are not passed."
     define("protocol", str, Option(text, choices=tuple(PRESETS)), default)
     for part in parts:
         paper = getattr(PRESETS["paper"], part)
         for field in dataclasses.fields(paper):
+            if field.name == but:
+                continue
             option = field.metadata["option"]
             default = config.as_text(getattr(paper, field.name))
             shown = dataclasses.replace(option, help=f"{option.help} Default: {default}.")
@@ -56,8 +61,8 @@ def from_flags(*parts: str, suit: Callable[[Extraction], Extraction] = _no_image
     """
     chosen = PRESETS[FLAGS.protocol]
     for part in parts:
-        fields = dataclasses.fields(getattr(chosen, part))
-        passed = {field.name: FLAGS[field.name].value for field in fields}
+        names = [f.name for f in dataclasses.fields(getattr(chosen, part)) if f.name in FLAGS]
+        passed = {name: FLAGS[name].value for name in names}
         passed = {name: value for name, value in passed.items() if value not in (None, AUTO)}
         if "encoders" in passed:
             passed["encoders"] = computing.load_modules()

@@ -201,7 +201,7 @@ class Extraction:
     pool_crops: int = option(
         24,
         "Crop mode hybrid: crops of an image and size, from which each augmentation draws its own; "
-        "with fewer than 12 the error grows.",
+        "with fewer, augmentations are more alike, and further from exact ones.",
         least=2,
     )
     gain_nodes: int = option(

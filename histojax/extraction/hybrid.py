@@ -4,27 +4,34 @@ Let D(g, c) be the exact descriptor of crop c of an image, turned its own way, i
 with gains g. Crops come from a pool of Q an image and size, so it is needed for Q crops and many g.
 Let W(g, c) be the means of the feature maps of the whole image under the crop's window. W has
 neither the crop's border nor its turn, but it sees the same tissue in the same colours; border and
-turn add b = D - W. For any gains g0,
+turn add b = D - W. For any gains g0, with V(g) = W(g) - W(g0),
 
-    D(g, c) = D(g0, c) + [W(g, c) - W(g0, c)] + [b(g, c) - b(g0, c)]
+    D(g, c) = D(g0, c) + V(g, c) + [b(g, c) - b(g0, c)]
 
-The first bracket is most of what colour changes. W is smooth in the gains, which are two numbers,
-so it is interpolated from n x n Chebyshev nodes between the lowest and the highest gain. A filter
-that, turned, responds more strongly also changes more, so the bracket is multiplied by about D / W:
+V is most of what colour changes. W is smooth in the gains, which are two numbers, so it is
+interpolated from n x n Chebyshev nodes between the lowest and the highest gain.
 
-    s(c) = (D(g0, c) + m) / (W(g0, c) + m), at most 2, with m the mean of W(g0) over the pool
+The bracket, the drift, is small. It is learnt from the pool, of which each crop is encoded exactly
+twice: at g0, midway between the lowest and the highest gain, and at one of the nodes, k(c), in
+turn. These drifts are known:
 
-What is left of the second bracket is small, and much the same in all crops of an image: it is taken
-to be one polynomial B(g - g0) of the second degree without a constant, fitted by least squares to
-the pool, of which each crop is encoded exactly twice: at g0, midway between the lowest and the
-highest gain, and at one of the nodes, k(c), in turn. So
+    r(c) = D(k(c), c) - D(g0, c) - V(k(c), c)
 
-    D(g, c) ~ D(g0, c) + s(c) sum_k [L_k(g) - L_k(g0)] W(k, c) + B(g - g0)
-    B(k(c) - g0) ~ D(k(c), c) - D(g0, c) - s(c) [W(k(c), c) - W(g0, c)]
+Crops of similar b drift alike, and colours that change the windows alike make them drift alike. So
+the drift of a tap is taken to be bilinear in b(g0, c) and in V(g) of the whole pool. Where the
+coefficients are independent and normal, of one variance, drifts are a Gaussian process (Rasmussen
+and Williams, Gaussian Processes for Machine Learning, 2006, section 2.2) of covariance
 
-with L_k products of Lagrange's polynomials. What cannot be negative (a channel that is not, in all
-of the pool and of the windows) is cut off at 0; for others s is 1. An augmentation then draws P
-crops of the pool, and takes their p-norm. Three programs do it:
+    C(g, c; h, d) = <V(g), V(h)> (<b(c), b(d)> + l [c = d])
+
+with inner products over the tap's channels, for V over the pool too. l, a tenth of the pool's mean
+<b, b>, is for what a crop has alone. The best estimate of a drift is then linear in the known ones,
+and equal to them at k(c):
+
+    b(g, c) - b(g0, c) ~ sum_d C(g, c; k(d), d) [M^-1 r](d),    M(c, d) = C(k(c), c; k(d), d)
+
+What cannot be negative (a channel that is not, in all of the pool and of the windows) is cut off at
+0. An augmentation then draws P crops of the pool, and takes their p-norm. Three programs do it:
 
 windows    each node: the whole image -> maps -> windows of the pool's crops [n^2, Q, D]
 pool       each crop of the pool, twice [2 Q, D]
@@ -32,12 +39,11 @@ assemble   the sum above, the draw, the p-norm [A, D]
 
 Any stain augmentation of G gains will do, with n^G nodes. Without gains, or where the lowest is the
 highest, the pool at g0 is all there is to compute. `crop_errors` measures what is left out, on some
-images of every run.
+images of every run. Raise `manifests.HYBRID` when the numbers of this change.
 """
 
 import functools
-import itertools
-from collections.abc import Iterable
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +56,8 @@ from histojax.extraction import crop_windows, plans, preparation
 from histojax.extraction.plans import Plan
 from histojax.ops import chebyshev, crops, stain
 
-_LARGEST_SHARE = 2.0  # Of s: where windows are nearly 0, their quotient would be noise.
+_OWN = 0.1  # What a crop's drift has alone, of what it may share with other crops.
+_JITTER = 1e-4  # Of M, so that it is regular where a gain changes nothing.
 
 _einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
@@ -76,26 +83,6 @@ def second_nodes(extraction: Extraction) -> np.ndarray:
     middle = preparation.middle_gains(extraction)
     others = np.flatnonzero(~np.isclose(nodes, middle).all(axis=1))
     return np.resize(others, extraction.pool_crops if len(others) else 0)
-
-
-def drift_weights(gains: jax.Array, extraction: Extraction) -> jax.Array:
-    """B(g - g0) as weights of what the second encoding of each crop tells of it: float32 [Q]."""
-    seconds = preparation.gain_nodes(extraction)[second_nodes(extraction)]
-    at_seconds = np.stack(_monomials(_places(seconds, extraction).T), axis=1)
-    fit = np.linalg.pinv(at_seconds, rcond=1e-4).astype(np.float32)
-    return _einsum("m,mq->q", jnp.stack(_monomials(_places(gains, extraction))), fit)
-
-
-def _places(gains: jax.Array, extraction: Extraction) -> jax.Array:
-    """Gains between -1, the lowest, and 1, the highest."""
-    low, high = extraction.gain_low, extraction.gain_high
-    return (gains - (low + high) / 2) / ((high - low) / 2)
-
-
-def _monomials(numbers: Iterable[jax.Array]) -> list[jax.Array]:
-    """The monomials of the first and the second degree in G numbers: G (G + 3) / 2."""
-    pairs = itertools.combinations_with_replacement(numbers, 2)
-    return [*numbers, *(one * other for one, other in pairs)]
 
 
 def encode_windows(
@@ -191,21 +178,16 @@ def assemble(
       float32 [A, D].
     """
     never_negative = jnp.all(pool >= 0, axis=0) & jnp.all(windows >= 0, axis=(0, 1))
-    count, seconds = extraction.pool_crops, second_nodes(extraction)
+    count = extraction.pool_crops
     first, second = pool[:count], pool[count:]
-    if len(seconds):
-        share = _share_of_windows(first, windows, never_negative, extraction)
-        at_second = jax.vmap(lambda node: node_weights(node, extraction))(
-            jnp.array(preparation.gain_nodes(extraction)[seconds])
-        )
-        drifts = second - first - share * _einsum("qk,kqd->qd", at_second, windows)
+    if len(second):
+        drift = _drift(first, second, windows, taps, extraction)
 
     def augmentation(number: jax.Array) -> jax.Array:
-        gains, descriptors = preparation.gains(key, number, extraction), first
-        if len(seconds):
-            colour = _einsum("k,kqd->qd", node_weights(gains, extraction), windows)
-            drift = _einsum("q,qd->d", drift_weights(gains, extraction), drifts)
-            descriptors = first + share * colour + drift[None]
+        descriptors = first
+        if len(second):
+            weights = node_weights(preparation.gains(key, number, extraction), extraction)
+            descriptors = first + _einsum("k,kqd->qd", weights, windows) + drift(weights)
         chosen = crops.choose(key, number, extraction.crops, count)
         clipped = jnp.where(never_negative[None], jnp.maximum(descriptors, 0), descriptors)
         return pool_over_crops(clipped[chosen], taps, extraction.p)
@@ -213,12 +195,68 @@ def assemble(
     return jax.lax.map(augmentation, jnp.arange(extraction.augmentations))
 
 
-def _share_of_windows(
-    first: jax.Array, windows: jax.Array, never_negative: jax.Array, extraction: Extraction
-) -> jax.Array:
-    """s, by which what colour changes in a window is multiplied for its crop: float32 [Q, D]."""
-    at_middle = interpolation_weights(jnp.array(preparation.middle_gains(extraction)), extraction)
-    base = jnp.maximum(_einsum("k,kqd->qd", at_middle, windows), 0)
-    mean = jnp.mean(base, axis=0, keepdims=True)
-    share = (first + mean) / jnp.where(base + mean > 0, base + mean, 1)
-    return jnp.where(never_negative[None], jnp.minimum(share, _LARGEST_SHARE), 1)
+def _drift(
+    first: jax.Array,
+    second: jax.Array,
+    windows: jax.Array,
+    taps: tuple[Tap, ...],
+    extraction: Extraction,
+) -> Callable[[jax.Array], jax.Array]:
+    """A function from `node_weights` [n^G] of any gains to the drift of the pool, [Q, D]."""
+    nodes = jnp.array(preparation.gain_nodes(extraction))
+    at_seconds = jax.vmap(lambda node: node_weights(node, extraction))(
+        nodes[second_nodes(extraction)]
+    )
+    drifts = second - first - _einsum("qk,kqd->qd", at_seconds, windows)
+    middle = interpolation_weights(jnp.array(preparation.middle_gains(extraction)), extraction)
+    base = _einsum("k,kqd->qd", middle, windows)
+    bounds = np.cumsum([tap.channels for tap in taps])[:-1]
+    by_tap = [
+        jnp.split(rows, bounds, axis=-1) for rows in (first - base, windows - base[None], drifts)
+    ]
+    learnt = [_learn(*rows, at_seconds) for rows in zip(*by_tap, strict=True)]
+
+    def drift(weights: jax.Array) -> jax.Array:
+        return jnp.concatenate(
+            [
+                _einsum("cd,d,dn->cn", crops_alike, _einsum("k,kd->d", weights, colours), fitted)
+                for crops_alike, colours, fitted in learnt
+            ],
+            axis=-1,
+        )
+
+    return drift
+
+
+def _learn(
+    borders: jax.Array, changes: jax.Array, drifts: jax.Array, at_seconds: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """C of a tap as its factors, and M^-1 r.
+
+    Args:
+      borders: b(g0, c), [Q, C].
+      changes: V at the nodes, [n^G, Q, C].
+      drifts: r, [Q, C].
+      at_seconds: `node_weights` of k(c), [Q, n^G].
+
+    Returns:
+      <b(c), b(d)> + l [c = d], [Q, Q]; <V(node), V(k(d))>, [n^G, Q]; and M^-1 r, [Q, C]. Both
+      products are divided by their mean.
+    """
+    same = jnp.eye(len(borders))
+    crops_alike = _normalized(_einsum("cn,dn->cd", borders, borders)) + _OWN * same
+    of_nodes = _normalized(_einsum("kqn,lqn->kl", changes, changes))
+    colours = _einsum("kl,dl->kd", of_nodes, at_seconds)
+    known = crops_alike * _einsum("ck,kd->cd", at_seconds, colours)
+    known = known + (_JITTER * _mean_variance(known)) * same
+    return crops_alike, colours, jax.scipy.linalg.solve(known, drifts, assume_a="pos")
+
+
+def _normalized(products: jax.Array) -> jax.Array:
+    """Products of which those of anything with itself are 1 in the mean: [n, n]."""
+    return products / _mean_variance(products)
+
+
+def _mean_variance(products: jax.Array) -> jax.Array:
+    mean = jnp.mean(jnp.diagonal(products))
+    return jnp.where(mean > 0, mean, 1)

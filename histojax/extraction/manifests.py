@@ -28,6 +28,9 @@ from histojax.utils import files
 # Raise it when their numbers change, since descriptors before and after must not be mixed;
 # tests/extraction/test_numerics.py fails until then. Manifests without one are of version 1.
 NUMERICS = 1
+# Version of what crop mode hybrid makes of its crops and windows. Raise it when the numbers of
+# `hybrid` change; manifests of crop mode hybrid without one are of version 1.
+HYBRID = 2
 
 MANIFEST = "manifest.json"
 UNTRAINED = "UNTRAINED encoders: a trial of the pipeline, not a result"
@@ -71,6 +74,7 @@ def of(
     protocol |= {name: getattr(extraction, name) for name in _RECORDED}
     if extraction.crop_mode == "hybrid":
         protocol |= {name: getattr(extraction, name) for name in _RECORDED_OF_HYBRID}
+        protocol["hybrid"] = HYBRID
     if encoder == "ResNet":
         protocol["resnet_variant"] = extraction.resnet_variant
     for name in _RECORDED_UNLESS_DEFAULT:
@@ -123,6 +127,12 @@ def extraction_of(manifests: Mapping[str, Manifest | None], name: str) -> Extrac
             f"{name} was trained on descriptors of version {', '.join(map(str, sorted(others)))} "
             f"of the preprocessing numerics, this histojax computes version {NUMERICS}: extract "
             "and train again, or predict with the histojax that made them"
+        )
+    if others := {_hybrid(made) for made in manifests.values()} - {None, HYBRID}:
+        raise InputError(
+            f"{name} was trained on descriptors of version {', '.join(map(str, sorted(others)))} "
+            f"of crop mode hybrid, this histojax computes version {HYBRID}, which is nearer to "
+            "exact crops: extract and train again, or predict with the histojax that made it"
         )
     if any(made["protocol"].get("crop_mode") == "shared" for made in manifests.values()):
         raise InputError(
@@ -312,11 +322,19 @@ def _decisive(manifest: Manifest) -> Manifest:
         return {"protocol": manifest["protocol"], "weights": {}}
     defaults = {name: getattr(Extraction, name) for name in _RECORDED_UNLESS_DEFAULT}
     weights = {k: v for k, v in manifest["weights"].items() if k in ("source", "sha256")}
+    if version := _hybrid(manifest):
+        defaults["hybrid"] = version
     return {
         "protocol": defaults | manifest["protocol"],
         "weights": weights,
         "versions": {"numerics": _numerics(manifest)},
     }
+
+
+def _hybrid(manifest: Manifest) -> int | None:
+    """The version of crop mode hybrid; None for other modes."""
+    protocol = manifest["protocol"]
+    return protocol.get("hybrid", 1) if protocol.get("crop_mode") == "hybrid" else None
 
 
 def _kind(manifest: Manifest) -> str:

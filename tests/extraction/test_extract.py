@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,6 +28,7 @@ from histojax.errors import InputError
 from histojax.extraction import (
     crop_errors,
     dry_run,
+    encoding,
     extract,
     hybrid,
     image_extraction,
@@ -301,9 +303,19 @@ def test_hybrid_crops_have_folders_of_their_own_and_are_not_mixed_with_exact_one
         extract.run(paths, dataclasses.replace(HYBRID, pool_crops=5), root)
 
 
-def test_a_dry_run_tells_what_a_hybrid_run_takes_and_writes_nothing(paths, in_hybrid, tmp_path):
+def test_a_dry_run_tells_what_a_hybrid_run_takes_and_writes_nothing(
+    paths, in_hybrid, tmp_path, monkeypatch
+):
     root, _ = in_hybrid
+    assemble = encoding.assemble
+
+    def slowly(*arguments):
+        time.sleep(0.2)
+        return assemble(*arguments)
+
+    monkeypatch.setattr(encoding, "assemble", slowly)
     told = dry_run.run(paths, HYBRID, tmp_path / "out")
+    assert told.by_configuration["VGG-0.5-48+0.5-40"] > 0.2
     assert told.images == 3
     assert told.seconds > told.compiling > 0
     assert told.memory > 0

@@ -226,25 +226,44 @@ def hybrid_in_numpy(extraction, view, normalized, name):
         for each in (of_crops, again)
     )
     base = interpolated(middle, middle)
-    strength = base + base.mean(axis=0)  # 0 in channels that are never on.
-    share = (pool + base.mean(axis=0)) / np.where(strength > 0, strength, 1)
-    share = np.minimum(share, 2)
-    drifts = [
-        second - first - share[crop] * (at_node[node][crop] - base[crop])
-        for crop, (first, second, node) in enumerate(zip(pool, pool_again, seconds, strict=True))
-    ]
 
-    def monomials(h, e):
-        x, y = (h - middle) / reach, (e - middle) / reach
-        return [x, y, x * x, x * y, y * y]
+    def changes(h, e):
+        return interpolated(h, e) - base
 
-    design = [monomials(*gains_of(node)) for node in seconds]
-    coefficients, *_ = np.linalg.lstsq(design, np.stack(drifts), rcond=1e-4)
+    drifts = np.stack(
+        [
+            second - first - changes(*gains_of(node))[crop]
+            for crop, (first, second, node) in enumerate(
+                zip(pool, pool_again, seconds, strict=True)
+            )
+        ]
+    )
+
+    def drift(h, e, tap):
+        """Regression on a Gaussian process, whose covariance is a product of two, of one tap."""
+        borders = (pool - base)[:, tap]
+        alike = borders @ borders.T / np.mean(np.sum(borders**2, axis=1))
+        alike += 0.1 * np.eye(len(alike))
+        scale = np.mean([np.sum(changes(*gains_of(node))[:, tap] ** 2) for node in nodes])
+
+        def colours(one, other):
+            return np.sum(changes(*one)[:, tap] * changes(*other)[:, tap]) / scale
+
+        known = np.empty_like(alike)
+        for i, one in enumerate(seconds):
+            for j, other in enumerate(seconds):
+                known[i, j] = alike[i, j] * colours(gains_of(one), gains_of(other))
+        known += 1e-4 * np.mean(np.diag(known)) * np.eye(len(known))
+        towards = alike * [colours((h, e), gains_of(node)) for node in seconds]
+        return towards @ np.linalg.solve(known, drifts[:, tap])
+
+    bounds = np.cumsum([0, *(tap.channels for tap in encoder.outputs)])
+    taps = [slice(*pair) for pair in itertools.pairwise(bounds)]
     rows = []
     for augmentation in range(extraction.augmentations):
         h, e = np.asarray(crops.gains(key, augmentation, low, high), np.float64)
-        descriptors = pool + share * (interpolated(h, e) - base)
-        descriptors = descriptors + np.array(monomials(h, e)) @ coefficients
+        drifted = np.concatenate([drift(h, e, tap) for tap in taps], axis=1)
+        descriptors = pool + changes(h, e) + drifted
         chosen = crops.choose(key, augmentation, extraction.crops, extraction.pool_crops)
         rows.append(np.mean(np.maximum(descriptors[chosen], 0) ** 3, axis=0) ** (1 / 3))
     return np.stack(rows)
@@ -325,55 +344,53 @@ def test_where_no_colour_varies_hybrid_crops_are_exact_ones(change, tmp_path):
 def test_only_what_is_never_negative_is_cut_off_at_zero():
     extraction = dataclasses.replace(HYBRID, pool_crops=2, gain_nodes=2, crops=1, p=1.0)
     windows = jnp.array([3.0, 2.0, 2.0, 1.0])[:, None, None] * jnp.ones((4, 2, 2))
-    # Windows are 2 in the middle; the share of the first channel is (0.1 + 2) / (2 + 2). What
-    # colour changes is as in the windows, so that nothing drifts.
-    share = jnp.array([[0.525, 1.0]])
+    # Windows are 2 in the middle. What colour changes is as in the windows, so that nothing drifts.
     first = jnp.array([[0.1, -0.9], [0.1, -0.9]])
-    second = first + share * (windows[:2, 0] - 2)
+    second = first + windows[:2, 0] - 2
     pool = jnp.concatenate([first, second.at[:, 0].set(jnp.maximum(second[:, 0], 0))])
     key = crops.image_key(0, NAME)
     taps = (Tap("relu", 1), Tap("token", 1, signed=True))
     rows = np.asarray(hybrid.assemble(pool, windows, key, taps=taps, extraction=extraction))
     gains = [preparation.gains(key, a, extraction) for a in range(extraction.augmentations)]
     changes = np.stack([hybrid.node_weights(g, extraction) @ windows[:, 0, 0] for g in gains])
-    assert min(0.525 * changes) < -0.1
-    np.testing.assert_allclose(rows[:, 0], np.maximum(0.1 + 0.525 * changes, 0), atol=1e-5)
+    assert min(changes) < -0.1
+    np.testing.assert_allclose(rows[:, 0], np.maximum(0.1 + changes, 0), atol=1e-5)
     np.testing.assert_allclose(rows[:, 1], -0.9 + changes, atol=1e-5)
 
 
-def test_what_drifts_alike_in_all_crops_is_found_again():
-    """Border and turn as polynomials of the second degree in the gains, the same of all crops."""
+def test_what_drifts_with_the_border_and_the_colour_is_found_again():
+    """A drift that is bilinear in both; and a tap in which nothing happens stays as it is."""
     extraction = dataclasses.replace(HYBRID, pool_crops=24, gain_nodes=3, crops=24, p=1.0)
     nodes = preparation.gain_nodes(extraction)
-
-    def drift(gains):
-        x, y = (gains[..., 0] - 1) / 0.3, (gains[..., 1] - 1) / 0.3
-        return jnp.stack([x + y * y, x * y - 2 * y, x * x], axis=-1)
-
     rng = np.random.default_rng(0)
-    contents = jnp.array(rng.uniform(5, 6, (24, 3)).astype(np.float32))
-    darkness = jnp.array(rng.uniform(1, 2, (24, 3)).astype(np.float32))
+    contents, strength = rng.uniform(5, 6, (24, 3)), rng.uniform(1, 2, (24, 1))
+    borders = strength * rng.uniform(0.5, 1, 3)
+    mix = 0.1 * rng.normal(size=3)
 
     def window(gains):
-        return contents + darkness * (gains[0] * gains[1])
+        return contents * (1 + 0.2 * (gains[0] - 1) + 0.5 * (gains[0] - 1) * (gains[1] - 1))
 
-    def exact(gains):  # Twice as strong in the crops, with the share of that.
-        base = window(np.ones(2))
-        mean = base.mean(axis=0, keepdims=True)
-        share = (2 * base + mean) / (base + mean)
-        return 2 * base + share * (window(gains) - base) + drift(gains)[None]
+    def exact(gains):  # Colour changes all windows by one factor, but for what is added here.
+        change = np.mean(window(gains) - window(np.ones(2)), axis=0)
+        return window(gains) + borders * (1 + change @ mix)
+
+    def both(rows):
+        return jnp.array(np.concatenate([rows, np.ones_like(rows[..., :1])], axis=-1), jnp.float32)
 
     seconds = nodes[hybrid.second_nodes(extraction)]
-    windows = jnp.stack([window(node) for node in nodes])
-    second = jnp.stack([exact(node)[c] for c, node in enumerate(seconds)])
-    pool = jnp.concatenate([exact(np.ones(2)), second])
+    windows = both(np.stack([window(node) for node in nodes]))
+    second = np.stack([exact(node)[c] for c, node in enumerate(seconds)])
+    pool = both(np.concatenate([exact(np.ones(2)), second]))
     key = crops.image_key(0, NAME)
-    rows = hybrid.assemble(pool, windows, key, taps=(Tap("relu", 3),), extraction=extraction)
-    for a, row in enumerate(np.asarray(rows)):
-        gains = preparation.gains(key, a, extraction)
-        chosen = crops.choose(key, a, 24, 24)
-        expected = np.mean(np.asarray(exact(gains)[chosen]), axis=0)
-        np.testing.assert_allclose(row, expected, rtol=1e-5)
+    taps = (Tap("relu", 3), Tap("constant", 1))
+    rows = np.asarray(hybrid.assemble(pool, windows, key, taps=taps, extraction=extraction))
+    for a, row in enumerate(rows):
+        gains = np.asarray(preparation.gains(key, a, extraction), np.float64)
+        chosen = np.asarray(crops.choose(key, a, 24, 24))
+        expected = exact(gains)[chosen].mean(axis=0)
+        without = (exact(np.ones(2)) + window(gains) - window(np.ones(2)))[chosen].mean(axis=0)
+        np.testing.assert_array_less(np.abs(row[:3] - expected), 0.1 * np.abs(without - expected))
+        np.testing.assert_allclose(row[3], 1, rtol=1e-6)
 
 
 window_weights = jax.jit(pooling.window_weights, static_argnums=(1, 2))

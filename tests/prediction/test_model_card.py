@@ -9,6 +9,7 @@ import pytest
 from histojax.datasets import positive
 from histojax.evaluation import evaluate, metrics, statistics
 from histojax.evaluation.labelled_predictions import LabelledPredictions
+from histojax.extraction import manifests
 from histojax.prediction import bundle, learned, model_card
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
@@ -43,7 +44,7 @@ def test_the_card_says_what_it_is_not_for_and_what_is_known(made):
 def test_the_card_says_how_far_descriptors_are_from_exact_crops(made):
     assert "crop mode hybrid" not in model_card.card(made)
     tap = {"largest_error": 0.021, "mean_error": 0.01, "between_augmentations": 0.2}
-    hybrid = {"crop_mode": "hybrid", "pool_crops": 30, "gain_nodes": 3}
+    hybrid = {"crop_mode": "hybrid", "pool_crops": 30, "gain_nodes": 3, "hybrid": manifests.HYBRID}
     made_with = {
         name: manifest
         | {

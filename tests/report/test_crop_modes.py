@@ -172,7 +172,7 @@ def test_the_script_describes_trains_and_compares_and_a_second_run_skips(compare
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--crop_mode=hybrid", "--crop_mode has no place here"),
+        ("--crop_mode=hybrid", "there is no flag --crop_mode"),
         ("--positive_classes=Tumour", "no class Tumour"),
     ],
 )
