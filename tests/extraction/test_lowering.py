@@ -163,9 +163,13 @@ def test_preparation_assembly_and_heat_maps_gather_whole_rows_and_ask_nothing_of
     for name, operations in others(platform).items():
         assert not named(operations, *OF_THE_HOST, "sort"), name
         calls = [each.attributes["call_target_name"] for each in named(operations, "custom_call")]
-        # Eigenvectors of a 3 x 3 matrix, by a library of the device.
-        assert {*calls} <= {'"cusolver_syevd_ffi"', '"Eigh"'}, name
-        assert bool(calls) == (name in ("prepare", "stains", "stain qc"))
+        # Eigenvectors of a 3 x 3 matrix, and factors of one of Q x Q, by a library of the device;
+        # on a TPU the second is an operation of XLA.
+        if name == "assemble" and platform == "cuda":
+            assert {*calls} == {'"cusolver_potrf_ffi"'}
+        else:
+            assert {*calls} <= {'"cusolver_syevd_ffi"', '"Eigh"'}, name
+            assert bool(calls) == (name in ("prepare", "stains", "stain qc"))
         network = [each for each in operations if each.is_of_network]
         products = named(network, "convolution", "dot_general")
         assert len(products) == (13 if name in ("cells", "border") else 0), name
