@@ -18,7 +18,7 @@ from histojax.ops import crops
 from .job import Job, folded, tissue
 
 # Rounds: as many as there is time for, within these numbers.
-_LEAST_ROUNDS, _MOST_ROUNDS, _SECONDS = 3, 15, 6.0
+_LEAST_ROUNDS, _MOST_ROUNDS, _SECONDS = 5, 15, 8.0
 
 Times = Mapping[str, Sequence[float]]
 

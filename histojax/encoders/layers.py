@@ -72,7 +72,14 @@ def convolution(
 
 def _product(x: jax.Array, matrix: jax.Array, precision: Precision) -> jax.Array:
     """[N, H, W, in] times [in, out]."""
-    return jax.lax.dot_general(x, matrix, (((3,), (0,)), ((), ())), precision=precision.multiply)
+    multiply = functools.partial(jax.lax.dot_general, dimension_numbers=(((3,), (0,)), ((), ())))
+    asked = functools.partial(multiply, precision=precision.multiply)
+    if precision.multiply is not jax.lax.Precision.HIGH:
+        return asked(x, matrix)
+    # For the Triton kernels that XLA makes of matrix products, TF32 is the default alone; cuDNN's
+    # convolutions take it at HIGH too.
+    default = functools.partial(multiply, precision=jax.lax.Precision.DEFAULT)
+    return jax.lax.platform_dependent(x, matrix, cuda=default, default=asked)
 
 
 class FrozenNetwork(nn.Module):

@@ -24,7 +24,7 @@ PRECISIONS = {
     precision.name: precision
     for precision in (
         Precision("float32", jnp.float32, jax.lax.Precision.HIGHEST),
-        # TF32 on a GPU since Ampere, three bfloat16 passes on a TPU, float32 on a CPU.
+        # TF32 on a GPU since Ampere (see layers), three bfloat16 passes on a TPU, float32 on a CPU.
         Precision("tf32", jnp.float32, jax.lax.Precision.HIGH),
         Precision("bfloat16", jnp.bfloat16, jax.lax.Precision.DEFAULT),
     )

@@ -35,17 +35,19 @@ def layers(function: Callable, *arguments: Any) -> tuple[Layer, ...]:
     return tuple(_layers(jax.make_jaxpr(function)(*arguments).jaxpr))
 
 
-def _layers(jaxpr: core.Jaxpr) -> Iterator[Layer]:
+def _layers(jaxpr: core.Jaxpr, within: str = "") -> Iterator[Layer]:
     for equation in jaxpr.eqns:
+        name = str(equation.source_info.name_stack).rpartition("/")[2] or within
         if equation.primitive.name in ("conv_general_dilated", "dot_general"):
             arrays = [variable.aval for variable in (*equation.invars, *equation.outvars)]
             inputs, kernel, output = (array.size * array.dtype.itemsize for array in arrays)
             operations = 2 * arrays[2].size * _terms(equation, arrays[1].shape)
-            name = str(equation.source_info.name_stack).rpartition("/")[2]
             yield Layer(name, operations, inputs + kernel + output, inputs + output)
         for parameter in equation.params.values():
-            if hasattr(parameter, "jaxpr"):
-                yield from _layers(parameter.jaxpr)
+            # Of branches the first: they are the same layer for different platforms.
+            inner = parameter[0] if isinstance(parameter, tuple) and parameter else parameter
+            if hasattr(inner, "jaxpr"):
+                yield from _layers(inner.jaxpr, name)
 
 
 def _terms(equation: core.JaxprEqn, shape: tuple[int, ...]) -> int:

@@ -5,7 +5,7 @@ float32 or bfloat16 [A, P, H, W, C] -> float32 [A, C].
 It computes pooling.pnorm(pooling.global_average(maps)). A program of the GPU takes one augmentation
 and a block of channels and goes through the crops, and through the pixels of each: every value is
 read once, and only the result is written. The kernel uses Pallas's Triton backend, which jax 0.11
-calls deprecated.
+calls deprecated in favour of Mosaic GPU, for Hopper and later: docs/performance.md.
 
 What must be read, for VGG's second block (A = 3, P = 20, 200 x 200 x 128), is 1.2 GB in float32 or
 0.6 GB in bfloat16, which takes an H100 (3.35 TB/s) at least 0.4 or 0.2 ms. Arithmetic, one addition

@@ -22,14 +22,14 @@ pytestmark = [
     ),
 ]
 
-CODE = """
+TOPOLOGY = """
 import sys
 import jax
 from jax.experimental import topologies
 from histojax.extraction import plans, programs
 from tests import lowering
 
-gpu, name, precision = sys.argv[1:]
+gpu, *rest = sys.argv[1:]
 capability, cores, memory = {"A100": (8, 108, 166912), "H100": (9, 132, 232448)}[gpu]
 config = f'''
 gpu_device_info {{
@@ -45,6 +45,9 @@ platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 7 }}
 runtime_version {{ major: 12 minor: 8 }} device_description_str: "NVIDIA {gpu}"
 '''
 topology = topologies.get_topology_desc("", "cuda", target_config=config, topology="1x1x1")
+"""
+PROGRAM = """
+name, precision = rest
 lowering.mesh = lambda: plans.mesh_of(topology.devices)
 plan = lowering.plan(name, precision)
 arguments = jax.tree.map(
@@ -56,10 +59,27 @@ print(lowered.compile(compiler_options={"xla_gpu_autotune_level": 0}).as_text())
 """
 
 
-def compiled(*arguments: str) -> str:
-    """Optimised HLO of a program of crop mode exact."""
+PRODUCT = """
+from jax.sharding import SingleDeviceSharding
+from histojax.encoders import layers
+from histojax.encoders.precision import PRECISIONS
+
+precision, folder = rest
+place = SingleDeviceSharding(topology.devices[0])
+shapes = [
+    jax.ShapeDtypeStruct(shape, "float32", sharding=place)
+    for shape in ((8, 50, 50, 256), (1, 1, 256, 64), (64,))
+]
+layer = jax.jit(lambda *arrays: layers.convolution(*arrays, PRECISIONS[precision]))
+options = {"xla_gpu_autotune_level": 0, "xla_dump_to": folder}
+layer.trace(*shapes).lower(lowering_platforms=("cuda",)).compile(compiler_options=options)
+"""
+
+
+def run(code: str, *arguments: object) -> str:
+    """What the code prints for a GPU."""
     done = subprocess.run(
-        [sys.executable, "-c", CODE, *arguments],
+        [sys.executable, "-c", TOPOLOGY + code, *map(str, arguments)],
         cwd=ROOT,
         env=os.environ | {"JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1"},
         capture_output=True,
@@ -83,7 +103,7 @@ def compiled(*arguments: str) -> str:
 def test_bias_and_relu_are_in_the_convolution_and_no_map_is_copied(
     gpu, name, precision, convolutions
 ):
-    text = compiled(gpu, name, precision)
+    text = run(PROGRAM, gpu, name, precision)
     fused = text.count('custom_call_target="__cudnn$convBiasActivationForward"')
     assert (fused, text.count('custom_call_target="__cudnn$convForward"')) == convolutions
     # A step is the computation that has the convolutions.
@@ -95,3 +115,13 @@ def test_bias_and_relu_are_in_the_convolution_and_no_map_is_copied(
     assert large[0].split(",")[1:] == ["3", "400", "400"]
     layouts = set(re.findall(r"\(\w+\[[\d,]+\]\{([\d,]+)\}, u8", step))
     assert layouts == {"3,2,1,0"}, "channels are last"
+
+
+@pytest.mark.parametrize("gpu", ["A100", "H100"])
+def test_matrix_products_are_tf32_where_that_was_asked_for_and_only_there(gpu, tmp_path):
+    found = {}
+    for precision in ("tf32", "float32"):
+        run(PRODUCT, gpu, precision, tmp_path / precision)
+        assembly = "".join(path.read_text() for path in (tmp_path / precision).glob("*.ptx"))
+        found[precision] = len(re.findall(r"mma\S*tf32", assembly))
+    assert found["tf32"] > 0 == found["float32"]

@@ -66,8 +66,12 @@ def test_layers_multiply_in_the_precision_and_nothing_is_moved_between_them(
     assert len(products) == len(counted)
     dtype = "bf16" if precision == "bfloat16" else "f32"
     assert {frozenset(product.dtypes) for product in products} == {frozenset([dtype])}
-    asked = f"precision {PRECISIONS[precision].multiply.name}>"
-    assert all(each.attributes["precision_config"].count(asked) == 2 for each in products)
+    for product in products:
+        asked = PRECISIONS[precision].multiply.name
+        # For XLA's Triton kernels TF32 is the default alone, and HIGH is float32.
+        if (precision, platform, product.name) == ("tf32", "cuda", "dot_general"):
+            asked = "DEFAULT"
+        assert product.attributes["precision_config"].count(f"precision {asked}>") == 2
     assert not named(network, "transpose", "gather", "scatter", "dynamic_slice", "reverse", "while")
     # Channels are last from the first layer to the last.
     for convolution in named(network, "convolution"):
