@@ -241,6 +241,7 @@ def test_a_second_run_of_every_step_changes_nothing(data, runs):
 
 # What a script is not started without; of one set, any flag.
 REQUIRED = {
+    "fetch": [{"name"}],
     "mine": [{"data", "tfds"}],
     "build_bach": [{"manual_dir"}],
     "extract": [{"descriptors"}],
