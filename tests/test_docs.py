@@ -64,6 +64,15 @@ def test_the_readme_is_two_screens():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 125
 
 
+def test_figures_of_the_readme_stand_where_they_were_measured():
+    text = (ROOT / "README.md").read_text()
+    section = re.search(r"## How good, how long.*?(?=^\*\*Not)", text, re.DOTALL | re.MULTILINE)[0]
+    figures = re.findall(r"\d+ min \d+ s|\d+\.\d+|\d+ s\b", section)
+    assert len(figures) > 12
+    measured = (DOCS / "performance.md").read_text()
+    assert [figure for figure in figures if figure not in measured] == []
+
+
 def test_pages_that_code_names_exist():
     named = {}
     for path in [*(ROOT / "histojax").rglob("*"), *(ROOT / "experiments").rglob("*")]:
