@@ -1,7 +1,8 @@
-"""How long an ensemble takes to train: LightGBM in a plain loop, and ours.
+"""How long an ensemble takes to train: LightGBM in a plain loop, and ours; XGBoost, if installed.
 
 histojax benchmark_boost                           a sample at the paper's size, 5 rounds of 70
 histojax benchmark_boost --rounds=70 --turns=3     all rounds, three times
+histojax benchmark_boost --arms=paper --arms=fast --workers=1 --seeds=5
 
 Every arm trains the same sample of made-up descriptors, two folds of a configuration with --seeds
 models each, into a folder of its own, in processes of its own; the arms take turns, --turns times,
@@ -12,6 +13,7 @@ beside them: on a machine that does other work too, only those of one worker mea
 the most that any one process held, what it maps of shared files included.
 """
 
+import importlib.util
 import multiprocessing
 import resource
 import tempfile
@@ -24,7 +26,7 @@ import lightgbm as lgb
 import numpy as np
 from absl import flags
 
-from histojax.config import BACH_CLASSES, Boosting
+from histojax.config import BACH_CLASSES, BOOSTS, Boosting
 from histojax.datasets import folds
 from histojax.datasets.folds import Folds
 from histojax.extraction import store
@@ -46,11 +48,18 @@ flags.DEFINE_integer("turns", 1, "Times each arm is run.", lower_bound=1)
 flags.DEFINE_integer(
     "workers", boost.default_workers(), "Processes of the arms with all workers.", lower_bound=1
 )
+flags.DEFINE_multi_enum(
+    "arms",
+    None,
+    ["plain", *BOOSTS],
+    "What is timed, the first with the others beside it. Default: all that is installed.",
+)
 define_path("scratch", "Folder for descriptors and models while it runs. Default: the system's.")
 
 CONFIGURATION = "ResNet-0.5-400"
+CORES = 16  # For which 300 models are projected, by processor seconds.
 SAMPLED = 2  # Folds of ten whose models are trained.
-Arm = tuple[str, int]  # plain, paper or fast; and how many workers.
+Arm = tuple[str, int]  # plain, or of --boost; and how many workers.
 
 
 def make_descriptors(root: Path, shape: tuple[int, int, int], seed: int = 0) -> Folds:
@@ -75,7 +84,8 @@ def plain_loop(root: Path, models: Path, split: Folds, boosting: Boosting, worke
             held_out = split.folds == fold
             rows = x[~held_out].reshape(-1, x.shape[-1])
             chosen = trees.parameters(boosting, len(split.classes), seed, fold, len(rows))
-            chosen["histogram_pool_size"] = -1
+            for name in ("histogram_pool_size", "force_col_wise"):
+                del chosen[name]
             data = lgb.Dataset(rows, np.repeat(split.labels[~held_out], x.shape[1]))
             booster = lgb.train(chosen, data, num_boost_round=boosting.rounds)
             path = ensembles.model_path(models, CONFIGURATION, seed, fold)
@@ -88,9 +98,11 @@ def ours(root: Path, models: Path, split: Folds, boosting: Boosting, workers: in
     for seed in range(boosting.seeds):
         for fold in range(SAMPLED, split.count):
             ensembles.save_model(
-                ensembles.model_path(models, CONFIGURATION, seed, fold), "", np.zeros((1, 1, 1))
+                ensembles.model_path(models, CONFIGURATION, seed, fold, boosting.learner),
+                "",
+                np.zeros((1, 1, 1)),
             )
-    ensembles.record_ensemble(models, split, "trees", vars(boosting), boosting.seeds)
+    ensembles.record_ensemble(models, split, boosting.learner, vars(boosting), boosting.seeds)
     boost.train(TrainingJob(root, models, split, (CONFIGURATION,)), boosting, workers)
 
 
@@ -121,7 +133,7 @@ def time_arm(arm: Arm, root: Path, split: Folds, rounds: int) -> np.ndarray:
     """Seconds and processor seconds a model, and GiB of the largest process, of one run."""
     kind, workers = arm
     boosting = Boosting(
-        seeds=FLAGS.seeds, rounds=rounds, boost="fast" if kind == "fast" else "paper"
+        seeds=FLAGS.seeds, rounds=rounds, boost="paper" if kind == "plain" else kind
     )
     with tempfile.TemporaryDirectory(dir=FLAGS.scratch) as models:
         train = plain_loop if kind == "plain" else ours
@@ -131,8 +143,11 @@ def time_arm(arm: Arm, root: Path, split: Folds, rounds: int) -> np.ndarray:
 
 def main() -> None:
     rounds, full = FLAGS.rounds, Boosting().rounds
-    arms: list[Arm] = [("plain", 1), ("paper", 1), ("fast", 1)]
-    arms += [("paper", FLAGS.workers), ("fast", FLAGS.workers)] if FLAGS.workers > 1 else []
+    installed = [kind for kind in BOOSTS if kind != "xgboost" or importlib.util.find_spec(kind)]
+    kinds = FLAGS.arms or ["plain", *installed]
+    arms: list[Arm] = [(kind, 1) for kind in kinds]
+    if FLAGS.workers > 1:
+        arms += [(kind, FLAGS.workers) for kind in kinds if kind in ("paper", "fast")]
     with tempfile.TemporaryDirectory(dir=FLAGS.scratch) as folder:
         root = Path(folder)
         split = make_descriptors(root, (FLAGS.images, FLAGS.augmentations, FLAGS.channels))
@@ -149,11 +164,12 @@ def main() -> None:
         f"scaled to {full}"
     )
     print(
-        "trees   workers  s/model  processor s/model  x plain  300 models  600 models  "
-        "largest process, GiB"
+        "trees   workers  s/model  processor s/model  x first  300 models  600 models  "
+        "300 on 16 cores  largest process, GiB"
     )
     for (kind, workers), (seconds, processor, _), peak in zip(arms, projected, peaks, strict=True):
         times = "".join(f"{format_duration(count * seconds):>12s}" for count in (300, 600))
+        times += f"{format_duration(300 * processor / CORES):>17s}"
         ratio = projected[0, 0] / seconds
         print(
             f"{kind:8s}{workers:7d}{seconds:9.1f}{processor:19.1f}{ratio:9.2f}{times}{peak:22.2f}"

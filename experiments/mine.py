@@ -25,9 +25,9 @@ pixel size, by the images; the folds, by classes and groups; --protocol, small f
 groups, else paper; and on a CPU, 4 augmentations of 6 crops in place of 50 of 20. With --protocol,
 all of its numbers hold.
 
-After a stop, the same command goes on. On an accelerator, a configuration is trained while the next
-one is extracted. The exit code is 3 where some images in NEW failed. For research, not for
-diagnosis.
+After a stop, the same command goes on. On an accelerator, or with --overlap, a configuration is
+trained while the next one is extracted; lines tell when each was. The exit code is 3 where some
+images in NEW failed. For research, not for diagnosis.
 """
 
 import dataclasses
@@ -77,6 +77,12 @@ define_path(
     "features.",
 )
 define("run", Path, Option("Folder to write everything to."), "runs/mine")
+flags.DEFINE_bool(
+    "overlap",
+    None,
+    "Train a configuration while the next one is extracted. Default: on an accelerator, since a "
+    "CPU has nothing to spare.",
+)
 flags.DEFINE_bool("heatmaps", True, "Map the images in NEW, too.")
 flags.DEFINE_string(
     "data_licence",
@@ -95,7 +101,7 @@ def main() -> None:
     imported = store.configurations(descriptors)
     slides = manifests.imported_slides(descriptors, imported)
     if slides:
-        computing.refuse_where_imported("heatmaps")
+        computing.refuse_where_imported("heatmaps", "overlap")
         print(f"descriptors: {len(slides)} slides, {', '.join(imported)}: {descriptors}")
     dataset = data.dataset(slides)
     counts = Counter(dataset.classes[label] for label in dataset.labels)
@@ -121,7 +127,12 @@ def main() -> None:
     devices = f"{mesh.size} x {mesh.devices.flat[0].device_kind}"
     print(f"encoders: {', '.join(used)}, on {devices}")
     plan = dataclasses.replace(
-        plan_of(dataset, chosen), new=new, heatmaps=FLAGS.heatmaps, mpp=FLAGS.mpp, runtime=runtime
+        plan_of(dataset, chosen),
+        new=new,
+        heatmaps=FLAGS.heatmaps,
+        mpp=FLAGS.mpp,
+        runtime=runtime,
+        overlap=FLAGS.overlap,
     )
     pipeline.claim(plan, encoder_set)
     problems = inspect(extraction, boosting.folds)

@@ -24,7 +24,7 @@ from histojax.prediction import bundle, bundled_encoders, features, model_card, 
 from histojax.prediction.bundle import Bundle
 from histojax.report.write import write_report
 from histojax.utils import files
-from histojax.utils.progress import format_duration
+from histojax.utils.progress import format_duration, from_to, now
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +104,8 @@ def claim(plan: Plan, encoder_set: EncoderSet | None = None) -> None:
     There is no `encoder_set` where descriptors were imported.
 
     Raises:
-      InputError: the folder holds those of another protocol, which are not mixed; or heat maps
-        are asked for, and an encoder has no maps.
+      InputError: the folder holds those of another protocol, which are not mixed; heat maps are
+        asked for, and an encoder has no maps; or --boost=xgboost lacks its package.
     """
     if plan.new and plan.heatmaps:
         encoder_pass.check_encoders(encoder_set)
@@ -115,7 +115,8 @@ def claim(plan: Plan, encoder_set: EncoderSet | None = None) -> None:
             f"{plan.job.models} holds models of {', '.join(others)}, which this run would not "
             "train: pass the same flags as before, or another --run"
         )
-    plan.job.start("trees", plan.protocol.boosting)
+    boost.check(plan.protocol.boosting)
+    plan.job.start(plan.protocol.boosting.learner, plan.protocol.boosting)
     if encoder_set:
         extract.claim(encoder_set, plan.job.descriptors)
 
@@ -158,7 +159,10 @@ def carry_out_imported(plan: Plan) -> bool:
 def _train(plan: Plan) -> None:
     """Trains what is missing, and says how many models there are."""
     job, boosting = plan.job, plan.protocol.boosting
-    boost.train(job, boosting, plan.workers)
+    start = now()
+    trained = boost.train(job, boosting, plan.workers)
+    if trained:
+        print(f"training: {trained} models, {from_to(start)}")
     count = len(job.configurations) * boosting.seeds * boosting.folds
     print(f"training: {count} models: {job.models}", flush=True)
 
@@ -166,8 +170,8 @@ def _train(plan: Plan) -> None:
 def describe_and_train(plan: Plan, encoder_set: EncoderSet) -> None:
     """Extracts what is missing and trains what is missing, beside each other on an accelerator.
 
-    A CPU has nothing to spare for training while it extracts. There, images are extracted for all
-    configurations at a time, and models are trained afterwards.
+    A CPU has nothing to spare for training while it extracts. There, unless asked otherwise, images
+    are extracted for all configurations at a time, and models are trained afterwards.
     """
     job, boosting = plan.job, plan.protocol.boosting
     files.require_writable(job.descriptors)
@@ -181,7 +185,10 @@ def describe_and_train(plan: Plan, encoder_set: EncoderSet) -> None:
     extracted, seconds = 0, 0.0
     with train as finished:
         for part in parts:
+            start, names = now(), ", ".join(part.extraction.configurations)
             summary = extract.extract_images(plan.dataset.images, part, job.descriptors, plan.mpp)
+            if summary.extracted:
+                print(f"extraction: {names}, {from_to(start)}", flush=True)
             extracted, seconds = max(extracted, summary.extracted), seconds + summary.seconds
             finished(part.extraction.configurations)
     done_before = len(plan.dataset.images) - extracted

@@ -40,7 +40,7 @@ class FoldEnsembleClassifier(ClassifierMixin, BaseEstimator):
     Parameters are those of `config.Boosting`, documented there, and by default the paper's.
 
     With fewer than 40 training rows, leaves may hold a single row and there is no bagging; with
-    boost="fast", leaves follow the rows below 1,334 of them (`trees.for_few_rows`).
+    boost="fast", leaves follow the rows below 4,000 of them (`trees.for_few_rows`).
 
     Args:
       folds: at most so many; fewer if classes are small or groups uneven (see `_assign_folds`).
@@ -184,6 +184,8 @@ def _boosting_of(estimator: FoldEnsembleClassifier) -> Boosting:
         config.check(Protocol(boosting=boosting))
     except InputError as error:
         raise ValueError(str(error).removeprefix("--")) from None
+    if boosting.learner != "trees":
+        raise ValueError(f"boost is {boosting.boost}, expected paper or fast: LightGBM's trees")
     return boosting
 
 

@@ -156,7 +156,8 @@ def test_random_state_splits_anew_only_where_it_is_none(x, y):
     [
         ({"folds": 1}, "^folds is 1, expected at least 2"),
         ({"learning_rate": -1}, "^learning_rate is -1"),
-        ({"boost": "faster"}, "^boost is faster, expected paper or fast"),
+        ({"boost": "faster"}, "^boost is faster, expected paper, fast or xgboost"),
+        ({"boost": "xgboost"}, "^boost is xgboost, expected paper or fast: LightGBM"),
     ],
 )
 def test_parameters_without_sense_are_refused(x, y, parameters, message):

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import re
 import shutil
 import time
 import types
@@ -173,7 +174,9 @@ def test_models_trained_in_the_background_are_the_same_and_a_stop_leaves_them(tr
     assert not (models / ".shared").exists()
 
 
-def test_a_configuration_is_trained_once_all_its_images_are_there(trained, tmp_path, monkeypatch):
+def test_a_configuration_is_trained_once_all_its_images_are_there(
+    trained, tmp_path, monkeypatch, capsys
+):
     seen = []
 
     @contextlib.contextmanager
@@ -199,3 +202,6 @@ def test_a_configuration_is_trained_once_all_its_images_are_there(trained, tmp_p
     assert names == [("VGG-0.5-32",), ("VGG-0.5-40",)]
     assert (len(first[1]), len(second[1]), last) == (18, 36, "the rest")
     assert contents(tmp_path, "descriptors/*/*.npy") == contents(trained, "descriptors/*/*.npy")
+    clock = r"\d\d:\d\d:\d\d"
+    told = re.findall(rf"^extraction: (\S+), {clock} to {clock}$", capsys.readouterr().out, re.M)
+    assert told == ["VGG-0.5-32", "VGG-0.5-40"]

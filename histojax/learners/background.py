@@ -12,6 +12,7 @@ from histojax.config import Boosting
 from histojax.learners import boost
 from histojax.learners.training import TrainingJob
 from histojax.utils import processes
+from histojax.utils.progress import from_to, now
 
 _NICENESS = (
     10  # What is trained beside other work gives way to it: added to the process's niceness.
@@ -48,7 +49,7 @@ def training(
 def _train(
     queue: "Queue[tuple[str, ...]]", job: TrainingJob, boosting: Boosting, workers: int, parent: int
 ) -> None:
-    """Trains configurations as they come, silently, until it is terminated."""
+    """Trains configurations as they come, until it is terminated; tells in a line when."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     processes.exit_when_parent_dies(parent)
     os.nice(_NICENESS)
@@ -59,4 +60,7 @@ def _train(
     ):
         while True:
             part = dataclasses.replace(job, configurations=queue.get())
-            boost.train(part, boosting, workers)
+            start = now()
+            if trained := boost.train(part, boosting, workers):
+                names = ", ".join(part.configurations)
+                print(f"training: {names}, {trained} models, {from_to(start)}", flush=True)

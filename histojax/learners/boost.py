@@ -1,7 +1,8 @@
-"""Training of the LightGBM ensemble, for every (configuration, seed, fold), by local processes.
+"""Training of an ensemble of trees, for every (configuration, seed, fold), by local processes.
 
 Each process has one thread. A fold's rows are binned once, by the first process that needs them,
-and all its seeds share the file; held-out images never influence the bins. Never imports JAX.
+and all its seeds share the file; held-out images never influence the bins. XGBoost cannot keep bins
+in a file, so that its models bin their own. Never imports JAX.
 """
 
 import collections
@@ -20,7 +21,7 @@ import numpy as np
 from histojax.config import Boosting
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
-from histojax.learners import ensembles, training, trees
+from histojax.learners import ensembles, training, trees, xgboost_trees
 from histojax.learners.ensembles import MissingModels
 from histojax.learners.training import TrainingJob
 from histojax.utils import files, processes
@@ -42,6 +43,7 @@ class Task:
       boosting: the learner's parameters.
       seed, fold: of the model.
       model: where it goes.
+      device: that XGBoost trains on, cpu or cuda.
     """
 
     descriptors: Path
@@ -50,6 +52,7 @@ class Task:
     seed: int
     fold: int
     model: Path
+    device: str = "cpu"
 
     @property
     def bins(self) -> Path:
@@ -57,25 +60,35 @@ class Task:
         return self.descriptors.with_name(f"{self.descriptors.stem}-fold{self.fold + 1:02d}.bin")
 
 
-def train(job: TrainingJob, boosting: Boosting, workers: int) -> int:
+def train(job: TrainingJob, boosting: Boosting, workers: int, device: str = "cpu") -> int:
     """Trains the missing models of an ensemble, and returns how many there were.
 
     Args:
       job: descriptors, folds, and the folder for models.
       boosting: the learner's parameters.
       workers: processes, each with one thread.
+      device: that XGBoost trains on, cpu or cuda.
 
     Raises:
-      InputError: descriptors are missing or damaged; the folder holds models of other data or
-        parameters; the calling script has no main guard; or a process was killed.
+      InputError: as for `check`; descriptors are missing or damaged; the folder holds models of
+        other data or parameters; the calling script has no main guard; or a process was killed.
     """
     processes.require_main_guard()
+    check(boosting, device)
     with processes.only_one(job.models, "training"):
-        return _train(job, boosting, workers)
+        return _train(job, boosting, workers, device)
 
 
-def _train(job: TrainingJob, boosting: Boosting, workers: int) -> int:
-    missing = job.start("trees", boosting)
+def check(boosting: Boosting, device: str = "cpu") -> None:
+    """Raises InputError if XGBoost is asked for and missing, or cannot use the device."""
+    if boosting.learner == "xgboost":
+        xgboost_trees.require(device)
+    elif device != "cpu":
+        raise InputError(f"--tree_device={device} is for --boost=xgboost: LightGBM's use the CPU")
+
+
+def _train(job: TrainingJob, boosting: Boosting, workers: int, device: str) -> int:
+    missing = job.start(boosting.learner, boosting)
     model_paths = [path for by_model in missing.values() for path in by_model.values()]
     workers = max(1, min(workers, len(model_paths)))
     machine = f"{default_workers()} CPUs, {platform.machine()}"
@@ -86,21 +99,33 @@ def _train(job: TrainingJob, boosting: Boosting, workers: int) -> int:
         with training.record_time(job.models, model_paths, workers, machine):
             tasks = []
             for configuration, paths in missing.items():
-                tasks += prepare_tasks(job, configuration, paths, boosting, work_folder)
+                tasks += prepare_tasks(job, configuration, paths, boosting, work_folder, device)
             run_tasks(tasks, workers)
     finally:
         shutil.rmtree(work_folder, ignore_errors=True)
     return len(model_paths)
 
 
-def load_descriptors(job: TrainingJob, configuration: str, boosting: Boosting) -> np.ndarray:
+def load_descriptors(
+    job: TrainingJob,
+    configuration: str,
+    boosting: Boosting,
+    complete: bool = False,
+    device: str = "cpu",
+) -> np.ndarray:
     """The descriptors of a configuration, [N, A, D]; records what they decide.
+
+    `complete` as for `TrainingJob.load_descriptors`.
 
     Raises:
       InputError: as for `TrainingJob.load_descriptors`.
     """
-    leaves = functools.partial(trees.leaves_by_fold, boosting, job.folds)
-    return job.load_descriptors(configuration, leaves)
+    if boosting.learner == "xgboost":
+        return job.load_descriptors(
+            configuration, lambda shape: xgboost_trees.decided(device), complete
+        )
+    decided = functools.partial(trees.decided, boosting, job.folds)
+    return job.load_descriptors(configuration, decided, complete)
 
 
 def prepare_tasks(
@@ -109,14 +134,16 @@ def prepare_tasks(
     paths: MissingModels,
     boosting: Boosting,
     work_folder: Path,
+    device: str = "cpu",
 ) -> list[Task]:
     """Writes a configuration's descriptors as one array to a folder; returns a task per model."""
-    descriptors = load_descriptors(job, configuration, boosting)
+    descriptors = load_descriptors(job, configuration, boosting, not paths, device)
     array = work_folder / f"{configuration}.npy"
     if paths:
         files.write_array(array, descriptors)
     return [
-        Task(array, job.folds, boosting, seed, fold, path) for (seed, fold), path in paths.items()
+        Task(array, job.folds, boosting, seed, fold, path, device)
+        for (seed, fold), path in paths.items()
     ]
 
 
@@ -124,14 +151,20 @@ def run_task(task: Task) -> None:
     """Trains a model, and writes its scores, then the model."""
     descriptors = np.load(task.descriptors, mmap_mode="r", allow_pickle=False)
     held_out = task.folds.folds == task.fold
-    classes = len(task.folds.classes)
+    classes, rounds = len(task.folds.classes), task.boosting.rounds
+    if task.boosting.learner == "xgboost":
+        of_model = (task.boosting, classes, task.seed, task.fold, task.device)
+        parameters = xgboost_trees.parameters(*of_model)
+        labels = task.folds.labels
+        text, scores = xgboost_trees.fit(descriptors, held_out, labels, parameters, rounds)
+        ensembles.save_model(task.model, text, scores)
+        return
     rows = trees.training_rows(task.folds.folds, task.fold, descriptors.shape[1])
     parameters = trees.parameters(task.boosting, classes, task.seed, task.fold, rows)
     # Two processes may both write this file. That is harmless (the write is atomic) and rare, given
     # the task order.
     if not task.bins.exists():
         trees.write_bins(task.bins, descriptors, ~held_out, task.folds.labels, parameters)
-    rounds = task.boosting.rounds
     text, scores = trees.fit_bins(task.bins, descriptors[held_out], parameters, rounds)
     ensembles.save_model(task.model, text, scores)
 
@@ -161,7 +194,7 @@ def run_tasks(tasks: list[Task], workers: int) -> None:
                     bins = bins_of[future]
                     remaining[bins] -= 1
                     if not remaining[bins]:
-                        bins.unlink()
+                        bins.unlink(missing_ok=True)  # XGBoost made none.
             except BrokenProcessPool as error:
                 raise InputError(
                     "a training process was killed, most likely for lack of memory; models "

@@ -44,9 +44,15 @@ def train(job: TrainingJob, boosting: Boosting, scheduler: str) -> int:
       scheduler: the cluster's address, such as tcp://host:8786.
 
     Raises:
-      InputError: descriptors are missing or damaged; the folder holds models of other data or
-        parameters; or the cluster cannot be reached, has no workers, or keeps losing them.
+      InputError: the learner is not LightGBM; descriptors are missing or damaged; the folder holds
+        models of other data or parameters; or the cluster cannot be reached, has no workers, or
+        keeps losing them.
     """
+    if boosting.learner != "trees":
+        raise InputError(
+            f"--boost={boosting.boost} trains on this machine alone: pass it without "
+            "--dask_scheduler, or take --boost=fast"
+        )
     with _connect(scheduler) as client:
         missing = job.start("trees", boosting)
         paths = [path for models in missing.values() for path in models.values()]
@@ -55,7 +61,7 @@ def train(job: TrainingJob, boosting: Boosting, scheduler: str) -> int:
         with training.record_time(job.models, paths, sum(threads.values()), machine):
             for name in missing:
                 # Now too, so that a damaged file is found at once.
-                boost.load_descriptors(job, name, boosting)
+                boost.load_descriptors(job, name, boosting, not missing[name])
             _run_tasks(client, job, boosting, missing)
     return len(paths)
 

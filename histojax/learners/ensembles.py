@@ -5,7 +5,8 @@
 <models>/times.csv                how long each run of training took
 <models>/test.csv                 images of a test set, with labels where they are known
 <models>/<configuration>/manifest.json            its descriptors, and how they were made
-<models>/<configuration>/seed0-fold01.txt         a model: LightGBM's text, or .npz of arrays
+<models>/<configuration>/seed0-fold01.txt         a model: LightGBM's text, XGBoost's
+                                                  .json, or .npz of arrays
 <models>/<configuration>/seed0-fold01.npy         its scores of held-out images: float64 [n, A, K]
 <models>/<configuration>/seed0-fold01.test.npy    its scores of the test set: float64 [T, A, K]
 
@@ -28,7 +29,7 @@ from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.extraction import manifests, modules
 from histojax.extraction.provenance import is_imported
-from histojax.learners import heads, trees
+from histojax.learners import heads, trees, xgboost_trees
 from histojax.utils import files
 
 MANIFEST = "manifest.json"
@@ -66,6 +67,9 @@ class Learner(NamedTuple):
 
 LEARNERS = {
     "trees": Learner(".txt", "train", trees.parse, trees.channels, trees.score),
+    "xgboost": Learner(
+        ".json", "train", xgboost_trees.parse, xgboost_trees.channels, xgboost_trees.score
+    ),
     "linear": Learner(".npz", "probe", partial(heads.parse, "linear"), heads.channels, heads.score),
     "hidden": Learner(".npz", "probe", partial(heads.parse, "hidden"), heads.channels, heads.score),
     "finetuned": Learner(".npz", "finetune"),
@@ -179,14 +183,17 @@ def record_ensemble(
     record_manifest(models / MANIFEST, manifest)
 
 
-def record_manifest(path: Path, manifest: dict[str, Any]) -> None:
-    """Writes a manifest, or raises InputError if models made with another are there."""
+def record_manifest(path: Path, manifest: dict[str, Any], ignored: tuple[str, ...] = ()) -> None:
+    """Writes a manifest, or raises InputError if models made with another are there.
+
+    Keys that start with one of `ignored` may differ.
+    """
     if not path.exists():
         files.write_json(path, manifest)
         return
     recorded = _upgrade(files.read_json(path, ()))
     lines = files.differences(recorded, manifest)
-    lines = [line for line in lines if not line.startswith(_UNDECISIVE)]
+    lines = [line for line in lines if not line.startswith((*_UNDECISIVE, *ignored))]
     if modules.same(*(made.get("extraction") or {} for made in (recorded, manifest))):
         lines = [line for line in lines if not line.startswith("extraction.module.")]
     # Where learners differ, all else follows from it.

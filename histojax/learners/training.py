@@ -63,24 +63,28 @@ class TrainingJob:
         self,
         configuration: str,
         decided_by: Callable[[tuple[int, ...]], dict[str, Any]] = lambda shape: {},
+        complete: bool = False,
     ) -> np.ndarray:
         """The descriptors of a configuration, float32 [N, A, D]; records what they are.
 
         Args:
           configuration: its name.
           decided_by: what else is recorded, by the descriptors' shape (N, A, D).
+          complete: whether no model is missing; it does not matter then how one would be made now.
 
         Raises:
           InputError: they are missing or damaged, or the folder holds models of other descriptors.
         """
         descriptors = store.read(self.descriptors, configuration, self.folds.names)
+        decided = decided_by(descriptors.shape)
         manifest = {
             "shape": list(descriptors.shape),
             "descriptors_sha256": ensembles.digest_of(descriptors),
             "extraction": manifests.read(self.descriptors, configuration),
-            **decided_by(descriptors.shape),
+            **decided,
         }
-        ensembles.record_manifest(self.models / configuration / ensembles.MANIFEST, manifest)
+        path = self.models / configuration / ensembles.MANIFEST
+        ensembles.record_manifest(path, manifest, tuple(decided) if complete else ())
         return descriptors
 
 

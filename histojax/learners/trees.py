@@ -21,7 +21,7 @@ from histojax.utils import files
 LEAF_ROWS = 20
 # A leaf holds at most one row in so many, and a round draws so many times LEAF_ROWS, or all.
 _LEAVES = 20
-_FAST_FRACTION = 0.3
+_FAST_FRACTION = 0.1
 # What --boost=fast changes in the paper's parameters. Quantised gradients are left out: with so few
 # bins they gain little, and LightGBM 4.7 fails on some data with them ("Check failed:
 # best_split_info.left_count > 0").
@@ -32,12 +32,22 @@ _FAST = {
     # since an image has 50 rows that are nearly the same.
     "bagging_freq": 1,
     "bagging_fraction": _FAST_FRACTION,
-    # Otherwise LightGBM times two layouts of the data and keeps whichever was faster that time.
-    "force_row_wise": True,
+    # Of each tree; channels are as alike as rows are.
+    "feature_fraction": 0.2,
+    # Columns that could share a histogram are looked for while rows are binned; there are none
+    # among descriptors, which are hardly ever zero.
+    "enable_bundle": False,
 }
-# MiB of histograms that a worker holds, instead of one for each of num_leaves (1.5 GiB at 2,048
-# channels). LightGBM computes missing ones anew; the trees are the same, bit for bit.
-_HISTOGRAMS = 256
+# What changes no tree of the paper, and is not in its models' text: each key's second value, which
+# is LightGBM's own, is written there. Gradients are float32 and few enough for their sums to be
+# exact in float64, in any order.
+_INERT = {
+    # Otherwise LightGBM times two layouts of the data and keeps whichever was faster that time.
+    "force_col_wise": (True, "0"),
+    # MiB of histograms that a worker holds, instead of one for each of num_leaves (1.5 GiB at 2,048
+    # channels). LightGBM computes missing ones anew.
+    "histogram_pool_size": (256, "-1"),
+}
 
 
 def parameters(boosting: Boosting, classes: int, seed: int, fold: int, rows: int) -> dict[str, Any]:
@@ -61,10 +71,9 @@ def parameters(boosting: Boosting, classes: int, seed: int, fold: int, rows: int
         "bagging_freq": boosting.bagging_freq,
         "feature_fraction_seed": feature_seed,
         "bagging_seed": feature_seed + 1,
-        "histogram_pool_size": _HISTOGRAMS,
         "num_threads": 1,
         "verbosity": -1,
-    }
+    } | {name: value for name, (value, _) in _INERT.items()}
     return paper | _FAST | for_few_rows(rows) if boosting.boost == "fast" else paper
 
 
@@ -74,7 +83,7 @@ def training_rows(folds: np.ndarray, fold: int, augmentations: int) -> int:
 
 
 def for_few_rows(rows: int) -> dict[str, Any]:
-    """What few rows change in the parameters of --boost=fast; nothing from 1,334 rows on.
+    """What few rows change in the parameters of --boost=fast; nothing from 4,000 rows on.
 
     A round draws at least 400 rows, or all, and a leaf then holds a twentieth of them: a leaf of
     LightGBM's 20 rows leaves trees without a single split where fewer than 40 rows are drawn.
@@ -87,10 +96,8 @@ def for_few_rows(rows: int) -> dict[str, Any]:
     return drawn | {"min_data_in_leaf": leaf, "min_data_in_bin": min(leaf, 3)}
 
 
-def leaves_by_fold(
-    boosting: Boosting, folds: Folds, shape: tuple[int, ...]
-) -> dict[str, list[int]]:
-    """The rows in a leaf of each fold's models, for a manifest; empty unless they follow the rows.
+def decided(boosting: Boosting, folds: Folds, shape: tuple[int, ...]) -> dict[str, Any]:
+    """What --boost=fast is and what the rows decide of it, for a manifest; empty for the paper's.
 
     Args:
       boosting: the learner's parameters.
@@ -102,9 +109,9 @@ def leaves_by_fold(
     rows = [training_rows(folds.folds, fold, shape[1]) for fold in range(folds.count)]
     changed = [for_few_rows(count) for count in rows]
     if not any(changed):
-        return {}
+        return {"fast": _FAST}
     leaves = [parameters.get("min_data_in_leaf", LEAF_ROWS) for parameters in changed]
-    return {"min_data_in_leaf_by_fold": leaves}
+    return {"fast": _FAST, "min_data_in_leaf_by_fold": leaves}
 
 
 def _bin_rows(
@@ -151,13 +158,19 @@ def fit_bins(
     """Trains on a file of binned rows and scores held-out images, float32 [N, A, D].
 
     Returns:
-      The model as LightGBM's text, as if its memory for histograms had not been bounded (the trees
-      are the same), and float64 [N, A, K].
+      The model as LightGBM's text, as if it had been left to choose what changes no tree, and
+      float64 [N, A, K].
     """
     data = lgb.Dataset(path, params=parameters)
     booster = lgb.train(parameters, data, num_boost_round=rounds)
-    bounded, unbounded = (f"[histogram_pool_size: {size}]" for size in (_HISTOGRAMS, -1))
-    return booster.model_to_string().replace(bounded, unbounded), score(booster, held_out)
+    return _as_by_default(booster.model_to_string()), score(booster, held_out)
+
+
+def _as_by_default(text: str) -> str:
+    """A model's text with LightGBM's own values of what changes no tree."""
+    for name, (value, default) in _INERT.items():
+        text = text.replace(f"[{name}: {value:d}]", f"[{name}: {default}]")
+    return text
 
 
 def parse(content: bytes, name: str | Path) -> lgb.Booster:

@@ -1,5 +1,6 @@
 """Progress of long work on standard error: a moving bar on a terminal, lines in a log."""
 
+import datetime
 import sys
 import time
 from types import TracebackType
@@ -15,6 +16,16 @@ def format_duration(seconds: float) -> str:
         return f"{seconds}s"
     minutes, seconds = divmod(seconds, 60)
     return f"{minutes}m{seconds:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"
+
+
+def now() -> datetime.datetime:
+    """The time of day, for `from_to`."""
+    return datetime.datetime.now()
+
+
+def from_to(start: datetime.datetime) -> str:
+    """When something began, and the time now, as 14:02:01 to 14:03:10."""
+    return f"{start:%H:%M:%S} to {now():%H:%M:%S}"
 
 
 class Progress:

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -118,7 +119,8 @@ def test_a_saved_model_predicts_what_was_scored(descriptors, models, split):
     np.testing.assert_allclose(trees.score(booster, x[held_out]), saved, rtol=1e-12)
 
 
-FAST = {"max_bin": 15, "bagging_freq": 1, "bagging_fraction": 0.3, "force_row_wise": True}
+FAST = {"max_bin": 15, "bagging_freq": 1, "bagging_fraction": 0.1, "feature_fraction": 0.2}
+FAST |= {"enable_bundle": False}
 # What the 72 rows of a fold's training change in them.
 FEW = {"bagging_freq": 0, "min_data_in_leaf": 3, "min_data_in_bin": 3}
 
@@ -142,6 +144,35 @@ def test_fast_trees_are_the_same_by_any_number_of_workers(
         assert not np.array_equal(
             scores, ensembles.out_of_fold(ensembles.load(models), configuration)
         )
+
+
+def test_layout_histogram_pool_and_bundling_change_no_tree_of_dense_descriptors(descriptors, split):
+    x = store.read(descriptors, "ResNet-0.5-400", split.names)
+    trees_of = {}
+    for name, value in (
+        ("force_col_wise", True),
+        ("force_row_wise", True),
+        ("histogram_pool_size", 0.2),  # Of 14 leaves' histograms it holds two.
+        ("enable_bundle", False),
+        ("num_leaves", 128),  # As many as seven levels can have.
+    ):
+        text = plain_loop(x, split, 0, 1, 12, **{"min_data_in_leaf": 4, name: value})
+        trees_of[name] = text.model_to_string().split("end of trees")[0]
+    assert max(text.count("Tree=") for text in trees_of.values()) == 48
+    assert max(map(int, re.findall(r"num_leaves=(\d+)", trees_of["num_leaves"]))) > 5
+    assert len(set(trees_of.values())) == 1
+
+
+def test_bins_of_all_folds_together_would_make_other_models(descriptors, split):
+    x = store.read(descriptors, "VGG-0.5-400", split.names)
+    rows, labels = x.reshape(-1, x.shape[-1]), np.repeat(split.labels, A)
+    chosen = trees.parameters(BOOSTING, len(CLASSES), 0, 1, len(rows))
+    together = lgb.Dataset(rows, labels, params=chosen).construct()
+    training = np.flatnonzero(np.repeat(split.folds != 1, A))
+    shared = lgb.train(chosen, together.subset(training), num_boost_round=12)
+    texts = [b.model_to_string() for b in (shared, plain_loop(x, split, 0, 1, 12))]
+    thresholds = [set(re.findall(r"^threshold=.*", text, re.MULTILINE)) for text in texts]
+    assert thresholds[0] != thresholds[1]
 
 
 @pytest.mark.parametrize("mode", ["paper", "fast"])

@@ -10,10 +10,12 @@ from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.learners import boost, ensembles, growth, trees
 from histojax.learners.training import TrainingJob
+from histojax.utils import files
 from tests import samples
 
 CONFIGURATION = "VGG-0.5-400"
-OLD_FAST = {"max_bin": 15, "bagging_freq": 1, "bagging_fraction": 0.3, "force_row_wise": True}
+FAST = {"max_bin": 15, "bagging_freq": 1, "bagging_fraction": 0.1, "feature_fraction": 0.2}
+FAST |= {"enable_bundle": False}
 
 
 @pytest.fixture
@@ -67,7 +69,7 @@ def test_bagging_of_earlier_versions_is_named_as_the_cause(train, monkeypatch):
     monkeypatch.setattr(trees, "for_few_rows", lambda rows: {})
     found = growth.check(train(48, 2, boost="fast"))
     assert found.constant == 2
-    assert "48 rows (24 images x 2 augmentations), of which a round draws 14" in found.text
+    assert "48 rows (24 images x 2 augmentations), of which a round draws 4" in found.text
 
 
 def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
@@ -100,14 +102,28 @@ def test_models_of_an_earlier_rule_are_loaded_but_not_mixed_with_new_ones(train,
         train(24, 2, boost="fast")
 
 
-def test_from_1334_rows_on_nothing_changes():
+def test_from_4000_rows_on_nothing_changes():
     fast = Boosting(boost="fast")
     paper = trees.parameters(Boosting(), 4, 1, 2, 10)
-    for rows in (1334, 18_000):
-        assert trees.parameters(fast, 4, 1, 2, rows) == paper | OLD_FAST
+    for rows in (4000, 18_000):
+        assert trees.parameters(fast, 4, 1, 2, rows) == paper | FAST
     assert trees.parameters(Boosting(), 4, 1, 2, 18_000) == paper
     split = Folds(("x",) * 400, np.zeros(400, int), np.arange(400) % 10, ("a", "b"))
-    assert trees.leaves_by_fold(fast, split, (400, 50, 2048)) == {}
+    assert trees.decided(fast, split, (400, 50, 2048)) == {"fast": FAST}
+    assert trees.decided(Boosting(), split, (4, 5, 2048)) == {}
+
+
+def test_fast_models_of_an_earlier_version_stay_but_are_not_mixed_with_todays(train):
+    ensemble = train(24, 2, boost="fast")
+    path = ensemble.root / CONFIGURATION / ensembles.MANIFEST
+    earlier = files.read_json(path, ["fast"])
+    del earlier["fast"]  # Versions before this one recorded no settings.
+    files.write_json(path, earlier)
+    assert train(24, 2, boost="fast").models == ensemble.models  # None is missing.
+    assert "fast" not in files.read_json(path, [])
+    ensemble.models[0].unlink()
+    with pytest.raises(InputError, match=r"fast.feature_fraction: found None, expected 0.2"):
+        train(24, 2, boost="fast")
 
 
 @pytest.mark.parametrize(
