@@ -224,8 +224,8 @@ def test_the_paper_is_projected_from_the_rates_of_every_encoder():
     assert hybrid["seconds_end_to_end"] == 80
     assert hybrid["seconds_of_checks"] == pytest.approx(1400 * 0.05 / 50)
     assert "by the host: devices are idle 75 %" in hybrid["bound"]
-    assert projected["trees"]["paper"] == pytest.approx(300 * 58.9 / 16)
-    assert hybrid["bound"].endswith("the whole by the paper's trees, 13.8 x the extraction")
+    assert projected["trees"]["paper"] == pytest.approx(300 * 54.5 / 16)
+    assert hybrid["bound"].endswith("the whole by the paper's trees, 12.8 x the extraction")
     assert "trees" not in exact["bound"]
 
 

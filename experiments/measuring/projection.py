@@ -10,9 +10,9 @@ from typing import Any
 IMAGES, AUGMENTATIONS, CONFIGURATIONS, MODELS = 400, 50, 6, 300
 # Crop mode hybrid computes an augmentation of these images exactly too, to state its error.
 CHECKED = 0.05
-# Processor seconds of a model: `histojax benchmark_boost`, docs/performance.md, 2026-11-24, one
+# Processor seconds of a model: `histojax benchmark_boost`, docs/performance.md, 2026-11-28, one
 # core of an AMD EPYC.
-TREES = {"paper": 58.9, "fast": 14.7}
+TREES = {"paper": 54.5, "fast": 4.9}
 MODES = ("exact", "hybrid")
 
 Items = Mapping[str, Mapping[str, Mapping[str, Any]]]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.queues import Queue
 
 from histojax.config import Boosting
-from histojax.learners import boost
+from histojax.learners import boost, ensembles
 from histojax.learners.training import TrainingJob
 from histojax.utils import processes
 from histojax.utils.progress import from_to, now
@@ -60,7 +60,12 @@ def _train(
     ):
         while True:
             part = dataclasses.replace(job, configurations=queue.get())
+            missing = part.start(boosting.learner, boosting).values()
             start = now()
-            if trained := boost.train(part, boosting, workers):
-                names = ", ".join(part.configurations)
-                print(f"training: {names}, {trained} models, {from_to(start)}", flush=True)
+            try:
+                boost.train(part, boosting, workers)
+            finally:
+                paths = [path for by_model in missing for path in by_model.values()]
+                if done := sum(map(ensembles.is_finished, paths)):
+                    names = ", ".join(part.configurations)
+                    print(f"training: {names}, {done} models, {from_to(start)}", flush=True)

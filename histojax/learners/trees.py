@@ -39,8 +39,8 @@ _FAST = {
     "enable_bundle": False,
 }
 # What changes no tree of the paper, and is not in its models' text: each key's second value, which
-# is LightGBM's own, is written there. Gradients are float32 and few enough for their sums to be
-# exact in float64, in any order.
+# is LightGBM's own, is written there. Sums of float32 gradients are exact in float64, in any order,
+# unless the gradients span more than four orders of magnitude.
 _INERT = {
     # Otherwise LightGBM times two layouts of the data and keeps whichever was faster that time.
     "force_col_wise": (True, "0"),
