@@ -72,7 +72,7 @@ REFUSED = [
     ("boosting", "feature_fraction", 0.0, "0.0, expected above 0, at most 1"),
     ("boosting", "bagging_fraction", 1.1, "1.1, expected above 0, at most 1"),
     ("boosting", "bagging_freq", -1, "-1, expected at least 0"),
-    ("boosting", "boost", "slow", "slow, expected paper or fast"),
+    ("boosting", "boost", "slow", "slow, expected paper, fast or xgboost"),
     ("probe", "head", "deep", "deep, expected linear or hidden"),
     ("probe", "hidden_units", 0, "0, expected at least 1"),
     ("probe", "learning_rate", -1.0, "-1.0, expected above 0"),
