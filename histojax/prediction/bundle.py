@@ -6,7 +6,7 @@ MODEL_CARD.md       what people should know
 out_of_fold.npz     scores, truth, fold and group of the training images, by number
 typical.npz         mean descriptors and stain of the training images, by number
 places.npz          the same of places in them, which positions of a heat map are compared with
-models/<configuration>/seed0-fold01.txt    a LightGBM model as text, or a head as .npz
+models/<configuration>/seed0-fold01.txt    LightGBM's text, XGBoost's .json, a head's .npz
 weights/<encoder>.npz    an encoder's variables, unless random, left out, or of imported features
 
 Reading a bundle needs no JAX, and nothing in it can run code.
