@@ -2,6 +2,7 @@
 
 histojax benchmark_peers                                     needs requirements-bench.txt
 histojax benchmark_peers --crops=64 --rounds=20 --out=peers.json
+histojax benchmark_peers --crop_sizes=96,192,400 --crops=8 --precisions=float32,bfloat16
 
 Measures how fast each is. Every peer computes the same descriptors from the same random weights and
 the same uint8 crops, which lie on the device; a call ends when the descriptors are on the host.
@@ -66,7 +67,12 @@ define(
     config.ENCODERS,
     choices=lambda: config.ENCODERS,
 )
-flags.DEFINE_integer("crop_size", 400, "Side of a crop in pixels.", lower_bound=75)
+define(
+    "crop_sizes",
+    tuple[int, ...],
+    Option("Sides of crops in pixels; InceptionV3 is left out below 75."),
+    (400,),
+)
 flags.DEFINE_integer("crops", 4, "Crops a batch.", lower_bound=1)
 flags.DEFINE_integer("rounds", 5, "Timed calls of each peer.", lower_bound=1)
 define(
@@ -129,7 +135,7 @@ def ours(
     fast, folded = encoder.folded(precision), encoder.fold_variables(variables, precision)
     count = max(n for n in range(1, len(jax.local_devices()) + 1) if len(crops) % n == 0)
     per_device = len(crops) // count
-    most = engine.MOST_CROPS["cpu" if jax.default_backend() == "cpu" else "accelerator"]
+    most = engine.Engine.of().most_crops(crops.shape[1])
     step = max(size for size in range(1, min(most, per_device) + 1) if per_device % size == 0)
 
     def on_one_device(folded: encoders.Variables, batch: jax.Array) -> jax.Array:
@@ -255,12 +261,10 @@ def time_encoder(
         call()
         calls[peer] = call
     table = rows(take_turns(calls, FLAGS.rounds), len(crops))
+    of = {"encoder": name, "precision": precision, "crop_size": crops.shape[1]}
     for row in table:
-        show(row, f"{name:<10}{precision:<9}", "crops/s")
-    return [
-        {"encoder": name, "precision": precision, **row, "difference": differences.get(row["peer"])}
-        for row in table
-    ]
+        show(row, f"{name:<10}{precision:<9}{crops.shape[1]:>4} px", "crops/s")
+    return [{**of, **row, "difference": differences.get(row["peer"])} for row in table]
 
 
 def time_preprocessing(image: np.ndarray) -> list[dict[str, str | float | None]]:
@@ -344,16 +348,13 @@ def main() -> None:
     peers = able(peers, gpu)
     if "torchvision" in peers:
         print("torchvision's networks have other strides and paddings: only their speed compares")
-    print(
-        f"{FLAGS.crops} crops of {FLAGS.crop_size} px a batch, {FLAGS.rounds} rounds; ms a batch: "
-        "median, minimum"
-    )
-    crops = random_crops(FLAGS.crops, FLAGS.crop_size)
+    print(f"{FLAGS.crops} crops a batch, {FLAGS.rounds} rounds; ms a batch: median, minimum")
     timed = []
-    for name, precision in itertools.product(FLAGS.encoders, precisions):
-        timed += time_encoder(name, precision, peers, crops, gpu)
-    result = {"machine": this, "crops": FLAGS.crops, "crop_size": FLAGS.crop_size}
-    result |= {"rounds": FLAGS.rounds, "encoders": timed}
+    for size, name, precision in itertools.product(FLAGS.crop_sizes, FLAGS.encoders, precisions):
+        if name != "Inception" or size >= 75:
+            crops = random_crops(FLAGS.crops, size)
+            timed += time_encoder(name, precision, peers, crops, gpu)
+    result = {"machine": this, "crops": FLAGS.crops, "rounds": FLAGS.rounds, "encoders": timed}
     result["preprocessing"] = time_preprocessing(image) if FLAGS.preprocess else []
     if FLAGS.out:
         files.write_json(FLAGS.out, result)

@@ -84,6 +84,7 @@ _KINDS: dict[Kind, tuple[Callable[[str], Any], str]] = {
     Path: (_path, "PATH"),
     Path | None: (_path, "PATH"),
     tuple[str, ...]: (_names, "NAME,..."),
+    tuple[int, ...]: (lambda text: tuple(map(int, _names(text))), "INTEGER,..."),
     WEIGHTS: (_weights, "ENCODER=FILE,..."),
     tuple[View, ...]: (_views, "auto|SCALE-CROPSIZE,..."),
 }
@@ -111,7 +112,8 @@ class _Parser(flags.ArgumentParser):
         try:
             value = self.convert(argument)
         except ValueError:
-            expected = {"INTEGER": "a whole number"}.get(self.placeholder, "a number")
+            whole = {"INTEGER": "a whole number", "INTEGER,...": "whole numbers"}
+            expected = whole.get(self.placeholder, "a number")
             raise InputError(f"--{self.name} is {argument!r}, expected {expected}") from None
         if choices := tuple(self.choices()):
             value = self._in_their_spelling(value, choices)

@@ -82,7 +82,7 @@ def test_torch_refuses_variables_of_another_network():
 
 
 def test_the_benchmark_prints_ratios_and_writes_its_figures(tmp_path):
-    small = ["--encoders=VGG", "--crop_size=75", "--crops=1", "--rounds=2", "--nopreprocess"]
+    small = ["--encoders=VGG", "--crop_sizes=32,48", "--crops=1", "--rounds=2", "--nopreprocess"]
     done = run("benchmark_peers", *small, f"--out={tmp_path}/peers.json")
     assert done.returncode == 0, done.stderr
     assert "x as fast as keras" in done.stdout
@@ -91,6 +91,7 @@ def test_the_benchmark_prints_ratios_and_writes_its_figures(tmp_path):
     figures = json.loads((tmp_path / "peers.json").read_text())
     assert figures["machine"]["cores"] >= 1
     assert {"keras", "ours"} <= {row["peer"] for row in figures["encoders"]}
+    assert {row["crop_size"] for row in figures["encoders"]} == {32, 48}
     for row in figures["encoders"]:
         assert 0 < row["min_ms"] <= row["median_ms"]
         assert row["difference"] < 1e-4
@@ -104,6 +105,7 @@ def test_the_benchmark_prints_ratios_and_writes_its_figures(tmp_path):
             "--peers has 'caffe2', expected keras or torch or torch-compile or torchvision or ours",
         ),
         ("--encoders=VGG19", "--encoders has 'VGG19', expected ResNet or Inception or VGG"),
+        ("--crop_sizes=4x4", "--crop_sizes is '4x4', expected whole numbers"),
         ("--precisions=float8", "--precisions has 'float8', expected float32 or tf32 or bfloat16"),
     ],
 )

@@ -32,7 +32,7 @@ def of_peers(
         flags = {
             "encoders": name,
             "precisions": precision,
-            "crop_size": view.crop_size,
+            "crop_sizes": view.crop_size,
             "crops": sizes.peer_crops,
             "rounds": _ROUNDS,
             "preprocess": "false",

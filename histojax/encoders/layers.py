@@ -23,6 +23,10 @@ Padding = str | tuple[tuple[int, int], tuple[int, int]]
 KerasFile = dict[str, dict[str, tuple[int, ...]]]
 Shapes = Mapping[str, tuple[int, ...]]
 
+# Cells of a map, at most, up to which a CPU multiplies matrices for a convolution. XLA's own is
+# slower there, a hundred times where the kernel is larger than the map.
+_SMALL_MAP = 64
+
 
 class Weights(nn.Module):
     """The kernel [rows, columns, in, out] and bias [out] of a convolution; zeros for no bias."""
@@ -52,21 +56,19 @@ def convolution(
     rows, columns = kernel.shape[:2]
     if rows == columns == 1:
         y = _product(x[:, ::strides, ::strides], kernel[0, 0], precision)
-    else:
-        # XLA's convolution for CPUs is several times slower without padding, so the image is padded
-        # and the result trimmed.
-        trim = padding == "VALID" and strides == 1
-        y = jax.lax.conv_general_dilated(
+    elif x.shape[1] * x.shape[2] <= _SMALL_MAP:
+        y = jax.lax.platform_dependent(
             x,
             kernel,
-            (strides, strides),
-            "SAME" if trim else padding,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            precision=precision.multiply,
+            cpu=functools.partial(
+                _product_of_columns, precision=precision, strides=strides, padding=padding
+            ),
+            default=functools.partial(
+                _convolve, precision=precision, strides=strides, padding=padding
+            ),
         )
-        if trim:
-            bottom, right = y.shape[1] - (rows - 1) // 2, y.shape[2] - (columns - 1) // 2
-            y = y[:, rows // 2 : bottom, columns // 2 : right]
+    else:
+        y = _convolve(x, kernel, precision, strides, padding)
     return y + bias[None, None, None]
 
 
@@ -80,6 +82,39 @@ def _product(x: jax.Array, matrix: jax.Array, precision: Precision) -> jax.Array
     # convolutions take it at HIGH too.
     default = functools.partial(multiply, precision=jax.lax.Precision.DEFAULT)
     return jax.lax.platform_dependent(x, matrix, cuda=default, default=asked)
+
+
+def _convolve(
+    x: jax.Array, kernel: jax.Array, precision: Precision, strides: int, padding: Padding
+) -> jax.Array:
+    # XLA's convolution for CPUs is several times slower without padding, so the image is padded and
+    # the result trimmed.
+    trim = padding == "VALID" and strides == 1
+    y = jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (strides, strides),
+        "SAME" if trim else padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=precision.multiply,
+    )
+    if not trim:
+        return y
+    rows, columns = kernel.shape[:2]
+    bottom, right = y.shape[1] - (rows - 1) // 2, y.shape[2] - (columns - 1) // 2
+    return y[:, rows // 2 : bottom, columns // 2 : right]
+
+
+def _product_of_columns(
+    x: jax.Array, kernel: jax.Array, precision: Precision, strides: int, padding: Padding
+) -> jax.Array:
+    """A convolution as one matrix product, of the windows of all places of all images."""
+    sides, window = x.shape[1:3], kernel.shape[:2]
+    if isinstance(padding, str):
+        padding = jax.lax.padtype_to_pads(sides, window, (strides, strides), padding)
+    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    columns = jnp.concatenate(_windows(padded, window, strides), axis=-1)
+    return _product(columns, kernel.reshape(-1, kernel.shape[-1]), precision)
 
 
 class FrozenNetwork(nn.Module):
@@ -166,14 +201,13 @@ def require_size(images: jax.Array, smallest: int, network: str) -> None:
         )
 
 
-def _windows(maps: jax.Array, window: int, stride: int) -> list[jax.Array]:
-    """Entry i, j of every window x window square, no padding: window^2 arrays [N, H', W', C]."""
-    rows, columns = ((side - window) // stride * stride + 1 for side in maps.shape[1:3])
-    return [
-        maps[:, i : i + rows : stride, j : j + columns : stride]
-        for i in range(window)
-        for j in range(window)
-    ]
+def _windows(maps: jax.Array, window: tuple[int, int], stride: int) -> list[jax.Array]:
+    """Entry i, j of every window of rows x columns, no padding: arrays [N, H', W', C]."""
+    height, width = (
+        (side - length) // stride * stride + 1
+        for side, length in zip(maps.shape[1:3], window, strict=True)
+    )
+    return [maps[:, i : i + height : stride, j : j + width : stride] for i, j in np.ndindex(window)]
 
 
 def average_pool_same(maps: jax.Array, count_padding: bool = False) -> jax.Array:
@@ -187,11 +221,11 @@ def average_pool_same(maps: jax.Array, count_padding: bool = False) -> jax.Array
     padded = jnp.pad(maps.astype(jnp.float32), ((0, 0), (1, 1), (1, 1), (0, 0)))
     pixels = np.full((height, width), 9) if count_padding else np.outer(*counts)
     divisor = jnp.asarray(pixels[None, :, :, None], jnp.float32)
-    return (sum(_windows(padded, 3, 1)) / divisor).astype(maps.dtype)
+    return (sum(_windows(padded, (3, 3), 1)) / divisor).astype(maps.dtype)
 
 
 def max_pool(maps: jax.Array, window: int, padding: int = 0) -> jax.Array:
     """Maximum over window x window at stride 2, on maps padded on every side with -infinity."""
     widths = ((0, 0), (padding, padding), (padding, padding), (0, 0))
     padded = jnp.pad(maps, widths, constant_values=-jnp.inf) if padding else maps
-    return functools.reduce(jnp.maximum, _windows(padded, window, 2))
+    return functools.reduce(jnp.maximum, _windows(padded, (window, window), 2))

@@ -20,10 +20,12 @@ from histojax.ops import crops, flops, stain
 from histojax.utils import files
 from histojax.utils.progress import Progress
 
-# The most crops, or whole images, that one device takes at a time; memory may allow fewer. A CPU
-# gains nothing from more.
-MOST_CROPS = {"cpu": 1, "accelerator": 64}
+# The most crops, or whole images, that one device takes at a time; memory may allow fewer.
+MOST_CROPS = {"cpu": 8, "accelerator": 64}
 _MOST_WHOLE = {"cpu": 1, "accelerator": 8}
+# Pixels that a core takes at a time: six crops of 128 px, one of 256. With fewer it mostly prepares
+# kernels for its matrix products, with more maps leave its cache; docs/performance.md has times.
+_CORE_PIXELS = 100_000
 
 # Height and width of an image, px.
 Size = tuple[int, int]
@@ -83,7 +85,8 @@ class Engine:
     Attributes:
       mesh: the devices.
       crops_per_step: crops or whole images that go through an encoder at a time, on all devices;
-        None for as many as memory allows, up to 64 crops or 8 images a device.
+        None for as many as memory allows, up to 64 crops or 8 images a device; on a CPU up to 8
+        small crops a core, or one large one.
       kernel: whether to pool by the fused kernel.
       cache: folder where the work per step is remembered.
       programs: compiled so far.
@@ -109,6 +112,11 @@ class Engine:
     def platform(self) -> str:
         """`cpu` or `accelerator`."""
         return "cpu" if self.mesh.devices.flat[0].platform == "cpu" else "accelerator"
+
+    def most_crops(self, size: int) -> int:
+        """The most crops of a size, px, that one device takes at a time."""
+        most = MOST_CROPS[self.platform]
+        return max(1, min(most, _CORE_PIXELS // size**2)) if self.platform == "cpu" else most
 
     def replicate(self, tree: Any) -> Any:
         """The same arrays on every device."""
@@ -178,7 +186,7 @@ class Engine:
             jax.__version__,
             f"{encoder.name}{module}",
             workload.extraction.precision,
-            "whole" if whole else "exact",
+            "whole" if whole else "crops",
             workload.canvas if whole else workload.views[0].crop_size,
             "kernel" if self.kernel else "xla",
             *([] if self.xla_preset == "none" else [self.xla_preset]),
@@ -192,19 +200,23 @@ class Engine:
     def _plan(self, workload: Workload, variables: Variables, per_step: int | None = None) -> Plan:
         """Cuts a workload; without `per_step`, by the size of feature maps."""
         count, inputs, unit = self.mesh.size, workload.inputs_per_row, self._unit(workload)
-        whole = workload.part is Part.WINDOWS
-        # On a CPU users want to see progress; an accelerator should not pause between calls.
-        rows = 1 if self.platform == "cpu" or workload.part is Part.CHECKED else workload.rows
-        # Devices share an augmentation's crops; but rows, where each is of one crop or whole image.
-        by_rows = self.kernel or rows > 1 or workload.part in (Part.POOL, Part.WINDOWS)
-        per_call = -(-rows // count) * count if by_rows else 1
+        whole, on_cpu = workload.part is Part.WINDOWS, self.platform == "cpu"
         if per_step is None:
             held = flops.largest_activations(layers(workload, variables))
             # Twice: the compiler keeps layouts and workspaces beside input and output.
             fitting = devices.memory(self.mesh.devices.flat) // (2 * held)
-            most = (_MOST_WHOLE if whole else MOST_CROPS)[self.platform]
+            most = _MOST_WHOLE[self.platform] if whole else self.most_crops(workload.input_size[0])
             per_step = count * max(1, min(most, fitting))
+        # On a CPU users want to see progress; an accelerator should not pause between calls.
+        most_rows = max(1, 0 if whole else per_step // inputs) if on_cpu else workload.rows
+        rows = _evenly(workload.rows, most_rows)
+        # Devices share an augmentation's crops; but rows, where each is of one crop or whole image.
+        by_rows = self.kernel or workload.part in (Part.POOL, Part.WINDOWS)
+        by_rows |= rows > 1 and not on_cpu
+        per_call = -(-rows // count) * count if by_rows else rows
         per_step = min(per_step, per_call * inputs)
+        if on_cpu:
+            per_step = _evenly(per_call * inputs, per_step)
         return Plan(workload, self.mesh, -(-per_step // unit) * unit, per_call, self.kernel)
 
     def _try_out(self, plan: Plan, variables: Variables, tried: bool) -> Program | None:
@@ -227,6 +239,11 @@ class Engine:
                 raise
             return None
         return Program(plan, compiled, 0.0, needed)
+
+
+def _evenly(work: int, most: int) -> int:
+    """The largest share where work is cut as evenly as can be into as few as can be, by `most`."""
+    return -(-work // -(-work // most))
 
 
 def passes(

@@ -246,7 +246,7 @@ def stages(
     """
     key = crops.image_key(0, "profile")
     total = extraction.augmentations * extraction.crops
-    step = min(engine.MOST_CROPS[machine.platform], total)
+    step = min(machine.most_crops(view.crop_size), total)
     steps = total / step
     small = resize.downscale(image, view.scale)
     normalizer = stain.NORMALIZERS[extraction.stain_normalizer]

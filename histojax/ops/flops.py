@@ -44,8 +44,8 @@ def _layers(jaxpr: core.Jaxpr, within: str = "") -> Iterator[Layer]:
             operations = 2 * arrays[2].size * _terms(equation, arrays[1].shape)
             yield Layer(name, operations, inputs + kernel + output, inputs + output)
         for parameter in equation.params.values():
-            # Of branches the first: they are the same layer for different platforms.
-            inner = parameter[0] if isinstance(parameter, tuple) and parameter else parameter
+            # Of ways by platform, which compute the same, the last is that of any other platform.
+            inner = parameter[-1] if isinstance(parameter, tuple) and parameter else parameter
             if hasattr(inner, "jaxpr"):
                 yield from _layers(inner.jaxpr, name)
 

@@ -56,19 +56,20 @@ def test_what_was_found_is_remembered_and_a_damaged_or_unwritable_memory_is_no_e
 
 
 def test_the_work_per_step_is_found_once_remembered_and_used_again(loaded, tmp_path, monkeypatch):
+    monkeypatch.setitem(engine.MOST_CROPS, "cpu", 2)
     first = program(machine_with(tmp_path), loaded)
     assert first.plan.per_step == 2 * engine.MOST_CROPS["cpu"]
     key = machine_with(tmp_path).memory_key(workload(loaded))
     assert devices.recall(tmp_path, key) == first.plan.per_step
-    devices.remember(tmp_path, key, 6)
-    assert program(machine_with(tmp_path), loaded).plan.per_step == 6
+    devices.remember(tmp_path, key, 2)
+    assert program(machine_with(tmp_path), loaded).plan.per_step == 2
     assert program(machine_with(tmp_path, step=4), loaded).plan.per_step == 4
-    assert devices.recall(tmp_path, key) == 6, "what the user asks for is not remembered"
+    assert devices.recall(tmp_path, key) == 2, "what the user asks for is not remembered"
 
 
 def test_a_run_of_few_crops_does_not_limit_a_later_one(loaded, tmp_path, monkeypatch):
     monkeypatch.setitem(engine.MOST_CROPS, "cpu", 2)
-    few = dataclasses.replace(EXTRACTION, crops=2)
+    few = dataclasses.replace(EXTRACTION, augmentations=1, crops=2)
     key = machine_with(tmp_path).memory_key(workload(loaded))
     assert machine_with(tmp_path).memory_key(workload(loaded, few)) == key
     assert program(machine_with(tmp_path), loaded, few).plan.per_step == 2
@@ -76,6 +77,30 @@ def test_a_run_of_few_crops_does_not_limit_a_later_one(loaded, tmp_path, monkeyp
     assert program(machine_with(tmp_path), loaded).plan.per_step == 4
     assert program(machine_with(tmp_path), loaded, few).plan.per_step == 2
     assert devices.recall(tmp_path, key) == 4
+
+
+@pytest.mark.parametrize(
+    ("size", "augmentations", "crops", "calls", "steps", "per_step"),
+    [
+        (400, 50, 20, 50, 10, 2),  # One crop of 400 px at a time on each of two cores,
+        (192, 50, 20, 50, 5, 4),  # two of 192 px,
+        (96, 50, 20, 50, 2, 10),  # and at most eight: 20 as 10 and 10, not 16 and 4.
+        (48, 4, 6, 2, 1, 12),  # A call has several augmentations where these are small.
+        (48, 7, 6, 4, 1, 12),
+        (192, 3, 1, 1, 1, 4),  # Each core takes two of three.
+        (96, 1, 33, 1, 3, 12),  # 33 as 11 thrice, to the next even number.
+    ],
+)
+def test_cores_share_crops_evenly_in_steps_that_suit_their_size(
+    size, augmentations, crops, calls, steps, per_step, loaded, tmp_path
+):
+    extraction = dataclasses.replace(
+        EXTRACTION, views=(View(1.0, size),), augmentations=augmentations, crops=crops
+    )
+    small = dataclasses.replace(workload(loaded, extraction), canvas=(size, size))
+    plan = machine_with(tmp_path)._plan(small, loaded.variables)
+    assert (len(plan.starts), plan.per_step) == (calls, per_step)
+    assert -(-plan.per_call * crops // plan.per_step) == steps
 
 
 def test_a_program_that_needs_more_memory_than_there_is_gets_less_work_a_step(
