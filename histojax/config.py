@@ -271,8 +271,8 @@ class Runtime:
     crops_per_step: int | None = option(
         None,
         "Crops (or whole images, in crop mode hybrid) that go through an encoder at a time, on all "
-        "devices together. Default: what memory allows, tried once and remembered in the cache; on a "
-        "CPU eight small crops or a large one a core, which is fastest there.",
+        "devices together. Default: what memory allows, tried once and remembered in the cache; "
+        "on a CPU eight small crops or a large one a core, which is fastest there.",
         least=1,
     )
     pooling: str | None = option(

@@ -26,6 +26,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 # Cells of a map, at most, up to which a CPU multiplies matrices for a convolution. XLA's own is
 # slower there, a hundred times where the kernel is larger than the map.
 _SMALL_MAP = 64
+# In bfloat16 a CPU multiplies matrices for all layers but those of few channels, where copying the
+# windows takes longer; places of large maps are taken so many at a time, which its cache holds.
+_FEWEST_CHANNELS = 64
+_STRIP = 512
 
 
 class Weights(nn.Module):
@@ -53,23 +57,19 @@ def convolution(
 ) -> jax.Array:
     """[N, H, W, in] -> [N, H', W', out], the fastest way; docs/performance.md has times."""
     x, kernel, bias = (array.astype(precision.dtype) for array in (x, kernel, bias))
-    rows, columns = kernel.shape[:2]
-    if rows == columns == 1:
-        y = _product(x[:, ::strides, ::strides], kernel[0, 0], precision)
-    elif x.shape[1] * x.shape[2] <= _SMALL_MAP:
-        y = jax.lax.platform_dependent(
-            x,
-            kernel,
-            cpu=functools.partial(
-                _product_of_columns, precision=precision, strides=strides, padding=padding
-            ),
-            default=functools.partial(
-                _convolve, precision=precision, strides=strides, padding=padding
-            ),
-        )
+    rows, columns, channels, _ = kernel.shape
+    way = {"precision": precision, "strides": strides, "padding": padding}
+    convolve = functools.partial(_convolve, **way)
+    multiply = functools.partial(_multiply_columns, **way)
+    is_pointwise = rows == columns == 1
+    is_small = x.shape[1] * x.shape[2] <= _SMALL_MAP
+    if precision.dtype == jnp.bfloat16:
+        on_cpu = multiply if is_pointwise or is_small or channels >= _FEWEST_CHANNELS else convolve
     else:
-        y = _convolve(x, kernel, precision, strides, padding)
-    return y + bias[None, None, None]
+        on_cpu = multiply if is_small and not is_pointwise else convolve
+    if on_cpu is convolve:
+        return convolve(x, kernel, bias)
+    return jax.lax.platform_dependent(x, kernel, bias, cpu=on_cpu, default=convolve)
 
 
 def _product(x: jax.Array, matrix: jax.Array, precision: Precision) -> jax.Array:
@@ -85,36 +85,91 @@ def _product(x: jax.Array, matrix: jax.Array, precision: Precision) -> jax.Array
 
 
 def _convolve(
-    x: jax.Array, kernel: jax.Array, precision: Precision, strides: int, padding: Padding
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array,
+    precision: Precision,
+    strides: int,
+    padding: Padding,
 ) -> jax.Array:
-    # XLA's convolution for CPUs is several times slower without padding, so the image is padded and
-    # the result trimmed.
-    trim = padding == "VALID" and strides == 1
-    y = jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        (strides, strides),
-        "SAME" if trim else padding,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        precision=precision.multiply,
-    )
-    if not trim:
-        return y
     rows, columns = kernel.shape[:2]
-    bottom, right = y.shape[1] - (rows - 1) // 2, y.shape[2] - (columns - 1) // 2
-    return y[:, rows // 2 : bottom, columns // 2 : right]
+    if rows == columns == 1:
+        y = _product(x[:, ::strides, ::strides], kernel[0, 0], precision)
+    else:
+        # XLA's convolution for CPUs is several times slower without padding, so the image is padded
+        # and the result trimmed.
+        trim = padding == "VALID" and strides == 1
+        y = jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            (strides, strides),
+            "SAME" if trim else padding,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            precision=precision.multiply,
+        )
+        if trim:
+            bottom, right = y.shape[1] - (rows - 1) // 2, y.shape[2] - (columns - 1) // 2
+            y = y[:, rows // 2 : bottom, columns // 2 : right]
+    return y + bias[None, None, None]
 
 
-def _product_of_columns(
-    x: jax.Array, kernel: jax.Array, precision: Precision, strides: int, padding: Padding
+def _multiply_columns(
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array,
+    precision: Precision,
+    strides: int,
+    padding: Padding,
 ) -> jax.Array:
-    """A convolution as one matrix product, of the windows of all places of all images."""
+    """A convolution as products of matrices, the windows of all places of a strip of the maps.
+
+    Products are summed in float32: so XLA has an instruction for those of bfloat16.
+    """
     sides, window = x.shape[1:3], kernel.shape[:2]
     if isinstance(padding, str):
         padding = jax.lax.padtype_to_pads(sides, window, (strides, strides), padding)
     padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    columns = jnp.concatenate(_windows(padded, window, strides), axis=-1)
-    return _product(columns, kernel.reshape(-1, kernel.shape[-1]), precision)
+    height, width = (
+        (side - length) // strides + 1
+        for side, length in zip(padded.shape[1:3], window, strict=True)
+    )
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+
+    def multiply(maps: jax.Array) -> jax.Array:
+        y = jax.lax.dot_general(
+            _columns(maps, window, strides),
+            matrix,
+            (((3,), (0,)), ((), ())),
+            precision=precision.multiply,
+            preferred_element_type=jnp.float32,
+        )
+        return (y + bias.astype(jnp.float32)[None, None, None]).astype(x.dtype)
+
+    strips = 1 if strides > 1 or window == (1, 1) else len(x) * height * width // _STRIP
+    if strips <= 1:
+        return multiply(padded)
+    rows = -(-height // min(strips, height))
+    strips = -(-height // rows)
+    padded = jnp.pad(padded, ((0, 0), (0, strips * rows - height), (0, 0), (0, 0)))
+    y = jax.lax.map(
+        lambda top: multiply(
+            jax.lax.dynamic_slice_in_dim(padded, top, rows + window[0] - 1, axis=1)
+        ),
+        np.arange(strips) * rows,
+    )
+    return jnp.moveaxis(y, 0, 1).reshape(len(x), strips * rows, width, -1)[:, :height]
+
+
+def _columns(maps: jax.Array, window: tuple[int, int], stride: int) -> jax.Array:
+    """Every window of the maps [N, H, W, C] as a row: [N, H', W', window * C]."""
+    if window == (1, 1):
+        return maps[:, ::stride, ::stride]
+    if maps.dtype != jnp.bfloat16 or maps.shape[-1] % 2:
+        return jnp.concatenate(_windows(maps, window, stride), axis=-1)
+    # Copied in pairs, which is faster.
+    pairs = jax.lax.bitcast_convert_type(maps.reshape(*maps.shape[:3], -1, 2), jnp.uint32)
+    columns = jnp.concatenate(_windows(pairs, window, stride), axis=-1)
+    return jax.lax.bitcast_convert_type(columns, jnp.bfloat16).reshape(*columns.shape[:3], -1)
 
 
 class FrozenNetwork(nn.Module):

@@ -1,4 +1,4 @@
-"""Convolutions of maps of a few cells, which a CPU computes as products of matrices."""
+"""Convolutions that a CPU computes as products of matrices: of small maps, and in bfloat16."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from histojax.encoders import layers
-from histojax.encoders.precision import FLOAT32
+from histojax.encoders.precision import FLOAT32, PRECISIONS
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,31 @@ def test_the_product_is_the_convolution(sides, window, strides, padding):
         maps, kernel, (strides, strides), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     np.testing.assert_allclose(found, expected + 1, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sides", "window", "strides", "padding"),
+    [
+        ((23, 40), (3, 3), 1, "SAME"),  # In strips, the last of which is not full.
+        ((23, 40), (3, 1), 1, "VALID"),
+        ((9, 10), (3, 3), 2, "VALID"),
+        ((9, 10), (1, 1), 2, "VALID"),
+    ],
+)
+def test_in_bfloat16_products_are_summed_in_float32(sides, window, strides, padding):
+    rng = np.random.default_rng(0)
+    maps = rng.normal(size=(2, *sides, 64)).astype(jnp.bfloat16)
+    kernel = rng.normal(size=(*window, 64, 4)).astype(jnp.bfloat16)
+    found = layers.convolution(maps, kernel, jnp.ones(4), PRECISIONS["bfloat16"], strides, padding)
+    expected = jax.lax.conv_general_dilated(
+        maps.astype(np.float32),
+        kernel.astype(np.float32),
+        (strides, strides),
+        padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_allclose(found.astype(np.float32), expected + 1, rtol=2**-8, atol=1e-4)
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
