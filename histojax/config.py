@@ -214,7 +214,8 @@ class Extraction:
     precision: str = option(
         "float32",
         "Precision of the encoders: tf32 is float32 in the matrix unit's short form. Averages are "
-        "always float32.",
+        "always float32. On a CPU tf32 is float32, and bfloat16 pays where the processor has "
+        "AVX512-BF16 (docs/performance.md has times).",
         choices=PRECISIONS,
     )
     target_mpp: float = option(

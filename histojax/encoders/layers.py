@@ -28,7 +28,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 _SMALL_MAP = 64
 # In bfloat16 a CPU multiplies matrices for all layers but those of few channels, where copying the
 # windows takes longer; places of large maps are taken so many at a time, which its cache holds.
-_FEWEST_CHANNELS = 64
+_FEWEST_CHANNELS = 96
 _STRIP = 512
 
 

@@ -42,8 +42,8 @@ def test_the_product_is_the_convolution(sides, window, strides, padding):
 )
 def test_in_bfloat16_products_are_summed_in_float32(sides, window, strides, padding):
     rng = np.random.default_rng(0)
-    maps = rng.normal(size=(2, *sides, 64)).astype(jnp.bfloat16)
-    kernel = rng.normal(size=(*window, 64, 4)).astype(jnp.bfloat16)
+    maps = rng.normal(size=(2, *sides, 96)).astype(jnp.bfloat16)
+    kernel = rng.normal(size=(*window, 96, 4)).astype(jnp.bfloat16)
     found = layers.convolution(maps, kernel, jnp.ones(4), PRECISIONS["bfloat16"], strides, padding)
     expected = jax.lax.conv_general_dilated(
         maps.astype(np.float32),

@@ -49,10 +49,10 @@ def test_rates_and_shares_follow_from_the_counted_operations(mode, tmp_path, mon
     for row in rows:
         views = tuple(map(View.parse, row.views))
         if mode == "exact":
-            calls, counted = 2, 2 * 3 * operations(Part.EXACT, *views)
+            calls, counted = 1, 2 * 3 * operations(Part.EXACT, *views)
         else:
-            # Two devices: 9 nodes, and the 5 crops of each view twice, in calls of two; the sum.
-            calls = 5 + 2 * 5 + 1
+            # Two devices: 9 nodes in calls of two, 5 crops of each view twice in a call; the sum.
+            calls = 5 + 2 * 1 + 1
             counted = 9 * operations(Part.WINDOWS, *views)
             counted += 10 * sum(operations(Part.POOL, view) for view in views)
         assert row.operations == counted
