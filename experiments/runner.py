@@ -107,7 +107,8 @@ def _flag_help(flag: flags.Flag, script: str) -> list[str]:
         form = f"  --{flag.name}={_VALUES.get(flag.flag_type(), flag.flag_type())}"
     text = flag.help
     if flag.default not in (None, False, []):
-        default = ",".join(map(str, flag.default)) if isinstance(flag.default, list | tuple) else flag.default
+        several = isinstance(flag.default, list | tuple)
+        default = ",".join(map(str, flag.default)) if several else flag.default
         text += f" Default: {default}."
     mark = _required(flag, script)
     head = form + (f"  ({mark})" if mark else "")
