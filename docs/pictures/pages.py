@@ -16,7 +16,7 @@ from histojax.utils import templates
 
 _HERE = Path(__file__).parent
 _MINE = (
-    "histojax mine images new --run=runs/tissue --weights=random --views=0.5-96,0.5-160 "
+    "histojax mine images new --weights=random --encoders=VGG --views=0.5-96,0.5-160 "
     "--augmentations=2 --crops=5 --sensitivity=0.9"
 )
 _INSPECT = "histojax inspect_data --data=faulty --run=runs/faulty"
@@ -32,7 +32,7 @@ def _run(command: str, folder: Path) -> bytes:
 
 def _mined(folder: Path) -> Path:
     """The run behind the pictures, made where it is not there; and what its terminal showed."""
-    run, record = folder / "runs" / "tissue", folder / "terminal.txt"
+    run, record = folder / "runs" / "mine", folder / "terminal.txt"
     if not record.exists():
         shutil.rmtree(folder, ignore_errors=True)
         tissue.write_labelled(folder / "images")

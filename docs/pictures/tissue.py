@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from histojax.datasets import synthetic
 
-_PATIENTS, _OF_PATIENT = 5, 3  # Of each class; images of one patient.
+_PATIENTS, _OF_PATIENT = 4, 3  # Of each class; images of one patient.
 
 
 def write_labelled(root: Path) -> None:
@@ -30,14 +30,14 @@ def write_faulty(root: Path) -> None:
     write_labelled(root)
     # The same image in another class, turned; glass; out of focus; dark.
     turned = _image("InSitu", 3).transpose(Image.Transpose.ROTATE_90)
-    _save(turned, root / "Benign" / "benign-p2" / "benign-p2-16.png")
+    _save(turned, root / "Benign" / "benign-p2" / "benign-p2-13.png")
     glass = np.random.default_rng(0).normal(242, 2, (384, 512, 3)).clip(0, 255).astype(np.uint8)
-    _save(Image.fromarray(glass), root / "Normal" / "normal-p1" / "normal-p1-16.png")
+    _save(Image.fromarray(glass), root / "Normal" / "normal-p1" / "normal-p1-13.png")
     blurred = _image("InSitu", 30).filter(ImageFilter.GaussianBlur(5))
-    _save(blurred, root / "InSitu" / "insitu-p3" / "insitu-p3-16.png")
+    _save(blurred, root / "InSitu" / "insitu-p3" / "insitu-p3-13.png")
     dark = _image("Invasive", 31).point(lambda value: 0.45 * value)
-    _save(dark, root / "Invasive" / "invasive-p1" / "invasive-p1-16.png")
-    (root / "Normal" / "normal-p2" / "normal-p2-17.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    _save(dark, root / "Invasive" / "invasive-p1" / "invasive-p1-13.png")
+    (root / "Normal" / "normal-p2" / "normal-p2-14.png").write_bytes(b"\x89PNG\r\n\x1a\n")
 
 
 def _image(label: str, number: int) -> Image.Image:

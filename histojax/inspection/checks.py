@@ -144,15 +144,16 @@ def _crops_that_do_not_fit(
                 full_size = resampled_size(size, factor)
             scaled = scaled_size(full_size, view.scale)
             if min(scaled) < view.crop_size:
-                at_scale = f"{format_size(scaled)} at scale {view.scale}"
+                at_scale = f"{format_size(scaled)} px at scale {view.scale}"
                 too_small[i] = f"{format_size(size)} px, {at_scale}"
-        crop = f"the {view.crop_size} px crop of view {view.name}"
-        smaller = f"smaller than {crop}: choose other --views, such as those recommended"
+        smaller = f"smaller than the {view.crop_size} px crop of view {view.name}"
+        choose = "choose other --views, such as those recommended"
         if too_small and len(too_small) == len(usable):
-            sizes = ", ".join(sorted(set(too_small.values()))[:3])
-            findings.append(Finding(PROBLEM, "crop", f"All images are {smaller} ({sizes})."))
+            sizes = "; ".join(sorted(set(too_small.values()))[:3])
+            message = f"All images are {smaller} ({sizes}): {choose}."
+            findings.append(Finding(PROBLEM, "crop", message))
         else:
-            message = f"{{}} {smaller}, or leave out."
+            message = f"{{}} {smaller}: {choose}, or leave these out."
             findings += images.finding(PROBLEM, "crop", message, too_small)
     return findings
 

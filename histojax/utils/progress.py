@@ -1,12 +1,16 @@
 """Progress of long work on standard error: a moving bar on a terminal, lines in a log."""
 
 import datetime
+import shutil
 import sys
 import time
 from types import TracebackType
 from typing import TextIO
 
 _BAR_WIDTH = 24
+# Seconds between two updates on a terminal, and between the lines of a log: at least so many, and
+# later a tenth of the time gone, so that a day's work fills a page and not a book.
+_ON_TERMINAL, _IN_LOG = 0.2, 10.0
 
 
 def format_duration(seconds: float) -> str:
@@ -38,7 +42,6 @@ class Progress:
         self.done = 0
         self._stream = stream if stream is not None else sys.stderr
         self._moving = self._stream.isatty()
-        self._interval = 0.2 if self._moving else 10.0  # Seconds between two updates.
 
     def __enter__(self) -> "Progress":
         self._start = self._shown = time.monotonic()
@@ -48,7 +51,8 @@ class Progress:
         """Counts `units` as done and shows it, unless it was shown a moment ago."""
         self.done += units
         now = time.monotonic()
-        if now - self._shown >= self._interval:
+        interval = _ON_TERMINAL if self._moving else max(_IN_LOG, (now - self._start) / 10)
+        if now - self._shown >= interval:
             self._shown = now
             self._write(self._line(now, note), end="\r" if self._moving else "\n")
 
@@ -56,16 +60,24 @@ class Progress:
         """What is done, how fast, and how long the rest will take."""
         elapsed = max(now - self._start, 1e-9)
         rate = self.done / elapsed
-        filled = _BAR_WIDTH * self.done // max(self.total, 1)
         left = format_duration((self.total - self.done) / rate) if rate > 0 else "?"
-        return (
-            f"{self.title} [{'=' * filled}{' ' * (_BAR_WIDTH - filled)}] "
-            f"{self.done}/{self.total} {self.unit}, {rate:.3g} {self.unit}/s, "
+        count = (
+            f"{self.done}/{self.total} {self.unit}, {self._pace(rate)}, "
             f"{format_duration(elapsed)} gone, {left} left {note}"
-        )
+        ).rstrip()
+        width = _BAR_WIDTH
+        if self._moving:  # A line that wraps could not be overwritten.
+            free = shutil.get_terminal_size().columns - len(f"{self.title} [] {count}") - 1
+            width = min(width, max(free, 4))
+        filled = width * self.done // max(self.total, 1)
+        return f"{self.title} [{'=' * filled}{' ' * (width - filled)}] {count}"
+
+    def _pace(self, rate: float) -> str:
+        """How many units a second or, where that is less than one, how many seconds a unit."""
+        return f"{1 / rate:.3g} s each" if 0 < rate < 1 else f"{rate:.3g} {self.unit}/s"
 
     def _write(self, text: str, end: str) -> None:
-        self._stream.write(("\x1b[2K" if self._moving else "") + text.rstrip() + end)
+        self._stream.write(("\x1b[2K" if self._moving else "") + text + end)
         self._stream.flush()
 
     def __exit__(
@@ -75,9 +87,9 @@ class Progress:
             self._write(f"{self.title}: nothing left to do", end="\n")
             return
         elapsed = time.monotonic() - self._start
-        rate = self.done / max(elapsed, 1e-9)
+        pace = self._pace(self.done / max(elapsed, 1e-9))
         self._write(
             f"{self.title}: {self.done} {self.unit} in {format_duration(elapsed)}, "
-            f"{rate:.3g} {self.unit}/s{'' if kind is None else ' (stopped)'}",
+            f"{pace}{'' if kind is None else ' (stopped)'}",
             end="\n",
         )

@@ -43,6 +43,29 @@ def test_a_log_gets_a_line_every_ten_seconds_and_one_at_the_end(clock):
     ]
 
 
+def test_a_log_of_long_work_gets_a_line_for_each_tenth_of_the_time_gone(clock):
+    log = io.StringIO()
+    with Progress("extract", 1000, "crops", stream=log) as bar:
+        for _ in range(1000):
+            clock[0] += 36
+            bar.add(1)
+    lines = log.getvalue().splitlines()
+    assert 30 < len(lines) < 60
+    assert "36 s each" in lines[0]
+    assert lines[-1] == "extract: 1000 crops in 10h00m, 36 s each"
+
+
+def test_a_bar_is_no_wider_than_its_terminal(clock, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "71")
+    terminal = Terminal()
+    with Progress("places of the images", 2, "images", stream=terminal) as bar:
+        clock[0] += 1
+        bar.add(1)
+    bar = terminal.getvalue().split("\r")[0].removeprefix("\x1b[2K")
+    assert bar == "places of the images [====    ] 1/2 images, 1 images/s, 1s gone, 1s left"
+    assert len(bar) == 70
+
+
 def test_a_bar_on_a_terminal_is_overwritten(clock):
     terminal = Terminal()
     with Progress("extract", 2, "crops", stream=terminal) as bar:
@@ -67,6 +90,6 @@ def test_the_end_tells_stopped_work_and_no_work_from_finished_work(clock):
     with Progress("train", 0, "models", stream=log):
         pass
     assert log.getvalue().splitlines() == [
-        "train: 1 models in 2s, 0.5 models/s (stopped)",
+        "train: 1 models in 2s, 2 s each (stopped)",
         "train: nothing left to do",
     ]
