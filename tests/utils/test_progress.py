@@ -56,14 +56,14 @@ def test_a_log_of_long_work_gets_a_line_for_each_tenth_of_the_time_gone(clock):
 
 
 def test_a_bar_is_no_wider_than_its_terminal(clock, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "71")
+    monkeypatch.setenv("COLUMNS", "73")
     terminal = Terminal()
     with Progress("places of the images", 2, "images", stream=terminal) as bar:
         clock[0] += 1
         bar.add(1)
     bar = terminal.getvalue().split("\r")[0].removeprefix("\x1b[2K")
     assert bar == "places of the images [====    ] 1/2 images, 1 images/s, 1s gone, 1s left"
-    assert len(bar) == 70
+    assert len(bar) == 72
 
 
 def test_a_bar_on_a_terminal_is_overwritten(clock):
