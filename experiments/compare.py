@@ -50,7 +50,8 @@ def main() -> None:
         name: ensembles.training_seconds(ensembles.load(path)) if path.is_dir() else None
         for name, path in paths.items()
     }
-    print(comparisons.write(FLAGS.out, runs, seconds, counts), end="")
+    print(comparisons.write(FLAGS.out, runs, seconds, counts))
+    print(f"{FLAGS.out / 'comparison.csv'}, comparison.json")
 
 
 def named_paths(runs: list[str]) -> dict[str, Path]:

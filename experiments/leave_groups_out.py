@@ -66,7 +66,8 @@ def main() -> None:
         ),
         FLAGS.workers,
     )
-    print(pages.write(FLAGS.out, transferred, boosting), end="")
+    print(pages.write(FLAGS.out, transferred, boosting))
+    print(f"{FLAGS.out / 'summary.txt'}, summary.md, summary.json, predictions.csv")
 
 
 def as_number(text: str) -> float:

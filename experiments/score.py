@@ -42,7 +42,8 @@ def main() -> None:
     table = labelled_predictions.load(FLAGS.scores, data.classes())
     table = table.with_positive(positive.choose(table.classes, FLAGS.positive_classes))
     require_writable(FLAGS.out)
-    print(write_statistics(FLAGS.out, statistics.compute(table, FLAGS.sensitivity)), end="")
+    print(write_statistics(FLAGS.out, statistics.compute(table, FLAGS.sensitivity)))
+    print(f"{FLAGS.out / 'summary.txt'}, metrics.json, tables, figures")
 
 
 if __name__ == "__main__":

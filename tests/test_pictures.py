@@ -8,8 +8,9 @@ from docs.pictures import make
 def test_no_picture_is_older_than_what_it_shows():
     stale = make.stale()
     changed = "; ".join(f"{name} (by {', '.join(files)})" for name, files in stale.items())
-    told = f"older than what they show: {changed}. Make them anew: {make.COMMAND} {' '.join(stale)}"
-    assert not stale, told
+    command = f"{make.COMMAND} {' '.join(stale)}"
+    told = f"older than what they show: {changed}. Make them anew: {command}"
+    assert not stale, f"{told} (with --same, if nothing that one sees has changed)"
 
 
 def test_a_picture_is_stale_when_a_file_that_it_shows_changes_or_is_another(monkeypatch):

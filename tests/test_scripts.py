@@ -154,11 +154,9 @@ def test_heads_are_judged_compared_blended_and_predict(data, runs, tmp_path):
     pair = f"--runs=trees={runs}/models,linear={tmp_path}/models"
     done = run("compare", pair, f"--out={tmp_path}/compared", "--blend")
     assert done.returncode == 0, done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()[3:]] == [
-        "trees",
-        "linear",
-        "blend",
-    ]
+    *rows, blank, written = done.stdout.splitlines()[3:]
+    assert [line.split()[0] for line in rows] == ["trees", "linear", "blend"]
+    assert (blank, written) == ("", f"{tmp_path}/compared/comparison.csv, comparison.json")
     new = f"--descriptors={runs}/predictions/descriptors"
     done = run("predict", f"--models={tmp_path}/models", new, f"--out={tmp_path}/predictions")
     assert done.returncode == 0, done.stderr

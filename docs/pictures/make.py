@@ -2,6 +2,7 @@
 
 python -m docs.pictures.make                 all of them
 python -m docs.pictures.make report heatmap  some
+python -m docs.pictures.make --same report   none: you looked, and the picture is still right
 
 Each is <name>-light.webp and <name>-dark.webp beside this file, as Chromium shows a page of
 histojax. made.json records the SHA-256 of the files that decide how a picture looks;
@@ -47,9 +48,24 @@ class Picture:
     height: int = 0
 
 
-_STYLE = (f"{_TEMPLATES}/style.css", "docs/pictures/pages.py", "docs/pictures/tissue.py")
+_STYLE = (f"{_TEMPLATES}/style.css", "docs/pictures/tissue.py")
 PICTURES = {
-    "pipeline": Picture((*_STYLE, "docs/pictures/pipeline.html", "docs/pictures/pipeline.py"))
+    "pipeline": Picture((*_STYLE, "docs/pictures/pipeline.html", "docs/pictures/pipeline.py")),
+    "report": Picture(
+        (*_STYLE, f"{_TEMPLATES}/report.html", f"{_TEMPLATES}/parts.html"), height=1000
+    ),
+    "heatmap": Picture(
+        (*_STYLE, f"{_TEMPLATES}/heatmap.html", "histojax/heatmap/page.py"), height=1100
+    ),
+    "inspection": Picture((*_STYLE, f"{_TEMPLATES}/inspection.html"), height=1000),
+    "terminal": Picture(
+        (
+            *_STYLE,
+            "docs/pictures/terminal.html",
+            "experiments/mine.py",
+            "histojax/utils/progress.py",
+        )
+    ),
 }
 
 
@@ -65,6 +81,13 @@ def _hashes(name: str) -> dict[str, str]:
 def recorded() -> dict[str, dict[str, str]]:
     """made.json: the hashes of the files that each picture showed when it was made."""
     return json.loads(MADE.read_text("utf-8")) if MADE.exists() else {}
+
+
+def _record(names: list[str]) -> None:
+    """Writes the hashes of these pictures' files, as they are now, into made.json."""
+    made = recorded() | {name: _hashes(name) for name in names}
+    text = json.dumps({name: made[name] for name in PICTURES if name in made}, indent=2)
+    MADE.write_text(text + "\n", "utf-8")
 
 
 def stale() -> dict[str, list[str]]:
@@ -108,9 +131,14 @@ def _take(name: str, page: Path, browser) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help=f"of {', '.join(PICTURES)}; all by default")
-    names = parser.parse_args().names or list(PICTURES)
+    parser.add_argument("--same", action="store_true", help="record that they are still right")
+    arguments = parser.parse_args()
+    names = arguments.names or list(PICTURES)
     if unknown := [name for name in names if name not in PICTURES]:
         parser.error(f"there is no picture {unknown[0]!r}, only {', '.join(PICTURES)}")
+    if arguments.same:
+        _record(names)
+        return
     from playwright.sync_api import sync_playwright
 
     folder = ROOT / "runs" / "pictures"
@@ -120,9 +148,7 @@ def main() -> None:
         )
         for name in names:
             _take(name, _page(name, folder), browser)
-            made = {**recorded(), name: _hashes(name)}
-            text = json.dumps({name: made[name] for name in PICTURES if name in made}, indent=2)
-            MADE.write_text(text + "\n", "utf-8")
+            _record([name])
         browser.close()
 
 

@@ -20,6 +20,8 @@ _MINE = (
     "--augmentations=2 --crops=5 --sensitivity=0.9"
 )
 _INSPECT = "histojax inspect_data --data=faulty --run=runs/faulty"
+_EVALUATE = "histojax evaluate --data=images --run=runs/mine --sensitivity=0.9"
+_MAP = "histojax heatmap --images=new/field.png --run=runs/mine"
 
 
 def _run(command: str, folder: Path) -> bytes:
@@ -59,13 +61,18 @@ def pipeline(folder: Path) -> Path:
 
 
 def report(folder: Path) -> Path:
-    """The report."""
-    return _mined(folder) / "report" / "report.html"
+    """The report, written anew."""
+    run = _mined(folder)
+    _run(_EVALUATE, folder)
+    return run / "report" / "report.html"
 
 
 def heatmap(folder: Path) -> Path:
-    """The map of a field."""
-    return _mined(folder) / "heatmaps" / "field" / "overview.html"
+    """The map of a field, made anew."""
+    maps = _mined(folder) / "heatmaps" / "field"
+    shutil.rmtree(maps, ignore_errors=True)
+    _run(_MAP, folder)
+    return maps / "overview.html"
 
 
 def inspection(folder: Path) -> Path:
@@ -78,8 +85,8 @@ def inspection(folder: Path) -> Path:
 
 
 def terminal(folder: Path) -> Path:
-    """The terminal while the last map is made."""
+    """The terminal while the bundle is made."""
     _mined(folder)
-    written = (folder / "terminal.txt").read_text("utf-8")
-    lines = terminal_record.screen(written, "heat map of field [====")
+    written = (folder / "terminal.txt").read_bytes().decode()
+    lines = terminal_record.screen(written, "] 36/48 images")
     return _render(folder, "terminal.html", command=_MINE, lines=lines)

@@ -94,8 +94,9 @@ def render(report: Report) -> str:
 
 
 def _name(models: Path) -> str:
-    """What the models are called: by their folder or, below a folder of a run, by the run's."""
-    return models.parent.name if models.name == "models" and models.parent.name else models.name
+    """What the models are called: by their folder or, below that of a run, as in runs/mine."""
+    is_of_run = models.name == "models" and models.parent.name
+    return str(Path(*models.parent.parts[-2:])) if is_of_run else models.name
 
 
 def _description(name: str, report: Report) -> str:

@@ -149,7 +149,9 @@ def test_a_second_run_trains_nothing_and_says_the_same(root):
     before, text = written(), (root / "out" / "summary.txt").read_text()
     done = leave_out(root, root / "out")
     note = "note: column group keeps images of one group together: 5 groups, 30 images\n"
-    assert done.stdout == note + text
+    out = root / "out"
+    files = f"\n{out}/summary.txt, summary.md, summary.json, predictions.csv\n"
+    assert done.stdout == note + text + files
     assert written() == before
     assert len(before) == GROUPS * len(WIDTHS) * 4 * 2  # Models and their scores.
 

@@ -84,12 +84,9 @@ def test_the_script_compares_tables(tmp_path):
     done = run("compare", runs, f"--out={tmp_path}/out", "--blend", positive)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1] == "positive class: p (named by --positive_classes)"
-    assert [line.split()[0] for line in done.stdout.splitlines()[3:]] == [
-        "a",
-        "b",
-        "blend",
-        "note:",
-    ]
+    *rows, blank, written = done.stdout.splitlines()[3:]
+    assert [line.split()[0] for line in rows] == ["a", "b", "blend", "note:"]
+    assert (blank, written) == ("", f"{tmp_path}/out/comparison.csv, comparison.json")
     assert (tmp_path / "out" / "comparison.json").exists()
     assert "note: only the 58 images in all runs are compared (of a 60)" in done.stdout
     done = run(
