@@ -112,7 +112,7 @@ def test_a_notebook_shows_predictions_as_a_table(model, trained):
     second = dataclasses.replace(predictions[1], abstain=())
     shown = Predictions([first, second])._repr_html_()
     rows = re.findall("<tr>(.*?)</tr>", shown)
-    columns = re.findall("<th>(.*?)</th>", rows[0])
+    columns = re.findall('<th scope="col">(.*?)</th>', rows[0])
     cells = [re.findall("<td>(.*?)</td>", row) for row in rows[1:]]
     assert [len(row) for row in cells] == [len(columns)] * 2
     assert cells[0][0] == "&lt;b&gt;"
