@@ -1,8 +1,8 @@
-"""How long an ensemble takes to train: LightGBM in a plain loop, and ours; XGBoost, if installed.
+"""How long an ensemble takes to train: LightGBM in a loop, ours, and XGBoost.
 
 histojax benchmark_boost                           a sample at the paper's size, 5 rounds of 70
 histojax benchmark_boost --rounds=70 --turns=3     all rounds, three times
-histojax benchmark_boost --arms=paper --arms=fast --workers=1 --seeds=5
+histojax benchmark_boost --arms=paper,fast --workers=1 --seeds=5
 
 Every arm trains the same sample of made-up descriptors, two folds of a configuration with --seeds
 models each, into a folder of its own, in processes of its own; the arms take turns, --turns times,
@@ -29,6 +29,7 @@ from absl import flags
 from histojax.config import BACH_CLASSES, BOOSTS, Boosting
 from histojax.datasets import folds
 from histojax.datasets.folds import Folds
+from histojax.errors import InputError
 from histojax.extraction import store
 from histojax.learners import boost, ensembles, trees
 from histojax.learners.training import TrainingJob
@@ -48,11 +49,12 @@ flags.DEFINE_integer("turns", 1, "Times each arm is run.", lower_bound=1)
 flags.DEFINE_integer(
     "workers", boost.default_workers(), "Processes of the arms with all workers.", lower_bound=1
 )
-flags.DEFINE_multi_enum(
+_KINDS = ("plain", *BOOSTS)
+flags.DEFINE_list(
     "arms",
     None,
-    ["plain", *BOOSTS],
-    "What is timed, the first with the others beside it. Default: all that is installed.",
+    f"What is timed, of {', '.join(_KINDS)}; the first has the others beside it. Default: all that "
+    "are installed.",
 )
 define_path("scratch", "Folder for descriptors and models while it runs. Default: the system's.")
 
@@ -144,6 +146,8 @@ def time_arm(arm: Arm, root: Path, split: Folds, rounds: int) -> np.ndarray:
 def main() -> None:
     rounds, full = FLAGS.rounds, Boosting().rounds
     installed = [kind for kind in BOOSTS if kind != "xgboost" or importlib.util.find_spec(kind)]
+    if unknown := [kind for kind in FLAGS.arms or () if kind not in _KINDS]:
+        raise InputError(f"--arms has {unknown[0]!r}, expected {', '.join(_KINDS)}")
     kinds = FLAGS.arms or ["plain", *installed]
     arms: list[Arm] = [(kind, 1) for kind in kinds]
     if FLAGS.workers > 1:
