@@ -70,12 +70,13 @@ def _use(folder: Path) -> None:
 
 
 def shrink(folder: Path, most_bytes: int) -> None:
-    """Deletes the files of a folder that were not used for longest, down to so many bytes.
+    """Deletes the programs of a folder that were not used for longest, down to so many bytes.
 
-    JAX can do so itself, but only with a package that nothing else here needs.
+    Whatever else is in it stays. JAX can do so itself, but only with a package that nothing else
+    here needs.
     """
     try:
-        found = [(path, path.stat()) for path in folder.rglob("*") if path.is_file()]
+        found = [(path, path.stat()) for path in folder.glob("jit_*-cache")]
         found.sort(key=lambda file: max(file[1].st_atime, file[1].st_mtime))
         excess = sum(status.st_size for _, status in found) - most_bytes
         for path, status in found:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from etils import epath
 
 from histojax.errors import InputError
 from histojax.extraction import compiled
@@ -95,33 +96,57 @@ def test_a_folder_that_cannot_be_used_is_a_notice(tmp_path, settings, notices):
     compiled.keep_by_default(tmp_path)
     assert jax.config.jax_compilation_cache_dir is None
     assert "others may write to" in notices[-1]
+    folder.chmod(0o770)
+    compiled.keep_by_default(tmp_path)
+    assert "others may write to" in notices[-1]
     folder.chmod(0o755)
     compiled.keep_by_default(tmp_path)
     assert jax.config.jax_compilation_cache_dir == str(folder)
-    assert len(notices) == 2
+    assert len(notices) == 3
+
+
+def test_a_folder_of_somebody_else_is_not_used(tmp_path, settings, notices, monkeypatch):
+    other = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: other)
+    compiled.keep_by_default(tmp_path)  # Made here, it is the real user's.
+    assert jax.config.jax_compilation_cache_dir is None
+    assert f"others may write to {tmp_path / f'compiled-{other}'}" in notices[-1]
+
+
+def test_a_cache_in_a_bucket_keeps_no_programs_by_default(settings, notices):
+    compiled.keep_by_default(epath.Path("gs://bucket/cache"))
+    assert jax.config.jax_compilation_cache_dir is None
+    assert not notices
 
 
 def test_a_folder_asked_for_must_be_writable_and_the_environments_comes_before_the_default(
-    tmp_path, settings
+    tmp_path, settings, monkeypatch
 ):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written to"):
         compiled.keep(tmp_path / "file")
     compiled.keep(tmp_path / "own")
+    program = tmp_path / "own" / "jit_layer-cache"
+    program.touch()
+    compiled.keep(tmp_path / "own")
+    assert program.exists()
+    monkeypatch.setattr(compiled, "_MOST_BYTES", -1)
+    compiled.keep(tmp_path / "own")
+    assert not program.exists()
     compiled.keep_by_default(tmp_path)
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "own")
     compiled.keep_none()
     assert jax.config.jax_compilation_cache_dir is None
 
 
-def test_what_was_used_last_stays_where_there_is_too_much(tmp_path):
+def test_programs_that_were_used_last_stay_where_there_is_too_much_and_other_files_all_do(tmp_path):
     (tmp_path / "autotuning").mkdir()
-    for age, name in enumerate(("c", "autotuning/b", "a")):
-        (tmp_path / name).write_bytes(bytes(100))
-        os.utime(tmp_path / name, (1000 - age, 0))
-    compiled.shrink(tmp_path, 300)
-    assert (tmp_path / "a").exists()
-    compiled.shrink(tmp_path, 250)
-    assert not (tmp_path / "a").exists()
-    compiled.shrink(tmp_path, 120)
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["c"]
+    others = [tmp_path / name for name in ("autotuning/jit_d-cache", "weights.h5", "notes-cache")]
+    programs = [tmp_path / f"jit_{name}-cache" for name in "cba"]
+    for age, path in enumerate((*programs, *others)):
+        path.write_bytes(bytes(100))
+        os.utime(path, (1000 - age, 0))
+    for most, left in ((300, 3), (250, 2), (120, 1)):
+        compiled.shrink(tmp_path, most)
+        assert [path.exists() for path in programs] == [i < left for i in range(3)]
+    assert all(path.exists() for path in others)
