@@ -93,7 +93,7 @@ def _convolve(
     padding: Padding,
 ) -> jax.Array:
     rows, columns = kernel.shape[:2]
-    if rows == columns == 1:
+    if rows == columns == 1 and isinstance(padding, str):
         y = _product(x[:, ::strides, ::strides], kernel[0, 0], precision)
     else:
         # XLA's convolution for CPUs is several times slower without padding, so the image is padded
@@ -108,8 +108,8 @@ def _convolve(
             precision=precision.multiply,
         )
         if trim:
-            bottom, right = y.shape[1] - (rows - 1) // 2, y.shape[2] - (columns - 1) // 2
-            y = y[:, rows // 2 : bottom, columns // 2 : right]
+            top, left = (rows - 1) // 2, (columns - 1) // 2
+            y = y[:, top : y.shape[1] - rows // 2, left : y.shape[2] - columns // 2]
     return y + bias[None, None, None]
 
 
