@@ -101,7 +101,7 @@ def parse(content: bytes, name: str | Path) -> "xgboost.Booster":
             booster = package.Booster({"nthread": 1})
             booster.load_model(bytearray(content))
             return booster
-    except (ValueError, KeyError, TypeError, package.core.XGBoostError):
+    except (ValueError, KeyError, TypeError, RecursionError, package.core.XGBoostError):
         pass
     raise InputError(f"{name} is not a complete XGBoost model: remove it and train again")
 

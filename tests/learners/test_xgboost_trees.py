@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -54,6 +55,11 @@ def test_what_would_do_nothing_is_refused(tmp_path):
         boosting = dataclasses.replace(BOOSTING, **{name: value})
         with pytest.raises(InputError, match=f"--{name} is .* --boost=xgboost has its own"):
             config.check(Protocol(boosting=boosting))
+
+
+def test_depth_without_a_limit_is_zero_for_xgboost():
+    chosen = xgboost_trees.parameters(dataclasses.replace(BOOSTING, max_depth=-1), 2, 0, 0)
+    assert chosen["max_depth"] == 0
 
 
 def train(models, descriptors, split, boosting=BOOSTING) -> int:
@@ -131,12 +137,42 @@ def test_what_is_missing_is_trained_again_and_is_the_same(made, here):
     assert manifest["xgboost"] == xgboost_trees.SETTINGS | {"device": "cpu"}
 
 
+def test_complete_models_of_other_settings_stay_and_are_not_mixed_with_todays(
+    made, here, monkeypatch, tmp_path
+):
+    split, descriptors, models = made
+    shutil.copytree(models, tmp_path / "m")
+    monkeypatch.setitem(xgboost_trees.SETTINGS, "max_bin", 32)
+    assert train(tmp_path / "m", descriptors, split) == 0
+    ensembles.model_path(tmp_path / "m", NAME, 0, 2, "xgboost").unlink()
+    with pytest.raises(InputError, match="xgboost.max_bin: found 16, expected 32"):
+        train(tmp_path / "m", descriptors, split)
+
+
+def test_a_model_is_trained_on_the_device_that_is_recorded(made, monkeypatch, tmp_path):
+    split, descriptors, _ = made
+    devices = []
+
+    def fit(descriptors, held_out, labels, parameters, rounds):
+        devices.append(parameters["device"])
+        return "", np.zeros((1, A, 2))
+
+    monkeypatch.setattr(xgboost_trees, "fit", fit)
+    job = TrainingJob(descriptors, tmp_path / "m", split, (NAME,))
+    paths = {(0, 1): tmp_path / "model.json"}
+    (task,) = boost.prepare_tasks(job, NAME, paths, BOOSTING, tmp_path, "cuda")
+    boost.run_task(task)
+    manifest = json.loads((job.models / NAME / ensembles.MANIFEST).read_text())
+    assert [manifest["xgboost"]["device"], *devices] == ["cuda", "cuda"]
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         lambda text: text[: len(text) // 2],
         lambda text: "",
         lambda text: "[1]",
+        lambda text: "[" * 100_000,
         lambda text: text.replace("multi:softprob", "reg:squarederror"),
         lambda text: json.dumps(json.loads(text) | {"learner": {"objective": {}}}),
     ],
