@@ -57,6 +57,7 @@ case "${1:-demo}" in
     ;;
   test-slow)
     install requirements-test.txt
+    install requirements-notebooks.txt
     HISTOJAX_COMPILED_AS_USED=1 .venv/bin/python -m pytest -m slow "${@:2}"
     ;;
   docs)

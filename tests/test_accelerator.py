@@ -58,9 +58,9 @@ def test_the_whole_command_runs_with_what_an_accelerator_machine_has(tmp_path):
     rate = written["rates"]["VGG 1.0-48 exact float32"]
     assert rate["share_of_peak"] > 0
     assert written["pooling"]["agreement"]["difference bfloat16"] < 1e-5
-    # Two devices, an augmentation of two crops each; a call of XLA on a CPU has one augmentation.
+    # Two devices, an augmentation of two crops each; so small crops share a step on a CPU too.
     steps = written["pooling"]["VGG 1.0-48 exact float32"]["per_step"]
-    assert steps == {"pallas": 4, "xla": 2}
+    assert steps == {"pallas": 4, "xla": 4}
     assert written["pooling"]["choice"]["remembered"].startswith("no: ")
     assert sum("bytes" in row for row in written["pooling"].values()) == 1
     (preset,) = written["presets"].values()
@@ -477,7 +477,7 @@ def test_the_block_has_pooling_peers_images_and_projection(tmp_path):
         "| hybrid | bfloat16 | 20 | 4 | 1 | 0.5 | 75 % |",
         "Seconds an image, stages VGG: decode 0.05, trunk 0.5. Before the network: 3.1 %.",
         "- exact, bfloat16: extraction 20 min of programs (from rates of other crop sizes). Bound",
-        "- 300 models on 16 cores, from seconds measured elsewhere: 18.4 min with the paper's",
+        "- 300 models on 16 cores, from seconds measured elsewhere: 17 min with the paper's",
     ):
         assert line in text, line
     assert "Not measured" not in text
