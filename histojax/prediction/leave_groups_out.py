@@ -109,18 +109,20 @@ def run(
         conformal.require_coverage(coverage)
     positive.choose(dataset.classes, options.positive_classes)  # Before the long work.
     part = _parts(dataset, options.parts, boosting.fold_seed)
-    results = []
-    for number in range(part.max() + 1):
+    jobs, results = [], []
+    for number in range(part.max() + 1):  # All before the first is trained: a split may be refused.
         models = out / f"part{number + 1:02d}" / "models"
         others = _subset(dataset, np.flatnonzero(part != number))
-        left_out = _subset(dataset, np.flatnonzero(part == number))
         split = folds.load_or_make(
             models / ensembles.FOLDS, others, boosting.folds, boosting.fold_seed, "grouped"
         )
-        boost.train(TrainingJob(root, models, split, configurations), boosting, workers)
-        if number == 0 and (doubt := growth.check(ensembles.load(models)).text):
+        jobs.append(TrainingJob(root, models, split, configurations))
+    for number, job in enumerate(jobs):
+        boost.train(job, boosting, workers)
+        if number == 0 and (doubt := growth.check(ensembles.load(job.models)).text):
             logging.warning("%s", doubt)  # Before the other parts are trained in vain.
-        trained = bundle.from_models(models, options.positive_classes, descriptors=root)
+        trained = bundle.from_models(job.models, options.positive_classes, descriptors=root)
+        left_out = _subset(dataset, np.flatnonzero(part == number))
         results.append(_predict(trained, left_out, root, options.coverages, number))
     return concatenate(results)
 

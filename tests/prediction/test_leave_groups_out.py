@@ -353,6 +353,17 @@ def test_models_that_learned_nothing_are_told_with_the_remedy(tmp_path, caplog):
     assert "--boost=fast" in caplog.text
 
 
+def test_a_split_that_is_impossible_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(boost, "train", lambda *arguments: pytest.fail("trained"))
+    groups = tuple(f"g{i // 6}" for i in range(30))
+    labels = tuple(int(i >= 26 or i in (0, 6)) for i in range(30))  # Two without the last group.
+    data = Dataset({str(i): tmp_path / str(i) for i in range(30)}, labels, ("a", "b"), groups)
+    options = leave_groups_out.Options(positive_classes=("b",))
+    chosen = Boosting(folds=3, seeds=1, rounds=1)
+    with pytest.raises(InputError, match="fewer images than the 3 folds in class b"):
+        leave_groups_out.run(data, tmp_path, tmp_path / "out", ("V-1-4",), chosen, options)
+
+
 def test_unknown_groups_are_refused_from_python():
     data = Dataset({}, (), ("a", "b"))
     with pytest.raises(InputError, match="no group is known"):
