@@ -1,9 +1,11 @@
 """histojax accelerator: the whole of it at tiny sizes, its time, its tables and its projection."""
 
+import functools
 import json
 import subprocess
 import sys
 import time
+import types
 
 import jax
 import pytest
@@ -425,6 +427,22 @@ def test_the_choice_of_pooling_needs_every_encoder_at_the_papers_sizes(tmp_path,
     assert not (tmp_path / pooling_choice.REMEMBERED).exists()
     few = job.Job("paper", ("ResNet",), found, **cache), job.Job("small", ENCODERS, found, **cache)
     assert not any(each.decides for each in few)
+
+
+def test_programs_take_turns_and_a_ratio_is_the_median_of_the_rounds(monkeypatch):
+    from experiments.measuring import presets, turns
+
+    order = []
+    times = turns.take_turns({way: functools.partial(order.append, way) for way in "ab"}, each=2)
+    assert [len(times[way]) for way in "ab"] == [turns._MOST_ROUNDS] * 2
+    assert "".join(order).startswith("ab" + "aabb" + "bbaa" + "aabb")
+    times = {"none": [4.0, 4.0, 4.0], "nhwc": [1.0, 2.0, 3.0]}
+    assert turns.times_as_fast(times, "nhwc", "none") == 2
+    monkeypatch.setattr(turns, "take_turns", lambda calls: {**dict.fromkeys(calls), **times})
+    monkeypatch.setattr(turns, "program", lambda *arguments: (None, 8))
+    work = types.SimpleNamespace(runtime=Runtime())
+    row = presets._times(work, "float32", "VGG", "nhwc")
+    assert (row["none"], row["preset"], row["times_as_fast_with_preset"]) == (4, 2, 2)
 
 
 def test_what_a_device_does_before_the_network():

@@ -85,7 +85,16 @@ def test_it_goes_on_and_ends_with_predictions_and_code_3(trained, tmp_path, monk
     packed = (tmp_path / "bundle.histojax").read_bytes()
     facts = bundle._facts
     monkeypatch.setattr(bundle, "_facts", lambda *given: facts(*given) | {"created": "2099-01-01"})
-    assert run("mine", trained / "images", f"--run={tmp_path}", *FLAGS).returncode == 0
+    beside = []
+
+    @contextlib.contextmanager
+    def training(job, boosting, workers):
+        yield beside.extend
+
+    monkeypatch.setattr(background, "training", training)
+    again = run("mine", trained / "images", f"--run={tmp_path}", "--overlap", *FLAGS)
+    assert again.returncode == 0, again.stderr
+    assert beside == ["VGG-0.5-32", "VGG-0.5-40"]
     assert (tmp_path / "bundle.histojax").read_bytes() == packed
     for flag, message in (
         ("--views=0.5-32", "holds models of VGG-0.5-40, which this run would not train"),
@@ -172,6 +181,40 @@ def test_models_trained_in_the_background_are_the_same_and_a_stop_leaves_them(tr
         train_one_and_stop()
     assert contents(models, "VGG*/seed*") == contents(trained / "models", "VGG-0.5-32/seed*")
     assert not (models / ".shared").exists()
+
+
+@pytest.mark.parametrize(
+    ("overlap", "platform", "is_beside"),
+    [(None, "cpu", False), (True, "cpu", True), (None, "accelerator", True)]
+    + [(False, "accelerator", False)],
+)
+def test_training_is_beside_extraction_on_an_accelerator_or_where_asked_for(
+    trained, tmp_path, monkeypatch, overlap, platform, is_beside
+):
+    begun = []
+
+    @contextlib.contextmanager
+    def training(job, boosting, workers):
+        begun.append(job)
+        yield lambda configurations: None
+
+    monkeypatch.setattr(background, "training", training)
+    monkeypatch.setattr(boost, "train", lambda *arguments: 0)
+    monkeypatch.setattr(pipeline, "by_configuration", lambda encoder_set: [encoder_set])
+    nothing = types.SimpleNamespace(extracted=0, seconds=0.0)
+    monkeypatch.setattr(pipeline.extract, "extract_images", lambda *arguments: nothing)
+    plan = types.SimpleNamespace(
+        job=job(trained, tmp_path / "models"),
+        protocol=Protocol(samples.TRAINED, BOOSTING),
+        dataset=datasets.load(trained / "images"),
+        overlap=overlap,
+        workers=1,
+        mpp=None,
+    )
+    engine = types.SimpleNamespace(platform=platform)
+    encoder_set = types.SimpleNamespace(engine=engine, extraction=samples.TRAINED)
+    pipeline.describe_and_train(plan, encoder_set)
+    assert len(begun) == is_beside
 
 
 def test_a_configuration_is_trained_once_all_its_images_are_there(

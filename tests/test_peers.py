@@ -82,7 +82,13 @@ def test_torch_refuses_variables_of_another_network():
 
 
 def test_the_benchmark_prints_ratios_and_writes_its_figures(tmp_path):
-    small = ["--encoders=VGG", "--crop_sizes=32,48", "--crops=1", "--rounds=2", "--nopreprocess"]
+    small = [
+        "--encoders=VGG,Inception",
+        "--crop_sizes=32,48",
+        "--crops=1",
+        "--rounds=2",
+        "--nopreprocess",
+    ]
     done = run("benchmark_peers", *small, f"--out={tmp_path}/peers.json")
     assert done.returncode == 0, done.stderr
     assert "x as fast as keras" in done.stdout
@@ -95,6 +101,16 @@ def test_the_benchmark_prints_ratios_and_writes_its_figures(tmp_path):
     for row in figures["encoders"]:
         assert 0 < row["min_ms"] <= row["median_ms"]
         assert row["difference"] < 1e-4
+        assert row["encoder"] == "VGG", "these crops are too small for InceptionV3"
+    for size in (32, 48):
+        times = {row["peer"]: row for row in figures["encoders"] if row["crop_size"] == size}
+        (least, most), (ours_least, ours_most) = (
+            (row["min_ms"], 2 * row["median_ms"] - row["min_ms"])
+            for row in (times["keras"], times["ours"])
+        )
+        ratio = times["keras"]["ours_is_times_as_fast"]
+        assert 0.99 * least / ours_most < ratio < 1.01 * most / ours_least
+        assert times["ours"]["ours_is_times_as_fast"] == 1
 
 
 @pytest.mark.parametrize(

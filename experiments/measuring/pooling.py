@@ -74,7 +74,7 @@ def _program_times(job: Job, precision: str, name: str) -> Row:
     """Seconds of an encoder's whole program, pooled in either way, taking turns.
 
     XLA is given as many crops a step as the kernel, which takes whole augmentations: else the
-    figures would be of the step's size. (On a CPU a call has fewer crops for XLA.)
+    figures would be of the step's size. (On a CPU they are cut evenly, which may be fewer.)
     """
     calls, per_step = {}, {}
     for way in ("pallas", "xla"):

@@ -208,8 +208,8 @@ class Engine:
             most = _MOST_WHOLE[self.platform] if whole else self.most_crops(workload.input_size[0])
             per_step = count * max(1, min(most, fitting))
         # On a CPU users want to see progress; an accelerator should not pause between calls.
-        most_rows = max(1, 0 if whole else per_step // inputs) if on_cpu else workload.rows
-        rows = _evenly(workload.rows, most_rows)
+        most_rows = 1 if whole else max(1, per_step // inputs)
+        rows = _evenly(workload.rows, most_rows if on_cpu else workload.rows)
         # Devices share an augmentation's crops; but rows, where each is of one crop or whole image.
         by_rows = self.kernel or workload.part in (Part.POOL, Part.WINDOWS)
         by_rows |= rows > 1 and not on_cpu

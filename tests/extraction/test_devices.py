@@ -89,6 +89,8 @@ def test_a_run_of_few_crops_does_not_limit_a_later_one(loaded, tmp_path, monkeyp
         (48, 7, 6, 4, 1, 12),
         (192, 3, 1, 1, 1, 4),  # Each core takes two of three.
         (96, 1, 33, 1, 3, 12),  # 33 as 11 thrice, to the next even number.
+        (48, 6, 4, 2, 1, 12),  # Six augmentations as three and three, not four and two,
+        (48, 5, 3, 1, 1, 16),  # and five as five: cores share crops.
     ],
 )
 def test_cores_share_crops_evenly_in_steps_that_suit_their_size(
