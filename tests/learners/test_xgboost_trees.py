@@ -149,6 +149,17 @@ def test_complete_models_of_other_settings_stay_and_are_not_mixed_with_todays(
         train(tmp_path / "m", descriptors, split)
 
 
+def test_models_that_learned_nothing_are_told_with_what_to_do(made, tmp_path):
+    shutil.copytree(made[2], tmp_path / "m")
+    ensemble = ensembles.load(tmp_path / "m")
+    path = ensembles.scores_path(ensemble.models[0])
+    np.save(path, np.full_like(np.load(path), 0.5))
+    told = growth.check(ensemble).text
+    assert "1 of 6 models learned nothing" in told
+    assert "a tenth of a fold's rows" in told
+    assert "--boost=fast" in told
+
+
 def test_a_model_is_trained_on_the_device_that_is_recorded(made, monkeypatch, tmp_path):
     split, descriptors, _ = made
     devices = []
