@@ -9,9 +9,9 @@ files are read, to see that the descriptors are of them. Every configuration in 
 used; the authors' published descriptor files work as they are.
 
 Writes OUT/folds.csv (image,label,fold), which is reused where it is there already: put your own
-split there to use it. For each model, writes OUT/<configuration>/seedS-foldFF.txt (XGBoost's: .json)
-and beside it, as .npy, its out-of-fold scores, (images, augmentations, classes). After a stop, the
-same command trains what is missing. OUT/times.csv says what each run took.
+split there to use it. For each model, writes OUT/<configuration>/seedS-foldFF.txt (.json of
+XGBoost) and beside it, as .npy, its out-of-fold scores, (images, augmentations, classes). After a
+stop, the same command trains what is missing. OUT/times.csv says what each run took.
 
 --boost=fast trains other trees (15 bins, a tenth of the rows drawn for each round, a fifth of the
 channels for each tree) ten times faster; below 4,000 training rows it draws more of them, into

@@ -56,12 +56,8 @@ def check(ensemble: Ensemble) -> Growth:
     if ensemble.learner == "trees":
         cause, remedy = _why_trees(ensemble, constant[0].read_bytes())
     elif ensemble.learner == "xgboost":
-        cause = (
-            "a tenth of a fold's rows, drawn for each round, are too few to split, or all are alike"
-        )
-        remedy = (
-            "Train into another folder with --boost=fast, whose leaves follow the rows there are"
-        )
+        cause = "the tenth of the rows that a round draws is too few to split, or all look alike"
+        remedy = "Train into another folder with --boost=fast, whose leaves follow the rows"
     else:
         cause = "training never left its start, or all images look alike"
         remedy = "Look at the images, or train with a higher learning rate"

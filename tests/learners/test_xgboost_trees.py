@@ -156,7 +156,7 @@ def test_models_that_learned_nothing_are_told_with_what_to_do(made, tmp_path):
     np.save(path, np.full_like(np.load(path), 0.5))
     told = growth.check(ensemble).text
     assert "1 of 6 models learned nothing" in told
-    assert "a tenth of a fold's rows" in told
+    assert "the tenth of the rows that a round draws" in told
     assert "--boost=fast" in told
 
 
