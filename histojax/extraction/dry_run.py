@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from histojax.config import Extraction, Runtime
-from histojax.extraction import crop_errors, encoding, loaded_encoders, manifests, pending, store
+from histojax.extraction import crop_errors, encoding, loaded_encoders, mixing, pending, store
 from histojax.extraction.encoding import PreparedImage
 from histojax.extraction.engine import passes
 from histojax.extraction.loaded_encoders import EncoderSet
@@ -82,7 +82,7 @@ def run(
     pending.check_inputs(images, extraction, mpp, runtime)
     encoder_set = loaded_encoders.load_encoders(extraction, runtime)
     for configuration, manifest in encoder_set.made_with().items():
-        manifests.refuse_mixing(root, configuration, manifest)
+        mixing.refuse_mixing(root, configuration, manifest)
     resampling = Resampling(extraction.target_mpp, mpp)
     rows = store.read_stain_qc(root) if root.exists() else {}
     to_do = {

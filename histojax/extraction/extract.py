@@ -23,7 +23,7 @@ from histojax.extraction import (
     encoding,
     image_extraction,
     loaded_encoders,
-    manifests,
+    mixing,
     pending,
     store,
 )
@@ -158,9 +158,9 @@ def extract_images(
 
 
 def claim(encoder_set: EncoderSet, root: Path) -> None:
-    """Writes the manifests of a run, or refuses to mix protocols: see `manifests.claim`."""
+    """Writes the manifests of a run, or refuses to mix protocols: see `mixing.claim`."""
     for configuration, manifest in encoder_set.made_with().items():
-        manifests.claim(root, configuration, manifest)
+        mixing.claim(root, configuration, manifest)
 
 
 def _tell_if_nothing_is_saved(extraction: Extraction, canvas: dict[float, tuple[int, int]]) -> None:

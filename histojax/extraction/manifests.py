@@ -37,11 +37,6 @@ UNTRAINED = "UNTRAINED encoders: a trial of the pipeline, not a result"
 
 _VERSIONS_OF = ("jax", "flax", "numpy", "pillow")
 _REQUIRED = ("protocol", "weights")
-# What configurations of one root may differ in; and those of different encoders.
-_OWN = ("protocol.encoder", "protocol.resnet_variant", "protocol.scale", "protocol.crop_size")
-_OWN_OF_ENCODER = (*_OWN, "weights.", "module:")
-# What imported configurations of one root may not differ in: how many vectors an image has.
-_SHARED_BY_IMPORTED = ("protocol.draws", "protocol.tiles", "protocol.seed")
 # Fields of `Extraction` that are the same for all configurations; the second are recorded only
 # where they differ from the default, since older manifests lack them.
 _RECORDED = ("crop_mode", "augmentations", "crops", "gain_low", "gain_high", "p", "seed")
@@ -243,63 +238,6 @@ def imported_slides(root: Path, configurations: Iterable[str]) -> dict[str, Path
     return {name: store.file_of(root, configurations[0], name) for name in names}
 
 
-def claim(root: Path, configuration: str, manifest: Manifest) -> None:
-    """Writes the manifest before descriptors, or refuses to mix them with others there.
-
-    Several processes of one run may do this at once. Two runs of different protocols that start at
-    once in an empty folder notice each other only when there are descriptors.
-
-    Raises:
-      InputError: see `refuse_mixing`.
-    """
-    if not refuse_mixing(root, configuration, manifest):
-        files.write_json(root / configuration / MANIFEST, manifest | {"versions": versions()})
-
-
-def refuse_mixing(root: Path, configuration: str, manifest: Manifest) -> bool:
-    """Whether the configuration has descriptors already, all of which the manifest fits.
-
-    A manifest without descriptors beside it does not count. Configurations below one root may
-    differ in encoder and view alone.
-
-    Raises:
-      InputError: the folder's descriptors, or those beside it, are of another protocol, other
-        weights or other preprocessing numerics (the message lists the differences), or there are
-        descriptors without a manifest.
-    """
-    folder = root / configuration
-    # Before the manifests are read: another process writes its manifest first, then descriptors.
-    has_descriptors = bool(store.image_names(root, configuration))
-    for path in sorted(root.glob(f"*/{MANIFEST}")):
-        if not store.image_names(root, path.parent.name):
-            continue
-        expected = manifest | {"versions": versions()}
-        recorded = files.read_json(path, _REQUIRED)
-        if is_imported(recorded) != is_imported(manifest):
-            raise InputError(
-                f"{path.parent} holds {_kind(recorded)} descriptors: {_kind(manifest)} ones need "
-                "a folder of their own"
-            )
-        lines = differences(recorded, expected)
-        if path.parent != folder and is_imported(manifest):
-            lines = [line for line in lines if line.startswith(_SHARED_BY_IMPORTED)]
-        elif path.parent != folder:
-            same = not any(line.startswith("protocol.encoder") for line in lines)
-            own = _OWN if same else _OWN_OF_ENCODER
-            lines = [line for line in lines if not line.startswith(own)]
-        if lines:
-            raise InputError(
-                f"{path.parent} holds descriptors of another protocol; name another folder, or "
-                "remove it to make them anew:\n" + "\n".join(f"  {line}" for line in lines)
-            )
-    if has_descriptors and not (folder / MANIFEST).exists():
-        raise InputError(
-            f"{folder} holds descriptors without {MANIFEST}, so of unknown protocol: name another "
-            "folder"
-        )
-    return has_descriptors
-
-
 def differences(recorded: Manifest, expected: Manifest) -> list[str]:
     """The values that differ among those that decide descriptors, a line each.
 
@@ -335,10 +273,6 @@ def _hybrid(manifest: Manifest) -> int | None:
     """The version of crop mode hybrid; None for other modes."""
     protocol = manifest["protocol"]
     return protocol.get("hybrid", 1) if protocol.get("crop_mode") == "hybrid" else None
-
-
-def _kind(manifest: Manifest) -> str:
-    return "imported" if is_imported(manifest) else "computed"
 
 
 def _numerics(manifest: Manifest) -> int:

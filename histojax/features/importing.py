@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from histojax.errors import InputError
-from histojax.extraction import manifests, store
+from histojax.extraction import mixing, store
 from histojax.features import feature_sets, sources, tile_pooling
 from histojax.features.feature_sets import FeatureSet, SlideFeatures
 from histojax.features.recipes import Recipe, rows_of_each
@@ -89,7 +89,7 @@ def import_set(found: FeatureSet, root: Path, recipe: Recipe) -> Imported:
         were imported, slides of `none` have different numbers of rows, or no file can be used.
     """
     configuration = recipe.source.configuration
-    manifests.claim(root, configuration, recipe.manifest())
+    mixing.claim(root, configuration, recipe.manifest())
     rows = sources.read(root, configuration)
     done = sources.unchanged(found, root, configuration, rows)
     if recipe.pooling == "none" and (number := rows_of_each(found)) != recipe.draws:

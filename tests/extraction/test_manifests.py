@@ -7,7 +7,7 @@ import pytest
 
 from histojax.config import Extraction, View
 from histojax.errors import InputError
-from histojax.extraction import crop_errors, manifests, store
+from histojax.extraction import crop_errors, manifests, mixing, store
 from histojax.features.feature_sets import Source
 from histojax.features.recipes import Recipe
 from histojax.utils import files
@@ -105,7 +105,7 @@ def test_descriptors_of_another_version_of_crop_mode_hybrid_are_not_mixed_nor_pr
         files.write_json(tmp_path / name / "manifest.json", old)
         store.write(tmp_path, name, "image", np.ones((1, 1), np.float32))
         with pytest.raises(InputError, match=r"protocol.hybrid: found 1, expected 2"):
-            manifests.claim(tmp_path, name, manifest)
+            mixing.claim(tmp_path, name, manifest)
         made[name] = old
     message = "models was trained on descriptors of version 1 of crop mode hybrid"
     with pytest.raises(InputError, match=message):
@@ -166,7 +166,7 @@ def test_weights_of_a_file_are_told_by_its_name_and_its_variables_decide(tmp_pat
     found = manifests.weights_text([made, manifests_of(OF_FILES)["ResNet-0.5-400"]])
     assert found == f"{text} ({manifests.UNTRAINED})"
     store.write(tmp_path, "VGG-0.5-400", "a", DESCRIPTORS)
-    manifests.claim(tmp_path / "named", "VGG-0.5-400", made)
+    mixing.claim(tmp_path / "named", "VGG-0.5-400", made)
     renamed = made | {"weights": made["weights"] | {"file": "other.h5", "file_sha256": "0"}}
     imagenet = made | {"weights": {"source": "imagenet", "sha256": "c" * 64}}
     for same in (renamed, imagenet):
@@ -179,12 +179,12 @@ def test_weights_of_a_file_are_told_by_its_name_and_its_variables_decide(tmp_pat
 
 def test_encoders_of_one_folder_may_have_weights_from_different_sources_and_each_only_one(tmp_path):
     for name, made in manifests_of(OF_FILES).items():
-        manifests.claim(tmp_path, name, made)
+        mixing.claim(tmp_path, name, made)
         store.write(tmp_path, name, "a", DESCRIPTORS)
     view = View(0.25, 200)
     other = manifests.of(OF_FILES, "VGG", view, "file", "d" * 64, FILE)
     with pytest.raises(InputError, match="weights.sha256: found c+, expected d+"):
-        manifests.claim(tmp_path, OF_FILES.configuration("VGG", view), other)
+        mixing.claim(tmp_path, OF_FILES.configuration("VGG", view), other)
 
 
 def test_without_a_manifest_the_protocol_is_unknown():
@@ -196,46 +196,46 @@ def test_another_version_of_the_numerics_is_refused_and_none_is_the_first(tmp_pa
     folder = tmp_path / "VGG-0.5-400"
     store.write(tmp_path, folder.name, "a", DESCRIPTORS)
     files.write_json(folder / manifests.MANIFEST, MANIFEST | {"versions": {"histojax": "0.1.0"}})
-    manifests.claim(tmp_path, folder.name, MANIFEST)
+    mixing.claim(tmp_path, folder.name, MANIFEST)
     made = manifests_of(Extraction())
     monkeypatch.setattr(manifests, "NUMERICS", 2)
     with pytest.raises(InputError, match="versions.numerics: found 1, expected 2"):
-        manifests.claim(tmp_path, folder.name, MANIFEST)
+        mixing.claim(tmp_path, folder.name, MANIFEST)
     with pytest.raises(InputError, match="version 1 of the preprocessing .* computes version 2"):
         manifests.extraction_of(made, "models")
-    manifests.claim(tmp_path / "new", folder.name, MANIFEST)
+    mixing.claim(tmp_path / "new", folder.name, MANIFEST)
     assert manifests.read(tmp_path / "new", folder.name)["versions"]["numerics"] == 2
 
 
 @pytest.mark.parametrize("image", ["a", "p1/a"])
 def test_a_folder_is_claimed_once_and_kept_for_its_protocol(image, tmp_path):
-    manifests.claim(tmp_path, "VGG-0.5-400", MANIFEST)
+    mixing.claim(tmp_path, "VGG-0.5-400", MANIFEST)
     store.write(tmp_path, "VGG-0.5-400", image, DESCRIPTORS)
     written = (tmp_path / "VGG-0.5-400" / manifests.MANIFEST).read_text()
-    manifests.claim(tmp_path, "VGG-0.5-400", MANIFEST)
+    mixing.claim(tmp_path, "VGG-0.5-400", MANIFEST)
     assert (tmp_path / "VGG-0.5-400" / manifests.MANIFEST).read_text() == written
     assert set(manifests.read(tmp_path, "VGG-0.5-400")) == {"protocol", "weights", "versions"}
     other = {"protocol": {"crops": 6, "p": 3.0}, "weights": {"source": "imagenet", "sha256": "cd"}}
     with pytest.raises(InputError) as refusal:
-        manifests.claim(tmp_path, "VGG-0.5-400", other)
+        mixing.claim(tmp_path, "VGG-0.5-400", other)
     assert "protocol.crops: found 20, expected 6" in str(refusal.value)
     assert "weights.sha256: found ab, expected cd" in str(refusal.value)
     assert "protocol.p" not in str(refusal.value)
 
 
 def test_a_claimed_folder_is_filled_and_claimed_again_whatever_the_versions(tmp_path):
-    manifests.claim(tmp_path, "VGG-0.5-400", MANIFEST)
+    mixing.claim(tmp_path, "VGG-0.5-400", MANIFEST)
     store.write(tmp_path, "VGG-0.5-400", "a", DESCRIPTORS)
-    manifests.claim(tmp_path, "VGG-0.5-400", MANIFEST | {"versions": {"jax": "0"}})
+    mixing.claim(tmp_path, "VGG-0.5-400", MANIFEST | {"versions": {"jax": "0"}})
     assert manifests.read(tmp_path, "VGG-0.5-400")["versions"] == manifests.versions()
 
 
 def test_a_value_that_only_one_protocol_has_is_told(tmp_path):
-    manifests.claim(tmp_path, "VGG-0.5-400", MANIFEST)
+    mixing.claim(tmp_path, "VGG-0.5-400", MANIFEST)
     store.write(tmp_path, "VGG-0.5-400", "a", DESCRIPTORS)
     wanted = {"protocol": {"crops": 20, "gain": 1.1}, "weights": MANIFEST["weights"]}
     with pytest.raises(InputError) as refusal:
-        manifests.claim(tmp_path, "VGG-0.5-400", wanted)
+        mixing.claim(tmp_path, "VGG-0.5-400", wanted)
     assert [line.strip() for line in str(refusal.value).splitlines()[1:]] == [
         "protocol.gain: found None, expected 1.1",
         "protocol.p: found 3.0, expected None",
@@ -258,13 +258,13 @@ def test_a_damaged_manifest_is_refused_by_name(tmp_path):
     store.write(tmp_path, "VGG-0.5-400", "a", DESCRIPTORS)
     files.write_text(tmp_path / "VGG-0.5-400" / manifests.MANIFEST, '{"protocol": ')
     with pytest.raises(InputError, match=r"manifest\.json cannot be read as JSON"):
-        manifests.claim(tmp_path, "VGG-0.5-400", MANIFEST)
+        mixing.claim(tmp_path, "VGG-0.5-400", MANIFEST)
 
 
 def test_descriptors_of_unknown_protocol_are_not_added_to(tmp_path):
     store.write(tmp_path, "VGG-0.5-400", "a", DESCRIPTORS)
     with pytest.raises(InputError, match="without manifest.json"):
-        manifests.claim(tmp_path, "VGG-0.5-400", MANIFEST)
+        mixing.claim(tmp_path, "VGG-0.5-400", MANIFEST)
 
 
 def test_where_the_weights_came_from_is_said():
@@ -282,23 +282,23 @@ def test_imported_descriptors_are_not_mixed_with_computed_ones_or_with_other_dra
     assert not manifests.is_imported(None)
     assert not manifests.is_imported(manifests_of(OTHER)["VGG-0.5-96-hybrid"])
     assert source.configuration == "uni_v1-20x-256px"
-    manifests.claim(tmp_path, source.configuration, made)
+    mixing.claim(tmp_path, source.configuration, made)
     store.write(tmp_path, source.configuration, "slide", DESCRIPTORS)
     recorded = manifests.read(tmp_path, source.configuration)
     assert Recipe.from_manifest(recorded) == recipe
 
     other = dataclasses.replace(source, encoder="resnet50", format="CLAM", channels=1024)
-    assert not manifests.refuse_mixing(
+    assert not mixing.refuse_mixing(
         tmp_path, "resnet50", dataclasses.replace(recipe, source=other, pooling="p-norm").manifest()
     )
     with pytest.raises(InputError, match="protocol.draws: found 3, expected 1"):
-        manifests.claim(tmp_path, "resnet50", Recipe(other, "mean").manifest())
+        mixing.claim(tmp_path, "resnet50", Recipe(other, "mean").manifest())
     with pytest.raises(InputError, match="protocol.pooling: found mean, expected p-norm"):
-        manifests.claim(
+        mixing.claim(
             tmp_path,
             source.configuration,
             dataclasses.replace(recipe, pooling="p-norm", p=3.0).manifest(),
         )
     for name, computed in manifests_of(Extraction()).items():
         with pytest.raises(InputError, match="holds imported descriptors: computed ones need"):
-            manifests.claim(tmp_path, name, computed)
+            mixing.claim(tmp_path, name, computed)

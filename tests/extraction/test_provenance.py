@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from histojax.errors import InputError
-from histojax.extraction import manifests, provenance, store
+from histojax.extraction import manifests, mixing, provenance, store
 from histojax.features.feature_sets import Source
 from histojax.features.recipes import Recipe
 
@@ -38,7 +38,7 @@ def test_slides_have_all_configurations_and_an_ensemble_is_of_one_kind(tmp_path)
     other = Source("conch", "TRIDENT", "tile", 16, 20.0, 256, 0)
     names = {TILES.configuration: ("a", "sub/b", "c"), other.configuration: ("sub/b", "c", "d")}
     for source in (TILES, other):
-        manifests.claim(tmp_path, source.configuration, Recipe(source, "mean").manifest())
+        mixing.claim(tmp_path, source.configuration, Recipe(source, "mean").manifest())
         for name in names[source.configuration]:
             store.write(tmp_path, source.configuration, name, np.zeros((1, 16), np.float32))
     found = manifests.imported_slides(tmp_path, names)

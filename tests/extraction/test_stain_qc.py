@@ -10,7 +10,7 @@ import pytest
 
 from histojax.config import STAIN_TOO_LITTLE_TISSUE
 from histojax.errors import InputError
-from histojax.extraction import manifests, store
+from histojax.extraction import manifests, mixing, store
 
 DESCRIPTORS = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
 MANIFEST = {"protocol": {"crops": 20, "p": 3.0}, "weights": {"source": "imagenet", "sha256": "ab"}}
@@ -129,12 +129,12 @@ def test_descriptors_of_another_process_may_come_while_one_claims(tmp_path, monk
         there = exists(path)
         if path.name == manifests.MANIFEST and not there:
             monkeypatch.undo()
-            manifests.claim(tmp_path, "VGG-0.5-400", MANIFEST)
+            mixing.claim(tmp_path, "VGG-0.5-400", MANIFEST)
             store.write(tmp_path, "VGG-0.5-400", "a", DESCRIPTORS)
         return there
 
     monkeypatch.setattr(Path, "exists", exists_late)
-    manifests.claim(tmp_path, "VGG-0.5-400", MANIFEST)
+    mixing.claim(tmp_path, "VGG-0.5-400", MANIFEST)
 
 
 TOGETHER = f"""
@@ -144,7 +144,7 @@ import sys
 import time
 from pathlib import Path
 import numpy as np
-from histojax.extraction import manifests, store
+from histojax.extraction import manifests, mixing, store
 MANIFEST = {MANIFEST!r}
 root, process, processes = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 def qc(*names):
@@ -211,7 +211,7 @@ def test_processes_may_claim_at_once_and_describe(tmp_path):
     code = """
 for turn in range(60):
     meet(f"turn-{turn}")
-    manifests.claim(root, f"VGG-0.5-{turn}", MANIFEST)
+    mixing.claim(root, f"VGG-0.5-{turn}", MANIFEST)
     store.write(root, f"VGG-0.5-{turn}", f"a{process}", np.ones((1, 2), np.float32))
 """
     run_together(tmp_path, code)

@@ -14,7 +14,7 @@ from PIL import Image
 from histojax import datasets
 from histojax.datasets import folds, unlabelled
 from histojax.errors import InputError
-from histojax.extraction import manifests, store
+from histojax.extraction import manifests, mixing, store
 from histojax.images import reader
 from histojax.utils import files
 
@@ -242,7 +242,7 @@ def test_descriptors_are_written_found_and_read(bucket):
     files.require_writable(root)
     assert ObjectStore.objects == {}
     assert store.read_stain_qc(root) == {}
-    manifests.claim(root, "VGG-0.5-400", MANIFEST)
+    mixing.claim(root, "VGG-0.5-400", MANIFEST)
     assert manifests.read(root, "VGG-0.5-400")["versions"] == manifests.versions()
     assert not store.is_done(root, "VGG-0.5-400", "a", (3, 5))
     for name in ("a", "b[1]*"):  # Which fsspec would take for a pattern.
@@ -256,11 +256,11 @@ def test_descriptors_are_written_found_and_read(bucket):
     store.write(root, "VGG-0.5-650", "benign/a", DESCRIPTORS)
     assert store.configurations(root) == ("VGG-0.5-400", "VGG-0.5-650")
     assert store.image_names(root, "VGG-0.5-650") == ("benign/a",)
-    manifests.claim(root, "VGG-0.5-400", MANIFEST)
+    mixing.claim(root, "VGG-0.5-400", MANIFEST)
     with pytest.raises(InputError, match="holds descriptors without manifest.json"):
-        manifests.claim(root, "VGG-0.5-650", MANIFEST)
+        mixing.claim(root, "VGG-0.5-650", MANIFEST)
     with pytest.raises(InputError, match="protocol.crops: found 20, expected 6"):
-        manifests.claim(
+        mixing.claim(
             root, "VGG-0.5-400", {"protocol": {"crops": 6}, "weights": MANIFEST["weights"]}
         )
     with pytest.raises(InputError, match="lacks the descriptors of 1 of 2"):
