@@ -4,6 +4,7 @@ import contextlib
 import csv
 import re
 import shutil
+import sys
 import time
 import types
 
@@ -96,7 +97,9 @@ def test_it_goes_on_and_ends_with_predictions_and_code_3(trained, tmp_path, monk
     assert again.returncode == 0, again.stderr
     assert beside == ["VGG-0.5-32", "VGG-0.5-40"]
     assert (tmp_path / "bundle.histojax").read_bytes() == packed
+    monkeypatch.setitem(sys.modules, "xgboost", None)  # As if it were not installed.
     for flag, message in (
+        ("--boost=xgboost", "pip install -r requirements-xgboost.txt"),
         ("--views=0.5-32", "holds models of VGG-0.5-40, which this run would not train"),
         ("--rounds=9", "parameters.rounds: found 8, expected 9"),
         ("--crops=2", "protocol.crops: found 1, expected 2"),

@@ -14,9 +14,8 @@ from histojax.learners.training import TrainingJob
 from histojax.utils import processes
 from histojax.utils.progress import from_to, now
 
-_NICENESS = (
-    10  # What is trained beside other work gives way to it: added to the process's niceness.
-)
+# Added to the process's niceness: what is trained beside other work gives way to it.
+_NICENESS = 10
 
 
 @contextlib.contextmanager

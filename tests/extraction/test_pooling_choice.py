@@ -9,7 +9,8 @@ import pytest
 
 from histojax import encoders
 from histojax.config import ENCODERS, Extraction, Runtime
-from histojax.extraction import parity, pooling_choice
+from histojax.errors import InputError
+from histojax.extraction import loaded_encoders, parity, pooling_choice
 from histojax.extraction.pooling_choice import REMEMBERED, Times
 
 HERE = jax.devices("cpu")
@@ -111,3 +112,9 @@ def test_errors_are_relative_by_tap():
     by_tap = parity.by_tap(encoder, found), parity.by_tap(encoder, expected)
     assert {tap: rows.shape for tap, rows in by_tap[0].items()} == {"a": (2, 2), "b": (2, 3)}
     assert parity.errors(*by_tap) == {"a": 0.0, "b": pytest.approx(0.25)}
+
+
+def test_a_jax_without_pallass_triton_backend_is_one_message(monkeypatch):
+    monkeypatch.setattr(loaded_encoders.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="no longer has: pass --pooling=xla"):
+        loaded_encoders.check(Extraction(("VGG",)), "pallas")
