@@ -8,6 +8,7 @@ import sys
 import time
 import types
 
+import numpy as np
 import pytest
 
 from experiments import pipeline
@@ -184,6 +185,29 @@ def test_models_trained_in_the_background_are_the_same_and_a_stop_leaves_them(tr
         train_one_and_stop()
     assert contents(models, "VGG*/seed*") == contents(trained / "models", "VGG-0.5-32/seed*")
     assert not (models / ".shared").exists()
+
+
+def test_training_beside_other_work_gives_way_and_tells_how_many_models_it_finished(
+    trained, tmp_path, monkeypatch, capsys
+):
+    to_do = job(trained, tmp_path / "models")
+    niceness = []
+
+    def train_two_and_stop(part, boosting, workers):
+        for seed in range(2):
+            path = ensembles.model_path(part.models, *part.configurations, seed, 0)
+            ensembles.save_model(path, "", np.zeros((1, 1, 2)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(background.signal, "signal", lambda *arguments: None)
+    monkeypatch.setattr(background.processes, "exit_when_parent_dies", lambda parent: None)
+    monkeypatch.setattr(background.os, "nice", niceness.append)
+    monkeypatch.setattr(boost, "train", train_two_and_stop)
+    queue = types.SimpleNamespace(get=lambda: ("VGG-0.5-32",))
+    background._train(queue, to_do, BOOSTING, 1, 0)
+    (told,) = capsys.readouterr().out.splitlines()
+    assert told.startswith("training: VGG-0.5-32, 2 models, ")
+    assert niceness == [background._NICENESS]
 
 
 @pytest.mark.parametrize(

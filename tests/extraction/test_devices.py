@@ -105,6 +105,16 @@ def test_cores_share_crops_evenly_in_steps_that_suit_their_size(
     assert -(-plan.per_call * crops // plan.per_step) == steps
 
 
+def test_a_core_takes_one_whole_image_a_call_however_many_may_go_through_at_a_time(
+    loaded, tmp_path
+):
+    hybrid = dataclasses.replace(EXTRACTION, crop_mode="hybrid")
+    windows = dataclasses.replace(workload(loaded, hybrid), part=plans.Part.WINDOWS)
+    plan = machine_with(tmp_path)._plan(windows, loaded.variables, per_step=8)
+    assert (plan.per_call, plan.per_step) == (2, 2)
+    assert len(plan.starts) == -(-windows.rows // 2) > 1
+
+
 def test_a_program_that_needs_more_memory_than_there_is_gets_less_work_a_step(
     loaded, tmp_path, monkeypatch
 ):
