@@ -13,7 +13,7 @@ from etils import epath
 
 from histojax.errors import InputError
 from histojax.extraction import compiled
-from tests.running import ROOT
+from tests.running import ROOT, run
 
 # What a script does, and the bits of what its program computes.
 CODE = """
@@ -136,6 +136,15 @@ def test_a_folder_asked_for_must_be_writable_and_the_environments_comes_before_t
     compiled.keep_by_default(tmp_path)
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "own")
     compiled.keep_none()
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+@pytest.mark.parametrize("value", ["", "none"])
+def test_the_flag_keeps_none_where_it_says_none_or_nothing(value, paths, tmp_path, settings):
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    folders = f"--images={paths[0].parent}", f"--descriptors={tmp_path}"
+    refused = run("extract", *folders, f"--compilation_cache={value}", "--xla_preset=nhwc")
+    assert "has flags of XLA for GPUs" in refused.stderr
     assert jax.config.jax_compilation_cache_dir is None
 
 
