@@ -77,10 +77,13 @@ def _rank(name: str) -> str:
 
 
 def tiles_per_class(labels: Path) -> int:
-    """How many tiles of each class a table that `unpack` wrote lists; 0 where there is none."""
+    """How many tiles of each class a table that `unpack` wrote lists; 0 if it or a tile is gone."""
     if not labels.exists():
         return 0
-    return len(files.read_csv(labels, ["image", "label", "slide"])) // len(CLASSES)
+    rows = files.read_csv(labels, ["image", "label", "slide"])
+    if not all((labels.parent / row["image"]).is_file() for row in rows):
+        return 0
+    return len(rows) // len(CLASSES)
 
 
 def published(names: Sequence[str], classes: Sequence[str], by_slide: bool) -> str:

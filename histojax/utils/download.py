@@ -39,19 +39,19 @@ def fetch(url: str, path: Path, expected_md5: str, by_hand: str = _WEIGHTS_BY_HA
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
+    remedy = by_hand.format(file=path.name, folder=path.parent)
     try:
         _transfer(url, partial)
     except (OSError, http.client.HTTPException) as error:
         kept = partial.stat().st_size if partial.exists() else 0
-        raise InputError(
-            f"download of {url} failed: {error}. {kept:,} bytes are kept in {partial}: run again "
-            f"to resume, or {by_hand.format(file=path.name, folder=path.parent)}"
-        ) from error
+        again = f"{kept:,} bytes are kept in {partial}: run again to resume" if kept else "Run again"
+        raise InputError(f"download of {url} failed: {error}. {again}, or {remedy}") from error
     actual_md5 = md5(partial)
     if actual_md5 != expected_md5:
         partial.unlink()
         raise InputError(
-            f"{url} has md5 {actual_md5}, expected {expected_md5}: not used, and removed. Run again"
+            f"{url} has md5 {actual_md5}, expected {expected_md5}: not used, and removed. Run "
+            f"again, or {remedy}"
         )
     os.replace(partial, path)
 

@@ -81,6 +81,10 @@ def test_tiles_are_fetched_after_a_stop_and_loaded_by_slide(zenodo, tmp_path):
     (tmp_path / published.FILES["crc"].name).unlink()
     again = run("fetch", "crc", f"--downloads={tmp_path}", "--tiles=10")
     assert (again.returncode, len(zenodo.asked)) == (0, 2)
+    tile = dataset.paths[0]
+    tile.unlink()
+    gone = run("fetch", "crc", f"--downloads={tmp_path}", "--tiles=10")
+    assert (gone.returncode, len(zenodo.asked), tile.exists()) == (0, 3, True)
     more = run("fetch", "crc", f"--downloads={tmp_path}", f"--tiles={PER_CLASS}")
     assert (more.returncode, len(zenodo.asked)) == (0, 3)
     assert ten < {row["image"] for row in rows(labels)}
