@@ -44,7 +44,9 @@ def fetch(url: str, path: Path, expected_md5: str, by_hand: str = _WEIGHTS_BY_HA
         _transfer(url, partial)
     except (OSError, http.client.HTTPException) as error:
         kept = partial.stat().st_size if partial.exists() else 0
-        again = f"{kept:,} bytes are kept in {partial}: run again to resume" if kept else "Run again"
+        again = "Run again"
+        if kept:
+            again = f"{kept:,} bytes are kept in {partial}: run again to resume"
         raise InputError(f"download of {url} failed: {error}. {again}, or {remedy}") from error
     actual_md5 = md5(partial)
     if actual_md5 != expected_md5:
