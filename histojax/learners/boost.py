@@ -121,10 +121,9 @@ def load_descriptors(
       InputError: as for `TrainingJob.load_descriptors`.
     """
     if boosting.learner == "xgboost":
-        return job.load_descriptors(
-            configuration, lambda shape: xgboost_trees.decided(device), complete
-        )
-    decided = functools.partial(trees.decided, boosting, job.folds)
+        decided = functools.partial(xgboost_trees.decided, job.folds, device=device)
+    else:
+        decided = functools.partial(trees.decided, boosting, job.folds)
     return job.load_descriptors(configuration, decided, complete)
 
 
@@ -152,15 +151,15 @@ def run_task(task: Task) -> None:
     descriptors = np.load(task.descriptors, mmap_mode="r", allow_pickle=False)
     held_out = task.folds.folds == task.fold
     classes, rounds = len(task.folds.classes), task.boosting.rounds
+    rows = trees.training_rows(task.folds.folds, task.fold, descriptors.shape[1])
+    of_model = (task.boosting, classes, task.seed, task.fold, rows)
     if task.boosting.learner == "xgboost":
-        of_model = (task.boosting, classes, task.seed, task.fold, task.device)
-        parameters = xgboost_trees.parameters(*of_model)
+        parameters = xgboost_trees.parameters(*of_model, task.device)
         labels = task.folds.labels
         text, scores = xgboost_trees.fit(descriptors, held_out, labels, parameters, rounds)
         ensembles.save_model(task.model, text, scores)
         return
-    rows = trees.training_rows(task.folds.folds, task.fold, descriptors.shape[1])
-    parameters = trees.parameters(task.boosting, classes, task.seed, task.fold, rows)
+    parameters = trees.parameters(*of_model)
     # Two processes may both write this file. That is harmless (the write is atomic) and rare, given
     # the task order.
     if not task.bins.exists():

@@ -82,18 +82,23 @@ def training_rows(folds: np.ndarray, fold: int, augmentations: int) -> int:
     return int((folds != fold).sum()) * augmentations
 
 
+def drawn_fraction(rows: int) -> float:
+    """The share of the rows that a round of fast trees draws: a tenth, but 400 rows or all."""
+    return max(_FAST_FRACTION, min(1.0, _LEAVES * LEAF_ROWS / rows))
+
+
 def for_few_rows(rows: int) -> dict[str, Any]:
     """What few rows change in the parameters of --boost=fast; nothing from 4,000 rows on.
 
-    A round draws at least 400 rows, or all, and a leaf then holds a twentieth of them: a leaf of
-    LightGBM's 20 rows leaves trees without a single split where fewer than 40 rows are drawn.
+    A leaf holds a twentieth of the rows that are drawn: a leaf of LightGBM's 20 rows leaves trees
+    without a single split where fewer than 40 rows are drawn.
     """
-    enough = _LEAVES * LEAF_ROWS
-    if rows * _FAST_FRACTION >= enough:
+    drawn = drawn_fraction(rows)
+    if drawn == _FAST_FRACTION:
         return {}
     leaf = min(LEAF_ROWS, max(1, rows // _LEAVES))
-    drawn = {"bagging_fraction": enough / rows} if rows > enough else {"bagging_freq": 0}
-    return drawn | {"min_data_in_leaf": leaf, "min_data_in_bin": min(leaf, 3)}
+    few = {"bagging_fraction": drawn} if drawn < 1 else {"bagging_freq": 0}
+    return few | {"min_data_in_leaf": leaf, "min_data_in_bin": min(leaf, 3)}
 
 
 def decided(boosting: Boosting, folds: Folds, shape: tuple[int, ...]) -> dict[str, Any]:

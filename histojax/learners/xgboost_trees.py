@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from histojax.config import Boosting
+from histojax.datasets.folds import Folds
 from histojax.errors import InputError
+from histojax.learners import trees
 
 if TYPE_CHECKING:
     import xgboost
 
 DEVICES = ("cpu", "cuda")
-# What --boost=xgboost takes in place of the paper's values, as --boost=fast does.
-SETTINGS = {"tree_method": "hist", "max_bin": 16, "subsample": 0.1, "colsample_bytree": 0.2}
+# What --boost=xgboost takes in place of the paper's values, as --boost=fast does. The rows that a
+# round draws are those of fast trees.
+SETTINGS = {"tree_method": "hist", "max_bin": 16, "colsample_bytree": 0.2}
 _OBJECTIVE = "multi:softprob"
 
 
@@ -42,10 +45,11 @@ def require(device: str = "cpu") -> ModuleType:
 
 
 def parameters(
-    boosting: Boosting, classes: int, seed: int, fold: int, device: str = "cpu"
+    boosting: Boosting, classes: int, seed: int, fold: int, rows: int, device: str = "cpu"
 ) -> dict[str, Any]:
     """XGBoost's parameters for one model; arguments as for `trees.parameters`."""
     return SETTINGS | {
+        "subsample": trees.drawn_fraction(rows),
         "objective": _OBJECTIVE,
         "num_class": classes,
         "eta": boosting.learning_rate,
@@ -57,9 +61,11 @@ def parameters(
     }
 
 
-def decided(device: str) -> dict[str, Any]:
-    """What --boost=xgboost is, for a manifest."""
-    return {"xgboost": SETTINGS | {"device": device}}
+def decided(folds: Folds, shape: tuple[int, ...], device: str) -> dict[str, Any]:
+    """What --boost=xgboost is, for a manifest; arguments as for `trees.decided`."""
+    rows = [trees.training_rows(folds.folds, fold, shape[1]) for fold in range(folds.count)]
+    drawn = [trees.drawn_fraction(count) for count in rows]
+    return {"xgboost": SETTINGS | {"subsample_by_fold": drawn, "device": device}}
 
 
 def fit(

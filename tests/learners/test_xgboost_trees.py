@@ -15,7 +15,7 @@ from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.evaluation import evaluate
 from histojax.extraction import store
-from histojax.learners import boost, boost_dask, ensembles, growth, scoring, xgboost_trees
+from histojax.learners import boost, boost_dask, ensembles, growth, scoring, trees, xgboost_trees
 from histojax.learners.training import TrainingJob
 from tests import samples
 
@@ -58,8 +58,16 @@ def test_what_would_do_nothing_is_refused(tmp_path):
 
 
 def test_depth_without_a_limit_is_zero_for_xgboost():
-    chosen = xgboost_trees.parameters(dataclasses.replace(BOOSTING, max_depth=-1), 2, 0, 0)
+    chosen = xgboost_trees.parameters(dataclasses.replace(BOOSTING, max_depth=-1), 2, 0, 0, 5000)
     assert chosen["max_depth"] == 0
+
+
+@pytest.mark.parametrize(("rows", "drawn"), [(18, 1), (400, 1), (800, 0.5), (18000, 0.1)])
+def test_a_round_draws_a_tenth_of_the_rows_but_no_fewer_than_400(rows, drawn):
+    assert xgboost_trees.parameters(BOOSTING, 2, 0, 0, rows)["subsample"] == drawn
+    assert trees.parameters(dataclasses.replace(BOOSTING, boost="fast"), 2, 0, 0, rows)[
+        "bagging_fraction"
+    ] == (drawn if rows > 400 else 0.1)  # Then bagging is off.
 
 
 def train(models, descriptors, split, boosting=BOOSTING) -> int:
@@ -109,7 +117,7 @@ def test_out_of_fold_scores_are_those_of_the_saved_models_and_of_xgboost_itself(
         "max_depth": 7,
         "tree_method": "hist",
         "max_bin": 16,
-        "subsample": 0.1,
+        "subsample": 1.0,  # So few rows are all drawn.
         "colsample_bytree": 0.2,
         "seed": 12,
         "nthread": 1,
@@ -134,7 +142,8 @@ def test_what_is_missing_is_trained_again_and_is_the_same(made, here):
     with pytest.raises(InputError, match="learner: found xgboost, expected trees"):
         train(models, descriptors, split, other)
     manifest = json.loads((models / NAME / ensembles.MANIFEST).read_text())
-    assert manifest["xgboost"] == xgboost_trees.SETTINGS | {"device": "cpu"}
+    few = {"subsample_by_fold": [1.0] * 3, "device": "cpu"}  # All of their rows.
+    assert manifest["xgboost"] == xgboost_trees.SETTINGS | few
 
 
 def test_complete_models_of_other_settings_stay_and_are_not_mixed_with_todays(
@@ -201,5 +210,5 @@ def test_cuda_is_refused_by_a_build_without_it(monkeypatch):
         boost.check(BOOSTING, "cuda")
     monkeypatch.setattr(package, "build_info", lambda: {"USE_CUDA": True})
     boost.check(BOOSTING, "cuda")
-    chosen = xgboost_trees.parameters(BOOSTING, 2, 0, 0, "cuda")
+    chosen = xgboost_trees.parameters(BOOSTING, 2, 0, 0, 9, "cuda")
     assert chosen["device"] == "cuda"
