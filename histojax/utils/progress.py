@@ -74,7 +74,9 @@ class Progress:
 
     def _pace(self, rate: float) -> str:
         """How many units a second or, where that is less than one, how many seconds a unit."""
-        return f"{1 / rate:.3g} s each" if 0 < rate < 1 else f"{rate:.3g} {self.unit}/s"
+        if 0 < rate < 1:
+            return f"{1 / rate:.3g} s each"
+        return f"{rate:{',.0f' if rate >= 1000 else '.3g'}} {self.unit}/s"
 
     def _write(self, text: str, end: str) -> None:
         self._stream.write(("\x1b[2K" if self._moving else "") + text + end)

@@ -93,3 +93,11 @@ def test_the_end_tells_stopped_work_and_no_work_from_finished_work(clock):
         "train: 1 models in 2s, 2 s each (stopped)",
         "train: nothing left to do",
     ]
+
+
+def test_a_high_rate_has_no_exponent(clock):
+    log = io.StringIO()
+    with Progress("download", 2_500_000, "bytes", stream=log) as bar:
+        clock[0] += 1
+        bar.add(2_500_000)
+    assert log.getvalue() == "download: 2500000 bytes in 1s, 2,500,000 bytes/s\n"
