@@ -1,4 +1,7 @@
-"""Runs scripts as a user does, but in this process: starting another takes longer than most do."""
+"""Runs scripts as a user does, but in this process: starting another takes longer than most do.
+
+`python` is for what needs another.
+"""
 
 import contextlib
 import io
@@ -6,6 +9,7 @@ import runpy
 import subprocess
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -53,3 +57,13 @@ def exit_code(script: str) -> int:
         traceback.print_exc()
         return 1
     return 0
+
+
+def python(
+    *arguments: object, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess:
+    """`python ARGUMENTS` in a process of its own; with an environment in place of this one's."""
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )

@@ -460,6 +460,7 @@ def test_the_block_has_pooling_peers_images_and_projection(tmp_path):
             "VGG 0.5-400 exact bfloat16": pooling,
             "choice": {"pooling": "pallas", "remembered": "in x"},
         },
+        "presets": {"nhwc VGG": {"none": 0.4, "preset": 0.5, "times_as_fast_with_preset": 0.8}},
         "peers": {
             "VGG 400 px": {
                 "peers": [
@@ -488,6 +489,7 @@ def test_the_block_has_pooling_peers_images_and_projection(tmp_path):
         "| VGG 0.5-400 exact bfloat16 | 500 | 250 | 2.00 x |",
         "Relative difference: float32 2.0e-07.",
         "Default of `--pooling`: pallas; remembered in x.",
+        "| nhwc VGG | 400 | 500 | 0.80 x |",
         "| encoder | peer | median, ms | crops/s | ours, times as fast |",
         "| VGG 400 px | torch | 8 | 9 | 2.00 x |",
         "| VGG 400 px | ours | 4 | 18 |  |",

@@ -27,11 +27,10 @@ from histojax.encoders import weights
 from histojax.ops import stain
 from histojax.utils.files import sha256, write_csv
 from tests import samples
-from tests.running import run
+from tests.running import ROOT, python, run
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
-ROOT = Path(__file__).parents[1]
 SMALL = [
     "--weights=random",
     "--encoders=VGG",
@@ -327,9 +326,9 @@ def test_one_of_four_flags_of_predict_is_asked_for():
 
 
 def test_the_list_of_scripts_is_complete_and_has_a_line_each():
-    listed = subprocess.run(
-        [sys.executable, "-m", "experiments"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
+    done = python("-m", "experiments")
+    assert done.returncode == 0, done.stderr
+    listed = done.stdout
     files = (ROOT / "experiments").glob("*.py")
     assert {path.stem for path in files if "runner.run(main" in path.read_text()} == {*SCRIPTS}
     lines = [line.split(maxsplit=1) for line in listed.splitlines() if line.startswith("  ")]
@@ -408,13 +407,7 @@ def test_values_of_flags_are_refused_at_once(script, flag, message):
 
 
 def test_an_unknown_script_is_refused_with_the_list():
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments", "traine"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python("-m", "experiments", "traine")
     assert done.returncode == 1
     assert "error: there is no script 'traine'" in done.stderr
     assert all(f"  {script} " in done.stderr for script in SCRIPTS)
@@ -465,9 +458,7 @@ def main():
         raise RuntimeError("no more threads")
 runner.run(main, "A script.")
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = python("-c", program)
     assert done.returncode == 1
     assert message in done.stderr
     assert ("Traceback" in done.stderr) == (error != "KeyboardInterrupt")

@@ -4,13 +4,12 @@ Which way imports go is held by import-linter's contracts in pyproject.toml: `li
 """
 
 import subprocess
-import sys
 import textwrap
 
 import numpy as np
 from PIL import Image
 
-from tests.running import ROOT
+from tests.running import python
 
 
 def run_without(blocked: str, code: str) -> subprocess.CompletedProcess:
@@ -24,9 +23,7 @@ def run_without(blocked: str, code: str) -> subprocess.CompletedProcess:
         sys.meta_path.insert(0, Blocker())
     """
     program = textwrap.dedent(blocker) + textwrap.dedent(code)
-    return subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False
-    )
+    return python("-c", program)
 
 
 def test_extraction_runs_with_nothing_but_jax_flax_numpy_scikit_image_absl_and_h5py(tmp_path):

@@ -116,16 +116,7 @@ def _parity(parity: Iterable[_Row]) -> list[str]:
 
 
 def _pooling(pooling: Mapping[str, _Row]) -> list[str]:
-    rows = [
-        [
-            key,
-            f"{1e3 * row['xla']:.4g}",
-            f"{1e3 * row['pallas']:.4g}",
-            f"{row['times_as_fast_with_pallas']:.2f} x",
-        ]
-        for key, row in pooling.items()
-        if "xla" in row
-    ]
+    rows = _turns(pooling, "xla", "pallas")
     parts = ["The fused pooling kernel against XLA's pooling:"] if pooling else []
     if rows:
         parts.append(table(["what", "XLA, ms", "kernel, ms", "with the kernel"], rows))
@@ -143,16 +134,22 @@ def _pooling(pooling: Mapping[str, _Row]) -> list[str]:
     return parts
 
 
-def _presets(presets: Mapping[str, _Row]) -> list[str]:
-    rows = [
+def _turns(measured: Mapping[str, _Row], one: str, other: str) -> list[list[str]]:
+    """Milliseconds of two ways that took turns, and how many times as fast the other is."""
+    return [
         [
             key,
-            f"{1e3 * row['none']:.4g}",
-            f"{1e3 * row['preset']:.4g}",
-            f"{row['times_as_fast_with_preset']:.2f} x",
+            f"{1e3 * row[one]:.4g}",
+            f"{1e3 * row[other]:.4g}",
+            f"{row[f'times_as_fast_with_{other}']:.2f} x",
         ]
-        for key, row in presets.items()
+        for key, row in measured.items()
+        if one in row
     ]
+
+
+def _presets(presets: Mapping[str, _Row]) -> list[str]:
+    rows = _turns(presets, "none", "preset")
     headings = ["what", "none, ms", "preset, ms", "with the preset"]
     return ["XLA's flags (`--xla_preset`) against none:", table(headings, rows)] if rows else []
 

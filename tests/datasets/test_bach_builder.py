@@ -5,8 +5,6 @@ Tests bach_dataset_builder.py and challenge.py: what is wrong with the photos is
 
 import io
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -20,9 +18,8 @@ from histojax.datasets.bach import bach_dataset_builder, challenge
 from histojax.errors import InputError
 from histojax.utils.zips import Member
 from tests import made_bach
-from tests.running import run
+from tests.running import python, run
 
-ROOT = Path(__file__).parents[2]
 HEIGHT, WIDTH = made_bach.HEIGHT, made_bach.WIDTH
 PHOTOS = f"{made_bach.TRAINING}/Photos"
 TRAINING = made_bach.training()
@@ -130,13 +127,7 @@ assert "tensorflow" not in sys.modules
         f"--data_dir={tmp_path}",
         f"--config={config}",
     ]
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python("-c", program, *arguments)
     assert done.returncode == 0, done.stderr
     assert len(examples(tmp_path / "bach" / "small" / "1.0.0", "train")) == 400
 

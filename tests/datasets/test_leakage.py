@@ -5,7 +5,6 @@ import json
 import pickle
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from PIL import Image
 from histojax.config import BACH_CLASSES
 from histojax.datasets import Dataset, folds, leakage, synthetic
 from histojax.datasets.folds import Folds
-from tests.running import run
+from tests.running import python, run
 
 
 def split_of(labels, folds, groups, classes=("a", "b")) -> Folds:
@@ -207,9 +206,6 @@ def test_nothing_is_claimed_without_test_images_of_known_group():
     )
 
 
-ROOT = Path(__file__).parents[2]
-
-
 def run_without_jax(script: str, *arguments: object) -> subprocess.CompletedProcess:
     code = f"""
 import runpy, sys
@@ -217,9 +213,7 @@ sys.modules |= dict.fromkeys(("jax", "jaxlib", "flax", "optax"))
 sys.argv = {[script, *map(str, arguments)]!r}
 runpy.run_module("experiments.{script}", run_name="__main__")
 """
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    return python("-c", code)
 
 
 @pytest.fixture(scope="module")

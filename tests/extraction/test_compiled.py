@@ -2,8 +2,6 @@
 
 import os
 import re
-import subprocess
-import sys
 from concurrent import futures
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from etils import epath
 
 from histojax.errors import InputError
 from histojax.extraction import compiled
-from tests.running import ROOT, run
+from tests.running import python, run
 
 # What a script does, and the bits of what its program computes.
 CODE = """
@@ -31,18 +29,11 @@ print(sum(hits), np.asarray(layer(x)).tobytes().hex()[:4000], sum(hits))
 """
 
 
-def start(cache: Path, code: str = CODE) -> tuple[str, int, str]:
+def start(cache: Path) -> tuple[str, int, str]:
     """The bits, how many programs were read back, and what was said."""
     environment = os.environ | {"HISTOJAX_CACHE": str(cache)}
     del environment["JAX_COMPILATION_CACHE_DIR"]
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python("-c", CODE, environment=environment)
     assert done.returncode == 0, done.stderr
     _, bits, hits = done.stdout.split()
     return bits, int(hits), done.stderr

@@ -2,8 +2,6 @@
 
 import dataclasses
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -13,6 +11,7 @@ from histojax.config import Extraction, View
 from histojax.errors import InputError
 from histojax.extraction import devices, engine, loaded_encoders, plans
 from histojax.extraction.engine import Engine
+from tests.running import python
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
@@ -180,17 +179,10 @@ def test_each_core_becomes_a_device_unless_told_otherwise():
         "from histojax.extraction import devices; devices.split_cpu(); import jax; "
         "print(len(jax.devices()))"
     )
-    root = Path(__file__).parents[2]
     cores = min(len(os.sched_getaffinity(0)), devices._MOST_CPU_DEVICES)
     for flags, expected in (("", cores), ("--xla_force_host_platform_device_count=3", 3)):
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=root,
-            env={"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PATH": "/usr/bin"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        environment = {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PATH": "/usr/bin"}
+        done = python("-c", code, environment=environment)
         assert done.returncode == 0, done.stderr
         assert int(done.stdout) == expected
 

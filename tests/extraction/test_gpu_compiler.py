@@ -7,18 +7,16 @@ untuned, so this tells what is fused and moved, and not how fast it is.
 import importlib.util
 import os
 import re
-import subprocess
-import sys
 
 import pytest
 
-from tests.running import ROOT
+from tests.running import python
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
         not any(map(importlib.util.find_spec, ["jax_cuda12_plugin", "jax_cuda13_plugin"])),
-        reason="jax's plugin for CUDA is not there",
+        reason="needs jax's plugin for CUDA: pip install 'jax[cuda12]'",
     ),
 ]
 
@@ -78,14 +76,8 @@ layer.trace(*shapes).lower(lowering_platforms=("cuda",)).compile(compiler_option
 
 def run(code: str, *arguments: object) -> str:
     """What the code prints for a GPU."""
-    done = subprocess.run(
-        [sys.executable, "-c", TOPOLOGY + code, *map(str, arguments)],
-        cwd=ROOT,
-        env=os.environ | {"JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = "-c", TOPOLOGY + code, *arguments
+    done = python(*command, environment=os.environ | {"JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1"})
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
