@@ -1,5 +1,7 @@
 """The pictures of README and site are there, small, and no older than what they show."""
 
+import re
+
 from PIL import Image
 
 from docs.pictures import make
@@ -38,3 +40,16 @@ def test_each_is_there_in_both_schemes_small_and_of_one_size():
 def test_all_files_that_pictures_show_exist():
     shown = {file for picture in make.PICTURES.values() for file in picture.shows}
     assert [file for file in sorted(shown) if not (make.ROOT / file).is_file()] == []
+
+
+def test_a_picture_shows_what_its_templates_are_made_of():
+    for name, picture in make.PICTURES.items():
+        for file in (file for file in picture.shows if file.endswith(".html")):
+            made_of = re.findall(
+                r"\{% (?:extends|include|from) \"([^\"]+)\"", (make.ROOT / file).read_text("utf-8")
+            )
+            looks = [part for part in made_of if not part.endswith(".js")]
+            assert {f"{file.rpartition('/')[0]}/{part}" for part in looks} <= set(picture.shows), (
+                name,
+                file,
+            )

@@ -49,15 +49,18 @@ class Picture:
 
 
 _STYLE = (f"{_TEMPLATES}/style.css", "docs/pictures/tissue.py")
+_PAGE = (*_STYLE, f"{_TEMPLATES}/base.html")
 PICTURES = {
     "pipeline": Picture((*_STYLE, "docs/pictures/pipeline.html", "docs/pictures/pipeline.py")),
     "report": Picture(
-        (*_STYLE, f"{_TEMPLATES}/report.html", f"{_TEMPLATES}/parts.html"), height=1000
+        (*_PAGE, f"{_TEMPLATES}/report.html", f"{_TEMPLATES}/parts.html"), height=1000
     ),
     "heatmap": Picture(
-        (*_STYLE, f"{_TEMPLATES}/heatmap.html", "histojax/heatmap/page.py"), height=1100
+        (*_PAGE, f"{_TEMPLATES}/heatmap.html", "histojax/heatmap/page.py"), height=1100
     ),
-    "inspection": Picture((*_STYLE, f"{_TEMPLATES}/inspection.html"), height=1000),
+    "inspection": Picture(
+        (*_PAGE, f"{_TEMPLATES}/inspection.html", f"{_TEMPLATES}/parts.html"), height=1000
+    ),
     "terminal": Picture(
         (
             *_STYLE,
