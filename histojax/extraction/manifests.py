@@ -29,7 +29,8 @@ from histojax.utils import files
 # tests/extraction/test_numerics.py fails until then. Manifests without one are of version 1.
 NUMERICS = 1
 # Version of what crop mode hybrid makes of its crops and windows. Raise it when the numbers of
-# `hybrid` change; manifests of crop mode hybrid without one are of version 1.
+# `hybrid` change; tests/extraction/test_programs.py fails until then. Manifests of crop mode hybrid
+# without one are of version 1.
 HYBRID = 2
 
 MANIFEST = "manifest.json"

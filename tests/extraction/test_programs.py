@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from histojax import encoders
 from histojax.config import Extraction, Runtime, View
 from histojax.encoders import Tap, weights
-from histojax.extraction import encoding, engine, hybrid, plans, preparation
+from histojax.extraction import encoding, engine, hybrid, manifests, plans, preparation
 from histojax.extraction.loaded_encoders import LoadedEncoder
 from histojax.images.padding import bucket, scaled_size
 from histojax.images.reader import read
@@ -341,21 +341,55 @@ def test_where_no_colour_varies_hybrid_crops_are_exact_ones(change, tmp_path):
     assert_close({"rows": hybrid_rows}, {"rows": expected}, most=1e-4)
 
 
-def test_only_what_is_never_negative_is_cut_off_at_zero():
-    extraction = dataclasses.replace(HYBRID, pool_crops=2, gain_nodes=2, crops=1, p=1.0)
-    windows = jnp.array([3.0, 2.0, 2.0, 1.0])[:, None, None] * jnp.ones((4, 2, 2))
-    # Windows are 2 in the middle. What colour changes is as in the windows, so that nothing drifts.
-    first = jnp.array([[0.1, -0.9], [0.1, -0.9]])
-    second = first + windows[:2, 0] - 2
-    pool = jnp.concatenate([first, second.at[:, 0].set(jnp.maximum(second[:, 0], 0))])
+# Two crops, four nodes, and four channels.
+SMALLEST = dataclasses.replace(HYBRID, pool_crops=2, gain_nodes=2, crops=1, p=1.0)
+TAPS = Tap("relu", 1), Tap("token", 3, signed=True)
+# By version of `manifests.HYBRID`.
+GOLDEN = {2: [[0.525339, 1.059844, 0.602887, 0.713983], [1.602427, 0.921005, 0.306899, 0.461839]]}
+
+
+def test_the_numbers_of_crop_mode_hybrid_are_those_of_its_version():
+    """Descriptors of two versions are never mixed, so a change of these needs a new version."""
+    assert manifests.HYBRID in GOLDEN, "HYBRID has a new version: add its numbers"
+    pool, windows = (np.arange(16) * 5 % 7).reshape(4, 4), (np.arange(32) * 7 % 11).reshape(4, 2, 4)
+    arrays = (jnp.float32(array / 4) for array in (pool, windows))
     key = crops.image_key(0, NAME)
-    taps = (Tap("relu", 1), Tap("token", 1, signed=True))
-    rows = np.asarray(hybrid.assemble(pool, windows, key, taps=taps, extraction=extraction))
-    gains = [preparation.gains(key, a, extraction) for a in range(extraction.augmentations)]
-    changes = np.stack([hybrid.node_weights(g, extraction) @ windows[:, 0, 0] for g in gains])
+    rows = hybrid.assemble(*arrays, key, taps=TAPS, extraction=SMALLEST)
+    np.testing.assert_allclose(rows[:2], GOLDEN[manifests.HYBRID], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, [0, 1, 2, 3, 5, 6, 7, 8, 0, 1]),  # Of 3 x 3 nodes, 4 is the middle.
+        ({"gain_nodes": 2}, [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]),
+        ({"gain_low": 1.2, "gain_high": 1.2}, []),
+    ],
+    ids=str,
+)
+def test_crops_are_encoded_again_at_each_node_but_the_middle(change, expected):
+    extraction = dataclasses.replace(HYBRID, pool_crops=10, **change)
+    assert hybrid.second_nodes(extraction).tolist() == expected
+
+
+def test_only_what_is_never_negative_is_cut_off_at_zero():
+    by_node = jnp.array([3.0, 2.0, 2.0, 1.0])[:, None, None] * jnp.ones((4, 2, 1))
+    # The middle is 2, but of what is negative in all windows.
+    windows = jnp.concatenate([by_node, by_node, by_node - 5, 4 - by_node], axis=-1)
+    # What colour changes is as in the windows, so that nothing drifts.
+    first = jnp.array([[0.1, -0.9, 0.1, 0.1]] * 2)
+    second = first + windows[:2, 0] - jnp.array([[2.0, 2.0, -3.0, 2.0]])
+    pool, key = jnp.concatenate([first, second]), crops.image_key(0, NAME)
+    rows = np.asarray(hybrid.assemble(pool, windows, key, taps=TAPS, extraction=SMALLEST))
+    gains = [preparation.gains(key, a, SMALLEST) for a in range(SMALLEST.augmentations)]
+    changes = np.stack([hybrid.node_weights(g, SMALLEST) @ windows[:, 0, 0] for g in gains])
     assert min(changes) < -0.1
+    assert max(changes) > 0.1
     np.testing.assert_allclose(rows[:, 0], np.maximum(0.1 + changes, 0), atol=1e-5)
+    # Of the others the pool's crops at the middle are negative, all windows, or a crop elsewhere.
     np.testing.assert_allclose(rows[:, 1], -0.9 + changes, atol=1e-5)
+    np.testing.assert_allclose(rows[:, 2], 0.1 + changes, atol=1e-5)
+    np.testing.assert_allclose(rows[:, 3], 0.1 - changes, atol=1e-5)
 
 
 def test_what_drifts_with_the_border_and_the_colour_is_found_again():
