@@ -6,7 +6,7 @@
 #                               predicts; with predictions and heat maps of the images in NEW
 #   ./run.sh crc [--tiles=60] [FLAGS]
 #                               a first result on real tissue: eight classes of colorectal tiles,
-#                               downloaded, in a quarter of an hour on two cores
+#                               downloaded; minutes on two cores
 #   ./run.sh bach DIR [TEST] [FLAGS]
 #                               the same by the paper's protocol, on your copy of BACH; with
 #                               predictions of the images in the folder TEST; --download in place
