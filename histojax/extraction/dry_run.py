@@ -145,8 +145,7 @@ def measure(
                 arguments = loaded.variables, prepared.planes_of(workload)
                 needed = _seconds(program.run_first, *arguments, size, key)
                 needed *= len(program.plan.starts)
-                rows = program.plan.empty().items()
-                parts[workload.part] |= {view: zeros[: workload.rows] for view, zeros in rows}
+                parts[workload.part] |= program.plan.trim(program.plan.empty())
                 of_whole = workload.part is Part.WINDOWS
                 compiling += program.seconds * (len(set(padded)) if of_whole else 1)
                 growth = max(areas) / areas[chosen] if of_whole else 1

@@ -68,7 +68,7 @@ class Program:
                 if len(plan.starts) > 1:
                     jax.block_until_ready(pooled)
                 bar.add(min(plan.per_call, workload.rows - first) * workload.inputs_per_row)
-        return {name: rows[: workload.rows] for name, rows in pooled.items()}
+        return plan.trim(pooled)
 
     def run_first(
         self, variables: Variables, planes: jax.Array, size: Size, key: jax.Array

@@ -119,6 +119,10 @@ class Plan:
             for view in self.workload.views
         }
 
+    def trim(self, pooled: Pooled) -> Pooled:
+        """The workload's rows, without those that fill up the last call."""
+        return {view: rows[: self.workload.rows] for view, rows in pooled.items()}
+
 
 def mesh_of(devices: Sequence[jax.Device]) -> Mesh:
     """The devices on one axis."""

@@ -172,8 +172,7 @@ def rows(
                 programs_of_pass.append(program)
                 call = seconds(program.run_first, variables, planes, size, key)
                 duration += call * len(program.plan.starts)
-                empty = program.plan.empty().items()
-                parts[workload.part] |= {view: rows[: workload.rows] for view, rows in empty}
+                parts[workload.part] |= program.plan.trim(program.plan.empty())
                 layers = engine.layers(workload, variables)
                 inputs = workload.rows * workload.inputs_per_row
                 operations += flops.total_operations(layers) * inputs
