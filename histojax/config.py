@@ -195,7 +195,7 @@ class Extraction:
         "How crops are encoded: exact sends each through the encoder alone, augmentation by "
         "augmentation; hybrid sends only a pool of crops through it, and takes what the stain "
         "augmentation changes from a few passes of the whole image. Each run says how far it is "
-        "from exact.",
+        "from exact on the same crops.",
         choices=CROP_MODES,
     )
     pool_crops: int = option(
