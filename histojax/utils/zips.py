@@ -19,9 +19,10 @@ from histojax.errors import InputError
 from histojax.utils import files
 from histojax.utils.progress import Progress
 
-# What zipfile and its decompressors raise on damaged files.
-_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
-_ERRORS += (NotImplementedError, RuntimeError, OSError)
+# What zipfile and its decompressors raise on damaged files. Nothing is written where these are
+# caught, so that a full disk is never taken for damage.
+_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
+_ERRORS += (NotImplementedError, UnicodeDecodeError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,8 @@ class Member:
                 )
             return self.path.read_bytes()
         except _ERRORS as error:
-            raise InputError(f"{self.path} cannot be read ({error}): {self.remedy}") from error
+            why = str(error) or "it ends early"  # EOFError has no text.
+            raise InputError(f"{self.path} cannot be read ({why}): {self.remedy}") from error
 
     def open(self, mode: str) -> io.BytesIO:
         return io.BytesIO(self.read_bytes())

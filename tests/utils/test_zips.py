@@ -28,6 +28,7 @@ def made(folder, name="root/a.txt", content=b"abc", mode=0o644, **options) -> zi
         ("root/../../a.txt", 0o644, "a name that leads out of its folder"),
         ("/etc/a.txt", 0o644, "a name that leads out of its folder"),
         ("C:\\a.txt", 0o644, "a name that leads out of its folder"),
+        ("root\\..\\..\\a.txt", 0o644, "a name that leads out of its folder"),
         ("root/a.txt", stat.S_IFLNK | 0o777, "a link, which the published file does not"),
     ],
 )
@@ -58,6 +59,32 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
     )
     with pytest.raises(InputError, match="unpacking 1 files needs 2,000,000 bytes"):
         zips.unpack({path: Member(bomb, 3_000_000, REMEDY)})
+
+
+@pytest.mark.parametrize(
+    ("place", "byte", "message"),
+    [
+        (8, 1, "is encrypted .*, as the published file is not"),
+        (9, 8, "is no zip file, or is cut short .*can't decode byte 0xff"),
+    ],
+)
+def test_an_encrypted_zip_and_one_with_a_damaged_name_are_refused(tmp_path, place, byte, message):
+    archive = made(tmp_path)
+    content = archive.read_bytes().replace(b"a.txt", b"\xff.txt")
+    entry = content.index(b"PK\1\2")
+    archive.write_bytes(content[: entry + place] + bytes([byte]) + content[entry + place + 1 :])
+    with pytest.raises(InputError, match=f"{message}.*{REMEDY}"):
+        zips.open_zip(archive, REMEDY)
+
+
+def test_damaged_content_is_told(tmp_path):
+    archive = made(tmp_path)
+    content = bytearray(archive.read_bytes())
+    content[30 + len("root/a.txt")] = 0xFF
+    archive.write_bytes(content)
+    member = Member(zips.open_zip(archive, REMEDY) / "root" / "a.txt", 3, REMEDY)
+    with pytest.raises(InputError, match=f"cannot be read .*invalid block type.*{REMEDY}"):
+        member.read_bytes()
 
 
 def test_a_member_that_is_larger_than_it_states_is_refused(tmp_path):
