@@ -8,9 +8,9 @@ so that slides can be held out whole.
 import hashlib
 import re
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 
+from histojax.datasets.folds import Folds
 from histojax.datasets.published import FILES
 from histojax.errors import InputError
 from histojax.utils import files, zips
@@ -86,17 +86,14 @@ def tiles_per_class(labels: Path) -> int:
     return len(rows) // len(CLASSES)
 
 
-def published(names: Sequence[str], classes: Sequence[str], by_slide: bool) -> str:
-    """What was published on these data, where they are Kather's; else empty.
-
-    Args:
-      names: of the images.
-      classes: their classes.
-      by_slide: whether slides were held out whole.
-    """
-    if tuple(classes) != CLASSES or not all(map(_SLIDE.search, names)):
+def published(split: Folds) -> str:
+    """What was published on the images of a split, where they are Kather's; else empty."""
+    slides = [_SLIDE.search(name) for name in split.names]
+    if split.classes != CLASSES or not all(slides):
         return ""
-    ours = " Here, no slide is in training and test at once." if by_slide else ""
+    folds_of_slides = {(slide[0], fold) for slide, fold in zip(slides, split.folds, strict=True)}
+    whole = len(folds_of_slides) == len({slide for slide, _ in folds_of_slides})
+    ours = " Here, no slide is in training and test at once." if whole else ""
     return (
         f"Published on these data: an accuracy of {PUBLISHED_ACCURACY} % by texture features "
         f"({FILES['crc'].source}), on all {len(CLASSES) * PER_CLASS:,} tiles and in another split: "

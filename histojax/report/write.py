@@ -89,7 +89,7 @@ def write_report(
             ensemble, folder, data, descriptors, positive_classes, target_sensitivity
         ),
         with_published=with_published,
-        published=kather.published(folds.names, folds.classes, folds.groups is not None),
+        published=kather.published(ensemble.folds),
         made=datetime.datetime.now(),
     )
     text = _text(report)

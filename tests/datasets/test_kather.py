@@ -3,15 +3,19 @@
 import csv
 import dataclasses
 import gc
+import hashlib
 import json
 import shlex
+import zipfile
 
+import numpy as np
 import pytest
 
 from histojax import datasets
 from histojax.config import View
 from histojax.datasets import kather, published
 from histojax.datasets.bach import challenge
+from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.inspection import recommend
 from histojax.utils import download
@@ -104,13 +108,54 @@ def test_a_zip_that_lacks_tiles_and_one_that_is_not_there_are_told(zenodo, tmp_p
 
 def test_what_was_published_stands_beside_these_data_alone(archive, tmp_path):
     labels = kather.unpack(archive, tmp_path, PER_CLASS)
-    assert kather.published(["tile1"], kather.CLASSES, True) == ""
-    names = [row["image"] for row in rows(labels)]
-    with_slides = kather.published(names, kather.CLASSES, True)
-    assert "87.4 %" in with_slides
-    assert with_slides.endswith("no slide is in training and test at once.")
-    assert kather.published(names, kather.CLASSES[:2], True) == ""
+    listed = rows(labels)
+    names = tuple(row["image"] for row in listed)
+    classes = np.array([kather.CLASSES.index(row["label"]) for row in listed])
+    slides = np.array([int(row["slide"][-2:]) for row in listed])
+    by_slide = Folds(names, classes, slides % 3, kather.CLASSES)
+    said = kather.published(by_slide)
+    assert "87.4 %" in said
+    assert said.endswith("no slide is in training and test at once.")
+    # Groups that are not the slides keep nothing of them apart.
+    by_image = dataclasses.replace(by_slide, folds=np.arange(len(names)) % 3, groups=names)
+    assert kather.published(by_image) == said.removesuffix(
+        " Here, no slide is in training and test at once."
+    )
+    unknown = dataclasses.replace(by_slide, names=("tile1", *names[1:]))
+    others = dataclasses.replace(by_slide, classes=kather.CLASSES[::-1])
+    assert kather.published(unknown) == kather.published(others) == ""
     assert f"{kather.PUBLISHED_ACCURACY} %" in (ROOT / "third_party/README.md").read_text()
+
+
+def test_tiles_are_chosen_by_the_sha256_of_their_names(archive, tmp_path):
+    chosen = [row["image"].split("/")[1] for row in rows(kather.unpack(archive, tmp_path, 3))][:3]
+    of_class = [made_kather.name(0, index) for index in range(PER_CLASS)]
+    assert chosen == sorted(of_class, key=lambda name: hashlib.sha256(name.encode()).digest())[:3]
+
+
+def test_a_damaged_zip_is_downloaded_again(zenodo, archive, tmp_path, notices):
+    file = published.FILES["crc"]
+    (tmp_path / file.name).write_bytes(b"damaged")
+    assert published.fetch(file, tmp_path).read_bytes() == archive.read_bytes()
+    assert "is damaged" in notices[0]
+
+
+def unpack_tiles_of(folder, content: bytes):
+    """The table of a zip with a tile of each class, whose names tell no slide."""
+    with zipfile.ZipFile(folder / "tiles.zip", "w", zipfile.ZIP_DEFLATED) as made:
+        for label in kather.CLASSES:
+            made.writestr(f"{label}/a.tif", content)
+    return kather.unpack(folder / "tiles.zip", folder / "tiles", 1)
+
+
+def test_a_tile_that_tells_no_slide_has_an_empty_cell(tmp_path):
+    assert [row["slide"] for row in rows(unpack_tiles_of(tmp_path, b"a tile"))] == [""] * 8
+
+
+def test_a_tile_that_is_far_too_large_is_not_unpacked(tmp_path):
+    with pytest.raises(InputError, match="a.tif has 2000000 bytes, expected 1138576 at most"):
+        unpack_tiles_of(tmp_path, bytes(2_000_000))
+    assert not list(tmp_path.glob("tiles/*/*"))
 
 
 def test_the_views_of_the_tiles():
