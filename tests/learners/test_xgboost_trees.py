@@ -94,7 +94,11 @@ def made(tmp_path_factory):
 @pytest.fixture
 def here(monkeypatch):
     """Trains in this process, the last model first."""
-    backwards = lambda tasks, _: [boost.run_task(task) for task in reversed(tasks)]  # noqa: E731
+
+    def backwards(tasks, workers):
+        for task in reversed(tasks):
+            boost.run_task(task)
+
     monkeypatch.setattr(boost, "run_tasks", backwards)
 
 
