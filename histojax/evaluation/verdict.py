@@ -1,8 +1,8 @@
 """What the numbers allow one to say, in sentences: the first paragraph of a report.
 
 Whether the models are shown to be better than chance, and by how many patients if not; what makes
-figures doubtful (unknown groups, leakage, untrained encoders, models that learned nothing); whether
-the sensitivity asked for was reached; and what calibration did.
+figures doubtful (unknown groups, leakage, near-duplicates, untrained encoders, models that learned
+nothing); whether the sensitivity asked for was reached; and what calibration did.
 """
 
 import dataclasses
@@ -20,7 +20,8 @@ from histojax.learners.growth import Growth
 
 # What a finding is about, in the order in which they are told.
 GROWTH, UNTRAINED, EVIDENCE, CHANCE, NEEDED = "growth", "untrained", "evidence", "chance", "needed"
-GROUPS, LEAKAGE, SENSITIVITY, CALIBRATION = "groups", "leakage", "sensitivity", "calibration"
+GROUPS, LEAKAGE, DUPLICATES = "groups", "leakage", "duplicates"
+SENSITIVITY, CALIBRATION = "sensitivity", "calibration"
 
 _SHOWS_NOTHING = "this does not show that the models work"
 
@@ -48,7 +49,7 @@ class Verdict:
     @property
     def is_sound(self) -> bool:
         """Whether the models work, and nothing makes the figures doubtful."""
-        doubts = {GROWTH, UNTRAINED, GROUPS, LEAKAGE}
+        doubts = {GROWTH, UNTRAINED, GROUPS, LEAKAGE, DUPLICATES}
         return self.works and not doubts & {finding.about for finding in self.findings}
 
     @property
@@ -88,6 +89,7 @@ def judge(
     growth: Growth | None = None,
     audit: LeakageAudit | None = None,
     untrained: bool = False,
+    duplicates: int = 0,
 ) -> Verdict:
     """The verdict on predictions.
 
@@ -96,6 +98,7 @@ def judge(
       growth: of the models that made them, where they are known.
       audit: of the split they were made by, where it is known.
       untrained: whether the encoders' weights are random.
+      duplicates: pairs of near-duplicate images in two folds, where they were searched for.
     """
     evidence, chance = _evidence(statistics), statistics.chance
     works = bool(evidence.is_above_chance and chance is not None and not chance.is_chance)
@@ -112,6 +115,7 @@ def judge(
         NEEDED: _needed_text(statistics, evidence),
         GROUPS: _groups_text(statistics),
         LEAKAGE: audit.verdict if audit and audit.leaks else "",
+        DUPLICATES: _duplicates_text(duplicates),
         SENSITIVITY: _sensitivity_text(statistics),
         CALIBRATION: statistics.temperature.text if statistics.temperature else "",
     }
@@ -234,6 +238,15 @@ def _groups_text(statistics: Statistics) -> str:
     return (
         "No groups (patients or slides) are known: where several images are of one patient, the "
         "figures may be inflated and the intervals too narrow."
+    )
+
+
+def _duplicates_text(pairs: int) -> str:
+    if not pairs:
+        return ""
+    return (
+        f"In {_plural(pairs, 'pair')} of near-duplicate images, one is trained on while the other "
+        "is predicted: figures are likely too good."
     )
 
 

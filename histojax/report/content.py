@@ -14,7 +14,9 @@ from histojax.errors import InputError
 from histojax.evaluation.evaluate import Evaluation
 from histojax.evaluation.metrics import ALL, CLASS, METRICS
 from histojax.evaluation.statistics import Estimate, Statistics
+from histojax.evaluation.verdict import Verdict
 from histojax.extraction import manifests, provenance, store
+from histojax.inspection import near_duplicates
 from histojax.learners.ensembles import Ensemble
 from histojax.report import shown, tables
 from histojax.report.commands import Command
@@ -106,6 +108,12 @@ class Report:
     def weights(self) -> str:
         """One line on the encoders' weights."""
         return self.evaluation.weights
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the figures and the images allow one to say."""
+        pairs = near_duplicates.counts(self.images.pairs or ())
+        return self.evaluation.judge(pairs["in_two_folds"])
 
     @property
     def untrained(self) -> str:

@@ -142,7 +142,7 @@ def _text(report: Report) -> str:
     evaluation = report.evaluation
     head, rest = summary.text(evaluation.out_of_fold).split("\n", 1)
     lines = [
-        *report.evaluation.verdict.lines,
+        *report.verdict.lines,
         *_beside_published(report),
         "",
         head,
@@ -195,7 +195,7 @@ def _numbers(report: Report) -> dict[str, Any]:
         **({} if pairs is None else {"duplicates": near_duplicates.counts(pairs)}),
     }
     statistics = summary.as_dict(evaluation.out_of_fold)
-    judged = summary.verdict_as_dict(evaluation.verdict)
+    judged = summary.verdict_as_dict(report.verdict)
     return {"verdict": judged, "weights": report.weights} | statistics | formats.for_json(numbers)
 
 

@@ -22,7 +22,8 @@ NO_GROUPS = (
 )
 KINDS = (
     *(verdict.GROWTH, verdict.UNTRAINED, verdict.EVIDENCE, verdict.CHANCE, verdict.NEEDED),
-    *(verdict.GROUPS, verdict.LEAKAGE, verdict.SENSITIVITY, verdict.CALIBRATION),
+    *(verdict.GROUPS, verdict.LEAKAGE, verdict.DUPLICATES),
+    *(verdict.SENSITIVITY, verdict.CALIBRATION),
 )
 
 
@@ -189,6 +190,18 @@ def test_unknown_groups_leakage_and_untrained_encoders_are_told():
     said = judge(images, audit=leakage.audit(split))
     assert said[verdict.LEAKAGE].startswith("80 of 80 test images of known group share it")
     assert verdict.GROUPS not in said
+
+
+def test_near_duplicates_in_two_folds_make_good_figures_doubtful():
+    made = statistics.compute(predictions_of(groups=20, effect=3), draws=200)
+    assert verdict.judge(made).is_sound
+    doubtful = verdict.judge(made, duplicates=2)
+    assert doubtful.works
+    assert not doubtful.is_sound
+    assert (
+        "In 2 pairs of near-duplicate images, one is trained on while the other is predicted: "
+        "figures are likely too good."
+    ) in doubtful.lines
 
 
 def test_models_that_learned_nothing_come_first_and_leave_little_else_to_say():

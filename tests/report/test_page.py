@@ -247,7 +247,12 @@ def test_near_duplicates_in_two_folds_stand_side_by_side(tmp_path):
     numbers = json.loads((tmp_path / "report" / "metrics.json").read_text())
     expected = {"pairs": 1, "same_file": 0, "in_two_folds": 1, "of_two_classes": 1}
     assert numbers["duplicates"] == expected
-    assert "LEAK, LABEL CONFLICT" in (tmp_path / "report" / "summary.txt").read_text()
+    text = (tmp_path / "report" / "summary.txt").read_text()
+    assert "LEAK, LABEL CONFLICT" in text
+    said = "In 1 pair of near-duplicate images, one is trained on while the other is predicted: "
+    assert page.text.index(said) < page.text.index("8 images of 2 classes, evaluated in")
+    assert text.index(said) < text.index("accuracy")
+    assert "duplicates" in {finding["about"] for finding in numbers["verdict"]["findings"]}
 
 
 def test_the_report_says_how_far_descriptors_are_from_exact_crops(tmp_path):
