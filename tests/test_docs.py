@@ -180,6 +180,9 @@ def test_a_page_is_not_made_of_a_failed_cell_or_of_a_picture_without_words():
     page = hooks.to_markdown({"cells": [title, cell | {"metadata": {"alt": "A map"}}]}, "a.ipynb")
     assert page.startswith("# Title\n\n[This page as a notebook](a.ipynb)")
     assert '<img alt="A map" src="data:image/png;base64,AAAA">' in page
+    both = {"output_type": "execute_result", "data": {"text/html": "<i>a</i>", "text/plain": "b"}}
+    page = hooks.to_markdown({"cells": [title, cell | {"outputs": [both]}]}, "a.ipynb")
+    assert '<div class="output"><i>a</i></div>' in page
     failed = {"output_type": "error", "ename": "KeyError", "evalue": "'a'"}
     with pytest.raises(ValueError, match="a cell failed: KeyError: 'a'"):
         hooks.to_markdown({"cells": [title, cell | {"outputs": [failed]}]}, "a.ipynb")

@@ -42,6 +42,12 @@ def test_all_files_that_pictures_show_exist():
     assert [file for file in sorted(shown) if not (make.ROOT / file).is_file()] == []
 
 
+def test_every_script_here_decides_how_some_picture_looks():
+    scripts = {f"docs/pictures/{path.name}" for path in make.FOLDER.glob("*.py")}
+    shown = {file for picture in make.PICTURES.values() for file in picture.shows}
+    assert scripts - shown == {"docs/pictures/make.py"}
+
+
 def test_a_picture_shows_what_its_templates_are_made_of():
     for name, picture in make.PICTURES.items():
         for file in (file for file in picture.shows if file.endswith(".html")):

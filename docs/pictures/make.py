@@ -48,7 +48,7 @@ class Picture:
     height: int = 0
 
 
-_STYLE = (f"{_TEMPLATES}/style.css", "docs/pictures/tissue.py")
+_STYLE = (f"{_TEMPLATES}/style.css", "docs/pictures/pages.py", "docs/pictures/tissue.py")
 _PAGE = (*_STYLE, f"{_TEMPLATES}/base.html")
 PICTURES = {
     "pipeline": Picture((*_STYLE, "docs/pictures/pipeline.html", "docs/pictures/pipeline.py")),
@@ -65,6 +65,7 @@ PICTURES = {
         (
             *_STYLE,
             "docs/pictures/terminal.html",
+            "docs/pictures/terminal.py",
             "experiments/mine.py",
             "histojax/utils/progress.py",
         )
