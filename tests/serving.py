@@ -57,6 +57,8 @@ def server(files: dict[str, bytes]) -> Iterator[http.server.ThreadingHTTPServer]
         started.address = f"http://127.0.0.1:{started.server_port}"
         thread = threading.Thread(target=started.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield started
-        started.shutdown()
-        thread.join()
+        try:
+            yield started
+        finally:  # Otherwise a test that fails never ends.
+            started.shutdown()
+            thread.join()
