@@ -74,7 +74,8 @@ def _connect(scheduler: str) -> Iterator["Client"]:
     except ImportError as error:
         raise InputError(
             "--dask_scheduler needs a package that is missing: pip install -r "
-            "requirements-cluster.txt"
+            "requirements-cluster.txt or, without that file, pip install "
+            "'distributed>=2025.1,<2027'"
         ) from error
     try:
         client = Client(scheduler, timeout=_TIMEOUT, set_as_default=False)

@@ -34,7 +34,8 @@ def require(device: str = "cpu") -> ModuleType:
     except ImportError as error:
         raise InputError(
             "models of --boost=xgboost need a package that is missing: pip install -r "
-            "requirements-xgboost.txt"
+            "requirements-xgboost.txt or, without that file, pip install 'xgboost-cpu>=3.0,<4' "
+            "(on a Mac 'xgboost>=3.0,<4')"
         ) from error
     if device == "cuda" and not package.build_info().get("USE_CUDA"):
         raise InputError(

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import re
 import shutil
 
 import numpy as np
@@ -18,6 +19,7 @@ from histojax.extraction import store
 from histojax.learners import boost, boost_dask, ensembles, growth, scoring, trees, xgboost_trees
 from histojax.learners.training import TrainingJob
 from tests import samples
+from tests.running import ROOT
 
 NAME, N, A, D = "VGG-0.5-400", 24, 3, 12
 BOOSTING = Boosting(folds=3, seeds=2, rounds=8, boost="xgboost")
@@ -39,8 +41,12 @@ def test_without_the_package_training_says_what_to_install(tmp_path, monkeypatch
     without_xgboost(monkeypatch)
     split = Folds(("a", "b"), np.arange(2), np.arange(2), ("x", "y"))
     job = TrainingJob(tmp_path, tmp_path / "models", split, (NAME,))
-    with pytest.raises(InputError, match="pip install -r requirements-xgboost.txt"):
+    with pytest.raises(InputError, match="pip install -r requirements-xgboost.txt") as raised:
         boost.train(job, BOOSTING, 1)
+    (named,) = re.findall("pip install '(.*?)' .on a Mac '(.*?)'", str(raised.value))
+    listed = (ROOT / "requirements-xgboost.txt").read_text()
+    by_system = re.findall(r'(?m)^(\S+); sys_platform != "darwin"\n(\S+); sys_pl', listed)
+    assert by_system == [named]
     assert not list(tmp_path.iterdir())
     with pytest.raises(InputError, match="pip install -r requirements-xgboost.txt"):
         xgboost_trees.parse(b"{}", "seed0-fold01.json")
