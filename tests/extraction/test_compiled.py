@@ -85,7 +85,7 @@ def test_a_folder_that_cannot_be_used_is_a_notice(tmp_path, settings, notices):
     assert re.search(r"not kept for later runs \(.*compiled-\d+: File exists\)", notices[-1])
     folder.unlink()
     folder.mkdir()
-    folder.chmod(0o777)
+    folder.chmod(0o707)
     compiled.keep_by_default(tmp_path)
     assert jax.config.jax_compilation_cache_dir is None
     assert "others may write to" in notices[-1]
@@ -119,6 +119,7 @@ def test_a_folder_asked_for_must_be_writable_and_the_environments_comes_before_t
     with pytest.raises(InputError, match="cannot be written to"):
         compiled.keep(tmp_path / "file")
     compiled.keep(tmp_path / "own")
+    assert jax.config.jax_persistent_cache_min_compile_time_secs < 1
     program = tmp_path / "own" / "jit_layer-cache"
     program.touch()
     compiled.keep(tmp_path / "own")
@@ -152,3 +153,6 @@ def test_programs_that_were_used_last_stay_where_there_is_too_much_and_other_fil
         compiled.shrink(tmp_path, most)
         assert [path.exists() for path in programs] == [i < left for i in range(3)]
     assert all(path.exists() for path in others)
+    (tmp_path / "jit_folder-cache").mkdir()
+    compiled.shrink(tmp_path, 0)  # What cannot be deleted is no error.
+    assert (tmp_path / "jit_folder-cache").exists()

@@ -50,6 +50,7 @@ def describe(
     step=None,
     kernel=False,
     name="VGG",
+    fill=None,
 ):
     """Descriptors by view name, through the programs."""
     encoder, variables = loaded(name, extraction.precision)
@@ -66,6 +67,9 @@ def describe(
         canvas=canvas or whole,
         augmentation=stain.AUGMENTATIONS[extraction.stain_augmentation],
     )
+    if fill is not None:
+        inside = preparation.inside(np.array(small), planes.shape[1:])
+        planes = jnp.where(inside[None], planes, fill)
     key = machine.replicate(crops.image_key(extraction.seed, NAME))
     image = encoding.PreparedImage(planes, small, whole, key)
     described = {}
@@ -118,14 +122,14 @@ def test_what_an_image_is_padded_with_is_never_seen(fill):
 EXACT_CHANGES = [
     {"devices": 1},
     {"step": 7},
-    {"canvas": (200, 160)},
+    {"canvas": (200, 160), "fill": 0.7},
     {"step": 3, "kernel": True},
     {"step": 12, "kernel": True, "devices": 1},
 ]
 
 
 @pytest.mark.parametrize("change", EXACT_CHANGES, ids=str)
-def test_exact_descriptors_depend_on_neither_devices_steps_canvas_nor_kernel(
+def test_exact_descriptors_depend_on_neither_devices_steps_padding_nor_kernel(
     exactly, change, tmp_path
 ):
     # A program has one view; the views take turns.
@@ -135,9 +139,9 @@ def test_exact_descriptors_depend_on_neither_devices_steps_canvas_nor_kernel(
 
 
 @pytest.mark.parametrize(
-    "change", [{"step": 4}, {"devices": 1, "step": 3, "canvas": (128, 200)}], ids=str
+    "change", [{"step": 4, "fill": 0.7}, {"devices": 1, "step": 3, "canvas": (128, 200)}], ids=str
 )
-def test_hybrid_descriptors_depend_on_neither_devices_steps_nor_canvas(by_pool, change, tmp_path):
+def test_hybrid_descriptors_depend_on_neither_devices_steps_nor_padding(by_pool, change, tmp_path):
     view = VIEWS["canvas" in change]
     one = dataclasses.replace(HYBRID, views=(view,))  # Nor on the views that share its passes.
     assert_close(describe(one, tmp_path, **change), {view.name: by_pool[view.name]})
