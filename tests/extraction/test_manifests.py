@@ -223,6 +223,14 @@ def test_a_folder_is_claimed_once_and_kept_for_its_protocol(image, tmp_path):
     assert "protocol.p" not in str(refusal.value)
 
 
+def test_a_manifest_without_descriptors_claims_nothing(tmp_path):
+    """A run that was stopped before its first image does not bind the next one."""
+    other = MANIFEST | {"protocol": MANIFEST["protocol"] | {"crops": 3}}
+    mixing.claim(tmp_path, "VGG-0.5-400", other)
+    mixing.claim(tmp_path, "VGG-0.5-400", MANIFEST)
+    assert manifests.read(tmp_path, "VGG-0.5-400")["protocol"] == MANIFEST["protocol"]
+
+
 def test_a_claimed_folder_is_filled_and_claimed_again_whatever_the_versions(tmp_path):
     mixing.claim(tmp_path, "VGG-0.5-400", MANIFEST)
     store.write(tmp_path, "VGG-0.5-400", "a", DESCRIPTORS)
