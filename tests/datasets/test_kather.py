@@ -93,6 +93,8 @@ def test_tiles_are_fetched_after_a_stop_and_loaded_by_slide(zenodo, tmp_path):
     assert (more.returncode, len(zenodo.asked)) == (0, 3)
     assert ten < {row["image"] for row in rows(labels)}
     assert len(rows(labels)) == 8 * PER_CLASS
+    fewer = run("fetch", "crc", f"--downloads={tmp_path}", "--tiles=10")
+    assert (fewer.returncode, {row["image"] for row in rows(labels)}) == (0, ten)
 
 
 def test_a_zip_that_lacks_tiles_and_one_that_is_not_there_are_told(zenodo, tmp_path):

@@ -102,6 +102,12 @@ def test_an_address_that_is_not_there_is_named_and_what_was_kept_stays(server, t
     assert [path.name for path in tmp_path.iterdir()] == ["file.h5.part"]
 
 
+def test_a_server_that_has_nothing_to_send_though_nothing_was_kept_is_told(server, tmp_path):
+    server.files["/file"] = b""  # Answered by 416, as a range beyond the end is.
+    with pytest.raises(InputError, match=f"{server.url} failed: .*416.*[.] Run again"):
+        download.fetch(server.url, tmp_path / "file.h5", MD5)
+
+
 def test_a_server_that_does_not_answer_is_named_with_a_way_round_it(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/file"
