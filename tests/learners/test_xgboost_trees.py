@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import itertools
 import json
 import re
 import shutil
@@ -57,9 +58,10 @@ def test_what_would_do_nothing_is_refused(tmp_path):
         boost_dask.train(None, BOOSTING, "tcp://nowhere:1")
     with pytest.raises(InputError, match="--tree_device=cuda is for --boost=xgboost"):
         boost.check(Boosting(), "cuda")
-    for name, value in (("feature_fraction", 0.3), ("bagging_fraction", 0.3), ("bagging_freq", 1)):
-        boosting = dataclasses.replace(BOOSTING, **{name: value})
-        with pytest.raises(InputError, match=f"--{name} is .* --boost=xgboost has its own"):
+    idle = {"feature_fraction": 0.3, "bagging_fraction": 0.3, "bagging_freq": 1}
+    for boost_name, name in itertools.product(("fast", "xgboost"), idle):
+        boosting = Boosting(boost=boost_name, **{name: idle[name]})
+        with pytest.raises(InputError, match=f"--{name} is .* --boost={boost_name} has its own"):
             config.check(Protocol(boosting=boosting))
 
 
