@@ -121,6 +121,7 @@ def test_out_of_fold_scores_are_those_of_the_saved_models_and_of_xgboost_itself(
     held_out = split.folds == 1
     path = ensemble.model(NAME, 1, 1)
     np.testing.assert_array_equal(scoring.score("xgboost", path, x[held_out]), scores[1, held_out])
+    np.testing.assert_allclose(scores[1].sum(axis=-1), 1, rtol=1e-14)  # Float32 would be 1e-7 off.
     parameters = {
         "objective": "multi:softprob",
         "num_class": 2,
