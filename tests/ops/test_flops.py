@@ -20,15 +20,23 @@ random = functools.cache(weights.random)
 
 
 def test_one_convolution_by_hand():
+    def convolve(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
     def function(x, kernel):
         with jax.named_scope("outer"), jax.named_scope("layer"):
-            return jax.lax.conv_general_dilated(
-                x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
+            return convolve(x, kernel)
+
+    def by_platform(x, kernel):
+        with jax.named_scope("layer"):
+            return jax.lax.platform_dependent(x, kernel, cpu=convolve, default=convolve)
 
     x, kernel = jnp.zeros((2, 10, 12, 3), jnp.bfloat16), jnp.zeros((3, 3, 3, 5), jnp.bfloat16)
     (layer,) = flops.layers(jax.jit(function), x, kernel)
     assert layer.name == "layer"
+    assert flops.layers(by_platform, x, kernel) == (layer,)
     assert layer.operations == 2 * (2 * 5 * 8 * 10) * (3 * 3 * 3)
     assert layer.bytes == 2 * (2 * 3 * 10 * 12 + 5 * 3 * 3 * 3 + 2 * 5 * 8 * 10)
     assert layer.activation_bytes == 2 * (2 * 3 * 10 * 12 + 2 * 5 * 8 * 10)
