@@ -16,7 +16,7 @@ from histojax.encoders import folding, layouts
 from histojax.encoders.layers import FrozenNetwork
 from histojax.encoders.layouts import Layout
 from histojax.encoders.precision import FLOAT32, PRECISIONS, Precision
-from histojax.ops import pooling
+from histojax.ops import pooling, resize
 
 Variables = dict[str, Any]
 
@@ -102,6 +102,34 @@ def pool_over_crops(descriptors: jax.Array, taps: tuple[Tap, ...], p: float) -> 
 
 
 @dataclasses.dataclass(frozen=True)
+class NativeView:
+    """How an encoder is shown an image, as it was published: crops, and the network's one input.
+
+    Attributes:
+      mpp: microns per pixel of the crops.
+      crop_size: side of a crop at that pixel size, px.
+      input_size: side of the network's input, px.
+      resize_filter: `bilinear` or `bicubic`, with antialiasing: how crops of another side become
+        the input.
+      resized: side that crops are resized to, px, in whose middle the input lies; 0 where that is
+        the input.
+    """
+
+    mpp: float
+    crop_size: int
+    input_size: int
+    resize_filter: str
+    resized: int = 0
+
+    def input(self, images: jax.Array) -> jax.Array:
+        """Square crops of any side as the network's input: [N, S, S, 3] to whole grey levels."""
+        images = resize.antialiased(images, self.resized or self.input_size, self.resize_filter)
+        first = round((images.shape[1] - self.input_size) / 2)
+        middle = slice(first, first + self.input_size)
+        return images[:, middle, middle]
+
+
+@dataclasses.dataclass(frozen=True)
 class WeightFile:
     """An official ImageNet weight file, HDF5, without the dense top.
 
@@ -152,6 +180,7 @@ class Encoder:
       layouts: how files of weights name the arrays, beside `layouts.ours`.
       origin: the module that it comes from; None for the encoders of histojax.
       precision: of a module that is no `FrozenNetwork`; `folded` sets it.
+      native: how it is shown an image; None where it takes crops of any side as they are.
     """
 
     name: str
@@ -167,6 +196,7 @@ class Encoder:
     layouts: tuple[Layout, ...] = (layouts.KERAS,)
     origin: Origin | None = None
     precision: Precision = FLOAT32
+    native: NativeView | None = None
 
     @property
     def width(self) -> int:
@@ -223,7 +253,8 @@ class Encoder:
         if images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f"{self.name} takes RGB images [N, H, W, 3], got shape {images.shape}")
         with jax.named_scope("trunk"):
-            inputs = self.convention(images.astype(jnp.float32))
+            images = images.astype(jnp.float32)
+            inputs = self.convention(self.native.input(images) if self.native else images)
             return self._apply(variables, inputs)
 
     def _apply(self, variables: Variables, inputs: jax.Array) -> dict[str, jax.Array]:

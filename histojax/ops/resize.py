@@ -1,6 +1,7 @@
-"""Bicubic downscaling as OpenCV's INTER_CUBIC: Keys' kernel with a = -0.75, edges replicated.
+"""Resizing: of whole images as OpenCV's INTER_CUBIC does, of crops as Pillow does.
 
-There is no antialiasing.
+`downscale` takes Keys' kernel with a = -0.75, replicates edges, and has no antialiasing.
+`antialiased` widens its kernel where it shrinks, and renormalises it at the edges.
 """
 
 import functools
@@ -9,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_KEYS_A = -0.75
+_OPENCV_A, _PILLOW_A = -0.75, -0.5  # Parameters of Keys' kernel.
 
 
-def _cubic(distance: np.ndarray) -> np.ndarray:
+def _cubic(distance: np.ndarray, a: float) -> np.ndarray:
     """Keys' convolution kernel at distances of 0 to 2 px (Keys 1981, equation 15 for a = -0.5)."""
-    x, a = np.abs(distance), _KEYS_A
+    x = np.abs(distance)
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
     return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
@@ -30,7 +31,7 @@ def bicubic_weights(size: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """
     centre = (np.arange(round(size * scale)) + 0.5) / scale - 0.5
     pixels = np.floor(centre).astype(np.int32)[:, None] + np.arange(-1, 3, dtype=np.int32)
-    return pixels, _cubic(centre[:, None] - pixels).astype(np.float32)
+    return pixels, _cubic(centre[:, None] - pixels, _OPENCV_A).astype(np.float32)
 
 
 def resample(
@@ -81,3 +82,54 @@ def downscale(rgb: jax.Array, scale: float, size: jax.Array | None = None) -> ja
         pixels, weights = bicubic_weights(padded, scale)
         axes.append((jnp.clip(pixels, 0, side - 1), weights))
     return resample(rgb, *axes)
+
+
+# Kernels at distances in px of the result, or of the source where it is enlarged.
+_FILTERS = {
+    "bilinear": lambda distance: np.maximum(0, 1 - np.abs(distance)),
+    "bicubic": lambda distance: _cubic(distance, _PILLOW_A),
+}
+
+
+def antialiased_weights(size: int, new_size: int, resize_filter: str) -> np.ndarray:
+    """Weights of the source pixels in the resized ones, centres aligned: float32 [new, old].
+
+    Rows sum to one, also where the kernel reaches over an edge.
+
+    Raises:
+      ValueError: the filter is not known.
+    """
+    if resize_filter not in _FILTERS:
+        raise ValueError(f"no filter {resize_filter!r}; there are {', '.join(_FILTERS)}")
+    step = size / new_size
+    centre = (np.arange(new_size) + 0.5) * step
+    distance = (np.arange(size) + 0.5 - centre[:, None]) / max(1.0, step)
+    weights = _FILTERS[resize_filter](distance)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def antialiased(images: jax.Array, side: int, resize_filter: str) -> jax.Array:
+    """Square images at another side, as Pillow resizes RGB images and torchvision with it.
+
+    Columns first, and whole grey levels after either axis.
+
+    Args:
+      images: float32 [N, S, S, 3], 0 to 255.
+      side: of the result, px.
+      resize_filter: `bilinear` or `bicubic`.
+
+    Returns:
+      float32 [N, side, side, 3]; the images themselves where they have that side.
+
+    Raises:
+      ValueError: the images are not square, or the filter is not known.
+    """
+    if images.shape[1] != images.shape[2]:
+        raise ValueError(f"images must be square, got shape {images.shape}")
+    weights = antialiased_weights(images.shape[1], side, resize_filter)
+    if images.shape[1] == side:
+        return images
+    for product in ("nhwc,ow->nhoc", "nhwc,oh->nowc"):
+        summed = jnp.einsum(product, images, weights, precision=jax.lax.Precision.HIGHEST)
+        images = jnp.clip(jnp.floor(summed + 0.5), 0, 255)
+    return images

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from histojax.ops import resize
 from tests import references
@@ -76,3 +77,28 @@ def test_scale_one_is_the_image_itself(scale):
 def test_scales_outside_zero_to_one_are_refused(scale):
     with pytest.raises(ValueError, match="above 0 and at most 1"):
         resize.downscale(noise(0, 10, 10), scale)
+
+
+@pytest.mark.parametrize(
+    ("side", "new_side", "resize_filter"),
+    [(61, 24, "bicubic"), (61, 24, "bilinear"), (20, 33, "bicubic"), (20, 33, "bilinear")],
+)
+def test_crops_are_resized_as_pillow_does(side, new_side, resize_filter):
+    rgb = noise(0, side, side)
+    filters = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+    theirs = np.asarray(
+        Image.fromarray(rgb).resize((new_side, new_side), filters[resize_filter]), np.int32
+    )
+    (ours,) = np.asarray(resize.antialiased(rgb[None].astype(np.float32), new_side, resize_filter))
+    difference = np.abs(ours - theirs)
+    assert difference.max() <= 1  # Pillow's weights have 22 bits after the point.
+    assert np.mean(difference > 0) < 0.01
+
+
+def test_crops_of_the_side_asked_for_are_left_as_they_are():
+    images = noise(0, 24, 24)[None].astype(np.float32)
+    assert resize.antialiased(images, 24, "bicubic") is images
+    with pytest.raises(ValueError, match="no filter 'nearest'; there are bilinear, bicubic"):
+        resize.antialiased(images, 24, "nearest")
+    with pytest.raises(ValueError, match=r"must be square, got shape \(1, 24, 20, 3\)"):
+        resize.antialiased(images[:, :, :20], 24, "bicubic")
