@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from histojax.encoders import folding, layouts
-from histojax.encoders.layers import FrozenNetwork
+from histojax.encoders.layers import FrozenNetwork, PreciseNetwork
 from histojax.encoders.layouts import Layout
 from histojax.encoders.precision import FLOAT32, PRECISIONS, Precision
 from histojax.ops import pooling, resize
@@ -101,6 +101,15 @@ def pool_over_crops(descriptors: jax.Array, taps: tuple[Tap, ...], p: float) -> 
     return jnp.where(signed.reshape(*[1] * (pooled.ndim - 1), -1), mean, pooled)
 
 
+def _with_kernels(variables: Variables, dtype: Any) -> Variables:
+    """The variables, with the kernels of products in another dtype."""
+
+    def cast(path: tuple[Any, ...], array: jax.Array) -> jax.Array:
+        return jnp.asarray(array, dtype) if path[-1].key == "kernel" else array
+
+    return jax.tree_util.tree_map_with_path(cast, variables)
+
+
 @dataclasses.dataclass(frozen=True)
 class NativeView:
     """How an encoder is shown an image, as it was published: crops, and the network's one input.
@@ -163,7 +172,8 @@ class Encoder:
 
     Attributes:
       module: flax module, `apply(variables, inputs) -> {layer: [N, H, W, C]}`. A `FrozenNetwork`
-        is folded; any other stays as it is.
+        is folded; a `PreciseNetwork` minds its precision; any other stays as it is, and its
+        parameters are cast.
       outputs: the taps in the order of the descriptor.
       convention: RGB in 0..255 to the network's input.
       first_convolution: the layer that sees the input, which the convention is folded into; empty
@@ -179,7 +189,7 @@ class Encoder:
       weight_file: where the ImageNet weights are published; None where there are none.
       layouts: how files of weights name the arrays, beside `layouts.ours`.
       origin: the module that it comes from; None for the encoders of histojax.
-      precision: of a module that is no `FrozenNetwork`; `folded` sets it.
+      precision: of a module that is no `PreciseNetwork`; `folded` sets it.
       native: how it is shown an image; None where it takes crops of any side as they are.
     """
 
@@ -217,8 +227,11 @@ class Encoder:
         """The encoder for variables of `fold_variables`; ValueError for an unknown precision."""
         if precision not in PRECISIONS:
             raise ValueError(f"no precision {precision!r}; there are {', '.join(PRECISIONS)}")
-        if not self.folds:
+        if not isinstance(self.module, PreciseNetwork):
             return dataclasses.replace(self, precision=PRECISIONS[precision])
+        if not self.folds:
+            module = self.module.clone(precision=PRECISIONS[precision])
+            return dataclasses.replace(self, module=module)
         convention = self.convention
         if self.first_convolution:
             padded = self.first_convolution_padded
@@ -229,10 +242,14 @@ class Encoder:
     def fold_variables(self, variables: Variables, precision: str = "float32") -> Variables:
         """Variables for `folded(precision)`, with batch norms folded into the convolutions.
 
-        The input convention is folded too, as far as that is exact.
+        The input convention is folded too, as far as that is exact. Of a network that is not
+        folded, the kernels alone are cast.
         """
-        if not self.folds:
+        if not isinstance(self.module, PreciseNetwork):
             return variables
+        dtype = PRECISIONS[precision].dtype
+        if not self.folds:
+            return _with_kernels(variables, dtype)
         params = folding.fold_batch_norms(variables, getattr(self.module, "epsilon", 0.0))["params"]
         if self.first_convolution:
             first = params[self.first_convolution]
@@ -242,7 +259,6 @@ class Encoder:
                 divisor, mean = self.convention.divisor, self.convention.mean
                 first = folding.fold_scale_and_shift(first, divisor, mean)
             params[self.first_convolution] = first
-        dtype = PRECISIONS[precision].dtype
         return {"params": jax.tree.map(lambda array: jnp.asarray(array, dtype), params)}
 
     def maps(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
@@ -258,7 +274,7 @@ class Encoder:
             return self._apply(variables, inputs)
 
     def _apply(self, variables: Variables, inputs: jax.Array) -> dict[str, jax.Array]:
-        if self.folds:  # It minds the precision itself.
+        if isinstance(self.module, PreciseNetwork):
             return self.module.apply(variables, inputs)
         dtype = self.precision.dtype
         params = jax.tree.map(lambda array: array.astype(dtype), variables.get("params", {}))

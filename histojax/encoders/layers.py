@@ -8,6 +8,7 @@ import difflib
 import functools
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -72,9 +73,16 @@ def convolution(
     return jax.lax.platform_dependent(x, kernel, bias, cpu=on_cpu, default=convolve)
 
 
-def _product(x: jax.Array, matrix: jax.Array, precision: Precision) -> jax.Array:
-    """[N, H, W, in] times [in, out]."""
-    multiply = functools.partial(jax.lax.dot_general, dimension_numbers=(((3,), (0,)), ((), ())))
+def product(x: jax.Array, matrix: jax.Array, precision: Precision) -> jax.Array:
+    """[..., in] times [in, out] in the precision's dtype, summed in float32: float32 [..., out]."""
+    x, matrix = (array.astype(precision.dtype) for array in (x, matrix))
+    return _product(x, matrix, precision, preferred_element_type=jnp.float32)
+
+
+def _product(x: jax.Array, matrix: jax.Array, precision: Precision, **keywords: Any) -> jax.Array:
+    """[..., in] times [in, out]."""
+    contracted = (((x.ndim - 1,), (0,)), ((), ()))
+    multiply = functools.partial(jax.lax.dot_general, dimension_numbers=contracted, **keywords)
     asked = functools.partial(multiply, precision=precision.multiply)
     if precision.multiply is not jax.lax.Precision.HIGH:
         return asked(x, matrix)
@@ -172,15 +180,23 @@ def _columns(maps: jax.Array, window: tuple[int, int], stride: int) -> jax.Array
     return jax.lax.bitcast_convert_type(columns, jnp.bfloat16).reshape(*columns.shape[:3], -1)
 
 
-class FrozenNetwork(nn.Module):
-    """A network for inference alone, with or without its batch norms.
+class PreciseNetwork(nn.Module):
+    """A network for inference alone that takes its precision from a field.
 
     Attributes:
       precision: dtype and precision of multiplications.
-      folded: without batch norms, which `histojax.encoders.folding` has put into the convolutions.
     """
 
     precision: Precision = FLOAT32
+
+
+class FrozenNetwork(PreciseNetwork):
+    """A network with or without its batch norms.
+
+    Attributes:
+      folded: without batch norms, which `histojax.encoders.folding` has put into the convolutions.
+    """
+
     folded: bool = False
 
     def convolve(

@@ -82,20 +82,27 @@ def checksum(variables: Variables) -> str:
     return digest.hexdigest()
 
 
-def random(name: str, seed: int) -> Variables:
-    """He-initialised variables: kernels from N(0, 2 / fan-in), zero biases, identity batch norms.
+# What a vision transformer adds to or puts beside its patches, and what its branches are times.
+_TOKENS = ("/class_token", "/register_tokens", "/position_embedding")
+_ONES = ("scale", "var", "layer_scale1", "layer_scale2")
 
-    What has two axes or more counts as a kernel, its last axis being the output. Drawn with NumPy
-    from (seed, variable name), so the same on every device and with every JAX.
+
+def random(name: str, seed: int) -> Variables:
+    """He-initialised variables: kernels from N(0, 2 / fan-in), zero biases, identity norms.
+
+    What has two axes or more counts as a kernel, its last axis being the output; tokens and
+    positions are from N(0, 1), the scale of the patches that they join. Drawn with NumPy from
+    (seed, variable name), so the same on every device and with every JAX.
     """
     flat = {}
     for path, shape in shapes(encoders.get(name)).items():
         if len(shape) > 1:
             generator = np.random.default_rng([seed, zlib.crc32(path.encode())])
-            deviation = np.float32(np.sqrt(2 / np.prod(shape[:-1])))
+            fan_in = 2 if path.endswith(_TOKENS) else np.prod(shape[:-1])
+            deviation = np.float32(np.sqrt(2 / fan_in))
             flat[path] = generator.standard_normal(shape, np.float32) * deviation
         else:
-            flat[path] = np.full(shape, float(path.endswith(("scale", "var"))), np.float32)
+            flat[path] = np.full(shape, float(path.endswith(_ONES)), np.float32)
     return to_variables(flat)
 
 

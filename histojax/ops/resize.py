@@ -108,6 +108,15 @@ def antialiased_weights(size: int, new_size: int, resize_filter: str) -> np.ndar
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
+def plain_weights(size: int, new_size: int) -> np.ndarray:
+    """As `antialiased_weights`, of OpenCV's bicubic kernel, which is PyTorch's antialias=False."""
+    pixels, weights = bicubic_weights(size, new_size / size)
+    matrix = np.zeros((new_size, size), np.float32)
+    rows = np.broadcast_to(np.arange(new_size)[:, None], pixels.shape)
+    np.add.at(matrix, (rows, np.clip(pixels, 0, size - 1)), weights)
+    return matrix
+
+
 def antialiased(images: jax.Array, side: int, resize_filter: str) -> jax.Array:
     """Square images at another side, as Pillow resizes RGB images and torchvision with it.
 

@@ -1,0 +1,233 @@
+"""The vision transformer, whose fields are the columns of the table of foundation models.
+
+images [N, H, W, 3] -> patches [N, H/P * W/P, D] -> tokens [N, T, D]: the class, registers, patches
+  -> blocks  x + scale1 attention(norm1 x),  x + scale2 mlp(norm2 x)  -> norm
+
+After Dosovitskiy et al. 2021 (arXiv 2010.11929), with LayerScale (Touvron et al. 2021, 2103.17239),
+SwiGLU (Shazeer 2020, 2002.05202) and registers (Darcet et al. 2023, 2309.16588) as DINOv2, timm and
+Hugging Face's transformers have them.
+
+Parameters are float32. Products take the precision's dtype and are summed in float32; softmax,
+norms and the sums of the blocks are float32 whatever the precision.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from histojax.encoders.layers import PreciseNetwork, Weights, product
+from histojax.encoders.precision import Precision
+from histojax.ops import resize
+
+# Which tokens have a position of their own: with "patches", the class and the registers are put in
+# front after the addition; with "class+patches", the registers are put between the two after it.
+POSITIONS = ("patches", "class+patches", "class+registers+patches")
+# How positions are resampled for images of another size: PyTorch's bicubic `interpolate`, with its
+# antialias=True (timm, DINOv2 with registers) or without (Hugging Face's ViT and DINOv2).
+RESAMPLINGS = ("antialiased", "plain")
+
+
+class VisionTransformer(PreciseNetwork):
+    """A pre-norm vision transformer, whose tokens come out after the last norm.
+
+    Attributes:
+      width: of a token, D.
+      depth: number of blocks.
+      heads: of attention, D / heads wide each.
+      patch: side of a patch, px.
+      hidden: width between the products of an MLP; of SwiGLU after its gate, so 4096 for 8192 ->
+        4096.
+      grid: patches a side that there are positions for.
+      swiglu: the MLP's activation, silu(a) * b of products [a, b] with `hidden` columns each, in
+        place of GELU.
+      registers: number of register tokens.
+      layer_scale: whether a branch is multiplied by a factor of each channel before it is added.
+      positions: one of POSITIONS.
+      resampling: one of RESAMPLINGS.
+      epsilon: of the norms.
+    """
+
+    width: int = 384
+    depth: int = 12
+    heads: int = 6
+    patch: int = 16
+    hidden: int = 1536
+    grid: int = 14
+    swiglu: bool = False
+    registers: int = 0
+    layer_scale: bool = True
+    positions: str = "class+patches"
+    resampling: str = "antialiased"
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> dict[str, jax.Array]:
+        """The tokens, and the vectors that descriptors are made of.
+
+        Args:
+          images: float [N, H, W, 3], as the input convention has them.
+
+        Returns:
+          `tokens` [N, T, D], `class_token` [N, D] and `patch_mean` [N, D], the mean of the patches'
+          tokens; all float32.
+
+        Raises:
+          ValueError: a side is no multiple of the patch.
+        """
+        tokens = self._embed(images)
+        for i in range(self.depth):
+            tokens = _Block(
+                self.heads,
+                self.hidden,
+                self.swiglu,
+                self.layer_scale,
+                self.epsilon,
+                self.precision,
+                name=f"block{i}",
+            )(tokens)
+        tokens = _norm(self.epsilon, "norm")(tokens)
+        return {
+            "class_token": tokens[:, 0],
+            "patch_mean": jnp.mean(tokens[:, 1 + self.registers :], axis=1),
+            "tokens": tokens,
+        }
+
+    def _embed(self, images: jax.Array) -> jax.Array:
+        """Tokens [N, T, D], float32, with their positions."""
+        count, *sides, channels = images.shape
+        if any(side % self.patch or not side for side in sides):
+            raise ValueError(
+                f"the patches are squares of {self.patch} px, so the sides of an image must be "
+                f"multiples of {self.patch}, got {sides[0]} x {sides[1]} px"
+            )
+        rows, columns = (side // self.patch for side in sides)
+        kernel, bias = Weights(
+            (self.patch, self.patch, channels, self.width), True, name="patch_embedding"
+        )()
+        squares = images.reshape(count, rows, self.patch, columns, self.patch, channels)
+        squares = jnp.swapaxes(squares, 2, 3).reshape(count, rows * columns, -1)
+        patches = product(squares, kernel.reshape(-1, self.width), self.precision)
+        patches += bias[None, None]
+        cls = self._tokens("class_token", 1)
+        registers = self._tokens("register_tokens", self.registers)
+        own = {"patches": 0, "class+patches": 1, "class+registers+patches": 1 + self.registers}
+        prefix = own[self.positions]
+        positions = self._tokens("position_embedding", prefix + self.grid**2)
+        places = self._resample(positions[prefix:], rows, columns)
+        front = jnp.concatenate([cls, registers])
+        front = front.at[:prefix].add(positions[:prefix])
+        front = jnp.broadcast_to(front[None], (count, *front.shape))
+        return jnp.concatenate([front, patches + places[None]], axis=1)
+
+    def _tokens(self, name: str, count: int) -> jax.Array:
+        if not count:
+            return jnp.zeros((0, self.width))
+        return self.param(name, nn.initializers.normal(1.0), (count, self.width))
+
+    def _resample(self, positions: jax.Array, rows: int, columns: int) -> jax.Array:
+        """Positions [grid * grid, D] for rows x columns patches: [rows * columns, D]."""
+        if rows == columns == self.grid:
+            return positions
+        weights = resize.plain_weights
+        if self.resampling == "antialiased":
+            weights = functools.partial(resize.antialiased_weights, resize_filter="bicubic")
+        square = positions.reshape(self.grid, self.grid, self.width)
+        for equation, size in (("oc,rcd->rod", columns), ("or,rcd->ocd", rows)):
+            matrix = weights(self.grid, size)
+            square = jnp.einsum(equation, matrix, square, precision=jax.lax.Precision.HIGHEST)
+        return square.reshape(-1, self.width)
+
+
+class _Block(nn.Module):
+    """Attention and an MLP, each on normed tokens and added to them: [N, T, D] -> [N, T, D]."""
+
+    heads: int
+    hidden: int
+    swiglu: bool
+    layer_scale: bool
+    epsilon: float
+    precision: Precision
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        attention = _Attention(self.heads, self.precision, name="attention")
+        mlp = _Mlp(self.hidden, self.swiglu, self.precision, name="mlp")
+        x += self._scaled("layer_scale1", attention(_norm(self.epsilon, "norm1")(x)))
+        return x + self._scaled("layer_scale2", mlp(_norm(self.epsilon, "norm2")(x)))
+
+    def _scaled(self, name: str, branch: jax.Array) -> jax.Array:
+        if not self.layer_scale:
+            return branch
+        return branch * self.param(name, nn.initializers.ones, branch.shape[-1:])[None, None]
+
+
+class _Attention(nn.Module):
+    """Self-attention of every token to all: [N, T, D] -> [N, T, D]."""
+
+    heads: int
+    precision: Precision
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        count, length, width = x.shape
+        qkv = _Dense(3 * width, self.precision, name="qkv")(x).astype(self.precision.dtype)
+        qkv = qkv.reshape(count, length, 3, self.heads, -1)
+        attended = _attend(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], self.precision)
+        return _Dense(width, self.precision, name="projection")(attended.reshape(x.shape))
+
+
+class _Mlp(nn.Module):
+    """Two products with GELU (exact) or SwiGLU between them: [N, T, D] -> [N, T, D]."""
+
+    hidden: int
+    swiglu: bool
+    precision: Precision
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        columns = 2 * self.hidden if self.swiglu else self.hidden
+        y = _Dense(columns, self.precision, name="in")(x)
+        if self.swiglu:
+            gate, value = jnp.split(y, 2, axis=-1)
+            y = jax.nn.silu(gate) * value
+        else:
+            y = jax.nn.gelu(y, approximate=False)
+        return _Dense(x.shape[-1], self.precision, name="out")(y)
+
+
+class _Dense(nn.Module):
+    """A product with a matrix, and a bias: [N, T, in] -> float32 [N, T, features]."""
+
+    features: int
+    precision: Precision
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", nn.initializers.he_normal(), (x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return product(x, kernel, self.precision) + bias[None, None]
+
+
+def _norm(epsilon: float, name: str) -> nn.LayerNorm:
+    return nn.LayerNorm(epsilon, dtype=jnp.float32, use_fast_variance=False, name=name)
+
+
+def _attend(q: jax.Array, k: jax.Array, v: jax.Array, precision: Precision) -> jax.Array:
+    """softmax(q k' / sqrt(d)) v of [N, T, heads, d] each, by cuDNN where it can."""
+    with jax.default_matmul_precision(precision.multiply.name.lower()):
+        xla = functools.partial(jax.nn.dot_product_attention, implementation="xla")
+        cudnn = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
+        if precision.dtype != jnp.bfloat16 or not _traces(cudnn, q, k, v):
+            return xla(q, k, v)
+        return jax.lax.platform_dependent(q, k, v, cuda=cudnn, default=xla)
+
+
+def _traces(function, *arrays: jax.Array) -> bool:
+    """Whether jax takes arrays of these shapes: without a GPU and its cuDNN it raises an error."""
+    try:
+        jax.eval_shape(function, *arrays)
+    except (RuntimeError, NotImplementedError):
+        return False
+    return True
