@@ -6,6 +6,7 @@ and how the work is done, and changes no result. The scripts' flags and `check` 
 fields, so that a new number is one field here.
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import math
@@ -448,18 +449,29 @@ PRESETS = {
 }
 
 
+def split(configuration: str) -> tuple[str, View | None]:
+    """The encoder and view of a configuration's name; the name and None where it has no view.
+
+    An encoder's own name may have hyphens: UNI2-h-0.5-400-hybrid is of UNI2-h.
+    """
+    name = configuration
+    for ending in _ENDINGS.values():
+        name = name.removesuffix(ending)
+    parts = name.split("-")
+    for i in range(1, len(parts)):
+        with contextlib.suppress(InputError):
+            return "-".join(parts[:i]), View.parse("-".join(parts[i:]))
+    return configuration, None
+
+
 def in_order(configurations: Iterable[str]) -> tuple[str, ...]:
     """Configuration names by encoder, the paper's first, then by scale and crop size."""
 
     def rank(name: str) -> tuple:
-        encoder, _, view_name = name.partition("-")
-        for ending in _ENDINGS.values():
-            view_name = view_name.removesuffix(ending)
-        place = ENCODERS.index(encoder) if encoder in ENCODERS else len(ENCODERS)
-        try:
-            view = View.parse(view_name)
-        except InputError:
+        encoder, view = split(name)
+        if view is None:
             return len(ENCODERS) + 1, "", 0, 0, name
+        place = ENCODERS.index(encoder) if encoder in ENCODERS else len(ENCODERS)
         return place, encoder, view.scale, view.crop_size, name
 
     return tuple(sorted(configurations, key=rank))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from histojax import encoders
 from histojax.encoders import Encoder, weights
-from histojax.encoders.layouts import Fit
+from histojax.encoders.fitting import Fit
 from histojax.utils import array_files, download, files
 from histojax.utils.array_files.stored import StoredArrays
 

@@ -1,4 +1,4 @@
-"""How files name an encoder's arrays: the file's names to ours, and what does not fit.
+"""How files name an encoder's arrays: the file's names to ours.
 
 Pure functions of names and shapes. A flat name of ours is `params/conv1_conv/kernel`. Whatever
 stands before a file's names (`module.`, `backbone.`, `state_dict.`, the name of a nested model) is
@@ -46,14 +46,17 @@ class Names:
     """What the names in a file mean.
 
     Attributes:
-      sources: the file's name by our flat name.
+      sources: the file's names by our flat name: one, or those of the parts that it has of an array
+        that we keep in one.
       left_out: names that are not needed: of the top, or outside the prefix.
       prefixes: where complete copies of the network are; more than one is a question to the user.
+      absent: the names of parts that the file lacks, by our flat name.
     """
 
-    sources: dict[str, str]
+    sources: dict[str, tuple[str, ...]]
     left_out: frozenset[str]
     prefixes: tuple[str, ...] = ("",)
+    absent: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 # (the file's shapes, our shapes, both by name) -> what the names mean.
@@ -69,61 +72,14 @@ class Layout:
       assign: finds our arrays among the file's.
       output_first: whether kernels are [out, in, rows, columns] and [out, in], as in PyTorch.
       folded: whether batch norms are folded into the convolutions, as fine-tuning does.
+      of_one_image: whether tokens are [1, T, D], as in PyTorch, not [T, D].
     """
 
     name: str
     assign: Assign
     output_first: bool = False
     folded: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Fit:
-    """How well the arrays of a file are those of an encoder in a layout.
-
-    Attributes:
-      layout: the layout.
-      names: what the file's names mean.
-      missing, extra, misshapen: a line for each array that does not fit.
-    """
-
-    layout: Layout
-    names: Names
-    missing: tuple[str, ...]
-    extra: tuple[str, ...]
-    misshapen: tuple[str, ...]
-
-    @property
-    def fine_tuned(self) -> bool:
-        """Whether fine-tuning wrote the file."""
-        return self.layout.name == _FINE_TUNED
-
-    @property
-    def problems(self) -> int:
-        """How many arrays do not fit."""
-        return len(self.missing) + len(self.extra) + len(self.misshapen)
-
-    @property
-    def distance(self) -> float:
-        """How far off the file is: the shares of its arrays, and of ours, that do not fit."""
-        found = len(self.names.sources)
-        ours, file = found + len(self.missing), found + len(self.extra) + len(self.names.left_out)
-        return (len(self.missing) + len(self.misshapen)) / max(ours, 1) + len(self.extra) / max(
-            file, 1
-        )
-
-    @property
-    def counts(self) -> str:
-        """The problems in a few words."""
-        return (
-            f"{len(self.missing)} missing, {len(self.extra)} extra, {len(self.misshapen)} misshapen"
-        )
-
-    def lines(self) -> Iterable[str]:
-        """The problems, a line each."""
-        for kind in ("missing", "extra", "misshapen"):
-            for item in getattr(self, kind):
-                yield f"  {kind}: {item}"
+    of_one_image: bool = False
 
 
 def by_table(
@@ -132,7 +88,8 @@ def by_table(
     """Names by a table from the file's to ours, behind any prefix.
 
     Args:
-      table: our shapes to {the file's name: our flat name}.
+      table: our shapes to {the file's name: our flat name}, where parts of one array of ours,
+        which follow one another along the file's first axis, have one flat name.
       separator: between the parts of a name.
       top: a regular expression of beginnings of names, within the prefix, that are not needed.
     """
@@ -143,10 +100,20 @@ def by_table(
         prefixes = _prefixes(file, ours, separator)
         prefix = prefixes[0]
         inside = {name: name.removeprefix(prefix) for name in file if name.startswith(prefix)}
-        sources = {ours[name]: full for full, name in inside.items() if name in ours}
+        parts: dict[str, list[str]] = {}
+        for theirs, flat_name in ours.items():
+            parts.setdefault(flat_name, []).append(prefix + theirs)
+        found = {flat: tuple(n for n in names if n in inside) for flat, names in parts.items()}
+        sources = {flat_name: names for flat_name, names in found.items() if names}
+        absent = {
+            flat_name: tuple(name for name in parts[flat_name] if name not in inside)
+            for flat_name, names in sources.items()
+            if len(names) < len(parts[flat_name])
+        }
         left_out = {name for name in file if name not in inside or _COUNTER.search(name)}
         left_out |= {full for full, name in inside.items() if unneeded.match(name)}
-        return Names(sources, frozenset(left_out - set(sources.values())), prefixes)
+        left_out -= {name for names in sources.values() for name in names}
+        return Names(sources, frozenset(left_out), prefixes, absent)
 
     return assign
 
@@ -183,12 +150,12 @@ def keras(layer_names: Callable[[KerasFile, Shapes], Mapping[str, str]]) -> Assi
                 parsed[name] = layer, _LEAVES[ending[1]]
                 layers.setdefault(layer, {})[name] = shape
         ours = layer_names(layers, shapes)
-        sources: dict[str, str] = {}
+        sources: dict[str, tuple[str, ...]] = {}
         for name, (layer, (collection, leaf)) in parsed.items():
             flat_name = f"{collection}/{ours.get(layer)}/{leaf}"
             if flat_name in shapes:
-                sources.setdefault(flat_name, name)
-        used = set(sources.values())
+                sources.setdefault(flat_name, (name,))
+        used = {name for (name,) in sources.values()}
         tops = {n for n, (layer, _) in parsed.items() if _KERAS_TOP.fullmatch(layer)}
         return Names(sources, frozenset(tops - used))
 
@@ -225,9 +192,9 @@ def _dotted_names(shapes: Shapes) -> dict[str, str]:
 
 _OURS = Layout("histojax", by_table(_flat_names, "/"))
 _DOTTED = Layout("histojax, with dots", by_table(_dotted_names))
-_FINE_TUNED, _TOP = "histojax, fine-tuned", f"(head|input|{MADE_FROM.rstrip('/')})/"
-_OF_FOLDED = Layout(_FINE_TUNED, by_table(_folded_names, "/", top=_TOP), folded=True)
-_OF_OTHERS = Layout(_FINE_TUNED, by_table(_trained_names, "/", top=_TOP))
+FINE_TUNED, _TOP = "histojax, fine-tuned", f"(head|input|{MADE_FROM.rstrip('/')})/"
+_OF_FOLDED = Layout(FINE_TUNED, by_table(_folded_names, "/", top=_TOP), folded=True)
+_OF_OTHERS = Layout(FINE_TUNED, by_table(_trained_names, "/", top=_TOP))
 
 
 def ours(folds: bool) -> tuple[Layout, ...]:
@@ -240,49 +207,3 @@ def ours(folds: bool) -> tuple[Layout, ...]:
 
 
 KERAS = Layout("Keras", keras(same_layers))
-
-
-def fit(
-    name: str, layout: Layout, shapes: Shapes, file: Mapping[str, Shape], real: Mapping[str, bool]
-) -> Fit:
-    """How the arrays of a file fit the variables of an encoder.
-
-    Args:
-      name: of the encoder.
-      layout: how the file may name them.
-      shapes: of the variables by flat name.
-      file: the shapes of the file's arrays by name.
-      real: whether each has real numbers.
-    """
-    expected = folded_shapes(shapes) if layout.folded else shapes
-    names = layout.assign(file, shapes)
-    found = {}
-    for ours, theirs in names.sources.items():
-        shape = file[theirs]
-        found[ours] = tuple(shape[axis] for axis in axes(layout, ours, len(shape)))
-    used = {*names.sources.values(), *names.left_out}
-    made_from = {entry for entry in file if entry.startswith(MADE_FROM)}
-    if MADE_FROM + name in made_from:
-        made_from = set()
-    used -= made_from
-    return Fit(
-        layout,
-        names,
-        tuple(f"{key} {shape}" for key, shape in expected.items() if key not in found),
-        tuple(f"{entry} {shape}" for entry, shape in file.items() if entry not in used),
-        tuple(
-            f"{key}: {found[key]}{'' if real[names.sources[key]] else ' of whole numbers'}, "
-            f"expected {shape}"
-            for key, shape in expected.items()
-            if key in found and (found[key] != shape or not real[names.sources[key]])
-        ),
-    )
-
-
-def axes(layout: Layout, name: str, dimensions: int) -> tuple[int, ...]:
-    """The axes of a file's array in our order, by our flat name of it."""
-    if layout.output_first and dimensions == 4:
-        return 2, 3, 1, 0
-    if layout.output_first and dimensions == 2 and name.endswith("/kernel"):
-        return 1, 0
-    return tuple(range(dimensions))

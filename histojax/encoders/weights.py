@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -20,9 +20,9 @@ import numpy as np
 from absl import logging
 
 from histojax import encoders
-from histojax.encoders import Encoder, Variables, folding, layouts
+from histojax.encoders import Encoder, Variables, fitting, folding, layouts
+from histojax.encoders.fitting import Fit
 from histojax.encoders.layers import Shapes
-from histojax.encoders.layouts import Fit
 from histojax.errors import InputError
 from histojax.utils import array_files, download, files
 from histojax.utils.array_files.stored import StoredArrays, read_float32
@@ -57,9 +57,13 @@ def shapes(encoder: Encoder) -> Shapes:
     return MappingProxyType({name: leaf.shape for name, leaf in _flattened(tree).items()})
 
 
-def to_variables(flat: Flat) -> Variables:
-    """Flat names to the nested variables flax takes, on the default device."""
-    arrays = {name: jnp.asarray(value, jnp.float32) for name, value in flat.items()}
+def to_variables(flat: Flat | Iterable[tuple[str, np.ndarray]]) -> Variables:
+    """Arrays by flat name to the nested variables flax takes, on the default device.
+
+    Of pairs no more than one is held in the host's memory at a time.
+    """
+    pairs = flat.items() if isinstance(flat, Mapping) else flat
+    arrays = {name: jnp.asarray(value, jnp.float32) for name, value in pairs}
     return flax.traverse_util.unflatten_dict(arrays, sep="/")
 
 
@@ -131,8 +135,9 @@ def load_h5(name: str, path: str | Path) -> Variables:
 
 def read(encoder: Encoder, path: Path) -> Weights:
     """The weights of an encoder from a file, with what a manifest records of them; see `load`."""
-    variables = to_variables(_flat(encoder, path))
-    if download.md5(path) in official_md5s(encoder):
+    variables = to_variables(_arrays(encoder, path))
+    official = official_md5s(encoder)
+    if official and download.md5(path) in official:
         return Weights(variables, IMAGENET)
     return Weights(variables, FILE, {"file": path.name, "file_sha256": files.sha256(path)})
 
@@ -143,12 +148,15 @@ def fits(encoder: Encoder, arrays: StoredArrays) -> list[Fit]:
     file = {name: array.shape for name, array in arrays.items()}
     real = {name: array.is_floating for name, array in arrays.items()}
     known = (*layouts.ours(encoder.folds), *encoder.layouts)
-    found = [layouts.fit(encoder.name, layout, expected, file, real) for layout in known]
+    found = [fitting.fit(encoder.name, layout, expected, file, real) for layout in known]
     return sorted(found, key=lambda fit: (fit.problems > 0, fit.distance))
 
 
-def _flat(encoder: Encoder, path: Path) -> Flat:
-    """The arrays of a file by flat name, once all of them fit."""
+def _arrays(encoder: Encoder, path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays of a file with their flat names, each read when it is asked for.
+
+    None is read before all of them fit.
+    """
     with array_files.open_arrays(path) as (_, arrays):
         pass  # Names and shapes; an error in a layout below is not one of the file.
     fit = fits(encoder, arrays)[0]
@@ -160,12 +168,6 @@ def _flat(encoder: Encoder, path: Path) -> Flat:
             f"{path} holds {len(fit.names.prefixes)} copies of {encoder.name}, whose names begin "
             f"with {copies}: save the one that you want by itself"
         )
-    flat = {}
-    with array_files.open_arrays(path) as (_, arrays):
-        for ours, theirs in fit.names.sources.items():
-            array = read_float32(f"{theirs} of {path}", arrays[theirs])
-            axes = layouts.axes(fit.layout, ours, array.ndim)
-            flat[ours] = np.ascontiguousarray(array.transpose(axes))
     if fit.fine_tuned:
         logging.warning(
             "%s is a fine-tuned %s: what it says of the images that it was trained on is too good; "
@@ -175,8 +177,18 @@ def _flat(encoder: Encoder, path: Path) -> Flat:
         )
     if fit.layout.folded:
         epsilon = getattr(encoder.module, "epsilon", 0.0)
-        flat = folding.unfold_batch_norms(flat, shapes(encoder), epsilon)
-    return flat
+        flat = folding.unfold_batch_norms(dict(_read(path, fit)), shapes(encoder), epsilon)
+        yield from flat.items()
+    else:
+        yield from _read(path, fit)
+
+
+def _read(path: Path, fit: Fit) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays of a file that fits, with our flat names, as float32."""
+    with array_files.open_arrays(path) as (_, arrays):
+        for ours, names in fit.names.sources.items():
+            parts = [read_float32(f"{name} of {path}", arrays[name]) for name in names]
+            yield ours, fitting.as_ours(fit.layout, ours, parts)
 
 
 def _misfit(encoder: Encoder, path: Path, arrays: StoredArrays, fit: Fit) -> str:
@@ -261,7 +273,7 @@ def imagenet(
     converted = cache / f"{encoder.name}-{md5}.npz"
     flat = load_npz(converted)
     if flat is None or {name: array.shape for name, array in flat.items()} != shapes(encoder):
-        flat = _flat(encoder, path)
+        flat = dict(_arrays(encoder, path))
         _save_npz(converted, flat)
     return to_variables(flat)
 

@@ -255,7 +255,7 @@ def load(path: str | Path) -> Bundle:
             training_files=description.get("training_files"),
             groups_are_known=description["about"].get("groups") != 0,
         )
-        matches = [re.fullmatch(r"weights/(\w+)\.npz", name) for name in opened.names]
+        matches = [re.fullmatch(r"weights/([\w-]+)\.npz", name) for name in opened.names]
         weights = {match[1]: archive.read_npz(opened, match[0]) for match in matches if match}
         loaded = scoring.parse_models(
             description["learner"],

@@ -58,7 +58,7 @@ def with_names_of_torch(name: str, flat: weights.Flat) -> weights.Flat:
     assigned = layout.assign({key: tuple(value.shape) for key, value in state.items()}, expected)
     return {
         theirs: flat[ours].transpose(3, 2, 0, 1) if flat[ours].ndim == 4 else flat[ours]
-        for ours, theirs in assigned.sources.items()
+        for ours, (theirs,) in assigned.sources.items()
     }
 
 

@@ -74,7 +74,7 @@ def read_float32(name: str, array: StoredArray) -> np.ndarray:
     Raises:
       InputError: they are not finite.
     """
-    values = array.load().astype(np.float32)
+    values = array.load().astype(np.float32, copy=False)
     if not np.isfinite(values).all():
         count = int(np.count_nonzero(~np.isfinite(values)))
         raise InputError(f"{name} has {count} values that are not finite (of {values.size})")
