@@ -20,12 +20,18 @@ grid.json           what the grid means: stride, first position, windows, pixel 
                     models
 
 A grid position is scored by what lies within 1.5 crops of it: the map is no sharper than that,
-whatever the --stride. Images that cannot be mapped are listed in OUT/failures.csv and do not stop
-the others, and the exit code is 3 in place of 0; with --strict they do. A second run leaves alone
-what is there. For research, not for diagnosis.
+whatever the --stride. One pass over the field serves all positions, since a crop of a network's
+maps is a window of them. That does not apply to encoders that make a vector of an image, as vision
+transformers do: crops go through these one by one, --crop_step of their side apart, and each window
+is the crop nearest to it.
+
+Images that cannot be mapped are listed in OUT/failures.csv and do not stop the others, and the exit
+code is 3 in place of 0; with --strict they do. A second run leaves alone what is there. For
+research, not for diagnosis.
 
 Time: one pass of each encoder over the image for each augmentation, some 2.5 Mpx at scale 0.5 a
-minute for each on two cores with VGG, several times that with the others.
+minute for each on two cores with VGG, several times that with the others. Of an encoder that makes
+vectors, four crops for each crop's area of tissue; --crop_step=1 takes a quarter of that.
 """
 
 import dataclasses
@@ -33,7 +39,7 @@ import sys
 
 from absl import flags
 
-from histojax.heatmap import answers, encoder_pass, heatmap
+from histojax.heatmap import answers, heatmap, passes
 from histojax.heatmap.heatmap import HeatmapOptions
 from histojax.prediction import bundled_encoders
 from histojax.prediction.predict import ImageFiles
@@ -58,6 +64,12 @@ flags.DEFINE_integer(
     "augmentations", HeatmapOptions.augmentations, "Stain augmentations that are averaged over."
 )
 flags.DEFINE_float(
+    "crop_step",
+    HeatmapOptions.crop_step,
+    "Of encoders that make a vector of a crop: from one crop to the next, in crops, at most 1. "
+    "Default: 0.5; with others it is not known which places are unlike the training images.",
+)
+flags.DEFINE_float(
     "sigma",
     HeatmapOptions.sigma,
     "Standard deviation, in grid positions, of the Gaussian that smooths pictures and regions.",
@@ -77,13 +89,15 @@ flags.DEFINE_bool("strict", False, "Stop at the first image that cannot be mappe
 def main() -> None:
     runtime = computing.runtime()
     data.refuse_inside_data("out")
-    options = HeatmapOptions(FLAGS.stride, FLAGS.augmentations, FLAGS.sigma, FLAGS.mpp)
+    options = HeatmapOptions(
+        FLAGS.stride, FLAGS.augmentations, FLAGS.sigma, FLAGS.mpp, crop_step=FLAGS.crop_step
+    )
     options.check()
     bundle = models.bundle()
     bundled_encoders.require(bundle)
     images = data.unlabelled()
     encoder_set = bundled_encoders.load(bundle, runtime)
-    encoder_pass.check_encoders(encoder_set)
+    passes.check_encoders(encoder_set, options.crop_step)
     predicted = None
     if FLAGS.predict:
         predicted = answers.predict_fields(

@@ -16,7 +16,7 @@ from histojax.errors import InputError
 from histojax.evaluation.operating_point import TARGET_SENSITIVITY
 from histojax.extraction import engine, extract, loaded_encoders, pending
 from histojax.extraction.loaded_encoders import EncoderSet
-from histojax.heatmap import encoder_pass, heatmap, typicality
+from histojax.heatmap import heatmap, passes, typicality
 from histojax.images.names import Images
 from histojax.learners import background, boost
 from histojax.learners.training import TrainingJob
@@ -108,7 +108,7 @@ def claim(plan: Plan, encoder_set: EncoderSet | None = None) -> None:
         asked for, and an encoder has no maps; or --boost=xgboost lacks its package.
     """
     if plan.new and plan.heatmaps:
-        encoder_pass.check_encoders(encoder_set)
+        passes.check_encoders(encoder_set)
     there = {path.parent.name for path in plan.job.models.glob("*/seed*")}
     if others := sorted(there - {*plan.job.configurations}):
         raise InputError(

@@ -118,6 +118,12 @@ class Engine:
         most = MOST_CROPS[self.platform]
         return max(1, min(most, _CORE_PIXELS // size**2)) if self.platform == "cpu" else most
 
+    def crops_at_once(self, workload: Workload, variables: Variables) -> int:
+        """How many crops of a workload one device takes at a time, where it is not compiled."""
+        recalled = devices.recall(self.cache, self.memory_key(workload))
+        plan = self._plan(workload, variables, self.crops_per_step or recalled)
+        return plan.per_step // self.mesh.size
+
     def replicate(self, tree: Any) -> Any:
         """The same arrays on every device."""
         return jax.device_put(tree, plans.replicated(self.mesh))

@@ -20,7 +20,7 @@ from histojax.config import View
 from histojax.encoders import Encoder, Variables
 from histojax.extraction import crop_windows
 from histojax.heatmap import tile_features
-from histojax.heatmap.encoder_pass import EncoderPass
+from histojax.heatmap.encoder_pass import TilePass
 from histojax.heatmap.slide_scan import SQUARE
 from histojax.heatmap.tile_features import FieldStain
 from histojax.ops import crops
@@ -28,19 +28,19 @@ from histojax.ops import crops
 _CROPS = 16  # Crops that the difference is measured on, at least.
 
 
-def corrections(encoder_pass: EncoderPass) -> list[np.ndarray]:
+def corrections(encoder_pass: TilePass) -> list[np.ndarray]:
     """What is added to the windows of each view: float32 [D]."""
     views, devices = encoder_pass.views, encoder_pass.mesh.size
     largest = max(view.crop_size for view in views)
     corners, sides = _best_tiles(encoder_pass, largest, devices)
-    tiles = np.stack([encoder_pass.read(corner, sides) for corner in corners])
+    tiles = np.stack([encoder_pass.read_at(corner, sides) for corner in corners])
     gains = np.resize(encoder_pass.gains, (devices, encoder_pass.gains.shape[1]))
     cells = encoder_pass.feature_cells(tiles, gains)
     return [_mean_difference(encoder_pass, view, tiles, gains, cells) for view in views]
 
 
 def _best_tiles(
-    encoder_pass: EncoderPass, crop_size: int, count: int
+    encoder_pass: TilePass, crop_size: int, count: int
 ) -> tuple[list[tuple[int, int]], tuple[int, int]]:
     """Corners of the tiles with most scored positions, best first, and their sides, px.
 
@@ -63,7 +63,7 @@ def _best_tiles(
 
 
 def _mean_difference(
-    encoder_pass: EncoderPass, view: View, tiles: np.ndarray, gains: np.ndarray, cells: jax.Array
+    encoder_pass: TilePass, view: View, tiles: np.ndarray, gains: np.ndarray, cells: jax.Array
 ) -> np.ndarray:
     """The mean difference of a crop's descriptor to its window's: float32 [D]."""
     encoder, variables = encoder_pass.loaded.encoder, encoder_pass.loaded.variables

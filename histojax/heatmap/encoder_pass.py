@@ -1,27 +1,131 @@
-"""One encoder's way over a field at one scale: how the field is cut into tiles, which are needed.
+"""One encoder's way over a field: what it sees at a time, and the feature cells that this gives.
 
-Tiles overlap by a halo, so that the feature cells kept of a tile are about those that the encoder
-would compute from the whole field.
+A field becomes rows and columns of feature cells [h, w, D], from which windows are taken. The
+encoder sees it in pieces. Here these are tiles, which overlap by a halo, so that the feature cells
+kept of a tile are about those that the encoder would compute from the whole field; `crop_pass` has
+the other kind.
 """
 
+import abc
 import dataclasses
-import itertools
+import functools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from histojax.config import Extraction, View
-from histojax.errors import InputError
-from histojax.extraction import loaded_encoders
-from histojax.extraction.loaded_encoders import EncoderSet, LoadedEncoder
+from histojax.extraction.loaded_encoders import LoadedEncoder
 from histojax.heatmap import slide_scan, tile_features
 from histojax.heatmap.slide_scan import Grid, SlideScan
+from histojax.heatmap.tile_features import OFFSETS, TapWindows
 from histojax.images import padding
-from histojax.ops import crops, stain
+
+
+class Windows(NamedTuple):
+    """Where the windows around grid positions lie in a field's feature cells, for one view.
+
+    Attributes:
+      taps: each tap, and the side of its windows in feature cells.
+      tops, lefts: where windows start, in feature cells: float32 [rows, 3], [columns, 3].
+      height: how many rows of feature cells a row of positions needs.
+    """
+
+    taps: TapWindows
+    tops: np.ndarray
+    lefts: np.ndarray
+    height: int
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderPass(abc.ABC):
+    """One encoder over a field at one scale: all that is the same for every piece.
+
+    Attributes:
+      scan: the scanned field.
+      extraction: the protocol of the models.
+      loaded: the encoder.
+      mesh: the devices.
+      views: of this scale, those that have models.
+      positions: bool [rows, columns], those that are described.
+      stains: of the field at this scale.
+      key: of the image.
+      gains: float32 [A, G], of the augmentations.
+    """
+
+    scan: SlideScan
+    extraction: Extraction
+    loaded: LoadedEncoder
+    mesh: Mesh
+    views: tuple[View, ...]
+    positions: np.ndarray
+    stains: tile_features.FieldStain
+    key: jax.Array
+    gains: np.ndarray
+
+    @property
+    def scale(self) -> float:
+        """Of the views."""
+        return self.views[0].scale
+
+    @property
+    def field_cells(self) -> tuple[int, int]:
+        """The field's rows and columns of feature cells."""
+        return tuple(
+            pieces * cells
+            for pieces, cells in zip(self.needed.shape, self.piece_cells, strict=True)
+        )
+
+    def of_positions(self, positions: np.ndarray) -> "EncoderPass":
+        """The same pass for other positions: bool [rows, columns]."""
+        return dataclasses.replace(self, positions=positions)
+
+    @property
+    @abc.abstractmethod
+    def needed(self) -> np.ndarray:
+        """Which pieces have feature cells under a window of a position: bool [down, across]."""
+
+    @property
+    @abc.abstractmethod
+    def piece_cells(self) -> tuple[int, int]:
+        """Rows and columns of feature cells of a piece."""
+
+    @property
+    @abc.abstractmethod
+    def block(self) -> tuple[int, int]:
+        """Rows and columns of pieces that are read from the field at a time."""
+
+    @property
+    @abc.abstractmethod
+    def batch(self) -> int:
+        """Pieces that go through the encoder at a time, on all devices."""
+
+    @abc.abstractmethod
+    def read(self, place: Sequence[int]) -> np.ndarray:
+        """The block of pieces whose first one is at a place: uint8 [height, width, 3]."""
+
+    @abc.abstractmethod
+    def cut(self, block: np.ndarray, place: Sequence[int]) -> np.ndarray:
+        """The piece at a place, from its block: uint8 [H, W, 3], of one shape for all."""
+
+    @abc.abstractmethod
+    def encode(self, pieces: np.ndarray, gains: np.ndarray) -> np.ndarray:
+        """A batch of augmented pieces to their feature cells.
+
+        Args:
+          pieces: uint8 [B, H, W, 3].
+          gains: float32 [B, G].
+
+        Returns:
+          float32 [B, rows, columns, D].
+        """
+
+    @abc.abstractmethod
+    def windows(self, view: View) -> Windows:
+        """Where the windows of a view lie."""
 
 
 class TiledAxis(NamedTuple):
@@ -39,42 +143,15 @@ class TiledAxis(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class EncoderPass:
-    """One encoder over a field at one scale: all that is the same for every tile.
+class TilePass(EncoderPass):
+    """An encoder with feature maps, over a field in tiles."""
 
-    Attributes:
-      scan: the scanned field.
-      extraction: the protocol of the models.
-      loaded: the encoder.
-      mesh: the devices.
-      views: of this scale, those that have models.
-      axes: how the field's height and width are cut into tiles.
-      needed: bool [tiles down, tiles across], whether a scored position needs the tile.
-      stains: of the field at this scale.
-      key: of the image.
-      gains: float32 [A, G], of the augmentations.
-    """
-
-    scan: SlideScan
-    extraction: Extraction
-    loaded: LoadedEncoder
-    mesh: Mesh
-    views: tuple[View, ...]
-    axes: tuple[TiledAxis, TiledAxis]
-    needed: np.ndarray
-    stains: tile_features.FieldStain
-    key: jax.Array
-    gains: np.ndarray
-
-    def of_positions(self, positions: np.ndarray) -> "EncoderPass":
-        """The same pass over the tiles alone that some positions need: bool [rows, columns]."""
-        needed = _needed_tiles(self.scan.grid, positions, self.axes, self.views)
-        return dataclasses.replace(self, needed=needed)
-
-    @property
-    def scale(self) -> float:
-        """Of the views."""
-        return self.views[0].scale
+    @functools.cached_property
+    def axes(self) -> tuple[TiledAxis, TiledAxis]:
+        """How the field's height and width are cut into tiles."""
+        encoder = self.loaded.encoder
+        kept = encoder.tile - 2 * encoder.halo
+        return tuple(_tiled_axis(size, kept) for size in self.scan.scales[self.scale].size)
 
     @property
     def halo(self) -> int:
@@ -87,16 +164,31 @@ class EncoderPass:
         return tile_features.cell_size(self.loaded.encoder)
 
     @property
-    def kept_cells(self) -> tuple[int, int]:
+    def piece_cells(self) -> tuple[int, int]:
         """Rows and columns of feature cells that are kept of a tile."""
         return tuple(axis.kept // self.cell for axis in self.axes)
 
     @property
-    def field_cells(self) -> tuple[int, int]:
-        """The field's rows and columns of feature cells."""
-        return tuple(axis.kept // self.cell * axis.tiles for axis in self.axes)
+    def block(self) -> tuple[int, int]:
+        """One tile."""
+        return 1, 1
 
-    def read(self, corner: Sequence[int], sides: Sequence[int]) -> np.ndarray:
+    @property
+    def batch(self) -> int:
+        """One tile for each device."""
+        return self.mesh.size
+
+    @functools.cached_property
+    def needed(self) -> np.ndarray:
+        """See `EncoderPass`."""
+        return _needed_tiles(self.scan.grid, self.positions, self.axes, self.views)
+
+    def read(self, place: Sequence[int]) -> np.ndarray:
+        """A tile with its halo: uint8 [T, T', 3]."""
+        sides = tuple(axis.kept for axis in self.axes)
+        return self.read_at([i * side for i, side in zip(place, sides, strict=True)], sides)
+
+    def read_at(self, corner: Sequence[int], sides: Sequence[int]) -> np.ndarray:
         """A piece of the field with the halo around it: uint8 [height, width, 3].
 
         Args:
@@ -106,6 +198,16 @@ class EncoderPass:
         height, width = (side + 2 * self.halo for side in sides)
         return slide_scan.read_tile(self.scan.field, self.scale, (top, left), (height, width))
 
+    def cut(self, block: np.ndarray, place: Sequence[int]) -> np.ndarray:
+        """The tile, which is the block."""
+        return block
+
+    def encode(self, pieces: np.ndarray, gains: np.ndarray) -> np.ndarray:
+        """Feature cells of tiles, one for each device, without those of the halo."""
+        halo, (rows, columns) = self.halo // self.cell, self.piece_cells
+        cells = np.asarray(self.feature_cells(pieces, gains))
+        return cells[:, halo : halo + rows, halo : halo + columns]
+
     def feature_cells(self, tiles: np.ndarray, gains: np.ndarray) -> jax.Array:
         """Feature cells of tiles, one for each device; as `tile_features.feature_cells`."""
         encoder, variables = self.loaded.encoder, self.loaded.variables
@@ -113,71 +215,17 @@ class EncoderPass:
             variables, tiles, self.stains, gains, encoder=encoder, mesh=self.mesh
         )
 
-
-def check_encoders(encoder_set: EncoderSet) -> None:
-    """Raises InputError where the maps of an encoder cannot be averaged to feature cells."""
-    advice = "predict without them (histojax mine: --noheatmaps)"
-    for loaded in encoder_set.encoders.values():
-        encoder = loaded.encoder
-        loaded_encoders.require_maps([encoder], "heat maps take windows of", advice)
-        strides, cell = [tap.stride for tap in encoder.outputs], tile_features.cell_size(encoder)
-        if slide_scan.SQUARE % cell or any(cell % stride for stride in strides):
-            raise InputError(
-                f"heat maps need taps whose strides divide one another and {slide_scan.SQUARE} px, "
-                f"but {encoder.name} has {', '.join(map(str, strides))}: {advice}"
-            )
-
-
-def plan_passes(
-    scan: SlideScan,
-    name: str,
-    encoder_set: EncoderSet,
-    configurations: Sequence[str],
-    augmentations: int,
-) -> list[EncoderPass]:
-    """The passes over a field, by encoder and scale.
-
-    Args:
-      scan: the scanned field.
-      name: of the image, which seeds the gains.
-      encoder_set: the encoders, and the protocol the models were trained with.
-      configurations: those that have models.
-      augmentations: how many of the protocol's, the first ones.
-    """
-    extraction = encoder_set.extraction
-    key = crops.image_key(extraction.seed, name)
-    low, high = extraction.gain_low, extraction.gain_high
-    count = stain.AUGMENTATIONS[extraction.stain_augmentation].gains
-    draw = jax.vmap(lambda augmentation: crops.gains(key, augmentation, low, high, count))
-    gains = np.asarray(draw(jnp.arange(min(augmentations, extraction.augmentations))))
-    stains = {scale: scan.stains(scale, extraction) for scale in scan.scales}
-    passes = []
-    for loaded, scale in itertools.product(encoder_set.encoders.values(), scan.scales):
-        encoder = loaded.encoder
-        views = tuple(
-            view
-            for view in extraction.views
-            if view.scale == scale
-            and extraction.configuration(encoder.name, view) in configurations
+    def windows(self, view: View) -> Windows:
+        """Windows as large as the map of a crop by itself would be."""
+        tops, lefts = (
+            tile_features.window_starts(centres, view.crop_size, axis.size) / self.cell
+            for centres, axis in zip(self.scan.grid.centres(view.scale), self.axes, strict=True)
         )
-        if views:
-            kept = encoder.tile - 2 * encoder.halo
-            axes = tuple(_tiled_axis(size, kept) for size in scan.scales[scale].size)
-            passes.append(
-                EncoderPass(
-                    scan=scan,
-                    extraction=extraction,
-                    loaded=loaded,
-                    mesh=encoder_set.engine.mesh,
-                    views=views,
-                    axes=axes,
-                    needed=_needed_tiles(scan.grid, scan.scored, axes, views),
-                    stains=stains[scale],
-                    key=key,
-                    gains=gains,
-                )
-            )
-    return passes
+        crops_wide = 1 + OFFSETS[-1] - OFFSETS[0]
+        height = math.ceil(crops_wide * view.crop_size / self.cell) + 1
+        encoder, variables = self.loaded.encoder, self.loaded.variables
+        taps = tile_features.tap_windows(encoder, variables, view.crop_size)
+        return Windows(taps, tops, lefts, min(self.field_cells[0], height))
 
 
 def _tiled_axis(size: int, kept: int) -> TiledAxis:

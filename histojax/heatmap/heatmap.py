@@ -5,7 +5,8 @@ image's is over its crops. The windows together are 1.5 crops wide, so a map is 
 that, and positions closer than a crop share most of what their probabilities are computed from.
 Windows are not turned: models are trained on every turn, and an upright field is one of them.
 Windows are cut from feature maps of the whole field; for models, which are of crops, that is an
-approximation, which `border_correction` improves.
+approximation, which `border_correction` improves. Encoders that make a vector of an image have no
+such maps: they see crops of a lattice, see `crop_pass`.
 """
 
 import collections
@@ -26,10 +27,10 @@ from histojax.evaluation import calibration
 from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.heatmap import (
     answers,
-    encoder_pass,
     notices,
     overlay,
     page,
+    passes,
     probability_map,
     regions,
     slide_scan,
@@ -37,6 +38,7 @@ from histojax.heatmap import (
     typicality,
 )
 from histojax.heatmap.answers import Answer
+from histojax.heatmap.crop_pass import CROP_STEP
 from histojax.heatmap.probability_map import ProbabilityMap
 from histojax.heatmap.slide_scan import Grid
 from histojax.heatmap.summary import FAILURES, PAGE, HeatmapSummary
@@ -64,6 +66,8 @@ class HeatmapOptions:
       sigma: of the Gaussian that smooths the map, in positions; 0 for none.
       mpp: microns per pixel, for files that do not say it or are wrong.
       sensitivity: target of the operating point; None for the bundle's.
+      crop_step: from one crop to the next for encoders that make vectors, in crops; None for
+        `crop_pass.CROP_STEP`.
     """
 
     stride: int | None = None
@@ -71,6 +75,7 @@ class HeatmapOptions:
     sigma: float = 1.0
     mpp: float | None = None
     sensitivity: float | None = None
+    crop_step: float | None = None
 
     def check(self) -> None:
         """Raises InputError if an option is out of range."""
@@ -79,6 +84,11 @@ class HeatmapOptions:
             raise InputError(
                 f"--stride is {stride}, --augmentations {augmentations}, --sigma {sigma}: expected "
                 "a stride and augmentations of at least 1, and a sigma of at least 0"
+            )
+        if self.crop_step is not None and not 0 < self.crop_step <= 1:
+            raise InputError(
+                f"--crop_step is {self.crop_step}, expected above 0 and at most 1: larger "
+                "ones would leave parts of the field unseen"
             )
 
 
@@ -108,18 +118,23 @@ def map_image(
     """
     options.check()
     encoder_set = encoder_set or bundled_encoders.load(bundle, runtime)
-    encoder_pass.check_encoders(encoder_set)
+    passes.check_encoders(encoder_set, options.crop_step)
     source = files.as_path(source)
     with open_slide(source) as field:
         name = name or (source.stem if isinstance(source, Path) else "field")
         label = file_label(name, source if isinstance(source, Path) else Path(f"{name}.png"))
         answer = answers.answer(predicted, name, label)
-        settings = _settings(bundle, field, name, options, answer)
+        settings = _settings(bundle, field, name, encoder_set, options, answer)
         return _map_field(bundle, field, encoder_set, settings, answer)
 
 
 def _settings(
-    bundle: Bundle, field: Slide, name: str, options: HeatmapOptions, answer: Answer
+    bundle: Bundle,
+    field: Slide,
+    name: str,
+    encoder_set: EncoderSet,
+    options: HeatmapOptions,
+    answer: Answer,
 ) -> dict[str, Any]:
     """All that decides a map besides the image's pixels: the content of grid.json."""
     prediction = answer.prediction
@@ -131,6 +146,12 @@ def _settings(
     resampled, factor = slide_scan.at_target(field, extraction, mpp)
     smallest = min(view.crop_size / view.scale for view in extraction.views)
     grid = Grid(resampled.size, max(1, round(stride * factor if stride else smallest / 4)))
+    neighbourhood = 1 + OFFSETS[-1] - OFFSETS[0]
+    step, by_crops = options.crop_step or CROP_STEP, {}
+    if of_crops := passes.crop_by_crop(encoder_set):
+        by_crops = {"crop_by_crop": list(of_crops), "crop_step_crops": step}
+        neighbourhood += step  # The nearest crop is up to half a step from where a window would be.
+    uncompared = _uncompared(bundle, step)
     return {
         "image": name,
         "size_px": list(field.size),
@@ -141,7 +162,8 @@ def _settings(
         "stride_px": grid.stride / factor,
         "first_place_px": [grid.stride / factor / 2] * 2,
         "window_px": smallest / factor,
-        "neighbourhood_crops": 1 + OFFSETS[-1] - OFFSETS[0],
+        "neighbourhood_crops": neighbourhood,
+        **by_crops,
         "least_tissue": slide_scan.LEAST_TISSUE,
         "smoothing_places": sigma,
         "augmentations": min(options.augmentations, extraction.augmentations),
@@ -153,8 +175,17 @@ def _settings(
         "operating_point": threshold,
         "models": bundle.identity,
         "predict_abstains": list(prediction.abstain) if prediction else answer.unpredicted,
-        "far_by": "unknown" if bundle.places is None else typicality.compared_with(bundle.places),
+        "far_by": "unknown" if uncompared else typicality.compared_with(bundle.places),
     }
+
+
+def _uncompared(bundle: Bundle, crop_step: float) -> str:
+    """Why places of a map are not compared with those of the training images; empty if they are."""
+    if bundle.places is None:
+        return probability_map.NO_PLACES
+    if crop_step != CROP_STEP:
+        return f"places of these are described with --crop_step={CROP_STEP:g}, not {crop_step:g}"
+    return ""
 
 
 def _map_field(
@@ -164,7 +195,9 @@ def _map_field(
     resampled, factor = slide_scan.at_target(field, bundle.extraction, mpp)
     grid = Grid(resampled.size, round(stride * factor))
     scan = slide_scan.scan(resampled, grid, encoder_set.extraction)
-    places = None if bundle.places is None else Places.of_field(scan)
+    crop_step = settings.get("crop_step_crops", CROP_STEP)
+    uncompared = _uncompared(bundle, crop_step)
+    places = None if uncompared else Places.of_field(scan)
     scores = sliding_window.mean_scores(
         scan,
         name,
@@ -172,6 +205,7 @@ def _map_field(
         bundle,
         settings["augmentations"],
         observe=places and places.observe,
+        crop_step=crop_step,
     )
     probabilities = np.full((len(bundle.classes), *scan.scored.shape), np.nan, np.float32)
     calibrated = calibration.apply_temperature(scores[scan.scored], bundle.temperature)
@@ -193,6 +227,7 @@ def _map_field(
         prediction=answer.prediction,
         unpredicted=answer.unpredicted,
         far=places and places.far(bundle.places, bundle.extraction),
+        uncompared=uncompared,
     )
 
 
@@ -236,7 +271,7 @@ def map_images(
     out = files.as_path(out)
     files.require_writable(out)
     encoder_set = encoder_set or bundled_encoders.load(bundle, runtime)
-    encoder_pass.check_encoders(encoder_set)
+    passes.check_encoders(encoder_set, options.crop_step)
     mapped, done_before, failed = [], [], {}
     noticed = collections.defaultdict(list)
     for name, path in by_name(images).items():
@@ -244,7 +279,7 @@ def map_images(
         try:
             with open_slide(path) as field:
                 answer = answers.answer(predicted, name, label)
-                settings = _settings(bundle, field, name, options, answer)
+                settings = _settings(bundle, field, name, encoder_set, options, answer)
                 settings["file_sha256"] = slide.digest(path)
                 if _is_done(folder, settings):
                     done_before.append(label)

@@ -99,8 +99,8 @@ def _typicality(heatmap: ProbabilityMap) -> Notice | None:
         return None
     if heatmap.far is None:
         text = (
-            "Which places are unlike the training images is not known: these models hold no places "
-            "of theirs. Make the bundle again with histojax bundle --data=TRAINING_IMAGES."
+            "Which places are unlike the training images is not known: "
+            f"{heatmap.uncompared.rstrip('.')}."
         )
         return Notice("typicality unknown", "typicality unknown", text, False)
     share = regions.far_share(heatmap)

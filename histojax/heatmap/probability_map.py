@@ -13,6 +13,11 @@ from scipy import ndimage
 from histojax.evaluation import metrics
 from histojax.prediction.uncertainty import Prediction
 
+# Why positions cannot be compared with the training images' where a bundle has none of these.
+NO_PLACES = (
+    "these models hold no places of theirs. Make the bundle again with histojax bundle "
+    "--data=TRAINING_IMAGES"
+)
 SUBDIVISION = 8  # Parts that a position's side is cut into for regions and areas.
 
 
@@ -37,7 +42,8 @@ class ProbabilityMap:
       prediction: of the whole field, as `predict` makes it; None where there is none.
       unpredicted: why there is none.
       far: bool [rows, columns] by reason to abstain, the positions that are far from the training
-        images' (see `typicality`); None where the models do not know the training images'.
+        images' (see `typicality`); None where they cannot be compared.
+      uncompared: why they cannot be.
     """
 
     name: str
@@ -56,11 +62,17 @@ class ProbabilityMap:
     prediction: Prediction | None = None
     unpredicted: str = "it was not asked"
     far: Mapping[str, np.ndarray] | None = None
+    uncompared: str = NO_PLACES
 
     @property
     def abstain(self) -> tuple[str, ...]:
         """Why `predict` abstains from the field; empty where it answers or was not asked."""
         return self.prediction.abstain if self.prediction else ()
+
+    @property
+    def reach(self) -> float:
+        """How far a position's probabilities reach on every side, px of the file."""
+        return self.made_with["neighbourhood_crops"] / 2 * self.window
 
     @property
     def scored(self) -> np.ndarray:

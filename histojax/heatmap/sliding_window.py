@@ -1,12 +1,12 @@
-"""Scores of the positions of a grid: tiles through the encoders, windows through the models.
+"""Scores of the positions of a grid: the field through the encoders, windows through the models.
 
-tiles        -> strips of feature cells [h, A, w, D], one row of tiles at a time; only those that
+pieces       -> strips of feature cells [h, A, w, D], one row of blocks at a time; only those that
                 the next positions need are held
 strips       -> descriptors [N, A, D] of all positions whose feature cells are complete
 descriptors  -> the models' mean scores [N, K]
 """
 
-import math
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -14,10 +14,10 @@ import numpy as np
 
 from histojax.config import View
 from histojax.extraction.loaded_encoders import EncoderSet
-from histojax.heatmap import border_correction, tile_features
-from histojax.heatmap.encoder_pass import EncoderPass, plan_passes
+from histojax.heatmap import border_correction, passes, tile_features
+from histojax.heatmap.crop_pass import CROP_STEP, CropPass
+from histojax.heatmap.encoder_pass import EncoderPass, Windows
 from histojax.heatmap.slide_scan import SlideScan
-from histojax.heatmap.tile_features import OFFSETS, TapWindows
 from histojax.prediction.bundle import Bundle
 from histojax.utils import prefetch
 from histojax.utils.progress import Progress
@@ -26,6 +26,9 @@ from histojax.utils.progress import Progress
 # takes several passes.
 _MEMORY_LIMIT = 2**29
 
+
+# Row and column of a piece.
+_Place = tuple[int, int]
 
 # Is shown a configuration, grid rows, and their descriptors float32 [rows, columns, D].
 Observer = Callable[[str, slice, np.ndarray], None]
@@ -38,7 +41,7 @@ class RowDescriptors(NamedTuple):
       configuration: its name.
       first: the number of the first augmentation.
       rows: of the grid.
-      descriptors: float32 [rows, columns, A, D]; arbitrary where no tile was needed.
+      descriptors: float32 [rows, columns, A, D]; arbitrary where no piece was needed.
       is_corrected: whether they are, by `border_correction`.
     """
 
@@ -50,21 +53,16 @@ class RowDescriptors(NamedTuple):
 
 
 class _WindowLayout(NamedTuple):
-    """Where the windows around positions lie in a field's feature cells, for one view.
+    """The windows of a view, and what is added to them.
 
     Attributes:
-      taps: of `tile_features.tap_windows`.
-      tops, lefts: where windows start, in feature cells: float32 [rows, 3], [columns, 3].
+      windows: where they lie.
       first: the first row of feature cells that a row of positions needs, int [rows].
-      height: how many rows of feature cells it needs.
       border: what is added to each window: float32 [D].
     """
 
-    taps: TapWindows
-    tops: np.ndarray
-    lefts: np.ndarray
+    windows: Windows
     first: np.ndarray
-    height: int
     border: np.ndarray
 
 
@@ -75,6 +73,7 @@ def mean_scores(
     bundle: Bundle,
     augmentations: int,
     observe: Observer | None = None,
+    crop_step: float = CROP_STEP,
 ) -> np.ndarray:
     """Scores of each position, the mean over configurations, augmentations and models.
 
@@ -85,30 +84,34 @@ def mean_scores(
       bundle: the models, of which configurations, classes and `score` are used.
       augmentations: number of the protocol's augmentations to use, from the first.
       observe: is shown the descriptors of the first augmentation, without border correction.
+      crop_step: of `crop_pass`, in crops.
 
     Returns:
       float64 [rows, columns, K], NaN where there is too little tissue.
     """
     total = np.zeros((*scan.grid.shape, len(bundle.classes)))
-    passes = []
+    planned = []
     if scan.scored.any():
-        passes = plan_passes(scan, name, encoder_set, bundle.configurations, augmentations)
+        planned = passes.plan(
+            scan, name, encoder_set, bundle.configurations, augmentations, crop_step
+        )
     augmentations = min(augmentations, encoder_set.extraction.augmentations)
-    tiles = sum(int(encoder_pass.needed.sum()) for encoder_pass in passes) * augmentations
-    with Progress(f"heat map of {name}", tiles, "tiles") as progress:
-        for encoder_pass in passes:
-            borders = [*border_correction.corrections(encoder_pass)]
-            views = [*encoder_pass.views]
-            if observe:
-                borders += [None] * len(views)
-                views += views
-            windows = list(zip(views, borders, strict=True))
+    pieces = sum(int(encoder_pass.needed.sum()) for encoder_pass in planned) * augmentations
+    units = {"crops" if isinstance(one, CropPass) else "tiles" for one in planned}
+    with Progress(f"heat map of {name}", pieces, " and ".join(sorted(units))) as progress:
+        for encoder_pass in planned:
+            uncorrected = [(view, None) for view in encoder_pass.views]
+            if of_crops := isinstance(encoder_pass, CropPass):  # They have borders of their own.
+                windows = uncorrected
+            else:
+                borders = border_correction.corrections(encoder_pass)
+                windows = list(zip(encoder_pass.views, borders, strict=True))
+                windows += uncorrected if observe else []
             for found in descriptors_of_rows(encoder_pass, windows, progress.add):
                 scored = scan.scored[found.rows]
-                if not found.is_corrected:
-                    if found.first == 0:
-                        observe(found.configuration, found.rows, found.descriptors[:, :, 0])
-                elif scored.any():
+                if observe and not found.is_corrected and found.first == 0:
+                    observe(found.configuration, found.rows, found.descriptors[:, :, 0])
+                if (found.is_corrected or of_crops) and scored.any():
                     scores = bundle.score(found.configuration, found.descriptors[scored])
                     total[found.rows][scored] += found.descriptors.shape[2] * scores
     total /= len(bundle.configurations) * augmentations
@@ -125,7 +128,7 @@ def descriptors_of_rows(
     Args:
       encoder_pass: it.
       windows: views of the pass, each with its correction of `border_correction`, or None for none.
-      count: is told how many tiles are done.
+      count: is told how many pieces are done.
     """
     columns, encoder = encoder_pass.scan.grid.shape[1], encoder_pass.loaded.encoder
     none = np.zeros(encoder.width, np.float32)
@@ -133,7 +136,8 @@ def descriptors_of_rows(
         _window_layout(encoder_pass, view, none if border is None else border)
         for view, border in windows
     ]
-    held_rows = encoder_pass.kept_cells[0] + max(layout.height for layout in layouts)
+    strip_rows = encoder_pass.block[0] * encoder_pass.piece_cells[0]
+    held_rows = strip_rows + max(layout.windows.height for layout in layouts)
     cell_bytes = 4 * encoder.width
     # How many augmentations fit into one pass over the field, and grid rows of descriptors at once.
     step = max(1, _MEMORY_LIMIT // (cell_bytes * held_rows * encoder_pass.field_cells[1]))
@@ -150,67 +154,64 @@ def descriptors_of_rows(
 def _strips(
     encoder_pass: EncoderPass, gains: np.ndarray, count: Callable[[int], None]
 ) -> Iterator[np.ndarray]:
-    """The field's feature cells, one row of tiles at a time; zeros where no tile is needed.
+    """The field's feature cells, one row of blocks at a time; zeros where no piece is needed.
 
     Args:
       encoder_pass: it.
       gains: float32 [A, G].
-      count: is told how many tiles are done.
+      count: is told how many pieces are done.
 
     Yields:
       float32 [h, A, w, D].
     """
-    rows, columns = encoder_pass.kept_cells
-    devices = encoder_pass.mesh.size
-    sides = tuple(axis.kept for axis in encoder_pass.axes)
-
-    def read(position: Sequence[int]) -> np.ndarray:
-        return encoder_pass.read([i * side for i, side in zip(position, sides, strict=True)], sides)
-
-    def encode(batch: list[tuple[int, int, np.ndarray]], strip: np.ndarray) -> None:
-        filled = [*batch, *batch[-1:] * (devices - len(batch))]  # One for each device.
-        tiles = np.stack([rgb for _, _, rgb in filled])
-        cells = encoder_pass.feature_cells(
-            tiles, gains[[augmentation for _, augmentation, _ in filled]]
-        )
-        halo = encoder_pass.halo // encoder_pass.cell
-        for (column, augmentation, _), tile in zip(batch, np.asarray(cells), strict=False):
-            kept = tile[halo : halo + rows, halo : halo + columns]
-            strip[:, augmentation, column * columns : (column + 1) * columns] = kept
-        count(len(batch))
-
-    tiles = prefetch.prefetch(read, np.argwhere(encoder_pass.needed).tolist(), depth=1, threads=1)
-    for needed in encoder_pass.needed:
-        shape = rows, len(gains), encoder_pass.field_cells[1], encoder_pass.loaded.encoder.width
-        strip = np.zeros(shape, np.float32)
-        batch = []
-        for column in np.flatnonzero(needed):
-            rgb = next(tiles)
-            for augmentation in range(len(gains)):
-                batch.append((column, augmentation, rgb))
-                if len(batch) == devices:
-                    encode(batch, strip)
-                    batch = []
-        if batch:
-            encode(batch, strip)
+    rows, columns = encoder_pass.piece_cells
+    width = encoder_pass.field_cells[1], encoder_pass.loaded.encoder.width
+    encoded = _encoded(encoder_pass, gains, count)
+    for top in range(0, len(encoder_pass.needed), encoder_pass.block[0]):
+        needed = encoder_pass.needed[top : top + encoder_pass.block[0]]
+        strip = np.zeros((len(needed) * rows, len(gains), *width), np.float32)
+        for (i, j), augmentation, cells in itertools.islice(encoded, needed.sum() * len(gains)):
+            down, across = (i - top) * rows, j * columns
+            strip[down : down + rows, augmentation, across : across + columns] = cells
         yield strip
 
 
-def _window_layout(encoder_pass: EncoderPass, view: View, border: np.ndarray) -> _WindowLayout:
-    tops, lefts = (
-        tile_features.window_starts(centres, view.crop_size, axis.size) / encoder_pass.cell
-        for centres, axis in zip(
-            encoder_pass.scan.grid.centres(view.scale), encoder_pass.axes, strict=True
+def _encoded(
+    encoder_pass: EncoderPass, gains: np.ndarray, count: Callable[[int], None]
+) -> Iterator[tuple[_Place, int, np.ndarray]]:
+    """Feature cells of the needed pieces, block by block: place, augmentation, [rows, columns, D].
+
+    All batches have one shape: the last one is filled up.
+    """
+    pieces = _pieces(encoder_pass)
+    inputs = ((*piece, augmentation) for piece in pieces for augmentation in range(len(gains)))
+    while batch := list(itertools.islice(inputs, encoder_pass.batch)):
+        filled = [*batch, *batch[-1:] * (encoder_pass.batch - len(batch))]
+        cells = encoder_pass.encode(
+            np.stack([rgb for _, rgb, _ in filled]),
+            gains[[augmentation for _, _, augmentation in filled]],
         )
-    )
-    total = encoder_pass.field_cells[0]
-    crops_wide = 1 + OFFSETS[-1] - OFFSETS[0]
-    height = min(total, math.ceil(crops_wide * view.crop_size / encoder_pass.cell) + 1)
-    first = np.clip(tops[:, 0].astype(int), 0, total - height)
-    taps = tile_features.tap_windows(
-        encoder_pass.loaded.encoder, encoder_pass.loaded.variables, view.crop_size
-    )
-    return _WindowLayout(taps, tops, lefts, first, height, border)
+        count(len(batch))
+        for (place, _, augmentation), of_piece in zip(batch, cells, strict=False):
+            yield place, augmentation, of_piece
+
+
+def _pieces(encoder_pass: EncoderPass) -> Iterator[tuple[_Place, np.ndarray]]:
+    """The needed pieces, block by block; a block is read while the one before is encoded."""
+    needed, (down, across) = encoder_pass.needed, encoder_pass.block
+    by_block = {}
+    for i, j in np.argwhere(needed).tolist():
+        by_block.setdefault((i // down * down, j // across * across), []).append((i, j))
+    places = sorted(by_block)
+    blocks = prefetch.prefetch(encoder_pass.read, places, depth=1, threads=1)
+    for place, block in zip(places, blocks, strict=True):
+        yield from ((piece, encoder_pass.cut(block, piece)) for piece in by_block[place])
+
+
+def _window_layout(encoder_pass: EncoderPass, view: View, border: np.ndarray) -> _WindowLayout:
+    windows = encoder_pass.windows(view)
+    last = encoder_pass.field_cells[0] - windows.height
+    return _WindowLayout(windows, np.clip(windows.tops[:, 0].astype(int), 0, last), border)
 
 
 def _descriptors(
@@ -230,7 +231,7 @@ def _descriptors(
       The first grid row, and descriptors by view: float32 [rows, columns, A, D].
     """
     begins = np.min([layout.first for layout in layouts], axis=0)
-    ends = np.max([layout.first + layout.height for layout in layouts], axis=0)
+    ends = np.max([layout.first + layout.windows.height for layout in layouts], axis=0)
     held = None
     held_from, row = 0, 0
     for strip in strips:
@@ -253,11 +254,11 @@ def _row_descriptors(
     held: np.ndarray, held_from: int, layout: _WindowLayout, row: int, p: float
 ) -> np.ndarray:
     """Descriptors of one grid row, from feature cells whose first row is `held_from`: [C, A, D]."""
-    begin = layout.first[row] - held_from
-    tops = layout.tops[row] - layout.first[row].astype(np.float32)
-    cells = held[begin : begin + layout.height]
+    windows, begin = layout.windows, layout.first[row] - held_from
+    tops = windows.tops[row] - layout.first[row].astype(np.float32)
+    cells = held[begin : begin + windows.height]
     return np.asarray(
         tile_features.position_descriptors(
-            cells, layout.border, tops, layout.lefts, taps=layout.taps, p=p
+            cells, layout.border, tops, windows.lefts, taps=windows.taps, p=p
         )
     )

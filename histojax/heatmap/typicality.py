@@ -28,8 +28,7 @@ from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.extraction import store
 from histojax.extraction.loaded_encoders import EncoderSet
-from histojax.heatmap import slide_scan, sliding_window
-from histojax.heatmap.encoder_pass import check_encoders, plan_passes
+from histojax.heatmap import passes, slide_scan, sliding_window
 from histojax.heatmap.slide_scan import Grid, SlideScan
 from histojax.heatmap.tile_features import OFFSETS
 from histojax.images.slide import Slide, open_slide
@@ -137,7 +136,7 @@ def fit(
     Raises:
       InputError: an image cannot be read, or is smaller than a crop; or none has tissue.
     """
-    check_encoders(encoder_set)
+    passes.check_encoders(encoder_set)
     extraction = encoder_set.extraction
     images = _spread_over_groups(folds, [i for i, name in enumerate(folds.names) if name in paths])
     per_image = min(_PLACES_PER_IMAGE, max(1, _PLACES // len(images)))
@@ -250,7 +249,7 @@ def _describe(
 ) -> list[tuple[str, np.ndarray]]:
     """Descriptors of chosen positions, float32 [P, D] by configuration."""
     rows = collections.defaultdict(list)
-    for encoder_pass in plan_passes(scan, name, encoder_set, configurations, 1):
+    for encoder_pass in passes.plan(scan, name, encoder_set, configurations, 1):
         windows = [(view, None) for view in encoder_pass.views]
         for found in sliding_window.descriptors_of_rows(encoder_pass.of_positions(chosen), windows):
             rows[found.configuration].append(found.descriptors[:, :, 0][chosen[found.rows]])

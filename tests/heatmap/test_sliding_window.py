@@ -140,7 +140,7 @@ def test_the_map_finds_the_quadrant_of_the_lesion():
 @pytest.mark.slow
 def test_forty_lesions_by_trees_and_vgg():
     """An ensemble of trees on untrained VGG-16: in how many of 40 fields the quadrant is found."""
-    extraction = tiny.protocol(View(1.0, 96), encoder="VGG")
+    extraction = tiny.protocol(View(1.0, 96), encoders=("VGG",))
     encoder_set = loaded_encoders.load_encoders(extraction)
     images, labels = [], []
     for label, seed in itertools.product(("Normal", "Invasive"), range(30)):

@@ -1,6 +1,7 @@
-"""A tiny network and heat maps by it, and a map made of given numbers.
+"""Two tiny networks and heat maps by them, and a map made of given numbers.
 
-The network has two layers with the strides of an encoder, and takes no time.
+One has two layers with the strides of an encoder, the other is a vision transformer whose vectors
+have signs; both take no time.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import jax
 import numpy as np
 
 from histojax.config import Extraction, View
-from histojax.encoders import CAFFE, Encoder, Tap
+from histojax.encoders import CAFFE, MINUS_ONE_TO_ONE, Encoder, Tap, vit
 from histojax.extraction import loaded_encoders
 from histojax.extraction.loaded_encoders import LoadedEncoder
 from histojax.heatmap import border_correction, slide_scan, sliding_window
@@ -53,6 +54,12 @@ TINY = Encoder(
     halo=32,
     weight_file=None,
 )
+TOKENS = Encoder(
+    name="Tokens",
+    module=vit.VisionTransformer(width=8, depth=1, heads=2, patch=8, hidden=8, grid=4),
+    outputs=(Tap("class_token", 8, signed=True), Tap("patch_mean", 8, signed=True)),
+    convention=MINUS_ONE_TO_ONE,
+)
 REASON = "positive class: malignant (reads as disease, against benign)"
 LIGHT = 16  # The first of the three channels of brightness.
 
@@ -63,15 +70,20 @@ def _variables(module: nn.Module):
 
 
 def encoder_set(extraction: Extraction, encoder: Encoder = TINY) -> loaded_encoders.EncoderSet:
-    """The encoder on all devices, with random variables that are not folded."""
+    """Encoders on all devices, with random variables that are not folded."""
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("work",))
-    encoders = {"Tiny": LoadedEncoder(encoder, _variables(encoder.module), "random, seed 0", "")}
-    return loaded_encoders.EncoderSet(extraction, types.SimpleNamespace(mesh=mesh), encoders)
+    engine = types.SimpleNamespace(mesh=mesh, crops_at_once=lambda *_: 3)
+    known = {"Tiny": encoder, "Tokens": TOKENS}
+    loaded = {
+        name: LoadedEncoder(known[name], _variables(known[name].module), "random, seed 0", "")
+        for name in extraction.encoders
+    }
+    return loaded_encoders.EncoderSet(extraction, engine, loaded)
 
 
-def protocol(*views: View, encoder: str = "Tiny", **others) -> Extraction:
+def protocol(*views: View, encoders: tuple[str, ...] = ("Tiny",), **others) -> Extraction:
     """Two augmentations, random weights."""
-    return Extraction((encoder,), views, augmentations=2, weights="random", **others)
+    return Extraction(encoders, views, augmentations=2, weights="random", **others)
 
 
 def bundle(extraction: Extraction, score, classes=("benign", "malignant")) -> types.SimpleNamespace:
@@ -103,20 +115,25 @@ def windows_as_they_are():
         yield
 
 
-def scores_of(rgb, extraction, score, stride, augmentations=1, loaded=None, corrected=False):
+def scores_of(
+    rgb, extraction, score, stride, augmentations=1, loaded=None, corrected=False, **others
+):
     """Mean scores of the positions of a field called `a`: float64 [rows, columns, 2]."""
+    arguments = rgb, extraction, score, stride, augmentations, loaded
     if not corrected:
         with windows_as_they_are():
-            return scores_of(rgb, extraction, score, stride, augmentations, loaded, corrected=True)
+            return scores_of(*arguments, corrected=True, **others)
     loaded = loaded or encoder_set(extraction)
     with slide.open_slide(rgb) as field:
         grid = Grid(field.size, stride)
         scan = slide_scan.scan(field, grid, extraction)
         models = bundle(extraction, score)
-        return sliding_window.mean_scores(scan, "a", loaded, models, augmentations)
+        return sliding_window.mean_scores(scan, "a", loaded, models, augmentations, **others)
 
 
-def descriptors_of(rgb, extraction, stride, augmentations=1, loaded=None, corrected=False):
+def descriptors_of(
+    rgb, extraction, stride, augmentations=1, loaded=None, corrected=False, **others
+):
     """Descriptors of the scored positions in order, by configuration; and where they are."""
     by_configuration = {}
 
@@ -124,7 +141,8 @@ def descriptors_of(rgb, extraction, stride, augmentations=1, loaded=None, correc
         by_configuration.setdefault(configuration, []).append(descriptors)
         return np.zeros((len(descriptors), 2))
 
-    scores = scores_of(rgb, extraction, score, stride, augmentations, loaded, corrected)
+    arguments = rgb, extraction, score, stride, augmentations, loaded, corrected
+    scores = scores_of(*arguments, **others)
     descriptors = {name: np.concatenate(parts) for name, parts in by_configuration.items()}
     return descriptors, np.isfinite(scores[..., 0])
 
@@ -179,6 +197,7 @@ def map_of(
             "size_px": list(size),
             "far_by": "unknown",
             "target_mpp": 0.84,
+            "neighbourhood_crops": 1.5,
         },
     }
     return ProbabilityMap(**(values | others))
