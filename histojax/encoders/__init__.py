@@ -12,7 +12,7 @@ has an example.
 
 import dataclasses
 
-from histojax.encoders import inception_v3, layouts, resnet50, vgg16
+from histojax.encoders import foundation, inception_v3, layouts, resnet50, vgg16
 from histojax.encoders.encoder import (
     CAFFE,
     MINUS_ONE_TO_ONE,
@@ -21,6 +21,7 @@ from histojax.encoders.encoder import (
     Encoder,
     InputConvention,
     NativeView,
+    Published,
     Tap,
     Variables,
     WeightFile,
@@ -42,6 +43,7 @@ __all__ = [
     "InputConvention",
     "Layout",
     "NativeView",
+    "Published",
     "Tap",
     "Variables",
     "WeightFile",
@@ -170,6 +172,8 @@ ENCODERS |= {
         ),
     )
 }
+
+ENCODERS |= {encoder.name: encoder for encoder in foundation.ROWS}
 
 # ResNet-50 as it ran in February 2018, with that month's file of the same name; its variables fit
 # both variants.

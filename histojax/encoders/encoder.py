@@ -152,6 +152,38 @@ class WeightFile:
 
 
 @dataclasses.dataclass(frozen=True)
+class Published:
+    """Where an encoder's file of weights is published, and on which terms. It is never downloaded.
+
+    Attributes:
+      repository: at Hugging Face, organisation and name.
+      files: what the file may be called there, the usual name first.
+      licence: its name.
+      terms: what the licence forbids: `non-commercial`, `non-commercial, no derivatives`; empty for
+        nothing that concerns a user here.
+      gate: what has to be done before the file can be had there; empty where nothing has.
+      inferred: what of the row was inferred, not read off a public source; the file decides.
+    """
+
+    repository: str
+    files: tuple[str, ...]
+    licence: str
+    terms: str = ""
+    gate: str = ""
+    inferred: str = ""
+
+    @property
+    def address(self) -> str:
+        """Of its page."""
+        return f"https://huggingface.co/{self.repository}"
+
+    @property
+    def licence_text(self) -> str:
+        """The licence with its terms: `CC BY-NC-ND 4.0 (non-commercial, no derivatives)`."""
+        return f"{self.licence} ({self.terms})" if self.terms else self.licence
+
+
+@dataclasses.dataclass(frozen=True)
 class Origin:
     """The module that an encoder of a user comes from.
 
@@ -187,6 +219,8 @@ class Encoder:
       halo: px on each side of a tile whose feature cells are dropped, because they lack what lies
         beyond the tile; a multiple of 32. docs/performance.md has the seams that remain.
       weight_file: where the ImageNet weights are published; None where there are none.
+      published: where other weights are published, which users fetch themselves; None where none
+        are.
       layouts: how files of weights name the arrays, beside `layouts.ours`.
       origin: the module that it comes from; None for the encoders of histojax.
       precision: of a module that is no `PreciseNetwork`; `folded` sets it.
@@ -207,6 +241,7 @@ class Encoder:
     origin: Origin | None = None
     precision: Precision = FLOAT32
     native: NativeView | None = None
+    published: Published | None = None
 
     @property
     def width(self) -> int:

@@ -12,6 +12,7 @@ norms and the sums of the blocks are float32 whatever the precision.
 """
 
 import functools
+import math
 
 import flax.linen as nn
 import jax
@@ -39,7 +40,7 @@ class VisionTransformer(PreciseNetwork):
       patch: side of a patch, px.
       hidden: width between the products of an MLP; of SwiGLU after its gate, so 4096 for 8192 ->
         4096.
-      grid: patches a side that there are positions for.
+      grid: patches a side that there are positions for, unless the variables have another grid.
       swiglu: the MLP's activation, silu(a) * b of products [a, b] with `hidden` columns each, in
         place of GELU.
       registers: number of register tokens.
@@ -94,6 +95,44 @@ class VisionTransformer(PreciseNetwork):
             "tokens": tokens,
         }
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of every variable by flat name; to trace 40 blocks for them takes seconds."""
+        width, columns = self.width, 2 * self.hidden if self.swiglu else self.hidden
+        norm = {"scale": (width,), "bias": (width,)}
+        block = {f"{name}/{leaf}": norm[leaf] for name in ("norm1", "norm2") for leaf in norm}
+        products = {
+            "attention/qkv": (width, 3 * width),
+            "attention/projection": (width, width),
+            "mlp/in": (width, columns),
+            "mlp/out": (self.hidden, width),
+        }
+        for name, shape in products.items():
+            block |= {f"{name}/kernel": shape, f"{name}/bias": shape[1:]}
+        if self.layer_scale:
+            block |= {"layer_scale1": (width,), "layer_scale2": (width,)}
+        flat = {
+            "patch_embedding/kernel": (self.patch, self.patch, 3, width),
+            "patch_embedding/bias": (width,),
+            "class_token": (1, width),
+            "position_embedding": (self._prefix + self.grid**2, width),
+        }
+        if self.registers:
+            flat["register_tokens"] = (self.registers, width)
+        for i in range(self.depth):
+            flat |= {f"block{i}/{name}": shape for name, shape in block.items()}
+        flat |= {f"norm/{leaf}": shape for leaf, shape in norm.items()}
+        return {f"params/{name}": shape for name, shape in flat.items()}
+
+    def takes(self, name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
+        """Whether a file's array, by our flat name, may stand for one of the expected shape.
+
+        Positions may be of any square grid: they are resampled from what there are.
+        """
+        if name != "params/position_embedding" or shape[1:] != expected[1:]:
+            return shape == expected
+        patches = max(0, shape[0] - self._prefix)
+        return 0 < patches == math.isqrt(patches) ** 2
+
     def _embed(self, images: jax.Array) -> jax.Array:
         """Tokens [N, T, D], float32, with their positions."""
         count, *sides, channels = images.shape
@@ -112,14 +151,24 @@ class VisionTransformer(PreciseNetwork):
         patches += bias[None, None]
         cls = self._tokens("class_token", 1)
         registers = self._tokens("register_tokens", self.registers)
-        own = {"patches": 0, "class+patches": 1, "class+registers+patches": 1 + self.registers}
-        prefix = own[self.positions]
-        positions = self._tokens("position_embedding", prefix + self.grid**2)
+        prefix, positions = self._prefix, self._position_embedding()
         places = self._resample(positions[prefix:], rows, columns)
         front = jnp.concatenate([cls, registers])
         front = front.at[:prefix].add(positions[:prefix])
         front = jnp.broadcast_to(front[None], (count, *front.shape))
         return jnp.concatenate([front, patches + places[None]], axis=1)
+
+    @property
+    def _prefix(self) -> int:
+        """How many tokens before the patches have a position of their own."""
+        own = {"patches": 0, "class+patches": 1, "class+registers+patches": 1 + self.registers}
+        return own[self.positions]
+
+    def _position_embedding(self) -> jax.Array:
+        """[T', D], of the grid that the variables have."""
+        if self.has_variable("params", "position_embedding"):
+            return self.get_variable("params", "position_embedding")
+        return self._tokens("position_embedding", self._prefix + self.grid**2)
 
     def _tokens(self, name: str, count: int) -> jax.Array:
         if not count:
@@ -128,12 +177,13 @@ class VisionTransformer(PreciseNetwork):
 
     def _resample(self, positions: jax.Array, rows: int, columns: int) -> jax.Array:
         """Positions [grid * grid, D] for rows x columns patches: [rows * columns, D]."""
-        if rows == columns == self.grid:
+        grid = math.isqrt(len(positions))
+        if rows == columns == grid:
             return positions
         weights = resize.plain_weights
         if self.resampling == "antialiased":
             weights = functools.partial(resize.antialiased_weights, resize_filter="bicubic")
-        square = positions.reshape(self.grid, self.grid, self.width)
+        square = positions.reshape(grid, grid, self.width)
         for equation, size in (("oc,rcd->rod", columns), ("or,rcd->ocd", rows)):
             matrix = weights(self.grid, size)
             square = jnp.einsum(equation, matrix, square, precision=jax.lax.Precision.HIGHEST)

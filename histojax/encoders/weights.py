@@ -23,6 +23,7 @@ from histojax import encoders
 from histojax.encoders import Encoder, Variables, fitting, folding, layouts
 from histojax.encoders.fitting import Fit
 from histojax.encoders.layers import Shapes
+from histojax.encoders.vit import VisionTransformer
 from histojax.errors import InputError
 from histojax.utils import array_files, download, files
 from histojax.utils.array_files.stored import StoredArrays, read_float32
@@ -52,6 +53,8 @@ class Weights:
 @functools.cache
 def shapes(encoder: Encoder) -> Shapes:
     """The shape of every variable of an encoder by flat name; nothing is computed."""
+    if isinstance(encoder.module, VisionTransformer):
+        return MappingProxyType(encoder.module.shapes())
     image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
     tree = jax.eval_shape(lambda image: encoder.module.init(jax.random.key(0), image), image)
     return MappingProxyType({name: leaf.shape for name, leaf in _flattened(tree).items()})
@@ -148,7 +151,8 @@ def fits(encoder: Encoder, arrays: StoredArrays) -> list[Fit]:
     file = {name: array.shape for name, array in arrays.items()}
     real = {name: array.is_floating for name, array in arrays.items()}
     known = (*layouts.ours(encoder.folds), *encoder.layouts)
-    found = [fitting.fit(encoder.name, layout, expected, file, real) for layout in known]
+    takes = getattr(encoder.module, "takes", fitting.equal)
+    found = [fitting.fit(encoder.name, layout, expected, file, real, takes) for layout in known]
     return sorted(found, key=lambda fit: (fit.problems > 0, fit.distance))
 
 

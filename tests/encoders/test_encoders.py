@@ -101,7 +101,8 @@ def test_the_networks_as_pytorch_has_them_have_their_taps_at_their_strides(name)
         assert {tap.layer: maps[tap.layer].shape[3] for tap in row.outputs} == TORCH_TAPS[name]
         for tap in row.outputs:
             assert maps[tap.layer].shape[1] in (320 // tap.stride, 320 // tap.stride - 2)
-    assert list(TAPS | TORCH_TAPS) == list(encoders.ENCODERS)
+    others = [row.name for row in encoders.ENCODERS.values() if not row.published]
+    assert list(TAPS | TORCH_TAPS) == others
 
 
 def test_unknown_names_are_answered_with_the_known_ones():
