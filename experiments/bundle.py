@@ -7,12 +7,14 @@ histojax predict --bundle=FILE.histojax --images=NEW --out=OUT
 The file alone is enough to predict new images. It holds the models, the protocol, the classes,
 calibration and operating point, what the training images' descriptors and stain were like, versions
 and checksums, and the encoders' ImageNet weights (at most about 100 MB an encoder; --checksums_only
-leaves them out, and predicting then needs the official files). Random weights are drawn again from
-their seed. With --data, the training images, it also holds what places in them are like (at most
-512, by one more pass of the encoders over at most 128 images), without which heat maps cannot say
-which of their places are unlike any training image. It holds no image and no name of one, but
-the SHA-256 of each, by which predictions mark those trained on. FILE.md, beside it, is the model
-card, which is in the file too.
+leaves them out, and predicting then needs the official files). Weights from a file go in too, but
+for those that are gated, whose licence has terms (CC BY-NC-ND, non-commercial) or that take more
+than 1 GiB: these it knows by their SHA-256, and predicting needs the file. Random weights are drawn
+again from their seed. With --data, the training images, it also holds what places in them are like
+(at most 512, by one more pass of the encoders over at most 128 images), without which heat maps
+cannot say which of their places are unlike any training image. It holds no image and no name of
+one, but the SHA-256 of each, by which predictions mark those trained on. FILE.md, beside it, is the
+model card, which is in the file too.
 
 Where descriptors were imported, there are no encoders to include: the bundle holds the recipe, by
 which histojax predict --features imports the features of new slides.
@@ -76,9 +78,11 @@ def main() -> None:
             print("note: --data is not needed: heat maps, which it is for, need an encoder")
     elif data.label_table():
         made = dataclasses.replace(made, places=_places(made))
-    weights = (
-        {} if FLAGS.checksums_only else bundled_encoders.variables(made, computing.weight_files())
-    )
+    weights = {}
+    if not FLAGS.checksums_only:
+        weights = bundled_encoders.variables(made, computing.weight_files())
+        for note in bundled_encoders.notes(bundled_encoders.withheld(made)):
+            print(f"note: {note}")
     card = model_card.card(made, weights)
     identity = bundle.write(FLAGS.out, made, FLAGS.models, card, weights)
     card_path = FLAGS.out.with_suffix(".md")

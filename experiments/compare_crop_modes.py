@@ -79,8 +79,15 @@ def main() -> None:
 
 def check(modes: Sequence[Extraction]) -> None:
     """Raises InputError where an encoder has no maps for a mode, before any long work."""
-    from histojax.extraction import loaded_encoders  # Not above, as in `extract_in_mode`.
+    from histojax import encoders  # Not above, as in `extract_in_mode`.
+    from histojax.extraction import loaded_encoders
 
+    chosen = [encoders.get(name) for name in modes[0].encoders]
+    loaded_encoders.require_maps(
+        chosen,
+        "crop mode hybrid takes windows of",
+        "leave it out of --encoders, there is no second mode to compare",
+    )
     for extraction in modes:
         loaded_encoders.check(extraction, "xla")
 

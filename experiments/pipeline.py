@@ -257,6 +257,8 @@ def _pack(plan: Plan, encoder_set: EncoderSet | None = None) -> Bundle:
     without = "; what heat maps compare with the training images is added once there are new images"
     without = "" if places or plan.imported else without
     print(f"bundle: {out}, with the model card {card_path}{without}", flush=True)
+    for note in bundled_encoders.notes(bundled_encoders.withheld(made)):
+        print(f"note: {note}", flush=True)
     return bundle.load(out)
 
 

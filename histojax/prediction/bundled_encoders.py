@@ -1,11 +1,13 @@
 """The encoders that a bundle needs for images: whether it has any, their weights, their modules.
 
 Weights are in the bundle, official, or in files that the user names; modules are the user's. They
-must be those that the models were trained with.
+must be those that the models were trained with. A bundle never holds weights that their licence, or
+a gate, keeps its maker from passing on: these it knows by their SHA-256.
 """
 
 import dataclasses
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from histojax.config import Runtime
@@ -14,7 +16,10 @@ from histojax.extraction import manifests, modules
 from histojax.prediction.bundle import Bundle, Flat
 
 if TYPE_CHECKING:
+    from histojax.encoders.weights import Shapes
     from histojax.extraction.loaded_encoders import EncoderSet
+
+_MOST_BYTES = 2**30  # Of an encoder's weights in a bundle, which is read whole.
 
 
 def require(bundle: Bundle) -> None:
@@ -53,10 +58,46 @@ def load(bundle: Bundle, runtime: Runtime = Runtime()) -> "EncoderSet":
     return encoder_set
 
 
-def variables(bundle: Bundle, runtime: Runtime = Runtime()) -> dict[str, Flat]:
-    """The encoders' variables, by flat name, to store in the bundle; not those of random weights.
+def withheld(bundle: Bundle) -> dict[str, str]:
+    """Why the weights of encoders stay out of the bundle, by name; random ones are drawn again."""
+    from histojax import encoders
+    from histojax.encoders import weights
 
-    None of imported features, whose encoders are not here.
+    if bundle.imported:
+        return {}
+    extraction, reasons = bundle.extraction, {}
+    for name in extraction.encoders:
+        encoder = encoders.ENCODERS.get(name)
+        if extraction.weights_of(name) == "random" or encoder is None:
+            continue
+        published = encoder.published
+        if published and (published.terms or published.gate):
+            terms = filter(None, (published.licence_text, published.gate))
+            reasons[name] = f"{', '.join(terms)}: {published.address}"
+        elif (size := _bytes(weights.shapes(encoder))) > _MOST_BYTES:
+            reasons[name] = f"they take {size / 2**30:.1f} GiB"
+    return reasons
+
+
+def _bytes(shapes: "Shapes") -> int:
+    """The size of float32 arrays of these shapes."""
+    return 4 * sum(math.prod(shape) for shape in shapes.values())
+
+
+def notes(reasons: Mapping[str, str]) -> list[str]:
+    """What `withheld` found, in sentences for a person."""
+    return [
+        f"the weights of {name} stay out of the bundle, which knows them by their SHA-256 "
+        f"({reason}): predicting needs their file"
+        for name, reason in reasons.items()
+    ]
+
+
+def variables(bundle: Bundle, runtime: Runtime = Runtime()) -> dict[str, Flat]:
+    """The encoders' variables, by flat name, to store in the bundle.
+
+    Not those of random weights, nor what is `withheld`; none of imported features, whose encoders
+    are not here.
 
     Raises:
       InputError: the weights are not those the models were trained with, or cannot be had.
@@ -68,9 +109,10 @@ def variables(bundle: Bundle, runtime: Runtime = Runtime()) -> dict[str, Flat]:
     if bundle.imported:
         return {}
     extraction, flat = bundle.extraction, {}
-    _require_files(bundle, runtime)
+    kept_out = withheld(bundle)
+    _require_files(bundle, runtime, kept_out)
     for name in extraction.encoders:
-        if extraction.weights_of(name) == "random":
+        if extraction.weights_of(name) == "random" or name in kept_out:
             continue
         _require_module(bundle, name)
         encoder = encoders.get(name, extraction.resnet_variant)
@@ -104,9 +146,9 @@ def _require_module(bundle: Bundle, name: str) -> None:
         )
 
 
-def _require_files(bundle: Bundle, runtime: Runtime, included: Iterable[str] = ()) -> None:
-    """Raises InputError naming the files of weights that are neither included nor passed."""
-    passed = {*included, *dict(runtime.weight_files)}
+def _require_files(bundle: Bundle, runtime: Runtime, others: Iterable[str] = ()) -> None:
+    """Raises InputError naming the files of weights that are not passed; `others` need none."""
+    passed = {*others, *dict(runtime.weight_files)}
     for name in bundle.extraction.encoders:
         recorded = bundle.encoder_weights(name)
         if "file" in recorded and name not in passed:

@@ -267,8 +267,7 @@ def _of_encoders(bundle: Bundle, included: Sequence[str]) -> list[str]:
         if "file" in recorded:
             lines.append(
                 f"- {name}: its weights came from the file {recorded['file']} (SHA-256 "
-                f"`{recorded['file_sha256']}`); their licence is not known here, ask whoever made "
-                "them."
+                f"`{recorded['file_sha256']}`); {_licence_of_file(name)}."
             )
         if module := bundle.encoder_module(name):
             sha256 = module["file_sha256"] or module["code_sha256"]
@@ -277,6 +276,20 @@ def _of_encoders(bundle: Bundle, included: Sequence[str]) -> list[str]:
                 "part of histojax or of the bundle: predicting needs this module, by --encoders."
             )
     return lines
+
+
+def _licence_of_file(name: str) -> str:
+    """What is known of the licence of an encoder's file of weights."""
+    from histojax.encoders import ENCODERS  # Not above: bundles of imported features need no JAX.
+
+    published = ENCODERS[name].published if name in ENCODERS else None
+    if published is None:
+        return "their licence is not known here, ask whoever made them"
+    gate = f", {published.gate}" if published.gate else ""
+    return (
+        f"those of {published.address} are under {published.licence_text}{gate}; terms may extend "
+        "to models trained on their descriptors"
+    )
 
 
 def _weights(bundle: Bundle) -> str:

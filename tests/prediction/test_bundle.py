@@ -10,8 +10,9 @@ import zipfile
 import numpy as np
 import pytest
 
+from histojax import encoders
 from histojax.config import Runtime
-from histojax.encoders import weights
+from histojax.encoders import Published, weights
 from histojax.errors import InputError
 from histojax.extraction import store
 from histojax.prediction import bundle, bundled_encoders, learned, model_card, predict, uncertainty
@@ -233,6 +234,37 @@ def test_without_them_the_file_is_asked_for_by_name(of_file, trained, tmp_path):
     for use in (bundled_encoders.load, bundled_encoders.variables):
         with pytest.raises(InputError, match="holds other weights of VGG than those asked for"):
             use(small, runtime)
+
+
+def test_weights_that_may_not_be_passed_on_or_are_large_stay_out(
+    of_file, trained, tmp_path, monkeypatch
+):
+    made, _ = of_file
+    terms = "CC BY-NC-ND 4.0", "non-commercial, no derivatives", "access is granted on request"
+    vgg = encoders.ENCODERS["VGG"]
+    gated = dataclasses.replace(vgg, published=Published("lab/vgg", ("vgg.bin",), *terms))
+    monkeypatch.setitem(encoders.ENCODERS, "VGG", gated)
+    assert bundled_encoders.variables(made) == {}  # Its file is not even asked for.
+    (note,) = bundled_encoders.notes(bundled_encoders.withheld(made))
+    assert "the weights of VGG stay out of the bundle" in note
+    assert "CC BY-NC-ND 4.0 (non-commercial, no derivatives), access is granted on request" in note
+    card = model_card.card(made, {})
+    assert "VGG: weights not in the bundle" in card
+    assert "those of https://huggingface.co/lab/vgg are under CC BY-NC-ND 4.0 (" in card
+    bundle.write(tmp_path / "small", made, trained / "models", card, {})
+    with pytest.raises(InputError, match="needs the weights of VGG"):
+        bundled_encoders.load(bundle.load(tmp_path / "small"))
+    free = dataclasses.replace(vgg, published=Published("lab/vgg", ("vgg.bin",), "MIT"))
+    monkeypatch.setitem(encoders.ENCODERS, "VGG", free)
+    assert bundled_encoders.withheld(made) == {}
+    monkeypatch.setattr(bundled_encoders, "_MOST_BYTES", 100)
+    assert bundled_encoders.withheld(made) == {"VGG": "they take 0.0 GiB"}
+
+
+def test_weights_of_a_name_with_hyphens_are_read_back(made, trained, tmp_path):
+    flat = {"UNI2-h": {"params/norm/scale": np.ones(3, np.float32)}}
+    bundle.write(tmp_path / "a", made, trained / "models", "card", flat)
+    assert bundle.load(tmp_path / "a").weights.keys() == {"UNI2-h"}
 
 
 def test_other_weights_than_it_was_trained_with_are_refused(made):
