@@ -16,7 +16,8 @@ flags.disclaim_key_flags()  # A flag belongs to the module that calls `define`.
 
 # Of `Extraction.weights`; a flag's value is (encoder, word or file) pairs.
 WEIGHTS = str | tuple[tuple[str, str], ...]
-AUTO = "auto"  # In place of views: those that suit the images.
+# In place of views: those that suit the images, and those that encoders were published with.
+AUTO, NATIVE = "auto", "native"
 
 Choices = Callable[[], Iterable[str]]
 Kind = type | types.GenericAlias | types.UnionType
@@ -57,9 +58,8 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _views(text: str) -> tuple[View, ...] | str:
-    return (
-        AUTO if text.strip().lower() == AUTO else tuple(View.parse(name) for name in _names(text))
-    )
+    word = text.strip().lower()
+    return word if word in (AUTO, NATIVE) else tuple(View.parse(name) for name in _names(text))
 
 
 def _weights(text: str) -> tuple[tuple[str, str], ...]:
@@ -86,7 +86,7 @@ _KINDS: dict[Kind, tuple[Callable[[str], Any], str]] = {
     tuple[str, ...]: (_names, "NAME,..."),
     tuple[int, ...]: (lambda text: tuple(map(int, _names(text))), "INTEGER,..."),
     WEIGHTS: (_weights, "ENCODER=FILE,..."),
-    tuple[View, ...]: (_views, "auto|SCALE-CROPSIZE,..."),
+    tuple[View, ...]: (_views, "auto|native|SCALE-CROPSIZE|MICRONSmpp-CROPSIZE,..."),
 }
 
 

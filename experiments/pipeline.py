@@ -202,14 +202,13 @@ def describe_and_train(plan: Plan, encoder_set: EncoderSet) -> None:
 def by_configuration(encoder_set: EncoderSet) -> list[EncoderSet]:
     """The same encoders and devices, a part of the protocol at a time, each with its own pass."""
     whole = encoder_set.extraction
-    pairs = [(name, view) for name in whole.encoders for view in whole.views]
     return [
         dataclasses.replace(
             encoder_set,
             extraction=dataclasses.replace(whole, encoders=(name,), views=views),
             encoders={name: encoder_set.encoders[name]},
         )
-        for name, views in engine.passes(pairs, whole)
+        for name, views in engine.passes(whole.pairs, whole)
     ]
 
 

@@ -118,6 +118,8 @@ def check_flags(extraction: Extraction, size: tuple[int, int]) -> None:
     for name in ("crop_mode", "precision"):
         if FLAGS[name].value is not None:
             raise InputError(f"--{name} is not for the profile: it takes --modes and --precisions")
+    if extraction.crop_layout != "random":
+        raise InputError("--crop_layout is not for the profile: it times random crops")
     if "hybrid" in FLAGS.modes:
         chosen = [encoders.get(name) for name in extraction.encoders if name in encoders.ENCODERS]
         loaded_encoders.require_maps(chosen, "mode hybrid takes windows of", "pass --modes=exact")

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -12,10 +13,17 @@ from histojax.config import PRESETS, Extraction, Option, Protocol
 from histojax.errors import InputError
 
 from . import computing
-from .flag_types import AUTO, Choices, define
+from .flag_types import AUTO, NATIVE, Choices, define
 
 FLAGS = flags.FLAGS
 _OF_HYBRID = ("pool_crops", "gain_nodes", "checked")
+# What --stain sets: the normaliser and the augmentation.
+_STAIN = {
+    "none": ("none", "none"),
+    "normalise": ("macenko", "none"),
+    "augment": ("none", "hematoxylin_eosin"),
+    "both": ("macenko", "hematoxylin_eosin"),
+}
 
 
 def define_preset(*parts: str, default: str | None = "paper", but: str = "") -> None:
@@ -28,7 +36,7 @@ def define_preset(*parts: str, default: str | None = "paper", but: str = "") -> 
     for part in parts:
         paper = getattr(PRESETS["paper"], part)
         for field in dataclasses.fields(paper):
-            if field.name == but:
+            if field.name == but or "option" not in field.metadata:
                 continue
             option = field.metadata["option"]
             default = config.as_text(getattr(paper, field.name))
@@ -36,6 +44,13 @@ def define_preset(*parts: str, default: str | None = "paper", but: str = "") -> 
             is_other = computing.is_module if field.name == "encoders" else lambda value: False
             known = _TABLES.get(field.name)
             define(field.name, field.type, shown, choices=known, is_other=is_other)
+        if part == "extraction":
+            text = (
+                "What is done to stains, in one word: both normalises and augments them, as the "
+                "paper does; normalise and augment do one alone; none leaves colours as they are. "
+                "Sets --stain_normalizer and --stain_augmentation."
+            )
+            define("stain", str, Option(text, choices=tuple(_STAIN)))
 
 
 def define_fold_count() -> None:
@@ -63,7 +78,10 @@ def from_flags(*parts: str, suit: Callable[[Extraction], Extraction] = _no_image
     for part in parts:
         names = [f.name for f in dataclasses.fields(getattr(chosen, part)) if f.name in FLAGS]
         passed = {name: FLAGS[name].value for name in names}
-        passed = {name: value for name, value in passed.items() if value not in (None, AUTO)}
+        words = (None, AUTO, NATIVE)
+        passed = {name: value for name, value in passed.items() if value not in words}
+        if part == "extraction":
+            passed |= _stain(passed)
         if "encoders" in passed:
             passed["encoders"] = computing.load_modules()
         changed = dataclasses.replace(getattr(chosen, part), **passed)
@@ -71,25 +89,74 @@ def from_flags(*parts: str, suit: Callable[[Extraction], Extraction] = _no_image
             of_preset = getattr(chosen, part).weights
             words = computing.weights(passed["weights"], changed.encoders, of_preset)
             changed = dataclasses.replace(changed, weights=words)
-        if part == "extraction" and FLAGS.views == AUTO:
-            changed = suit(changed)
+        if part == "extraction" and "views" in FLAGS:
+            changed = _with_views(changed, suit)
         chosen = dataclasses.replace(chosen, **{part: changed})
     config.check(chosen)
     return chosen
 
 
+def _stain(passed: dict[str, Any]) -> dict[str, str]:
+    """The fields that --stain sets; InputError where their own flags say something else."""
+    if FLAGS.stain is None:
+        return {}
+    names = ("stain_normalizer", "stain_augmentation")
+    values = dict(zip(names, _STAIN[FLAGS.stain], strict=True))
+    for name, value in values.items():
+        if passed.get(name, value) != value:
+            raise InputError(
+                f"--stain={FLAGS.stain} sets --{name}={value}, and --{name}={passed[name]} was "
+                "passed: leave one out"
+            )
+    return values
+
+
+def _with_views(extraction: Extraction, suit: Callable[[Extraction], Extraction]) -> Extraction:
+    """The protocol with the views that --views=auto or native stand for.
+
+    Raises:
+      InputError: an encoder has no native view, or has one, and no views were asked for.
+    """
+    if FLAGS.views == AUTO:
+        return suit(extraction)
+    if FLAGS.views is None and FLAGS.encoders is None:
+        return extraction
+    from histojax.encoders import native  # Not above: trees are trained where there is no JAX.
+
+    if FLAGS.views == NATIVE:
+        native.require(extraction)
+        return native.with_native_views(extraction)
+    published = {name: native.view_of(name) for name in extraction.encoders}
+    by_scale = {name: view for name, view in published.items() if view}
+    if FLAGS.views is None and by_scale and not any(view.mpp for view in extraction.views):
+        views = ", ".join(f"{name} {view.name}" for name, view in by_scale.items())
+        raise InputError(
+            f"which views? Those of --protocol={FLAGS.protocol}, {config.as_text(extraction.views)}"
+            f", are the paper's, and these encoders were published with others: {views}. Pass "
+            f"--views=native, or --views={config.as_text(extraction.views)}"
+        )
+    return extraction
+
+
 def refuse_idle(extraction: Extraction) -> None:
-    """Raises InputError where a flag of crop mode hybrid was passed with another mode."""
+    """Raises InputError where a flag was passed that the crop mode or layout has no use for."""
     passed = (name for name in _OF_HYBRID if name in FLAGS and FLAGS[name].present)
     if extraction.crop_mode != "hybrid" and (idle := next(passed, None)):
         raise InputError(
             f"--{idle} does nothing in crop mode {extraction.crop_mode}: pass --crop_mode=hybrid "
             "with it, or leave it out"
         )
+    if extraction.crop_layout == "grid" and "crops" in FLAGS and FLAGS.crops is not None:
+        raise InputError(
+            "--crops does nothing with --crop_layout=grid, which takes all crops that tile the "
+            "image: leave it out"
+        )
 
 
 def suited_to(paths: Iterable[Path], mpp: float | None) -> Callable[[Extraction], Extraction]:
     """A function that gives an extraction the views that suit image files, and tells which.
+
+    Encoders that were published with a view of their own take that.
 
     Images are resampled where their pixel sizes are known, as inspection recommends, unless
     --target_mpp says otherwise. `mpp` is the microns per pixel of all images; None to believe each
@@ -97,8 +164,14 @@ def suited_to(paths: Iterable[Path], mpp: float | None) -> Callable[[Extraction]
     """
 
     def suit(extraction: Extraction) -> Extraction:
+        from histojax.encoders import native
         from histojax.inspection import recommend
 
+        published = {name: native.view_of(name) for name in extraction.encoders}
+        if told := [f"{name} {view.name}" for name, view in published.items() if view]:
+            print(f"native views: {', '.join(told)}")
+        if len(told) == len(published):
+            return native.with_native_views(extraction)
         made = recommend.recommend_for_files(paths, mpp, FLAGS.target_mpp)
         if made is None:  # No image can be read: extraction says why.
             return extraction
@@ -106,7 +179,8 @@ def suited_to(paths: Iterable[Path], mpp: float | None) -> Callable[[Extraction]
             raise InputError(" ".join(made.why))
         resampled = f", --target_mpp={made.target_mpp:g}" if made.target_mpp else ""
         print(f"views: {config.as_text(made.views)}{resampled}. {' '.join(made.why)}")
-        return dataclasses.replace(extraction, views=made.views, target_mpp=made.target_mpp)
+        suited = dataclasses.replace(extraction, views=made.views, target_mpp=made.target_mpp)
+        return native.with_native_views(suited, made.views) if told else suited
 
     return suit
 

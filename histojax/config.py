@@ -34,6 +34,7 @@ BACH_CARCINOMA = ("InSitu", "Invasive")
 # The paper's encoders; what other encoders there are, `histojax.encoders.ENCODERS` says.
 ENCODERS = ("ResNet", "Inception", "VGG")
 CROP_MODES = ("exact", "hybrid")
+CROP_LAYOUTS = ("random", "grid")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 BOOSTS = ("paper", "fast", "xgboost")
 FOLD_MAKERS = ("stratified", "grouped", "paper")
@@ -55,6 +56,8 @@ _ENDINGS = {"exact": "", "hybrid": "-hybrid", "shared": "-shared"}
 SET_POINTS = (0.33, 0.50)
 
 LARGEST_SEED = 2**32 - 1
+
+MPP_RANGE = (0.05, 20.0)  # Microns per pixel that images may be resampled to.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,26 +122,51 @@ def options(part: Any) -> dict[str, Option]:
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """How crops are taken: the image's scale, and the crops' side in pixels at that scale."""
+    """How crops are taken: the image's scale or pixel size, and the crops' side in pixels there.
+
+    Attributes:
+      scale: of the image as it is read; 1 where the pixel size is stated.
+      crop_size: side of a crop, px.
+      mpp: microns per pixel that the image is resampled to when it is read; None for a scale.
+    """
 
     scale: float
     crop_size: int
+    mpp: float | None = None
+
+    @classmethod
+    def in_microns(cls, mpp: float, crop_size: int) -> "View":
+        """Crops at a pixel size, in microns per pixel."""
+        return cls(1.0, crop_size, mpp)
+
+    @property
+    def resolution(self) -> str:
+        """What crops are cut at: a scale such as 0.5, or microns per pixel, such as 0.5mpp."""
+        return str(self.scale) if self.mpp is None else f"{self.mpp}mpp"
 
     @property
     def name(self) -> str:
-        """As in the authors' folder names: 0.5-400, 1.0-800."""
-        return f"{self.scale}-{self.crop_size}"
+        """As in the authors' folder names: 0.5-400, 1.0-800; in microns 0.5mpp-224."""
+        return f"{self.resolution}-{self.crop_size}"
 
     @classmethod
     def parse(cls, name: str) -> "View":
         """The view of that name; InputError where it is none."""
-        scale, _, crop_size = name.partition("-")
+        resolution, _, crop_size = name.partition("-")
+        number = resolution.removesuffix("mpp")
         try:
-            view = cls(float(scale), int(crop_size))
+            make = cls if number == resolution else cls.in_microns
+            view = make(float(number), int(crop_size))
         except ValueError:
             raise InputError(
-                f"view {name!r} is not of the form SCALE-CROPSIZE, such as 0.5-400"
+                f"view {name!r} is not of the form SCALE-CROPSIZE or MICRONSmpp-CROPSIZE, such as "
+                "0.5-400 or 0.5mpp-224"
             ) from None
+        low, high = MPP_RANGE
+        if view.mpp is not None and not low <= view.mpp <= high:
+            raise InputError(
+                f"view {name!r}: the microns per pixel must be at least {low} and at most {high}"
+            )
         if not (0 < view.scale <= 1 and view.crop_size > 0):
             raise InputError(
                 f"view {name!r}: the scale must be above 0 and at most 1, the crop size above 0"
@@ -153,6 +181,9 @@ class Extraction:
     `weights` is a word for all encoders, `imagenet` or `random`, or (encoder, word) pairs, where
     the word may also be the SHA-256 of an encoder's variables, for those from a file.
     `Runtime.weight_files` says where the files are.
+
+    Each encoder takes each of the views, unless `own_views` says which (encoder, view) pairs are
+    taken, as for native views.
     """
 
     encoders: tuple[str, ...] = option(
@@ -162,16 +193,25 @@ class Extraction:
     )
     views: tuple[View, ...] = option(
         (View(0.5, 400), View(0.5, 650)),
-        "Scales and crop sizes, each SCALE-CROPSIZE with the crop's side in pixels at that scale; "
-        "auto takes those that suit the images, as histojax inspect_data recommends them.",
+        "Scales and crop sizes, each SCALE-CROPSIZE with the crop's side in pixels at that scale, "
+        "or MICRONSmpp-CROPSIZE at that many microns per pixel; native takes the one that each "
+        "encoder was published with; auto takes those that suit the images, as histojax "
+        "inspect_data recommends them, and native ones where encoders have them.",
     )
     augmentations: int = option(50, "Random stain augmentations per image.", least=1)
+    crop_layout: str = option(
+        "random",
+        "Where crops lie: random draws --crops for each augmentation, and turns them; grid takes "
+        "all that tile the image, as few as cover it, evenly spread.",
+        choices=CROP_LAYOUTS,
+    )
     crops: int = option(20, "Random crops per augmentation.", least=1)
     gain_low: float = option(0.7, "Lower end of the random gains of the stains.", least=0)
     gain_high: float = option(1.3, "Upper end of the random gains of the stains.", least=0)
     p: float = option(
         3.0,
-        "Exponent of the p-norm that pools the crops: 1 is the mean, inf the maximum.",
+        "Exponent of the p-norm that pools the crops: 1 is the mean, inf the maximum. Descriptors "
+        "that have signs, such as those of transformers, are always pooled by the mean.",
         least=1,
         most=math.inf,
     )
@@ -222,10 +262,16 @@ class Extraction:
     target_mpp: float = option(
         0.0,
         "Microns per pixel, at scale 0.5, that images are resampled to when they are read (the "
-        "paper's data have 0.84); 0 reads them as they are.",
-        least=0.05,
-        most=20,
+        "paper's data have 0.84); 0 reads them as they are. Views in microns state their own.",
+        least=MPP_RANGE[0],
+        most=MPP_RANGE[1],
         zero=True,
+    )
+    most_enlarged: float = option(
+        1.2,
+        "How many times a view in microns may enlarge an image at most, which adds no detail; "
+        "images that would be enlarged more are refused by name.",
+        least=1,
     )
     stain_normalizer: str = option(
         "macenko",
@@ -237,6 +283,7 @@ class Extraction:
         "Stain augmentation: hematoxylin_eosin multiplies the amounts of both stains by random "
         "gains; none leaves colours as they are.",
     )
+    own_views: tuple[tuple[str, View], ...] = ()
 
     def configuration(self, encoder: str, view: View) -> str:
         """A name such as ResNet-0.5-400-hybrid: the folder of descriptors, the row of the table."""
@@ -251,12 +298,26 @@ class Extraction:
             return self.weights
         return dict(self.weights).get(encoder, "imagenet")
 
+    def views_of(self, encoder: str) -> tuple[View, ...]:
+        """The views that an encoder takes."""
+        own = self.own_views
+        return tuple(view for view in self.views if not own or (encoder, view) in own)
+
+    @property
+    def pairs(self) -> tuple[tuple[str, View], ...]:
+        """Encoder and view of each configuration, encoder by encoder."""
+        return tuple((name, view) for name in self.encoders for view in self.views_of(name))
+
     @property
     def configurations(self) -> tuple[str, ...]:
         """The names of all, encoder by encoder."""
-        return tuple(
-            self.configuration(encoder, view) for encoder in self.encoders for view in self.views
-        )
+        return tuple(self.configuration(encoder, view) for encoder, view in self.pairs)
+
+    @property
+    def crops_text(self) -> str:
+        """How many augmentations and crops an image has, in words."""
+        crops = f"{self.crops} crops" if self.crop_layout == "random" else "all crops of a grid"
+        return f"{self.augmentations} augmentations of {crops}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -465,14 +526,14 @@ def split(configuration: str) -> tuple[str, View | None]:
 
 
 def in_order(configurations: Iterable[str]) -> tuple[str, ...]:
-    """Configuration names by encoder, the paper's first, then by scale and crop size."""
+    """Configuration names by encoder, the paper's first, then by scale or pixel size, and crop."""
 
     def rank(name: str) -> tuple:
         encoder, view = split(name)
         if view is None:
-            return len(ENCODERS) + 1, "", 0, 0, name
+            return len(ENCODERS) + 1, "", 0, 0, 0, name
         place = ENCODERS.index(encoder) if encoder in ENCODERS else len(ENCODERS)
-        return place, encoder, view.scale, view.crop_size, name
+        return place, encoder, view.mpp or 0, view.scale, view.crop_size, name
 
     return tuple(sorted(configurations, key=rank))
 
@@ -504,11 +565,26 @@ def check(protocol: Protocol) -> None:
         for name in ("feature_fraction", "bagging_fraction", "bagging_freq"):
             if (value := getattr(boosting, name)) != getattr(Boosting, name):
                 raise _error(name, value, f"none, since --boost={boosting.boost} has its own")
+    if extraction.target_mpp and all(view.mpp for view in extraction.views):
+        expected = "none, since the views state their own"
+        raise _error("target_mpp", extraction.target_mpp, expected)
+    if extraction.crop_layout == "grid":
+        _check_grid(extraction)
     if extraction.gain_low > extraction.gain_high:
         raise _error("gain_low", extraction.gain_low, f"at most gain_high={extraction.gain_high}")
     if finetune.warmup_epochs >= finetune.epochs:
         expected = f"above warmup_epochs={finetune.warmup_epochs}"
         raise _error("epochs", finetune.epochs, expected)
+
+
+def _check_grid(extraction: Extraction) -> None:
+    """Raises InputError where crops in a grid do not go with the rest."""
+    if extraction.crop_mode != "exact":
+        expected = "random, since --crop_mode=hybrid draws crops from a pool"
+        raise _error("crop_layout", "grid", expected)
+    if extraction.augmentations > 1 and extraction.stain_augmentation == "none":
+        expected = "1, since nothing is random with --crop_layout=grid and no stain augmentation"
+        raise _error("augmentations", extraction.augmentations, expected)
 
 
 def _error(name: str, value: Any, expected: str) -> InputError:

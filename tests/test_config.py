@@ -31,7 +31,7 @@ def test_the_papers_ensembles_have_300_and_600_models():
 @pytest.mark.parametrize("part", [*map(type, vars(Protocol()).values()), config.Runtime])
 def test_every_number_has_a_line_of_help_and_an_allowed_default(part):
     named = config.options(part)
-    of_flags_elsewhere = {"devices", "weight_files"}
+    of_flags_elsewhere = {"devices", "weight_files", "own_views"}
     assert set(named) == {field.name for field in dataclasses.fields(part)} - of_flags_elsewhere
     for name, allowed in named.items():
         assert allowed.help[0].isupper()
@@ -56,11 +56,13 @@ REFUSED = [
     ("extraction", "weights_seed", -1, "-1, expected at least 0"),
     ("extraction", "resnet_variant", "torch", "torch, expected keras or keras2018"),
     ("extraction", "crop_mode", "tiled", "tiled, expected exact or hybrid"),
+    ("extraction", "crop_layout", "spiral", "spiral, expected random or grid"),
     ("extraction", "pool_crops", 1, "1, expected at least 2"),
     ("extraction", "gain_nodes", 10, "10, expected 2 to 9"),
     ("extraction", "precision", "float8", "float8, expected float32, tf32 or bfloat16"),
     ("extraction", "target_mpp", 0.04, "0.04, expected 0, or 0.05 to 20"),
     ("extraction", "target_mpp", 21.0, "21.0, expected 0, or 0.05 to 20"),
+    ("extraction", "most_enlarged", 0.9, "0.9, expected at least 1"),
     *((part, "folds", 1, "1, expected at least 2") for part in PARTS[1:]),
     *((part, "fold_seed", 2**32, "4294967296, expected 0 to 4294967295") for part in PARTS[1:]),
     *((part, "seeds", 0, "0, expected at least 1") for part in PARTS[1:]),

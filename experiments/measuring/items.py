@@ -29,7 +29,6 @@ from histojax.extraction import (
 )
 from histojax.extraction.engine import Engine
 from histojax.images.padding import scaled_size
-from histojax.images.resampling import Resampling
 from histojax.ops import flops
 
 from . import describe
@@ -181,7 +180,7 @@ def _extract(job: Job, mode: str, precision: str, folder: Path) -> Row:
     # What is checked of crop mode hybrid is in the projection: of few images it would be more.
     runtime = dataclasses.replace(job.runtime, checked=0.0)
     encoder_set = loaded_encoders.load_encoders(extraction, runtime, weights(extraction))
-    compiling, memory, by_program = dry_run.measure(images, encoder_set, Resampling())
+    compiling, memory, by_program = dry_run.measure(images, encoder_set)
     root, (name, *_) = folder / "descriptors", images
     extract.extract_images({name: images.pop(name)}, encoder_set, root)  # Warms up what is left.
     summary = extract.extract_images(images, encoder_set, root)

@@ -81,23 +81,27 @@ class Tap:
         return pooling.global_average(maps[:, :rows, :columns])
 
 
-def pool_over_crops(descriptors: jax.Array, taps: tuple[Tap, ...], p: float) -> jax.Array:
+def pool_over_crops(
+    descriptors: jax.Array, taps: tuple[Tap, ...], p: float, counted: jax.Array | None = None
+) -> jax.Array:
     """One descriptor of several: the p-norm over crops, or of signed taps the mean.
 
     Args:
       descriptors: float [..., P, D], P crops.
       taps: whose channels are D.
       p: of the p-norm.
+      counted: bool [..., P], the crops that count; all by default.
 
     Returns:
       float32 [..., D]; NaN where a tap that is not said to be signed is negative.
     """
-    pooled = pooling.pnorm(descriptors, p)
+    pooled = pooling.pnorm(descriptors, p, counted)
     pooled = jnp.where(jnp.any(descriptors < 0, axis=-2), jnp.nan, pooled)
     signed = np.repeat([tap.signed for tap in taps], [tap.channels for tap in taps])
     if not signed.any():
         return pooled
-    mean = jnp.mean(descriptors.astype(jnp.float32), axis=-2)
+    where = None if counted is None else counted[..., None]
+    mean = jnp.mean(descriptors.astype(jnp.float32), axis=-2, where=where)
     return jnp.where(signed.reshape(*[1] * (pooled.ndim - 1), -1), mean, pooled)
 
 
@@ -247,6 +251,22 @@ class Encoder:
     def width(self) -> int:
         """Channels of the descriptor, D."""
         return sum(tap.channels for tap in self.outputs)
+
+    @property
+    def recipe(self) -> dict[str, Any] | None:
+        """What manifests record of how crops are shown to it and pooled; None without `native`."""
+        if self.native is None:
+            return None
+        divisor = self.convention.divisor
+        return {
+            "input_size": self.native.input_size,
+            "resized": self.native.resized or self.native.input_size,
+            "resize_filter": self.native.resize_filter,
+            "mean": list(self.convention.mean),
+            "divisor": list(divisor) if isinstance(divisor, tuple) else divisor,
+            "taps": [tap.layer for tap in self.outputs],
+            "pooling": "mean" if all(tap.signed for tap in self.outputs) else "p-norm",
+        }
 
     @property
     def folds(self) -> bool:

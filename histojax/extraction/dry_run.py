@@ -16,7 +16,14 @@ from histojax.extraction.engine import passes
 from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.extraction.plans import Part
 from histojax.images.names import Images, by_name
-from histojax.images.padding import bucket, common_canvas, read_padded, scaled_size
+from histojax.images.padding import (
+    bucket,
+    by_resolution,
+    common_canvas,
+    read_padded,
+    read_sizes,
+    scaled_size,
+)
 from histojax.images.resampling import Resampling
 from histojax.ops import crops
 from histojax.utils import files
@@ -83,59 +90,58 @@ def run(
     encoder_set = loaded_encoders.load_encoders(extraction, runtime)
     for configuration, manifest in encoder_set.made_with().items():
         mixing.refuse_mixing(root, configuration, manifest)
-    resampling = Resampling(extraction.target_mpp, mpp)
     rows = store.read_stain_qc(root) if root.exists() else {}
     to_do = {
         name: path
         for name, path in pending.share_of(images, process, processes).items()
-        if pending.missing(name, path, encoder_set, resampling, root, rows)
+        if pending.missing(name, path, encoder_set, mpp, root, rows)
     }
     if not to_do:
         return Estimate(0, 0.0, 0.0, 0, 0, {})
-    compiling, memory, seconds = measure(to_do, encoder_set, resampling)
+    compiling, memory, seconds = measure(to_do, encoder_set, mpp)
     disk = len(to_do) * sum(
-        len(extraction.views) * (extraction.augmentations * loaded.encoder.width * 4 + _NPY_HEADER)
-        for loaded in encoder_set.encoders.values()
+        extraction.augmentations * encoder_set.encoders[name].encoder.width * 4 + _NPY_HEADER
+        for name, _ in extraction.pairs
     )
     total = compiling + len(to_do) * sum(seconds.values())
     return Estimate(len(to_do), total, compiling, memory, disk, seconds)
 
 
 def measure(
-    images: Images, encoder_set: EncoderSet, resampling: Resampling
+    images: Images, encoder_set: EncoderSet, mpp: float | None = None
 ) -> tuple[float, int, dict[str, float]]:
     """Runs each program once on the image of median area.
 
     Args:
       images: the image files by name.
       encoder_set: protocol, devices and encoders.
-      resampling: of the images as they are read.
+      mpp: microns per pixel of all images; None to take what each file says.
 
     Returns:
       Seconds of compiling, bytes on each device at most, and seconds an image by program.
     """
     extraction, engine = encoder_set.extraction, encoder_set.engine
     names, paths = list(images), list(images.values())
-    sizes = [resampling.size(path) for path in paths]
-    padded = [tuple(map(bucket, size)) for size in sizes]
-    areas = [math.prod(size) for size in padded]
+    sizes = read_sizes(paths, extraction, mpp)
+    padded = {
+        stated: [tuple(map(bucket, size)) for size in of_all] for stated, of_all in sizes.items()
+    }
+    areas = [math.prod(size) for size in next(iter(padded.values()))]
     chosen = sorted(range(len(paths)), key=areas.__getitem__)[len(paths) // 2]
-    image = read_padded(paths[chosen], resampling)
     checked = len(crop_errors.to_check(names, encoder_set.checked)) / len(names)
     key = engine.replicate(crops.image_key(extraction.seed, names[chosen]))
     compiling, memory, seconds = 0.0, 0, {}
-    for scale, canvas in common_canvas(sizes, extraction.views).items():
+    views_by_resolution = by_resolution(extraction.views)
+    for resolution, canvas in common_canvas(sizes, extraction.views).items():
+        first = views_by_resolution[resolution]
+        scale, areas = first.scale, [math.prod(size) for size in padded[first.mpp]]
+        image = read_padded(paths[chosen], Resampling.of(extraction, mpp, first))
         start = time.monotonic()
         planes, _, size = jax.block_until_ready(engine.prepare(extraction, image, scale, canvas))
         compiling += time.monotonic() - start
         whole = scaled_size(image.rgb.shape, scale)
         prepared = PreparedImage(planes, size, whole, key)
-        pairs = [
-            (name, view)
-            for name in encoder_set.encoders
-            for view in extraction.views
-            if view.scale == scale
-        ]
+        pairs = [pair for pair in extraction.pairs if pair[1].resolution == resolution]
         for name, views in passes(pairs, extraction):
             loaded = encoder_set.encoders[name]
             label = f"{name}-{'+'.join(view.name for view in views)}"
@@ -147,7 +153,7 @@ def measure(
                 needed *= len(program.plan.starts)
                 parts[workload.part] |= program.plan.trim(program.plan.empty())
                 of_whole = workload.part is Part.WINDOWS
-                compiling += program.seconds * (len(set(padded)) if of_whole else 1)
+                compiling += program.seconds * (len(set(padded[first.mpp])) if of_whole else 1)
                 growth = max(areas) / areas[chosen] if of_whole else 1
                 held = sum(array.nbytes for array in jax.tree.leaves(arguments))
                 memory = max(memory, int(program.bytes * growth) + held)

@@ -41,20 +41,21 @@ class PreparedImage:
 def workloads(
     encoder: Encoder, extraction: Extraction, views: Sequence[View], canvas: Size, whole: Size
 ) -> list[Workload]:
-    """What is computed for views of one scale; in crop mode exact one view, and one program."""
+    """What is computed for views of one resolution; in crop mode exact of one, by one program."""
     if extraction.crop_mode == "exact":
-        return [Workload(encoder, extraction, tuple(views), canvas)]
+        part = Part.TILES if extraction.crop_layout == "grid" else Part.EXACT
+        return [Workload(encoder, extraction, tuple(views), canvas, part)]
     parts = [Workload(encoder, extraction, (view,), canvas, Part.POOL) for view in views]
     windows = Workload(encoder, extraction, tuple(views), whole, Part.WINDOWS)
     return [windows, *parts] if windows.rows else parts
 
 
-def pixels(extraction: Extraction, canvas: Mapping[float, Size]) -> int:
+def pixels(extraction: Extraction, canvas: Mapping[str, Size]) -> int:
     """What goes through an encoder for an image, as the operations grow.
 
     Args:
       extraction: the protocol.
-      canvas: height and width of the image by scale.
+      canvas: height and width of the image by resolution.
     """
     of_crops = sum(view.crop_size**2 for view in extraction.views)
     if extraction.crop_mode == "exact":
@@ -78,7 +79,7 @@ def encode(
     for workload in workloads(loaded.encoder, extraction, views, canvas, image.whole):
         parts[workload.part] |= _run(engine, loaded, workload, image, bar)
     if extraction.crop_mode == "exact":
-        return parts[Part.EXACT]
+        return parts[Part.EXACT] | parts[Part.TILES]
     return assemble(loaded.encoder, extraction, parts, image.key)
 
 

@@ -15,7 +15,7 @@ from histojax.encoders import Variables
 from histojax.errors import InputError
 from histojax.extraction import devices, plans, preparation, programs, xla_presets
 from histojax.extraction.plans import Part, Plan, Pooled, Workload
-from histojax.images.padding import PaddedImage, scaled_size, scales
+from histojax.images.padding import PaddedImage, scaled_size
 from histojax.ops import crops, flops, stain
 from histojax.utils import files
 from histojax.utils.progress import Progress
@@ -67,7 +67,7 @@ class Program:
             if bar is not None:
                 if len(plan.starts) > 1:
                     jax.block_until_ready(pooled)
-                bar.add(min(plan.per_call, workload.rows - first) * workload.inputs_per_row)
+                bar.add(min(plan.per_call, workload.rows - first) * workload.inputs_of(size))
         return plan.trim(pooled)
 
     def run_first(
@@ -255,18 +255,18 @@ def _evenly(work: int, most: int) -> int:
 def passes(
     pairs: Iterable[tuple[str, View]], extraction: Extraction
 ) -> list[tuple[str, tuple[View, ...]]]:
-    """What is extracted together of these encoders and views: an encoder, and views of one scale.
+    """What is extracted together: an encoder, and views of one scale or pixel size.
 
-    In crop mode exact each view is by itself; in crop mode hybrid views of a scale share the passes
-    of the whole image.
+    In crop mode exact each view is by itself; in crop mode hybrid views of one resolution share the
+    passes of the whole image.
     """
     if extraction.crop_mode == "exact":
         return [(name, (view,)) for name, view in pairs]
-    at_scale = {
-        scale: tuple(view for view in extraction.views if view.scale == scale)
-        for scale in scales(extraction.views)
-    }
-    return list(dict.fromkeys((name, at_scale[view.scale]) for name, view in pairs))
+
+    def together(name: str, resolution: str) -> tuple[View, ...]:
+        return tuple(v for v in extraction.views_of(name) if v.resolution == resolution)
+
+    return list(dict.fromkeys((name, together(name, view.resolution)) for name, view in pairs))
 
 
 def layers(workload: Workload, variables: Variables) -> tuple[flops.Layer, ...]:

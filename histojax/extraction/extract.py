@@ -30,7 +30,7 @@ from histojax.extraction import (
 from histojax.extraction.image_extraction import ExtractionJob, Listener
 from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.images.names import Images, by_name
-from histojax.images.padding import PaddedImage, common_canvas, read_padded
+from histojax.images.padding import PaddedImage, common_canvas, read_padded, read_sizes
 from histojax.images.resampling import Resampling
 from histojax.utils import files, prefetch
 from histojax.utils.progress import Progress
@@ -109,7 +109,6 @@ def extract_images(
     With a listener, images are checked one by one, and an unusable one stops nothing.
     """
     extraction = encoder_set.extraction
-    resampling = Resampling(extraction.target_mpp, mpp)
     claim(encoder_set, root)
     if processes == 1:
         store.merge_stain_qc(root)  # Parts that a run of several processes may have left.
@@ -121,24 +120,35 @@ def extract_images(
     for name, path in share.items():
         try:
             if listener:
-                pending.check_images({name: path}, extraction, resampling)
-            missing[name] = pending.missing(name, path, encoder_set, resampling, root, rows)
+                pending.check_images({name: path}, extraction, mpp)
+            missing[name] = pending.missing(name, path, encoder_set, mpp, root, rows)
         except InputError as error:
             _fail(listener, name, error)
     to_do = {name: pairs for name, pairs in missing.items() if pairs}
     if listener:
         for name in missing.keys() - to_do.keys():
             listener.done(name, image_extraction.rows_of(name, rows))
-    canvas = common_canvas([resampling.size(share[name]) for name in to_do], extraction.views)
+    sizes = read_sizes([share[name] for name in to_do], extraction, mpp)
+    canvas = common_canvas(sizes, extraction.views)
     is_hybrid = extraction.crop_mode == "hybrid"
     if is_hybrid and to_do and not listener:  # Who predicts takes the protocol of the models.
         _tell_if_nothing_is_saved(extraction, canvas)
     checked = crop_errors.to_check(images, encoder_set.checked if is_hybrid else 0)
     job = ExtractionJob(
-        encoder_set, share, to_do, root, process, processes, rows, canvas, checked, listener
+        encoder_set,
+        share,
+        to_do,
+        root,
+        process,
+        processes,
+        rows,
+        {stated: dict(zip(to_do, of_all, strict=True)) for stated, of_all in sizes.items()},
+        canvas,
+        checked,
+        listener,
     )
     start = time.monotonic()
-    extracted, waited = _run_job(job, resampling)
+    extracted, waited = _run_job(job, mpp)
     seconds = time.monotonic() - start
     if processes > 1 and not any(pending.without_file(name, encoder_set, root) for name in images):
         store.merge_stain_qc(root)
@@ -163,7 +173,7 @@ def claim(encoder_set: EncoderSet, root: Path) -> None:
         mixing.claim(root, configuration, manifest)
 
 
-def _tell_if_nothing_is_saved(extraction: Extraction, canvas: dict[float, tuple[int, int]]) -> None:
+def _tell_if_nothing_is_saved(extraction: Extraction, canvas: dict[str, tuple[int, int]]) -> None:
     """Warns where exact crops would take no longer than crop mode hybrid does."""
     exact = dataclasses.replace(extraction, crop_mode="exact")
     share = encoding.pixels(extraction, canvas) / encoding.pixels(exact, canvas)
@@ -187,7 +197,7 @@ def _crop_errors(encoder_set: EncoderSet, root: Path) -> dict[str, dict[str, Any
     return measured
 
 
-def _run_job(job: ExtractionJob, resampling: Resampling) -> tuple[int, float]:
+def _run_job(job: ExtractionJob, mpp: float | None) -> tuple[int, float]:
     """Extracts all that is missing.
 
     Returns:
@@ -197,10 +207,9 @@ def _run_job(job: ExtractionJob, resampling: Resampling) -> tuple[int, float]:
     total = sum(image_extraction.inputs(job, name) for name in job.missing)
     unit = "crops" if extraction.crop_mode == "exact" else "crops and whole images"
     extracted, waited = 0, 0.0
-    paths = [job.images[name] for name in job.missing]
-    decoded = prefetch.prefetch(
-        functools.partial(_decode, resampling), paths, DECODED_AHEAD, DECODERS
-    )
+    to_decode = [(job.images[name], pairs) for name, pairs in job.missing.items()]
+    decode = functools.partial(_decode, extraction, mpp)
+    decoded = prefetch.prefetch(decode, to_decode, DECODED_AHEAD, DECODERS)
     try:
         with (
             contextlib.closing(decoded),
@@ -209,13 +218,13 @@ def _run_job(job: ExtractionJob, resampling: Resampling) -> tuple[int, float]:
         ):
             for i, name in enumerate(job.missing):
                 start = time.monotonic()
-                image = next(decoded)
+                images = next(decoded)
                 if i > 0:  # While the first is decoded, the device has nothing to do yet.
                     waited += time.monotonic() - start
-                if isinstance(image, InputError):
-                    _fail(job.listener, name, image)
+                if isinstance(images, InputError):
+                    _fail(job.listener, name, images)
                 else:
-                    image_extraction.extract_image(job, name, image, write, bar)
+                    image_extraction.extract_image(job, name, images, write, bar)
                     extracted += 1
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
@@ -233,10 +242,20 @@ def _fail(listener: Listener | None, name: str, error: InputError) -> None:
     listener.failed(name, error)
 
 
-def _decode(resampling: Resampling, path: Path) -> PaddedImage | InputError:
-    """An image for the device, or its error, which is raised when it is the image's turn."""
+def _decode(
+    extraction: Extraction, mpp: float | None, to_decode: tuple[Path, pending.Pairs]
+) -> dict[float | None, PaddedImage] | InputError:
+    """An image for the device, by the pixel sizes that views state, each resampled from the file.
+
+    Or its error, which is raised when it is the image's turn.
+    """
+    path, pairs = to_decode
+    views = {view.mpp: view for _, view in pairs}
     try:
-        return read_padded(path, resampling)
+        return {
+            stated: read_padded(path, Resampling.of(extraction, mpp, view))
+            for stated, view in views.items()
+        }
     except InputError as error:
         return error
 

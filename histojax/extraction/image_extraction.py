@@ -1,7 +1,7 @@
 """One image to its descriptor files: the programs of what it lacks, and what is written of it."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -14,7 +14,7 @@ from histojax.extraction.engine import passes
 from histojax.extraction.loaded_encoders import EncoderSet, LoadedEncoder
 from histojax.extraction.plans import Pooled
 from histojax.images.names import Images
-from histojax.images.padding import PaddedImage, scaled_size, scales
+from histojax.images.padding import PaddedImage, by_resolution, scaled_size
 from histojax.ops import crops, stain
 from histojax.utils import prefetch
 from histojax.utils.progress import Progress
@@ -48,7 +48,9 @@ class ExtractionJob:
       root: the folder of descriptors.
       process, processes: which process this is, and how many share the run.
       rows: of stain_qc.csv, of all images of this process; grows as images are prepared.
-      canvas: height and width that prepared images are padded to, by scale.
+      sizes: heights and widths of the images that lack some, as they are read, by the pixel sizes
+        that views state.
+      canvas: height and width that prepared images are padded to, by resolution.
       checked: images of which the error of crop mode hybrid is measured.
       listener: is called for each image; None for no calls.
     """
@@ -60,7 +62,8 @@ class ExtractionJob:
     process: int
     processes: int
     rows: store.StainQC
-    canvas: dict[float, tuple[int, int]]
+    sizes: dict[float | None, dict[str, tuple[int, int]]]
+    canvas: dict[str, tuple[int, int]]
     checked: frozenset[str] = frozenset()
     listener: Listener | None = None
 
@@ -70,25 +73,39 @@ def inputs(job: ExtractionJob, name: str) -> int:
     extraction, total = job.encoder_set.extraction, 0
     for encoder_name, views in passes(job.missing[name], extraction):
         encoder = job.encoder_set.encoders[encoder_name].encoder
-        for workload in encoding.workloads(encoder, extraction, views, (0, 0), (0, 0)):
+        size = scaled_size(job.sizes[views[0].mpp][name], views[0].scale)
+        for workload in encoding.workloads(encoder, extraction, views, size, size):
             total += workload.rows * workload.inputs_per_row
         total += len(views) * extraction.crops * (name in job.checked)
     return total
 
 
 def extract_image(
-    job: ExtractionJob, name: str, image: PaddedImage, write: prefetch.Submit, bar: Progress
+    job: ExtractionJob,
+    name: str,
+    images: Mapping[float | None, PaddedImage],
+    write: prefetch.Submit,
+    bar: Progress,
 ) -> None:
-    """Runs the programs that an image lacks descriptors of; results are fetched in background."""
+    """Runs the programs that an image lacks descriptors of; results are fetched in background.
+
+    Args:
+      job: what the image is extracted for.
+      name: of the image.
+      images: it, by the pixel sizes that views state.
+      write: runs a function in background.
+      bar: counts crops.
+    """
     extraction, engine = job.encoder_set.extraction, job.encoder_set.engine
     missing = job.missing[name]
     key = engine.replicate(crops.image_key(extraction.seed, name))
-    for scale in scales(view for _, view in missing):
-        planes, quality, size = engine.prepare(extraction, image, scale, job.canvas[scale])
-        write(_write_stain_qc, job, name, image.digest, scale, quality)
+    for resolution, first in by_resolution(view for _, view in missing).items():
+        image, scale = images[first.mpp], first.scale
+        planes, quality, size = engine.prepare(extraction, image, scale, job.canvas[resolution])
+        write(_write_stain_qc, job, name, image.digest, resolution, quality)
         whole = scaled_size(image.rgb.shape, scale)
         prepared = encoding.PreparedImage(planes, size, whole, key)
-        pairs = [(encoder_name, view) for encoder_name, view in missing if view.scale == scale]
+        pairs = [pair for pair in missing if pair[1].resolution == resolution]
         for encoder_name, views in passes(pairs, extraction):
             loaded = job.encoder_set.encoders[encoder_name]
             work = engine, loaded, extraction
@@ -125,19 +142,19 @@ def _write_crop_error(
 
 
 def _write_stain_qc(
-    job: ExtractionJob, name: str, digest: str, scale: float, quality: stain.StainQuality
+    job: ExtractionJob, name: str, digest: str, resolution: str, quality: stain.StainQuality
 ) -> None:
     """Adds a row to stain_qc.csv.
 
     Runs before the descriptors are written, so every descriptor file has its row.
     """
-    row = _stain_qc_row(name, digest, scale, quality)
+    row = _stain_qc_row(name, digest, resolution, quality)
     job.rows[row.image, row.scale] = row
     store.write_stain_qc(job.root, job.rows, job.process, job.processes)
 
 
 def _stain_qc_row(
-    name: str, digest: str, scale: float, quality: stain.StainQuality
+    name: str, digest: str, resolution: str, quality: stain.StainQuality
 ) -> store.StainQCRow:
     """A row of stain_qc.csv, with numbers rounded as the file keeps them."""
     status = STAIN_STATUS[int(quality.status)]
@@ -147,7 +164,7 @@ def _stain_qc_row(
     hematoxylin, eosin = (round(float(value), 4) for value in quality.maxima)
     return store.StainQCRow(
         image=name,
-        scale=str(scale),
+        scale=resolution,
         tissue_fraction=round(float(quality.tissue_fraction), 4),
         stain_angle_degrees=angle,
         max_hematoxylin=hematoxylin,

@@ -40,8 +40,8 @@ class LoadedEncoder:
 
     def manifest(self, extraction: Extraction, view: View) -> manifests.Manifest:
         """What decides the encoder's descriptors of a view."""
-        name, origin = self.encoder.name, self.encoder.origin
-        made = manifests.of(extraction, name, view, self.source, self.sha256, self.file)
+        name, origin, recipe = self.encoder.name, self.encoder.origin, self.encoder.recipe
+        made = manifests.of(extraction, name, view, self.source, self.sha256, self.file, recipe)
         return made | ({"module": dataclasses.asdict(origin)} if origin else {})
 
 
@@ -120,6 +120,11 @@ def check(extraction: Extraction, pooling: str | None) -> None:
                 "longer has: pass --pooling=xla"
             )
         require_maps(chosen, "--pooling=pallas pools", "pass --pooling=xla")
+        if extraction.crop_layout == "grid":
+            raise InputError(
+                "--pooling=pallas takes as many crops of each image, and --crop_layout=grid has as "
+                "many as tile it: pass --pooling=xla"
+            )
         if signed := [encoder.name for encoder in chosen if any(t.signed for t in encoder.outputs)]:
             raise InputError(
                 f"--pooling=pallas takes p-norms, and {signed[0]} has signed taps, whose crops are "
@@ -162,8 +167,8 @@ def require_maps(chosen: Iterable[Encoder], what: str, advice: str) -> None:
 
 def check_encoders(loaded: dict[str, LoadedEncoder], extraction: Extraction) -> None:
     """Raises InputError where crops are too small for an encoder; nothing is computed."""
-    for loaded_encoder in loaded.values():
-        for view in extraction.views:
+    for name, loaded_encoder in loaded.items():
+        for view in extraction.views_of(name):
             image = jax.ShapeDtypeStruct((1, view.crop_size, view.crop_size, 3), jnp.uint8)
             try:
                 jax.eval_shape(loaded_encoder.encoder.descriptors, loaded_encoder.variables, image)
@@ -194,9 +199,10 @@ class EncoderSet:
     def made_with(self) -> dict[str, manifests.Manifest]:
         """What decides the descriptors of each configuration."""
         return {
-            self.extraction.configuration(name, view): loaded.manifest(self.extraction, view)
-            for name, loaded in self.encoders.items()
-            for view in self.extraction.views
+            self.extraction.configuration(name, view): self.encoders[name].manifest(
+                self.extraction, view
+            )
+            for name, view in self.extraction.pairs
         }
 
 

@@ -1,7 +1,8 @@
 """manifest.json of a folder of descriptors: the protocol, weights and versions they were made with.
 
 <root>/<configuration>/manifest.json
-  protocol   encoder, view, and how images were prepared, augmented and cropped
+  protocol   encoder, view, and how images were prepared, augmented and cropped; `recipe` is how a
+             network with one input size is shown crops, and what is made of its output
   weights    source and SHA-256 of the encoder's weights; of a file also its name and SHA-256
   module     of an encoder of a user: what --encoders takes, SHA-256 of the file, and of its code
              without comments and layout; the same code decides the same descriptors
@@ -42,7 +43,16 @@ _REQUIRED = ("protocol", "weights")
 # where they differ from the default, since older manifests lack them.
 _RECORDED = ("crop_mode", "augmentations", "crops", "gain_low", "gain_high", "p", "seed")
 _RECORDED_OF_HYBRID = ("pool_crops", "gain_nodes")
-_RECORDED_UNLESS_DEFAULT = ("precision", "target_mpp", "stain_normalizer", "stain_augmentation")
+_RECORDED_UNLESS_DEFAULT = (
+    "precision",
+    "target_mpp",
+    "most_enlarged",
+    "stain_normalizer",
+    "stain_augmentation",
+    "crop_layout",
+)
+# What has no meaning for some configurations, which then do not record it.
+_OF_SCALES, _OF_DRAWN = "target_mpp", "crops"
 _IMAGENET, _RANDOM = "imagenet", "random, seed "
 
 Manifest = dict[str, Any]
@@ -55,18 +65,22 @@ def of(
     source: str,
     sha256: str,
     file: Mapping[str, str] | None = None,
+    recipe: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """What decides the descriptors of one configuration.
 
     Args:
       extraction: the protocol.
       encoder: its name.
-      view: scale and crop size.
+      view: scale or pixel size, and crop size.
       source, sha256: where the encoder's weights come from: `imagenet`, `file` or `random, seed 0`;
         and the checksum of its variables.
       file: the name and SHA-256 of the file (`file`, `file_sha256`), which decide nothing.
+      recipe: `Encoder.recipe`; None where it has none.
     """
     protocol = {"encoder": encoder, "scale": view.scale, "crop_size": view.crop_size}
+    protocol |= {} if view.mpp is None else {"mpp": view.mpp}
+    protocol |= {"recipe": dict(recipe)} if recipe else {}
     protocol |= {name: getattr(extraction, name) for name in _RECORDED}
     if extraction.crop_mode == "hybrid":
         protocol |= {name: getattr(extraction, name) for name in _RECORDED_OF_HYBRID}
@@ -76,6 +90,10 @@ def of(
     for name in _RECORDED_UNLESS_DEFAULT:
         if getattr(extraction, name) != getattr(Extraction, name):
             protocol[name] = getattr(extraction, name)
+    if view.mpp is not None:
+        protocol.pop(_OF_SCALES, None)
+    if extraction.crop_layout == "grid":
+        del protocol[_OF_DRAWN]
     weights = {"source": source, "sha256": sha256} | dict(file or {})
     return {"protocol": protocol, "weights": weights}
 
@@ -137,12 +155,14 @@ def extraction_of(manifests: Mapping[str, Manifest | None], name: str) -> Extrac
             "and train again with --crop_mode=hybrid, which is as fast, or predict with the "
             "histojax that made it"
         )
-    optional = (*_RECORDED_OF_HYBRID, *_RECORDED_UNLESS_DEFAULT)
+    optional = (*_RECORDED_OF_HYBRID, *_RECORDED_UNLESS_DEFAULT, _OF_DRAWN)
     defaults = {field: getattr(Extraction, field) for field in optional}
     protocols = [defaults | made["protocol"] for made in manifests.values()]
     values = {
         field: {protocol[field] for protocol in protocols} for field in (*_RECORDED, *optional)
     }
+    by_scale = {protocol[_OF_SCALES] for protocol in protocols if "mpp" not in protocol}
+    values[_OF_SCALES] = by_scale or {Extraction.target_mpp}
     words, seeds = _weights_of(manifests.values())
     one_each = len(dict(words)) == len(words) and len(seeds) < 2
     values["weights"] = {True} if one_each else {True, False}
@@ -155,11 +175,15 @@ def extraction_of(manifests: Mapping[str, Manifest | None], name: str) -> Extrac
     variants = [
         protocol["resnet_variant"] for protocol in protocols if "resnet_variant" in protocol
     ]
+    pairs = tuple(
+        (made["encoder"], View(made["scale"], made["crop_size"], made.get("mpp")))
+        for made in protocols
+    )
+    chosen, views = (tuple(dict.fromkeys(each)) for each in zip(*pairs, strict=True))
     return Extraction(
-        encoders=tuple(dict.fromkeys(protocol["encoder"] for protocol in protocols)),
-        views=tuple(
-            dict.fromkeys(View(protocol["scale"], protocol["crop_size"]) for protocol in protocols)
-        ),
+        encoders=chosen,
+        views=views,
+        own_views=pairs if len(pairs) < len(chosen) * len(views) else (),
         weights=words[0][1] if alike else words,
         weights_seed=seeds.pop() if seeds else 0,
         resnet_variant=variants[0] if variants else "keras",
@@ -260,6 +284,7 @@ def _decisive(manifest: Manifest) -> Manifest:
     if is_imported(manifest):
         return {"protocol": manifest["protocol"], "weights": {}}
     defaults = {name: getattr(Extraction, name) for name in _RECORDED_UNLESS_DEFAULT}
+    defaults |= {_OF_DRAWN: Extraction.crops}
     weights = {k: v for k, v in manifest["weights"].items() if k in ("source", "sha256")}
     if version := _hybrid(manifest):
         defaults["hybrid"] = version

@@ -11,8 +11,16 @@ from histojax.extraction.provenance import is_imported
 from histojax.utils import files
 
 # What configurations of one root may differ in; and those of different encoders.
-_OWN = ("protocol.encoder", "protocol.resnet_variant", "protocol.scale", "protocol.crop_size")
-_OWN_OF_ENCODER = (*_OWN, "weights.", "module:")
+_OWN = (
+    "protocol.encoder",
+    "protocol.resnet_variant",
+    "protocol.scale",
+    "protocol.mpp",
+    "protocol.crop_size",
+)
+_OWN_OF_ENCODER = (*_OWN, "protocol.recipe", "weights.", "module:")
+# What views in microns have no use for, since they state their own.
+_OF_SCALES = ("protocol.target_mpp",)
 # What imported configurations of one root may not differ in: how many vectors an image has.
 _SHARED_BY_IMPORTED = ("protocol.draws", "protocol.tiles", "protocol.seed")
 
@@ -60,6 +68,8 @@ def refuse_mixing(root: Path, configuration: str, manifest: manifests.Manifest) 
         elif path.parent != folder:
             same = not any(line.startswith("protocol.encoder") for line in lines)
             own = _OWN if same else _OWN_OF_ENCODER
+            if any("mpp" in made["protocol"] for made in (recorded, manifest)):
+                own += _OF_SCALES
             lines = [line for line in lines if not line.startswith(own)]
         if lines:
             raise InputError(

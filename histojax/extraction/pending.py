@@ -10,8 +10,9 @@ from histojax.config import Extraction, Runtime, View
 from histojax.errors import InputError
 from histojax.extraction import loaded_encoders, store
 from histojax.extraction.loaded_encoders import EncoderSet
+from histojax.images import slide
 from histojax.images.names import Images
-from histojax.images.padding import image_digest, scaled_size
+from histojax.images.padding import by_resolution, read_sizes, scaled_size
 from histojax.images.resampling import Resampling
 
 # Encoder and view of descriptors that are missing.
@@ -30,20 +31,27 @@ def check_inputs(
 ) -> None:
     """Raises InputError where the protocol makes no sense or images do not fit it."""
     loaded_encoders.check(extraction, runtime.pooling)
-    check_images(images, extraction, Resampling(extraction.target_mpp, mpp), _SMALLER_CROPS)
+    check_images(images, extraction, mpp, _SMALLER_CROPS)
 
 
 def check_images(
-    images: Images, extraction: Extraction, resampling: Resampling, advice: str = ""
+    images: Images, extraction: Extraction, mpp: float | None, advice: str = ""
 ) -> None:
-    """Raises InputError listing the images that do not open or are smaller than a crop.
+    """Raises InputError listing the images that cannot be used.
 
-    `advice` is a sentence on what to do about crops that are too large.
+    These do not open, are smaller than a crop, or, where a view states its pixel size, do not say
+    theirs or would be enlarged too much.
+
+    Args:
+      images: image files by name.
+      extraction: the protocol.
+      mpp: microns per pixel of all images; None to take what each file says.
+      advice: a sentence on what to do about crops that are too large.
     """
     problems = [
         problem
         for name, path in images.items()
-        for problem in _image_problems(name, path, extraction, resampling)
+        for problem in _image_problems(name, path, extraction, mpp)
     ]
     if not problems:
         return
@@ -55,12 +63,10 @@ def check_images(
     raise InputError("\n  ".join(["images:", *lines]) + advice)
 
 
-def _image_problems(
-    name: str, path: Path, extraction: Extraction, resampling: Resampling
-) -> list[str]:
+def _image_problems(name: str, path: Path, extraction: Extraction, mpp: float | None) -> list[str]:
     try:
         name.encode()
-        height, width = resampling.size(path)
+        sizes = read_sizes([path], extraction, mpp)
     except UnicodeEncodeError:
         return [
             f"{ascii(str(path))} has a name that is not UTF-8, from which its crops could not be "
@@ -70,15 +76,17 @@ def _image_problems(
         return [str(error)]
     problems = []
     for view in extraction.views:
+        ((height, width),) = sizes[view.mpp]
         size = scaled_size((height, width), view.scale)
         if min(size) < view.crop_size:
-            resampled = ""
+            read = f"{width} x {height} px"
+            resampling = Resampling.of(extraction, mpp, view)
             if resampling.target_mpp:
-                resampled = f" ({resampling.factor(path):.3g} of its size, by --target_mpp)"
-            problems.append(
-                f"{path} is {width} x {height} px{resampled}, {size[1]} x {size[0]} at scale "
-                f"{view.scale}: {_TOO_SMALL} {view.crop_size} px crop"
-            )
+                asked_by = f"by {resampling.asked_by}"
+                read += f" ({resampling.factor(path):.3g} of its size, {asked_by})"
+            if view.mpp is None:
+                read += f", {size[1]} x {size[0]} at scale {view.scale}"
+            problems.append(f"{path} is {read}: {_TOO_SMALL} {view.crop_size} px crop")
     return problems
 
 
@@ -92,41 +100,68 @@ def without_file(image: str, encoder_set: EncoderSet, root: Path) -> Pairs:
     extraction = encoder_set.extraction
     return [
         (name, view)
-        for view in extraction.views
-        for name, loaded in encoder_set.encoders.items()
+        for name, view in _view_by_view(encoder_set)
         if not store.is_done(
             root,
             extraction.configuration(name, view),
             image,
-            (extraction.augmentations, loaded.encoder.width),
+            (extraction.augmentations, encoder_set.encoders[name].encoder.width),
         )
     ]
+
+
+def _view_by_view(encoder_set: EncoderSet) -> Pairs:
+    """All encoders and views, the encoders of a view one after the other."""
+    views = encoder_set.extraction.views
+    return sorted(encoder_set.extraction.pairs, key=lambda pair: views.index(pair[1]))
 
 
 def missing(
     image: str,
     path: Path,
     encoder_set: EncoderSet,
-    resampling: Resampling,
+    mpp: float | None,
     root: Path,
     rows: store.StainQC,
 ) -> Pairs:
     """The encoders and views to extract from an image: all, if stain_qc.csv does not list it.
+
+    Args:
+      image, path: its name and file.
+      encoder_set: the protocol and the encoders.
+      mpp: microns per pixel of the images; None to take what each file says.
+      root: the folder of descriptors.
+      rows: of its stain_qc.csv.
 
     Raises:
       InputError: the image is another file than its descriptors were made of, or a descriptor file
         is damaged or of another shape.
     """
     pairs = without_file(image, encoder_set, root)
-    recorded = {row.file_sha256 for row in rows.values() if row.image == image}
+    recorded = {row.scale: row.file_sha256 for row in rows.values() if row.image == image}
     if not recorded:
-        return [
-            (name, view) for view in encoder_set.extraction.views for name in encoder_set.encoders
-        ]
-    if recorded != {image_digest(path, resampling)}:
-        raise InputError(
-            f"{path} is not the file that the descriptors of {image!r} in {root} were made of "
-            "(SHA-256 or pixel size differs): name another folder, or give one of the images "
-            "another name"
-        )
+        return _view_by_view(encoder_set)
+    digest = slide.digest(path)
+    for resolution, of_row in recorded.items():
+        suffix = _suffix(resolution, path, encoder_set.extraction, mpp)
+        if of_row != digest + suffix if suffix is not None else not of_row.startswith(digest):
+            raise InputError(
+                f"{path} is not the file that the descriptors of {image!r} in {root} were made of "
+                "(SHA-256 or pixel size differs): name another folder, or give one of the images "
+                "another name"
+            )
     return pairs
+
+
+def _suffix(resolution: str, path: Path, extraction: Extraction, mpp: float | None) -> str | None:
+    """`Resampling.digest_suffix` at a resolution that stain_qc.csv has.
+
+    None where it is a pixel size that no view of the protocol states: then that of the image need
+    not be known.
+    """
+    views = by_resolution(extraction.views)
+    if resolution in views:
+        return Resampling.of(extraction, mpp, views[resolution]).digest_suffix(path)
+    if resolution.endswith("mpp"):
+        return None
+    return Resampling(extraction.target_mpp, mpp).digest_suffix(path)

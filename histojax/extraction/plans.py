@@ -5,6 +5,7 @@ A plan is static: `jax.jit` traces a program anew for each plan.
 
 import dataclasses
 import enum
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -15,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from histojax.config import Extraction, View
 from histojax.encoders import Encoder
 from histojax.extraction import preparation
+from histojax.ops import crops
 
 AXIS = "work"
 Pooled = dict[str, jax.Array]
@@ -24,12 +26,14 @@ class Part(enum.Enum):
     """What a program computes of an image: rows of descriptors.
 
     EXACT     crop mode exact: each augmentation, of crops of its own [A, D]
+    TILES     the same of all crops that tile the image, in every augmentation [A, D]
     POOL      crop mode hybrid: each crop of the image's pool, twice if gains vary [2 Q, D]
     WINDOWS   at each node of the gains, windows of the whole image in place of these [n^G, Q, D]
     CHECKED   one of its augmentations, of exact crops [1, D]
     """
 
     EXACT = "exact"
+    TILES = "tiles"
     POOL = "pool"
     WINDOWS = "windows"
     CHECKED = "checked"
@@ -60,6 +64,7 @@ class Workload:
         nodes = len(preparation.gain_nodes(extraction))
         return {
             Part.EXACT: extraction.augmentations,
+            Part.TILES: extraction.augmentations,
             Part.POOL: extraction.pool_crops * (2 if nodes else 1),
             Part.WINDOWS: nodes,
             Part.CHECKED: 1,
@@ -67,7 +72,13 @@ class Workload:
 
     @property
     def inputs_per_row(self) -> int:
-        """Crops, or whole images, that the encoder sees for a row."""
+        """Crops, or whole images, that the encoder sees for a row; of tiles, at most."""
+        return self.inputs_of(self.canvas)
+
+    def inputs_of(self, size: tuple[int, int]) -> int:
+        """Crops, or whole images, that the encoder sees for a row of an image of that size."""
+        if self.part is Part.TILES:
+            return math.prod(crops.tile_counts(size, self.views[0].crop_size))
         return self.extraction.crops if self.part in (Part.EXACT, Part.CHECKED) else 1
 
     @property

@@ -94,4 +94,5 @@ def _suits(extraction: Extraction) -> bool:
     chosen = [encoders.get(name) for name in extraction.encoders]
     taps = [tap for encoder in chosen for tap in encoder.outputs]
     no_maps = any(encoder.vectors for encoder in chosen)
-    return extraction.crop_mode == "exact" and not no_maps and not any(tap.signed for tap in taps)
+    drawn = extraction.crop_mode == "exact" and extraction.crop_layout == "random"
+    return drawn and not no_maps and not any(tap.signed for tap in taps)

@@ -20,7 +20,7 @@ from histojax.extraction import encoding, engine, loaded_encoders, programs, sto
 from histojax.extraction.engine import Engine
 from histojax.extraction.loaded_encoders import LoadedEncoder
 from histojax.extraction.plans import Part, Workload
-from histojax.images.padding import PaddedImage, read_padded, scaled_size, scales
+from histojax.images.padding import PaddedImage, by_resolution, read_padded, scaled_size
 from histojax.ops import crops, flops, pooling, resize, stain
 
 _REPEATS = 5
@@ -157,12 +157,11 @@ def rows(
       peaks: of the protocol's precision, which shares are of.
     """
     key = machine.replicate(crops.image_key(extraction.seed, "profile"))
-    for scale in scales(extraction.views):
+    for resolution, first in by_resolution(extraction.views).items():
+        scale = first.scale
         size = scaled_size(image.rgb.shape, scale)
         planes, _, _ = machine.prepare(extraction, image, scale, size)
-        pairs = [
-            (name, view) for name in loaded for view in extraction.views if view.scale == scale
-        ]
+        pairs = [pair for pair in extraction.pairs if pair[1].resolution == resolution]
         for name, views in engine.passes(pairs, extraction):
             encoder, variables = loaded[name].encoder, machine.replicate(loaded[name].variables)
             duration, operations, least, moved = 0.0, 0, 0.0, 0

@@ -1,7 +1,8 @@
 """The compiled program of an encoder: a prepared image to descriptors on the device.
 
 planes [3, H', W'] (of `preparation`) -> descriptors [A, D] by view in crop mode exact: each step
-cuts and augments crops [B, S, S, 3] -> taps [B, D]; then the p-norm over an augmentation's crops.
+cuts and augments crops [B, S, S, 3] -> taps [B, D]; then the p-norm over an augmentation's crops,
+which are drawn at random or tile the image.
 For crop mode hybrid, the parts that `hybrid` describes.
 
 Shapes are fixed: the size of an image is data, not shape. Devices share the crops, or the nodes
@@ -9,6 +10,7 @@ that whole images are encoded at.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +49,9 @@ def encode(
     Returns:
       `pooled` with these rows filled in.
     """
-    encode_part = hybrid.encode_windows if plan.workload.part is Part.WINDOWS else _encode_crops
+    part = plan.workload.part
+    encode_part = _encode_tiles if part is Part.TILES else _encode_crops
+    encode_part = hybrid.encode_windows if part is Part.WINDOWS else encode_part
     descriptors = encode_part(variables, planes, size, key, first, plan)
     filled = {
         name: jax.lax.dynamic_update_slice_in_dim(pooled[name], rows, first, 0)
@@ -96,6 +100,53 @@ def _encode_crops(
     with jax.named_scope("p-norm"):
         by_crop = descriptors[:total].reshape(plan.per_call, inputs, -1)
         return {view.name: pool_over_crops(by_crop, encoder.outputs, extraction.p)}
+
+
+def _encode_tiles(
+    variables: Variables,
+    planes: jax.Array,
+    size: jax.Array,
+    key: jax.Array,
+    first: jax.Array,
+    plan: Plan,
+) -> Pooled:
+    """Puts all crops that tile the image through the encoder: float32 [per_call, D] by view.
+
+    How many they are is data: as many steps are taken as they fill.
+    """
+    workload = plan.workload
+    encoder, extraction, most = workload.encoder, workload.extraction, workload.inputs_per_row
+    (view,) = workload.views
+    most_steps = -(-plan.per_call * most // plan.per_step)
+
+    def on_one_device(variables, planes, size, key, lanes):
+        tiles = math.prod(crops.tile_counts(size, view.crop_size))
+        total = plan.per_call * tiles
+
+        def cut(number: jax.Array) -> jax.Array:
+            with jax.named_scope("crop"):
+                corner = crops.tile_corner(number % tiles, size, view.crop_size)
+            gains = preparation.gains(key, first + number // tiles, extraction)
+            return _cut(planes, (corner, crops.NO_TURN), gains, view, extraction)
+
+        def step(i: jax.Array, filled: jax.Array) -> jax.Array:
+            # The last step repeats the last crop, so that all steps have one shape.
+            numbers = jnp.minimum(i * plan.per_step + lanes[0], total - 1)
+            descriptors = encoder.descriptors(variables, jax.vmap(cut)(numbers))
+            return jax.lax.dynamic_update_index_in_dim(filled, descriptors, i, 0)
+
+        empty = jnp.zeros((most_steps, lanes.shape[1], encoder.width))
+        return jax.lax.fori_loop(0, -(-total // plan.per_step), step, empty)
+
+    lanes = np.arange(plan.per_step, dtype=np.int32)[None]
+    descriptors = plans.over_devices(plan, on_one_device, PartitionSpec(None, plans.AXIS))(
+        variables, planes, size, key, lanes
+    ).reshape(-1, encoder.width)
+    with jax.named_scope("p-norm"):
+        tiles, tile = math.prod(crops.tile_counts(size, view.crop_size)), np.arange(most)
+        by_crop = descriptors[np.arange(plan.per_call)[:, None] * tiles + tile[None]]
+        counted = jnp.broadcast_to(tile < tiles, by_crop.shape[:-1])
+        return {view.name: pool_over_crops(by_crop, encoder.outputs, extraction.p, counted)}
 
 
 def crop(

@@ -31,7 +31,7 @@ class StainQCRow:
 
     Attributes:
       image: its name, see `histojax.images.names`.
-      scale: of the view, as text.
+      scale: of the view, as text; or its pixel size, such as 0.5mpp.
       tissue_fraction: share of pixels that are tissue.
       stain_angle_degrees: between the stain vectors; None where there was too little tissue.
       max_hematoxylin, max_eosin: 99th percentiles of concentration.

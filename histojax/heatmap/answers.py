@@ -5,6 +5,7 @@ predictions.csv cannot contradict each other.
 """
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from absl import logging
 from histojax.errors import InputError
 from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.images.names import file_label
-from histojax.images.resampling import Resampling
+from histojax.images.padding import read_sizes
 from histojax.prediction import outputs, predict
 from histojax.prediction.bundle import Bundle
 from histojax.prediction.predict import ImageFiles
@@ -74,16 +75,16 @@ def predict_fields(
 
 def _too_large(bundle: Bundle, images: ImageFiles) -> dict[str, str]:
     """Why fields are not predicted that a map reads in tiles, but `predict` whole, by image."""
-    resampling = Resampling(bundle.extraction.target_mpp, images.mpp)
     causes = {}
     for name, path in images.images.items():
         try:
-            height, width = resampling.size(path)
+            sizes = read_sizes([path], bundle.extraction, images.mpp).values()
         except InputError:
             continue  # `predict` says what is wrong with it.
-        if height * width > MOST_PIXELS:
+        most = max(math.prod(size) for (size,) in sizes)
+        if most > MOST_PIXELS:
             causes[name] = (
-                f"it has {height * width / 1e6:.0f} Mpx, and predict reads a field whole, of at "
+                f"it has {most / 1e6:.0f} Mpx, and predict reads a field whole, of at "
                 f"most {MOST_PIXELS / 1e6:.0f} Mpx"
             )
     return causes

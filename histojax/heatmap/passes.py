@@ -108,7 +108,8 @@ def _together(views: Sequence[View], encoder: Encoder) -> list[tuple[View, ...]]
     """Views that share a pass: those of one scale, if their crops are windows of the same maps."""
     if encoder.vectors:
         return [(view,) for view in views]
-    return [tuple(v for v in views if v.scale == scale) for scale in padding.scales(views)]
+    resolutions = padding.by_resolution(views)
+    return [tuple(v for v in views if v.resolution == resolution) for resolution in resolutions]
 
 
 def _crops_at_once(encoder_set: EncoderSet, loaded: LoadedEncoder, views: tuple[View, ...]) -> int:

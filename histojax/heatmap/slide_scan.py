@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from histojax import config
 from histojax.config import Extraction
 from histojax.errors import InputError
 from histojax.heatmap import tile_features
@@ -109,9 +110,16 @@ def at_target(
     """The field at the pixel size of the models' training, and the factor it is resampled by.
 
     Raises:
-      InputError: neither the file nor `mpp` gives the pixel size, and the protocol needs it.
+      InputError: neither the file nor `mpp` gives the pixel size, and the protocol needs it; the
+        field would be enlarged too much; or views in microns differ in their pixel size.
     """
-    factor = Resampling(extraction.target_mpp, mpp or field.mpp).factor(Path(field.name))
+    view, *others = padding.by_resolution(extraction.views).values()
+    if others and any(each.mpp for each in extraction.views):
+        raise InputError(
+            "heat maps are of one pixel size, and the models take "
+            f"{config.as_text(extraction.views)}: map with models of one of these"
+        )
+    factor = Resampling.of(extraction, mpp or field.mpp, view).factor(Path(field.name))
     return resampling.resample(field, factor), factor
 
 
@@ -151,7 +159,8 @@ def scan(field: slide.Slide, grid: Grid, extraction: Extraction) -> SlideScan:
                 f"scale {view.scale}: smaller than the {view.crop_size} px crop that its models "
                 "need. Choose a larger image"
             )
-    scales = {scale: _scan_scale(field, scale) for scale in padding.scales(extraction.views)}
+    resolutions = dict.fromkeys(view.scale for view in extraction.views)
+    scales = {scale: _scan_scale(field, scale) for scale in resolutions}
     smallest = min(extraction.views, key=lambda view: view.crop_size / view.scale)
     shares = _tissue_shares(scales[smallest.scale], grid, smallest.crop_size)
     return SlideScan(field, grid, scales, shares >= LEAST_TISSUE)

@@ -194,7 +194,7 @@ def measure_stain(
             )
         ]
         rgb = slide_scan.read_tile(scan.field, view.scale, tuple(corner), sides)[::step, ::step]
-        rows[name, str(view.scale)] = _stain_row(name, view.scale, _measure(rgb))
+        rows[name, view.resolution] = _stain_row(name, view.resolution, _measure(rgb))
     return rows
 
 
@@ -204,12 +204,12 @@ def _measure(rgb: jax.Array) -> stain.StainQuality:
     return stain.fit_macenko(rgb, jnp.ones(rgb.shape[:2], bool))[1]
 
 
-def _stain_row(name: str, scale: float, quality: stain.StainQuality) -> store.StainQCRow:
+def _stain_row(name: str, resolution: str, quality: stain.StainQuality) -> store.StainQCRow:
     status = STAIN_STATUS[int(quality.status)]
     angle = None if status == STAIN_TOO_LITTLE_TISSUE else float(quality.stain_angle)
     maxima = map(float, quality.maxima)
     return store.StainQCRow(
-        name, str(scale), float(quality.tissue_fraction), angle, *maxima, status, ""
+        name, resolution, float(quality.tissue_fraction), angle, *maxima, status, ""
     )
 
 

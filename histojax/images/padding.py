@@ -3,13 +3,13 @@
 uint8 [h, w, 3] -> uint8 [H, W, 3], with zeros below and to the right.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from histojax.config import View
+from histojax.config import Extraction, View
 from histojax.images import slide
 from histojax.images.resampling import NO_RESAMPLING, Resampling
 
@@ -41,9 +41,12 @@ def scaled_size(size: Sequence[int], scale: float) -> tuple[int, int]:
     return round(size[0] * scale), round(size[1] * scale)
 
 
-def scales(views: Iterable[View]) -> list[float]:
-    """The scales of views, each once."""
-    return list(dict.fromkeys(view.scale for view in views))
+def by_resolution(views: Iterable[View]) -> dict[str, View]:
+    """The first view of each scale and pixel size; the others of it have other crops alone."""
+    first = {}
+    for view in views:
+        first.setdefault(view.resolution, view)
+    return first
 
 
 def read_padded(path: Path, resampling: Resampling = NO_RESAMPLING) -> PaddedImage:
@@ -59,15 +62,37 @@ def image_digest(path: Path, resampling: Resampling) -> str:
     return slide.digest(path) + resampling.digest_suffix(path)
 
 
+def read_sizes(
+    paths: Iterable[Path], extraction: Extraction, mpp: float | None
+) -> dict[float | None, list[tuple[int, int]]]:
+    """Heights and widths of images as they are read, by the pixel sizes that views state.
+
+    Args:
+      paths: of the images, which are not decoded.
+      extraction: the protocol.
+      mpp: microns per pixel of all images; None to take what each file says.
+    """
+    paths, sizes = list(paths), {}
+    for view in extraction.views:
+        if view.mpp not in sizes:
+            resampling = Resampling.of(extraction, mpp, view)
+            sizes[view.mpp] = [resampling.size(path) for path in paths]
+    return sizes
+
+
 def common_canvas(
-    sizes: Iterable[Sequence[int]], views: Iterable[View]
-) -> dict[float, tuple[int, int]]:
-    """By scale, a height and width that images of these sizes fit into, padded and downscaled."""
-    padded = [tuple(map(bucket, size)) for size in sizes]
-    if not padded:
-        return {}
+    sizes: Mapping[float | None, Sequence[Sequence[int]]], views: Iterable[View]
+) -> dict[str, tuple[int, int]]:
+    """By resolution, a height and width that images of these sizes fit into, padded and downscaled.
+
+    Args:
+      sizes: of `read_sizes`.
+      views: whose resolutions are wanted.
+    """
     canvas = {}
-    for scale in scales(views):
-        heights, widths = zip(*(scaled_size(size, scale) for size in padded), strict=True)
-        canvas[scale] = max(heights), max(widths)
+    for resolution, view in by_resolution(views).items():
+        padded = [tuple(map(bucket, size)) for size in sizes[view.mpp]]
+        if padded:
+            heights, widths = zip(*(scaled_size(size, view.scale) for size in padded), strict=True)
+            canvas[resolution] = max(heights), max(widths)
     return canvas

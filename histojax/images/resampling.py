@@ -2,7 +2,7 @@
 
 A target is in microns per pixel at scale 0.5, where the protocol has 0.84: BACH's 0.42 at full
 size, halved by the view's scale. An image is first brought to half the target. Without a target,
-images are read as they are.
+images are read as they are. A view in microns has a target of its own, at scale 1.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
+from histojax.config import Extraction, View
 from histojax.errors import InputError
 from histojax.images import reader, slide, whole_slide
 from histojax.images.slide import Slide
@@ -30,25 +31,68 @@ class Resampling:
     Attributes:
       target_mpp: microns per pixel at scale 0.5 that images are brought to; 0 for no resampling.
       mpp: microns per pixel of all files; None to take what each file says.
+      most_enlarged: how many times images may be enlarged at most.
+      asked_by: what states the pixel size, for messages.
     """
 
     target_mpp: float = 0.0
     mpp: float | None = None
+    most_enlarged: float = math.inf
+    asked_by: str = "--target_mpp"
+
+    @classmethod
+    def of(cls, extraction: Extraction, mpp: float | None, view: View) -> "Resampling":
+        """How images are read for a view.
+
+        Args:
+          extraction: the protocol, whose target_mpp views by scale take.
+          mpp: as the attribute.
+          view: one in microns states its own pixel size, and may not enlarge images much.
+        """
+        if view.mpp is None:
+            return cls(extraction.target_mpp, mpp)
+        target = view.mpp / SCALE_OF_TARGET
+        return cls(target, mpp, extraction.most_enlarged, f"a view of {view.mpp:g}mpp")
 
     def pixel_size(self, path: Path) -> float:
         """Microns per pixel of an image; InputError if neither user nor file says."""
         if mpp := self.mpp or slide.pixel_size(path):
             return mpp
         raise InputError(
-            f"{path} does not say its pixel size, which --target_mpp needs: pass --mpp, in microns"
+            f"{path} does not say its pixel size, which {self.asked_by} needs: pass --mpp, in "
+            "microns"
         )
 
     def factor(self, path: Path) -> float:
-        """What both sides of an image are multiplied by; 1 if it is read as it is."""
+        """What both sides of an image are multiplied by; 1 if it is read as it is.
+
+        Raises:
+          InputError: as for `pixel_size`, or the image would be enlarged too much.
+        """
         if not self.target_mpp:
             return 1.0
-        factor = self.pixel_size(path) / (self.target_mpp * SCALE_OF_TARGET)
+        mpp = self.pixel_size(path)
+        factor = self.factor_of(mpp)
+        if factor > self.most_enlarged:
+            raise InputError(
+                f"{path} has {mpp:g} um per pixel and would be enlarged {factor:.3g} x for "
+                f"{self.asked_by}, expected at most {self.most_enlarged:g} x, since enlarging adds "
+                f"no detail: {self.advice(mpp)}"
+            )
+        return factor
+
+    def factor_of(self, mpp: float) -> float:
+        """The same of an image of that many microns per pixel, however much it is enlarged."""
+        factor = mpp / (self.target_mpp * SCALE_OF_TARGET)
         return factor if abs(factor - 1) > _TOLERANCE else 1.0
+
+    @staticmethod
+    def advice(mpp: float) -> str:
+        """What to do about an image that would be enlarged too much."""
+        return (
+            f"take views of {mpp:g}mpp or coarser, leave the image out, or extract and train with "
+            "--most_enlarged"
+        )
 
     def size(self, path: Path) -> tuple[int, int]:
         """Height and width of the resampled image, which is not decoded.

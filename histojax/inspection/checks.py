@@ -4,14 +4,13 @@ To add a check, write such a function and call it in `run_checks`.
 """
 
 import collections
-from collections.abc import Sequence
 
 import numpy as np
 
-from histojax.config import STAIN_STATUS, STAIN_TOO_LITTLE_TISSUE, View
+from histojax.config import STAIN_STATUS, STAIN_TOO_LITTLE_TISSUE, Extraction
 from histojax.images import reader
-from histojax.images.padding import scaled_size
-from histojax.images.resampling import SCALE_OF_TARGET, resampled_size
+from histojax.images.padding import by_resolution, scaled_size
+from histojax.images.resampling import Resampling, resampled_size
 from histojax.inspection import confounding, near_duplicates
 from histojax.inspection.findings import NOTE, PROBLEM, Finding, ImageSet
 from histojax.inspection.recommend import PAPER_MPP, format_size, mixed
@@ -38,13 +37,14 @@ _MOST_CLIPPED = 0.05  # The fields above have at most 0.03.
 _BLURRED, _BLURRED_MORE = 0.5, 0.1
 
 
-def run_checks(images: ImageSet, views: Sequence[View], target_mpp: float) -> list[Finding]:
-    """All findings about images; `views` and `target_mpp` are those of the protocol."""
+def run_checks(images: ImageSet, extraction: Extraction) -> list[Finding]:
+    """All findings about images, whose crops and pixel sizes the protocol decides."""
     return [
         *_unreadable(images),
         *_same_images(images),
-        *_crops_that_do_not_fit(images, views, target_mpp),
-        *_pixel_sizes(images, target_mpp),
+        *_crops_that_do_not_fit(images, extraction),
+        *_enlarged(images, extraction),
+        *_pixel_sizes(images, extraction),
         *_tissue(images),
         *_colours(images),
         *_background(images),
@@ -130,22 +130,19 @@ def _pairs(
     return [Finding(severity, kind, message, details, indices)]
 
 
-def _crops_that_do_not_fit(
-    images: ImageSet, views: Sequence[View], target_mpp: float
-) -> list[Finding]:
+def _crops_that_do_not_fit(images: ImageSet, extraction: Extraction) -> list[Finding]:
     """Images that are smaller than a crop of a view."""
     findings, usable = [], images.usable()
-    for view in views:
-        too_small = {}
+    for view in extraction.views:
+        too_small, resampling = {}, Resampling.of(extraction, None, view)
+        at = f"{view.mpp} µm per pixel" if view.mpp else f"scale {view.scale}"
         for i in usable:
             size = full_size = images.images[i].size
-            if target_mpp and images.images[i].mpp:
-                factor = images.images[i].mpp / (target_mpp * SCALE_OF_TARGET)
-                full_size = resampled_size(size, factor)
+            if resampling.target_mpp and images.images[i].mpp:
+                full_size = resampled_size(size, resampling.factor_of(images.images[i].mpp))
             scaled = scaled_size(full_size, view.scale)
             if min(scaled) < view.crop_size:
-                at_scale = f"{format_size(scaled)} px at scale {view.scale}"
-                too_small[i] = f"{format_size(size)} px, {at_scale}"
+                too_small[i] = f"{format_size(size)} px, {format_size(scaled)} px at {at}"
         smaller = f"smaller than the {view.crop_size} px crop of view {view.name}"
         choose = "choose other --views, such as those recommended"
         if too_small and len(too_small) == len(usable):
@@ -158,15 +155,39 @@ def _crops_that_do_not_fit(
     return findings
 
 
-def _pixel_sizes(images: ImageSet, target_mpp: float) -> list[Finding]:
+def _enlarged(images: ImageSet, extraction: Extraction) -> list[Finding]:
+    """Images that a view in microns would enlarge so much that extraction refuses them."""
+    findings = []
+    for view in by_resolution(extraction.views).values():
+        resampling, enlarged = Resampling.of(extraction, None, view), {}
+        for i in images.usable():
+            if view.mpp and (mpp := images.images[i].mpp):
+                factor = resampling.factor_of(mpp)
+                if factor > resampling.most_enlarged:
+                    enlarged[i] = f"{mpp:.3g} µm, {factor:.3g} x"
+        message = (
+            f"{{}} that {resampling.asked_by} would enlarge more than "
+            f"{resampling.most_enlarged:g} x, which adds no detail: choose coarser --views, leave "
+            "these out, or pass --most_enlarged."
+        )
+        findings += images.finding(PROBLEM, "pixel size", message, enlarged)
+    return findings
+
+
+def _pixel_sizes(images: ImageSet, extraction: Extraction) -> list[Finding]:
     """Pixel sizes that are mixed, or known of some images only."""
     mpps = {i: images.images[i].mpp for i in images.usable()}
     known = {i: f"{mpp:.3g} µm" for i, mpp in mpps.items() if mpp}
     unknown = {i: "no pixel size" for i in mpps if i not in known}
-    if target_mpp:
-        message = "{} without a pixel size, which --target_mpp needs: pass --mpp."
-        return images.finding(PROBLEM, "pixel size", message, unknown)
-    if len(known) < len(unknown):
+    in_microns = [view.name for view in extraction.views if view.mpp]
+    if extraction.target_mpp or in_microns:
+        asked_by = ["--target_mpp"] if extraction.target_mpp else in_microns
+        need = f"{', '.join(asked_by)} need{'s' if len(asked_by) == 1 else ''}"
+        message = f"{{}} without a pixel size, which {need}: pass --mpp."
+        findings = images.finding(PROBLEM, "pixel size", message, unknown)
+        if extraction.target_mpp or len(in_microns) == len(extraction.views):
+            return findings
+    elif len(known) < len(unknown):
         message = "{} with a pixel size, all others without: none is used."
         findings = images.finding(NOTE, "pixel size", message, known)
     else:

@@ -6,15 +6,17 @@ region.
 """
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
 from skimage.measure import blur_effect
 
-from histojax.config import STAIN_STATUS, STAIN_TOO_LITTLE_TISSUE
+from histojax.config import STAIN_STATUS, STAIN_TOO_LITTLE_TISSUE, Extraction
 from histojax.errors import InputError
 from histojax.images import reader, slide, whole_slide
-from histojax.images.resampling import Resampling
+from histojax.images.padding import read_sizes
+from histojax.images.resampling import NO_RESAMPLING
 from histojax.images.suffixes import SLIDE_SUFFIXES
 from histojax.images.thumbnails import thumbnail
 from histojax.inspection import near_duplicates
@@ -26,6 +28,7 @@ _LARGEST_WHOLE = 25_000_000  # An image of more pixels is read by region.
 _BRIGHTEST = 99  # Percentile of brightness above which pixels are taken for the background.
 # A pixel with all channels at least this bright is no tissue, so that clipping it loses nothing.
 _GLASS = 250
+_PAPER = Extraction()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,13 +82,15 @@ class InspectedImage:
     quality: ImageQuality | None
 
 
-def inspect_image(path: Path, mpp: float | None = None, target_mpp: float = 0.0) -> InspectedImage:
+def inspect_image(
+    path: Path, mpp: float | None = None, extraction: Extraction = _PAPER
+) -> InspectedImage:
     """Reads and measures an image file; what is wrong with it is recorded, not raised.
 
     Args:
       path: of the file.
       mpp: microns per pixel, where the user knows them; None to believe the file.
-      target_mpp: of the protocol, at which a slide must not be too large; 0 for none.
+      extraction: the protocol, at whose pixel sizes a slide must not be too large.
     """
     size, file_format, error = None, ("", ""), ""
     try:
@@ -94,7 +99,7 @@ def inspect_image(path: Path, mpp: float | None = None, target_mpp: float = 0.0)
         error = str(refusal)
     try:
         mpp = mpp or slide.pixel_size(path)
-        error = error or _too_large(path, mpp, target_mpp)
+        error = error or _too_large(path, mpp, extraction)
         # What is refused as an image, such as a file of several pages, can be measured.
         whole = not error and size[0] * size[1] <= _LARGEST_WHOLE
         is_plain = whole and not whole_slide.is_slide(path)
@@ -119,11 +124,14 @@ def _size_and_format(path: Path) -> tuple[tuple[int, int], tuple[str, str]]:
         return (image.height, image.width), (f"{image.format}{page}", image.mode)
 
 
-def _too_large(path: Path, mpp: float | None, target_mpp: float) -> str:
+def _too_large(path: Path, mpp: float | None, extraction: Extraction) -> str:
     """Why a slide is too large to be one field; empty if it is not, or no slide."""
     try:
-        if whole_slide.is_slide(path):
-            Resampling(target_mpp if mpp else 0.0, mpp).size(path)
+        if whole_slide.is_slide(path) and mpp:
+            enlarging = dataclasses.replace(extraction, most_enlarged=math.inf)
+            read_sizes([path], enlarging, mpp)
+        elif whole_slide.is_slide(path):
+            NO_RESAMPLING.size(path)
     except InputError as refusal:
         return str(refusal)
     return ""

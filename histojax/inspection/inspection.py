@@ -8,7 +8,7 @@ import shlex
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from histojax.config import Boosting, Extraction
+from histojax.config import Boosting, Extraction, as_text
 from histojax.datasets import Dataset, groups, positive
 from histojax.errors import InputError
 from histojax.images import reader
@@ -104,12 +104,12 @@ def inspect(place: str | Path, extraction: Extraction, options: Options = Option
         )
     if options.groups is not None:
         discovered = _with_groups(discovered, options)
-    images = _inspect_images(discovered.paths, options.mpp, extraction.target_mpp)
+    images = _inspect_images(discovered.paths, options.mpp, extraction)
     image_set = ImageSet(discovered.names, images, discovered.labels, discovered.groups)
-    recommendation = _recommend(image_set, extraction.target_mpp or None, options)
+    recommendation = _recommend(image_set, extraction, options)
     findings = [
         *discovered.findings,
-        *run_checks(image_set, extraction.views, extraction.target_mpp),
+        *run_checks(image_set, extraction),
         *_too_many_folds(recommendation, options.folds),
     ]
     classes = class_names(discovered.labels, options.classes)
@@ -177,7 +177,7 @@ def _unchecked_dataset(
 
 
 def _inspect_images(
-    paths: tuple[Path, ...], mpp: float | None, target_mpp: float
+    paths: tuple[Path, ...], mpp: float | None, extraction: Extraction
 ) -> tuple[InspectedImage, ...]:
     """Inspects image files on a few threads."""
     images = []
@@ -185,15 +185,13 @@ def _inspect_images(
         ThreadPoolExecutor(_WORKERS) as pool,
         Progress("inspect", len(paths), "images") as progress,
     ):
-        for image in pool.map(lambda path: inspect_image(path, mpp, target_mpp), paths):
+        for image in pool.map(lambda path: inspect_image(path, mpp, extraction), paths):
             images.append(image)
             progress.add(1)
     return tuple(images)
 
 
-def _recommend(
-    images: ImageSet, target_mpp: float | None, options: Options
-) -> Recommendation | None:
+def _recommend(images: ImageSet, extraction: Extraction, options: Options) -> Recommendation | None:
     """What suits the images that can be used; None where there are none."""
     usable = images.usable()
     if not usable:
@@ -207,11 +205,19 @@ def _recommend(
     recommendation = recommend.recommend(
         [image.size for image in kept],
         [image.mpp for image in kept],
-        target_mpp,
+        extraction.target_mpp or None,
         dataset,
         options.folds,
         options.fold_seed,
     )
+    if all(view.mpp for view in extraction.views):
+        stated = f"Images are resampled to the pixel sizes of {as_text(extraction.views)}."
+        recommendation = dataclasses.replace(
+            recommendation,
+            views=extraction.views,
+            target_mpp=0.0,
+            why=(stated, *recommendation.why[2:]),
+        )
     if unusable := len(images.images) - len(usable):
         first = (
             f"Take out the {quantity(unusable)} that cannot be used first: extraction refuses them."
@@ -247,7 +253,7 @@ def _commands(
     extract = source | {
         "views": ",".join(view.name for view in views) if views != Extraction().views else "",
         "target_mpp": target_mpp,
-        "mpp": options.mpp if target_mpp else None,
+        "mpp": options.mpp if target_mpp or any(view.mpp for view in views) else None,
     }
     train = source | {
         "folds": recommendation.folds,

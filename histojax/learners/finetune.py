@@ -55,7 +55,7 @@ class _Settings:
       splits: training and validation images, bool [N] each, of every (seed, fold).
       extraction: the protocol of images, crops and scores.
       finetune: the learner's parameters.
-      resampling: of images when they are read.
+      mpp: microns per pixel of the images; None if their files say so.
     """
 
     images: names.Images
@@ -63,7 +63,7 @@ class _Settings:
     splits: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]
     extraction: Extraction
     finetune: Finetune
-    resampling: Resampling
+    mpp: float | None
 
 
 def train(
@@ -102,7 +102,7 @@ def train(
         training.validation_splits(folds, finetune.seeds, finetune.validation_parts),
         extraction,
         finetune,
-        Resampling(extraction.target_mpp, mpp),
+        mpp,
     )
     as_dict = dataclasses.asdict(finetune)
     ensembles.record_ensemble(models, folds, _LEARNER, as_dict, finetune.seeds)
@@ -136,6 +136,11 @@ def check(images: names.Images, extraction: Extraction, mpp: float | None = None
         raise InputError(
             f"--crop_mode={extraction.crop_mode}: fine-tuning trains on crops, expected exact"
         )
+    if extraction.crop_layout != "random":
+        raise InputError(
+            f"--crop_layout={extraction.crop_layout}: fine-tuning trains on random crops, expected "
+            "random"
+        )
     pending.check_inputs(images, extraction, mpp)
 
 
@@ -157,7 +162,7 @@ def _missing_models(
     digest = hashlib.sha256(of_images.encode()).hexdigest()
     missing = {}
     for name, encoder in loaded.items():
-        for view in extraction.views:
+        for view in extraction.views_of(name):
             configuration = extraction.configuration(name, view)
             manifest = {"images_sha256": digest, "extraction": encoder.manifest(extraction, view)}
             ensembles.record_manifest(models / configuration / ensembles.MANIFEST, manifest)
@@ -180,20 +185,22 @@ def _prepare(settings: _Settings, loaded: LoadedEncoder, view: View) -> Training
 
 def _read_images(settings: _Settings, view: View) -> Images:
     """Images resampled, downscaled and normalised as for extraction."""
-    paths, resampling = list(settings.images.values()), settings.resampling
-    normalizer = stain.NORMALIZERS[settings.extraction.stain_normalizer]
-    canvas = common_canvas([resampling.size(path) for path in paths], [view])[view.scale]
+    paths, extraction = list(settings.images.values()), settings.extraction
+    normalizer = stain.NORMALIZERS[extraction.stain_normalizer]
+    resampling = Resampling.of(extraction, settings.mpp, view)
+    sizes = {view.mpp: [resampling.size(path) for path in paths]}
+    canvas = common_canvas(sizes, [view])[view.resolution]
     pixels = np.empty((len(paths), 3, *canvas), np.uint8)
-    sizes = np.empty((len(paths), 2), np.int32)
+    scaled = np.empty((len(paths), 2), np.int32)
     read = functools.partial(read_padded, resampling=resampling)
     decoded = prefetch.prefetch(read, paths, extract.DECODED_AHEAD, extract.DECODERS)
     for i, image in enumerate(decoded):
-        sizes[i] = scaled_size(image.size, view.scale)
+        scaled[i] = scaled_size(image.size, view.scale)
         size = np.array(image.size, np.int32)
         pixels[i] = finetune_step.normalized(
-            image.rgb, size, sizes[i], scale=view.scale, canvas=canvas, normalizer=normalizer
+            image.rgb, size, scaled[i], scale=view.scale, canvas=canvas, normalizer=normalizer
         )
-    return Images(tuple(settings.images), pixels, sizes)
+    return Images(tuple(settings.images), pixels, scaled)
 
 
 def _fit_and_save(data: TrainingData, path: Path, seed: int, fold: int, bar: Progress) -> None:

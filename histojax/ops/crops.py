@@ -6,6 +6,7 @@ that its augmentations choose from; then a crop's key comes from (seed, image na
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -46,9 +47,12 @@ def _augmentation_key(key: jax.Array, augmentation: jax.Array, purpose: int) -> 
 class Turn(NamedTuple):
     """Quarter turns and flips of a square, as a transpose and then two reversals: bool scalars."""
 
-    transpose: jax.Array
-    reverse_rows: jax.Array
-    reverse_columns: jax.Array
+    transpose: jax.Array | bool
+    reverse_rows: jax.Array | bool
+    reverse_columns: jax.Array | bool
+
+
+NO_TURN = Turn(False, False, False)
 
 
 def _quarter_turn(quarters: jax.Array, up_down: jax.Array, left_right: jax.Array) -> Turn:
@@ -98,6 +102,29 @@ def _place(crop_key: jax.Array, image_size: jax.Array, size: int) -> tuple[jax.A
     corner_key, turn_key, flip_key = jax.random.split(crop_key, 3)
     corner = jax.random.randint(corner_key, (2,), 0, image_size - size + 1)
     return corner, _draw_turn(turn_key, flip_key)
+
+
+def tile_counts(image_size: Sequence[int], size: int) -> tuple[int, int]:
+    """Rows and columns of the fewest squares that cover an image; of arrays, too."""
+    height, width = image_size
+    return -(-height // size), -(-width // size)
+
+
+def tile_corner(number: jax.Array, image_size: jax.Array, size: int) -> jax.Array:
+    """Where one of the squares that tile an image lies, row by row: top and left, int32 [2].
+
+    They are spread evenly from edge to edge, so that neighbours overlap by a few pixels where the
+    sides of the image are no multiples of theirs.
+
+    Args:
+      number: integer scalar.
+      image_size: int32 [2], height and width, at least `size`.
+      size: the squares' side.
+    """
+    rows, columns = tile_counts(image_size, size)
+    place = jnp.stack([number // columns, number % columns])
+    last = jnp.maximum(jnp.stack([rows, columns]) - 1, 1)
+    return place * (image_size - size) // last
 
 
 def choose(key: jax.Array, augmentation: jax.Array, count: int, pool: int) -> jax.Array:

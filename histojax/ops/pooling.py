@@ -22,7 +22,7 @@ def unfused(maps: jax.Array) -> jax.Array:
     return jax.lax.optimization_barrier(maps)
 
 
-def pnorm(descriptors: jax.Array, p: float) -> jax.Array:
+def pnorm(descriptors: jax.Array, p: float, counted: jax.Array | None = None) -> jax.Array:
     """The p-norm mean over crops, (mean |d|^p)^(1/p) per channel; Rakhlin et al. 2018, equation 1.
 
     p = 1 is the average, p = infinity the maximum. Descriptors are divided by their maximum before
@@ -32,6 +32,7 @@ def pnorm(descriptors: jax.Array, p: float) -> jax.Array:
     Args:
       descriptors: [..., P, D], P crops.
       p: at least 1, or infinity.
+      counted: bool [..., P], the crops that count; all by default.
 
     Returns:
       float32 [..., D].
@@ -44,11 +45,15 @@ def pnorm(descriptors: jax.Array, p: float) -> jax.Array:
     # Sixteenths, because XLA divides by multiplying with the reciprocal, which vanishes for the
     # largest floats.
     magnitude = jnp.abs(descriptors.astype(jnp.float32)) / 16
+    counted = None if counted is None else counted[..., None]
+    if counted is not None:
+        magnitude = jnp.where(counted, magnitude, 0)
     largest = jnp.max(magnitude, axis=-2, keepdims=True)
     if math.isinf(p):
         return 16 * jnp.squeeze(largest, axis=-2)
     ratio = magnitude / jnp.where(largest > 0, largest, 1)
-    return 16 * (jnp.squeeze(largest, axis=-2) * jnp.mean(ratio**p, axis=-2) ** (1 / p))
+    mean = jnp.mean(ratio**p, axis=-2, where=counted)
+    return 16 * (jnp.squeeze(largest, axis=-2) * mean ** (1 / p))
 
 
 def window_weights(starts: jax.Array, length: float, cells: int) -> jax.Array:

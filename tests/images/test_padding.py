@@ -25,7 +25,8 @@ def test_a_padded_image_has_its_pixels_size_and_digest(tmp_path):
 
 
 def test_all_padded_images_fit_into_the_common_canvas():
-    views = [View(0.5, 32), View(0.5, 40), View(1.0, 32)]
-    canvas = padding.common_canvas([(70, 130), (200, 40)], views)
-    assert canvas == {0.5: (112, 80), 1.0: (224, 160)}
-    assert padding.common_canvas([], views) == {}
+    views = [View(0.5, 32), View(0.5, 40), View(1.0, 32), View.in_microns(0.5, 16)]
+    sizes = {None: [(70, 130), (200, 40)], 0.5: [(35, 65), (100, 20)]}
+    canvas = padding.common_canvas(sizes, views)
+    assert canvas == {"0.5": (112, 80), "1.0": (224, 160), "0.5mpp": (128, 96)}
+    assert padding.common_canvas({None: [], 0.5: []}, views) == {}

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from histojax.config import View
+from histojax.config import Extraction, View
 from histojax.inspection import checks
 from histojax.inspection.findings import NOTE, PROBLEM, ImageSet
 from histojax.inspection.image_quality import ImageQuality, InspectedImage
@@ -43,7 +43,9 @@ def findings_about(
     image_set = ImageSet(names, images, labels or ("",) * len(images), groups)
     return [
         (finding.severity, finding.kind, finding.indices)
-        for finding in checks.run_checks(image_set, (View(0.5, 400),), target_mpp)
+        for finding in checks.run_checks(
+            image_set, Extraction(views=(View(0.5, 400),), target_mpp=target_mpp)
+        )
     ]
 
 

@@ -91,8 +91,8 @@ def test_crops_are_resized_as_pillow_does(side, new_side, resize_filter):
     )
     (ours,) = np.asarray(resize.antialiased(rgb[None].astype(np.float32), new_side, resize_filter))
     difference = np.abs(ours - theirs)
-    assert difference.max() <= 1  # Pillow's weights have 22 bits after the point.
-    assert np.mean(difference > 0) < 0.01
+    assert difference.max() <= 1  # Pillow rounds its weights to 22 bits, which decides ties.
+    assert np.mean(difference > 0) < 0.05
 
 
 def test_crops_of_the_side_asked_for_are_left_as_they_are():
