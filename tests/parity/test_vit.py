@@ -1,0 +1,142 @@
+"""The vision transformers of the table against timm and transformers, stage by stage.
+
+Weights and images are drawn by NumPy (`vit_references`). What timm gave for them is in
+timm_tokens.npz (made by make_timm_tokens); transformers runs here, where it is installed:
+
+  pip install torch==2.13.0 transformers==5.24.0
+  python -m pytest -m slow tests/parity/test_vit.py
+
+An error is the norm of the difference over the norm of the reference's numbers.
+"""
+
+import dataclasses
+import functools
+import importlib.util
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from histojax import encoders
+from histojax.encoders import Encoder, foundation, weights
+from tests.parity import vit_references as references
+
+GOLDEN = Path(__file__).with_name("timm_tokens.npz")
+TOLERANCE = 1e-5
+STAGES = ("embedded", "block0", "tokens", "class_token", "patch_mean")
+needs_transformers = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("torch", "transformers"))),
+    reason="torch or transformers is not installed: they are in requirements-bench.txt alone",
+)
+
+
+def cut(name: str, **changes) -> Encoder:
+    """A row of the table, its network of another depth or width, that takes images as they are."""
+    row = encoders.get(name)
+    changed = dataclasses.replace(row, module=row.module.clone(**changes), native=None)
+    return changed.folded("float32")
+
+
+def tiny(name: str) -> Encoder:
+    module = encoders.get(name).module
+    return cut(name, width=32, heads=2, depth=2, grid=4, hidden=module.hidden * 32 // module.width)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def stages(encoder: Encoder, variables, images) -> dict[str, jax.Array]:
+    """The tokens before and after the first block, and what the module returns."""
+    found = {}
+
+    def watch(call, arguments, keywords, context):
+        result = call(*arguments, **keywords)
+        if context.module.name == "block0" and context.method_name == "__call__":
+            found.update(embedded=arguments[0], block0=result)
+        return result
+
+    with nn.intercept_methods(watch):
+        returned = encoder.maps(variables, images)
+    return found | returned
+
+
+def drawn(encoder: Encoder):
+    shapes = weights.shapes(encoder)
+    return weights.to_variables({name: references.draw(name, s) for name, s in shapes.items()})
+
+
+def assert_equal(encoder: Encoder, size: tuple[int, int], expected, variables, pick) -> None:
+    found = stages(encoder, variables, references.images(size))
+    errors = {
+        stage: references.relative(pick(np.asarray(found[stage])), expected[stage])
+        for stage in STAGES
+    }
+    print(encoder.name, size, {stage: f"{error:.1e}" for stage, error in errors.items()})
+    assert max(errors.values()) < TOLERANCE
+
+
+def assert_equals_timm(encoder: Encoder, name: str, kind: str, sizes) -> None:
+    variables = drawn(encoder)
+    with np.load(GOLDEN) as golden:
+        for height, width in sizes:
+            expected = {s: golden[f"{name}/{kind}/{height}x{width}/{s}"] for s in STAGES}
+            assert_equal(encoder, (height, width), expected, variables, references.sample)
+
+
+def test_every_row_has_a_reference_and_its_depth_and_heads():
+    rows = {row.name: row.module for row in foundation.ROWS}
+    timm = {name: (s["depth"], s["num_heads"]) for name, (s, _) in references.TIMM.items()}
+    hugging_face = {
+        name: (s["num_hidden_layers"], s["num_attention_heads"])
+        for name, (_, s, _) in references.HUGGING_FACE.items()
+    }
+    assert {name: (m.depth, m.heads) for name, m in rows.items()} == timm | hugging_face
+
+
+@pytest.mark.parametrize("name", references.LAYOUTS)
+def test_each_layout_of_tokens_is_timms(name):
+    encoder = tiny(name)
+    _, sizes = references.tiny(encoder.module.patch)
+    assert_equals_timm(encoder, name, "tiny", sizes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", references.TIMM)
+def test_tokens_and_descriptors_are_timms_at_the_width_of_each_row(name):
+    encoder = cut(name, depth=2)
+    assert_equals_timm(encoder, name, "cut", references.sizes(encoder.module.patch))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", references.FULL)
+def test_tokens_and_descriptors_are_timms_at_full_depth(name):
+    encoder = cut(name)
+    assert_equals_timm(encoder, name, "full", references.sizes(encoder.module.patch)[:1])
+
+
+def assert_equals_transformers(name: str, **changes) -> None:
+    from tests.parity import vit_hugging_face
+
+    kind, settings, convention = references.HUGGING_FACE[name]
+    depth = changes.get("depth", settings["num_hidden_layers"])
+    network = vit_hugging_face.model(kind, settings | {"num_hidden_layers": depth})
+    encoder = cut(name, **changes)
+    variables = drawn(encoder)
+    for size in references.sizes(encoder.module.patch):
+        inputs = references.inputs(references.images(size), *convention)
+        expected = vit_hugging_face.stages(network, inputs)
+        assert_equal(encoder, size, expected, variables, lambda array: array)
+
+
+@needs_transformers
+@pytest.mark.slow
+@pytest.mark.parametrize("name", references.HUGGING_FACE)
+def test_tokens_and_descriptors_are_those_of_transformers_at_the_width_of_each_row(name):
+    assert_equals_transformers(name, depth=2)
+
+
+@needs_transformers
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Phikon", "Hibou-L", "Midnight-12k"])
+def test_tokens_and_descriptors_are_those_of_transformers_at_full_depth(name):
+    assert_equals_transformers(name)
