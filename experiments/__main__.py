@@ -16,6 +16,7 @@ SCRIPTS = (
     "mine",
     "fetch",
     "inspect_data",
+    "encoders",
     "inspect_weights",
     "build_bach",
     "extract",

@@ -18,6 +18,7 @@ flags.disclaim_key_flags()  # A flag belongs to the module that calls `define`.
 WEIGHTS = str | tuple[tuple[str, str], ...]
 # In place of views: those that suit the images, and those that encoders were published with.
 AUTO, NATIVE = "auto", "native"
+_LONGEST = 80  # Of the choices in --help; longer ones are left to the flag's text.
 
 Choices = Callable[[], Iterable[str]]
 Kind = type | types.GenericAlias | types.UnionType
@@ -90,6 +91,12 @@ _KINDS: dict[Kind, tuple[Callable[[str], Any], str]] = {
 }
 
 
+def _listed(choices: tuple[str, ...]) -> str:
+    """Words as an error says them: `exact or hybrid`."""
+    short = len("|".join(choices)) <= _LONGEST
+    return " or ".join(choices) if short else f"one of {', '.join(choices)}"
+
+
 class _Parser(flags.ArgumentParser):
     """Text to a value of a type, in the spelling of the choices and within the bounds."""
 
@@ -123,6 +130,7 @@ class _Parser(flags.ArgumentParser):
     def _in_their_spelling(self, value: Any, choices: tuple[str, ...]) -> Any:
         spelled = {choice.lower(): choice for choice in choices}
         if self.kind == WEIGHTS:
+            spelled["published"] = "imagenet"  # For those of encoders that saw no ImageNet.
             return tuple(
                 (encoder, self._word_or_file(encoder, word, spelled)) for encoder, word in value
             )
@@ -131,7 +139,7 @@ class _Parser(flags.ArgumentParser):
         if self.is_other(value):
             return value
         if value.lower() not in spelled:
-            raise InputError(f"--{self.name} has {value!r}, expected {' or '.join(choices)}")
+            raise InputError(f"--{self.name} has {value!r}, expected {_listed(choices)}")
         return spelled[value.lower()]
 
     def _word_or_file(self, encoder: str, value: str, spelled: dict[str, str]) -> str:
@@ -144,9 +152,9 @@ class _Parser(flags.ArgumentParser):
 
     def flag_type(self) -> str:
         """What stands for the value in --help."""
-        choices = tuple(self.choices())
-        if not choices:
+        choices = "|".join(self.choices())
+        if not 0 < len(choices) <= _LONGEST:
             return self.placeholder
         if self.kind == WEIGHTS:
-            return f"{'|'.join(choices)}|{self.placeholder}"
-        return f"{'|'.join(choices)}{',...' if ',' in self.placeholder else ''}"
+            return f"{choices}|{self.placeholder}"
+        return f"{choices}{',...' if ',' in self.placeholder else ''}"

@@ -188,8 +188,8 @@ class Extraction:
 
     encoders: tuple[str, ...] = option(
         ENCODERS,
-        "Encoders to use, by name; one of your own as path/to/module.py:ENCODER, see "
-        "docs/extending.md.",
+        "Encoders to use, by name: histojax encoders lists them; one of your own as "
+        "path/to/module.py:ENCODER, see docs/extending.md.",
     )
     views: tuple[View, ...] = option(
         (View(0.5, 400), View(0.5, 650)),
@@ -218,8 +218,10 @@ class Extraction:
     seed: int = option(0, "Seed of gains and crops.", least=0, most=LARGEST_SEED)
     weights: str | tuple[tuple[str, str], ...] = option(
         "imagenet",
-        "Weights of the encoders: imagenet takes the official files, downloaded once; random ones "
-        "are untrained, for trying things out; ENCODER=FILE takes a file of your own (Keras HDF5, "
+        "Weights of the encoders: imagenet, or published, takes the published files: ImageNet's, "
+        "downloaded once, and those of pathology's encoders, which are looked for in --weights_dir "
+        "and Hugging Face's cache (histojax encoders says where to get them); random ones are "
+        "untrained, for trying things out; ENCODER=FILE takes a file of your own (Keras HDF5, "
         "safetensors, .npz, or PyTorch's). Several are separated by commas: "
         "VGG=my.h5,ResNet=imagenet.",
         choices=("imagenet", "random"),
@@ -359,7 +361,9 @@ class Runtime:
         "~/.cache/histojax.",
     )
     weights_dir: Path | None = option(
-        None, "Folder with the official weight files, for machines without a network."
+        None,
+        "Folder with files of weights, for machines without a network: the official ones of "
+        "ImageNet, and those of pathology's encoders, such as FOLDER/UNI2-h/pytorch_model.bin.",
     )
     weight_files: tuple[tuple[str, Path], ...] = ()
     checked: float = option(

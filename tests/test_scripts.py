@@ -375,7 +375,11 @@ def test_words_are_taken_in_any_case_and_become_the_tables(flag, value, expected
 @pytest.mark.parametrize(
     ("script", "flag", "message"),
     [
-        ("extract", "--encoders=VGG,VGG19", "--encoders has 'VGG19', expected ResNet or Inception"),
+        (
+            "extract",
+            "--encoders=VGG,VGG19",
+            "--encoders has 'VGG19', expected one of ResNet, Inception,",
+        ),
         ("extract", "--stain_normalizer=reinhard", "'reinhard', expected macenko or none"),
         ("extract", "--weights=cifar", "--weights has 'cifar', expected imagenet or random"),
         (

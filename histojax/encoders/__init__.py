@@ -13,22 +13,18 @@ has an example.
 import dataclasses
 
 from histojax.encoders import foundation, inception_v3, layouts, resnet50, vgg16
-from histojax.encoders.encoder import (
+from histojax.encoders.encoder import Encoder, Tap, Variables, pool_over_crops
+from histojax.encoders.inputs import (
     CAFFE,
     MINUS_ONE_TO_ONE,
     RAW,
     TORCHVISION,
-    Encoder,
     InputConvention,
     NativeView,
-    Published,
-    Tap,
-    Variables,
-    WeightFile,
-    pool_over_crops,
 )
 from histojax.encoders.layouts import Layout
 from histojax.encoders.precision import PRECISIONS
+from histojax.encoders.sources import Published, WeightFile
 
 __all__ = [
     "CAFFE",
@@ -87,6 +83,7 @@ ENCODERS = {
                 file="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
                 url=f"{_KERAS}/resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
                 md5="4d473c1dd8becc155b73f8504c6f6626",
+                licence="MIT",
             ),
             layouts=(Layout("Keras", layouts.keras(resnet50.layer_names)),),
         ),
@@ -105,6 +102,7 @@ ENCODERS = {
                 url=f"{_KERAS}/inception_v3/"
                 "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
                 md5="bcbd6486424b2319ff4ef7d526e38f63",
+                licence="Apache-2.0",
             ),
             layouts=(Layout("Keras", layouts.keras(inception_v3.layer_names)),),
         ),
@@ -127,6 +125,7 @@ ENCODERS = {
                 file="vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
                 url=f"{_KERAS}/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
                 md5="6d6bbae143d832006294945121d1f1fc",
+                licence="CC BY 4.0",
             ),
             layouts=(Layout("Keras", layouts.keras(vgg16.layer_names)),),
         ),
@@ -185,6 +184,7 @@ RESNET_2018 = dataclasses.replace(
         file="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
         url=f"{_KERAS_2018}/v0.2/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
         md5="a268eb855778b3df3c7506639542a6af",
+        licence="MIT",
     ),
 )
 RESNET_VARIANTS = {"keras": ENCODERS["ResNet"], "keras2018": RESNET_2018}

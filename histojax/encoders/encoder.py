@@ -13,39 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from histojax.encoders import folding, layouts
+from histojax.encoders.inputs import RAW, InputConvention, NativeView
 from histojax.encoders.layers import FrozenNetwork, PreciseNetwork
 from histojax.encoders.layouts import Layout
 from histojax.encoders.precision import FLOAT32, PRECISIONS, Precision
-from histojax.ops import pooling, resize
+from histojax.encoders.sources import Origin, Published, WeightFile
+from histojax.ops import pooling
 
 Variables = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class InputConvention:
-    """The input of a network: RGB in 0..255, less a mean, over a divisor, in RGB or BGR order.
-
-    The divisor is one for all channels, or of each.
-    """
-
-    mean: tuple[float, float, float]
-    divisor: float | tuple[float, float, float] = 1.0
-    bgr: bool = False
-
-    def __call__(self, rgb: jax.Array) -> jax.Array:
-        """float32 RGB [N, H, W, 3] to the network's input."""
-        divisor = self.divisor
-        if isinstance(divisor, tuple):
-            divisor = jnp.array([[[divisor]]], jnp.float32)
-        shifted = (rgb - jnp.array([[[self.mean]]], jnp.float32)) / divisor
-        return shifted[..., ::-1] if self.bgr else shifted
-
-
-CAFFE = InputConvention(mean=(123.68, 116.779, 103.939), bgr=True)
-MINUS_ONE_TO_ONE = InputConvention(mean=(127.5, 127.5, 127.5), divisor=127.5)
-# Torchvision's, for values in 0..1: mean 0.485, 0.456, 0.406; deviation 0.229, 0.224, 0.225.
-TORCHVISION = InputConvention(mean=(123.675, 116.28, 103.53), divisor=(58.395, 57.12, 57.375))
-RAW = InputConvention(mean=(0.0, 0.0, 0.0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,94 +87,6 @@ def _with_kernels(variables: Variables, dtype: Any) -> Variables:
         return jnp.asarray(array, dtype) if path[-1].key == "kernel" else array
 
     return jax.tree_util.tree_map_with_path(cast, variables)
-
-
-@dataclasses.dataclass(frozen=True)
-class NativeView:
-    """How an encoder is shown an image, as it was published: crops, and the network's one input.
-
-    Attributes:
-      mpp: microns per pixel of the crops.
-      crop_size: side of a crop at that pixel size, px.
-      input_size: side of the network's input, px.
-      resize_filter: `bilinear` or `bicubic`, with antialiasing: how crops of another side become
-        the input.
-      resized: side that crops are resized to, px, in whose middle the input lies; 0 where that is
-        the input.
-    """
-
-    mpp: float
-    crop_size: int
-    input_size: int
-    resize_filter: str
-    resized: int = 0
-
-    def input(self, images: jax.Array) -> jax.Array:
-        """Square crops of any side as the network's input: [N, S, S, 3] to whole grey levels."""
-        images = resize.antialiased(images, self.resized or self.input_size, self.resize_filter)
-        first = round((images.shape[1] - self.input_size) / 2)
-        middle = slice(first, first + self.input_size)
-        return images[:, middle, middle]
-
-
-@dataclasses.dataclass(frozen=True)
-class WeightFile:
-    """An official ImageNet weight file, HDF5, without the dense top.
-
-    Attributes:
-      file, url, md5: its name, address and checksum.
-    """
-
-    file: str
-    url: str
-    md5: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Published:
-    """Where an encoder's file of weights is published, and on which terms. It is never downloaded.
-
-    Attributes:
-      repository: at Hugging Face, organisation and name.
-      files: what the file may be called there, the usual name first.
-      licence: its name.
-      terms: what the licence forbids: `non-commercial`, `non-commercial, no derivatives`; empty for
-        nothing that concerns a user here.
-      gate: what has to be done before the file can be had there; empty where nothing has.
-      inferred: what of the row was inferred, not read off a public source; the file decides.
-    """
-
-    repository: str
-    files: tuple[str, ...]
-    licence: str
-    terms: str = ""
-    gate: str = ""
-    inferred: str = ""
-
-    @property
-    def address(self) -> str:
-        """Of its page."""
-        return f"https://huggingface.co/{self.repository}"
-
-    @property
-    def licence_text(self) -> str:
-        """The licence with its terms: `CC BY-NC-ND 4.0 (non-commercial, no derivatives)`."""
-        return f"{self.licence} ({self.terms})" if self.terms else self.licence
-
-
-@dataclasses.dataclass(frozen=True)
-class Origin:
-    """The module that an encoder of a user comes from.
-
-    Attributes:
-      reference: what --encoders takes, without a folder: `net.py:ENCODER`, `package.net:ENCODER`.
-      file_sha256: of its file; empty where there is none.
-      code_sha256: of its code without comments, docstrings and layout.
-    """
-
-    reference: str
-    file_sha256: str
-    code_sha256: str
 
 
 @dataclasses.dataclass(frozen=True)

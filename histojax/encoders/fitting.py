@@ -11,6 +11,8 @@ import numpy as np
 from histojax.encoders.layers import Shapes
 from histojax.encoders.layouts import FINE_TUNED, MADE_FROM, Layout, Names, Shape, folded_shapes
 
+_MOST_LINES = 40  # Of a message.
+
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
@@ -107,6 +109,16 @@ def fit(
     used -= made_from
     extra = [f"{entry} {shape}" for entry, shape in file.items() if entry not in used]
     return Fit(layout, names, tuple(missing), tuple(extra), tuple(misshapen))
+
+
+def misfit_text(name: str, fit: Fit) -> str:
+    """Which layout a file comes closest to, and a line for each array that does not fit."""
+    lines = list(fit.lines())
+    shown = lines[:_MOST_LINES]
+    if len(lines) > len(shown):
+        shown.append(f"  and {len(lines) - len(shown)} more")
+    closest = f"The closest layout is {fit.layout.name} of {name} ({fit.counts}):"
+    return "\n".join([closest, *shown])
 
 
 def as_ours(layout: Layout, name: str, parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -6,15 +6,10 @@ nor downloaded: most are had by registered users alone.
 """
 
 from histojax.encoders import vit_layouts as names
-from histojax.encoders.encoder import (
-    TORCHVISION,
-    Encoder,
-    InputConvention,
-    NativeView,
-    Published,
-    Tap,
-)
+from histojax.encoders.encoder import Encoder, Tap
+from histojax.encoders.inputs import TORCHVISION, InputConvention, NativeView
 from histojax.encoders.layouts import Layout
+from histojax.encoders.sources import Published
 from histojax.encoders.vit import VisionTransformer
 
 

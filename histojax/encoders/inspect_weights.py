@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from histojax import encoders
-from histojax.encoders import Encoder, weights
+from histojax.encoders import Encoder, official_files, weights
 from histojax.encoders.fitting import Fit
 from histojax.utils import array_files, download, files
 from histojax.utils.array_files.stored import StoredArrays
@@ -84,10 +84,10 @@ def inspect(path: Path) -> Inspection:
     closest = ""
     if not fitting:
         encoder, fit = min(by_encoder.values(), key=lambda pair: pair[1].distance)
-        closest = weights.misfit_text(encoder, fit)
+        closest = fitting.misfit_text(encoder.name, fit)
     md5, official = download.md5(path), ""
     for name, encoder in encoders.ENCODERS.items():
-        if md5 in weights.official_md5s(encoder):
+        if md5 in official_files.md5s(encoder):
             official = name
     return Inspection(kind, files.sha256(path), official, arrays, fitting, closest)
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import flax.linen as nn
 
-from histojax.encoders.encoder import Encoder, Origin
+from histojax.encoders.encoder import Encoder
+from histojax.encoders.sources import Origin
 
 # What dataclasses compile, from the fields alone.
 _GENERATED = ("__init__", "__repr__", "__eq__", "__hash__", "__replace__")

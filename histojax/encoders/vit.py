@@ -185,7 +185,7 @@ class VisionTransformer(PreciseNetwork):
             weights = functools.partial(resize.antialiased_weights, resize_filter="bicubic")
         square = positions.reshape(grid, grid, self.width)
         for equation, size in (("oc,rcd->rod", columns), ("or,rcd->ocd", rows)):
-            matrix = weights(self.grid, size)
+            matrix = weights(grid, size)
             square = jnp.einsum(equation, matrix, square, precision=jax.lax.Precision.HIGHEST)
         return square.reshape(-1, self.width)
 

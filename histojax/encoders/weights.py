@@ -20,7 +20,7 @@ import numpy as np
 from absl import logging
 
 from histojax import encoders
-from histojax.encoders import Encoder, Variables, fitting, folding, layouts
+from histojax.encoders import Encoder, Variables, fitting, folding, layouts, official_files
 from histojax.encoders.fitting import Fit
 from histojax.encoders.layers import Shapes
 from histojax.encoders.vit import VisionTransformer
@@ -32,7 +32,6 @@ Flat = dict[str, np.ndarray]
 
 IMAGENET = "imagenet"  # The source of official files, whatever their name.
 FILE = "file"  # The source of all other files.
-_MOST_LINES = 40  # Of a message.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +41,8 @@ class Weights:
     Attributes:
       variables: as the encoder takes them.
       source: `imagenet`, `file`, or `random, seed 0`.
-      file: the name and SHA-256 of the file (`file`, `file_sha256`) where that is the source.
+      file: the name and SHA-256 of the file (`file`, `file_sha256`) where that is the source, and
+        the `licence` under which the encoder's is published.
     """
 
     variables: Variables
@@ -136,13 +136,18 @@ def load_h5(name: str, path: str | Path) -> Variables:
     return load(name, path)
 
 
-def read(encoder: Encoder, path: Path) -> Weights:
-    """The weights of an encoder from a file, with what a manifest records of them; see `load`."""
+def read(encoder: Encoder, path: Path, name: str = "") -> Weights:
+    """The weights of an encoder from a file, with what a manifest records of them; see `load`.
+
+    `name` is what the manifest calls the file; by default as it is called.
+    """
     variables = to_variables(_arrays(encoder, path))
-    official = official_md5s(encoder)
-    if official and download.md5(path) in official:
+    md5s = official_files.md5s(encoder)
+    if md5s and download.md5(path) in md5s:
         return Weights(variables, IMAGENET)
-    return Weights(variables, FILE, {"file": path.name, "file_sha256": files.sha256(path)})
+    file = {"file": name or path.name, "file_sha256": files.sha256(path)}
+    licence = {"licence": encoder.published.licence_text} if encoder.published else {}
+    return Weights(variables, FILE, file | licence)
 
 
 def fits(encoder: Encoder, arrays: StoredArrays) -> list[Fit]:
@@ -183,8 +188,19 @@ def _arrays(encoder: Encoder, path: Path) -> Iterator[tuple[str, np.ndarray]]:
         epsilon = getattr(encoder.module, "epsilon", 0.0)
         flat = folding.unfold_batch_norms(dict(_read(path, fit)), shapes(encoder), epsilon)
         yield from flat.items()
-    else:
-        yield from _read(path, fit)
+        return
+    for name, array in _read(path, fit):
+        if array.shape != (expected := shapes(encoder)[name]):
+            logging.warning(
+                "%s of %s is %s, where %s is expected to have %s: it is resampled to the patches "
+                "of an image",
+                name,
+                path,
+                array.shape,
+                encoder.name,
+                expected,
+            )
+        yield name, array
 
 
 def _read(path: Path, fit: Fit) -> Iterator[tuple[str, np.ndarray]]:
@@ -205,61 +221,8 @@ def _misfit(encoder: Encoder, path: Path, arrays: StoredArrays, fit: Fit) -> str
     hint = f" It fits {' and '.join(others)}: --weights={others[0]}={path}." if others else ""
     return (
         f"{path} is not a complete {encoder.name} weight file ({fit.counts}), so none of it was "
-        f"used.{hint} {misfit_text(encoder, fit)}"
+        f"used.{hint} {fitting.misfit_text(encoder.name, fit)}"
     )
-
-
-def misfit_text(encoder: Encoder, fit: Fit) -> str:
-    """Which layout a file comes closest to, and a line for each array that does not fit."""
-    lines = list(fit.lines())
-    shown = lines[:_MOST_LINES]
-    if len(lines) > len(shown):
-        shown.append(f"  and {len(lines) - len(shown)} more")
-    closest = f"The closest layout is {fit.layout.name} of {encoder.name} ({fit.counts}):"
-    return "\n".join([closest, *shown])
-
-
-def official_md5s(encoder: Encoder) -> set[str]:
-    """Checksums of the official files of an encoder, of either generation."""
-    rows: Iterable[Encoder] = (encoder,)
-    if encoder.name == "ResNet":
-        rows = (encoder, *encoders.RESNET_VARIANTS.values())
-    return {row.weight_file.md5 for row in rows if row.weight_file}
-
-
-def _official_file(encoder: Encoder, cache: Path, weights_dir: Path | None) -> tuple[Path, str]:
-    """Path and md5 of the encoder's verified weight file.
-
-    It is taken from `weights_dir` alone if that is given, else from the cache or downloaded. In
-    `weights_dir` either generation of the ResNet-50 file will do: they share a name.
-    """
-    official = encoder.weight_file
-    if official is None:
-        raise InputError(
-            f"there are no ImageNet weights for {encoder.name}: use --weights={encoder.name}=FILE "
-            "with a file of weights, or --weights=random"
-        )
-    accepted = {official.md5}
-    if weights_dir is None:
-        path = cache / official.md5[:8] / official.file
-        if not path.exists():
-            download.fetch(official.url, path, official.md5)
-    else:
-        path = weights_dir / official.file
-        if not path.exists():
-            raise InputError(
-                f"{path} does not exist: put the file of {official.url} (md5 {official.md5}) "
-                "into --weights_dir"
-            )
-        accepted = official_md5s(encoder)
-    md5 = download.md5(path)
-    if md5 not in accepted:
-        raise InputError(
-            f"{path} has md5 {md5}, expected {' or '.join(sorted(accepted))}: not used. If it is "
-            "damaged, remove it and fetch it again; if it holds weights of your own, pass "
-            f"--weights={encoder.name}={path}"
-        )
-    return path, md5
 
 
 def imagenet(
@@ -273,7 +236,7 @@ def imagenet(
       InputError: the file is absent and cannot be downloaded, or has another checksum or content.
     """
     cache = cache or files.default_cache()
-    path, md5 = _official_file(encoder, cache, weights_dir)
+    path, md5 = official_files.require(encoder, cache, weights_dir)
     converted = cache / f"{encoder.name}-{md5}.npz"
     flat = load_npz(converted)
     if flat is None or {name: array.shape for name, array in flat.items()} != shapes(encoder):

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
+from absl import logging
 
 from histojax import config, encoders
 from histojax.config import Extraction, Runtime, View
-from histojax.encoders import Encoder, Variables
+from histojax.encoders import Encoder, Variables, published_files
 from histojax.encoders import weights as published
 from histojax.encoders.weights import Weights
 from histojax.errors import InputError
@@ -29,7 +30,7 @@ class LoadedEncoder:
       variables: folded too.
       source: of the weights: `imagenet`, `file`, or `random, seed 0`.
       sha256: checksum of the variables before folding.
-      file: of the weights, where that is the source: its name and SHA-256.
+      file: of the weights, where that is the source: its name, SHA-256 and licence.
     """
 
     encoder: Encoder
@@ -53,12 +54,24 @@ def weights_of(encoder: Encoder, extraction: Extraction, runtime: Runtime = Runt
         protocol's, or cannot be downloaded.
     """
     word, path = extraction.weights_of(encoder.name), dict(runtime.weight_files).get(encoder.name)
+    file = None
     if path is not None:
-        weights = published.read(encoder, path)
+        file = published_files.in_place_of(encoder, path)
+    elif encoder.published and word != "random":
+        file = published_files.require(encoder, runtime.weights_dir)
+    if file is not None:
+        weights = published.read(encoder, file.path, file.name)
         if _is_sha256(word) and published.checksum(weights.variables) != word:
             raise InputError(
-                f"{path} holds other weights of {encoder.name} than those asked for, whose "
+                f"{file.path} holds other weights of {encoder.name} than those asked for, whose "
                 f"variables have SHA-256 {word[:16]}...: name the file that holds these"
+            )
+        if encoder.published and encoder.published.terms:
+            logging.warning(
+                "%s is published under %s; its weights here are those of %s",
+                encoder.name,
+                encoder.published.licence_text,
+                file.path,
             )
         return weights
     if word == "random":

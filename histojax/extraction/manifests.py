@@ -75,7 +75,8 @@ def of(
       view: scale or pixel size, and crop size.
       source, sha256: where the encoder's weights come from: `imagenet`, `file` or `random, seed 0`;
         and the checksum of its variables.
-      file: the name and SHA-256 of the file (`file`, `file_sha256`), which decide nothing.
+      file: the name and SHA-256 of the file (`file`, `file_sha256`), and its licence, which decide
+        nothing.
       recipe: `Encoder.recipe`; None where it has none.
     """
     protocol = {"encoder": encoder, "scale": view.scale, "crop_size": view.crop_size}
@@ -219,7 +220,8 @@ def weights_text(manifests: Iterable[Manifest | None]) -> str:
 def source_text(weights: Mapping[str, str]) -> str:
     """Where recorded weights come from: `imagenet`, or `vgg.h5 (SHA-256 1a2b3c4d5e6f7081...)`."""
     if "file" in weights:
-        return f"{weights['file']} (SHA-256 {weights['file_sha256'][:16]}...)"
+        licence = f", {weights['licence']}" if "licence" in weights else ""
+        return f"{weights['file']} (SHA-256 {weights['file_sha256'][:16]}...{licence})"
     return weights["source"]
 
 

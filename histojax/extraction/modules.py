@@ -1,7 +1,7 @@
 """The modules of users' encoders, as manifests record them: what is said of them, what is the same.
 
 A recorded module is {"reference": what --encoders takes, "file_sha256", "code_sha256"}; see
-`encoders.encoder.Origin`. A manifest of an encoder of histojax has none.
+`encoders.sources.Origin`. A manifest of an encoder of histojax has none.
 """
 
 from collections.abc import Iterable, Mapping

@@ -8,12 +8,13 @@ a gate, keeps its maker from passing on: these it knows by their SHA-256.
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from histojax.config import Runtime
 from histojax.errors import InputError
 from histojax.extraction import manifests, modules
 from histojax.prediction.bundle import Bundle, Flat
+from histojax.utils import files
 
 if TYPE_CHECKING:
     from histojax.encoders.weights import Shapes
@@ -49,12 +50,13 @@ def load(bundle: Bundle, runtime: Runtime = Runtime()) -> "EncoderSet":
     included = {}
     for name, flat in bundle.weights.items():
         recorded = bundle.encoder_weights(name)
-        file = {key: recorded[key] for key in ("file", "file_sha256") if key in recorded}
+        file = {k: recorded[k] for k in ("file", "file_sha256", "licence") if k in recorded}
         included[name] = weights.Weights(weights.to_variables(flat), recorded["source"], file)
     _require_files(bundle, runtime, included)
     encoder_set = loaded_encoders.load_encoders(bundle.extraction, runtime, included)
     for encoder, loaded in encoder_set.encoders.items():
         _check_weights(bundle, encoder, loaded.sha256)
+        _check_recipe(bundle, encoder, loaded.encoder.recipe)
     return encoder_set
 
 
@@ -151,12 +153,22 @@ def _require_files(bundle: Bundle, runtime: Runtime, others: Iterable[str] = ())
     passed = {*others, *dict(runtime.weight_files)}
     for name in bundle.extraction.encoders:
         recorded = bundle.encoder_weights(name)
-        if "file" in recorded and name not in passed:
+        if "file" in recorded and name not in passed and not _is_found(name, runtime):
             raise InputError(
                 f"{bundle.name} needs the weights of {name} that came from the file "
                 f"{recorded['file']} (SHA-256 {recorded['file_sha256'][:16]}...): pass "
                 f"--weights={name}={recorded['file']}, with its path here"
             )
+
+
+def _is_found(name: str, runtime: Runtime) -> bool:
+    """Whether the published file of an encoder is here, in --weights_dir or a cache."""
+    from histojax.encoders import ENCODERS, published_files
+
+    encoder = ENCODERS.get(name)
+    if encoder is None or encoder.published is None:
+        return False
+    return published_files.find(encoder, runtime.weights_dir) is not None
 
 
 def _check_weights(bundle: Bundle, encoder: str, sha256: str) -> None:
@@ -168,4 +180,16 @@ def _check_weights(bundle: Bundle, encoder: str, sha256: str) -> None:
                 f"the weights of {encoder} here have SHA-256 {sha256[:16]}..., but {configuration} "
                 f"of {bundle.name} was trained with {expected[:16]}...: name the same weight files "
                 f"with --weights={encoder}=FILE or, official ones, --weights_dir"
+            )
+
+
+def _check_recipe(bundle: Bundle, encoder: str, recipe: dict[str, Any] | None) -> None:
+    """Raises InputError where crops become descriptors in another way than those trained on."""
+    for configuration, manifest in bundle.made_with.items():
+        lines = files.differences(manifest["protocol"].get("recipe", {}), recipe or {})
+        if manifest["protocol"]["encoder"] == encoder and lines:
+            raise InputError(
+                f"{configuration} of {bundle.name} was trained on descriptors that were made "
+                f"otherwise than this histojax makes those of {encoder}: {'; '.join(lines)}. "
+                "Extract and train again, or predict with the histojax that made it"
             )

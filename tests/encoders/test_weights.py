@@ -13,7 +13,7 @@ from flax import traverse_util
 
 from histojax import config, encoders
 from histojax.config import Extraction, Runtime, View
-from histojax.encoders import weights
+from histojax.encoders import official_files, weights
 from histojax.errors import InputError
 from histojax.extraction import loaded_encoders
 from histojax.utils import array_files, download, files
@@ -214,12 +214,12 @@ def test_a_folder_may_hold_either_generation_of_the_resnet_file_and_the_cache_on
     file.write_bytes(b"the file of 2018")
     old = with_md5("ResNet", download.md5(file))
     monkeypatch.setitem(encoders.RESNET_VARIANTS, "keras2018", old)
-    assert weights._official_file(encoder, tmp_path, tmp_path) == (file, old.weight_file.md5)
+    assert official_files.require(encoder, tmp_path, tmp_path) == (file, old.weight_file.md5)
     cached = tmp_path / encoder.weight_file.md5[:8] / file.name
     cached.parent.mkdir()
     cached.write_bytes(b"the file of 2018")
     with pytest.raises(InputError, match=f"expected {encoder.weight_file.md5}"):
-        weights._official_file(encoder, tmp_path, None)
+        official_files.require(encoder, tmp_path, None)
 
 
 def test_the_cache_is_filled_from_the_address_once(tmp_path, monkeypatch):
@@ -232,7 +232,7 @@ def test_the_cache_is_filled_from_the_address_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(download, "fetch", fetch)
     encoder = with_md5("VGG", hashlib.md5(b"weights").hexdigest())
-    paths = {weights._official_file(encoder, tmp_path, None) for _ in range(2)}
+    paths = {official_files.require(encoder, tmp_path, None) for _ in range(2)}
     assert asked == [(encoder.weight_file.url, encoder.weight_file.md5)]
     ((path, digest),) = paths
     assert path.read_bytes() == b"weights"
