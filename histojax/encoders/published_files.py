@@ -83,8 +83,9 @@ def advice(encoder: Encoder) -> str:
     published = encoder.published
     gate = f"; {published.gate}" if published.gate else ""
     return (
-        f"Get {published.files[0]} from {published.address} ({published.licence_text}{gate}) and "
-        f"put it to FOLDER/{encoder.name}/{published.files[0]}, with --weights_dir=FOLDER"
+        f"Get {published.files[0]} from {published.address} and put it to FOLDER/{encoder.name}/"
+        f"{published.files[0]}, with --weights_dir=FOLDER; its licence is "
+        f"{published.licence_text}{gate}"
     )
 
 

@@ -48,8 +48,8 @@ class Published:
 
     @property
     def licence_text(self) -> str:
-        """The licence with its terms: `CC BY-NC-ND 4.0: non-commercial, no derivatives`."""
-        return f"{self.licence}: {self.terms}" if self.terms else self.licence
+        """The licence with its terms: `CC BY-NC-ND 4.0 (non-commercial, no derivatives)`."""
+        return f"{self.licence} ({self.terms})" if self.terms else self.licence
 
 
 @dataclasses.dataclass(frozen=True)

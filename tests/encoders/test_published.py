@@ -292,8 +292,8 @@ def test_where_no_file_is_the_message_says_what_was_looked_for_and_how_to_get_on
         "looked for pytorch_model.bin or model.safetensors in",
         f"{tmp_path} (in UNI2-h/, MahmoodLab/UNI2-h/, or as UNI2-h.*)",
         f"{no_cache} (Hugging Face's cache)",
-        "https://huggingface.co/MahmoodLab/UNI2-h (CC BY-NC-ND 4.0: non-commercial, no",
-        "access is granted on request",
+        "https://huggingface.co/MahmoodLab/UNI2-h and put it to FOLDER/UNI2-h/pytorch_model.bin",
+        "CC BY-NC-ND 4.0 (non-commercial, no derivatives); access is granted on request",
         "--weights_dir=FOLDER",
         "--weights=UNI2-h=FILE",
     ):
@@ -315,11 +315,11 @@ def test_the_published_file_is_taken_its_licence_told_and_its_recipe_recorded(
     extraction = Extraction(("Virchow2",), (View(0.5, 28),), 1, 1)
     runtime = Runtime(weights_dir=tmp_path / "w")
     (loaded,) = loaded_encoders.fold_encoders(extraction, runtime).values()
-    assert any("Virchow2 is published under CC BY-NC-ND 4.0: non-" in n for n in notices)
+    assert any("Virchow2 is published under CC BY-NC-ND 4.0 (non-" in n for n in notices)
     made = loaded.manifest(extraction, View(0.5, 28))
     assert made["weights"]["source"] == "file"
     assert made["weights"]["file"] == "Virchow2/pytorch_model.bin"
-    assert "CC BY-NC-ND 4.0: non-commercial" in manifests.weights_text([made])
+    assert "CC BY-NC-ND 4.0 (non-commercial, no derivatives)" in manifests.weights_text([made])
     assert made["protocol"]["recipe"]["taps"] == ["class_token", "patch_mean"]
     sha256 = made["weights"]["sha256"]
     again = dataclasses.replace(extraction, weights=(("Virchow2", sha256),))
