@@ -47,15 +47,15 @@ def _best_tiles(
     Tiles are at least as large as a crop, and moved inwards at the edge of the field; if there are
     fewer than `count`, they are repeated.
     """
-    scan, axes = encoder_pass.scan, encoder_pass.axes
+    axes, positions = encoder_pass.axes, encoder_pass.scan.scored
     sides = tuple(max(axis.kept, -(-crop_size // SQUARE) * SQUARE) for axis in axes)
     starts, inside = [], []
-    for axis, side, centres in zip(axes, sides, scan.grid.centres(encoder_pass.scale), strict=True):
+    for axis, side, centres in zip(axes, sides, encoder_pass.centres, strict=True):
         last = max(0, axis.size - side)
         starts.append(np.unique(np.clip(np.arange(axis.tiles) * axis.kept, 0, last)))
         first = starts[-1][:, None]
         inside.append(((centres[None] >= first) & (centres[None] < first + side)).astype(int))
-    scored = inside[0] @ scan.scored @ inside[1].T
+    scored = inside[0] @ positions @ inside[1].T
     best = np.resize(np.argsort(-scored, axis=None, kind="stable"), count)
     rows, columns = np.unravel_index(best, scored.shape)
     corners = zip(starts[0][rows].tolist(), starts[1][columns].tolist(), strict=True)

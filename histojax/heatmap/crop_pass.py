@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 from histojax.config import View
 from histojax.encoders import Encoder, Variables
-from histojax.heatmap import slide_scan, tile_features
+from histojax.heatmap import tile_features
 from histojax.heatmap.encoder_pass import EncoderPass, Windows
 from histojax.heatmap.tile_features import FieldStain
 from histojax.images import padding
@@ -85,7 +85,7 @@ class CropPass(EncoderPass):
         """Where crops lie along the field's height and width."""
         crop = self.views[0].crop_size
         step = max(1, round(self.crop_step * crop))
-        return tuple(CropAxis(size, crop, step) for size in self.scan.scales[self.scale].size)
+        return tuple(CropAxis(size, crop, step) for size in self.at_scale.size)
 
     @property
     def piece_cells(self) -> tuple[int, int]:
@@ -115,7 +115,7 @@ class CropPass(EncoderPass):
         """Crops that lie beside each other, with what is between them."""
         corner = tuple(int(axis.starts[i]) for axis, i in zip(self.axes, place, strict=True))
         sides = tuple(axis.read for axis in self.axes)
-        return slide_scan.read_tile(self.scan.field, self.scale, corner, sides)
+        return self.at_scale.reading.tile(corner, sides)
 
     def cut(self, block: np.ndarray, place: Sequence[int]) -> np.ndarray:
         """A crop: uint8 [S, S, 3]."""
@@ -146,8 +146,7 @@ class CropPass(EncoderPass):
 
     def _nearest(self) -> list[np.ndarray]:
         """Of each row, and of each column, the crops nearest to its windows: int [C, 3]."""
-        centres = self.scan.grid.centres(self.scale)
-        return [axis.nearest(along) for axis, along in zip(self.axes, centres, strict=True)]
+        return [axis.nearest(along) for axis, along in zip(self.axes, self.centres, strict=True)]
 
 
 @functools.partial(jax.jit, static_argnames=("encoder", "mesh"))

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from histojax.config import Extraction, View
 from histojax.extraction.loaded_encoders import LoadedEncoder
 from histojax.heatmap import slide_scan, tile_features
-from histojax.heatmap.slide_scan import Grid, SlideScan
+from histojax.heatmap.slide_scan import ScaleScan, SlideScan
 from histojax.heatmap.tile_features import OFFSETS, TapWindows
 from histojax.images import padding
 
@@ -67,9 +67,14 @@ class EncoderPass(abc.ABC):
     gains: np.ndarray
 
     @property
-    def scale(self) -> float:
-        """Of the views."""
-        return self.views[0].scale
+    def at_scale(self) -> ScaleScan:
+        """The field as its views read it."""
+        return self.scan.scales[self.views[0].resolution]
+
+    @property
+    def centres(self) -> tuple[np.ndarray, np.ndarray]:
+        """Centres of the grid's rows and columns, px at the scale of the views."""
+        return self.scan.grid.centres(self.at_scale.reading.on_grid)
 
     @property
     def field_cells(self) -> tuple[int, int]:
@@ -151,7 +156,7 @@ class TilePass(EncoderPass):
         """How the field's height and width are cut into tiles."""
         encoder = self.loaded.encoder
         kept = encoder.tile - 2 * encoder.halo
-        return tuple(_tiled_axis(size, kept) for size in self.scan.scales[self.scale].size)
+        return tuple(_tiled_axis(size, kept) for size in self.at_scale.size)
 
     @property
     def halo(self) -> int:
@@ -181,7 +186,7 @@ class TilePass(EncoderPass):
     @functools.cached_property
     def needed(self) -> np.ndarray:
         """See `EncoderPass`."""
-        return _needed_tiles(self.scan.grid, self.positions, self.axes, self.views)
+        return _needed_tiles(self.centres, self.positions, self.axes, self.views)
 
     def read(self, place: Sequence[int]) -> np.ndarray:
         """A tile with its halo: uint8 [T, T', 3]."""
@@ -196,7 +201,7 @@ class TilePass(EncoderPass):
         """
         top, left = (first - self.halo for first in corner)
         height, width = (side + 2 * self.halo for side in sides)
-        return slide_scan.read_tile(self.scan.field, self.scale, (top, left), (height, width))
+        return self.at_scale.reading.tile((top, left), (height, width))
 
     def cut(self, block: np.ndarray, place: Sequence[int]) -> np.ndarray:
         """The tile, which is the block."""
@@ -219,7 +224,7 @@ class TilePass(EncoderPass):
         """Windows as large as the map of a crop by itself would be."""
         tops, lefts = (
             tile_features.window_starts(centres, view.crop_size, axis.size) / self.cell
-            for centres, axis in zip(self.scan.grid.centres(view.scale), self.axes, strict=True)
+            for centres, axis in zip(self.centres, self.axes, strict=True)
         )
         crops_wide = 1 + OFFSETS[-1] - OFFSETS[0]
         height = math.ceil(crops_wide * view.crop_size / self.cell) + 1
@@ -235,20 +240,23 @@ def _tiled_axis(size: int, kept: int) -> TiledAxis:
 
 
 def _needed_tiles(
-    grid: Grid, positions: np.ndarray, axes: Sequence[TiledAxis], views: Sequence[View]
+    centres: tuple[np.ndarray, np.ndarray],
+    positions: np.ndarray,
+    axes: Sequence[TiledAxis],
+    views: Sequence[View],
 ) -> np.ndarray:
     """Which tiles have feature cells under a window of one of the positions: bool [down, across].
 
     Args:
-      grid: of the field.
+      centres: of the grid's rows and columns, px at the scale.
       positions: bool [rows, columns].
       axes: of the field.
       views: at one scale.
     """
     crop_size = max(view.crop_size for view in views)
     overlaps = []
-    for centres, axis in zip(grid.centres(views[0].scale), axes, strict=True):
-        starts = tile_features.window_starts(centres, crop_size, axis.size)
+    for along, axis in zip(centres, axes, strict=True):
+        starts = tile_features.window_starts(along, crop_size, axis.size)
         # Windows are rounded to feature cells, so a margin of one on each side.
         first = starts[:, 0] - slide_scan.SQUARE
         last = starts[:, -1] + crop_size + slide_scan.SQUARE

@@ -143,9 +143,9 @@ def _settings(
         threshold = bundle.uncertainty.threshold(options.sensitivity)
     stride, sigma = options.stride, options.sigma
     extraction, mpp = bundle.extraction, options.mpp or field.mpp
-    resampled, factor = slide_scan.at_target(field, extraction, mpp)
-    smallest = min(view.crop_size / view.scale for view in extraction.views)
-    grid = Grid(resampled.size, max(1, round(stride * factor if stride else smallest / 4)))
+    read = slide_scan.at_target(field, extraction, mpp)
+    factor, smallest = read.factor, read.window(read.smallest(extraction))
+    grid = Grid(read.size, max(1, round(stride * factor if stride else smallest / 4)))
     neighbourhood = 1 + OFFSETS[-1] - OFFSETS[0]
     step, by_crops = options.crop_step or CROP_STEP, {}
     if of_crops := passes.crop_by_crop(encoder_set):
@@ -192,9 +192,9 @@ def _map_field(
     bundle: Bundle, field: Slide, encoder_set: EncoderSet, settings: dict[str, Any], answer: Answer
 ) -> ProbabilityMap:
     name, stride, mpp = settings["image"], settings["stride_px"], settings["mpp"]
-    resampled, factor = slide_scan.at_target(field, bundle.extraction, mpp)
-    grid = Grid(resampled.size, round(stride * factor))
-    scan = slide_scan.scan(resampled, grid, encoder_set.extraction)
+    read = slide_scan.at_target(field, bundle.extraction, mpp)
+    grid = Grid(read.size, round(stride * read.factor))
+    scan = slide_scan.scan(read, grid, encoder_set.extraction)
     crop_step = settings.get("crop_step_crops", CROP_STEP)
     uncompared = _uncompared(bundle, crop_step)
     places = None if uncompared else Places.of_field(scan)

@@ -74,13 +74,13 @@ def plan(
     count = stain.AUGMENTATIONS[extraction.stain_augmentation].gains
     draw = jax.vmap(lambda augmentation: crops.gains(key, augmentation, low, high, count))
     gains = np.asarray(draw(jnp.arange(min(augmentations, extraction.augmentations))))
-    stains = {scale: scan.stains(scale, extraction) for scale in scan.scales}
+    stains = {resolution: scan.stains(resolution, extraction) for resolution in scan.scales}
     passes = []
     for loaded in encoder_set.encoders.values():
         encoder = loaded.encoder
         views = [
             view
-            for view in extraction.views
+            for view in extraction.views_of(encoder.name)
             if extraction.configuration(encoder.name, view) in configurations
         ]
         for together in _together(views, encoder):
@@ -96,7 +96,7 @@ def plan(
                     mesh=encoder_set.engine.mesh,
                     views=together,
                     positions=scan.scored,
-                    stains=stains[together[0].scale],
+                    stains=stains[together[0].resolution],
                     key=key,
                     gains=gains,
                 )

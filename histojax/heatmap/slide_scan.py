@@ -7,13 +7,13 @@ scan   one reading at each scale -> share of tissue, a sample of pixels -> which
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from histojax import config
-from histojax.config import Extraction
+from histojax.config import Extraction, View
 from histojax.errors import InputError
 from histojax.heatmap import tile_features
 from histojax.images import padding, resampling, slide
@@ -29,11 +29,11 @@ _SAMPLE = 2**22  # Pixels that a field's stains are estimated from, at most.
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """Positions of a field: squares of `stride` pixels of the file, from its top-left corner.
+    """Positions of a field: squares of `stride` pixels, from its top-left corner.
 
     Attributes:
-      size: the field's height and width, px of the file.
-      stride: px of the file.
+      size: the field's height and width, px.
+      stride: px.
     """
 
     size: tuple[int, int]
@@ -49,18 +49,37 @@ class Grid:
         return tuple(scale * self.stride * (np.arange(count) + 0.5) for count in self.shape)
 
 
+class Reading(NamedTuple):
+    """How a field is read for a view.
+
+    Attributes:
+      field: at the pixel size that it is read at; views by scale share one field, whose pixels
+        are those of the grid.
+      scale: of the view, which the field is read at.
+      on_grid: px at the scale for each of the grid's.
+    """
+
+    field: slide.Slide
+    scale: float
+    on_grid: float
+
+    def tile(self, corner: Sequence[int], sides: Sequence[int]) -> np.ndarray:
+        """A piece at the scale, reflected beyond the edges, as of `read_tile`."""
+        return read_tile(self.field, self.scale, tuple(corner), tuple(sides))
+
+
 class ScaleScan(NamedTuple):
     """What one reading of a field at a scale finds.
 
     Attributes:
-      scale: of the view.
+      reading: how it is read.
       size: height and width at the scale, px.
       tissue: share of tissue by squares of SQUARE px, float64 [h, w].
       sample: uint8 [h', w', 3], each `step`-th pixel of each `step`-th row.
       step: px at the scale.
     """
 
-    scale: float
+    reading: Reading
     size: tuple[int, int]
     tissue: np.ndarray
     sample: np.ndarray
@@ -72,22 +91,23 @@ class SlideScan:
     """A field, its grid, and what was found of it at each scale.
 
     Attributes:
-      field: at the pixel size that the models were trained at.
       grid: the positions.
-      scales: by scale.
+      scales: by the resolution of views.
       scored: bool [rows, columns], the positions with enough tissue.
+      smallest: the view of the smallest crops.
     """
 
-    field: slide.Slide
     grid: Grid
-    scales: dict[float, ScaleScan]
+    scales: dict[str, ScaleScan]
     scored: np.ndarray
+    smallest: View
 
-    def stains(self, scale: float, extraction: Extraction) -> tile_features.FieldStain:
-        """The stain steps at a scale, fitted to the positions that are scored, so not to glass."""
-        scan = self.scales[scale]
+    def stains(self, resolution: str, extraction: Extraction) -> tile_features.FieldStain:
+        """The stain steps, fitted to the positions that are scored, so not to glass."""
+        scan = self.scales[resolution]
+        step = scan.step / scan.reading.on_grid
         rows, columns = (
-            np.minimum((np.arange(count) * scan.step / scale).astype(int) // self.grid.stride, last)
+            np.minimum((np.arange(count) * step).astype(int) // self.grid.stride, last)
             for count, last in zip(
                 scan.sample.shape[:2], np.array(self.grid.shape) - 1, strict=True
             )
@@ -104,23 +124,51 @@ class SlideScan:
         )
 
 
-def at_target(
-    field: slide.Slide, extraction: Extraction, mpp: float | None
-) -> tuple[slide.Slide, float]:
-    """The field at the pixel size of the models' training, and the factor it is resampled by.
+@dataclasses.dataclass(frozen=True)
+class ReadField:
+    """A field as the views of a protocol read it.
+
+    Attributes:
+      name: for messages.
+      size: height and width in pixels of the grid: those that views by scale are scaled from or,
+        without any, those of the finest view in microns.
+      factor: px of the grid for each of the file's.
+      readings: by resolution.
+    """
+
+    name: str
+    size: tuple[int, int]
+    factor: float
+    readings: dict[str, Reading]
+
+    def window(self, view: View) -> float:
+        """The side of a view's crops, px of the grid."""
+        return view.crop_size / self.readings[view.resolution].on_grid
+
+    def smallest(self, extraction: Extraction) -> View:
+        """The view of the smallest crops in the field."""
+        return min(extraction.views, key=self.window)
+
+
+def at_target(field: slide.Slide, extraction: Extraction, mpp: float | None) -> ReadField:
+    """The field at the pixel sizes of the models' training, each resampled from the file.
 
     Raises:
-      InputError: neither the file nor `mpp` gives the pixel size, and the protocol needs it; the
-        field would be enlarged too much; or views in microns differ in their pixel size.
+      InputError: neither the file nor `mpp` gives the pixel size, and the protocol needs it; or the
+        field would be enlarged too much.
     """
-    view, *others = padding.by_resolution(extraction.views).values()
-    if others and any(each.mpp for each in extraction.views):
-        raise InputError(
-            "heat maps are of one pixel size, and the models take "
-            f"{config.as_text(extraction.views)}: map with models of one of these"
-        )
-    factor = Resampling.of(extraction, mpp or field.mpp, view).factor(Path(field.name))
-    return resampling.resample(field, factor), factor
+    views, path = padding.by_resolution(extraction.views), Path(field.name)
+    factors = {
+        resolution: Resampling.of(extraction, mpp or field.mpp, view).factor(path)
+        for resolution, view in views.items()
+    }
+    fields = {factor: resampling.resample(field, factor) for factor in factors.values()}
+    of_grid = factors[min(views, key=lambda resolution: views[resolution].mpp or 0)]
+    readings = {
+        resolution: Reading(fields[factor], view.scale, view.scale * (factor / of_grid))
+        for (resolution, view), factor in zip(views.items(), factors.values(), strict=True)
+    }
+    return ReadField(field.name, fields[of_grid].size, of_grid, readings)
 
 
 def read_tile(
@@ -145,29 +193,33 @@ def read_tile(
     return np.asarray(tile_features.resample_tile(rgb, rows, columns))
 
 
-def scan(field: slide.Slide, grid: Grid, extraction: Extraction) -> SlideScan:
-    """Reads the field once at each scale of the protocol.
+def scan(field: ReadField, grid: Grid, extraction: Extraction) -> SlideScan:
+    """Reads the field once at each scale and pixel size of the protocol.
 
     Raises:
       InputError: the field is smaller than a crop.
     """
     for view in extraction.views:
-        height, width = padding.scaled_size(field.size, view.scale)
+        height, width = _size(field.readings[view.resolution])
         if min(height, width) < view.crop_size:
+            at = f"{view.mpp} um per pixel" if view.mpp else f"scale {view.scale}"
             raise InputError(
                 f"{field.name} is {field.size[1]} x {field.size[0]} px, {width} x {height} at "
-                f"scale {view.scale}: smaller than the {view.crop_size} px crop that its models "
-                "need. Choose a larger image"
+                f"{at}: smaller than the {view.crop_size} px crop that its models need. Choose a "
+                "larger image"
             )
-    resolutions = dict.fromkeys(view.scale for view in extraction.views)
-    scales = {scale: _scan_scale(field, scale) for scale in resolutions}
-    smallest = min(extraction.views, key=lambda view: view.crop_size / view.scale)
-    shares = _tissue_shares(scales[smallest.scale], grid, smallest.crop_size)
-    return SlideScan(field, grid, scales, shares >= LEAST_TISSUE)
+    scales = {resolution: _scan(reading) for resolution, reading in field.readings.items()}
+    smallest = field.smallest(extraction)
+    shares = _tissue_shares(scales[smallest.resolution], grid, smallest.crop_size)
+    return SlideScan(grid, scales, shares >= LEAST_TISSUE, smallest)
 
 
-def _scan_scale(field: slide.Slide, scale: float) -> ScaleScan:
-    size = padding.scaled_size(field.size, scale)
+def _size(reading: Reading) -> tuple[int, int]:
+    return padding.scaled_size(reading.field.size, reading.scale)
+
+
+def _scan(reading: Reading) -> ScaleScan:
+    size = _size(reading)
     step = math.ceil(math.sqrt(size[0] * size[1] / _SAMPLE))
     sides = tuple(min(_TILE, padding.bucket(side)) for side in size)
     counts = tuple(-(-whole // side) for whole, side in zip(size, sides, strict=True))
@@ -178,7 +230,7 @@ def _scan_scale(field: slide.Slide, scale: float) -> ScaleScan:
     brightest = stain.WHITE * math.exp(-stain.TISSUE_DENSITY) - 1
     for i, j in np.ndindex(counts):
         top, left = i * sides[0], j * sides[1]
-        rgb = read_tile(field, scale, (top, left), sides)
+        rgb = reading.tile((top, left), sides)
         is_tissue = rgb.mean(axis=-1) <= brightest
         rows, columns = sides[0] // SQUARE, sides[1] // SQUARE
         shares = is_tissue.reshape(rows, SQUARE, columns, SQUARE).mean(axis=(1, 3))
@@ -187,14 +239,14 @@ def _scan_scale(field: slide.Slide, scale: float) -> ScaleScan:
         pixels = rgb[-top % step :: step, -left % step :: step]
         pixels = pixels[: len(rest), : rest.shape[1]]
         rest[: len(pixels), : pixels.shape[1]] = pixels
-    return ScaleScan(scale, size, tissue, sample, step)
+    return ScaleScan(reading, size, tissue, sample, step)
 
 
 def _tissue_shares(scan: ScaleScan, grid: Grid, crop_size: int) -> np.ndarray:
     """The share of tissue in a crop around each position: float64 [rows, columns]."""
     weights = []
     for centres, side, squares in zip(
-        grid.centres(scan.scale), scan.size, scan.tissue.shape, strict=True
+        grid.centres(scan.reading.on_grid), scan.size, scan.tissue.shape, strict=True
     ):
         starts = np.clip(centres - crop_size / 2, 0, side - crop_size)[:, None] / SQUARE
         ends = starts + crop_size / SQUARE

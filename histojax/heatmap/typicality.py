@@ -180,9 +180,9 @@ def measure_stain(
       extraction: the protocol of the models.
       names: of the P places, in the order of their rows.
     """
-    view = min(extraction.views, key=lambda view: view.crop_size / view.scale)
+    view = scan.smallest
     width = round((1 + OFFSETS[-1] - OFFSETS[0]) * view.crop_size)
-    size = scan.scales[view.scale].size
+    reading, size = scan.scales[view.resolution][:2]
     sides = tuple(min(width, side) for side in size)
     step = max(1, -(-width // _STAIN_SAMPLE))
     rows = {}
@@ -190,10 +190,10 @@ def measure_stain(
         corner = [
             int(np.clip(centres[i] - side / 2, 0, whole - side))
             for centres, i, side, whole in zip(
-                scan.grid.centres(view.scale), position, sides, size, strict=True
+                scan.grid.centres(reading.on_grid), position, sides, size, strict=True
             )
         ]
-        rgb = slide_scan.read_tile(scan.field, view.scale, tuple(corner), sides)[::step, ::step]
+        rgb = reading.tile(corner, sides)[::step, ::step]
         rows[name, view.resolution] = _stain_row(name, view.resolution, _measure(rgb))
     return rows
 
@@ -226,9 +226,9 @@ def _spread_over_groups(folds: Folds, images: Sequence[int]) -> list[int]:
 
 def _scan(field: Slide, extraction: Extraction, mpp: float | None) -> SlideScan:
     """A training image as a map would scan it."""
-    resampled, _ = slide_scan.at_target(field, extraction, mpp)
-    smallest = min(view.crop_size / view.scale for view in extraction.views)
-    return slide_scan.scan(resampled, Grid(resampled.size, max(1, round(smallest / 4))), extraction)
+    read = slide_scan.at_target(field, extraction, mpp)
+    smallest = read.window(read.smallest(extraction))
+    return slide_scan.scan(read, Grid(read.size, max(1, round(smallest / 4))), extraction)
 
 
 def _draw(scored: np.ndarray, count: int, seed: int) -> np.ndarray:

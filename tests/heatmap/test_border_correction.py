@@ -8,7 +8,7 @@ import numpy as np
 from histojax.config import View
 from histojax.heatmap import border_correction
 from histojax.heatmap.encoder_pass import TiledAxis
-from histojax.heatmap.slide_scan import Grid, SlideScan
+from histojax.heatmap.slide_scan import Grid
 from histojax.ops import crops, stain
 from tests import samples
 from tests.heatmap import tiny
@@ -42,8 +42,8 @@ def test_the_border_is_measured_where_most_is_scored():
     scored[2:9, 12:16] = True
     encoder_pass = types.SimpleNamespace(
         axes=(TiledAxis(320, 128, 3), TiledAxis(640, 128, 5)),
-        scan=SlideScan(None, Grid((320, 640), 32), {}, scored),
-        scale=1.0,
+        scan=types.SimpleNamespace(scored=scored),
+        centres=Grid((320, 640), 32).centres(1.0),
     )
     corners, sides = border_correction._best_tiles(encoder_pass, 64, 2)
     assert sides == (128, 128)

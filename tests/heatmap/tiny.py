@@ -126,7 +126,8 @@ def scores_of(
     loaded = loaded or encoder_set(extraction)
     with slide.open_slide(rgb) as field:
         grid = Grid(field.size, stride)
-        scan = slide_scan.scan(field, grid, extraction)
+        read = slide_scan.at_target(field, extraction, None)
+        scan = slide_scan.scan(read, grid, extraction)
         models = bundle(extraction, score)
         return sliding_window.mean_scores(scan, "a", loaded, models, augmentations, **others)
 
