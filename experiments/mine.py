@@ -191,7 +191,7 @@ def choose(dataset: Dataset) -> Protocol:
     protocol.refuse_idle(extraction)
     print(
         f"protocol: {FLAGS.protocol}, {why}. {', '.join(extraction.configurations)}; "
-        f"{extraction.augmentations} augmentations of {extraction.crops} crops; {boosting.folds} "
+        f"{extraction.augmentations} augmentations of {extraction.crops_text}; {boosting.folds} "
         f"folds, {boosting.seeds} seeds: {chosen.models} models"
     )
     return chosen

@@ -317,9 +317,10 @@ class Extraction:
 
     @property
     def crops_text(self) -> str:
-        """How many augmentations and crops an image has, in words."""
-        crops = f"{self.crops} crops" if self.crop_layout == "random" else "all crops of a grid"
-        return f"{self.augmentations} augmentations of {crops}"
+        """How many crops an augmentation has, in words."""
+        if self.crop_layout == "grid":
+            return "all crops that tile the image"
+        return f"{self.crops} crops"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -586,7 +587,8 @@ def _check_grid(extraction: Extraction) -> None:
     if extraction.crop_mode != "exact":
         expected = "random, since --crop_mode=hybrid draws crops from a pool"
         raise _error("crop_layout", "grid", expected)
-    if extraction.augmentations > 1 and extraction.stain_augmentation == "none":
+    alike = extraction.gain_low == extraction.gain_high
+    if extraction.augmentations > 1 and (extraction.stain_augmentation == "none" or alike):
         expected = "1, since nothing is random with --crop_layout=grid and no stain augmentation"
         raise _error("augmentations", extraction.augmentations, expected)
 

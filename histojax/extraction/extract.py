@@ -32,6 +32,7 @@ from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.images.names import Images, by_name
 from histojax.images.padding import PaddedImage, common_canvas, read_padded, read_sizes
 from histojax.images.resampling import Resampling
+from histojax.ops import stain
 from histojax.utils import files, prefetch
 from histojax.utils.progress import Progress
 
@@ -130,6 +131,8 @@ def extract_images(
             listener.done(name, image_extraction.rows_of(name, rows))
     sizes = read_sizes([share[name] for name in to_do], extraction, mpp)
     canvas = common_canvas(sizes, extraction.views)
+    if to_do and not listener:
+        _tell_if_crops_alone_differ(extraction)
     is_hybrid = extraction.crop_mode == "hybrid"
     if is_hybrid and to_do and not listener:  # Who predicts takes the protocol of the models.
         _tell_if_nothing_is_saved(extraction, canvas)
@@ -184,6 +187,18 @@ def _tell_if_nothing_is_saved(extraction: Extraction, canvas: dict[str, tuple[in
             share,
             extraction.augmentations,
             extraction.crops,
+        )
+
+
+def _tell_if_crops_alone_differ(extraction: Extraction) -> None:
+    """Says so where several augmentations leave colours as they are."""
+    gains = stain.AUGMENTATIONS[extraction.stain_augmentation].gains
+    varied = gains and extraction.gain_low < extraction.gain_high
+    if extraction.augmentations > 1 and not varied:
+        logging.warning(
+            "no colour is augmented, so the %d augmentations of an image differ in their crops "
+            "alone: --augmentations=1 with more --crops takes as many, pooled into one descriptor",
+            extraction.augmentations,
         )
 
 

@@ -152,11 +152,14 @@ def _settings(
         by_crops = {"crop_by_crop": list(of_crops), "crop_step_crops": step}
         neighbourhood += step  # The nearest crop is up to half a step from where a window would be.
     uncompared = _uncompared(bundle, step)
+    stated = [view.mpp for view in extraction.views]
+    in_microns = {"views_mpp": stated} if all(stated) else {}
     return {
         "image": name,
         "size_px": list(field.size),
         "mpp": mpp,
         "target_mpp": extraction.target_mpp,
+        **in_microns,
         "resampled_by": factor,
         "rows_columns": list(grid.shape),
         "stride_px": grid.stride / factor,

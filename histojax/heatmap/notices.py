@@ -115,7 +115,7 @@ def _typicality(heatmap: ProbabilityMap) -> Notice | None:
 
 def _pixel_size(heatmap: ProbabilityMap) -> Notice | None:
     """Whether the field's pixel size, and that of the training images, are known."""
-    if heatmap.mpp and heatmap.made_with.get("target_mpp"):
+    if heatmap.mpp and any(map(heatmap.made_with.get, ("target_mpp", "views_mpp"))):
         return None
     if heatmap.mpp:
         kind = "resolution of the training images unknown"

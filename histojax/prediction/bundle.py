@@ -40,21 +40,6 @@ DESCRIPTION, CARD = "bundle.json", "MODEL_CARD.md"
 OUT_OF_FOLD, REFERENCE, PLACES = "out_of_fold.npz", "typical.npz", "places.npz"
 _KEYS = ("classes", "positive", "learner", "seeds", "folds", "sensitivity", "made_with", "about")
 
-# Values that not all manifests record.
-_DEFAULTS = {
-    name: getattr(Extraction, name)
-    for name in (
-        "precision",
-        "target_mpp",
-        "stain_normalizer",
-        "stain_augmentation",
-        "pool_crops",
-        "gain_nodes",
-    )
-}
-# Values in which all configurations must agree, so that one run can extract from new images.
-_COMMON = ("augmentations", "crops", "gain_low", "gain_high", "p", "seed", "crop_mode", *_DEFAULTS)
-
 Flat = dict[str, np.ndarray]
 
 

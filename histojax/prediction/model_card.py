@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from histojax.config import VERSION
+from histojax.config import VERSION, Extraction
 from histojax.evaluation import metrics, operating_point, statistics, verdict
 from histojax.evaluation.bootstrap import Interval
 from histojax.evaluation.statistics import Statistics
@@ -82,11 +82,25 @@ def _encoders(bundle: Bundle) -> list[str]:
         mpp = f", images resampled to {extraction.target_mpp} um/px at scale 0.5"
     return [
         f"- Encoders: {', '.join(extraction.encoders)}, frozen; {_weights(bundle)}",
-        f"- Views (scale, crop size): {', '.join(view.name for view in extraction.views)}; "
-        f"{extraction.augmentations} stain augmentations x {extraction.crops} crops, crop mode "
+        f"- Views (scale or microns per pixel, crop size): "
+        f"{', '.join(view.name for view in extraction.views)}; "
+        f"{extraction.augmentations} {_stain(extraction)} x {extraction.crops_text}, crop mode "
         f"{extraction.crop_mode}, {extraction.precision}{mpp}.",
         *_crop_error(bundle),
     ]
+
+
+def _stain(extraction: Extraction) -> str:
+    """What the augmentations are, with the stain steps that are not the paper's."""
+    paper = Extraction()
+    kind = "augmentations" if extraction.stain_augmentation == "none" else "stain augmentations"
+    steps = {"normaliser": "stain_normalizer", "augmentation": "stain_augmentation"}
+    others = [
+        f"{step} {getattr(extraction, name)}"
+        for step, name in steps.items()
+        if getattr(extraction, name) != getattr(paper, name)
+    ]
+    return f"{kind} (stain {', '.join(others)})" if others else kind
 
 
 def _features(bundle: Bundle) -> list[str]:

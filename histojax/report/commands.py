@@ -108,7 +108,9 @@ def _extractions(ensemble: Ensemble) -> list[dict[str, Any]]:
             continue
         protocol = dict(manifest["protocol"])
         encoder = protocol.pop("encoder")
-        view = View(protocol.pop("scale"), protocol.pop("crop_size")).name
+        place = (protocol.pop("scale"), protocol.pop("crop_size"), protocol.pop("mpp", None))
+        view = View(*place).name
+        protocol.pop("recipe", None)  # The encoder decides it.
         references[encoder] = manifest.get("module", {}).get("reference", encoder)
         weights = manifest["weights"]
         seed = weights["source"].removeprefix("random, seed ")

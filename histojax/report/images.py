@@ -8,21 +8,23 @@ the paper's Fig. 2.
 import collections
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from histojax.config import Extraction
+from histojax.config import Extraction, View
 from histojax.datasets import Dataset
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.evaluation.evaluate import Evaluation
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import provenance
+from histojax.images import slide
 from histojax.images.names import Images
-from histojax.images.resampling import NO_RESAMPLING
+from histojax.images.resampling import NO_RESAMPLING, Resampling
 from histojax.images.thumbnails import SIDE, thumbnail, thumbnails
 from histojax.inspection import near_duplicates
 from histojax.inspection.near_duplicates import SplitPair
@@ -146,7 +148,8 @@ def _find_duplicates(folds: Folds, paths: Images) -> ReportImages:
 def _pipelines(evaluation: Evaluation, paths: Images) -> tuple[dict[str, list[PipelineStep]], str]:
     """The pipeline of the first image of each class, and a notice where it cannot be shown."""
     protocols = [protocol(manifest) for manifest in evaluation.ensemble.extractions.values()]
-    protocols = [other for other in protocols if other["scale"] == protocols[0]["scale"]]
+    first = [protocols[0][name] for name in ("scale", "mpp")] if protocols else []
+    protocols = [other for other in protocols if [other["scale"], other["mpp"]] == first]
     predictions, pipelines = evaluation.out_of_fold.predictions, {}
     for k in range(len(predictions.classes)):
         of_class = [predictions.names[i] for i in np.flatnonzero(predictions.truth == k)]
@@ -166,11 +169,11 @@ def protocol(manifest: dict[str, Any] | None) -> dict[str, Any]:
     """The extraction protocol of a manifest; the paper's where there is none."""
     paper = Extraction()
     fields = (
-        "seed augmentations crops gain_low gain_high crop_mode pool_crops stain_normalizer "
-        "stain_augmentation"
+        "seed augmentations crops crop_layout gain_low gain_high crop_mode pool_crops "
+        "stain_normalizer stain_augmentation"
     )
     default = {name: getattr(paper, name) for name in fields.split()}
-    default |= {"scale": paper.views[0].scale, "crop_size": paper.views[0].crop_size}
+    default |= dataclasses.asdict(paper.views[0])
     return default | (manifest["protocol"] if manifest else {})
 
 
@@ -192,7 +195,7 @@ def pipeline_steps(name: str, path: Path, protocols: list[dict[str, Any]]) -> li
 
     prepare, place, cut = _programs()
     first = protocols[0]
-    rgb, key = NO_RESAMPLING.read(path), crops.image_key(first["seed"], name)
+    rgb, key = _read(path, first["mpp"]), crops.image_key(first["seed"], name)
     normalized, augmented, gains = prepare(
         jnp.asarray(rgb),
         key,
@@ -204,7 +207,11 @@ def pipeline_steps(name: str, path: Path, protocols: list[dict[str, Any]]) -> li
     )
     steps = [
         PipelineStep("original", thumbnail(rgb, _STEP_SIDE), 1),
-        PipelineStep("normalised", thumbnail(np.asarray(normalized), _STEP_SIDE), 2),
+        PipelineStep(
+            "not normalised" if first["stain_normalizer"] == "none" else "normalised",
+            thumbnail(np.asarray(normalized), _STEP_SIDE),
+            2,
+        ),
     ]
     for i, planes in enumerate(augmented):
         caption = f"augmentation {i + 1}"
@@ -213,13 +220,24 @@ def pipeline_steps(name: str, path: Path, protocols: list[dict[str, Any]]) -> li
         steps.append(PipelineStep(caption, thumbnail(_as_rgb(planes), _STEP_SIDE), 3 + i))
     image_size = normalized.shape[:2]
     drawn = first["crops"], first["pool_crops"] if first["crop_mode"] == "hybrid" else None
+    drawn = "grid" if first["crop_layout"] == "grid" else drawn
     sizes = {other["crop_size"] for other in protocols}
     for size in sorted(size for size in sizes if size <= min(image_size)):
         for i, planes in enumerate(augmented):
-            crop = cut(planes, *place(key, i, np.array(image_size), size, *drawn), size=size)
+            crop = cut(planes, *place(key, i, np.array(image_size), size, drawn), size=size)
             caption = f"{size} px crop of augmentation {i + 1}"
             steps.append(PipelineStep(caption, thumbnail(_as_rgb(crop), SIDE), 3 + i))
     return steps
+
+
+def _read(path: Path, mpp: float | None) -> np.ndarray:
+    """An image as extraction reads it for a view, as far as its file says its pixel size."""
+    if mpp is None:
+        return NO_RESAMPLING.read(path)
+    if not slide.pixel_size(path):
+        raise InputError(f"{path} does not say its pixel size")
+    enlarging = Extraction(most_enlarged=math.inf)
+    return Resampling.of(enlarging, None, View.in_microns(mpp, 1)).read(path)
 
 
 @functools.cache
@@ -236,8 +254,12 @@ def _programs() -> tuple[Callable, Callable, Callable]:
         gains = [crops.gains(key, i, *limits, augmentation.gains) for i in range(count)]
         return normalized, [augmentation.apply(planes, each) for each in gains], gains
 
-    @functools.partial(jax.jit, static_argnums=(4, 5))
-    def place(key, i, image_size, size, count, pool):
+    @functools.partial(jax.jit, static_argnums=4)
+    def place(key, i, image_size, size, drawn):
+        if drawn == "grid":  # The one in the middle.
+            middle = math.prod(crops.tile_counts(image_size, size)) // 2
+            return crops.tile_corner(middle, image_size, size), crops.NO_TURN
+        count, pool = drawn
         if pool is None:
             return crops.corner_and_turn(key, i, 0, image_size, size)
         return crops.pool_corner_and_turn(
