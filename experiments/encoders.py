@@ -1,4 +1,4 @@
-"""Which encoders there are, on which terms, and where their files of weights are or belong.
+"""Which encoders there are, on which terms, and where their files of weights are.
 
 histojax encoders                                         a line for each, and where to get files
 histojax encoders UNI2-h,Virchow2 --weights_dir=FOLDER    some of them, with files in a folder

@@ -76,20 +76,20 @@ def inspect(path: Path) -> Inspection:
         name: (encoder, weights.fits(encoder, arrays)[0])
         for name, encoder in encoders.ENCODERS.items()
     }
-    fitting = tuple(
+    found = tuple(
         FittingEncoder(name, fit, _checksum(encoder, path, fit))
         for name, (encoder, fit) in by_encoder.items()
         if not fit.problems
     )
     closest = ""
-    if not fitting:
+    if not found:
         encoder, fit = min(by_encoder.values(), key=lambda pair: pair[1].distance)
         closest = fitting.misfit_text(encoder.name, fit)
     md5, official = download.md5(path), ""
     for name, encoder in encoders.ENCODERS.items():
         if md5 in official_files.md5s(encoder):
             official = name
-    return Inspection(kind, files.sha256(path), official, arrays, fitting, closest)
+    return Inspection(kind, files.sha256(path), official, arrays, found, closest)
 
 
 def _checksum(encoder: Encoder, path: Path, fit: Fit) -> str:
