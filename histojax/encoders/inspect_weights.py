@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from histojax import encoders
-from histojax.encoders import Encoder, official_files, weights
+from histojax.encoders import Encoder, fitting, official_files, weights
 from histojax.encoders.fitting import Fit
 from histojax.utils import array_files, download, files
 from histojax.utils.array_files.stored import StoredArrays
@@ -76,11 +76,13 @@ def inspect(path: Path) -> Inspection:
         name: (encoder, weights.fits(encoder, arrays)[0])
         for name, encoder in encoders.ENCODERS.items()
     }
-    found = tuple(
-        FittingEncoder(name, fit, _checksum(encoder, path, fit))
-        for name, (encoder, fit) in by_encoder.items()
-        if not fit.problems
-    )
+    found, checksums = [], {}
+    for name, (encoder, fit) in by_encoder.items():
+        if not fit.problems:
+            same = tuple(fit.names.sources.items())  # Rows of one network are read once.
+            if same not in checksums:
+                checksums[same] = _checksum(encoder, path, fit)
+            found.append(FittingEncoder(name, fit, checksums[same]))
     closest = ""
     if not found:
         encoder, fit = min(by_encoder.values(), key=lambda pair: pair[1].distance)
@@ -89,7 +91,7 @@ def inspect(path: Path) -> Inspection:
     for name, encoder in encoders.ENCODERS.items():
         if md5 in official_files.md5s(encoder):
             official = name
-    return Inspection(kind, files.sha256(path), official, arrays, found, closest)
+    return Inspection(kind, files.sha256(path), official, arrays, tuple(found), closest)
 
 
 def _checksum(encoder: Encoder, path: Path, fit: Fit) -> str:
