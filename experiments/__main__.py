@@ -33,6 +33,8 @@ SCRIPTS = (
     "compare",
     "audit",
     "leave_groups_out",
+    "compare_encoders",
+    "ablate_stain",
     "compare_crop_modes",
     "accelerator",
     "profile_encoders",

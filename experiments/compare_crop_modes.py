@@ -24,20 +24,17 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from histojax.config import CROP_MODES, Boosting, Extraction, Runtime
+from histojax.config import CROP_MODES, Extraction, Protocol
 from histojax.datasets import folds, leakage, positive
 from histojax.datasets.folds import Folds
-from histojax.datasets.positive import PositiveClasses
-from histojax.evaluation import evaluate, metrics
+from histojax.evaluation import evaluate
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import manifests, store
-from histojax.images.names import Images
-from histojax.learners import boost, ensembles
-from histojax.learners.training import TrainingJob
+from histojax.learners import ensembles
 from histojax.report import crop_modes
 from histojax.utils.files import require_writable
 
-from . import computing, data, models, protocol, runner
+from . import computing, data, models, protocol, runner, variants
 from .flag_types import define_path
 
 FLAGS = flags.FLAGS
@@ -58,8 +55,7 @@ def main() -> None:
     modes = [dataclasses.replace(chosen.extraction, crop_mode=mode) for mode in CROP_MODES]
     check(modes)
     boosting = chosen.boosting
-    positive_classes = positive.choose(dataset.classes, FLAGS.positive_classes)
-    print(positive_classes.reason)
+    print(positive.choose(dataset.classes, FLAGS.positive_classes).reason)
     require_writable(out)
     # Before the long work, for it may be refused.
     path = out / "exact" / "models" / ensembles.FOLDS
@@ -70,16 +66,16 @@ def main() -> None:
     runtime = computing.runtime()
     runtimes = runtime, dataclasses.replace(runtime, crops_per_step=None, pooling="xla")
     for extraction, runtime in zip(modes, runtimes, strict=True):
-        extract_in_mode(dataset.images, extraction, runtime)
-    predictions = [
-        train_in_mode(split, extraction, boosting, positive_classes) for extraction in modes
-    ]
+        folder = out / extraction.crop_mode
+        variants.extract(folder, dataset.images, extraction, FLAGS.mpp, runtime)
+    predictions = [train_in_mode(split, extraction, chosen) for extraction in modes]
     print(crop_modes.write(out, comparison(split, modes, predictions)), end="")
 
 
 def check(modes: Sequence[Extraction]) -> None:
     """Raises InputError where an encoder has no maps for a mode, before any long work."""
-    from histojax import encoders  # Not above, as in `extract_in_mode`.
+    # Not above: the processes that train import this file, and need no JAX.
+    from histojax import encoders
     from histojax.extraction import loaded_encoders
 
     chosen = [encoders.get(name) for name in modes[0].encoders]
@@ -92,34 +88,12 @@ def check(modes: Sequence[Extraction]) -> None:
         loaded_encoders.check(extraction, "xla")
 
 
-def extract_in_mode(images: Images, extraction: Extraction, runtime: Runtime) -> None:
-    """Computes the descriptors of one mode and prints the pace."""
-    # Not above: the processes that train import this file, and need no JAX.
-    from histojax.extraction import extract
-
-    mode = extraction.crop_mode
-    root = FLAGS.out / mode / "descriptors"
-    summary = extract.run(images, extraction, root, mpp=FLAGS.mpp, runtime=runtime)
-    views = extraction.augmentations * extraction.crops * len(extraction.configurations)
-    crops, seconds = summary.extracted * views, summary.seconds
-    pace = f", {crops} crops in {seconds:.1f} s, {crops / seconds:.3g} crops/s" if crops else ""
-    print(
-        f"{mode}: descriptors extracted from {summary.extracted} images, "
-        f"{summary.done_before_count} were done before{pace}"
-    )
-
-
-def train_in_mode(
-    split: Folds, extraction: Extraction, boosting: Boosting, positive_classes: PositiveClasses
-) -> LabelledPredictions:
+def train_in_mode(split: Folds, extraction: Extraction, chosen: Protocol) -> LabelledPredictions:
     """Trains what is missing of one mode's ensemble; its mean out-of-fold scores."""
-    root, names = FLAGS.out / extraction.crop_mode, extraction.configurations
-    models = root / "models"
-    job = TrainingJob(root / "descriptors", models, split, names)
-    boost.train(job, boosting, boost.default_workers())
-    ensemble = ensembles.load(models)
-    scores = metrics.mean_scores([ensembles.out_of_fold(ensemble, name) for name in names])
-    return evaluate.out_of_fold_predictions(split.held_out(), scores, positive_classes)
+    folder = FLAGS.out / extraction.crop_mode
+    models, names = folder / "models", extraction.configurations
+    variants.train(folder / "descriptors", models, split, names, chosen)
+    return evaluate.load_out_of_fold(models, FLAGS.positive_classes, names)
 
 
 def comparison(

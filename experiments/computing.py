@@ -92,8 +92,10 @@ def _define_fields(*names: str) -> None:
             define(flag, field.type, field.metadata["option"], field.default)
 
 
-def refuse_where_imported(*names: str) -> None:
-    """Raises InputError where a flag was passed that imported descriptors leave nothing to do.
+def refuse_where_imported(
+    *names: str, why: str = "descriptors were imported, so neither images nor encoders are used"
+) -> None:
+    """Raises InputError where a flag was passed that finished descriptors leave nothing to do.
 
     These are the flags of encoders and of how images are read, and those of `names`.
     """
@@ -101,8 +103,8 @@ def refuse_where_imported(*names: str) -> None:
     names += tuple(field.name for kind in (Extraction, Runtime) for field in fields(kind))
     if passed := [name for name in dict.fromkeys(names) if name in FLAGS and FLAGS[name].present]:
         raise InputError(
-            f"--{passed[0]} has nothing to act on: descriptors were imported, so neither images "
-            f"nor encoders are used. Leave out {', '.join(f'--{name}' for name in passed)}"
+            f"--{passed[0]} has nothing to act on: {why}. Leave out "
+            f"{', '.join(f'--{name}' for name in passed)}"
         )
 
 

@@ -44,7 +44,7 @@ def define_preset(*parts: str, default: str | None = "paper", but: str = "") -> 
             is_other = computing.is_module if field.name == "encoders" else lambda value: False
             known = _TABLES.get(field.name)
             define(field.name, field.type, shown, choices=known, is_other=is_other)
-        if part == "extraction":
+        if part == "extraction" and but != "stain":
             text = (
                 "What is done to stains, in one word: both normalises and augments them, as the "
                 "paper does; normalise and augment do one alone; none leaves colours as they are. "
@@ -98,7 +98,7 @@ def from_flags(*parts: str, suit: Callable[[Extraction], Extraction] = _no_image
 
 def _stain(passed: dict[str, Any]) -> dict[str, str]:
     """The fields that --stain sets; InputError where their own flags say something else."""
-    if FLAGS.stain is None:
+    if "stain" not in FLAGS or FLAGS.stain is None:
         return {}
     names = ("stain_normalizer", "stain_augmentation")
     values = dict(zip(names, _STAIN[FLAGS.stain], strict=True))

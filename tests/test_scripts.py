@@ -253,6 +253,8 @@ REQUIRED = {
     "compare": [{"runs"}, {"out"}],
     "audit": [{"data", "tfds"}],
     "leave_groups_out": [{"data", "tfds"}, {"descriptors"}, {"out"}],
+    "compare_encoders": [{"data", "tfds"}, {"out"}],
+    "ablate_stain": [{"data", "tfds"}, {"out"}],
     "compare_crop_modes": [{"data", "tfds"}, {"out"}],
     "profile_encoders": [{"out"}],
     "import_descriptors": [{"features"}, {"descriptors"}],

@@ -75,7 +75,11 @@ def resample(
 
 
 def confidence_interval(
-    value: float, drawn: np.ndarray, size: float, bounds: tuple[float, float] | None = None
+    value: float,
+    drawn: np.ndarray,
+    size: float,
+    bounds: tuple[float, float] | None = None,
+    level: float = LEVEL,
 ) -> Interval:
     """The interval of a metric.
 
@@ -84,17 +88,18 @@ def confidence_interval(
       drawn: it in every draw, float64 [B]; draws in which it is NaN are left out.
       size: of the sample, by `effective_size`; a resample's variance is too small by 1 - 1/size.
       bounds: between which the metric lies, the upper one may be infinite; None for a difference.
+      level: of confidence.
     """
     defined = drawn[~np.isnan(drawn)]
     left_out = len(drawn) - defined.size
     if not defined.size or size < 2 or np.isnan(value):
         return Interval(np.nan, np.nan, left_out)
-    reach = stats.t.ppf((1 + LEVEL) / 2, size - 1) * defined.std() * np.sqrt(size / (size - 1))
+    reach = stats.t.ppf((1 + level) / 2, size - 1) * defined.std() * np.sqrt(size / (size - 1))
     if bounds is None:
         return Interval(float(value - reach), float(value + reach), left_out)
     low, high = bounds
     if value - low <= _ROUNDING or high - value <= _ROUNDING:
-        return _interval_at_bound(value, size, bounds, left_out)
+        return _interval_at_bound(value, size, bounds, left_out, level)
     if np.isinf(high):
         shift = reach / (value - low)
         with np.errstate(over="ignore"):  # Next to the bound the interval has no upper end.
@@ -107,14 +112,14 @@ def confidence_interval(
 
 
 def _interval_at_bound(
-    value: float, size: float, bounds: tuple[float, float], left_out: int
+    value: float, size: float, bounds: tuple[float, float], left_out: int, level: float
 ) -> Interval:
     """The exact interval of a share that is none or all, stretched to the metric's bounds."""
     low, high = bounds
     if np.isinf(high):
         # A loss of exactly zero does not tell how large the loss of another image may be.
         return Interval(float(value), np.nan, left_out)
-    width = (high - low) * (1 - ((1 - LEVEL) / 2) ** (1 / size))
+    width = (high - low) * (1 - ((1 - level) / 2) ** (1 / size))
     if value - low <= _ROUNDING:
         return Interval(low, low + width, left_out)
     return Interval(high - width, high, left_out)

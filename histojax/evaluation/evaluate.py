@@ -132,16 +132,21 @@ def evaluate(
 
 
 def load_out_of_fold(
-    models: str | Path, positive_classes: Sequence[str] = ()
+    models: str | Path,
+    positive_classes: Sequence[str] = (),
+    configurations: Sequence[str] | None = None,
 ) -> LabelledPredictions:
     """Reads an ensemble's blended out-of-fold scores alone, to compare them with others.
+
+    Those of all its configurations, or of some.
 
     Raises:
       InputError: the ensemble is not complete, or its positive class is unknown.
     """
     ensemble = ensembles.load(as_path(models))
     chosen = positive.choose(ensemble.folds.classes, positive_classes)
-    scores = [ensembles.out_of_fold(ensemble, name) for name in ensemble.configurations]
+    names = configurations or ensemble.configurations
+    scores = [ensembles.out_of_fold(ensemble, name) for name in names]
     return out_of_fold_predictions(ensemble.folds.held_out(), metrics.mean_scores(scores), chosen)
 
 

@@ -51,7 +51,9 @@ class ExtractionSummary:
       extracted: images extracted in this run.
       done_before_count: images already complete.
       fallbacks: names of images whose stain normalisation fell back on the reference stains.
+      inputs: crops, and in crop mode hybrid whole images, that went through the encoders.
       seconds: time of extraction, compilation included.
+      first: seconds of these until the first image was on the device: compilation, mostly.
       waited: seconds of these in which the device waited for an image to be decoded.
       crop_errors: by configuration, how far crop mode hybrid is from exact crops: see
         `crop_errors.summarize`.
@@ -60,7 +62,9 @@ class ExtractionSummary:
     extracted: int
     done_before_count: int
     fallbacks: tuple[str, ...]
+    inputs: int = 0
     seconds: float = 0.0
+    first: float = 0.0
     waited: float = 0.0
     crop_errors: Mapping[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
@@ -150,9 +154,7 @@ def extract_images(
         checked,
         listener,
     )
-    start = time.monotonic()
-    extracted, waited = _run_job(job, mpp)
-    seconds = time.monotonic() - start
+    done = _run_job(job, mpp)
     if processes > 1 and not any(pending.without_file(name, encoder_set, root) for name in images):
         store.merge_stain_qc(root)
     share_rows = [row for row in rows.values() if row.image in share]
@@ -167,7 +169,9 @@ def extract_images(
             encoder_set.checked,
         )
     done_before = len(missing) - len(to_do)
-    return ExtractionSummary(extracted, done_before, fallbacks, seconds, waited, errors)
+    return dataclasses.replace(
+        done, done_before_count=done_before, fallbacks=fallbacks, crop_errors=errors
+    )
 
 
 def claim(encoder_set: EncoderSet, root: Path) -> None:
@@ -212,16 +216,12 @@ def _crop_errors(encoder_set: EncoderSet, root: Path) -> dict[str, dict[str, Any
     return measured
 
 
-def _run_job(job: ExtractionJob, mpp: float | None) -> tuple[int, float]:
-    """Extracts all that is missing.
-
-    Returns:
-      How many images were extracted from, and seconds that the device waited for decoding.
-    """
+def _run_job(job: ExtractionJob, mpp: float | None) -> ExtractionSummary:
+    """Extracts all that is missing; the summary has what was done and its times."""
     extraction = job.encoder_set.extraction
     total = sum(image_extraction.inputs(job, name) for name in job.missing)
     unit = "crops" if extraction.crop_mode == "exact" else "crops and whole images"
-    extracted, waited = 0, 0.0
+    begin, extracted, encoded, first, waited = time.monotonic(), 0, 0, 0.0, 0.0
     to_decode = [(job.images[name], pairs) for name, pairs in job.missing.items()]
     decode = functools.partial(_decode, extraction, mpp)
     decoded = prefetch.prefetch(decode, to_decode, DECODED_AHEAD, DECODERS)
@@ -241,13 +241,17 @@ def _run_job(job: ExtractionJob, mpp: float | None) -> tuple[int, float]:
                 else:
                     image_extraction.extract_image(job, name, images, write, bar)
                     extracted += 1
+                    encoded += image_extraction.inputs(job, name)
+                if i == 0:
+                    first = time.monotonic() - begin
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise InputError(
             "out of memory on the device: lower --crops_per_step. What was finished is kept"
         ) from error
-    return extracted, waited
+    seconds = time.monotonic() - begin
+    return ExtractionSummary(extracted, 0, (), encoded, seconds, first, waited)
 
 
 def _fail(listener: Listener | None, name: str, error: InputError) -> None:

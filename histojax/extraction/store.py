@@ -169,6 +169,14 @@ def image_names(root: Path, configuration: str) -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(".npy") for name in below))
 
 
+def width(root: Path, configuration: str) -> int:
+    """Channels of a configuration's descriptors; InputError where there are none, or damaged."""
+    names = image_names(root, configuration)
+    if not names:
+        raise InputError(f"{root / configuration} holds no descriptors")
+    return open_array(file_of(root, configuration, names[0])).shape[1]
+
+
 def _descriptor_files(folder: Path) -> Iterator[Path]:
     """The descriptor files of a configuration, in no order."""
     if files.is_local(folder):

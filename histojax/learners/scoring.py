@@ -201,3 +201,28 @@ def check_same_extraction(
                 f"{descriptors / configuration} is not of the protocol the models were trained "
                 "with:\n" + "\n".join(f"  {line}" for line in lines)
             )
+
+
+def score_held_out(ensemble: Ensemble, configuration: str, descriptors: np.ndarray) -> np.ndarray:
+    """Scores of other descriptors of the held-out images by the models that never saw them.
+
+    Such as of the same images in other colours; with those trained on, it gives
+    `ensembles.out_of_fold`.
+
+    Args:
+      ensemble: complete.
+      configuration: whose models score.
+      descriptors: float32 [N, A, D], of the images of `ensemble.folds.held_out()`, in its order.
+
+    Returns:
+      float64 [S, N, A, K].
+    """
+    folds = ensemble.folds.held_out()
+    shape = (ensemble.seeds, *descriptors.shape[:2], len(folds.classes))
+    scores = np.empty(shape)
+    for seed in range(ensemble.seeds):
+        for fold in range(folds.count):
+            in_fold = folds.folds == fold
+            model = ensemble.model(configuration, seed, fold)
+            scores[seed, in_fold] = score(ensemble.learner, model, descriptors[in_fold])
+    return scores

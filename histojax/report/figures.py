@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from histojax.evaluation.ablation import ConfigurationAblation, CurvePoint
+from histojax.evaluation.bootstrap import Interval
 from histojax.evaluation.calibration import ReliabilityBin
 from histojax.evaluation.statistics import ROC_GRID, Statistics
 from histojax.report import formats
@@ -241,14 +242,24 @@ def draw_curve(what: str, points: Sequence[CurvePoint]) -> Figure:
 @style()
 def draw_ablation(rows: Sequence[ConfigurationAblation]) -> Figure:
     """The change of accuracy without each configuration."""
-    figure = Figure(figsize=(5, 0.38 * len(rows) + 1.1), layout="constrained")
+    changes = [(row.configuration, row.change, (row.interval,)) for row in rows]
+    return draw_changes(changes, "change of accuracy, percentage points", 100)
+
+
+@style()
+def draw_changes(
+    changes: Sequence[tuple[str, float, tuple[Interval, ...]]], label: str, factor: float
+) -> Figure:
+    """A row for each name, change and its intervals, the widest first, times a factor."""
+    figure = Figure(figsize=(5, 0.38 * len(changes) + 1.1), layout="constrained")
     axes = figure.add_subplot()
-    for place, row in enumerate(rows):
-        axes.hlines(place, 100 * row.interval.low, 100 * row.interval.high, color=BLUE, lw=1.4)
-        axes.plot(100 * row.change, place, "o", color=BLUE, ms=6)
+    for place, (_, change, intervals) in enumerate(changes):
+        for width, interval in zip((1.4, 4), intervals, strict=False):
+            axes.hlines(place, factor * interval.low, factor * interval.high, color=BLUE, lw=width)
+        axes.plot(factor * change, place, "o", color=BLUE, ms=6)
     axes.axvline(0, color=MUTED, lw=0.8)
-    axes.set_yticks(range(len(rows)), [_shortened(row.configuration, 26) for row in rows])
-    axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel="change of accuracy, percentage points")
+    axes.set_yticks(range(len(changes)), [_shortened(name, 36) for name, *_ in changes])
+    axes.set(ylim=(len(changes) - 0.5, -0.5), xlabel=label)
     return figure
 
 

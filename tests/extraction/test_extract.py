@@ -328,7 +328,7 @@ def test_a_dry_run_tells_what_a_hybrid_run_takes_and_writes_nothing(
 def test_a_protocol_that_hybrid_saves_nothing_of_is_told_who_chooses_it(
     paths, tmp_path, notices, monkeypatch
 ):
-    monkeypatch.setattr(extract, "_run_job", lambda *_: (0, 0.0))
+    monkeypatch.setattr(extract, "_run_job", lambda *_: extract.ExtractionSummary(0, 0, ()))
     few = dataclasses.replace(HYBRID, augmentations=2, crops=3)
     encoder_set = loaded_encoders.load_encoders(few)
     listener = extract.Listener(done=print, failed=print)  # As of predict, which has no choice.

@@ -55,6 +55,8 @@ def test_a_new_learner_needs_a_row_and_what_writes_its_models(tmp_path, monkeypa
         np.testing.assert_allclose(
             out_of_fold[0, held_out], score_nearest(means, descriptors[held_out])
         )
+    again = scoring.score_held_out(ensemble, "VGG-0.5-400", descriptors)
+    np.testing.assert_array_equal(again, out_of_fold)
     scores = scoring.load_models(ensemble).score({"VGG-0.5-400": descriptors})
     by_fold = np.stack([score_nearest(means, descriptors).mean(axis=1) for means in models], axis=1)
     np.testing.assert_allclose(scores.by_fold, by_fold)
