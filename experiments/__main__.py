@@ -35,6 +35,7 @@ SCRIPTS = (
     "leave_groups_out",
     "compare_encoders",
     "ablate_stain",
+    "published",
     "compare_crop_modes",
     "accelerator",
     "profile_encoders",

@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +32,12 @@ def define_preset(*parts: str, default: str | None = "paper", but: str = "") -> 
     `but` names a flag that is left out, where the script sets it itself.
     """
     text = "Preset whose numbers hold where their own flags are not passed."
-    define("protocol", str, Option(text, choices=tuple(PRESETS)), default)
+    presets = Option(text, choices=tuple(PRESETS))
+    define("protocol", str, presets, default, is_other=_refuse_published)
     for part in parts:
         paper = getattr(PRESETS["paper"], part)
-        for field in dataclasses.fields(paper):
-            if field.name == but or "option" not in field.metadata:
-                continue
-            option = field.metadata["option"]
-            default = config.as_text(getattr(paper, field.name))
-            shown = dataclasses.replace(option, help=f"{option.help} Default: {default}.")
-            is_other = computing.is_module if field.name == "encoders" else lambda value: False
-            known = _TABLES.get(field.name)
-            define(field.name, field.type, shown, choices=known, is_other=is_other)
+        names = (f.name for f in dataclasses.fields(paper) if "option" in f.metadata)
+        define_fields(paper, *(name for name in names if name != but))
         if part == "extraction" and but != "stain":
             text = (
                 "What is done to stains, in one word: both normalises and augments them, as the "
@@ -51,6 +45,36 @@ def define_preset(*parts: str, default: str | None = "paper", but: str = "") -> 
                 "Sets --stain_normalizer and --stain_augmentation."
             )
             define("stain", str, Option(text, choices=tuple(_STAIN)))
+
+
+def _refuse_published(name: str) -> bool:
+    """Raises InputError for a published protocol; False for any other name."""
+    if name.lower() not in PRESETS:
+        from histojax.datasets.bach.published_protocols import PROTOCOLS
+
+        if name.lower() in PROTOCOLS:
+            raise InputError(
+                f"--protocol={name.lower()} is of histojax published, which describes BACH, fits "
+                "heads and judges them by it"
+            )
+    return False
+
+
+def define_fields(part: Any, *names: str, without_default: Collection[str] = ()) -> None:
+    """Defines flags for some fields of a part; help says their values there are defaults."""
+    for field in dataclasses.fields(part):
+        if field.name not in names:
+            continue
+        option = field.metadata["option"]
+        default = config.as_text(getattr(part, field.name))
+        shown = "" if field.name in without_default else f" Default: {default}."
+        define(
+            field.name,
+            field.type,
+            dataclasses.replace(option, help=option.help + shown),
+            choices=_TABLES.get(field.name),
+            is_other=computing.is_module if field.name == "encoders" else lambda value: False,
+        )
 
 
 def define_fold_count() -> None:
@@ -76,24 +100,28 @@ def from_flags(*parts: str, suit: Callable[[Extraction], Extraction] = _no_image
     """
     chosen = PRESETS[FLAGS.protocol]
     for part in parts:
-        names = [f.name for f in dataclasses.fields(getattr(chosen, part)) if f.name in FLAGS]
-        passed = {name: FLAGS[name].value for name in names}
-        words = (None, AUTO, NATIVE)
-        passed = {name: value for name, value in passed.items() if value not in words}
-        if part == "extraction":
-            passed |= _stain(passed)
-        if "encoders" in passed:
-            passed["encoders"] = computing.load_modules()
-        changed = dataclasses.replace(getattr(chosen, part), **passed)
-        if "weights" in passed:
-            of_preset = getattr(chosen, part).weights
-            words = computing.weights(passed["weights"], changed.encoders, of_preset)
-            changed = dataclasses.replace(changed, weights=words)
+        changed = laid_over(getattr(chosen, part))
         if part == "extraction" and "views" in FLAGS:
             changed = _with_views(changed, suit)
         chosen = dataclasses.replace(chosen, **{part: changed})
     config.check(chosen)
     return chosen
+
+
+def laid_over(part: Any) -> Any:
+    """A part of a protocol with the flags that were passed laid over it, not checked."""
+    names = [field.name for field in dataclasses.fields(part) if field.name in FLAGS]
+    passed = {name: FLAGS[name].value for name in names}
+    passed = {name: value for name, value in passed.items() if value not in (None, AUTO, NATIVE)}
+    if isinstance(part, Extraction):
+        passed |= _stain(passed)
+    if "encoders" in passed:
+        passed["encoders"] = computing.load_modules()
+    changed = dataclasses.replace(part, **passed)
+    if "weights" not in passed:
+        return changed
+    words = computing.weights(passed["weights"], changed.encoders, part.weights)
+    return dataclasses.replace(changed, weights=words)
 
 
 def _stain(passed: dict[str, Any]) -> dict[str, str]:

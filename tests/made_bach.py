@@ -9,12 +9,23 @@ import openpyxl
 from PIL import Image
 
 from histojax.config import BACH_CLASSES
+from histojax.datasets.dataset import Dataset
 
 TRAINING = "ICIAR2018_BACH_Challenge"
 TEST = "ICIAR2018_BACH_Challenge_TestDataset"
 PREFIXES = dict(zip(BACH_CLASSES, ("n", "b", "is", "iv"), strict=True))
 TRUTH = f"{TRAINING}/Photos/microscopy_ground_truth.csv"
 HEIGHT, WIDTH = 6, 8
+
+
+def bach_dataset() -> Dataset:
+    """The 400 photos by name and class, without files."""
+    names = {
+        f"{PREFIXES[label]}{i:03d}": k
+        for k, label in enumerate(BACH_CLASSES)
+        for i in range(1, 101)
+    }
+    return Dataset({name: Path(name) for name in names}, tuple(names.values()), BACH_CLASSES)
 
 
 def tif(pixels: np.ndarray) -> bytes:

@@ -255,6 +255,7 @@ REQUIRED = {
     "leave_groups_out": [{"data", "tfds"}, {"descriptors"}, {"out"}],
     "compare_encoders": [{"data", "tfds"}, {"out"}],
     "ablate_stain": [{"data", "tfds"}, {"out"}],
+    "published": [{"data", "tfds"}, {"protocol"}, {"out"}],
     "compare_crop_modes": [{"data", "tfds"}, {"out"}],
     "profile_encoders": [{"out"}],
     "import_descriptors": [{"features"}, {"descriptors"}],
