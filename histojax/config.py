@@ -242,7 +242,7 @@ class Extraction:
         choices=CROP_MODES,
     )
     pool_crops: int = option(
-        24,
+        17,
         "Crop mode hybrid: crops of an image and size, from which each augmentation draws its own; "
         "with fewer, augmentations are more alike, and further from exact ones.",
         least=2,

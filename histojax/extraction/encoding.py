@@ -60,9 +60,9 @@ def pixels(extraction: Extraction, canvas: Mapping[str, Size]) -> int:
     of_crops = sum(view.crop_size**2 for view in extraction.views)
     if extraction.crop_mode == "exact":
         return extraction.augmentations * extraction.crops * of_crops
-    nodes = len(preparation.gain_nodes(extraction))
+    pool = len(preparation.pool_gains(extraction)) * extraction.pool_crops
     whole = sum(height * width for height, width in canvas.values())
-    return extraction.pool_crops * of_crops * (2 if nodes else 1) + nodes * whole
+    return pool * of_crops + len(preparation.gain_nodes(extraction)) * whole
 
 
 def encode(

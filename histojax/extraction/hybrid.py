@@ -12,10 +12,10 @@ V is most of what colour changes. W is smooth in the gains, which are two number
 interpolated from n x n Chebyshev nodes between the lowest and the highest gain.
 
 The bracket, the drift, is small. It is learnt from the pool, of which each crop is encoded exactly
-twice: at g0, midway between the lowest and the highest gain, and at one of the nodes, k(c), in
-turn. These drifts are known:
+three times: at g0, midway between the lowest and the highest gain, and at two corners of the nodes,
+k(1, c) and k(2, c), where drifts are largest (`preparation.pool_gains`). There they are known:
 
-    r(c) = D(k(c), c) - D(g0, c) - V(k(c), c)
+    r(i, c) = D(k(i, c), c) - D(g0, c) - V(k(i, c), c)
 
 Crops of similar b drift alike, and colours that change the windows alike make them drift alike. So
 the drift of a tap is taken to be bilinear in b(g0, c) and in V(g) of the whole pool. Where the
@@ -25,16 +25,17 @@ and Williams, Gaussian Processes for Machine Learning, 2006, section 2.2) of cov
     C(g, c; h, d) = <V(g), V(h)> (<b(c), b(d)> + l [c = d])
 
 with inner products over the tap's channels, for V over the pool too. l, a tenth of the pool's mean
-<b, b>, is for what a crop has alone. The best estimate of a drift is then linear in the known ones,
-and equal to them at k(c):
+<b, b>, is for what a crop has alone. The best estimate of a drift is then linear in the 2 Q known
+ones, and equal to them at their gains:
 
-    b(g, c) - b(g0, c) ~ sum_d C(g, c; k(d), d) [M^-1 r](d),    M(c, d) = C(k(c), c; k(d), d)
+    b(g, c) - b(g0, c) ~ sum_id C(g, c; k(i, d), d) [M^-1 r](i, d)
 
-What cannot be negative (a channel that is not, in all of the pool and of the windows) is cut off at
-0. An augmentation then draws P crops of the pool, and takes their p-norm. Three programs do it:
+where M is C between the known ones. What cannot be negative (a channel that is not, in all of the
+pool and of the windows) is cut off at 0. An augmentation then draws P crops of the pool, and takes
+their p-norm. Three programs do it:
 
 windows    each node: the whole image -> maps -> windows of the pool's crops [n^2, Q, D]
-pool       each crop of the pool, twice [2 Q, D]
+pool       each crop of the pool, at g0 and at its corners [3 Q, D]
 assemble   the sum above, the draw, the p-norm [A, D]
 
 Any stain augmentation of G gains will do, with n^G nodes. Without gains, or where the lowest is the
@@ -57,7 +58,7 @@ from histojax.extraction.plans import Plan
 from histojax.ops import chebyshev, crops, stain
 
 _OWN = 0.1  # What a crop's drift has alone, of what it may share with other crops.
-_JITTER = 1e-4  # Of M, so that it is regular where a gain changes nothing.
+_JITTER = 1e-4  # Of M's mean variance, so that M is regular where a gain changes nothing.
 
 _einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
@@ -72,17 +73,6 @@ def node_weights(gains: jax.Array, extraction: Extraction) -> jax.Array:
     """L_k(g) - L_k(g0), likewise: float32 [G] -> [n^G]."""
     middle = jnp.array(preparation.middle_gains(extraction))
     return interpolation_weights(gains, extraction) - interpolation_weights(middle, extraction)
-
-
-def second_nodes(extraction: Extraction) -> np.ndarray:
-    """The node at which each crop of the pool is encoded again: int [Q]; none if no gain varies.
-
-    It is never the middle, where its change is known to be none.
-    """
-    nodes = preparation.gain_nodes(extraction)
-    middle = preparation.middle_gains(extraction)
-    others = np.flatnonzero(~np.isclose(nodes, middle).all(axis=1))
-    return np.resize(others, extraction.pool_crops if len(others) else 0)
 
 
 def encode_windows(
@@ -167,8 +157,8 @@ def assemble(
     """Descriptors of all augmentations of an image, see above.
 
     Args:
-      pool: exact descriptors of the pool's crops at the middle gains, float32 [Q, D]; and then, if
-        gains vary, at those of `second_nodes`, [2 Q, D].
+      pool: exact descriptors of the pool's crops at `preparation.pool_gains`, float32 [3 Q, D]; or
+        [Q, D] if no gain varies.
       windows: of these crops at the nodes, float32 [n^G, Q, D].
       key: of the image.
       taps: of the encoder, whose channels are D.
@@ -178,17 +168,16 @@ def assemble(
       float32 [A, D].
     """
     never_negative = jnp.all(pool >= 0, axis=0) & jnp.all(windows >= 0, axis=(0, 1))
-    count = extraction.pool_crops
-    first, second = pool[:count], pool[count:]
-    if len(second):
-        drift = _drift(first, second, windows, taps, extraction)
+    first, *others = jnp.split(pool, len(pool) // extraction.pool_crops)
+    if others:
+        drift = _drift(first, jnp.stack(others), windows, taps, extraction)
 
     def augmentation(number: jax.Array) -> jax.Array:
         descriptors = first
-        if len(second):
+        if others:
             weights = node_weights(preparation.gains(key, number, extraction), extraction)
             descriptors = first + _einsum("k,kqd->qd", weights, windows) + drift(weights)
-        chosen = crops.choose(key, number, extraction.crops, count)
+        chosen = crops.choose(key, number, extraction.crops, len(first))
         clipped = jnp.where(never_negative[None], jnp.maximum(descriptors, 0), descriptors)
         return pool_over_crops(clipped[chosen], taps, extraction.p)
 
@@ -197,30 +186,34 @@ def assemble(
 
 def _drift(
     first: jax.Array,
-    second: jax.Array,
+    others: jax.Array,
     windows: jax.Array,
     taps: tuple[Tap, ...],
     extraction: Extraction,
 ) -> Callable[[jax.Array], jax.Array]:
-    """A function from `node_weights` [n^G] of any gains to the drift of the pool, [Q, D]."""
-    nodes = jnp.array(preparation.gain_nodes(extraction))
-    at_seconds = jax.vmap(lambda node: node_weights(node, extraction))(
-        nodes[second_nodes(extraction)]
-    )
-    drifts = second - first - _einsum("qk,kqd->qd", at_seconds, windows)
+    """A function from `node_weights` [n^G] of any gains to the drift of the pool, [Q, D].
+
+    Args:
+      first: the pool at the middle gains, [Q, D].
+      others: at the corners, [2, Q, D].
+      windows, taps, extraction: of `assemble`.
+    """
     middle = interpolation_weights(jnp.array(preparation.middle_gains(extraction)), extraction)
     base = _einsum("k,kqd->qd", middle, windows)
+    corners = jnp.array(preparation.pool_gains(extraction)[1:])
+    known = jax.vmap(jax.vmap(lambda gains: node_weights(gains, extraction)))(corners)
+    drifts = others - first[None] - _einsum("iqk,kqd->iqd", known, windows)
     bounds = np.cumsum([tap.channels for tap in taps])[:-1]
     by_tap = [
         jnp.split(rows, bounds, axis=-1) for rows in (first - base, windows - base[None], drifts)
     ]
-    learnt = [_learn(*rows, at_seconds) for rows in zip(*by_tap, strict=True)]
+    learnt = [_learn(*rows, known) for rows in zip(*by_tap, strict=True)]
 
     def drift(weights: jax.Array) -> jax.Array:
         return jnp.concatenate(
             [
-                _einsum("cd,d,dn->cn", crops_alike, _einsum("k,kd->d", weights, colours), fitted)
-                for crops_alike, colours, fitted in learnt
+                _einsum("k,kid,cd,idn->cn", weights, colours, crops_alike, fitted)
+                for colours, crops_alike, fitted in learnt
             ],
             axis=-1,
         )
@@ -229,34 +222,30 @@ def _drift(
 
 
 def _learn(
-    borders: jax.Array, changes: jax.Array, drifts: jax.Array, at_seconds: jax.Array
+    borders: jax.Array, changes: jax.Array, drifts: jax.Array, known: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """C of a tap as its factors, and M^-1 r.
 
     Args:
       borders: b(g0, c), [Q, C].
       changes: V at the nodes, [n^G, Q, C].
-      drifts: r, [Q, C].
-      at_seconds: `node_weights` of k(c), [Q, n^G].
+      drifts: r, [2, Q, C].
+      known: `node_weights` of k(i, c), [2, Q, n^G].
 
     Returns:
-      <b(c), b(d)> + l [c = d], [Q, Q]; <V(node), V(k(d))>, [n^G, Q]; and M^-1 r, [Q, C]. Both
-      products are divided by their mean.
+      <V(node), V(k(i, d))>, [n^G, 2, Q]; <b(c), b(d)> + l [c = d], [Q, Q]; and M^-1 r, [2, Q, C].
     """
-    same = jnp.eye(len(borders))
-    crops_alike = _normalized(_einsum("cn,dn->cd", borders, borders)) + _OWN * same
-    of_nodes = _normalized(_einsum("kqn,lqn->kl", changes, changes))
-    colours = _einsum("kl,dl->kd", of_nodes, at_seconds)
-    known = crops_alike * _einsum("ck,kd->cd", at_seconds, colours)
-    known = known + (_JITTER * _mean_variance(known)) * same
-    return crops_alike, colours, jax.scipy.linalg.solve(known, drifts, assume_a="pos")
+    crops_alike = _with_diagonal(_einsum("cn,dn->cd", borders, borders), _OWN)
+    of_nodes = _einsum("kqn,lqn->kl", changes, changes)
+    colours = _einsum("kl,idl->kid", of_nodes, known)
+    covariance = crops_alike[None, :, None] * _einsum("jck,kid->jcid", known, colours)
+    rows = drifts.reshape(-1, drifts.shape[-1])
+    covariance = _with_diagonal(covariance.reshape(len(rows), len(rows)), _JITTER)
+    fitted = jax.scipy.linalg.solve(covariance, rows, assume_a="pos")
+    return colours, crops_alike, fitted.reshape(drifts.shape)
 
 
-def _normalized(products: jax.Array) -> jax.Array:
-    """Products of which those of anything with itself are 1 in the mean: [n, n]."""
-    return products / _mean_variance(products)
-
-
-def _mean_variance(products: jax.Array) -> jax.Array:
+def _with_diagonal(products: jax.Array, share: float) -> jax.Array:
+    """Adds a share of its mean to the diagonal of products [n, n]; of 1 where it is 0."""
     mean = jnp.mean(jnp.diagonal(products))
-    return jnp.where(mean > 0, mean, 1)
+    return products + share * jnp.where(mean > 0, mean, 1) * jnp.eye(len(products))

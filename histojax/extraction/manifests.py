@@ -29,10 +29,10 @@ from histojax.utils import files
 # Raise it when their numbers change, since descriptors before and after must not be mixed;
 # tests/extraction/test_numerics.py fails until then. Manifests without one are of version 1.
 NUMERICS = 1
-# Version of what crop mode hybrid makes of its crops and windows. Raise it when the numbers of
-# `hybrid` change; tests/extraction/test_programs.py fails until then. Manifests of crop mode hybrid
-# without one are of version 1.
-HYBRID = 2
+# Version of crop mode hybrid: where the crops of its pool lie, and what it makes of them and of its
+# windows. Raise it when these numbers change; tests/extraction/test_programs.py fails until then.
+# Manifests of crop mode hybrid without one are of version 1.
+HYBRID = 3
 
 MANIFEST = "manifest.json"
 UNTRAINED = "UNTRAINED encoders: a trial of the pipeline, not a result"

@@ -27,7 +27,7 @@ class Part(enum.Enum):
 
     EXACT     crop mode exact: each augmentation, of crops of its own [A, D]
     TILES     the same of all crops that tile the image, in every augmentation [A, D]
-    POOL      crop mode hybrid: each crop of the image's pool, twice if gains vary [2 Q, D]
+    POOL      crop mode hybrid: each crop of the image's pool, three times if gains vary [3 Q, D]
     WINDOWS   at each node of the gains, windows of the whole image in place of these [n^G, Q, D]
     CHECKED   one of its augmentations, of exact crops [1, D]
     """
@@ -61,12 +61,11 @@ class Workload:
     def rows(self) -> int:
         """Rows of the result: augmentations, encodings of the pool's crops, or nodes."""
         extraction = self.extraction
-        nodes = len(preparation.gain_nodes(extraction))
         return {
             Part.EXACT: extraction.augmentations,
             Part.TILES: extraction.augmentations,
-            Part.POOL: extraction.pool_crops * (2 if nodes else 1),
-            Part.WINDOWS: nodes,
+            Part.POOL: len(preparation.pool_gains(extraction)) * extraction.pool_crops,
+            Part.WINDOWS: len(preparation.gain_nodes(extraction)),
             Part.CHECKED: 1,
         }[self.part]
 

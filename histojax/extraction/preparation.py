@@ -96,6 +96,26 @@ def gain_nodes(extraction: Extraction) -> np.ndarray:
     return chebyshev.nodes(low, high, extraction.gain_nodes, step.gains)
 
 
+def pool_gains(extraction: Extraction) -> np.ndarray:
+    """The gains that crop mode hybrid encodes its pool's crops at: float32 [1 or 3, Q, G].
+
+    All at the middle; then, if gains vary, each at two neighbouring corners of the nodes, which are
+    numbered as a Gray code, so that one gain changes from each to the next. Of the paper's two
+    gains both are low or both high in one corner, and the other shifts the hue.
+    """
+    middle, nodes = middle_gains(extraction), gain_nodes(extraction)
+    crop = np.arange(extraction.pool_crops)
+    at_middle = np.broadcast_to(middle, (1, len(crop), len(middle)))
+    if not len(nodes):
+        return at_middle
+    number = np.arange(2 ** len(middle))
+    is_high = (number ^ number >> 1)[:, None] >> np.arange(len(middle)) & 1
+    corners = np.where(is_high, nodes.max(), nodes.min())
+    # Four crops on, the lattice of `crops` is almost back in the same row: not at the same corner.
+    at = crop + crop // len(corners)
+    return np.concatenate([at_middle, [corners[(at + i) % len(corners)] for i in range(2)]])
+
+
 def augmented(planes: jax.Array, gains: jax.Array, extraction: Extraction) -> jax.Array:
     """Planes augmented by gains: float32 [3, H, W], whole grey levels."""
     return stain.AUGMENTATIONS[extraction.stain_augmentation].apply(planes, gains)

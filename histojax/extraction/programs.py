@@ -174,15 +174,13 @@ def _pool_crop(
     view: View,
     extraction: Extraction,
 ) -> jax.Array:
-    """A crop of the image's pool: all of them at the middle gains, then again at others."""
-    nodes = preparation.gain_nodes(extraction)
-    middle = np.tile(preparation.middle_gains(extraction), (extraction.pool_crops, 1))
-    gains = np.concatenate([middle, nodes[hybrid.second_nodes(extraction)]])
+    """A crop of the image's pool, of all at the first of `pool_gains`, then at the next."""
+    gains = jnp.array(preparation.pool_gains(extraction))
+    crop = number % extraction.pool_crops
     with jax.named_scope("crop"):
-        place = crops.pool_corner_and_turn(
-            key, number % extraction.pool_crops, size, view.crop_size
-        )
-    return _cut(planes, place, jnp.array(gains)[number], view, extraction)
+        place = crops.pool_corner_and_turn(key, crop, size, view.crop_size)
+    gains = gains[number // extraction.pool_crops, crop]
+    return _cut(planes, place, gains, view, extraction)
 
 
 def _chosen_crop(

@@ -2,7 +2,7 @@
 
 Every key comes from (seed, image name, augmentation, crop) and nothing else, so a descriptor is the
 same in any order, batch, process or device. In crop mode hybrid the crops of an image are a pool
-that its augmentations choose from; then a crop's key comes from (seed, image name, crop).
+that its augmentations choose from; then what a crop is comes from (seed, image name, crop).
 """
 
 import hashlib
@@ -11,12 +11,18 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # What an augmentation's random keys are for.
 _GAINS = 0
 _CROPS = 1
 _CHOICE = 2
 _POOL = 2**32 - 1  # Stands for an augmentation that no protocol has.
+
+# From one crop of a pool to the next, in 2^32ths of the room for corners: 1/x and 1/x^2, where
+# x^3 = x + 1, spread any number of points evenly (M. Roberts, The unreasonable effectiveness of
+# quasirandom sequences, 2018).
+_LATTICE = np.round(2**32 * np.array([0.7548776662466927, 0.5698402909980532])).astype(np.uint32)
 
 
 def image_key(seed: int, name: str) -> jax.Array:
@@ -86,22 +92,27 @@ def corner_and_turn(
     Returns:
       Its top-left corner, int32 [2], uniform over all positions that fit, and its turn.
     """
-    of_augmentation = _augmentation_key(key, augmentation, _CROPS)
-    return _place(jax.random.fold_in(of_augmentation, crop), image_size, size)
+    crop_key = jax.random.fold_in(_augmentation_key(key, augmentation, _CROPS), crop)
+    corner_key, turn_key, flip_key = jax.random.split(crop_key, 3)
+    corner = jax.random.randint(corner_key, (2,), 0, image_size - size + 1)
+    return corner, _draw_turn(turn_key, flip_key)
 
 
 def pool_corner_and_turn(
     key: jax.Array, crop: jax.Array, image_size: jax.Array, size: int
 ) -> tuple[jax.Array, Turn]:
-    """The same of a crop of the image's pool, which its augmentations share: crop mode `hybrid`."""
-    return _place(jax.random.fold_in(jax.random.fold_in(key, _POOL), crop), image_size, size)
+    """The same of a crop of the image's pool, which its augmentations share: crop mode `hybrid`.
 
-
-def _place(crop_key: jax.Array, image_size: jax.Array, size: int) -> tuple[jax.Array, Turn]:
-    """A uniform corner, and a turn."""
-    corner_key, turn_key, flip_key = jax.random.split(crop_key, 3)
-    corner = jax.random.randint(corner_key, (2,), 0, image_size - size + 1)
-    return corner, _draw_turn(turn_key, flip_key)
+    Each crop for itself is uniform as well, but together they cover the image: corners lie on a
+    lattice with a random start, and eight crops in a row are turned in all eight ways.
+    """
+    start_key, turn_key = jax.random.split(jax.random.fold_in(key, _POOL))
+    start = jax.random.bits(start_key, (2,), jnp.uint32)
+    share = start + jnp.asarray(crop, jnp.uint32) * _LATTICE  # Modulo 2^32.
+    corner = (share >> 8) * jnp.float32(2**-24) * (image_size - size + 1)
+    first, step = jax.random.randint(turn_key, (2,), 0, 8)
+    turn = (first + crop * (2 * step + 1)) % 8  # An odd step meets all eight.
+    return corner.astype(jnp.int32), Turn(turn % 2 == 1, turn % 4 >= 2, turn >= 4)
 
 
 def tile_counts(image_size: Sequence[int], size: int) -> tuple[int, int]:

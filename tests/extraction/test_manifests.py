@@ -95,19 +95,24 @@ def test_models_of_the_crop_mode_shared_are_refused_by_name():
         manifests.extraction_of(made, "old.histojax")
 
 
-def test_descriptors_of_another_version_of_crop_mode_hybrid_are_not_mixed_nor_predicted(tmp_path):
-    """Folders of before there were versions are of the first, of another estimate of drifts."""
-    hybrid = Extraction(encoders=("VGG",), crop_mode="hybrid")
-    made = manifests_of(hybrid)
+@pytest.mark.parametrize("version", range(1, manifests.HYBRID))
+def test_descriptors_of_another_version_of_crop_mode_hybrid_are_not_mixed_nor_predicted(
+    version, tmp_path
+):
+    """Folders of before there were versions are of the first."""
+    made = manifests_of(Extraction(encoders=("VGG",), crop_mode="hybrid"))
     for name, manifest in made.items():
-        old = manifest | {"protocol": dict(manifest["protocol"])}
-        del old["protocol"]["hybrid"]
+        protocol = manifest["protocol"] | {"hybrid": version}
+        if version == 1:
+            del protocol["hybrid"]
+        old = manifest | {"protocol": protocol}
         files.write_json(tmp_path / name / "manifest.json", old)
         store.write(tmp_path, name, "image", np.ones((1, 1), np.float32))
-        with pytest.raises(InputError, match=r"protocol.hybrid: found 1, expected 2"):
+        message = f"protocol.hybrid: found {version}, expected {manifests.HYBRID}"
+        with pytest.raises(InputError, match=message):
             mixing.claim(tmp_path, name, manifest)
         made[name] = old
-    message = "models was trained on descriptors of version 1 of crop mode hybrid"
+    message = f"models was trained on descriptors of version {version} of crop mode hybrid"
     with pytest.raises(InputError, match=message):
         manifests.extraction_of(made, "models")
 

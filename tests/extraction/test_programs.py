@@ -208,14 +208,17 @@ def hybrid_in_numpy(extraction, view, normalized, name):
     middle, reach = (low + high) / 2, (high - low) / 2
     along = [middle - reach * np.cos((2 * k + 1) * np.pi / (2 * count)) for k in range(count)]
     nodes = list(itertools.product(range(count), repeat=2))
-    others = [node for node in nodes if node != (count // 2, count // 2) or count % 2 == 0]
-    seconds = [others[crop % len(others)] for crop in range(extraction.pool_crops)]
+    # Around the square of nodes: a crop has two neighbouring corners.
+    corners = [(0, 0), (count - 1, 0), (count - 1, count - 1), (0, count - 1)]
+    known = [
+        (c, corners[(c + c // 4 + i) % 4]) for i in range(2) for c in range(extraction.pool_crops)
+    ]
 
     def gains_of(node):
         return along[node[0]], along[node[1]]
 
     of_crops = [exact((middle, middle), crop) for crop in range(extraction.pool_crops)]
-    again = [exact(gains_of(node), crop) for crop, node in enumerate(seconds)]
+    again = [exact(gains_of(node), crop) for crop, node in known]
     sides = [len(tap) for tap in of_crops[0]]
     at_node = {node: np.stack(windows(gains_of(node))) for node in nodes}
 
@@ -236,30 +239,27 @@ def hybrid_in_numpy(extraction, view, normalized, name):
 
     drifts = np.stack(
         [
-            second - first - changes(*gains_of(node))[crop]
-            for crop, (first, second, node) in enumerate(
-                zip(pool, pool_again, seconds, strict=True)
-            )
+            other - pool[crop] - changes(*gains_of(node))[crop]
+            for (crop, node), other in zip(known, pool_again, strict=True)
         ]
     )
 
     def drift(h, e, tap):
         """Regression on a Gaussian process, whose covariance is a product of two, of one tap."""
         borders = (pool - base)[:, tap]
-        alike = borders @ borders.T / np.mean(np.sum(borders**2, axis=1))
-        alike += 0.1 * np.eye(len(alike))
-        scale = np.mean([np.sum(changes(*gains_of(node))[:, tap] ** 2) for node in nodes])
+        alike = borders @ borders.T
+        alike += 0.1 * np.mean(np.diag(alike)) * np.eye(len(alike))
 
-        def colours(one, other):
-            return np.sum(changes(*one)[:, tap] * changes(*other)[:, tap]) / scale
+        def covariance(one, c, other, d):
+            return np.sum(changes(*one)[:, tap] * changes(*other)[:, tap]) * alike[c, d]
 
-        known = np.empty_like(alike)
-        for i, one in enumerate(seconds):
-            for j, other in enumerate(seconds):
-                known[i, j] = alike[i, j] * colours(gains_of(one), gains_of(other))
-        known += 1e-4 * np.mean(np.diag(known)) * np.eye(len(known))
-        towards = alike * [colours((h, e), gains_of(node)) for node in seconds]
-        return towards @ np.linalg.solve(known, drifts[:, tap])
+        def with_known(gains, crop):
+            return [covariance(gains, crop, gains_of(node), other) for other, node in known]
+
+        between = np.array([with_known(gains_of(node), crop) for crop, node in known])
+        between += 1e-4 * np.mean(np.diag(between)) * np.eye(len(between))
+        towards = [with_known((h, e), crop) for crop in range(len(pool))]
+        return towards @ np.linalg.solve(between, drifts[:, tap])
 
     bounds = np.cumsum([0, *(tap.channels for tap in encoder.outputs)])
     taps = [slice(*pair) for pair in itertools.pairwise(bounds)]
@@ -348,42 +348,61 @@ def test_where_no_colour_varies_hybrid_crops_are_exact_ones(change, tmp_path):
 # Two crops, four nodes, and four channels.
 SMALLEST = dataclasses.replace(HYBRID, pool_crops=2, gain_nodes=2, crops=1, p=1.0)
 TAPS = Tap("relu", 1), Tap("token", 3, signed=True)
-# By version of `manifests.HYBRID`.
-GOLDEN = {2: [[0.525339, 1.059844, 0.602887, 0.713983], [1.602427, 0.921005, 0.306899, 0.461839]]}
+# By version of `manifests.HYBRID`: two descriptors; corners and turns of a pool's first crops.
+GOLDEN = {
+    3: (
+        [[0.378574, 0.808351, 0.652386, 0.988], [1.428068, 1.583230, 0.478565, 0.0]],
+        [[10, 10, 0, 0, 0], [6, 27, 1, 1, 0], [1, 14, 0, 1, 1]],
+    )
+}
 
 
 def test_the_numbers_of_crop_mode_hybrid_are_those_of_its_version():
     """Descriptors of two versions are never mixed, so a change of these needs a new version."""
-    assert manifests.HYBRID in GOLDEN, "HYBRID has a new version: add its numbers"
-    pool, windows = (np.arange(16) * 5 % 7).reshape(4, 4), (np.arange(32) * 7 % 11).reshape(4, 2, 4)
-    arrays = (jnp.float32(array / 4) for array in (pool, windows))
+    assert manifests.HYBRID in GOLDEN, "HYBRID has a new version: put its numbers here"
+    descriptors, pool = GOLDEN[manifests.HYBRID]
+    encoded, windows = np.arange(24) * 5 % 7, np.arange(32) * 7 % 11
+    arrays = (jnp.float32(encoded.reshape(6, 4) / 4), jnp.float32(windows.reshape(4, 2, 4) / 4))
     key = crops.image_key(0, NAME)
     rows = hybrid.assemble(*arrays, key, taps=TAPS, extraction=SMALLEST)
-    np.testing.assert_allclose(rows[:2], GOLDEN[manifests.HYBRID], atol=1e-4)
+    np.testing.assert_allclose(rows[:2], descriptors, atol=1e-4)
+    drawn = [crops.pool_corner_and_turn(key, c, jnp.array([42, 54]), 24) for c in range(3)]
+    assert [[*map(int, (*corner, *turn))] for corner, turn in drawn] == pool
 
 
 @pytest.mark.parametrize(
-    ("change", "expected"),
+    ("gains", "one", "other"),
     [
-        ({}, [0, 1, 2, 3, 5, 6, 7, 8, 0, 1]),  # Of 3 x 3 nodes, 4 is the middle.
-        ({"gain_nodes": 2}, [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]),
-        ({"gain_low": 1.2, "gain_high": 1.2}, []),
+        (1, "- + + - -", "+ - - + +"),
+        (2, "-- +- ++ -+ +-", "+- ++ -+ -- ++"),
+        (3, "--- +-- ++- -+- -++", "+-- ++- -+- -++ +++"),
     ],
-    ids=str,
 )
-def test_crops_are_encoded_again_at_each_node_but_the_middle(change, expected):
-    extraction = dataclasses.replace(HYBRID, pool_crops=10, **change)
-    assert hybrid.second_nodes(extraction).tolist() == expected
+def test_crops_of_the_pool_are_encoded_at_the_middle_and_two_corners_each(
+    gains, one, other, monkeypatch
+):
+    monkeypatch.setitem(stain.AUGMENTATIONS, "made", stain.Augmentation(None, None, gains))
+    extraction = dataclasses.replace(HYBRID, stain_augmentation="made", pool_crops=5)
+    made, along = preparation.pool_gains(extraction), preparation.gain_nodes(extraction)[:, -1]
+    np.testing.assert_array_equal(made[0], np.ones((5, gains)))
+    for found, signs in zip(made[1:], (one, other), strict=True):
+        expected = [along.max() if sign == "+" else along.min() for sign in signs.replace(" ", "")]
+        np.testing.assert_array_equal(found.ravel(), expected)
+    constant = dataclasses.replace(extraction, gain_low=1.2, gain_high=1.2)
+    np.testing.assert_array_equal(
+        preparation.pool_gains(constant), np.full((1, 5, gains), 1.2, np.float32)
+    )
 
 
 def test_only_what_is_never_negative_is_cut_off_at_zero():
-    by_node = jnp.array([3.0, 2.0, 2.0, 1.0])[:, None, None] * jnp.ones((4, 2, 1))
+    by_node = jnp.array([2.0, 1.0, 3.0, 2.0])[:, None, None] * jnp.ones((4, 2, 1))
     # The middle is 2, but of what is negative in all windows.
     windows = jnp.concatenate([by_node, by_node, by_node - 5, 4 - by_node], axis=-1)
     # What colour changes is as in the windows, so that nothing drifts.
     first = jnp.array([[0.1, -0.9, 0.1, 0.1]] * 2)
-    second = first + windows[:2, 0] - jnp.array([[2.0, 2.0, -3.0, 2.0]])
-    pool, key = jnp.concatenate([first, second]), crops.image_key(0, NAME)
+    gains = jnp.array(preparation.pool_gains(SMALLEST)[1:].reshape(-1, 2))
+    at_corners = jnp.stack([hybrid.node_weights(g, SMALLEST) @ windows[:, 0] for g in gains])
+    pool, key = jnp.concatenate([first, first[:1] + at_corners]), crops.image_key(0, NAME)
     rows = np.asarray(hybrid.assemble(pool, windows, key, taps=TAPS, extraction=SMALLEST))
     gains = [preparation.gains(key, a, SMALLEST) for a in range(SMALLEST.augmentations)]
     changes = np.stack([hybrid.node_weights(g, SMALLEST) @ windows[:, 0, 0] for g in gains])
@@ -415,10 +434,9 @@ def test_what_drifts_with_the_border_and_the_colour_is_found_again():
     def both(rows):
         return jnp.array(np.concatenate([rows, np.ones_like(rows[..., :1])], axis=-1), jnp.float32)
 
-    seconds = nodes[hybrid.second_nodes(extraction)]
     windows = both(np.stack([window(node) for node in nodes]))
-    second = np.stack([exact(node)[c] for c, node in enumerate(seconds)])
-    pool = both(np.concatenate([exact(np.ones(2)), second]))
+    gains = preparation.pool_gains(extraction)
+    pool = both(np.array([exact(gains[i, c])[c] for i in range(3) for c in range(24)]))
     key = crops.image_key(0, NAME)
     taps = (Tap("relu", 3), Tap("constant", 1))
     rows = np.asarray(hybrid.assemble(pool, windows, key, taps=taps, extraction=extraction))

@@ -120,7 +120,7 @@ def compare(tmp_path_factory, narrow_vgg):
         "--augmentations=2",
         "--crops=2",
         "--pool_crops=12",
-        "--gain_nodes=2",
+        "--gain_nodes=3",
         "--weights=random",
     ]
     small += [

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from histojax import datasets
+from histojax.config import Extraction
 from histojax.errors import InputError
 from histojax.evaluation import evaluate
 from histojax.ops import crops, resize, stain
@@ -40,7 +41,7 @@ def test_the_pipeline_shows_the_crops_of_extraction(tmp_path, mode):
         assert np.abs(decoded(whole.uri) - np.asarray(augmented, float)).mean() < 6
         expected = samples.random_crop(augmented, key, augmentation, 0, 64)
         if mode == "hybrid":
-            first = crops.choose(key, augmentation, 20, 24)[0]
+            first = crops.choose(key, augmentation, 20, Extraction.pool_crops)[0]
             place = crops.pool_corner_and_turn(key, first, jnp.array(augmented.shape[:2]), 64)
             cut = crops.cut(jnp.moveaxis(augmented, -1, 0), *place, 64)
             expected = jnp.moveaxis(cut, 0, -1)
