@@ -243,8 +243,9 @@ class Extraction:
     )
     pool_crops: int = option(
         17,
-        "Crop mode hybrid: crops of an image and size, from which each augmentation draws its own; "
-        "with fewer, augmentations are more alike, and further from exact ones.",
+        "Crop mode hybrid: crops of an image and size, each encoded three times, from which every "
+        "augmentation draws; with fewer, augmentations are more alike, and the mean of an image's "
+        "augmentations is further from that of exact ones.",
         least=2,
     )
     gain_nodes: int = option(

@@ -163,14 +163,13 @@ def warn(summaries: Mapping[str, dict[str, Any]], extraction: Extraction) -> Non
         logging.warning(
             "descriptors of %s are up to %.1f %% from exact crops (%s), those of %d of %d "
             "configurations more than %.0f %%. To be nearer, extract anew with larger crops "
-            "(--views), --gain_low and --gain_high closer together, more than --pool_crops=%d and "
-            "--gain_nodes=%d, or, if that does not help, with --crop_mode=exact",
+            "(--views), --gain_low and --gain_high closer together, or more than --gain_nodes=%d; "
+            "or, if that does not help, with --crop_mode=exact",
             name,
             100 * error,
             layer,
             len(far),
             len(worst),
             100 * LARGEST_ERROR,
-            extraction.pool_crops,
             extraction.gain_nodes,
         )
