@@ -73,13 +73,7 @@ def convolution(
     return jax.lax.platform_dependent(x, kernel, bias, cpu=on_cpu, default=convolve)
 
 
-def product(x: jax.Array, matrix: jax.Array, precision: Precision) -> jax.Array:
-    """[..., in] times [in, out] in the precision's dtype, summed in float32: float32 [..., out]."""
-    x, matrix = (array.astype(precision.dtype) for array in (x, matrix))
-    return _product(x, matrix, precision, preferred_element_type=jnp.float32)
-
-
-def _product(x: jax.Array, matrix: jax.Array, precision: Precision, **keywords: Any) -> jax.Array:
+def product(x: jax.Array, matrix: jax.Array, precision: Precision, **keywords: Any) -> jax.Array:
     """[..., in] times [in, out]."""
     contracted = (((x.ndim - 1,), (0,)), ((), ()))
     multiply = functools.partial(jax.lax.dot_general, dimension_numbers=contracted, **keywords)
@@ -102,7 +96,7 @@ def _convolve(
 ) -> jax.Array:
     rows, columns = kernel.shape[:2]
     if rows == columns == 1 and isinstance(padding, str):
-        y = _product(x[:, ::strides, ::strides], kernel[0, 0], precision)
+        y = product(x[:, ::strides, ::strides], kernel[0, 0], precision)
     else:
         # XLA's convolution for CPUs is several times slower without padding, so the image is padded
         # and the result trimmed.

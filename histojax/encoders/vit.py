@@ -5,10 +5,10 @@ images [N, H, W, 3] -> patches [N, H/P * W/P, D] -> tokens [N, T, D]: the class,
 
 After Dosovitskiy et al. 2021 (arXiv 2010.11929), with LayerScale (Touvron et al. 2021, 2103.17239),
 SwiGLU (Shazeer 2020, 2002.05202) and registers (Darcet et al. 2023, 2309.16588) as DINOv2, timm and
-Hugging Face's transformers have them.
+Hugging Face's transformers have them. Parameters are float32; see `vit_layers` for precisions.
 
-Parameters are float32. Products take the precision's dtype and are summed in float32; softmax,
-norms and the sums of the blocks are float32 whatever the precision.
+The blocks are not scanned: XLA compiles 40 of them in seconds, and a scan would copy each block's
+kernels before it uses them (docs/performance.md has the figures).
 """
 
 import functools
@@ -18,8 +18,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from histojax.encoders.layers import PreciseNetwork, Weights, product
-from histojax.encoders.precision import Precision
+from histojax.encoders.layers import PreciseNetwork, Weights
+from histojax.encoders.vit_layers import Block, dense, norm
 from histojax.ops import resize
 
 # Which tokens have a position of their own: with "patches", the class and the registers are put in
@@ -79,7 +79,7 @@ class VisionTransformer(PreciseNetwork):
         """
         tokens = self._embed(images)
         for i in range(self.depth):
-            tokens = _Block(
+            tokens = Block(
                 self.heads,
                 self.hidden,
                 self.swiglu,
@@ -88,7 +88,7 @@ class VisionTransformer(PreciseNetwork):
                 self.precision,
                 name=f"block{i}",
             )(tokens)
-        tokens = _norm(self.epsilon, "norm")(tokens)
+        tokens = norm(self.epsilon, "norm")(tokens)
         return {
             "class_token": tokens[:, 0],
             "patch_mean": jnp.mean(tokens[:, 1 + self.registers :], axis=1),
@@ -145,14 +145,14 @@ class VisionTransformer(PreciseNetwork):
         kernel, bias = Weights(
             (self.patch, self.patch, channels, self.width), True, name="patch_embedding"
         )()
+        # A convolution whose windows do not overlap is one product.
         squares = images.reshape(count, rows, self.patch, columns, self.patch, channels)
         squares = jnp.swapaxes(squares, 2, 3).reshape(count, rows * columns, -1)
-        patches = product(squares, kernel.reshape(-1, self.width), self.precision)
-        patches += bias[None, None]
+        patches = dense(squares, kernel.reshape(-1, self.width), bias, self.precision)
         cls = self._tokens("class_token", 1)
         registers = self._tokens("register_tokens", self.registers)
         prefix, positions = self._prefix, self._position_embedding()
-        places = self._resample(positions[prefix:], rows, columns)
+        places = resample_positions(positions[prefix:], rows, columns, self.resampling)
         front = jnp.concatenate([cls, registers])
         front = front.at[:prefix].add(positions[:prefix])
         front = jnp.broadcast_to(front[None], (count, *front.shape))
@@ -175,109 +175,26 @@ class VisionTransformer(PreciseNetwork):
             return jnp.zeros((0, self.width))
         return self.param(name, nn.initializers.normal(1.0), (count, self.width))
 
-    def _resample(self, positions: jax.Array, rows: int, columns: int) -> jax.Array:
-        """Positions [grid * grid, D] for rows x columns patches: [rows * columns, D]."""
-        grid = math.isqrt(len(positions))
-        if rows == columns == grid:
-            return positions
-        weights = resize.plain_weights
-        if self.resampling == "antialiased":
-            weights = functools.partial(resize.antialiased_weights, resize_filter="bicubic")
-        square = positions.reshape(grid, grid, self.width)
-        for equation, size in (("oc,rcd->rod", columns), ("or,rcd->ocd", rows)):
-            matrix = weights(grid, size)
-            square = jnp.einsum(equation, matrix, square, precision=jax.lax.Precision.HIGHEST)
-        return square.reshape(-1, self.width)
 
+def resample_positions(positions: jax.Array, rows: int, columns: int, resampling: str) -> jax.Array:
+    """Positions of a square of patches for images of another size, bicubic in float32.
 
-class _Block(nn.Module):
-    """Attention and an MLP, each on normed tokens and added to them: [N, T, D] -> [N, T, D]."""
+    Args:
+      positions: float32 [G * G, D].
+      rows, columns: patches of the image.
+      resampling: one of RESAMPLINGS.
 
-    heads: int
-    hidden: int
-    swiglu: bool
-    layer_scale: bool
-    epsilon: float
-    precision: Precision
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        attention = _Attention(self.heads, self.precision, name="attention")
-        mlp = _Mlp(self.hidden, self.swiglu, self.precision, name="mlp")
-        x += self._scaled("layer_scale1", attention(_norm(self.epsilon, "norm1")(x)))
-        return x + self._scaled("layer_scale2", mlp(_norm(self.epsilon, "norm2")(x)))
-
-    def _scaled(self, name: str, branch: jax.Array) -> jax.Array:
-        if not self.layer_scale:
-            return branch
-        return branch * self.param(name, nn.initializers.ones, branch.shape[-1:])[None, None]
-
-
-class _Attention(nn.Module):
-    """Self-attention of every token to all: [N, T, D] -> [N, T, D]."""
-
-    heads: int
-    precision: Precision
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        count, length, width = x.shape
-        qkv = _Dense(3 * width, self.precision, name="qkv")(x).astype(self.precision.dtype)
-        qkv = qkv.reshape(count, length, 3, self.heads, -1)
-        attended = _attend(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], self.precision)
-        return _Dense(width, self.precision, name="projection")(attended.reshape(x.shape))
-
-
-class _Mlp(nn.Module):
-    """Two products with GELU (exact) or SwiGLU between them: [N, T, D] -> [N, T, D]."""
-
-    hidden: int
-    swiglu: bool
-    precision: Precision
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        columns = 2 * self.hidden if self.swiglu else self.hidden
-        y = _Dense(columns, self.precision, name="in")(x)
-        if self.swiglu:
-            gate, value = jnp.split(y, 2, axis=-1)
-            y = jax.nn.silu(gate) * value
-        else:
-            y = jax.nn.gelu(y, approximate=False)
-        return _Dense(x.shape[-1], self.precision, name="out")(y)
-
-
-class _Dense(nn.Module):
-    """A product with a matrix, and a bias: [N, T, in] -> float32 [N, T, features]."""
-
-    features: int
-    precision: Precision
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", nn.initializers.he_normal(), (x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return product(x, kernel, self.precision) + bias[None, None]
-
-
-def _norm(epsilon: float, name: str) -> nn.LayerNorm:
-    return nn.LayerNorm(epsilon, dtype=jnp.float32, use_fast_variance=False, name=name)
-
-
-def _attend(q: jax.Array, k: jax.Array, v: jax.Array, precision: Precision) -> jax.Array:
-    """softmax(q k' / sqrt(d)) v of [N, T, heads, d] each, by cuDNN where it can."""
-    with jax.default_matmul_precision(precision.multiply.name.lower()):
-        xla = functools.partial(jax.nn.dot_product_attention, implementation="xla")
-        cudnn = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
-        if precision.dtype != jnp.bfloat16 or not _traces(cudnn, q, k, v):
-            return xla(q, k, v)
-        return jax.lax.platform_dependent(q, k, v, cuda=cudnn, default=xla)
-
-
-def _traces(function, *arrays: jax.Array) -> bool:
-    """Whether jax takes arrays of these shapes: without a GPU and its cuDNN it raises an error."""
-    try:
-        jax.eval_shape(function, *arrays)
-    except (RuntimeError, NotImplementedError):
-        return False
-    return True
+    Returns:
+      float32 [rows * columns, D].
+    """
+    side = math.isqrt(len(positions))
+    if rows == columns == side:
+        return positions
+    weights = resize.plain_weights
+    if resampling == "antialiased":
+        weights = functools.partial(resize.antialiased_weights, resize_filter="bicubic")
+    grid = positions.reshape(side, side, -1)
+    for equation, size in (("oc,rcd->rod", columns), ("or,rcd->ocd", rows)):
+        matrix = weights(side, size)
+        grid = jnp.einsum(equation, matrix, grid, precision=jax.lax.Precision.HIGHEST)
+    return grid.reshape(rows * columns, -1)
