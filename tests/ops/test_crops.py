@@ -219,3 +219,18 @@ def test_augmentations_choose_from_the_pool_with_replacement_and_apart():
     assert len({row.tobytes() for row in chosen}) == 400
     # 20 draws of 24 with replacement meet 24 (1 - (23/24)^20) = 13.7 of them.
     assert 13 < np.mean([len(set(row.tolist())) for row in chosen]) < 14.5
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (65, 100), (32, 32), (33, 95)])
+def test_tiles_cover_the_image_and_are_spread_evenly(height, width):
+    size, image = 32, np.array([height, width], np.int32)
+    rows, columns = crops.tile_counts((height, width), size)
+    corners = jax.vmap(lambda i: crops.tile_corner(i, image, size))(jnp.arange(rows * columns))
+    corners = np.asarray(corners).reshape(rows, columns, 2)
+    for along, side in ((corners[:, 0, 0], height), (corners[0, :, 1], width)):
+        assert len(along) == -(-side // size)
+        assert (along[0], along[-1]) == (0, side - size)
+        steps = np.diff(along)
+        assert not len(steps) or (steps.max() <= size and np.ptp(steps) <= 1)
+    assert (corners[..., 0] == corners[:, :1, 0]).all()
+    assert (corners[..., 1] == corners[:1, :, 1]).all()

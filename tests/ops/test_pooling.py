@@ -1,5 +1,7 @@
 """The p-norm against equation 1 in float64, and its edges."""
 
+import math
+
 import jax
 import numpy as np
 import pytest
@@ -105,3 +107,12 @@ def test_the_global_average_is_the_mean_of_each_channel():
     np.testing.assert_allclose(
         pooling.global_average(maps), maps.mean(axis=(1, 2)), rtol=1e-5, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("p", [1.0, 3.0, math.inf])
+def test_crops_that_do_not_count_change_nothing(p):
+    descriptors = np.random.default_rng(1).random((2, 5, 4)).astype(np.float32)
+    counted = np.array([[True] * 3 + [False] * 2, [True] * 5])
+    found = pooling.pnorm(descriptors, p, counted)
+    np.testing.assert_allclose(found[0], pooling.pnorm(descriptors[0, :3], p), rtol=1e-6)
+    np.testing.assert_allclose(found[1], pooling.pnorm(descriptors[1], p), rtol=1e-6)
