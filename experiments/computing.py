@@ -99,7 +99,7 @@ def refuse_where_imported(
 
     These are the flags of encoders and of how images are read, and those of `names`.
     """
-    names += ("mpp", "compilation_cache", "weights_cache")
+    names += ("mpp", "stain", "compilation_cache", "weights_cache")
     names += tuple(field.name for kind in (Extraction, Runtime) for field in fields(kind))
     if passed := [name for name in dict.fromkeys(names) if name in FLAGS and FLAGS[name].present]:
         raise InputError(

@@ -118,3 +118,67 @@ def test_views_auto_needs_images_and_is_refused_where_no_crop_fits(tmp_path):
             from_flags()
         with pytest.raises(InputError, match="No view fits: the smallest image has 90 x 80 px"):
             from_flags(suit=protocol.suited_to([tmp_path / "a.png"], None))
+
+
+@pytest.mark.parametrize(
+    ("flags", "configurations"),
+    [
+        (["--encoders=UNI", "--views=native"], ["UNI-0.5mpp-224"]),
+        (["--encoders=UNI,GigaPath", "--views=Native"], ["UNI-0.5mpp-224", "GigaPath-0.5mpp-256"]),
+        (["--encoders=UNI", "--views=0.25mpp-448"], ["UNI-0.25mpp-448"]),
+        (["--encoders=UNI", "--views=0.5-400"], ["UNI-0.5-400"]),
+    ],
+)
+def test_views_in_microns_and_native_ones(flags, configurations):
+    with parsed(*flags) as from_flags:
+        assert list(from_flags().extraction.configurations) == configurations
+
+
+def test_views_auto_are_native_where_encoders_have_them(tmp_path, capsys):
+    Image.new("RGB", (896, 768)).save(tmp_path / "a.png")
+    with parsed("--encoders=UNI,VGG", "--views=auto") as from_flags:
+        chosen = from_flags(suit=protocol.suited_to([tmp_path / "a.png"], 0.84)).extraction
+    assert chosen.configurations == ("UNI-0.5mpp-224", "VGG-0.5-400", "VGG-0.5-650")
+    assert chosen.target_mpp == 0.84
+    assert capsys.readouterr().out.startswith("native views: UNI 0.5mpp-224\nviews: 0.5-400,0.5-")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--encoders=UNI,VGG,ResNet", "--views=native"], "VGG, ResNet have no native view"),
+        (
+            ["--encoders=UNI"],
+            "which views.*UNI 0.5mpp-224. Pass --views=native, or --views=0.5-400",
+        ),
+        (["--stain=none", "--stain_normalizer=macenko"], "--stain=none sets --stain_normalizer=no"),
+        (["--views=0.5mpp-224", "--target_mpp=0.84"], "--target_mpp is 0.84, expected none"),
+        (["--views=0.5um-224"], "MICRONSmpp-CROPSIZE, such as 0.5-400 or 0.5mpp-224"),
+    ],
+)
+def test_views_and_stains_that_cannot_be_are_refused(flags, message):
+    with pytest.raises(InputError, match=message), parsed(*flags) as from_flags:
+        from_flags()
+
+
+@pytest.mark.parametrize(
+    ("flags", "steps"),
+    [
+        ([], ("macenko", "hematoxylin_eosin")),
+        (["--stain=both"], ("macenko", "hematoxylin_eosin")),
+        (["--stain=none"], ("none", "none")),
+        (["--stain=normalise"], ("macenko", "none")),
+        (["--stain=augment", "--stain_normalizer=none"], ("none", "hematoxylin_eosin")),
+    ],
+)
+def test_stain_steps_have_one_word(flags, steps):
+    with parsed(*flags) as from_flags:
+        chosen = from_flags().extraction
+    assert (chosen.stain_normalizer, chosen.stain_augmentation) == steps
+
+
+def test_the_number_of_crops_is_refused_where_a_grid_decides_it():
+    with parsed("--crop_layout=grid", "--crops=5") as from_flags:
+        chosen = from_flags().extraction
+        with pytest.raises(InputError, match="--crops does nothing with --crop_layout=grid"):
+            protocol.refuse_idle(chosen)

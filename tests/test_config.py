@@ -144,6 +144,8 @@ def test_configurations_go_by_encoder_the_papers_first_then_by_view():
         "VGG-0.5-400",
         "H-optimus-0-0.5-224",
         "H-optimus-0-1.0-96",
+        "H-optimus-0-0.25mpp-256",
+        "H-optimus-0-0.5mpp-224",
         "Midnight-12k-0.5-224-hybrid",
         "Other-0.5-96",
         "Other-0.5-400",
@@ -156,10 +158,47 @@ def test_configurations_go_by_encoder_the_papers_first_then_by_view():
     assert config.in_order(reversed(ordered)) == ordered
 
 
-@pytest.mark.parametrize("name", ["0.5", "x-400", "0-400", "1.5-400", "0.5-0", "0.5-40.5"])
+@pytest.mark.parametrize(
+    "name", ["0.5", "x-400", "0-400", "1.5-400", "0.5-0", "0.5-40.5", "0.04mpp-224", "21mpp-224"]
+)
 def test_names_that_are_no_view_are_refused(name):
     with pytest.raises(InputError, match=f"view '{name}'"):
         View.parse(name)
+
+
+def test_a_view_in_microns_has_a_name_that_is_read_back():
+    view = View.parse("0.5mpp-224")
+    assert (view, view.name, view.resolution) == (View(1.0, 224, 0.5), "0.5mpp-224", "0.5mpp")
+    assert View.parse("1mpp-96").name == "1.0mpp-96"
+    assert View(0.5, 400).resolution == "0.5"
+    assert config.split("UNI2-h-0.5mpp-224-hybrid") == ("UNI2-h", view)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"crop_mode": "hybrid"}, "--crop_layout is grid, expected random, since --crop_mode=hyb"),
+        ({"stain_augmentation": "none"}, "--augmentations is 50, expected 1, since nothing is ra"),
+        ({"gain_low": 1.0, "gain_high": 1.0}, "--augmentations is 50, expected 1, since nothing"),
+        ({"target_mpp": 0.84}, "--target_mpp is 0.84, expected none, since the views state their"),
+    ],
+)
+def test_grids_and_views_in_microns_go_with_some_options_alone(changed, message):
+    good = {"crop_layout": "grid", "views": (View(1.0, 224, 0.5),)}
+    config.check(with_values("extraction", **good))
+    with pytest.raises(InputError, match=message):
+        config.check(with_values("extraction", **good, **changed))
+
+
+def test_each_encoder_takes_all_views_or_its_own():
+    views = View(0.5, 400), View(1.0, 224, 0.5)
+    extraction = Extraction(encoders=("VGG", "UNI"), views=views)
+    assert len(extraction.pairs) == 4
+    own = dataclasses.replace(extraction, own_views=(("VGG", views[0]), ("UNI", views[1])))
+    assert own.configurations == ("VGG-0.5-400", "UNI-0.5mpp-224")
+    assert own.views_of("UNI") == views[1:]
+    # A part of the protocol has the pairs of that part.
+    assert dataclasses.replace(own, encoders=("UNI",)).configurations == ("UNI-0.5mpp-224",)
 
 
 def test_values_as_one_types_them():

@@ -110,7 +110,8 @@ def _extractions(ensemble: Ensemble) -> list[dict[str, Any]]:
         encoder = protocol.pop("encoder")
         place = (protocol.pop("scale"), protocol.pop("crop_size"), protocol.pop("mpp", None))
         view = View(*place).name
-        protocol.pop("recipe", None)  # The encoder decides it.
+        for decided_elsewhere in ("recipe", "hybrid"):  # By the encoder, by the crop mode.
+            protocol.pop(decided_elsewhere, None)
         references[encoder] = manifest.get("module", {}).get("reference", encoder)
         weights = manifest["weights"]
         seed = weights["source"].removeprefix("random, seed ")

@@ -127,3 +127,16 @@ def test_pixel_sizes(mpps, target, expected):
     findings = findings_about(*images, target_mpp=target)
     about_size = [(severity, i) for severity, kind, i in findings if kind == "pixel size"]
     assert about_size == expected
+
+
+def test_images_that_a_view_in_microns_cannot_take_are_named():
+    images = [an_image(sha256=str(i), mpp=mpp) for i, mpp in enumerate((0.25, None, 0.8, 0.55))]
+    image_set = ImageSet(tuple("abcd"), images, ("",) * 4, None)
+    extraction = Extraction(views=(View.in_microns(0.5, 224),))
+    found = [f for f in checks.run_checks(image_set, extraction) if f.kind == "pixel size"]
+    assert [(finding.severity, finding.indices) for finding in found] == [
+        (PROBLEM, (2,)),
+        (PROBLEM, (1,)),
+    ]
+    assert "view of 0.5mpp would enlarge more than 1.2 x" in found[0].message
+    assert "which 0.5mpp-224 needs: pass --mpp" in found[1].message

@@ -58,6 +58,18 @@ def test_a_module_of_a_user_is_named_in_place_of_its_encoder(tmp_path):
     assert "--encoders=ResNet,net.py:ENCODER" in shlex.split(extract.line)
 
 
+def test_views_in_microns_are_named_and_what_encoders_decide_is_not(tmp_path):
+    ensemble = ensembles.load(sample_ensemble.write(tmp_path, configurations=("UNI-0.5mpp-224",)))
+    (made,) = ensemble.extractions.values()
+    protocol = {"encoder": "UNI", "scale": 1.0, "crop_size": 224, "mpp": 0.5, "crop_layout": "grid"}
+    made = made | {"protocol": protocol | {"recipe": {"input_size": 224}}}
+    ensemble = dataclasses.replace(ensemble, extractions={"UNI-0.5mpp-224": made})
+    extract = commands.command_lines(ensemble, tmp_path, None, None, (), 0.9)[0]
+    flags = shlex.split(extract.line)
+    assert {"--encoders=UNI", "--views=0.5mpp-224", "--crop_layout=grid"} <= {*flags}
+    assert not any(flag.startswith(("--recipe", "--mpp", "--crops=")) for flag in flags)
+
+
 def test_the_command_takes_the_flags_that_the_report_names():
     text = run("evaluate", "--help").stdout
     flags = ("models", "report", "data", "descriptors", "sensitivity")
