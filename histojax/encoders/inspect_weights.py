@@ -79,7 +79,8 @@ def inspect(path: Path) -> Inspection:
     found, checksums = [], {}
     for name, (encoder, fit) in by_encoder.items():
         if not fit.problems:
-            same = tuple(fit.names.sources.items())  # Rows of one network are read once.
+            # Rows of one network are read once.
+            same = fit.layout.name, tuple(fit.names.sources.items())
             if same not in checksums:
                 checksums[same] = _checksum(encoder, path, fit)
             found.append(FittingEncoder(name, fit, checksums[same]))

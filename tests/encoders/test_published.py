@@ -1,6 +1,8 @@
 """The encoders of pathology: their rows, how files name their arrays, where files are found."""
 
+import csv
 import dataclasses
+import io
 import json
 import math
 from pathlib import Path
@@ -16,6 +18,7 @@ from histojax.errors import InputError
 from histojax.extraction import loaded_encoders, manifests, mixing, store
 from histojax.utils.array_files.stored import StoredArray
 from tests.encoders import made_files
+from tests.running import run
 
 # A row of each way that files name arrays, with another MLP, other registers and positions.
 LAYOUTS = {
@@ -300,6 +303,31 @@ def test_where_no_file_is_the_message_says_what_was_looked_for_and_how_to_get_on
         assert text in str(refused.value)
     with pytest.raises(InputError, match="holds neither pytorch_model.bin nor model.safetensors"):
         published_files.in_place_of(UNI2, tmp_path)
+
+
+def test_the_script_lists_encoders_their_terms_and_where_files_are(no_cache, tmp_path):
+    path = tmp_path / "w" / "UNI2-h" / "pytorch_model.bin"
+    put(path)
+    names = ["VGG", *(name for name, row in encoders.ENCODERS.items() if row.published)]
+    flags = f"--weights_dir={tmp_path}/w", f"--weights_cache={tmp_path}"
+    listed = run("encoders", ",".join(names), *flags)
+    assert listed.returncode == 0, listed.stderr
+    text = listed.stdout.replace(str(path), "FILE")
+    assert max(map(len, text.splitlines())) <= 100
+    rows = {line.split()[0]: line.split()[1:] for line in text.split("\n\n")[0].splitlines()}
+    assert list(rows) == ["encoder", *names]
+    width, millions, *_, place = rows["UNI2-h"]
+    assert (width, millions, place) == ("1536", "681.4", "here")
+    terms = "CC BY-NC-ND 4.0 non-commercial absent"
+    assert " ".join(rows["Virchow2"]) == f"2560 631.2 224 0.5 {terms}"
+    assert rows["VGG"][-3:] == ["downloaded", "at", "use"]
+    assert "Here:\nUNI2-h        FILE\n" in text
+    assert "Virchow2      pytorch_model.bin of paige-ai/Virchow2; access is granted on" in text
+    some = run("encoders", "uni2-h,VGG", f"--weights=UNI2-h={path.parent}", "--csv")
+    uni2, vgg = csv.DictReader(io.StringIO(some.stdout))
+    assert (uni2["encoder"], uni2["found"], uni2["taps"]) == ("UNI2-h", str(path), "class_token")
+    assert (vgg["parameters"], vgg["licence"], vgg["input_px"]) == ("14714688", "CC BY 4.0", "")
+    assert "no encoder is called 'uni3', expected of ResNet" in run("encoders", "UNI3").stderr
 
 
 # Loaded
