@@ -80,6 +80,12 @@ class Quantity:
     percent: bool = False
     lower_is_better: bool = False
 
+    @property
+    def noun(self) -> str:
+        """The label within a sentence: ROC AUC, accuracy."""
+        text = self.label.rpartition(": ")[2]
+        return text if text.startswith("ROC") else text[0].lower() + text[1:]
+
     def interval(self, method: Hashable) -> Interval:
         """The 95 % interval of a method."""
         value, drawn = self.values[method], self.drawn[method]

@@ -61,14 +61,14 @@ def _answers(judged: Judged, costs: Mapping[str, Cost]) -> list[str]:
     worse = [_gap(main, name, each) for name, each in over.items() if each.is_told]
     alike = [_gap(main, name, each) for name, each in over.items() if not each.is_told]
     said = [
-        f"With {sections.WITH[judged.learner]}, {best} has the best {main.label} on these images, "
+        f"With {sections.WITH[judged.learner]}, {best} has the best {main.noun} on these images, "
         f"{sections.number(main, main.values[best])} "
         f"({sections.interval(main, main.interval(best))})."
     ]
     if worse:
         said.append(f"It is better than {_listed(worse)}.")
     if alike:
-        said.append(f"No difference can be told from {_listed(alike)}.")
+        said.append(f"By {main.noun} no difference can be told from {_listed(alike)}.")
     level = [best, *(name for name, each in over.items() if not each.is_told)]
     seconds = {
         name: costs[name].extraction.seconds_per_image

@@ -142,7 +142,7 @@ def _answers(judged: _Judged) -> list[str]:
         else:
             parts = zip(changed, verdicts, strict=True)
             text = "; ".join(f"{change}: {verdict}" for change, verdict in parts)
-        said.append(f"{judged.title}: {what} changed the {main.label} {text}.")
+        said.append(f"{judged.title}: {what} changed the {main.noun} {text}.")
     return said
 
 

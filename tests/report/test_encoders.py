@@ -41,7 +41,7 @@ def test_it_says_which_is_best_what_it_is_told_apart_from_and_what_not_to_believ
     folder, said = written
     first, trees, blend, *_ = said.splitlines()
     assert first == f"b: {UNTRAINED}."
-    assert trees.startswith("With trees, c has the best y: ROC AUC on these images, 0.")
+    assert trees.startswith("With trees, c has the best ROC AUC on these images, 0.")
     assert "It is better than a (+0." in trees
     assert "and b (+0." in trees
     assert "the fastest" not in trees  # Nothing is level with c.
@@ -61,7 +61,7 @@ def test_level_encoders_are_called_so_and_the_fastest_is_named(tmp_path):
         tmp_path, EncoderComparison(by_learner, costs, dict.fromkeys(METHODS, "")), 100
     )
     assert "It is better than" not in said
-    assert "No difference can be told from " in said
+    assert "By ROC AUC no difference can be told from " in said
     assert "Of these the fastest is b, 0.5 s an image" in said
     table = rows(tmp_path / "costs.csv")
     assert [row["seconds_per_image"] for row in table] == ["1.0", "0.5", ""]
@@ -108,7 +108,7 @@ def test_descriptors_that_are_there_are_compared_and_trained_ones_join(described
     given = f"--descriptors=good={root}/one,bad={root}/other"
     done = run("compare_encoders", *arguments, given, f"--out={root}/out")
     assert done.returncode == 0, done.stderr
-    assert "With trees, good has the best y: ROC AUC on these images, 1.000" in done.stdout
+    assert "With trees, good has the best ROC AUC on these images, 1.000" in done.stdout
     assert (root / "out" / "encoders.html").exists()
     again = [f"--descriptors=bad={root}/other", f"--models=good={root}/out/good/trees"]
     second = run("compare_encoders", *arguments, *again, f"--out={root}/again")

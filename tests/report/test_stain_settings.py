@@ -41,9 +41,9 @@ def test_it_says_where_a_step_helps_where_it_harms_and_where_that_cannot_be_told
     harms = dataclasses.replace(helps, runs=turned)
     said = stain_settings.write(tmp_path, {"VGG": helps, "Net": harms}, (0.7, 1.3), 100)
     normalisation, augmentation, harm, _, robustness, _ = said.splitlines()
-    assert harm.startswith("Net, trees: normalisation changed the y: ROC AUC by −0.")
+    assert harm.startswith("Net, trees: normalisation changed the ROC AUC by −0.")
     assert "without stain augmentation: it harms; by +0.000" in harm
-    assert normalisation.startswith("VGG, trees: normalisation changed the y: ROC AUC by +0.")
+    assert normalisation.startswith("VGG, trees: normalisation changed the ROC AUC by +0.")
     assert "without stain augmentation: it helps; by +0.000 (+0.000 to +0.000) with it: it " in (
         normalisation
     )
