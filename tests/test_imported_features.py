@@ -276,6 +276,23 @@ def test_each_step_alone(base):
     assert "39 images" in ok("compare", both, "--out=compared")
 
 
+def test_two_encoders_of_the_same_slides_are_compared(base):
+    made = "--features=job/20x_256px_0px_overlap/features_uni_v1"
+    ok("import_descriptors", made, "--descriptors=other", "--tiles=2", "--draws=2")
+    both = "--descriptors=all=runs/uni/descriptors,two=other"
+    few = (*SMALL, "--protocol=small", "--learners=trees")
+    with samples.trees_in_this_process():
+        said = ok("compare_encoders", "--data=labels.csv", both, "--out=which", *few)
+    assert "No known group is both in training and in test." in said
+    assert "has the best ROC AUC on these images" in said
+    costs = [(row["encoder"], row["channels"]) for row in rows_of("which/costs.csv")]
+    assert costs == [("all", "16"), ("two", "16")]
+    page = Path("which/encoders.html").read_text()
+    assert "20 whole groups" in page
+    assert "imported features: uni_v1" in page
+    assert "The descriptors were there before" in page
+
+
 @pytest.mark.parametrize("tool", ["CLAM", "STAMP"])
 def test_folders_of_other_tools_are_trained_on_and_predicted(tmp_path, tool):
     write = {"CLAM": made_features.clam, "STAMP": made_features.stamp}[tool]

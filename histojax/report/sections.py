@@ -24,9 +24,9 @@ from histojax.utils import files, templates
 WITH = {"trees": "trees", "linear": "linear heads", "hidden": "heads with a hidden layer"}
 TOGETHER = (
     "An interval of one difference is for one that you meant to look at beforehand. Where you pick "
-    "what stands out, take the intervals that hold together: of those of one column it is 95 % sure "
-    "that none misses. What is said in words, and differences in bold, go by them. Where no difference can "
-    "be told there may still be one: the interval says how large."
+    "what stands out, take the intervals that hold together: of those of one column it is 95 % "
+    "sure that none misses. What is said in words, and differences in bold, go by them. Where no "
+    "difference can be told there may still be one: the interval says how large."
 )
 CALIBRATED_LOSSES = (
     "Calibrated losses are those after the temperature that the other folds ask for, as the "
