@@ -1,8 +1,9 @@
-"""How fast ours is beside Keras, PyTorch and NumPy.
+"""How fast ours is beside Keras, PyTorch, transformers and NumPy.
 
 histojax benchmark_peers                                     needs requirements-bench.txt
 histojax benchmark_peers --crops=64 --rounds=20 --out=peers.json
 histojax benchmark_peers --crop_sizes=96,192,400 --crops=8 --precisions=float32,bfloat16
+histojax benchmark_peers --encoders=DINOv2-S,UNI --crops=2 --nopreprocess    beside transformers
 
 Measures how fast each is. Every peer computes the same descriptors from the same random weights and
 the same uint8 crops, which lie on the device; a call ends when the descriptors are on the host.
@@ -17,6 +18,7 @@ import os
 os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
 
 import collections
+import dataclasses
 import importlib
 import itertools
 import statistics
@@ -33,7 +35,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from histojax import config, encoders
 from histojax.config import STAIN_STATUS, Option
 from histojax.datasets import synthetic
-from histojax.encoders import weights
+from histojax.encoders import Encoder, weights
+from histojax.encoders.vit import VisionTransformer
 from histojax.errors import InputError
 from histojax.extraction import devices, engine, plans
 from histojax.images import reader
@@ -52,6 +55,8 @@ PEERS = {
     "keras": (".peers.keras_models",),
     "torch": (".peers.torch_models",),
     "torch-compile": (".peers.torch_models",),
+    "transformers": (".peers.hugging_face",),
+    "transformers-compile": (".peers.hugging_face",),
     "torchvision": (".peers.torch_models", "torchvision"),
     "ours": (),
 }
@@ -65,12 +70,15 @@ define(
     tuple[str, ...],
     Option("Encoders to time."),
     config.ENCODERS,
-    choices=lambda: config.ENCODERS,
+    choices=lambda: encoders.ENCODERS,
 )
 define(
     "crop_sizes",
     tuple[int, ...],
-    Option("Sides of crops in pixels; InceptionV3 is left out below 75."),
+    Option(
+        "Sides of crops in pixels; InceptionV3 is left out below 75, and vision transformers are "
+        "timed at that of their input."
+    ),
     (400,),
 )
 flags.DEFINE_integer("crops", 4, "Crops a batch.", lower_bound=1)
@@ -79,7 +87,8 @@ define(
     "peers",
     tuple[str, ...],
     Option(
-        "Peers to time. Default: keras, torch and ours, and torch-compile on a GPU.",
+        "Peers to time. Default: keras, torch and ours, or transformers and ours, and on a GPU "
+        "torch-compile or transformers-compile.",
         choices=tuple(PEERS),
     ),
 )
@@ -118,20 +127,35 @@ def able(peers: Sequence[str], gpu: bool) -> list[str]:
         except (ImportError, OSError, RuntimeError) as error:
             print(f"{peer} is left out: {error} (see requirements-bench.txt)")
             continue
-        if gpu and any(
-            module.__name__.endswith("torch_models") and not module.sees_gpu() for module in modules
-        ):
+        if gpu and any(hasattr(module, "sees_gpu") and not module.sees_gpu() for module in modules):
             print(f"{peer} is left out: JAX has a GPU here, but this build of PyTorch sees none")
             continue
         runnable.append(peer)
     return runnable
 
 
+def row_of(name: str) -> Encoder:
+    """The encoder, which takes crops as they are."""
+    return dataclasses.replace(encoders.get(name), native=None)
+
+
+def is_transformer(name: str) -> bool:
+    return isinstance(encoders.get(name).module, VisionTransformer)
+
+
+def usual_peers(gpu: bool) -> tuple[str, ...]:
+    """Those of the encoders that are timed."""
+    kinds = {is_transformer(name) for name in FLAGS.encoders}
+    peers = [*["keras", "torch"] * (False in kinds), *["transformers"] * (True in kinds)]
+    compiled = [f"{peer}-compile" for peer in peers if peer != "keras"]
+    return (*peers, *compiled * gpu, "ours")
+
+
 def ours(
     name: str, variables: encoders.Variables, precision: str, crops: np.ndarray
 ) -> Callable[[], np.ndarray]:
     """The encoder as extraction runs it: one program, a suitable number of crops at a time."""
-    encoder = encoders.get(name)
+    encoder = row_of(name)
     fast, folded = encoder.folded(precision), encoder.fold_variables(variables, precision)
     count = max(n for n in range(1, len(jax.local_devices()) + 1) if len(crops) % n == 0)
     per_device = len(crops) // count
@@ -168,9 +192,8 @@ def descriptor(
         return module.descriptor(name, variables, precision, crops)
     if peer == "torchvision":
         return module.torchvision_descriptor(name, precision, crops, gpu)
-    return module.descriptor(
-        name, variables, precision, crops, gpu, compiled=peer == "torch-compile"
-    )
+    compiled = peer.endswith("-compile")
+    return module.descriptor(name, variables, precision, crops, gpu, compiled=compiled)
 
 
 def assert_agree(peer: str, computed: np.ndarray, expected: np.ndarray, precision: str) -> float:
@@ -244,9 +267,11 @@ def time_encoder(
 ) -> list[dict[str, str | float | None]]:
     """Every peer on one encoder: agreement first, then turns."""
     variables = weights.random(name, 0)
-    expected = np.asarray(encoders.get(name).descriptors(variables, crops))
+    expected = np.asarray(row_of(name).descriptors(variables, crops))
     calls, differences = {}, {}
     for peer in peers:
+        if peer != "ours" and peer.startswith("transformers") != is_transformer(name):
+            continue
         try:
             call = descriptor(peer, name, variables, precision, crops, gpu)
             computed = call()
@@ -263,7 +288,7 @@ def time_encoder(
     table = rows(take_turns(calls, FLAGS.rounds), len(crops))
     of = {"encoder": name, "precision": precision, "crop_size": crops.shape[1]}
     for row in table:
-        show(row, f"{name:<10}{precision:<9}{crops.shape[1]:>4} px", "crops/s")
+        show(row, f"{name:<14}{precision:<9}{crops.shape[1]:>4} px", "crops/s")
     return [{**of, **row, "difference": differences.get(row["peer"])} for row in table]
 
 
@@ -336,7 +361,7 @@ def main() -> None:
     devices.split_cpu()
     gpu = jax.default_backend() == "gpu"
     precisions = FLAGS.precisions or (("float32", "bfloat16") if gpu else ("float32",))
-    peers = FLAGS.peers or ("keras", "torch", *(["torch-compile"] if gpu else []), "ours")
+    peers = FLAGS.peers or usual_peers(gpu)
     peers = (*peers, "torchvision") if FLAGS.torchvision and "torchvision" not in peers else peers
     image = reader.read(FLAGS.image) if FLAGS.image else tissue(768, 1024)
     if FLAGS.out:
@@ -350,10 +375,12 @@ def main() -> None:
         print("torchvision's networks have other strides and paddings: only their speed compares")
     print(f"{FLAGS.crops} crops a batch, {FLAGS.rounds} rounds; ms a batch: median, minimum")
     timed = []
-    for size, name, precision in itertools.product(FLAGS.crop_sizes, FLAGS.encoders, precisions):
-        if name != "Inception" or size >= 75:
-            crops = random_crops(FLAGS.crops, size)
-            timed += time_encoder(name, precision, peers, crops, gpu)
+    for name, precision in itertools.product(FLAGS.encoders, precisions):
+        native = encoders.get(name).native
+        for size in (native.input_size,) if native else FLAGS.crop_sizes:
+            if name != "Inception" or size >= 75:
+                crops = random_crops(FLAGS.crops, size)
+                timed += time_encoder(name, precision, peers, crops, gpu)
     result = {"machine": this, "crops": FLAGS.crops, "rounds": FLAGS.rounds, "encoders": timed}
     result["preprocessing"] = time_preprocessing(image) if FLAGS.preprocess else []
     if FLAGS.out:

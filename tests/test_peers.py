@@ -1,5 +1,6 @@
 """The benchmark's peers compute what ours does; its script writes figures and refuses plainly."""
 
+import dataclasses
 import importlib.util
 import json
 
@@ -71,6 +72,26 @@ def test_torch_describes_crops_as_ours_does(name, fields):
         )
         < 1e-4
     )
+
+
+@pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("torch", "transformers"))),
+    reason="torch or transformers is not installed: they are in requirements-bench.txt alone",
+)
+@pytest.mark.parametrize("name", ["Lunit-S16", "UNI", "UNI2-h", "Virchow2", "Hibou-B"])
+def test_transformers_describe_crops_as_ours_does(name, fields, monkeypatch):
+    from experiments.peers import hugging_face
+
+    row = encoders.get(name)
+    hidden = 88 if row.module.swiglu else 128
+    module = row.module.clone(width=32, heads=2, depth=2, hidden=hidden, grid=4)
+    taps = tuple(dataclasses.replace(tap, channels=32) for tap in row.outputs)
+    small = dataclasses.replace(row, module=module, outputs=taps, native=None)
+    monkeypatch.setitem(encoders.ENCODERS, name, small)
+    variables = weights.random(name, 0)
+    crops = fields(6 * module.patch, 6 * module.patch)
+    theirs = hugging_face.descriptor(name, variables, "float32", crops, gpu=False)()
+    assert difference(theirs, np.asarray(small.descriptors(variables, crops))) < 1e-5
 
 
 @needs_torch

@@ -283,13 +283,21 @@ def call(
     compiled: bool = False,
 ) -> Callable[[], np.ndarray]:
     """The network in eval mode on the device, channels last, as a function without arguments."""
-    device, dtype = torch.device("cuda" if gpu else "cpu"), DTYPES[precision]
+    dtype = DTYPES[precision]
+    network = network.eval().to(dtype, memory_format=torch.channels_last)
+    return timed(DescriptorModel(name, network, dtype), precision, crops, gpu, compiled)
+
+
+def timed(
+    model: nn.Module, precision: str, crops: np.ndarray, gpu: bool, compiled: bool
+) -> Callable[[], np.ndarray]:
+    """A model of uint8 crops on the device, as a function without arguments."""
+    device = torch.device("cuda" if gpu else "cpu")
     torch.set_num_threads(
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     )
     torch.backends.cudnn.benchmark = True
-    network = network.eval().to(device, dtype, memory_format=torch.channels_last)
-    model = DescriptorModel(name, network, dtype).eval().to(device)
+    model = model.eval().to(device)
     model = torch.compile(model) if compiled else model
     images = torch.from_numpy(crops).to(device)
 

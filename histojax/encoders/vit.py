@@ -114,7 +114,7 @@ class VisionTransformer(PreciseNetwork):
             "patch_embedding/kernel": (self.patch, self.patch, 3, width),
             "patch_embedding/bias": (width,),
             "class_token": (1, width),
-            "position_embedding": (self._prefix + self.grid**2, width),
+            "position_embedding": (self.own_positions + self.grid**2, width),
         }
         if self.registers:
             flat["register_tokens"] = (self.registers, width)
@@ -130,7 +130,7 @@ class VisionTransformer(PreciseNetwork):
         """
         if name != "params/position_embedding" or shape[1:] != expected[1:]:
             return shape == expected
-        patches = max(0, shape[0] - self._prefix)
+        patches = max(0, shape[0] - self.own_positions)
         return 0 < patches == math.isqrt(patches) ** 2
 
     def _embed(self, images: jax.Array) -> jax.Array:
@@ -151,7 +151,7 @@ class VisionTransformer(PreciseNetwork):
         patches = dense(squares, kernel.reshape(-1, self.width), bias, self.precision)
         cls = self._tokens("class_token", 1)
         registers = self._tokens("register_tokens", self.registers)
-        prefix, positions = self._prefix, self._position_embedding()
+        prefix, positions = self.own_positions, self._position_embedding()
         places = resample_positions(positions[prefix:], rows, columns, self.resampling)
         front = jnp.concatenate([cls, registers])
         front = front.at[:prefix].add(positions[:prefix])
@@ -159,7 +159,7 @@ class VisionTransformer(PreciseNetwork):
         return jnp.concatenate([front, patches + places[None]], axis=1)
 
     @property
-    def _prefix(self) -> int:
+    def own_positions(self) -> int:
         """How many tokens before the patches have a position of their own."""
         own = {"patches": 0, "class+patches": 1, "class+registers+patches": 1 + self.registers}
         return own[self.positions]
@@ -168,7 +168,7 @@ class VisionTransformer(PreciseNetwork):
         """[T', D], of the grid that the variables have."""
         if self.has_variable("params", "position_embedding"):
             return self.get_variable("params", "position_embedding")
-        return self._tokens("position_embedding", self._prefix + self.grid**2)
+        return self._tokens("position_embedding", self.own_positions + self.grid**2)
 
     def _tokens(self, name: str, count: int) -> jax.Array:
         if not count:
