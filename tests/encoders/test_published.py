@@ -18,7 +18,7 @@ from histojax.errors import InputError
 from histojax.extraction import loaded_encoders, manifests, mixing, store
 from histojax.utils.array_files.stored import StoredArray
 from tests.encoders import made_files
-from tests.running import run
+from tests.running import ROOT, run
 
 # A row of each way that files name arrays, with another MLP, other registers and positions.
 LAYOUTS = {
@@ -231,6 +231,24 @@ def test_rows_have_the_parameters_of_the_published_files():
         assert all(tap.signed and not tap.stride for tap in row.outputs)
         assert all(isinstance(layout, Layout) for layout in row.layouts)
         assert len(weights.shapes(row)) == len(set(weights.shapes(row)))
+
+
+def test_the_guide_has_the_table():
+    page = (ROOT / "docs" / "guide" / "encoders.md").read_text()
+    lines = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    published = {row.name: row for row in encoders.ENCODERS.values() if row.published}
+    assert list(lines) == list(published)
+    gates = {"": "", "access is granted on request": "on request"}
+    for name, row in published.items():
+        millions = sum(map(math.prod, weights.shapes(row).values())) / 1e6
+        tokens = {1: "class", 2: "class, mean of patches"}[len(row.outputs)]
+        cells = [cell.strip() for cell in lines[name].split("|")[2:-1]]
+        assert f"]({row.published.address}), `{row.published.files[0]}`" in cells[0]
+        assert ("NC" in cells[1]) == bool(row.published.terms)
+        assert cells[2] == gates.get(row.published.gate, "conditions")
+        assert cells[3:5] == [f"{millions:.0f}", f"{row.width}: {tokens}"]
+        assert cells[5].startswith("224")
+        assert cells[5].endswith(row.native.resize_filter)
 
 
 # Where files are
