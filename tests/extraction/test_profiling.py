@@ -27,7 +27,12 @@ pytestmark = pytest.mark.usefixtures("narrow_vgg")
 @pytest.mark.parametrize("mode", ["exact", "hybrid"])
 def test_rates_and_shares_follow_from_the_counted_operations(mode, tmp_path, monkeypatch):
     extraction = Extraction(
-        ("VGG",), (View(1.0, 48), View(1.0, 64)), 2, 3, weights="random", crop_mode=mode
+        ("VGG",),
+        (View(1.0, 48), View(1.0, 64)),
+        augmentations=2,
+        crops=3,
+        weights="random",
+        crop_mode=mode,
     )
     extraction = dataclasses.replace(extraction, pool_crops=5)
     loaded = loaded_encoders.fold_encoders(extraction)
