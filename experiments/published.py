@@ -24,6 +24,7 @@ import dataclasses
 import numpy as np
 from absl import flags
 
+from histojax import encoders
 from histojax.config import Extraction, Option
 from histojax.datasets import Dataset
 from histojax.datasets.bach import challenge
@@ -70,6 +71,8 @@ def main() -> None:
     split = chosen.split(dataset)
     compiled.keep_by_default(FLAGS.weights_cache)
     runtime = computing.weight_files()
+    for name in extraction.encoders:  # Before the first is read, which may take long.
+        loaded_encoders.file_of(encoders.get(name), extraction, runtime)
     require_writable(FLAGS.out)
     are_photos, notices = doubts(dataset, split)
     judged = []

@@ -12,6 +12,7 @@ from histojax import config, encoders
 from histojax.config import Extraction, Runtime, View
 from histojax.encoders import Encoder, Variables, published_files
 from histojax.encoders import weights as published
+from histojax.encoders.published_files import FoundFile
 from histojax.encoders.weights import Weights
 from histojax.errors import InputError
 from histojax.extraction import manifests, pooling_choice
@@ -53,12 +54,7 @@ def weights_of(encoder: Encoder, extraction: Extraction, runtime: Runtime = Runt
       InputError: the weight file is missing, altered, does not fit, holds other weights than the
         protocol's, or cannot be downloaded.
     """
-    word, path = extraction.weights_of(encoder.name), dict(runtime.weight_files).get(encoder.name)
-    file = None
-    if path is not None:
-        file = published_files.in_place_of(encoder, path)
-    elif encoder.published and word != "random":
-        file = published_files.require(encoder, runtime.weights_dir)
+    word, file = extraction.weights_of(encoder.name), file_of(encoder, extraction, runtime)
     if file is not None:
         weights = published.read(encoder, file.path, file.name)
         if _is_sha256(word) and published.checksum(weights.variables) != word:
@@ -84,6 +80,21 @@ def weights_of(encoder: Encoder, extraction: Extraction, runtime: Runtime = Runt
         f"the weights of {encoder.name} (SHA-256 of their variables {word[:16]}...) came from a "
         f"file, which is not named: pass --weights={encoder.name}=FILE"
     )
+
+
+def file_of(
+    encoder: Encoder, extraction: Extraction, runtime: Runtime = Runtime()
+) -> FoundFile | None:
+    """The file that an encoder's weights are read from, which is not read yet.
+
+    None where they are random, or ImageNet's. InputError where it is not there.
+    """
+    path = dict(runtime.weight_files).get(encoder.name)
+    if path is not None:
+        return published_files.in_place_of(encoder, path)
+    if encoder.published and extraction.weights_of(encoder.name) != "random":
+        return published_files.require(encoder, runtime.weights_dir)
+    return None
 
 
 def _is_sha256(word: str) -> bool:

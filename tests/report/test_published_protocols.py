@@ -141,9 +141,15 @@ def test_a_folder_that_is_not_bach_and_no_encoder_are_refused(paths, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_the_script_judges_an_encoder_on_bach_as_unzipped(name, narrow_vgg, tmp_path):
+def test_the_script_judges_an_encoder_on_bach_as_unzipped(name, narrow_vgg, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
     made_bach.write_folder(tmp_path, made_bach.training(lambda i: made_bach.noise(i, 12, 16)))
-    flags = ["--encoders=VGG", "--weights=random", f"--data={tmp_path}/{made_bach.TRAINING}"]
+    data = f"--data={tmp_path}/{made_bach.TRAINING}"
+    several = [data, "--encoders=VGG,UNI2-h", "--weights=VGG=random", f"--out={tmp_path}/out"]
+    done = run("published", f"--protocol={name}", *several)
+    assert "there is no file of weights of UNI2-h here" in done.stderr
+    assert not (tmp_path / "out").exists()  # It is told before the first encoder is asked.
+    flags = ["--encoders=VGG", "--weights=random", data]
     for _ in range(2):  # The second run finds the descriptors.
         done = run("published", f"--protocol={name}", *flags, f"--out={tmp_path}/out")
         assert done.returncode == 0, done.stderr
