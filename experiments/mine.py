@@ -212,6 +212,8 @@ def _spare_a_cpu() -> str:
     if jax.default_backend() != "cpu":
         return ""
     spared = {name: value for name, value in _ON_CPU.items() if FLAGS[name].value is None}
+    if FLAGS.crop_layout == "grid":
+        spared.pop("crops", None)  # There, the image decides.
     for name, value in spared.items():
         FLAGS[name].value = value
     theirs = " ".join(

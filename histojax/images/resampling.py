@@ -148,6 +148,12 @@ class Resampling:
 NO_RESAMPLING = Resampling()
 
 
+def recorded_pixel_size(digest: str) -> float | None:
+    """The microns per pixel that `digest_suffix` wrote behind a checksum; None where it did not."""
+    _, _, size = digest.partition("@")
+    return float(size.removesuffix("um")) if size else None
+
+
 def resampled_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
     """Height and width after resampling, at least one pixel each."""
     return tuple(max(1, round(side * factor)) for side in size)

@@ -82,12 +82,30 @@ def _encoders(bundle: Bundle) -> list[str]:
         mpp = f", images resampled to {extraction.target_mpp} um/px at scale 0.5"
     return [
         f"- Encoders: {', '.join(extraction.encoders)}, frozen; {_weights(bundle)}",
+        *_recipes(bundle),
         f"- Views (scale or microns per pixel, crop size): "
         f"{', '.join(view.name for view in extraction.views)}; "
         f"{extraction.augmentations} {_stain(extraction)} x {extraction.crops_text}, crop mode "
         f"{extraction.crop_mode}, {extraction.precision}{mpp}.",
         *_crop_error(bundle),
     ]
+
+
+def _recipes(bundle: Bundle) -> list[str]:
+    """How encoders of one input size were shown crops, and what was made of their output."""
+    protocols = [made["protocol"] for made in bundle.made_with.values()]
+    recipes = {of["encoder"]: of["recipe"] for of in protocols if "recipe" in of}
+    lines = []
+    for name, recipe in recipes.items():
+        shown = f"{recipe['resized']} px ({recipe['resize_filter']})"
+        if recipe["resized"] != recipe["input_size"]:
+            shown += f", of which it sees the middle {recipe['input_size']} px"
+        taps = " and ".join(tap.replace("_", " ") for tap in recipe["taps"])
+        lines.append(
+            f"- {name}: {taps} of each crop, resized to {shown}; pooled over crops by their "
+            f"{recipe['pooling']}."
+        )
+    return lines
 
 
 def _stain(extraction: Extraction) -> str:

@@ -21,10 +21,10 @@ from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.evaluation.evaluate import Evaluation
 from histojax.evaluation.labelled_predictions import LabelledPredictions
-from histojax.extraction import provenance
+from histojax.extraction import provenance, store
 from histojax.images import slide
 from histojax.images.names import Images
-from histojax.images.resampling import NO_RESAMPLING, Resampling
+from histojax.images.resampling import NO_RESAMPLING, Resampling, recorded_pixel_size
 from histojax.images.thumbnails import SIDE, thumbnail, thumbnails
 from histojax.inspection import near_duplicates
 from histojax.inspection.near_duplicates import SplitPair
@@ -97,8 +97,16 @@ def thumbnails_per_cell(cells: int) -> int:
     return min(CELL, max(1, ALL_CELLS // max(1, cells)))
 
 
-def collect(evaluation: Evaluation, dataset: Dataset | None) -> ReportImages:
-    """The images of an evaluation, from its labelled data set, where it is known."""
+def collect(
+    evaluation: Evaluation, dataset: Dataset | None, descriptors: Path | None = None
+) -> ReportImages:
+    """The images of an evaluation, from its labelled data set, where it is known.
+
+    Args:
+      evaluation: it.
+      dataset: the images; None where they are not there.
+      descriptors: the folder of their descriptors, which knows the pixel sizes that they had.
+    """
     if provenance.are_imported(evaluation.ensemble.extractions):
         return ReportImages(("Features were imported, so there are no images to show.",))
     if dataset is None:
@@ -117,7 +125,7 @@ def collect(evaluation: Evaluation, dataset: Dataset | None) -> ReportImages:
     notices = list(duplicates.notices)
     if unreadable := [name for name in wanted if name not in uris]:
         notices.append(f"Unreadable ({len(unreadable)}): {_some(unreadable)}.")
-    pipelines, notice = _pipelines(evaluation, paths)
+    pipelines, notice = _pipelines(evaluation, paths, _pixel_sizes(descriptors))
     notices += [notice] if notice else []
     return dataclasses.replace(
         duplicates, notices=tuple(notices), thumbnails=uris, pipelines=pipelines
@@ -145,7 +153,16 @@ def _find_duplicates(folds: Folds, paths: Images) -> ReportImages:
     return ReportImages(pairs=near_duplicates.pairs_in_split(pairs, split), split=split)
 
 
-def _pipelines(evaluation: Evaluation, paths: Images) -> tuple[dict[str, list[PipelineStep]], str]:
+def _pixel_sizes(descriptors: Path | None) -> dict[str, float]:
+    """Microns per pixel of the images, where they were resampled, by name."""
+    rows = store.read_stain_qc(descriptors).values() if descriptors else ()
+    sizes = {row.image: recorded_pixel_size(row.file_sha256) for row in rows}
+    return {name: size for name, size in sizes.items() if size}
+
+
+def _pipelines(
+    evaluation: Evaluation, paths: Images, pixel_sizes: dict[str, float]
+) -> tuple[dict[str, list[PipelineStep]], str]:
     """The pipeline of the first image of each class, and a notice where it cannot be shown."""
     protocols = [protocol(manifest) for manifest in evaluation.ensemble.extractions.values()]
     first = [protocols[0][name] for name in ("scale", "mpp")] if protocols else []
@@ -157,7 +174,7 @@ def _pipelines(evaluation: Evaluation, paths: Images) -> tuple[dict[str, list[Pi
         if name is None or len(pipelines) == _PIPELINES:
             continue
         try:
-            pipelines[name] = pipeline_steps(name, paths[name], protocols)
+            pipelines[name] = pipeline_steps(name, paths[name], protocols, pixel_sizes.get(name))
         except InputError as error:
             return pipelines, f"The pipeline cannot be shown: {error}"
         except ImportError:
@@ -177,13 +194,16 @@ def protocol(manifest: dict[str, Any] | None) -> dict[str, Any]:
     return default | (manifest["protocol"] if manifest else {})
 
 
-def pipeline_steps(name: str, path: Path, protocols: list[dict[str, Any]]) -> list[PipelineStep]:
+def pipeline_steps(
+    name: str, path: Path, protocols: list[dict[str, Any]], pixel_size: float | None = None
+) -> list[PipelineStep]:
     """An image as it is, normalised, augmented and cropped, by the random numbers of extraction.
 
     Args:
       name: of the image, which seeds the random numbers.
       path: its file.
       protocols: of configurations at one scale, from `protocol`; each crop size is shown.
+      pixel_size: microns per pixel of the image; None to take what its file says.
 
     Raises:
       InputError: the image cannot be read.
@@ -195,7 +215,7 @@ def pipeline_steps(name: str, path: Path, protocols: list[dict[str, Any]]) -> li
 
     prepare, place, cut = _programs()
     first = protocols[0]
-    rgb, key = _read(path, first["mpp"]), crops.image_key(first["seed"], name)
+    rgb, key = _read(path, first["mpp"], pixel_size), crops.image_key(first["seed"], name)
     normalized, augmented, gains = prepare(
         jnp.asarray(rgb),
         key,
@@ -230,14 +250,14 @@ def pipeline_steps(name: str, path: Path, protocols: list[dict[str, Any]]) -> li
     return steps
 
 
-def _read(path: Path, mpp: float | None) -> np.ndarray:
-    """An image as extraction reads it for a view, as far as its file says its pixel size."""
+def _read(path: Path, mpp: float | None, pixel_size: float | None) -> np.ndarray:
+    """An image as extraction reads it for a view, as far as its pixel size is known."""
     if mpp is None:
         return NO_RESAMPLING.read(path)
-    if not slide.pixel_size(path):
+    if not (pixel_size or slide.pixel_size(path)):
         raise InputError(f"{path} does not say its pixel size")
     enlarging = Extraction(most_enlarged=math.inf)
-    return Resampling.of(enlarging, None, View.in_microns(mpp, 1)).read(path)
+    return Resampling.of(enlarging, pixel_size, View.in_microns(mpp, 1)).read(path)
 
 
 @functools.cache

@@ -77,7 +77,7 @@ def write_report(
     ensemble, folds = evaluation.ensemble, evaluation.folds
     with_published = bach.is_bach(folds.names, folds.classes) and folds.count == 10
     blend = evaluation.out_of_fold.estimates["accuracy", ""].by_fold
-    report_images = images.collect(evaluation, dataset)
+    report_images = images.collect(evaluation, dataset, descriptors)
     report = Report(
         evaluation=evaluation,
         accuracy=tables.accuracy_rows(evaluation.by_configuration, blend, with_published),

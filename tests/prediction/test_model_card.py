@@ -58,6 +58,25 @@ def test_the_card_says_how_far_descriptors_are_from_exact_crops(made):
     assert "- Crop mode hybrid: descriptors within 2.1 % of exact crops (the worst tap of 3" in card
 
 
+def test_the_card_says_how_a_network_of_one_input_size_is_shown_crops(made):
+    recipe = {
+        "input_size": 224,
+        "resized": 256,
+        "resize_filter": "bicubic",
+        "taps": ["class_token", "patch_mean"],
+        "pooling": "mean",
+    }
+    made_with = {
+        name: each | {"protocol": each["protocol"] | {"recipe": recipe}}
+        for name, each in made.made_with.items()
+    }
+    card = model_card.card(dataclasses.replace(made, made_with=made_with))
+    assert (
+        "- VGG: class token and patch mean of each crop, resized to 256 px (bicubic), of which it "
+        "sees the middle 224 px; pooled over crops by their mean." in card
+    )
+
+
 def test_card_report_and_predictions_have_the_same_numbers(made, trained):
     of_report = statistics.compute(evaluate.load_out_of_fold(trained / "models"))
     assert of_report.operating_point.threshold == made.threshold

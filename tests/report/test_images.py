@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from histojax import datasets
-from histojax.config import Extraction
+from histojax.config import STAIN_OK, Extraction
 from histojax.errors import InputError
 from histojax.evaluation import evaluate
+from histojax.extraction import store
 from histojax.ops import crops, resize, stain
 from histojax.report import images
 from tests import samples
@@ -47,6 +48,23 @@ def test_the_pipeline_shows_the_crops_of_extraction(tmp_path, mode):
             expected = jnp.moveaxis(cut, 0, -1)
         assert decoded(crop.uri).shape == (64, 64, 3)
         assert np.abs(decoded(crop.uri) - np.asarray(expected, float)).mean() < 8
+
+
+def test_a_view_in_microns_is_shown_at_the_pixel_size_that_was_recorded(tmp_path):
+    rgb, path = samples.tissue(2, 120, 160), tmp_path / "a.png"
+    Image.fromarray(rgb).save(path)
+    protocols = [images.protocol(None) | {"scale": 1.0, "mpp": 1.0}]
+    with pytest.raises(InputError, match="does not say its pixel size"):
+        images.pipeline_steps("a", path, protocols)
+    measured = 0.5, 30.0, 1.0, 1.0, STAIN_OK
+    rows = {
+        (name, "1.0mpp"): store.StainQCRow(name, "1.0mpp", *measured, digest)
+        for name, digest in (("a", "ab12@0.5um"), ("b", "ab12"))
+    }
+    store.write_stain_qc(tmp_path, rows)
+    sizes = images._pixel_sizes(tmp_path)
+    assert sizes == {"a": 0.5}
+    assert images._read(path, 1.0, sizes["a"]).shape == (60, 80, 3)
 
 
 def resized(rgb: np.ndarray, uri: str) -> Image.Image:
