@@ -135,7 +135,7 @@ def fit(
       InputError: `stain_rows` lack an image.
     """
     names = set(folds.names)
-    scales = tuple(sorted({scale for image, scale in stain_rows if image in names}, key=float))
+    scales = tuple(sorted({scale for image, scale in stain_rows if image in names}, key=_order))
     stain = distance.stain_features(stain_rows, folds.names, scales)
     groups = folds.groups or ("",) * len(folds.names)
     units = np.array(
@@ -160,6 +160,12 @@ def fit(
         _masses_where(~np.isnan(stain_distances), units),
         stain_distances,
     )
+
+
+def _order(resolution: str) -> tuple[bool, float]:
+    """Scales first, then microns per pixel, each by size: `0.5`, `1.0`, `0.5mpp`."""
+    number = resolution.removesuffix("mpp")
+    return number != resolution, float(number)
 
 
 def compare(

@@ -135,6 +135,18 @@ def test_a_record_that_lacks_an_image_is_refused():
         out_of_distribution.fit(folds_of(2, 2), {"A": np.ones((2, 3), np.float32)}, rows)
 
 
+def test_the_stain_is_of_scales_and_then_of_pixel_sizes_in_order():
+    resolutions = ("1.0", "0.25mpp", "0.5", "10.0mpp")
+    rows = {
+        (name, at): stain_row(name, at, [0.5, 30, 1, 1])
+        for name in ("i0", "i1")
+        for at in resolutions
+    }
+    means = {"A": np.ones((2, 3), np.float32)}
+    reference = out_of_distribution.fit(folds_of(2, 2), means, rows)
+    assert reference.scales == ("0.5", "1.0", "0.25mpp", "10.0mpp")
+
+
 def distance_by_loops(known: list[dict], new: dict) -> float:
     """Mean distance to the five nearest: the root of the mean over configurations and channels."""
     distances = []
