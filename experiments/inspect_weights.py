@@ -46,6 +46,8 @@ def main() -> None:
             print(f"  {name} {array.shape} {array.dtype}")
     for fit in found.fits:
         print(fit.text)
+    if len({fit.sha256 for fit in found.fits}) < len(found.fits):
+        print("which of those with the same variables it was made for, a file does not say")
     if not found.fits:
         raise InputError(f"{FLAGS.file} fits no encoder. {found.closest}")
 

@@ -107,12 +107,14 @@ def fold_encoders(
     weights: Mapping[str, Weights] | None = None,
 ) -> dict[str, LoadedEncoder]:
     """The folded encoders of a protocol by name, on no particular device; see `load_encoders`."""
+    chosen = {name: encoders.get(name, extraction.resnet_variant) for name in extraction.encoders}
+    passed = dict(runtime.weight_files)
+    taken = {name: given for name, given in (weights or {}).items() if name not in passed}
+    for name in chosen.keys() - taken.keys():  # Before gigabytes of another one are read.
+        file_of(chosen[name], extraction, runtime)
     folded = {}
-    for name in extraction.encoders:
-        encoder = encoders.get(name, extraction.resnet_variant)
-        given = (weights or {}).get(name)
-        if given is None or name in dict(runtime.weight_files):
-            given = weights_of(encoder, extraction, runtime)
+    for name, encoder in chosen.items():
+        given = taken.get(name) or weights_of(encoder, extraction, runtime)
         folded[name] = LoadedEncoder(
             encoder.folded(extraction.precision),
             encoder.fold_variables(given.variables, extraction.precision),

@@ -352,7 +352,7 @@ def test_the_script_lists_encoders_their_terms_and_where_files_are(no_cache, tmp
 
 
 def test_the_published_file_is_taken_its_licence_told_and_its_recipe_recorded(
-    rows, no_cache, tmp_path, notices
+    rows, no_cache, tmp_path, notices, monkeypatch
 ):
     encoder, flat = rows["Virchow2"], drawn(rows["Virchow2"])
     path = tmp_path / "w" / "Virchow2" / "pytorch_model.bin"
@@ -373,6 +373,10 @@ def test_the_published_file_is_taken_its_licence_told_and_its_recipe_recorded(
     other = dataclasses.replace(extraction, weights=(("Virchow2", "0" * 64),))
     with pytest.raises(InputError, match="holds other weights of Virchow2"):
         loaded_encoders.weights_of(encoder, other, runtime)
+    both = dataclasses.replace(extraction, encoders=("Virchow2", "Phikon"))
+    monkeypatch.setattr(weights, "read", pytest.fail)  # Nothing is, while another file is absent.
+    with pytest.raises(InputError, match="weights of Phikon"):
+        loaded_encoders.fold_encoders(both, runtime)
     random = dataclasses.replace(extraction, weights="random")
     assert loaded_encoders.weights_of(encoder, random, runtime).source == "random, seed 0"
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from histojax.config import BACH_CLASSES, Boosting, Extraction, View
+from histojax import config
+from histojax.config import BACH_CLASSES, Boosting, Extraction
 from histojax.datasets import folds
 from histojax.datasets.folds import Folds
 from histojax.evaluation import test_set
@@ -19,8 +20,7 @@ TWO_CONFIGURATIONS = ("ResNet-0.5-400", "VGG-1.0-800")
 
 def manifest(configuration: str, source: str = "imagenet") -> dict:
     """The manifest of a configuration's descriptors; `source` is that of the weights."""
-    encoder, _, view = configuration.partition("-")
-    view, paper = View.parse(view), Extraction()
+    (encoder, view), paper = config.split(configuration), Extraction()
     names = ("crop_mode", "augmentations", "crops", "gain_low", "gain_high")
     protocol = {name: getattr(paper, name) for name in names}
     protocol |= {"encoder": encoder, "scale": view.scale, "crop_size": view.crop_size}
