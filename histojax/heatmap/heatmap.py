@@ -151,7 +151,7 @@ def _settings(
     if of_crops := passes.crop_by_crop(encoder_set):
         by_crops = {"crop_by_crop": list(of_crops), "crop_step_crops": step}
         neighbourhood += step  # The nearest crop is up to half a step from where a window would be.
-    uncompared = _uncompared(bundle, step)
+    uncompared = typicality.uncompared(bundle.places, step)
     stated = [view.mpp for view in extraction.views]
     in_microns = {"views_mpp": stated} if all(stated) else {}
     return {
@@ -182,15 +182,6 @@ def _settings(
     }
 
 
-def _uncompared(bundle: Bundle, crop_step: float) -> str:
-    """Why places of a map are not compared with those of the training images; empty if they are."""
-    if bundle.places is None:
-        return probability_map.NO_PLACES
-    if crop_step != CROP_STEP:
-        return f"places of these are described with --crop_step={CROP_STEP:g}, not {crop_step:g}"
-    return ""
-
-
 def _map_field(
     bundle: Bundle, field: Slide, encoder_set: EncoderSet, settings: dict[str, Any], answer: Answer
 ) -> ProbabilityMap:
@@ -199,7 +190,7 @@ def _map_field(
     grid = Grid(read.size, round(stride * read.factor))
     scan = slide_scan.scan(read, grid, encoder_set.extraction)
     crop_step = settings.get("crop_step_crops", CROP_STEP)
-    uncompared = _uncompared(bundle, crop_step)
+    uncompared = typicality.uncompared(bundle.places, crop_step)
     places = None if uncompared else Places.of_field(scan)
     scores = sliding_window.mean_scores(
         scan,

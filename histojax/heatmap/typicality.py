@@ -29,6 +29,8 @@ from histojax.errors import InputError
 from histojax.extraction import store
 from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.heatmap import passes, slide_scan, sliding_window
+from histojax.heatmap.crop_pass import CROP_STEP
+from histojax.heatmap.probability_map import NO_PLACES
 from histojax.heatmap.slide_scan import Grid, SlideScan
 from histojax.heatmap.tile_features import OFFSETS
 from histojax.images.slide import Slide, open_slide
@@ -115,6 +117,20 @@ def compared_with(reference: ReferenceDistribution) -> str:
         "in each of both, a place of a new one is far by chance with a probability of at most "
         f"{level:.2g}"
     )
+
+
+def uncompared(reference: ReferenceDistribution | None, crop_step: float) -> str:
+    """Why positions cannot be compared with places of training images; empty where they can.
+
+    Args:
+      reference: the places, which are described with `CROP_STEP`.
+      crop_step: that positions are described with.
+    """
+    if reference is None:
+        return NO_PLACES
+    if crop_step != CROP_STEP:
+        return f"places of these are described with --crop_step={CROP_STEP:g}, not {crop_step:g}"
+    return ""
 
 
 def fit(

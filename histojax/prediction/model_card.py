@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from histojax.config import VERSION, Extraction
+from histojax.config import VERSION
 from histojax.evaluation import metrics, operating_point, statistics, verdict
 from histojax.evaluation.bootstrap import Interval
 from histojax.evaluation.statistics import Statistics
-from histojax.extraction import crop_errors, manifests, provenance
-from histojax.prediction import conformal, out_of_distribution
+from histojax.extraction import crop_errors, manifests
+from histojax.prediction import card_encoders, conformal, out_of_distribution
 from histojax.prediction.bundle import Bundle
 from histojax.utils.words import quantity
 
@@ -32,12 +32,6 @@ _NOT_FOR_DIAGNOSIS = (
     "**Not for diagnosis.** For research only. Not a medical device; not validated on any patients "
     "but those below."
 )
-# Of the files that ImageNet weights come from; third_party/README.md says more.
-_WEIGHTS_LICENCES = {
-    "ResNet": "ResNet-50: ported from Kaiming He's release, MIT",
-    "Inception": "InceptionV3: ported from TensorFlow's models, Apache-2.0",
-    "VGG": "VGG-16: ported from the Visual Geometry Group, Oxford, CC BY 4.0",
-}
 
 
 def card(bundle: Bundle, weights_included: Iterable[str] = ()) -> str:
@@ -56,7 +50,7 @@ def card(bundle: Bundle, weights_included: Iterable[str] = ()) -> str:
         _results(bundle, results),
         _uncertainty(bundle, results),
         _limits(bundle),
-        _licences(bundle, tuple(weights_included)),
+        card_encoders.licences(bundle, tuple(weights_included)),
     ]
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
@@ -70,65 +64,10 @@ def _description(bundle: Bundle) -> list[str]:
         f"- {configurations * ensemble.seeds * ensemble.folds} models ({ensemble.learner}): "
         f"{quantity(configurations, 'configuration')} x {ensemble.seeds} seeds x "
         f"{ensemble.folds} folds, averaged. After Rakhlin, Shvets, Iglovikov and Kalinin, 2018.",
-        *(_features(bundle) if bundle.imported else _encoders(bundle)),
+        *card_encoders.description(bundle),
+        *_crop_error(bundle),
         f"- {_sentence(bundle.positive_reason)}",
         f"- Made {bundle.about['created']} by histojax {VERSION}.",
-    ]
-
-
-def _encoders(bundle: Bundle) -> list[str]:
-    extraction, mpp = bundle.extraction, ""
-    if extraction.target_mpp:
-        mpp = f", images resampled to {extraction.target_mpp} um/px at scale 0.5"
-    return [
-        f"- Encoders: {', '.join(extraction.encoders)}, frozen; {_weights(bundle)}",
-        *_recipes(bundle),
-        f"- Views (scale or microns per pixel, crop size): "
-        f"{', '.join(view.name for view in extraction.views)}; "
-        f"{extraction.augmentations} {_stain(extraction)} x {extraction.crops_text}, crop mode "
-        f"{extraction.crop_mode}, {extraction.precision}{mpp}.",
-        *_crop_error(bundle),
-    ]
-
-
-def _recipes(bundle: Bundle) -> list[str]:
-    """How encoders of one input size were shown crops, and what was made of their output."""
-    protocols = [made["protocol"] for made in bundle.made_with.values()]
-    recipes = {of["encoder"]: of["recipe"] for of in protocols if "recipe" in of}
-    lines = []
-    for name, recipe in recipes.items():
-        shown = f"{recipe['resized']} px ({recipe['resize_filter']})"
-        if recipe["resized"] != recipe["input_size"]:
-            shown += f", of which it sees the middle {recipe['input_size']} px"
-        taps = " and ".join(tap.replace("_", " ") for tap in recipe["taps"])
-        lines.append(
-            f"- {name}: {taps} of each crop, resized to {shown}; pooled over crops by their "
-            f"{recipe['pooling']}."
-        )
-    return lines
-
-
-def _stain(extraction: Extraction) -> str:
-    """What the augmentations are, with the stain steps that are not the paper's."""
-    paper = Extraction()
-    kind = "augmentations" if extraction.stain_augmentation == "none" else "stain augmentations"
-    steps = {"normaliser": "stain_normalizer", "augmentation": "stain_augmentation"}
-    others = [
-        f"{step} {getattr(extraction, name)}"
-        for step, name in steps.items()
-        if getattr(extraction, name) != getattr(paper, name)
-    ]
-    return f"{kind} (stain {', '.join(others)})" if others else kind
-
-
-def _features(bundle: Bundle) -> list[str]:
-    pooled = {provenance.pooling_text(manifest) for manifest in bundle.made_with.values()}
-    return [
-        f"- Features: {_weights(bundle).removeprefix('imported features: ')}; computed outside of "
-        "histojax and imported. The name of the encoder is the one recorded with them.",
-        f"- A slide's descriptor: {'; '.join(sorted(pooled))}.",
-        "- New slides need features computed in the same way: "
-        "`histojax predict --bundle=FILE --features=FOLDER --out=OUT`.",
     ]
 
 
@@ -257,75 +196,12 @@ def _limits(bundle: Bundle) -> list[str]:
         "- Coverage is an average over new groups like those trained on; it holds neither for a "
         "single patient nor for a single class.",
     ]
-    if manifests.UNTRAINED in _weights(bundle):
+    if manifests.UNTRAINED in card_encoders.weights_text(bundle):
         lines.append(
             "- **The encoders are untrained** (random weights): good for trying out the pipeline, "
             "and for nothing else."
         )
     return lines
-
-
-def _licences(bundle: Bundle, included: Sequence[str]) -> list[str]:
-    lines = ["## Licences and weights", ""]
-    lines += _unknown_licences(bundle) if bundle.imported else _of_encoders(bundle, included)
-    return [
-        *lines,
-        "- The bundle holds no image and no name, but out-of-fold scores and mean descriptors, by "
-        f"number, and the SHA-256 of the {'descriptors' if bundle.imported else 'files'} trained "
-        "on.",
-    ]
-
-
-def _unknown_licences(bundle: Bundle) -> list[str]:
-    names = dict.fromkeys(made["protocol"]["encoder"] for made in bundle.made_with.values())
-    return [
-        f"- {', '.join(names)}: neither the weights nor their licence are known here. Ask whoever "
-        "computed the features: the licence may extend to models trained on them."
-    ]
-
-
-def _of_encoders(bundle: Bundle, included: Sequence[str]) -> list[str]:
-    extraction, lines = bundle.extraction, []
-    of_imagenet = [e for e in extraction.encoders if extraction.weights_of(e) == "imagenet"]
-    for name in of_imagenet:
-        licence = _WEIGHTS_LICENCES.get(name, f"{name}: under the licence of its publisher")
-        lines.append(f"- {licence}.")
-    if of_imagenet:
-        lines.append("- ImageNet itself is for non-commercial research; judge for your use.")
-    for name in extraction.encoders:
-        recorded = bundle.encoder_weights(name)
-        place = "weights in the bundle" if name in included else "weights not in the bundle"
-        lines.append(f"- {name}: {place}, SHA-256 of its arrays `{recorded['sha256']}`.")
-        if "file" in recorded:
-            lines.append(
-                f"- {name}: its weights came from the file {recorded['file']} (SHA-256 "
-                f"`{recorded['file_sha256']}`); {_licence_of_file(name)}."
-            )
-        if module := bundle.encoder_module(name):
-            sha256 = module["file_sha256"] or module["code_sha256"]
-            lines.append(
-                f"- {name}: an encoder of {module['reference']} (SHA-256 `{sha256}`), which is no "
-                "part of histojax or of the bundle: predicting needs this module, by --encoders."
-            )
-    return lines
-
-
-def _licence_of_file(name: str) -> str:
-    """What is known of the licence of an encoder's file of weights."""
-    from histojax.encoders import ENCODERS  # Not above: bundles of imported features need no JAX.
-
-    published = ENCODERS[name].published if name in ENCODERS else None
-    if published is None:
-        return "their licence is not known here, ask whoever made them"
-    gate = f", {published.gate}" if published.gate else ""
-    return (
-        f"those of {published.address} are under {published.licence_text}{gate}; terms may extend "
-        "to models trained on their descriptors"
-    )
-
-
-def _weights(bundle: Bundle) -> str:
-    return manifests.weights_text(bundle.made_with.values())
 
 
 def _sentence(text: str) -> str:

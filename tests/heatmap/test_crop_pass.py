@@ -8,7 +8,7 @@ import pytest
 
 from histojax.config import View
 from histojax.errors import InputError
-from histojax.heatmap import crop_pass, heatmap, passes, sliding_window
+from histojax.heatmap import crop_pass, heatmap, passes, sliding_window, typicality
 from histojax.heatmap.crop_pass import CropAxis
 from histojax.heatmap.heatmap import HeatmapOptions
 from histojax.ops import crops, stain
@@ -120,9 +120,8 @@ def test_a_map_says_that_windows_do_not_apply_and_how_far_crops_are_apart():
     assert result.made_with["crop_by_crop"] == ["Tokens"]
     assert result.made_with["crop_step_crops"] == 1
     assert result.reach == pytest.approx(1.25 * 32)
-    bundle.places = object()
-    assert "described with --crop_step=0.5, not 1" in heatmap._uncompared(bundle, 1.0)
-    assert not heatmap._uncompared(bundle, crop_pass.CROP_STEP)
+    assert "described with --crop_step=0.5, not 1" in typicality.uncompared(object(), 1.0)
+    assert not typicality.uncompared(object(), crop_pass.CROP_STEP)
 
 
 def test_a_step_that_is_impossible_or_of_no_use_is_refused():

@@ -250,7 +250,13 @@ def test_weights_that_may_not_be_passed_on_or_are_large_stay_out(
     assert "CC BY-NC-ND 4.0 (non-commercial, no derivatives), access is granted on request" in note
     card = model_card.card(made, {})
     assert "VGG: weights not in the bundle" in card
-    assert "those of https://huggingface.co/lab/vgg are under CC BY-NC-ND 4.0 (" in card
+    assert "their licence is not known here" in card  # The file was read as one of a user.
+    licence = {"licence": gated.published.licence_text}
+    made_with = {
+        name: each | {"weights": each["weights"] | licence} for name, each in made.made_with.items()
+    }
+    of_publisher = model_card.card(dataclasses.replace(made, made_with=made_with), {})
+    assert "as published they are under CC BY-NC-ND 4.0 (non-commercial, no" in of_publisher
     bundle.write(tmp_path / "small", made, trained / "models", card, {})
     with pytest.raises(InputError, match="needs the weights of VGG"):
         bundled_encoders.load(bundle.load(tmp_path / "small"))
