@@ -10,7 +10,7 @@ beside them, and OUT/stain_qc.csv. After a stop, the same command goes on at the
 missing. --dry_run says beforehand how much time, memory and disk the run will take.
 
 --crop_mode=hybrid is an approximation for protocols of many augmentations and crops, such as the
-paper's, of which it computes a sixteenth; each run measures and prints how far it is from exact
+paper's, of which it computes a fifteenth; each run measures and prints how far it is from exact
 on the same crops.
 
 Several processes, on one machine or many, can share a run: start each with --coordinator=HOST:PORT

@@ -242,8 +242,8 @@ class Extraction:
         choices=CROP_MODES,
     )
     pool_crops: int = option(
-        17,
-        "Crop mode hybrid: crops of an image and size, each encoded three times, from which every "
+        13,
+        "Crop mode hybrid: crops of an image and size, each encoded four times, from which every "
         "augmentation draws; with fewer, augmentations are more alike, and the mean of an image's "
         "augmentations is further from that of exact ones.",
         least=2,

@@ -12,8 +12,9 @@ V is most of what colour changes. W is smooth in the gains, which are two number
 interpolated from n x n Chebyshev nodes between the lowest and the highest gain.
 
 The bracket, the drift, is small. It is learnt from the pool, of which each crop is encoded exactly
-three times: at g0, midway between the lowest and the highest gain, and at two corners of the nodes,
-k(1, c) and k(2, c), where drifts are largest (`preparation.pool_gains`). There they are known:
+four times: at g0, midway between the lowest and the highest gain, and at three of the nodes'
+corners, k(1, c) to k(3, c), where drifts are largest (`preparation.pool_gains`). There they are
+known:
 
     r(i, c) = D(k(i, c), c) - D(g0, c) - V(k(i, c), c)
 
@@ -25,7 +26,7 @@ and Williams, Gaussian Processes for Machine Learning, 2006, section 2.2) of cov
     C(g, c; h, d) = <V(g), V(h)> (<b(c), b(d)> + l [c = d])
 
 with inner products over the tap's channels, for V over the pool too. l, a tenth of the pool's mean
-<b, b>, is for what a crop has alone. The best estimate of a drift is then linear in the 2 Q known
+<b, b>, is for what a crop has alone. The best estimate of a drift is then linear in the 3 Q known
 ones, and equal to them at their gains:
 
     b(g, c) - b(g0, c) ~ sum_id C(g, c; k(i, d), d) [M^-1 r](i, d)
@@ -35,7 +36,7 @@ pool and of the windows) is cut off at 0. An augmentation then draws P crops of 
 their p-norm. Three programs do it:
 
 windows    each node: the whole image -> maps -> windows of the pool's crops [n^2, Q, D]
-pool       each crop of the pool, at g0 and at its corners [3 Q, D]
+pool       each crop of the pool, at g0 and at its corners [4 Q, D]
 assemble   the sum above, the draw, the p-norm [A, D]
 
 Any stain augmentation of G gains will do, with n^G nodes. Without gains, or where the lowest is the
@@ -157,8 +158,7 @@ def assemble(
     """Descriptors of all augmentations of an image, see above.
 
     Args:
-      pool: exact descriptors of the pool's crops at `preparation.pool_gains`, float32 [3 Q, D]; or
-        [Q, D] if no gain varies.
+      pool: exact descriptors of the pool's crops at `preparation.pool_gains`, float32 [E Q, D].
       windows: of these crops at the nodes, float32 [n^G, Q, D].
       key: of the image.
       taps: of the encoder, whose channels are D.
@@ -195,7 +195,7 @@ def _drift(
 
     Args:
       first: the pool at the middle gains, [Q, D].
-      others: at the corners, [2, Q, D].
+      others: at the corners, [E - 1, Q, D].
       windows, taps, extraction: of `assemble`.
     """
     middle = interpolation_weights(jnp.array(preparation.middle_gains(extraction)), extraction)
@@ -229,11 +229,12 @@ def _learn(
     Args:
       borders: b(g0, c), [Q, C].
       changes: V at the nodes, [n^G, Q, C].
-      drifts: r, [2, Q, C].
-      known: `node_weights` of k(i, c), [2, Q, n^G].
+      drifts: r, [E - 1, Q, C].
+      known: `node_weights` of k(i, c), [E - 1, Q, n^G].
 
     Returns:
-      <V(node), V(k(i, d))>, [n^G, 2, Q]; <b(c), b(d)> + l [c = d], [Q, Q]; and M^-1 r, [2, Q, C].
+      <V(node), V(k(i, d))>, [n^G, E - 1, Q]; <b(c), b(d)> + l [c = d], [Q, Q]; and M^-1 r,
+      [E - 1, Q, C].
     """
     crops_alike = _with_diagonal(_einsum("cn,dn->cd", borders, borders), _OWN)
     of_nodes = _einsum("kqn,lqn->kl", changes, changes)

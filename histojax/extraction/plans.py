@@ -27,7 +27,7 @@ class Part(enum.Enum):
 
     EXACT     crop mode exact: each augmentation, of crops of its own [A, D]
     TILES     the same of all crops that tile the image, in every augmentation [A, D]
-    POOL      crop mode hybrid: each crop of the image's pool, three times if gains vary [3 Q, D]
+    POOL      crop mode hybrid: each crop of the image's pool, four times if gains vary [4 Q, D]
     WINDOWS   at each node of the gains, windows of the whole image in place of these [n^G, Q, D]
     CHECKED   one of its augmentations, of exact crops [1, D]
     """

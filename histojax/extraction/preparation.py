@@ -15,6 +15,8 @@ import numpy as np
 from histojax.config import Extraction
 from histojax.ops import chebyshev, crops, resize, stain
 
+_CORNERS = 3  # At which each crop of a pool is encoded: with fewer it drifts unseen.
+
 
 @functools.partial(jax.jit, static_argnames=("scale", "canvas", "normalizer", "augmentation"))
 def prepare(
@@ -97,11 +99,11 @@ def gain_nodes(extraction: Extraction) -> np.ndarray:
 
 
 def pool_gains(extraction: Extraction) -> np.ndarray:
-    """The gains that crop mode hybrid encodes its pool's crops at: float32 [1 or 3, Q, G].
+    """The gains that crop mode hybrid encodes its pool's crops at: float32 [E, Q, G].
 
-    All at the middle; then, if gains vary, each at two neighbouring corners of the nodes, which are
-    numbered as a Gray code, so that one gain changes from each to the next. Of the paper's two
-    gains both are low or both high in one corner, and the other shifts the hue.
+    All at the middle; then, if gains vary, each at three corners of the nodes in a row (of one gain
+    there are two). Corners are numbered as a Gray code, so that one gain changes from each to the
+    next, and crops begin at one after the other.
     """
     middle, nodes = middle_gains(extraction), gain_nodes(extraction)
     crop = np.arange(extraction.pool_crops)
@@ -112,8 +114,9 @@ def pool_gains(extraction: Extraction) -> np.ndarray:
     is_high = (number ^ number >> 1)[:, None] >> np.arange(len(middle)) & 1
     corners = np.where(is_high, nodes.max(), nodes.min())
     # Four crops on, the lattice of `crops` is almost back in the same row: not at the same corner.
-    at = crop + crop // len(corners)
-    return np.concatenate([at_middle, [corners[(at + i) % len(corners)] for i in range(2)]])
+    begin = crop + crop // len(corners)
+    row = np.arange(min(_CORNERS, len(corners)))[:, None]
+    return np.concatenate([at_middle, corners[(begin + row) % len(corners)]])
 
 
 def augmented(planes: jax.Array, gains: jax.Array, extraction: Extraction) -> jax.Array:

@@ -336,9 +336,9 @@ def test_a_protocol_that_hybrid_saves_nothing_of_is_told_who_chooses_it(
     for heard in (None, listener):
         extract.extract_images(images, encoder_set, tmp_path / "few", listener=heard)
     (notice,) = [text for text in notices if "operations of exact crops here" in text]
-    # Of each size 3 x 4 crops for 2 x 3, and four times the whole image of 80 x 80 px.
+    # Of each size 4 x 4 crops for 2 x 3, and four times the whole image of 80 x 80 px.
     whole = 4 * 80 * 80 / (2 * 3 * (48**2 + 40**2))
-    assert f"takes {12 / 6 + whole:.3g} times the operations of exact crops here, 2 augm" in notice
+    assert f"takes {16 / 6 + whole:.3g} times the operations of exact crops here, 2 augm" in notice
 
 
 def test_a_run_measures_its_error_and_the_manifest_has_it(in_hybrid):
@@ -367,8 +367,8 @@ def test_a_hybrid_run_that_was_stopped_goes_on_to_the_same_descriptors(
     capsys.readouterr()
     again = extract.run(list(reversed(paths)), HYBRID, root, runtime=Runtime(crops_per_step=4))
     assert again.extracted == 1
-    # Nodes of one pass, two pools of crops three times, and an exact augmentation of each.
-    assert f"extract: {4 + 2 * 3 * 4 + 2 * 3} crops and whole images" in capsys.readouterr().err
+    # Nodes of one pass, two pools of crops four times, and an exact augmentation of each.
+    assert f"extract: {4 + 2 * 4 * 4 + 2 * 3} crops and whole images" in capsys.readouterr().err
     assert np.linalg.norm(np.load(first) - before) <= 1e-5 * np.linalg.norm(before)
     if lost == "one view":
         assert other.stat().st_mtime_ns == stamp

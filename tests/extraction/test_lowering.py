@@ -125,7 +125,7 @@ def others(platform: str) -> dict[str, list[Operation]]:
         ),
         "assemble": of(
             hybrid.assemble,
-            shape((3 * extraction.pool_crops, encoder.width), np.float32),
+            shape((4 * extraction.pool_crops, encoder.width), np.float32),
             shape((9, extraction.pool_crops, encoder.width), np.float32),
             key,
             taps=encoder.outputs,
@@ -168,7 +168,7 @@ def test_preparation_assembly_and_heat_maps_gather_whole_rows_and_ask_nothing_of
     for name, operations in others(platform).items():
         assert not named(operations, *OF_THE_HOST, "sort"), name
         calls = [each.attributes["call_target_name"] for each in named(operations, "custom_call")]
-        # Eigenvectors of a 3 x 3 matrix, and factors of one of 2 Q x 2 Q, by a library of the
+        # Eigenvectors of a 3 x 3 matrix, and factors of one of 3 Q x 3 Q, by a library of the
         # device; on a TPU the second is an operation of XLA.
         if name == "assemble" and platform == "cuda":
             assert {*calls} == {'"cusolver_potrf_ffi"'}
