@@ -56,8 +56,8 @@ def test_rates_and_shares_follow_from_the_counted_operations(mode, tmp_path, mon
         if mode == "exact":
             calls, counted = 1, 2 * 3 * operations(Part.EXACT, *views)
         else:
-            # Two devices: 9 nodes in calls of two, 5 crops of a view four times a call; the sum.
-            calls = 5 + 2 * 1 + 1
+            # Two devices: 9 nodes in calls of two, 4 x 5 crops of a view in two calls; the sum.
+            calls = 5 + 2 * 2 + 1
             counted = 9 * operations(Part.WINDOWS, *views)
             counted += 20 * sum(operations(Part.POOL, view) for view in views)
         assert row.operations == counted

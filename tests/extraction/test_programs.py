@@ -351,7 +351,7 @@ TAPS = Tap("relu", 1), Tap("token", 3, signed=True)
 # By version of `manifests.HYBRID`: two descriptors; corners and turns of a pool's first crops.
 GOLDEN = {
     3: (
-        [[0.148854, 0.774153, 0.685494, 0.997920], [1.462771, 0.905952, 0.774192, 0.205937]],
+        [[1.102799, 1.056743, 1.612898, 1.072918], [1.703084, 2.258950, 0.073295, 0.628783]],
         [[10, 10, 0, 0, 0], [6, 27, 1, 1, 0], [1, 14, 0, 1, 1]],
     )
 }
@@ -361,10 +361,11 @@ def test_the_numbers_of_crop_mode_hybrid_are_those_of_its_version():
     """Descriptors of two versions are never mixed, so a change of these needs a new version."""
     assert manifests.HYBRID in GOLDEN, "HYBRID has a new version: put its numbers here"
     descriptors, pool = GOLDEN[manifests.HYBRID]
-    encoded, windows = np.arange(32) * 5 % 7, np.arange(32) * 7 % 11
-    arrays = (jnp.float32(encoded.reshape(8, 4) / 4), jnp.float32(windows.reshape(4, 2, 4) / 4))
+    extraction = dataclasses.replace(SMALLEST, pool_crops=4)
+    encoded, windows = np.arange(64) * 5 % 23, np.arange(64) * 7 % 31
+    arrays = (jnp.float32(encoded.reshape(16, 4) / 9), jnp.float32(windows.reshape(4, 4, 4) / 9))
     key = crops.image_key(0, NAME)
-    rows = hybrid.assemble(*arrays, key, taps=TAPS, extraction=SMALLEST)
+    rows = hybrid.assemble(*arrays, key, taps=TAPS, extraction=extraction)
     np.testing.assert_allclose(rows[:2], descriptors, atol=1e-4)
     drawn = [crops.pool_corner_and_turn(key, c, jnp.array([42, 54]), 24) for c in range(3)]
     assert [[*map(int, (*corner, *turn))] for corner, turn in drawn] == pool
