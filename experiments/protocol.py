@@ -174,7 +174,7 @@ def refuse_idle(extraction: Extraction) -> None:
             f"--{idle} does nothing in crop mode {extraction.crop_mode}: pass --crop_mode=hybrid "
             "with it, or leave it out"
         )
-    if extraction.crop_layout == "grid" and "crops" in FLAGS and FLAGS.crops is not None:
+    if extraction.crop_layout == "grid" and "crops" in FLAGS and FLAGS["crops"].present:
         raise InputError(
             "--crops does nothing with --crop_layout=grid, which takes all crops that tile the "
             "image: leave it out"
