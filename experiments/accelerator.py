@@ -2,6 +2,7 @@
 
 histojax accelerator                                    8 minutes; figures in runs/accelerator
 histojax accelerator --minutes=4 --out=OUT --encoders=VGG
+histojax accelerator --minutes=12 --items=transformers,peers    vision transformers, and PyTorch's
 python -m experiments.accelerator                       the same, where nothing can be installed
 
 Measures what --items lists, in order of value, on synthetic tissue with random weights; needs no
@@ -132,7 +133,8 @@ def run(item: Item, seconds: float, most: float) -> None:
     print(f"{item.name}: {seconds:.0f} s for {item.what}", flush=True)
     if item.name == "peers":
         sizes = SIZES[results.row("machine", "device")["sizes"]]
-        work = peers.of_peers(__package__, sizes, FLAGS.encoders, FLAGS.out, most)
+        names = (*FLAGS.encoders, *sizes.transformers * ("transformers" in FLAGS.items))
+        work = peers.of_peers(__package__, sizes, names, FLAGS.out, most)
         measure(item.name, work, results, seconds)
         return
     failure = run_process(item.name, seconds, most)

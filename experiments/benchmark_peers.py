@@ -35,7 +35,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from histojax import config, encoders
 from histojax.config import STAIN_STATUS, Option
 from histojax.datasets import synthetic
-from histojax.encoders import Encoder, weights
+from histojax.encoders import Encoder, foundation, weights
 from histojax.encoders.vit import VisionTransformer
 from histojax.errors import InputError
 from histojax.extraction import devices, engine, plans
@@ -70,7 +70,7 @@ define(
     tuple[str, ...],
     Option("Encoders to time."),
     config.ENCODERS,
-    choices=lambda: encoders.ENCODERS,
+    choices=lambda: (*config.ENCODERS, *(row.name for row in foundation.ROWS)),
 )
 define(
     "crop_sizes",

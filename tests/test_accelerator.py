@@ -24,15 +24,16 @@ def test_the_whole_command_runs_with_what_an_accelerator_machine_has(tmp_path):
     code = f"""
         sys.argv = ["accelerator", "--out={tmp_path}", "--encoders=VGG"]
         from experiments import accelerator, runner
-        from experiments.measuring import peers, sizes
-        from histojax import config
+        import dataclasses
+        from experiments.measuring import peers, sizes, transformers
+        from histojax import config, encoders
         from histojax.config import View
         from histojax.extraction import devices, profiling, xla_presets
         from tests import narrow
 
         image, view = (96, 128), View(1.0, 48)  # The same for all items: fewer programs.
         sizes.SIZES["small"] = sizes.Sizes(
-            image, (view,), 2, 2, 2, image, view, 1, 2, ("float32",)
+            image, (view,), 2, 2, 2, image, view, 1, 2, ("float32",), ("Lunit-S16",), (2,)
         )
         config.CROP_MODES = ("exact",)  # Programs of hybrid take longer, and are tested elsewhere.
         for name in ("cublas", "triton", "tiling"):
@@ -41,6 +42,10 @@ def test_the_whole_command_runs_with_what_an_accelerator_machine_has(tmp_path):
         accelerator.run_process = lambda item, own, most: accelerator.measure_here(item, own)
         peers.of_peers = lambda *arguments: iter([])
         devices.split_cpu()
+        row = encoders.get("Lunit-S16")
+        module = row.module.clone(width=32, heads=2, depth=1, hidden=64)
+        encoders.ENCODERS["Lunit-S16"] = dataclasses.replace(row, module=module)
+        transformers.PRECISION = "float32"
         with narrow.vgg():
             runner.run(accelerator.main, accelerator.__doc__)
     """
@@ -67,6 +72,8 @@ def test_the_whole_command_runs_with_what_an_accelerator_machine_has(tmp_path):
     assert sum("bytes" in row for row in written["pooling"].values()) == 1
     (preset,) = written["presets"].values()
     assert preset["none"] > 0 < preset["times_as_fast_with_preset"]
+    (transformer,) = written["transformers"].values()
+    assert transformer["crops_per_second"] > 0 < transformer["share_of_peak"]
     images = written["images"]["exact float32"]
     assert images["images"] == 2
     busy = images["seconds_of_programs"] / images["seconds"]

@@ -139,9 +139,13 @@ def test_the_benchmark_prints_ratios_and_writes_its_figures(tmp_path):
     [
         (
             "--peers=ours,caffe2",
-            "--peers has 'caffe2', expected keras or torch or torch-compile or torchvision or ours",
+            "--peers has 'caffe2', expected keras or torch or torch-compile or transformers or "
+            "transformers-compile or torchvision or ours",
         ),
-        ("--encoders=VGG19", "--encoders has 'VGG19', expected ResNet or Inception or VGG"),
+        (
+            "--encoders=VGG19",
+            "--encoders has 'VGG19', expected one of ResNet, Inception, VGG, Lunit-S8",
+        ),
         ("--crop_sizes=4x4", "--crop_sizes is '4x4', expected whole numbers"),
         ("--precisions=float8", "--precisions has 'float8', expected float32 or tf32 or bfloat16"),
     ],

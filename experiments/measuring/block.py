@@ -20,6 +20,7 @@ def markdown(results: Results, projected: Mapping[str, Any], command: str) -> st
     parts += _rates(results.rows("rates").values())
     parts += _parity(results.rows("parity").values())
     parts += _pooling(results.rows("pooling"))
+    parts += _transformers(results.rows("transformers").values())
     parts += _peers(results.rows("peers"))
     parts += _images(results.rows("images"))
     parts += _presets(results.rows("presets"))
@@ -41,6 +42,7 @@ def machine_text(device: _Row) -> str:
             ("libtpu", "libtpu"),
             ("torch", "PyTorch"),
             ("keras", "Keras"),
+            ("transformers", "transformers"),
         )
         if package in versions
     ]
@@ -97,6 +99,26 @@ def _rates(rates: Iterable[_Row]) -> list[str]:
     headings = ["encoder", "view", "mode", "precision", "a step", "crops/s", "images/s", "TFLOP/s"]
     headings += ["of peak", "of roofline", "compile, s", "memory, GiB"]
     return ["Rates of whole programs:", table(headings, rows)] if rows else []
+
+
+def _transformers(transformers: Iterable[_Row]) -> list[str]:
+    rows = [
+        [
+            row["encoder"],
+            row["precision"],
+            f"{row['crops']}",
+            f"{row['crops_per_second']:.4g}",
+            f"{row['operations_per_second'] / 1e12:.3g}",
+            f"{100 * row['share_of_peak']:.0f} %",
+            f"{row['compile_seconds']:.1f}",
+            f"{row['weights'] / 2**30:.2f}",
+            f"{row['memory'] / 2**30:.2f}",
+        ]
+        for row in transformers
+    ]
+    headings = ["encoder", "precision", "crops a device", "crops/s", "TFLOP/s", "of peak"]
+    headings += ["compile, s", "weights, GiB", "memory beside, GiB"]
+    return ["Vision transformers, crops of their input size:", table(headings, rows)] * bool(rows)
 
 
 def _parity(parity: Iterable[_Row]) -> list[str]:

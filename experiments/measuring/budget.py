@@ -27,9 +27,10 @@ class Item:
 ITEMS = (
     Item("machine", 8, "device, versions, peak of matrix products and copies, operations counted"),
     Item("parity", 13, "descriptors against the CPU in float32, by tap"),
-    Item("rates", 40, "crops/s, TFLOP/s, shares of peak and roofline, compile time, memory"),
+    Item("rates", 34, "crops/s, TFLOP/s, shares of peak and roofline, compile time, memory"),
     Item("pooling", 10, "the fused kernel against XLA's pooling"),
-    Item("peers", 12, "PyTorch and Keras, where installed, alternating with ours"),
+    Item("transformers", 6, "vision transformers in bfloat16: crops/s, shares of the peak"),
+    Item("peers", 12, "PyTorch, Keras and transformers, where installed, alternating with ours"),
     Item("images", 11, "images end to end, time by stage, idle share of the devices"),
     Item("presets", 6, "XLA's flags for GPUs by preset (--xla_preset) against none"),
 )

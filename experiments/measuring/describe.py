@@ -23,6 +23,7 @@ _PACKAGES = (
     "flax",
     "numpy",
     "keras",
+    "transformers",
     "torch",
     "torchvision",
     "jax-cuda12-plugin",

@@ -37,6 +37,7 @@ from .pooling import of_pooling
 from .presets import of_presets
 from .results import Measurement, Row
 from .sizes import PAPER_IMAGE, Sizes
+from .transformers import of_transformers
 
 _COMPILERS = 4  # Programs of parity that are compiled at the same time.
 
@@ -228,5 +229,6 @@ MEASUREMENTS = {
     "pooling": of_pooling,
     "images": of_images,
     "presets": of_presets,
+    "transformers": of_transformers,
     "trace": of_trace,
 }

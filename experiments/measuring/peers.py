@@ -1,4 +1,4 @@
-"""PyTorch and Keras beside ours: histojax benchmark_peers, in a process of its own an encoder.
+"""Other libraries beside ours: histojax benchmark_peers, in a process of its own an encoder.
 
 The process that starts it must not hold the device's memory, so this imports no JAX.
 """
@@ -40,7 +40,8 @@ def of_peers(
         }
         command = [sys.executable, "-m", f"{package}.benchmark_peers"]
         command += [f"--{flag}={value}" for flag, value in flags.items()]
-        key = f"{name} {view.crop_size} px, {sizes.peer_crops} crops, {precision}"
+        size = "" if name in sizes.transformers else f" {view.crop_size} px,"
+        key = f"{name}{size} {sizes.peer_crops} crops, {precision}"
         yield key, functools.partial(_run, command, out, deadline)
 
 

@@ -16,6 +16,7 @@ class Sizes:
       peer_crops: crops a batch beside the peers, of the first view.
       images: how many are extracted from, end to end.
       precisions: to measure, the most important first.
+      transformers, transformer_batches: vision transformers, and crops a device at a time.
     """
 
     image: tuple[int, int]
@@ -28,6 +29,8 @@ class Sizes:
     peer_crops: int
     images: int
     precisions: tuple[str, ...]
+    transformers: tuple[str, ...]
+    transformer_batches: tuple[int, ...]
 
     def extraction(self, mode: str, precision: str, *encoders: str) -> Extraction:
         """The protocol of rates and images."""
@@ -62,6 +65,8 @@ SIZES = {
         peer_crops=64,
         images=20,
         precisions=("bfloat16", "tf32", "float32"),
+        transformers=("UNI", "Virchow2", "H-optimus-0"),  # L/16, H/14 and g/14.
+        transformer_batches=(64, 256),
     ),
     "small": Sizes(
         (384, 512),
@@ -74,5 +79,7 @@ SIZES = {
         peer_crops=4,
         images=3,
         precisions=("float32", "bfloat16"),
+        transformers=("Lunit-S16",),
+        transformer_batches=(2,),
     ),
 }
