@@ -15,7 +15,7 @@ import numpy as np
 from histojax.config import Extraction
 from histojax.ops import chebyshev, crops, resize, stain
 
-_CORNERS = 3  # At which each crop of a pool is encoded: with fewer it drifts unseen.
+_CORNERS = 3  # At which each crop of a pool is encoded.
 
 
 @functools.partial(jax.jit, static_argnames=("scale", "canvas", "normalizer", "augmentation"))
@@ -102,8 +102,9 @@ def pool_gains(extraction: Extraction) -> np.ndarray:
     """The gains that crop mode hybrid encodes its pool's crops at: float32 [E, Q, G].
 
     All at the middle; then, if gains vary, each at three corners of the nodes in a row (of one gain
-    there are two). Corners are numbered as a Gray code, so that one gain changes from each to the
-    next, and crops begin at one after the other.
+    there are two). Corners are numbered as a Gray code, in which one gain changes from each to the
+    next, and rows begin at an odd one. So of the paper's two gains every crop has both corners
+    where one is low and the other high, which shifts the hue: there drifts are largest.
     """
     middle, nodes = middle_gains(extraction), gain_nodes(extraction)
     crop = np.arange(extraction.pool_crops)
@@ -113,10 +114,8 @@ def pool_gains(extraction: Extraction) -> np.ndarray:
     number = np.arange(2 ** len(middle))
     is_high = (number ^ number >> 1)[:, None] >> np.arange(len(middle)) & 1
     corners = np.where(is_high, nodes.max(), nodes.min())
-    # Four crops on, the lattice of `crops` is almost back in the same row: not at the same corner.
-    begin = crop + crop // len(corners)
     row = np.arange(min(_CORNERS, len(corners)))[:, None]
-    return np.concatenate([at_middle, corners[(begin + row) % len(corners)]])
+    return np.concatenate([at_middle, corners[(1 + 2 * crop + row) % len(corners)]])
 
 
 def augmented(planes: jax.Array, gains: jax.Array, extraction: Extraction) -> jax.Array:
