@@ -23,7 +23,11 @@ NOTEBOOKS = sorted(execute.NOTEBOOKS.glob("*.ipynb"))
 # The scripts whose flags commands of run.sh take.
 RUN_SH = {"crc": ("fetch", "mine"), "bach": ("mine",), "docs": (), "test": (), "test-slow": ()}
 # Whose Python is run by which tests.
-RUN_BY = {"guide/python.md": "test_readme.py", "extending.md": "test_extending.py"}
+RUN_BY = {
+    "guide/encoders.md": "encoders/test_published.py",
+    "guide/python.md": "test_readme.py",
+    "extending.md": "test_extending.py",
+}
 
 
 def name_of(path: Path) -> str:

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from histojax.errors import InputError
 from histojax.extraction import loaded_encoders, manifests, mixing, store
 from histojax.utils.array_files.stored import StoredArray
 from tests.encoders import made_files
-from tests.running import ROOT, run
+from tests.running import ROOT, python, run
 
 # A row of each way that files name arrays, with another MLP, other registers and positions.
 LAYOUTS = {
@@ -249,6 +250,36 @@ def test_the_guide_has_the_table():
         assert cells[3:5] == [f"{millions:.0f}", f"{row.width}: {tokens}"]
         assert cells[5].startswith("224")
         assert cells[5].endswith(row.native.resize_filter)
+
+
+def test_the_row_of_the_guide_is_one_of_uni():
+    page = (ROOT / "docs" / "guide" / "encoders.md").read_text()
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], names)
+    row = dataclasses.replace(names["ENCODER"], name="UNI", outputs=encoders.get("UNI").outputs)
+    assert row.module == encoders.get("UNI").module
+    assert row.layouts == encoders.get("UNI").layouts
+    assert row.last_block == encoders.get("UNI").last_block
+
+
+@pytest.mark.slow
+def test_a_large_file_loads_within_twice_its_size(tmp_path):
+    """In a process of its own, whose other memory is not counted."""
+    row = encoders.get("kaiko-B16")
+    shapes = weights.shapes(row)
+    flat = {name: np.full(shape, 0.5, "f") for name, shape in shapes.items()}
+    file = as_file("timm", flat)
+    for name, write in (("a.safetensors", made_files.safetensors), ("a.bin", made_files.pytorch)):
+        (tmp_path / name).write_bytes(write(file))
+        program = (
+            "import resource, sys; from histojax.encoders import weights\n"
+            "peak = lambda: 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+            "weights.random('Lunit-S16', 0); before = peak()\n"
+            f"weights.load('kaiko-B16', {str(tmp_path / name)!r}); print(peak() - before)"
+        )
+        done = python("-c", program)
+        assert done.returncode == 0, done.stderr
+        assert int(done.stdout) < 1.5 * (tmp_path / name).stat().st_size
 
 
 # Where files are
