@@ -105,7 +105,7 @@ def claim(plan: Plan, encoder_set: EncoderSet | None = None) -> None:
 
     Raises:
       InputError: the folder holds those of another protocol, which are not mixed; heat maps are
-        asked for, and an encoder has no maps; or --boost=xgboost lacks its package.
+        asked for, and the strides of an encoder do not fit; or --boost=xgboost lacks its package.
     """
     if plan.new and plan.heatmaps:
         passes.check_encoders(encoder_set)

@@ -148,7 +148,7 @@ class Model:
           name: of the image, which seeds the gains; by default the file's, without its suffix.
           predict_too: whether the image is predicted first, so that the map says whether `predict`
             abstains from it; that takes as long as `predict`.
-          options: stride, augmentations, sigma and mpp; see
+          options: stride, augmentations, sigma, crop_step and mpp; see
             `histojax.heatmap.heatmap.HeatmapOptions`.
 
         Returns:

@@ -14,7 +14,7 @@ from histojax.encoders import ENCODERS
 from histojax.encoders.precision import PRECISIONS
 from histojax.extraction import engine, hybrid, preparation, programs
 from histojax.extraction.plans import Part
-from histojax.heatmap import border_correction, tile_features, typicality
+from histojax.heatmap import border_correction, crop_pass, tile_features, typicality
 from histojax.ops import crops, pooling_pallas, stain
 from tests import lowering
 from tests.lowering import CANVAS, PLATFORMS, VIEW, Operation
@@ -141,6 +141,15 @@ def others(platform: str) -> dict[str, list[Operation]]:
         "cells": of(
             tile_features.feature_cells, variables, tiles, stains, gains, encoder=encoder, mesh=mesh
         ),
+        "crops": of(
+            crop_pass._descriptors,
+            variables,
+            stains,
+            shape((4, 224, 224, 3), np.uint8),
+            shape((4, 2), np.float32),
+            encoder=encoder,
+            mesh=mesh,
+        ),
         "border": of(
             border_correction._crop_descriptors,
             variables,
@@ -177,7 +186,7 @@ def test_preparation_assembly_and_heat_maps_gather_whole_rows_and_ask_nothing_of
             assert bool(calls) == (name in ("prepare", "stains", "stain qc"))
         network = [each for each in operations if each.is_of_network]
         products = named(network, "convolution", "dot_general")
-        assert len(products) == (13 if name in ("cells", "border") else 0), name
+        assert len(products) == (13 if name in ("cells", "crops", "border") else 0), name
         assert all(each.dtypes == {"bf16"} for each in products), name
         assert not named(network, "transpose", "gather"), name
         for gather in named(large(operations), "gather"):
