@@ -81,7 +81,7 @@ def define_mpp() -> None:
         "mpp",
         None,
         "Microns per pixel of the images, where their files do not say it or say it wrongly; "
-        "needed where --target_mpp is set.",
+        "needed where --target_mpp is set or views are in microns.",
         lower_bound=0.01,
         upper_bound=20.0,
     )

@@ -3,9 +3,11 @@
 histojax extract --data=DIR --descriptors=OUT              the paper's protocol
 histojax extract --data=groups.csv --descriptors=OUT --weights=random --views=0.5-192,0.5-320 \\
     --augmentations=4 --crops=6                            a small one, untrained encoders
+histojax extract --data=DIR --descriptors=OUT --encoders=UNI --weights_dir=FOLDER --views=native \\
+    --crop_layout=grid --augmentations=1 --stain=none      tiles at 0.5 um, as feature tools do
 histojax extract --tfds=bach --descriptors=OUT             what TFDS has prepared, labelled or not
 
-Writes OUT/<encoder>-<scale>-<crop>/<image>.npy, float32 (augmentations, channels), a manifest.json
+Writes OUT/<encoder>-<view>/<image>.npy, float32 (augmentations, channels), a manifest.json
 beside them, and OUT/stain_qc.csv. After a stop, the same command goes on at the first image that is
 missing. --dry_run says beforehand how much time, memory and disk the run will take.
 

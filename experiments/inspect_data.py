@@ -12,9 +12,9 @@ classes too small for the folds; a size, format or sharpness that alone tells th
 Nothing that is wrong stops the rest. With --out, writes OUT/inspection.html (one file, with a
 contact sheet), OUT/inspection.json and OUT/images.csv, a row an image.
 
---mpp says the microns per pixel of all images; --target_mpp tries the views on images resampled as
-histojax extract would. Time on two cores: about 0.15 s for an image of 896 x 768, after some
-seconds to start.
+--mpp says the microns per pixel of all images; --target_mpp, and --views in microns, try the views
+on images resampled as histojax extract would. Time on two cores: about 0.15 s for an image of
+896 x 768, after some seconds to start.
 """
 
 from absl import flags, logging

@@ -121,7 +121,9 @@ def inspect(place: str | Path, extraction: Extraction, options: Options = Option
         recommendation = dataclasses.replace(recommendation, why=why)
     commands = ()
     if recommendation and not refused:
-        commands = _commands(place, recommendation, options, bool(classes), positive_classes)
+        commands = _commands(
+            place, recommendation, extraction, options, bool(classes), positive_classes
+        )
     return Inspection(
         place,
         image_set,
@@ -237,6 +239,7 @@ def _too_many_folds(recommendation: Recommendation | None, folds: int) -> list[F
 def _commands(
     place: Path,
     recommendation: Recommendation,
+    extraction: Extraction,
     options: Options,
     labelled: bool,
     positive_classes: str,
@@ -250,7 +253,9 @@ def _commands(
         source["classes"] = ",".join(options.classes)
     source["run"] = run
     views, target_mpp = recommendation.views, recommendation.target_mpp
+    others = extraction.encoders != Extraction().encoders
     extract = source | {
+        "encoders": ",".join(extraction.encoders) if others else "",
         "views": ",".join(view.name for view in views) if views != Extraction().views else "",
         "target_mpp": target_mpp,
         "mpp": options.mpp if target_mpp or any(view.mpp for view in views) else None,
