@@ -352,6 +352,7 @@ def test_the_list_of_scripts_is_complete_and_has_a_line_each():
             (("ResNet", "random"), ("Inception", "file"), ("VGG", "imagenet")),
         ),
         ("weights", "imagenet,ResNet=ImageNet", "imagenet"),
+        ("weights", "Published", "imagenet"),
         ("crop_mode", "HYBRID", "hybrid"),
         ("stain_normalizer", "None", "none"),
         ("stain_augmentation", "Hematoxylin_Eosin", "hematoxylin_eosin"),

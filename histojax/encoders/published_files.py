@@ -54,7 +54,7 @@ def find(encoder: Encoder, weights_dir: Path | None = None) -> FoundFile | None:
     """The published file of an encoder, in `weights_dir` or else in Hugging Face's cache.
 
     Raises:
-      InputError: there are several.
+      InputError: there are several, or a folder cannot be searched.
     """
     if weights_dir is not None and (found := _in_folder(encoder, weights_dir, _PLACES)):
         return found
@@ -106,8 +106,14 @@ def in_place_of(encoder: Encoder, path: Path) -> FoundFile:
 
 
 def _in_folder(encoder: Encoder, folder: Path, places: Iterable) -> FoundFile | None:
-    """The one file in a folder; InputError where there are several that are not the same."""
-    found = {hit.path.resolve(): hit for place in places for hit in place(encoder, folder)}
+    """The one file in a folder; InputError where there are several, or it cannot be searched."""
+    try:
+        found = {hit.path.resolve(): hit for place in places for hit in place(encoder, folder)}
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be searched for files of weights: {error.strerror}. Name the file of "
+            f"{encoder.name}: --weights={encoder.name}=FILE"
+        ) from error
     if len(found) > 1:
         listed = ", ".join(str(hit.path) for hit in found.values())
         raise InputError(

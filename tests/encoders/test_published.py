@@ -335,6 +335,17 @@ def test_a_cache_of_hugging_face_is_read_as_its_main_reference_says(no_cache, tm
     assert published_files.find(encoders.get("UNI")) is None
 
 
+def test_a_folder_that_may_not_be_read_is_named(no_cache, monkeypatch):
+    no_cache.mkdir()
+
+    def refused(folder):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(InputError, match="hub cannot be searched for .*: Permission denied"):
+        published_files.find(UNI2)
+
+
 def test_where_no_file_is_the_message_says_what_was_looked_for_and_how_to_get_one(
     no_cache, tmp_path
 ):
