@@ -26,6 +26,8 @@ _MOST_WHOLE = {"cpu": 1, "accelerator": 8}
 # Pixels that a core takes at a time: six crops of 128 px, one of 256. With fewer it mostly prepares
 # kernels for its matrix products, with more maps leave its cache; docs/performance.md has times.
 _CORE_PIXELS = 100_000
+# Bytes of descriptors that a call keeps of the crops that tile an image, until they are pooled.
+_MOST_HELD = 2**28
 
 # Height and width of an image, px.
 Size = tuple[int, int]
@@ -215,7 +217,10 @@ class Engine:
             per_step = count * max(1, min(most, fitting))
         # On a CPU users want to see progress; an accelerator should not pause between calls.
         most_rows = 1 if whole else max(1, per_step // inputs)
-        rows = _evenly(workload.rows, most_rows if on_cpu else workload.rows)
+        held_rows = workload.rows
+        if workload.part is Part.TILES:
+            held_rows = max(1, _MOST_HELD // (4 * inputs * workload.encoder.width))
+        rows = _evenly(workload.rows, most_rows if on_cpu else held_rows)
         # Devices share an augmentation's crops; but rows, where each is of one crop or whole image.
         by_rows = self.kernel or workload.part in (Part.POOL, Part.WINDOWS)
         by_rows |= rows > 1 and not on_cpu

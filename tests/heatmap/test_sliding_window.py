@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 from histojax.config import Boosting, View
@@ -32,6 +33,20 @@ def test_a_tiled_field_is_the_whole_one_and_a_halo_too_small_is_seen():
         assert expected.shape == (6 * 8, 2, 19)
         np.testing.assert_allclose(in_tiles[name], expected, rtol=1e-4, atol=1e-4)
         assert abs(seams[name] - expected)[..., : tiny.LIGHT].max() > 0.05
+
+
+@pytest.mark.slow
+def test_views_by_scale_and_in_microns_are_mapped_beside_each_other():
+    """Each as if the field had its pixel size, on one grid."""
+    rgb, by_scale, in_microns = samples.tissue(4, 192, 256), View(1.0, 80), View(1.0, 48, mpp=0.5)
+    both, scored = tiny.descriptors_of(rgb, tiny.protocol(by_scale, in_microns), 32, mpp=0.25)
+    assert both["Tiny-1.0-80"].shape == both["Tiny-0.5mpp-48"].shape == (6 * 8, 1, 19)
+    assert scored.all()
+    alone, _ = tiny.descriptors_of(rgb, tiny.protocol(by_scale), 32)
+    np.testing.assert_array_equal(both["Tiny-1.0-80"], alone["Tiny-1.0-80"])
+    half = np.array(Image.fromarray(rgb).resize((128, 96), Image.Resampling.BICUBIC))
+    small, _ = tiny.descriptors_of(half, tiny.protocol(View(1.0, 48)), 16)
+    np.testing.assert_allclose(both["Tiny-0.5mpp-48"], small["Tiny-1.0-48"], rtol=0.02, atol=0.02)
 
 
 def test_several_passes_for_lack_of_memory_give_the_same(monkeypatch):

@@ -116,17 +116,25 @@ def windows_as_they_are():
 
 
 def scores_of(
-    rgb, extraction, score, stride, augmentations=1, loaded=None, corrected=False, **others
+    rgb,
+    extraction,
+    score,
+    stride,
+    augmentations=1,
+    loaded=None,
+    corrected=False,
+    mpp=None,
+    **others,
 ):
     """Mean scores of the positions of a field called `a`: float64 [rows, columns, 2]."""
     arguments = rgb, extraction, score, stride, augmentations, loaded
     if not corrected:
         with windows_as_they_are():
-            return scores_of(*arguments, corrected=True, **others)
+            return scores_of(*arguments, corrected=True, mpp=mpp, **others)
     loaded = loaded or encoder_set(extraction)
     with slide.open_slide(rgb) as field:
-        grid = Grid(field.size, stride)
-        read = slide_scan.at_target(field, extraction, None)
+        read = slide_scan.at_target(field, extraction, mpp)
+        grid = Grid(read.size, stride)
         scan = slide_scan.scan(read, grid, extraction)
         models = bundle(extraction, score)
         return sliding_window.mean_scores(scan, "a", loaded, models, augmentations, **others)
