@@ -170,7 +170,7 @@ def choose_for_imported(dataset: Dataset, configurations: Sequence[str]) -> Prot
     chosen = protocol.from_flags("boosting")
     folds, seeds = chosen.boosting.folds, chosen.boosting.seeds
     print(
-        f"protocol: {FLAGS.protocol}, {why}. {folds} folds, {seeds} seeds: "
+        f"protocol: {FLAGS.protocol}, {why}. {folds} folds, {quantity(seeds, 'seed')}: "
         f"{len(configurations) * folds * seeds} models"
     )
     return chosen
@@ -191,8 +191,8 @@ def choose(dataset: Dataset) -> Protocol:
     protocol.refuse_idle(extraction)
     print(
         f"protocol: {FLAGS.protocol}, {why}. {', '.join(extraction.configurations)}; "
-        f"{extraction.augmentations} augmentations of {extraction.crops_text}; {boosting.folds} "
-        f"folds, {boosting.seeds} seeds: {chosen.models} models"
+        f"{quantity(extraction.augmentations, 'augmentation')} of {extraction.crops_text}; "
+        f"{boosting.folds} folds, {quantity(boosting.seeds, 'seed')}: {chosen.models} models"
     )
     return chosen
 

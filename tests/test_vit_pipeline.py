@@ -72,3 +72,25 @@ def test_from_images_to_maps_with_a_network_of_each_kind(images, tmp_path, in_th
         page = path.with_name("overview.html").read_text()
         assert "windows of one pass over the field do not apply" in page
         assert "Untrained encoders" in page
+
+
+def test_native_views_in_a_grid_by_one_command(images, tmp_path, in_this_process):
+    """At the pixel size that the network was published with, all crops that tile an image."""
+    said = done(
+        "mine",
+        *(images / "data.csv", images / "new.txt"),
+        *("--encoders=Lunit-S16", "--views=native", "--crop_layout=grid", "--stain=augment"),
+        *("--mpp=0.35", "--weights=random", "--augmentations=1", "--folds=2", "--seeds=1"),
+        f"--run={tmp_path}",
+    )
+    assert "Lunit-S16-0.5mpp-224; 1 augmentation of all crops that tile the image" in said
+    assert "heat maps: 2 images mapped" in said
+    card = (tmp_path / "bundle.md").read_text()
+    assert "Lunit-S16: class token of each crop, resized to 224 px (bicubic)" in card
+    assert "pooled over crops by their mean" in card
+    report = (tmp_path / "report" / "report.html").read_text()
+    assert "The pipeline cannot be shown" not in report  # The pixel sizes were recorded.
+    for path in (tmp_path / "heatmaps").glob("*/grid.json"):
+        settings = json.loads(path.read_text())
+        assert settings["views_mpp"] == [0.5]
+        assert settings["resampled_by"] == pytest.approx(0.7)

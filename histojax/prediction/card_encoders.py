@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from histojax.config import Extraction
 from histojax.extraction import manifests, provenance
 from histojax.prediction.bundle import Bundle
+from histojax.utils.words import quantity
 
 # Of the files that ImageNet weights come from; third_party/README.md says more.
 _WEIGHTS_LICENCES = {
@@ -26,7 +27,7 @@ def description(bundle: Bundle) -> list[str]:
         *_recipes(bundle),
         f"- Views (scale or microns per pixel, crop size): "
         f"{', '.join(view.name for view in extraction.views)}; "
-        f"{extraction.augmentations} {_stain(extraction)} x {extraction.crops_text}, crop mode "
+        f"{_stain(extraction)} x {extraction.crops_text}, crop mode "
         f"{extraction.crop_mode}, {extraction.precision}{mpp}.",
     ]
 
@@ -62,9 +63,10 @@ def _recipes(bundle: Bundle) -> list[str]:
 
 
 def _stain(extraction: Extraction) -> str:
-    """What the augmentations are, with the stain steps that are not the paper's."""
+    """How many augmentations of what kind, with the stain steps that are not the paper's."""
     paper = Extraction()
-    kind = "augmentations" if extraction.stain_augmentation == "none" else "stain augmentations"
+    kind = "augmentation" if extraction.stain_augmentation == "none" else "stain augmentation"
+    kind = quantity(extraction.augmentations, kind)
     steps = {"normaliser": "stain_normalizer", "augmentation": "stain_augmentation"}
     others = [
         f"{step} {getattr(extraction, name)}"

@@ -62,7 +62,7 @@ def _description(bundle: Bundle) -> list[str]:
         "## What it is",
         "",
         f"- {configurations * ensemble.seeds * ensemble.folds} models ({ensemble.learner}): "
-        f"{quantity(configurations, 'configuration')} x {ensemble.seeds} seeds x "
+        f"{quantity(configurations, 'configuration')} x {quantity(ensemble.seeds, 'seed')} x "
         f"{ensemble.folds} folds, averaged. After Rakhlin, Shvets, Iglovikov and Kalinin, 2018.",
         *card_encoders.description(bundle),
         *_crop_error(bundle),
