@@ -87,8 +87,8 @@ define(
     "peers",
     tuple[str, ...],
     Option(
-        "Peers to time. Default: keras, torch and ours, or transformers and ours, and on a GPU "
-        "torch-compile or transformers-compile.",
+        "Peers to time. Default: ours beside keras and torch, or beside transformers; on a GPU "
+        "those that torch compiles, too.",
         choices=tuple(PEERS),
     ),
 )
