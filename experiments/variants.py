@@ -78,7 +78,9 @@ def check(images: Images, extraction: Extraction, mpp: float | None, runtime: Ru
     pending.check_inputs(images, extraction, mpp, runtime)
     for name in extraction.encoders:
         encoder = encoders.get(name, extraction.resnet_variant)
-        loaded_encoders.weights_of(encoder, extraction, runtime)
+        # Files of gigabytes are only looked for; others are downloaded and read.
+        look = loaded_encoders.file_of if encoder.published else loaded_encoders.weights_of
+        look(encoder, extraction, runtime)
 
 
 def extract(

@@ -150,4 +150,5 @@ def test_among_pairs_without_a_difference_one_is_told_in_five_percent_of_data_se
             if quantity.name in told:
                 pairs = quantity.contrasts(several.pairs_of(of_all))
                 told[quantity.name] += any(each.is_told for each in pairs)
-    assert all(count <= 0.08 * 600 for count in told.values()), told
+    # Above 44 of 600 with a chance of 0.5 % where 5 % are meant.
+    assert max(told.values()) <= 44, told
