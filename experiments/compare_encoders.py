@@ -80,8 +80,8 @@ class Entrant:
 
 def main() -> None:
     data.refuse_inside_data("out")
-    entrants, trained = folders_given(), models_given()
-    extracts = FLAGS["encoders"].present or not entrants
+    entrants = folders_given()
+    extracts = FLAGS["encoders"].present or not (entrants or FLAGS["models"].value)
     dataset = data.dataset(None if extracts else slides(entrants.values()))
     if extracts:
         suit = protocol.suited_to(dataset.paths, FLAGS.mpp)
@@ -91,7 +91,8 @@ def main() -> None:
     else:
         computing.refuse_where_imported(why="without --encoders nothing is extracted")
         chosen = protocol.from_flags("boosting")
-    require_two({*entrants, *trained})
+    trained = models_given(entrants)
+    require_two({*entrants, *(name for _, name in trained)})
     print(positive.choose(dataset.classes, FLAGS.positive_classes).reason)
     require_writable(FLAGS.out)
     with models.split_kept_with_models(FLAGS.out):
@@ -104,8 +105,8 @@ def main() -> None:
                 names = entrant.configurations
                 variants.train(entrant.descriptors, of_learner, split, names, chosen, learner)
                 runs[learner][name] = of_learner, names
-        for name, ensemble in trained.items():
-            runs[learner_of(name, ensemble)][name] = ensemble.root, ensemble.configurations
+        for (learner, name), ensemble in trained.items():
+            runs[learner][name] = ensemble.root, ensemble.configurations
     print(page.write(FLAGS.out, compared(entrants, runs)), end="")
     print(f"{FLAGS.out / 'encoders.html'}, encoders.csv, agreement.csv, costs.csv")
 
@@ -136,8 +137,8 @@ def folders_given() -> dict[str, Entrant]:
     return entrants
 
 
-def models_given() -> dict[str, Ensemble]:
-    """The ensembles of --models by name."""
+def models_given(entrants: Collection[str]) -> dict[tuple[str, str], Ensemble]:
+    """The ensembles of --models by learner and name."""
     pairs = pairs_given("models")
     if nameless := [folder for name, folder in pairs if not name]:
         raise InputError(
@@ -145,14 +146,18 @@ def models_given() -> dict[str, Ensemble]:
         )
     loaded = {}
     for name, folder in pairs:
-        loaded = joined(loaded, {name: ensembles.load(folder)})
+        ensemble = ensembles.load(folder)
+        loaded = joined(loaded, {(learner_of(name, ensemble), name): ensemble})
+    if both := sorted({name for _, name in loaded} & {*entrants}):
+        raise InputError(f"{both[0]} is to be trained, and is in --models: give one another name")
     return loaded
 
 
 def joined(some: dict, others: dict) -> dict:
     """Both; InputError where an encoder is in both."""
     if twice := sorted({*some} & {*others}):
-        raise InputError(f"{twice[0]} is named twice: give one another name, as in NAME=DIR")
+        name = twice[0] if isinstance(twice[0], str) else twice[0][1]
+        raise InputError(f"{name} is named twice: give one another name, as in NAME=DIR")
     return some | others
 
 
@@ -183,7 +188,7 @@ def slides(entrants: Iterable[Entrant]) -> "Images | None":
     return {name: path for name, path in found[0].items() if all(name in of for of in found)}
 
 
-def split_of(dataset: Dataset, chosen: Protocol, trained: dict[str, Ensemble]) -> Folds:
+def split_of(dataset: Dataset, chosen: Protocol, trained: dict[tuple[str, str], Ensemble]) -> Folds:
     """The split in OUT: that of the ensembles of --models, or a new one.
 
     Raises:
@@ -195,7 +200,7 @@ def split_of(dataset: Dataset, chosen: Protocol, trained: dict[str, Ensemble]) -
     boosting = chosen.boosting
     split = data.split(FLAGS.out, dataset, boosting.folds, boosting.fold_seed)
     fold_of = dict(zip(split.names, split.folds.tolist(), strict=True))
-    for name, ensemble in trained.items():
+    for (_, name), ensemble in trained.items():
         if dict(zip(ensemble.folds.names, ensemble.folds.folds.tolist(), strict=True)) != fold_of:
             raise InputError(
                 f"{ensemble.root} ({name}) was trained on other folds than those of {path}: train "
@@ -255,6 +260,8 @@ def compared(
         for learner, of_learner in runs.items()
         if len(of_learner) > 1
     }
+    if not found:
+        raise InputError("no learner has two encoders to compare: name more, or other --learners")
     cost = {name: cost_of(entrants.get(name), of) for name, of in seconds.items()}
     return EncoderComparison(found, cost, made, notes)
 

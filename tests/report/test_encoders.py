@@ -126,6 +126,7 @@ def test_descriptors_that_are_there_are_compared_and_trained_ones_join(described
         (["--descriptors=a={root}/one,a={root}/other"], "a is named twice"),
         (["--descriptors=a={root}/one,b={root}/images"], "holds no descriptors"),
         (["--descriptors=a={root}/one,b/c={root}/other"], "has the name 'b/c'"),
+        (["--descriptors=a={root}/one", "--models={root}/one"], "expected NAME=DIR"),
         (
             ["--descriptors=a={root}/one,b={root}/other", "--crops=3"],
             "--crops has nothing to act on: without --encoders nothing is extracted",
