@@ -1,4 +1,4 @@
-"""Does stain normalisation help: four settings on the same folds, with paired differences.
+"""Does stain normalisation help: four settings on the same folds and crops.
 
 histojax ablate_stain --data=DATA --out=OUT --encoders=VGG
 histojax ablate_stain --data=groups.csv --out=OUT --encoders=VGG,ResNet --views=0.5-192 \\
