@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from histojax.encoders import folding, layouts
+from histojax.encoders import folding, layers, layouts
 from histojax.encoders.inputs import RAW, InputConvention, NativeView
 from histojax.encoders.layers import FrozenNetwork, PreciseNetwork
 from histojax.encoders.layouts import Layout
@@ -201,7 +201,8 @@ class Encoder:
                 divisor, mean = self.convention.divisor, self.convention.mean
                 first = folding.fold_scale_and_shift(first, divisor, mean)
             params[self.first_convolution] = first
-        return {"params": jax.tree.map(lambda array: jnp.asarray(array, dtype), params)}
+        folded = {"params": jax.tree.map(lambda array: jnp.asarray(array, dtype), params)}
+        return folded | layers.transform_kernels(params, PRECISIONS[precision])
 
     def maps(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
         """The feature maps of the taps by layer, [N, H, W, C] in the precision's dtype.

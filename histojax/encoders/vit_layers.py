@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from histojax.encoders.layers import product
+from histojax.encoders.convolutions import product
 from histojax.encoders.precision import Precision
 
 
