@@ -26,7 +26,7 @@ _FEWEST_CHANNELS = 96
 _STRIP = 512
 # From so many channels in and out on, and on maps of so many cells, Winograd's algorithm saves more
 # in products than it adds in sums; places of large maps are taken so many at a time.
-_WINOGRAD_CHANNELS = 64, 96
+_WINOGRAD_CHANNELS = 128
 _WINOGRAD_CELLS = 16
 _WINOGRAD_STRIP = 2048
 
@@ -76,8 +76,8 @@ def convolution(
 def transform(kernel: np.ndarray, precision: Precision) -> Transformed | None:
     """What Winograd's algorithm multiplies by; None where a CPU is faster without it."""
     rows, columns, *channels = kernel.shape
-    enough = all(c >= least for c, least in zip(channels, _WINOGRAD_CHANNELS, strict=True))
-    if precision.dtype != jnp.float32 or rows != 3 or columns != 3 or not enough:
+    is_wide = min(channels) >= _WINOGRAD_CHANNELS
+    if precision.dtype != jnp.float32 or rows != 3 or columns != 3 or not is_wide:
         return None
     return [jnp.asarray(np.stack(_of_kernel(*row))) for row in _of_kernel(*kernel)]
 
@@ -167,7 +167,6 @@ def _winograd(
     padded = _pad(x, (3, 3), strides, padding)
     width = padded.shape[2] - 2
     padded = jnp.pad(padded, ((0, 0), (0, 0), (0, width % 2), (0, 0)))
-
     multiply_batch = jax.vmap(functools.partial(product, precision=precision))
 
     def multiply(maps: jax.Array) -> jax.Array:

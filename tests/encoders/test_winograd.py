@@ -8,7 +8,7 @@ import pytest
 from histojax.encoders import convolutions
 from histojax.encoders.precision import FLOAT32, PRECISIONS
 
-CHANNELS, FEATURES = 64, 96
+CHANNELS, FEATURES = 128, 160
 
 
 def layer(sides: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -78,10 +78,10 @@ def test_it_is_for_cpus_stride_1_and_maps_that_are_not_tiny(platform):
 @pytest.mark.parametrize(
     ("kernel", "precision", "is_transformed"),
     [
-        ((3, 3, 64, 96), "float32", True),
-        ((3, 3, 64, 96), "bfloat16", False),
-        ((3, 3, 64, 64), "float32", False),
-        ((3, 3, 63, 96), "float32", False),
+        ((3, 3, 128, 160), "float32", True),
+        ((3, 3, 128, 160), "bfloat16", False),
+        ((3, 3, 128, 127), "float32", False),
+        ((3, 3, 127, 160), "float32", False),
         ((1, 7, 128, 128), "float32", False),
     ],
 )
