@@ -199,12 +199,6 @@ class Extraction:
         "inspect_data recommends them, and native ones where encoders have them.",
     )
     augmentations: int = option(50, "Random stain augmentations per image.", least=1)
-    crop_layout: str = option(
-        "random",
-        "Where crops lie: random draws --crops for each augmentation, and turns them; grid takes "
-        "all that tile the image, as few as cover it, evenly spread.",
-        choices=CROP_LAYOUTS,
-    )
     crops: int = option(20, "Random crops per augmentation.", least=1)
     gain_low: float = option(0.7, "Lower end of the random gains of the stains.", least=0)
     gain_high: float = option(1.3, "Upper end of the random gains of the stains.", least=0)
@@ -285,6 +279,12 @@ class Extraction:
         "hematoxylin_eosin",
         "Stain augmentation: hematoxylin_eosin multiplies the amounts of both stains by random "
         "gains; none leaves colours as they are.",
+    )
+    crop_layout: str = option(
+        "random",
+        "Where crops lie: random draws --crops for each augmentation, and turns them; grid takes "
+        "all that tile the image, as few as cover it, evenly spread.",
+        choices=CROP_LAYOUTS,
     )
     own_views: tuple[tuple[str, View], ...] = ()
 
