@@ -159,6 +159,7 @@ def test_what_the_reference_shows_has_docstrings():
     assert len(shown) > 25
     for name, members in shown:
         parent = package[name]
+        parent = parent.final_target if parent.is_alias else parent
         listed = members.split(", ") if members else list(parent.members)
         shown_members = (
             [parent[member] for member in listed] if parent.is_module or parent.is_class else []
