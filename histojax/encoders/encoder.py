@@ -91,7 +91,7 @@ def _with_kernels(variables: Variables, dtype: Any) -> Variables:
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-    """A network, its taps and input convention, and where its ImageNet weights come from.
+    """A network, its taps and input convention, and where its weights come from.
 
     Attributes:
       module: flax module, `apply(variables, inputs) -> {layer: [N, H, W, C]}`. A `FrozenNetwork`

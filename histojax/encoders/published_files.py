@@ -8,8 +8,8 @@ FOLDER/MahmoodLab/UNI2-h/pytorch_model.bin
 FOLDER/UNI2-h.bin
 CACHE/models--MahmoodLab--UNI2-h/snapshots/COMMIT/pytorch_model.bin
 
-CACHE is Hugging Face's, or FOLDER; COMMIT is the one that refs/main names or, where there is none,
-the only one that has the file.
+CACHE is Hugging Face's, or FOLDER; COMMIT is the one that refs/main names or, where that does not
+have the file, the only one that does.
 """
 
 import dataclasses
@@ -149,7 +149,7 @@ def _cached(encoder: Encoder, folder: Path) -> Iterable[FoundFile]:
         main, snapshots = of_repository / "refs" / "main", of_repository / "snapshots"
         commits = _matching(snapshots, ("*",))
         if main.is_file():
-            current = [snapshots / main.read_text().strip()]
+            current = [snapshots / main.read_text(errors="replace").strip()]
             commits = current if list(_first_of(encoder, folder, current)) else commits
         for hit in _first_of(encoder, folder, commits):
             yield FoundFile(hit.path, f"{repository}/{hit.path.name}")

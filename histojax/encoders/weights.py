@@ -156,7 +156,8 @@ def fits(encoder: Encoder, arrays: StoredArrays) -> list[Fit]:
     file = {name: array.shape for name, array in arrays.items()}
     real = {name: array.is_floating for name, array in arrays.items()}
     known = (*layouts.ours(encoder.folds), *encoder.layouts)
-    takes = getattr(encoder.module, "takes", fitting.equal)
+    module = encoder.module
+    takes = module.takes if isinstance(module, VisionTransformer) else fitting.equal
     found = [fitting.fit(encoder.name, layout, expected, file, real, takes) for layout in known]
     return sorted(found, key=lambda fit: (fit.problems > 0, fit.distance))
 

@@ -12,12 +12,13 @@ import h5py
 import numpy as np
 
 STORAGES = {"f4": "FloatStorage", "f2": "HalfStorage", "f8": "DoubleStorage", "i8": "LongStorage"}
+STORAGES |= {"V2": "BFloat16Storage"}
 
 
 def safetensors(arrays: Mapping[str, np.ndarray], **changes: Any) -> bytes:
     """The bytes of a file; `changes` are of entries of its header, by name."""
     header, body = {"__metadata__": {"format": "pt"}}, b""
-    names = {"<f4": "F32", "<f2": "F16", "<f8": "F64", "<i8": "I64"}
+    names = {"<f4": "F32", "<f2": "F16", "<f8": "F64", "<i8": "I64", "<V2": "BF16"}
     for name, array in arrays.items():
         content = np.ascontiguousarray(array).tobytes()
         offsets = [len(body), len(body) + len(content)]

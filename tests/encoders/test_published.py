@@ -332,6 +332,10 @@ def test_a_cache_of_hugging_face_is_read_as_its_main_reference_says(no_cache, tm
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text("cc\n")
     assert published_files.require(UNI2).path == folder / "snapshots/cc/pytorch_model.bin"
+    for other in (b"bb", b"\xff"):  # Without the file; damaged.
+        (folder / "refs" / "main").write_bytes(other)
+        with pytest.raises(InputError, match="2 files of weights"):
+            published_files.find(UNI2)
     assert published_files.find(encoders.get("UNI")) is None
 
 

@@ -180,16 +180,15 @@ def test_pytorchs_names_are_taken_behind_any_prefix_and_with_a_top(write, flat, 
     assert weights.checksum(found) == weights.checksum(weights.to_variables(flat))
 
 
-@pytest.mark.parametrize("dtype", ["f2", "f8"])
+@pytest.mark.parametrize("dtype", ["f2", "f8", "bfloat16"])
 def test_numbers_of_other_widths_become_float32(dtype, flat, tmp_path):
     narrower = {name: array.astype(dtype) for name, array in flat.items()}
     expected = weights.checksum(weights.to_variables(narrower))
-    for name, content in (
-        ("a.safetensors", made_files.safetensors(narrower)),
-        ("a.npz", made_files.npz(narrower)),
-        ("a.pt", made_files.pytorch(narrower)),
-    ):
-        (tmp_path / name).write_bytes(content)
+    writers = {"a.safetensors": made_files.safetensors, "a.pt": made_files.pytorch}
+    if dtype != "bfloat16":  # NumPy's files have none.
+        writers["a.npz"] = made_files.npz
+    for name, write in writers.items():
+        (tmp_path / name).write_bytes(write(narrower))
         assert weights.checksum(weights.load("VGG", tmp_path / name)) == expected
 
 
