@@ -150,6 +150,8 @@ def _files(chosen: Iterable[Encoder], rows: Iterable[Row]) -> Iterable[str]:
     ]
     if here:
         yield from ["Here:", *here]
+    if here and absent:
+        yield ""
     if absent:
         yield (f"To get from {HUB} and to put into FOLDER/ENCODER/, with --weights_dir=FOLDER:")
     for line in absent:

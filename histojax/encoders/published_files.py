@@ -93,8 +93,10 @@ def in_place_of(encoder: Encoder, path: Path) -> FoundFile:
     """The file that --weights=ENCODER=PATH names: a file, or a folder that holds the published one.
 
     Raises:
-      InputError: the folder holds none, or several.
+      InputError: there is nothing at the path, or the folder holds none, or several.
     """
+    if not path.exists():
+        raise InputError(f"{path} does not exist: name the file of weights of {encoder.name}")
     if encoder.published is None or not path.is_dir():
         return FoundFile(path, path.name)
     if found := _in_folder(encoder, path, (_itself, *_PLACES)):

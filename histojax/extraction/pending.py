@@ -144,11 +144,17 @@ def missing(
     digest = slide.digest(path)
     for resolution, of_row in recorded.items():
         suffix = _suffix(resolution, path, encoder_set.extraction, mpp)
-        if of_row != digest + suffix if suffix is not None else not of_row.startswith(digest):
+        if not of_row.startswith(digest):
             raise InputError(
                 f"{path} is not the file that the descriptors of {image!r} in {root} were made of "
-                "(SHA-256 or pixel size differs): name another folder, or give one of the images "
-                "another name"
+                "(its SHA-256 differs): name another folder, or give one of the images another name"
+            )
+        if suffix is not None and of_row != digest + suffix:
+            there, here = (part[1:] or "none" for part in (of_row[len(digest) :], suffix))
+            raise InputError(
+                f"{path} is the file that the descriptors of {image!r} in {root} were made of, but "
+                f"its pixel size differs: {there} there, {here} now. Pass --mpp as then, or name "
+                "another folder"
             )
     return pairs
 

@@ -367,6 +367,9 @@ def test_where_no_file_is_the_message_says_what_was_looked_for_and_how_to_get_on
         assert text in str(refused.value)
     with pytest.raises(InputError, match="holds neither pytorch_model.bin nor model.safetensors"):
         published_files.in_place_of(UNI2, tmp_path)
+    for row in (UNI2, encoders.get("VGG")):
+        with pytest.raises(InputError, match=f"typo.pt does not exist: .* weights of {row.name}"):
+            published_files.in_place_of(row, tmp_path / "typo.pt")
 
 
 def test_the_script_lists_encoders_their_terms_and_where_files_are(no_cache, tmp_path):
@@ -385,7 +388,7 @@ def test_the_script_lists_encoders_their_terms_and_where_files_are(no_cache, tmp
     terms = "CC BY-NC-ND 4.0 non-commercial absent"
     assert " ".join(rows["Virchow2"]) == f"2560 631.2 224 0.5 {terms}"
     assert rows["VGG"][-3:] == ["downloaded", "at", "use"]
-    assert "Here:\nUNI2-h        FILE\n" in text
+    assert "Here:\nUNI2-h        FILE\n\nTo get from" in text
     assert "Virchow2      pytorch_model.bin of paige-ai/Virchow2; access is granted on" in text
     some = run("encoders", "uni2-h,VGG", f"--weights=UNI2-h={path.parent}", "--csv")
     uni2, vgg = csv.DictReader(io.StringIO(some.stdout))

@@ -166,7 +166,7 @@ def test_what_was_done_is_recorded_and_nothing_else_is_mixed_with_it(files, grid
         patched.setitem(encoders.ENCODERS, "Token-S", row)
         with pytest.raises(InputError, match=r"recipe.resize_filter: found bicubic, expected bili"):
             extract.run(files, GRID, root)
-    with pytest.raises(InputError, match="SHA-256 or pixel size differs"):
+    with pytest.raises(InputError, match=r"size differs: 0.25um there, 0.3um now. Pass --mpp"):
         extract.run(files, GRID, root, mpp=0.3)
 
 
