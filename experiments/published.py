@@ -26,7 +26,7 @@ import numpy as np
 from absl import flags
 
 from histojax import encoders
-from histojax.config import Extraction, Option
+from histojax.config import Extraction, Option, Runtime
 from histojax.datasets import Dataset
 from histojax.datasets.bach import challenge
 from histojax.datasets.bach.published_protocols import PROTOCOLS, PublishedProtocol, Split
@@ -35,7 +35,7 @@ from histojax.evaluation import published_protocols as evaluation
 from histojax.evaluation.published_protocols import Judged
 from histojax.extraction import centre_crops, compiled, loaded_encoders, manifests
 from histojax.extraction.centre_crops import CentreEncoder
-from histojax.extraction.loaded_encoders import LoadedEncoder
+from histojax.extraction.manifests import Manifest
 from histojax.images import reader
 from histojax.learners import published_heads
 from histojax.learners.published_heads import Head
@@ -76,13 +76,14 @@ def main() -> None:
         loaded_encoders.file_of(encoders.get(name), extraction, runtime)
     require_writable(FLAGS.out)
     are_photos, notices = doubts(dataset, split)
-    judged = []
+    judged, made = [], []
     for name in extraction.encoders:
         alone = dataclasses.replace(extraction, encoders=(name,))
-        loaded = loaded_encoders.fold_encoders(alone, runtime)[name]
-        judged.append(judge(chosen, loaded, alone, dataset, split, are_photos))
-    weights = manifests.weights_text([{"weights": {"source": each.weights}} for each in judged])
-    print(report.write(FLAGS.out, chosen, judged, dataset, split, [*notices, weights]))
+        of_encoder, manifest = judge(chosen, alone, runtime, dataset, split, are_photos)
+        judged.append(of_encoder)
+        made.append(manifest)
+    notices.append(manifests.weights_text(made))
+    print(report.write(FLAGS.out, chosen, judged, dataset, split, notices))
     print(f"{FLAGS.out / 'published.html'}, published.csv, published.json, predictions.csv")
 
 
@@ -108,13 +109,20 @@ def doubts(dataset: Dataset, split: Split) -> tuple[bool, list[str]]:
 
 def judge(
     chosen: PublishedProtocol,
-    loaded: LoadedEncoder,
     extraction: Extraction,
+    runtime: Runtime,
     dataset: Dataset,
     split: Split,
     are_photos: bool,
-) -> Judged:
-    """Describes the images by an encoder, fits heads and judges them."""
+) -> tuple[Judged, Manifest]:
+    """Describes the images by the only encoder of a protocol, fits heads and judges them.
+
+    The encoder is gone afterwards: several would not fit in memory together.
+
+    Returns:
+      The figures, and what made the descriptors.
+    """
+    (loaded,) = loaded_encoders.fold_encoders(extraction, runtime).values()
     crop = centre_crops.crop_of(loaded.encoder, chosen.own_resizing)
     centre = CentreEncoder(loaded, crop, extraction, chosen.class_token_alone)
     descriptors = centre_crops.describe(dataset.paths, centre, FLAGS.out / "descriptors")
@@ -129,12 +137,12 @@ def judge(
         )
         for of_last in (False, True)
     )
-    weights = manifests.source_text(centre.manifest()["weights"])
-    trained = not loaded.source.startswith("random")
-    said = tuple(map(as_text, heads))
-    applies = are_photos and trained
+    manifest, said = centre.manifest(), tuple(map(as_text, heads))
+    weights = manifests.source_text(manifest["weights"])
+    applies = are_photos and manifests.UNTRAINED not in manifests.weights_text([manifest])
     name = loaded.encoder.name
-    return evaluation.judge(chosen, name, weights, centre.text, best, last, said, applies)
+    figures = evaluation.judge(chosen, name, weights, centre.text, best, last, said, applies)
+    return figures, manifest
 
 
 def as_text(head: Head) -> str:

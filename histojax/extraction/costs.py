@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+from histojax.errors import InputError
 from histojax.utils import files
 
 TABLE = "extraction.csv"
@@ -90,7 +91,13 @@ def _read(folder: Path) -> list[ExtractionRun]:
     path = folder / TABLE
     if not path.exists():
         return []
-    return [
-        ExtractionRun(**{field.name: field.type(row[field.name]) for field in _FIELDS})
-        for row in files.read_csv(path, _COLUMNS)
-    ]
+    rows = files.read_csv(path, _COLUMNS)
+    try:
+        return [
+            ExtractionRun(**{field.name: field.type(row[field.name]) for field in _FIELDS})
+            for row in rows
+        ]
+    except ValueError as error:
+        raise InputError(
+            f"{path} is damaged ({error}): remove it, and these descriptors have no known cost"
+        ) from error

@@ -14,8 +14,9 @@ import numpy as np
 from histojax.config import BACH_CLASSES
 from histojax.datasets import Dataset
 from histojax.datasets.bach.published_protocols import PublishedProtocol, Split
+from histojax.evaluation import published_protocols as evaluation
 from histojax.evaluation.metrics import METRICS
-from histojax.evaluation.published_protocols import Judged
+from histojax.evaluation.published_protocols import Figure, Judged
 from histojax.report import TEMPLATES, formats
 from histojax.report.tables import PUBLISHED_MEAN_AND_DEVIATION
 from histojax.utils import files, templates
@@ -127,17 +128,19 @@ def _row(protocol: PublishedProtocol, judged: Judged) -> dict[str, Any]:
     return dict(zip(_HEADER, values, strict=True))
 
 
-def _ordered(protocol: PublishedProtocol, judged: Judged) -> list:
+def _ordered(protocol: PublishedProtocol, judged: Judged) -> list[tuple[str, Figure]]:
     """The protocol's metric and the other, each with its figure."""
-    return sorted(judged.figures.items(), key=lambda item: item[0] != protocol.metric)
+    return [(name, judged.figures[name]) for name in _metrics(protocol)]
+
+
+def _metrics(protocol: PublishedProtocol) -> list[str]:
+    """The protocol's metric and the other."""
+    return sorted(evaluation.METRICS, key=protocol.metric.__ne__)
 
 
 def _head(protocol: PublishedProtocol) -> list[str]:
     """The headings of the table."""
-    label, other = (
-        METRICS[name].label
-        for name in sorted(("balanced_accuracy", "macro_f1"), key=protocol.metric.__ne__)
-    )
+    label, other = (METRICS[name].label for name in _metrics(protocol))
     last = ["last epoch"] if protocol.chosen_on_reported else []
     return ["encoder", label.lower(), "95 % interval", "published", "difference", *last, other]
 
