@@ -26,6 +26,13 @@ from tests.parity import vit_references as references
 GOLDEN = Path(__file__).with_name("timm_tokens.npz")
 TOLERANCE = 1e-5
 STAGES = ("embedded", "block0", "tokens", "class_token", "patch_mean")
+# What a library has of itself: epsilon of the norms, and how positions are resampled.
+LIBRARIES = {
+    "timm": (1e-6, "antialiased"),
+    "ViT": (1e-12, "plain"),
+    "Dinov2": (1e-6, "plain"),
+    "Dinov2WithRegisters": (1e-6, "antialiased"),
+}
 needs_transformers = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("torch", "transformers"))),
     reason="torch or transformers is not installed: they are in requirements-bench.txt alone",
@@ -83,14 +90,26 @@ def assert_equals_timm(encoder: Encoder, name: str, kind: str, sizes) -> None:
             assert_equal(encoder, (height, width), expected, variables, references.sample)
 
 
-def test_every_row_has_a_reference_and_its_depth_and_heads():
-    rows = {row.name: row.module for row in foundation.ROWS}
-    timm = {name: (s["depth"], s["num_heads"]) for name, (s, _) in references.TIMM.items()}
-    hugging_face = {
-        name: (s["num_hidden_layers"], s["num_attention_heads"])
-        for name, (_, s, _) in references.HUGGING_FACE.items()
+def test_every_row_has_a_reference_and_its_settings():
+    expected = {}
+    for name, (s, _) in references.TIMM.items():
+        sizes = s["embed_dim"], s["depth"], s["num_heads"], s["patch_size"]
+        expected[name] = *sizes, s.get("reg_tokens", 0), *LIBRARIES["timm"]
+    for name, (kind, s, _) in references.HUGGING_FACE.items():
+        layers = s["num_hidden_layers"], s["num_attention_heads"]
+        registers = 4 if kind.endswith("Registers") else 0
+        expected[name] = s["hidden_size"], *layers, s["patch_size"], registers, *LIBRARIES[kind]
+    found = {row.name: row.module for row in foundation.ROWS}
+    assert expected == {
+        name: (m.width, m.depth, m.heads, m.patch, m.registers, m.epsilon, m.resampling)
+        for name, m in found.items()
     }
-    assert {name: (m.depth, m.heads) for name, m in rows.items()} == timm | hugging_face
+    for row in foundation.ROWS:
+        *_, mean_and_deviation = (references.TIMM | references.HUGGING_FACE)[row.name]
+        convention = row.convention.mean, row.convention.divisor
+        np.testing.assert_allclose(
+            convention, 255 * np.array(mean_and_deviation), 1e-7, err_msg=row.name
+        )
 
 
 @pytest.mark.parametrize("name", references.LAYOUTS)
