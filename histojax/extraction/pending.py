@@ -12,7 +12,7 @@ from histojax.extraction import loaded_encoders, store
 from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.images import slide
 from histojax.images.names import Images
-from histojax.images.padding import by_resolution, read_sizes, scaled_size
+from histojax.images.padding import read_sizes, scaled_size
 from histojax.images.resampling import Resampling
 
 # Encoder and view of descriptors that are missing.
@@ -141,16 +141,21 @@ def missing(
     recorded = {row.scale: row.file_sha256 for row in rows.values() if row.image == image}
     if not recorded:
         return _view_by_view(encoder_set)
-    digest = slide.digest(path)
+    digest, extraction = slide.digest(path), encoder_set.extraction
+    suffixes = {
+        view.mpp is None: Resampling.of(extraction, mpp, view).digest_suffix(path)
+        for view in extraction.views
+    }
     for resolution, of_row in recorded.items():
-        suffix = _suffix(resolution, path, encoder_set.extraction, mpp)
         if not of_row.startswith(digest):
             raise InputError(
                 f"{path} is not the file that the descriptors of {image!r} in {root} were made of "
                 "(its SHA-256 differs): name another folder, or give one of the images another name"
             )
-        if suffix is not None and of_row != digest + suffix:
-            there, here = (part[1:] or "none" for part in (of_row[len(digest) :], suffix))
+        there = of_row.removeprefix(digest)
+        here = _suffix(resolution, there, suffixes)
+        if there != here:
+            there, here = (suffix[1:] or "none" for suffix in (there, here))
             raise InputError(
                 f"{path} is the file that the descriptors of {image!r} in {root} were made of, but "
                 f"its pixel size differs: {there} there, {here} now. Pass --mpp as then, or name "
@@ -159,15 +164,16 @@ def missing(
     return pairs
 
 
-def _suffix(resolution: str, path: Path, extraction: Extraction, mpp: float | None) -> str | None:
-    """`Resampling.digest_suffix` at a resolution that stain_qc.csv has.
+def _suffix(resolution: str, there: str, suffixes: dict[bool, str]) -> str:
+    """What `Resampling.digest_suffix` should have been at a resolution that stain_qc.csv has.
 
-    None where it is a pixel size that no view of the protocol states: then that of the image need
-    not be known.
+    Args:
+      resolution: of a scale or pixel size.
+      there: the suffix that it has.
+      suffixes: those that the views of the protocol have, by whether they are by scale.
     """
-    views = by_resolution(extraction.views)
-    if resolution in views:
-        return Resampling.of(extraction, mpp, views[resolution]).digest_suffix(path)
-    if resolution.endswith("mpp"):
-        return None
-    return Resampling(extraction.target_mpp, mpp).digest_suffix(path)
+    by_scale = not resolution.endswith("mpp")
+    if by_scale in suffixes:
+        return suffixes[by_scale]
+    (of_others,) = suffixes.values()
+    return of_others if of_others and there else there  # One of both may take no pixel size.

@@ -23,6 +23,7 @@ from histojax.extraction import (
     programs,
     store,
 )
+from histojax.images import slide
 from histojax.ops import crops, resize, stain
 from tests import samples
 
@@ -168,6 +169,36 @@ def test_what_was_done_is_recorded_and_nothing_else_is_mixed_with_it(files, grid
             extract.run(files, GRID, root)
     with pytest.raises(InputError, match=r"size differs: 0.25um there, 0.3um now. Pass --mpp"):
         extract.run(files, GRID, root, mpp=0.3)
+
+
+@pytest.mark.parametrize(
+    ("resolution", "suffix", "views", "changes", "fits"),
+    [
+        ("0.5mpp", "@0.25um", ("0.5mpp-20", "1.0mpp-16"), {}, True),
+        ("0.5mpp", "@0.3um", ("1.0mpp-16",), {}, False),
+        ("0.5mpp", "@0.25um", ("0.5-48",), {}, True),
+        ("0.5mpp", "@0.3um", ("0.5-48",), {"target_mpp": 0.84}, False),
+        ("0.5", "", ("0.5mpp-20",), {}, True),
+        ("0.5", "@0.25um", ("0.5mpp-20",), {}, True),
+        ("0.5", "@0.3um", ("0.5mpp-20",), {}, False),
+        ("0.5", "@0.25um", ("1.0-48", "0.5mpp-20"), {}, False),
+    ],
+)
+def test_a_folder_has_one_pixel_size_of_a_file_whatever_its_views(
+    files, tmp_path, resolution, suffix, views, changes, fits
+):
+    extraction = dataclasses.replace(RANDOM, views=tuple(map(View.parse, views)), **changes)
+    encoder_set = loaded_encoders.EncoderSet(
+        extraction, None, {"Token-S": loaded_encoders.LoadedEncoder(TOKEN, {}, "random", "")}
+    )
+    digest = slide.digest(files[0]) + suffix
+    row = store.StainQCRow("a0", resolution, 0.5, 30.0, 1.0, 1.0, "ok", digest)
+    asked = "a0", files[0], encoder_set, None, tmp_path, {("a0", resolution): row}
+    if fits:
+        assert len(pending.missing(*asked)) == len(views)
+        return
+    with pytest.raises(InputError, match="its pixel size differs: 0"):
+        pending.missing(*asked)
 
 
 def test_images_without_a_pixel_size_and_those_to_be_enlarged_are_named_at_once(files, tmp_path):
