@@ -4,12 +4,11 @@ threads decode ahead -> the device prepares and encodes (image_extraction.py)
 -> a thread writes behind
 """
 
-import collections
 import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,10 @@ from histojax.config import STAIN_OK, Extraction, Runtime
 from histojax.errors import InputError
 from histojax.extraction import (
     crop_errors,
-    encoding,
     image_extraction,
     loaded_encoders,
     mixing,
+    notices,
     pending,
     store,
 )
@@ -32,15 +31,12 @@ from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.images.names import Images, by_name
 from histojax.images.padding import PaddedImage, common_canvas, read_padded, read_sizes
 from histojax.images.resampling import Resampling
-from histojax.ops import stain
 from histojax.utils import files, prefetch
 from histojax.utils.progress import Progress
 
 DECODED_AHEAD = 4
 DECODERS = 4
 _WRITTEN_BEHIND = 2
-_LISTED = 3  # Images that a warning names.
-_SAVES_LITTLE = 0.5  # The share of exact's operations above which crop mode hybrid is not worth it.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,11 +131,11 @@ def extract_images(
             listener.done(name, image_extraction.rows_of(name, rows))
     sizes = read_sizes([share[name] for name in to_do], extraction, mpp)
     canvas = common_canvas(sizes, extraction.views)
-    if to_do and not listener:
-        _tell_if_crops_alone_differ(extraction)
     is_hybrid = extraction.crop_mode == "hybrid"
-    if is_hybrid and to_do and not listener:  # Who predicts takes the protocol of the models.
-        _tell_if_nothing_is_saved(extraction, canvas)
+    if to_do and not listener:  # Who predicts takes the protocol of the models.
+        notices.of_protocol(extraction, canvas)
+    if mpp:
+        notices.contradicted_pixel_sizes({name: share[name] for name in to_do}, extraction, mpp)
     checked = crop_errors.to_check(images, encoder_set.checked if is_hybrid else 0)
     job = ExtractionJob(
         encoder_set,
@@ -159,8 +155,8 @@ def extract_images(
         store.merge_stain_qc(root)
     share_rows = [row for row in rows.values() if row.image in share]
     fallbacks = tuple(sorted({row.image for row in share_rows if row.status != STAIN_OK}))
-    _warn_of_duplicates(share_rows)
-    _warn_of_fallbacks(fallbacks)
+    notices.duplicates(share_rows)
+    notices.fallbacks(fallbacks)
     errors = _crop_errors(encoder_set, root) if is_hybrid else {}
     if checked & (missing.keys() - to_do.keys()) and not errors:
         logging.warning(
@@ -178,32 +174,6 @@ def claim(encoder_set: EncoderSet, root: Path) -> None:
     """Writes the manifests of a run, or refuses to mix protocols: see `mixing.claim`."""
     for configuration, manifest in encoder_set.made_with().items():
         mixing.claim(root, configuration, manifest)
-
-
-def _tell_if_nothing_is_saved(extraction: Extraction, canvas: dict[str, tuple[int, int]]) -> None:
-    """Warns where exact crops would take no longer than crop mode hybrid does."""
-    exact = dataclasses.replace(extraction, crop_mode="exact")
-    share = encoding.pixels(extraction, canvas) / encoding.pixels(exact, canvas)
-    if share > _SAVES_LITTLE:
-        logging.warning(
-            "--crop_mode=hybrid takes %.3g times the operations of exact crops here, "
-            "%d augmentations of %d: pass --crop_mode=exact, or fewer --pool_crops",
-            share,
-            extraction.augmentations,
-            extraction.crops,
-        )
-
-
-def _tell_if_crops_alone_differ(extraction: Extraction) -> None:
-    """Says so where several augmentations leave colours as they are."""
-    gains = stain.AUGMENTATIONS[extraction.stain_augmentation].gains
-    varied = gains and extraction.gain_low < extraction.gain_high
-    if extraction.augmentations > 1 and not varied:
-        logging.warning(
-            "no colour is augmented, so the %d augmentations of an image differ in their crops "
-            "alone: --augmentations=1 with more --crops takes as many, pooled into one descriptor",
-            extraction.augmentations,
-        )
 
 
 def _crop_errors(encoder_set: EncoderSet, root: Path) -> dict[str, dict[str, Any]]:
@@ -277,31 +247,3 @@ def _decode(
         }
     except InputError as error:
         return error
-
-
-def _warn_of_duplicates(rows: Sequence[store.StainQCRow]) -> None:
-    """Warns of files that stand under several names."""
-    names_of_file = collections.defaultdict(set)
-    for row in rows:
-        names_of_file[row.file_sha256].add(row.image)
-    for names in names_of_file.values():
-        if len(names) > 1:
-            logging.warning(
-                "%s are one file under several names: in a cross-validation folds may leak",
-                ", ".join(sorted(names)),
-            )
-
-
-def _warn_of_fallbacks(fallbacks: Sequence[str]) -> None:
-    """Warns of images that were normalised by the reference stains."""
-    if fallbacks:
-        more = f" and {len(fallbacks) - _LISTED} more" if len(fallbacks) > _LISTED else ""
-        logging.warning(
-            "stain normalisation of %d image%s fell back on the reference stains (%s%s): %s, "
-            "beside the descriptors, says why",
-            len(fallbacks),
-            "" if len(fallbacks) == 1 else "s",
-            ", ".join(fallbacks[:_LISTED]),
-            more,
-            store.STAIN_QC,
-        )

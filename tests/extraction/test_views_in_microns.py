@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from histojax import encoders
-from histojax.config import Extraction, Runtime, View
+from histojax.config import PAPER_VIEWS, Extraction, Runtime, View
 from histojax.encoders import MINUS_ONE_TO_ONE, Encoder, NativeView, Tap, native
 from histojax.errors import InputError
 from histojax.extraction import (
@@ -19,6 +19,7 @@ from histojax.extraction import (
     extract,
     loaded_encoders,
     manifests,
+    notices,
     pending,
     programs,
     store,
@@ -215,6 +216,19 @@ def test_images_without_a_pixel_size_and_those_to_be_enlarged_are_named_at_once(
     allowed = dataclasses.replace(RANDOM, most_enlarged=1.5)
     pending.check_images({"coarse": coarse}, allowed, None)
     pending.check_images({"silent": silent}, RANDOM, 0.25)
+
+
+def test_files_that_state_another_pixel_size_than_mpp_are_named(files, tmp_path, caplog):
+    silent = save(tmp_path / "silent.tif", samples.tissue(5, 30, 30), None)
+    near = save(tmp_path / "near.tif", samples.tissue(5, 30, 30), 0.502)
+    images = {"silent": silent, "near": near, "a0": files[0]}
+    by_scale = dataclasses.replace(RANDOM, views=PAPER_VIEWS)
+    with caplog.at_level("WARNING", logger="absl"):
+        notices.contradicted_pixel_sizes(images, by_scale, 0.5)
+        notices.contradicted_pixel_sizes({"silent": silent, "near": near}, RANDOM, 0.5)
+        assert not caplog.records
+        notices.contradicted_pixel_sizes(images, RANDOM, 0.5)
+    assert "1 file states another pixel size, in microns (a0: 0.25)" in caplog.text
 
 
 def test_each_encoder_takes_its_native_view(files, tmp_path):
