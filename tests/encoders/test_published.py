@@ -339,6 +339,36 @@ def test_a_cache_of_hugging_face_is_read_as_its_main_reference_says(no_cache, tm
     assert published_files.find(encoders.get("UNI")) is None
 
 
+def test_one_file_of_two_names_is_no_question(no_cache, tmp_path):
+    snapshots, blob = no_cache / "models--MahmoodLab--UNI2-h" / "snapshots", tmp_path / "blob"
+    put(blob)
+    for commit in ("aa", "bb"):  # As Hugging Face's tools keep a file that did not change.
+        (snapshots / commit).mkdir(parents=True)
+        (snapshots / commit / "pytorch_model.bin").symlink_to(blob)
+    assert published_files.find(UNI2).path.resolve() == blob
+
+
+def test_a_folder_may_be_called_as_the_repository(no_cache, tmp_path):
+    put(tmp_path / "dinov2-small" / "model.safetensors")
+    found = published_files.find(encoders.get("DINOv2-S"), tmp_path)
+    assert found.name == "dinov2-small/model.safetensors"
+
+
+def test_the_cache_is_where_the_variables_of_hugging_face_say(monkeypatch, tmp_path):
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert published_files.hub_cache() == tmp_path / ".cache" / "huggingface" / "hub"
+    for name, expected in (  # Each goes before those above it.
+        ("XDG_CACHE_HOME", "1/huggingface/hub"),
+        ("HF_HOME", "2/hub"),
+        ("HUGGINGFACE_HUB_CACHE", "3"),
+        ("HF_HUB_CACHE", "4"),
+    ):
+        monkeypatch.setenv(name, f"~/{expected[0]}")
+        assert published_files.hub_cache() == tmp_path / expected
+
+
 def test_a_folder_that_may_not_be_read_is_named(no_cache, monkeypatch):
     no_cache.mkdir()
 
