@@ -19,6 +19,7 @@ from histojax.extraction import (
     extract,
     loaded_encoders,
     manifests,
+    mixing,
     notices,
     pending,
     programs,
@@ -170,6 +171,23 @@ def test_what_was_done_is_recorded_and_nothing_else_is_mixed_with_it(files, grid
             extract.run(files, GRID, root)
     with pytest.raises(InputError, match=r"size differs: 0.25um there, 0.3um now. Pass --mpp"):
         extract.run(files, GRID, root, mpp=0.3)
+
+
+def test_the_target_of_views_by_scale_is_none_of_those_in_microns(tmp_path):
+    both = Extraction(("VGG",), (View(0.5, 48), View.in_microns(0.5, 48)), target_mpp=0.84)
+    made = {
+        both.configuration("VGG", view): manifests.of(both, "VGG", view, "imagenet", "0" * 64)
+        for view in both.views
+    }
+    assert "target_mpp" not in made["VGG-0.5mpp-48"]["protocol"]
+    assert manifests.extraction_of(made, "models") == both
+    for name, manifest in made.items():
+        mixing.claim(tmp_path, name, manifest)
+        store.write(tmp_path, name, "a", np.ones((50, 4), np.float32))
+    coarse = dataclasses.replace(both, views=(View(1.0, 48),), target_mpp=0.0)
+    other = manifests.of(coarse, "VGG", coarse.views[0], "imagenet", "0" * 64)
+    with pytest.raises(InputError, match="VGG-0.5-48 .*another protocol.*\n.*protocol.target_mpp"):
+        mixing.refuse_mixing(tmp_path, "VGG-1.0-48", other)
 
 
 @pytest.mark.parametrize(
