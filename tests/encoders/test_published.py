@@ -189,6 +189,30 @@ def test_a_file_of_each_layout_loads_or_is_refused_by_the_names_of_what_does_not
         ]
 
 
+@pytest.mark.parametrize(
+    ("way", "key", "shape", "problem"),
+    [
+        (
+            "Hugging Face's ViT",
+            "encoder.layer.0.attention.attention.key.weight",
+            (8, 9),
+            "params/block0/attention/qkv/kernel: (8, 8) and (8, 9) and (8, 8), expected (8, 24)",
+        ),
+        (
+            "timm",
+            "pos_embed",
+            (2, 21, 8),
+            "params/position_embedding: (2, 21, 8), expected (21, 8)",
+        ),
+    ],
+)
+def test_parts_that_differ_and_tokens_of_two_images_are_misshapen(way, key, shape, problem, rows):
+    encoder = rows[LAYOUTS[way]]
+    file = as_file(way, drawn(encoder)) | {key: np.zeros(shape, "f")}
+    arrays = {name: StoredArray(a.shape, a.dtype, lambda: None) for name, a in file.items()}
+    assert list(weights.fits(encoder, arrays)[0].lines()) == [f"  misshapen: {problem}"]
+
+
 def test_another_square_grid_of_positions_is_taken_and_resampled(rows, tmp_path, notices):
     encoder = rows["Virchow2"]
     wide = drawn(encoder)
