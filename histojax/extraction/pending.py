@@ -24,6 +24,11 @@ _SMALLER_CROPS = (
     "Pass --views=auto, which takes crops that fit the images, or smaller --views, or leave small "
     "images out"
 )
+# --views=auto takes the views that encoders were published with, so it would take the same again.
+_SMALLER_CROPS_IN_MICRONS = (
+    "Check the pixel size, or pass --views with smaller crops at the same microns per pixel, or "
+    "leave small images out"
+)
 
 
 def check_inputs(
@@ -31,7 +36,9 @@ def check_inputs(
 ) -> None:
     """Raises InputError where the protocol makes no sense or images do not fit it."""
     loaded_encoders.check(extraction, runtime.pooling)
-    check_images(images, extraction, mpp, _SMALLER_CROPS)
+    in_microns = all(view.mpp for view in extraction.views)
+    advice = _SMALLER_CROPS_IN_MICRONS if in_microns else _SMALLER_CROPS
+    check_images(images, extraction, mpp, advice)
 
 
 def check_images(

@@ -234,6 +234,8 @@ def test_images_without_a_pixel_size_and_those_to_be_enlarged_are_named_at_once(
     allowed = dataclasses.replace(RANDOM, most_enlarged=1.5)
     pending.check_images({"coarse": coarse}, allowed, None)
     pending.check_images({"silent": silent}, RANDOM, 0.25)
+    with pytest.raises(InputError, match="smaller than the .* Check the pixel size, or pass"):
+        pending.check_inputs({"silent": silent}, RANDOM, 0.01)
 
 
 def test_files_that_state_another_pixel_size_than_mpp_are_named(files, tmp_path, caplog):
