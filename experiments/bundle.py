@@ -27,6 +27,7 @@ from absl import flags
 from histojax import datasets
 from histojax.errors import InputError
 from histojax.evaluation import own_data
+from histojax.extraction import store
 from histojax.learners import ensembles
 from histojax.prediction import bundle, bundled_encoders, model_card
 from histojax.prediction.out_of_distribution import ReferenceDistribution
@@ -106,10 +107,16 @@ def _places(made: bundle.Bundle) -> ReferenceDistribution:
             f"--data lacks {len(unknown)} of the {len(folds.names)} images that the models of "
             f"{FLAGS.models} were trained on ({', '.join(unknown[:3])}): pass the training images"
         )
+    pixel_sizes = store.pixel_sizes(FLAGS.descriptors)
+    if FLAGS.mpp and (others := {*pixel_sizes.values()} - {float(f"{FLAGS.mpp:g}")}):
+        raise InputError(
+            f"--mpp={FLAGS.mpp:g}, but images were described at {min(others):g} um per pixel in "
+            f"{FLAGS.descriptors}: leave --mpp out, since the size that is recorded there is taken"
+        )
     devices.split_cpu()
     compiled.keep_by_default(FLAGS.weights_cache)
     encoder_set = bundled_encoders.load(made, computing.weight_files())
-    return typicality.fit(folds, paths, encoder_set, made.configurations, FLAGS.mpp)
+    return typicality.fit(folds, paths, encoder_set, made.configurations, pixel_sizes)
 
 
 if __name__ == "__main__":

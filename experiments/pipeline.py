@@ -14,7 +14,7 @@ from histojax.datasets import Dataset
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.evaluation.operating_point import TARGET_SENSITIVITY
-from histojax.extraction import engine, extract, loaded_encoders, pending
+from histojax.extraction import engine, extract, loaded_encoders, pending, store
 from histojax.extraction.loaded_encoders import EncoderSet
 from histojax.heatmap import heatmap, passes, typicality
 from histojax.images.names import Images
@@ -246,7 +246,11 @@ def _pack(plan: Plan, encoder_set: EncoderSet | None = None) -> Bundle:
         about["created"], places = before.about["created"], before.places
     if places is None and plan.new and plan.heatmaps:
         places = typicality.fit(
-            plan.split, plan.dataset.images, encoder_set, made.configurations, plan.mpp
+            plan.split,
+            plan.dataset.images,
+            encoder_set,
+            made.configurations,
+            store.pixel_sizes(plan.job.descriptors),
         )
     made = dataclasses.replace(made, about=about, places=places)
     weights = bundled_encoders.variables(made, plan.runtime)

@@ -19,6 +19,7 @@ import numpy as np
 
 from histojax.config import in_order
 from histojax.errors import InputError
+from histojax.images.resampling import recorded_pixel_size
 from histojax.utils import files
 
 STAIN_QC = "stain_qc.csv"
@@ -191,6 +192,17 @@ def read_stain_qc(root: Path) -> StainQC:
       InputError: one of the files is damaged.
     """
     return _merged(root, _read_parts(root))
+
+
+def pixel_sizes(root: Path) -> dict[str, float]:
+    """Microns per pixel that images were described at, by name; none where it did not matter.
+
+    Raises:
+      InputError: as `read_stain_qc`.
+    """
+    rows = read_stain_qc(root).values()
+    sizes = {row.image: recorded_pixel_size(row.file_sha256) for row in rows}
+    return {name: size for name, size in sizes.items() if size}
 
 
 def write_stain_qc(root: Path, rows: StainQC, process: int = 0, processes: int = 1) -> None:

@@ -15,6 +15,7 @@ reference  places of training images, an `out_of_distribution.ReferenceDistribut
 import collections
 import dataclasses
 import itertools
+import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -138,7 +139,7 @@ def fit(
     paths: Mapping[str, Path],
     encoder_set: EncoderSet,
     configurations: Sequence[str],
-    mpp: float | None = None,
+    pixel_sizes: Mapping[str, float] = types.MappingProxyType({}),
 ) -> ReferenceDistribution:
     """Places of the training images, which maps are compared with.
 
@@ -147,7 +148,8 @@ def fit(
       paths: image files by name; images without one are left out.
       encoder_set: the encoders, and the protocol the models were trained with.
       configurations: those that have models.
-      mpp: microns per pixel of the images, where the files do not say.
+      pixel_sizes: microns per pixel of the images that they were described at, by name; for the
+        others that of the file is taken.
 
     Raises:
       InputError: an image cannot be read, or is smaller than a crop; or none has tissue.
@@ -162,7 +164,7 @@ def fit(
         for image in images:
             name = folds.names[image]
             with open_slide(paths[name]) as field:
-                scan = _scan(field, extraction, mpp)
+                scan = _scan(field, extraction, pixel_sizes.get(name))
                 chosen = _draw(scan.scored, per_image, seed=image)
                 if chosen.any():
                     here = [f"{name}\0{i}" for i in range(chosen.sum())]

@@ -24,7 +24,7 @@ from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import provenance, store
 from histojax.images import slide
 from histojax.images.names import Images
-from histojax.images.resampling import NO_RESAMPLING, Resampling, recorded_pixel_size
+from histojax.images.resampling import NO_RESAMPLING, Resampling
 from histojax.images.thumbnails import SIDE, thumbnail, thumbnails
 from histojax.inspection import near_duplicates
 from histojax.inspection.near_duplicates import SplitPair
@@ -125,7 +125,8 @@ def collect(
     notices = list(duplicates.notices)
     if unreadable := [name for name in wanted if name not in uris]:
         notices.append(f"Unreadable ({len(unreadable)}): {_some(unreadable)}.")
-    pipelines, notice = _pipelines(evaluation, paths, _pixel_sizes(descriptors))
+    pixel_sizes = store.pixel_sizes(descriptors) if descriptors else {}
+    pipelines, notice = _pipelines(evaluation, paths, pixel_sizes)
     notices += [notice] if notice else []
     return dataclasses.replace(
         duplicates, notices=tuple(notices), thumbnails=uris, pipelines=pipelines
@@ -151,13 +152,6 @@ def _find_duplicates(folds: Folds, paths: Images) -> ReportImages:
         return ReportImages((f"The search for near-duplicates failed: {error}",))
     pairs = near_duplicates.find_pairs(fingerprints)
     return ReportImages(pairs=near_duplicates.pairs_in_split(pairs, split), split=split)
-
-
-def _pixel_sizes(descriptors: Path | None) -> dict[str, float]:
-    """Microns per pixel of the images, where they were resampled, by name."""
-    rows = store.read_stain_qc(descriptors).values() if descriptors else ()
-    sizes = {row.image: recorded_pixel_size(row.file_sha256) for row in rows}
-    return {name: size for name, size in sizes.items() if size}
 
 
 def _pipelines(

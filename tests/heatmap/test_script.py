@@ -1,6 +1,7 @@
 """The script: what it says and how it ends where images fail, and what predict says of the rest."""
 
 import csv
+import dataclasses
 import json
 import shutil
 
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from histojax.errors import InputError
+from histojax.extraction import store
 from histojax.heatmap import answers, heatmap
 from histojax.prediction import bundle, model_card, predict
 from tests import running, samples
@@ -126,3 +128,21 @@ def test_a_bundle_takes_places_from_the_training_images_alone(trained, tmp_path)
     assert "--data lacks 2 of the 18 images that the models of" in done.stderr
     assert "(benign8, malignant8): pass the training images" in done.stderr
     assert not (tmp_path / "a.histojax").exists()
+
+
+def test_a_bundle_refuses_another_pixel_size_than_images_were_described_at(trained, tmp_path):
+    descriptors = tmp_path / "descriptors"
+    shutil.copytree(trained / "descriptors", descriptors)
+    rows = store.read_stain_qc(descriptors)
+    sized = {
+        key: dataclasses.replace(row, file_sha256=f"{row.file_sha256}@0.5um")
+        for key, row in rows.items()
+    }
+    store.write_stain_qc(descriptors, sized)
+    done = running.run(
+        "bundle",
+        *(f"--models={trained / 'models'}", f"--descriptors={descriptors}", "--mpp=0.25"),
+        *(f"--data={trained / 'images'}", f"--out={tmp_path / 'a.histojax'}"),
+    )
+    assert done.returncode == 1
+    assert "--mpp=0.25, but images were described at 0.5 um per pixel in" in done.stderr

@@ -109,6 +109,20 @@ def test_training_images_without_tissue_are_refused(tmp_path):
         typicality.fit(*arguments, EXTRACTION.configurations)
 
 
+def test_places_are_read_at_the_pixel_size_that_images_were_described_at(tmp_path):
+    extraction = tiny.protocol(View.in_microns(0.5, 32))
+    Image.fromarray(np.full((144, 160, 3), 245, np.uint8)).save(tmp_path / "a.png")
+    folds = Folds(("a",), np.zeros(1, int), np.zeros(1, int), ("benign", "malignant"))
+    arguments = folds, {"a": tmp_path / "a.png"}, tiny.encoder_set(extraction)
+    for pixel_sizes, refusal in (
+        ({}, "does not say its pixel size"),
+        ({"a": 0.5}, "none of 1 training images has tissue"),
+        ({"a": 0.1}, "32 x 29 at 0.5 um per pixel: smaller than the 32 px crop"),
+    ):
+        with pytest.raises(InputError, match=refusal):
+            typicality.fit(*arguments, extraction.configurations, pixel_sizes)
+
+
 def test_every_second_position_is_compared_or_all_where_these_have_no_tissue():
     scored = np.zeros((6, 6), bool)
     scored[2, 2] = True

@@ -62,7 +62,7 @@ def test_a_view_in_microns_is_shown_at_the_pixel_size_that_was_recorded(tmp_path
         for name, digest in (("a", "ab12@0.5um"), ("b", "ab12"))
     }
     store.write_stain_qc(tmp_path, rows)
-    sizes = images._pixel_sizes(tmp_path)
+    sizes = store.pixel_sizes(tmp_path)
     assert sizes == {"a": 0.5}
     assert images._read(path, 1.0, sizes["a"]).shape == (60, 80, 3)
 
