@@ -202,7 +202,8 @@ class Encoder:
                 first = folding.fold_scale_and_shift(first, divisor, mean)
             params[self.first_convolution] = first
         folded = {"params": jax.tree.map(lambda array: jnp.asarray(array, dtype), params)}
-        return folded | layers.transform_kernels(params, PRECISIONS[precision])
+        joined = layers.join_kernels(folded["params"], getattr(self.module, "joined", {}))
+        return folded | joined | layers.transform_kernels(params, PRECISIONS[precision])
 
     def maps(self, variables: Variables, images: jax.Array) -> dict[str, jax.Array]:
         """The feature maps of the taps by layer, [N, H, W, C] in the precision's dtype.

@@ -54,6 +54,20 @@ REDUCE17 = {
 }
 # The last two blocks end two of their branches in a fork of 1 x 3 and 3 x 1.
 FORKED8 = {"3x3": ((384, 1, 1),), "3x3dbl": ((448, 1, 1), (384, 3, 3))}
+_LAST_BLOCK = {"1x1": ((320, 1, 1),), **FORKED8, "pool": ((192, 1, 1),)}
+_BLOCKS = {
+    **BLOCKS35,
+    "mixed3": REDUCE35,
+    **BLOCKS17,
+    "mixed8": REDUCE17,
+    "mixed9": _LAST_BLOCK,
+    LAST: _LAST_BLOCK,
+}
+# Channels of the 1 x 1 convolutions that see a block's input, by branch.
+HEADS = {
+    block: {b: channels for b, ((channels, *kernel), *_) in branches.items() if kernel == [1, 1]}
+    for block, branches in _BLOCKS.items()
+}
 
 
 # Layers are numbered, not named, in the weight file: they are matched in the file's order, which is
@@ -133,6 +147,10 @@ class InceptionV3(layers.FrozenNetwork):
     variant: str = "keras"
 
     epsilon = 1e-3
+    joined = {
+        f"{block}_heads": tuple(f"{block}_{b}_1_conv" for b in heads)
+        for block, heads in HEADS.items()
+    }
 
     @nn.compact
     def __call__(self, images: jax.Array) -> dict[str, jax.Array]:
@@ -179,19 +197,20 @@ class InceptionV3(layers.FrozenNetwork):
         return x
 
     def _block(self, x: jax.Array, branches: dict[str, Chain], name: str) -> jax.Array:
-        heads = self._heads(x, {b: branch[0][0] for b, branch in branches.items()}, name)
+        heads = self._heads(x, name)
         return jnp.concatenate(
             [self._chain(heads[b], branch[1:], f"{name}_{b}", 2) for b, branch in branches.items()],
             axis=-1,
         )
 
-    def _heads(self, x: jax.Array, channels: dict[str, int], name: str) -> dict[str, jax.Array]:
+    def _heads(self, x: jax.Array, name: str) -> dict[str, jax.Array]:
         """The first 1 x 1 convolutions of a block's branches; `pool` averages its input first.
 
         Folded, they are one wide product. A 1 x 1 convolution commutes with an average, so the
         pooling branch then averages its few outputs instead of its many inputs. Its bias commutes
         too where the average's weights add up to one; where padding counts, it is added later.
         """
+        channels = HEADS[name]
         if not self.folded:
             inputs = {"pool": self._average(x)} if "pool" in channels else {}
             return {
@@ -208,8 +227,10 @@ class InceptionV3(layers.FrozenNetwork):
             kernel, bias = weights[place]
             weights[place], later = (kernel, jnp.zeros_like(bias)), {"pool": bias}
         with jax.named_scope(f"{name}_heads"):
-            kernel, bias = (jnp.concatenate(parts, axis=-1) for parts in zip(*weights, strict=True))
-            together = layers.convolution(x, kernel, bias, self.precision)
+            kernels, biases = zip(*weights, strict=True)
+            kernel = self.get_variable(layers.JOINED, f"{name}_heads")
+            kernel = layers.join(kernels) if kernel is None else kernel
+            together = layers.convolution(x, kernel, layers.join(biases), self.precision)
         parts = jnp.split(together, np.cumsum(list(channels.values()))[:-1], axis=-1)
         heads = dict(zip(channels, parts, strict=True))
         if "pool" in heads:
@@ -219,9 +240,7 @@ class InceptionV3(layers.FrozenNetwork):
 
     def _reduction(self, x: jax.Array, branches: dict[str, Chain], name: str) -> jax.Array:
         maps = []
-        heads = self._heads(
-            x, {b: branch[0][0] for b, branch in branches.items() if len(branch) > 1}, name
-        )
+        heads = self._heads(x, name)
         for b, (*before, last) in branches.items():
             y = self._chain(heads[b], tuple(before[1:]), f"{name}_{b}", 2) if before else x
             maps.append(
@@ -230,8 +249,7 @@ class InceptionV3(layers.FrozenNetwork):
         return jnp.concatenate([*maps, layers.max_pool(x, 3)], axis=-1)
 
     def _forked(self, x: jax.Array, name: str) -> jax.Array:
-        widths = {"1x1": 320, **{b: branch[0][0] for b, branch in FORKED8.items()}, "pool": 192}
-        heads = self._heads(x, widths, name)
+        heads = self._heads(x, name)
         maps = [heads["1x1"]]
         for b, branch in FORKED8.items():
             y = self._chain(heads[b], branch[1:], f"{name}_{b}", 2)

@@ -24,6 +24,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 # The collection of variables that has, by layer, what `convolutions.transform` makes of a kernel.
 TRANSFORMED = "transformed"
+# The collection that has the kernels of layers with one input side by side, by a name of them all.
+JOINED = "joined"
 
 
 class Weights(nn.Module):
@@ -59,6 +61,32 @@ def transform_kernels(params: Mapping[str, Mapping[str, np.ndarray]], precision:
     }
     kernels = {name: kernel for name, kernel in kernels.items() if kernel}
     return {TRANSFORMED: kernels} if kernels else {}
+
+
+def join(arrays: Sequence[jax.Array]) -> jax.Array:
+    """Kernels or biases of layers with one input, as of one layer."""
+    return jnp.concatenate(arrays, axis=-1)
+
+
+def join_kernels(
+    params: Mapping[str, Mapping[str, jax.Array]], joined: Mapping[str, Sequence[str]]
+) -> dict:
+    """Kernels that are multiplied by together, as a collection of variables.
+
+    Joined inside a program, they would be copied at each call.
+
+    Args:
+      params: kernel and bias by layer.
+      joined: layers by a name of them all.
+
+    Returns:
+      {"joined": {name: [rows, columns, in, all out]}}; {} where no layers are joined.
+    """
+    kernels = {
+        name: join([params[layer]["kernel"] for layer in together])
+        for name, together in joined.items()
+    }
+    return {JOINED: kernels} if kernels else {}
 
 
 class PreciseNetwork(nn.Module):

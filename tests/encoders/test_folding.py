@@ -105,18 +105,33 @@ def test_a_bias_that_the_network_has_no_place_for_is_refused():
 @BY_NAME
 def test_no_batch_norm_is_left_and_every_convolution_has_a_bias(encoder):
     folded = encoder.fold_variables(trained(encoder.name))
-    assert set(folded) == {"params", "transformed"}
+    joined = {"joined"} if encoder.name.startswith("Inception") else set()
+    assert set(folded) == {"params", "transformed"} | joined
     assert set(folded["transformed"]) == {
         name
         for name, layer in folded["params"].items()
         if layer["kernel"].shape[:2] == (3, 3) and min(layer["kernel"].shape[2:]) >= 128
     }
-    assert set(encoder.fold_variables(trained(encoder.name), "bfloat16")) == {"params"}
+    assert set(encoder.fold_variables(trained(encoder.name), "bfloat16")) == {"params"} | joined
     assert all(set(layer) == {"kernel", "bias"} for layer in folded["params"].values())
     text = str(
         jax.make_jaxpr(encoder.folded().descriptors)(folded, np.zeros((1, 200, 200, 3), np.float32))
     )
     assert "rsqrt" not in text
+
+
+def test_the_heads_of_inceptions_blocks_are_joined_once_and_not_in_the_program():
+    encoder = encoders.ENCODERS["Inception"]
+    folded = encoder.fold_variables(trained("Inception"))
+    heads = folded["joined"]["mixed10_heads"]
+    assert heads.shape == (1, 1, 2048, 320 + 384 + 448 + 192)
+    kernel = folded["params"]["mixed10_3x3_1_conv"]["kernel"]
+    np.testing.assert_array_equal(heads[..., 320:704], kernel)
+    program = jax.jit(encoder.folded().descriptors)
+    image = jax.ShapeDtypeStruct((1, 200, 200, 3), jnp.float32)
+    copied = "-> tensor<1x1x2048x1344xf32>"
+    assert copied not in program.lower(folded, image).as_text()
+    assert copied in program.lower({"params": folded["params"]}, image).as_text()
 
 
 def test_folding_changes_no_variable_it_was_given():
