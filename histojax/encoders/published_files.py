@@ -17,7 +17,9 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from histojax.encoders import Encoder
+from absl import logging
+
+from histojax.encoders import Encoder, foundation
 from histojax.errors import InputError
 
 # Variables of Hugging Face's libraries that say where their cache is, and what follows there.
@@ -97,6 +99,8 @@ def in_place_of(encoder: Encoder, path: Path) -> FoundFile:
     """
     if not path.exists():
         raise InputError(f"{path} does not exist: name the file of weights of {encoder.name}")
+    if encoder.published is not None:
+        _warn_of_others(encoder, path.absolute())
     if encoder.published is None or not path.is_dir():
         return FoundFile(path, path.name)
     if found := _in_folder(encoder, path, (_itself, *_PLACES)):
@@ -105,6 +109,27 @@ def in_place_of(encoder: Encoder, path: Path) -> FoundFile:
         f"{path} holds neither {' nor '.join(encoder.published.files)}: name the file of weights "
         f"of {encoder.name}, or the folder that holds it"
     )
+
+
+def _warn_of_others(encoder: Encoder, path: Path) -> None:
+    """Warns where a path is called as another encoder, whose arrays may have the same shapes."""
+    parts = {part.lower() for part in (*path.parts, path.stem)}
+    others = [row.name for row in foundation.ROWS if parts & _called(row)]
+    if others and not parts & _called(encoder):
+        logging.warning(
+            "%s is called as the weights of %s, and is taken for %s, as --weights says: where "
+            "shapes agree, nothing else shows a mistake, and the input would be scaled wrongly",
+            path,
+            " or ".join(others),
+            encoder.name,
+        )
+
+
+def _called(encoder: Encoder) -> set[str]:
+    """The encoder and its repository, as folders and files are called, in lower case."""
+    repository = encoder.published.repository
+    cached = f"models--{repository.replace('/', '--')}"
+    return {name.lower() for name in (encoder.name, repository.split("/")[1], cached)}
 
 
 def _in_folder(encoder: Encoder, folder: Path, places: Iterable) -> FoundFile | None:

@@ -346,6 +346,25 @@ def test_a_file_is_found_in_the_folder_of_weights(place, no_cache, tmp_path):
     assert published_files.in_place_of(UNI2, found.path.parent).path == found.path
 
 
+@pytest.mark.parametrize(
+    ("place", "warned"),
+    [
+        ("Lunit-S16/model.safetensors", True),
+        ("models--owkin--phikon/snapshots/0ab1/model.safetensors", True),
+        ("h-optimus-0.bin", True),
+        ("UNI/UNI2-h.bin", False),
+        ("mine/weights.bin", False),
+    ],
+)
+def test_a_file_that_is_called_as_another_encoder_is_taken_with_a_warning(
+    place, warned, tmp_path, caplog
+):
+    put(tmp_path / place)
+    with caplog.at_level("WARNING", logger="absl"):
+        assert published_files.in_place_of(UNI2, tmp_path / place).path == tmp_path / place
+    assert ("taken for UNI2-h, as --weights says" in caplog.text) == warned
+
+
 def test_a_cache_of_hugging_face_is_read_as_its_main_reference_says(no_cache, tmp_path):
     folder = no_cache / "models--mahmoodlab--uni2-h"
     put(folder / "snapshots/aa/pytorch_model.bin", folder / "snapshots/bb/config.json")
