@@ -59,6 +59,8 @@ def test_a_pairs_interval_is_that_of_a_comparison_and_together_it_is_bonferronis
     turned = alone.reversed()
     assert (turned.first, turned.second, turned.value) == ("c", "a", -alone.value)
     assert turned.together.low == -alone.together.high
+    ends = bootstrap.Interval(0.1, 0.3, 0), bootstrap.Interval(-0.1, 0.5, 0)
+    assert not several.Contrast("a", "b", 0.2, *ends).is_told  # By the pairs together.
     told = {each.second: each.is_told for each in area.contrasts(pairs[:2])}
     assert told == {"b": False, "c": True}
 

@@ -46,6 +46,7 @@ def test_it_says_which_is_best_what_it_is_told_apart_from_and_what_not_to_believ
     assert "and b (+0." in trees
     assert "the fastest" not in trees  # Nothing is level with c.
     assert blend.startswith("Taking the encoder that the other folds favour gives 0.")
+    assert blend.endswith("): the blend is worse.")
     assert "learned nothing" in said
     page = (folder / "encoders.html").read_text()
     assert "Taking the encoder that the other folds favour" in page
