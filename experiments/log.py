@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import logging
+import re
 import sys
 from collections.abc import Iterator
 
@@ -40,5 +41,5 @@ def plain() -> Iterator[None]:
         handler.removeFilter(shown)
         for message, count in counts.items():
             if count > _SHOWN:
-                kind = str(message).replace("%s", "...")
+                kind = re.sub(r"%[0-9.]*[a-z]", "...", str(message)).replace("%%", "%")
                 print(f"warning: {count - _SHOWN} more like it: {kind}", file=sys.stderr)
