@@ -715,7 +715,7 @@ def test_a_weight_file_with_a_wrong_checksum_is_refused(tmp_path):
         ("UNI3=a.h5", "--weights names the encoder 'UNI3', expected of ResNet, Inception, VGG, "),
         ("VGG=a.h5,vgg=b.h5", "--weights has two values for VGG, expected one"),
         ("random,imagenet", "--weights has two values for all encoders, expected one"),
-        ("VGG=a.h5", "a.h5 does not exist: name a file of weights"),
+        ("VGG=a.h5", "a.h5 does not exist: name the file of weights of VGG"),
         ("ResNet=a.h5", "--weights names ResNet, expected of --encoders=VGG"),
     ],
 )
