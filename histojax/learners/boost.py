@@ -174,6 +174,7 @@ def run_tasks(tasks: list[Task], workers: int) -> None:
     Raises:
       InputError: a process was killed.
     """
+    _ask_for_large_pages()
     remaining = collections.Counter(task.bins for task in tasks)
     with Progress("train", len(tasks), "models") as bar:
         if not tasks:
@@ -201,6 +202,15 @@ def run_tasks(tasks: list[Task], workers: int) -> None:
                 ) from error
             finally:
                 pool.shutdown(cancel_futures=True)
+
+
+def _ask_for_large_pages() -> None:
+    """Has Linux hold bins and histograms of processes started from here on in pages of 2 MiB.
+
+    Rows are looked up in them at random, so that a model takes a tenth less time. glibc reads this
+    as a process starts, nothing else does, and what the user has set is left as it is.
+    """
+    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
 
 
 def default_workers() -> int:

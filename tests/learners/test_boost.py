@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import os
 import platform
 import re
 import shutil
@@ -354,6 +355,15 @@ def test_a_claim_without_models_binds_nobody(descriptors, split, tmp_path):
     assert train(descriptors, tmp_path, split, configurations=ONE) == 6
     assert not (tmp_path / boost._WORK_FOLDER).exists()
     assert Boosting(**ensembles.load(tmp_path).parameters) == BOOSTING
+
+
+@pytest.mark.parametrize("word", ["glibc.malloc.hugetlb=1", "glibc.malloc.hugetlb=0"])
+def test_training_asks_for_large_pages_unless_the_user_says_otherwise(word, monkeypatch):
+    monkeypatch.setenv("GLIBC_TUNABLES", word)
+    if word.endswith("1"):  # As they are asked for.
+        monkeypatch.delenv("GLIBC_TUNABLES")
+    boost.run_tasks([], workers=1)
+    assert os.environ["GLIBC_TUNABLES"] == word
 
 
 def test_seeds_differ(models):
