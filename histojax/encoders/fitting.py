@@ -130,12 +130,12 @@ def as_ours(layout: Layout, name: str, parts: Sequence[np.ndarray]) -> np.ndarra
 
 
 def _shape(layout: Layout, name: str, parts: Sequence[Shape]) -> Shape | None:
-    """The shape of what `as_ours` makes of arrays of these; None where they do not go together."""
+    """The shape of what `as_ours` makes of arrays of these; None where they are unlike."""
     shape = parts[0]
     if len(parts) > 1:
-        if not all(part and part[1:] == shape[1:] for part in parts):
+        if not shape or len({*parts}) > 1:
             return None
-        shape = (sum(part[0] for part in parts), *shape[1:])
+        shape = (len(parts) * shape[0], *shape[1:])
     if _of_one_image(layout, shape):
         shape = shape[1:]
     return tuple(shape[axis] for axis in _axes(layout, name, len(shape)))

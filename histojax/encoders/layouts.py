@@ -88,8 +88,8 @@ def by_table(
     """Names by a table from the file's to ours, behind any prefix.
 
     Args:
-      table: our shapes to {the file's name: our flat name}, where parts of one array of ours,
-        which follow one another along the file's first axis, have one flat name.
+      table: our shapes to {the file's name: our flat name}, where parts of one array of ours, of
+        one shape, which follow one another along the file's first axis, have one flat name.
       separator: between the parts of a name.
       top: a regular expression of beginnings of names, within the prefix, that are not needed.
     """

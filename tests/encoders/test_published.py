@@ -30,6 +30,7 @@ LAYOUTS = {
     "Hugging Face's DINOv2, SwiGLU": "Hibou-B",
     "DINOv2's own": "DINOv2-g-reg",
 }
+ATTENTION = "encoder.layer.0.attention.attention"  # Of Hugging Face's, where queries and keys are.
 # In GB, of files of float32 as their pages say; what the names of arrays take does not count.
 SIZES = {
     "Lunit-S8": 0.0867,
@@ -190,26 +191,41 @@ def test_a_file_of_each_layout_loads_or_is_refused_by_the_names_of_what_does_not
 
 
 @pytest.mark.parametrize(
-    ("way", "key", "shape", "problem"),
+    ("way", "changed", "problem"),
     [
         (
             "Hugging Face's ViT",
-            "encoder.layer.0.attention.attention.key.weight",
-            (8, 9),
+            {f"{ATTENTION}.key.weight": np.zeros((8, 9), "f")},
             "params/block0/attention/qkv/kernel: (8, 8) and (8, 9) and (8, 8), expected (8, 24)",
         ),
         (
+            "Hugging Face's ViT",  # Of 24 rows together.
+            {
+                f"{ATTENTION}.query.weight": np.zeros((7, 8), "f"),
+                f"{ATTENTION}.key.weight": np.zeros((9, 8), "f"),
+            },
+            "params/block0/attention/qkv/kernel: (7, 8) and (9, 8) and (8, 8), expected (8, 24)",
+        ),
+        (
+            "Hugging Face's ViT",
+            {f"{ATTENTION}.key.bias": np.zeros(8, "i8")},
+            "params/block0/attention/qkv/bias: (24,) of whole numbers, expected (24,)",
+        ),
+        (
             "timm",
-            "pos_embed",
-            (2, 21, 8),
+            {"pos_embed": np.zeros((2, 21, 8), "f")},
             "params/position_embedding: (2, 21, 8), expected (21, 8)",
         ),
     ],
+    ids=["width", "heights", "whole numbers", "two images"],
 )
-def test_parts_that_differ_and_tokens_of_two_images_are_misshapen(way, key, shape, problem, rows):
+def test_parts_that_differ_and_tokens_of_two_images_are_misshapen(way, changed, problem, rows):
     encoder = rows[LAYOUTS[way]]
-    file = as_file(way, drawn(encoder)) | {key: np.zeros(shape, "f")}
-    arrays = {name: StoredArray(a.shape, a.dtype, lambda: None) for name, a in file.items()}
+    file = as_file(way, drawn(encoder))
+    assert file.keys() >= changed.keys()
+    arrays = {
+        name: StoredArray(a.shape, a.dtype, lambda: None) for name, a in (file | changed).items()
+    }
     assert list(weights.fits(encoder, arrays)[0].lines()) == [f"  misshapen: {problem}"]
 
 
