@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from histojax.prediction import bundle, pixel_sizes
 from tests import running
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("narrow_vgg")]
@@ -85,6 +86,8 @@ def test_native_views_in_a_grid_by_one_command(images, tmp_path, in_this_process
     )
     assert "Lunit-S16-0.5mpp-224; 1 augmentation of all crops that tile the image" in said
     assert "heat maps: 2 images mapped" in said
+    made = bundle.load(tmp_path / "bundle.histojax")
+    assert made.about[pixel_sizes.KEY] == [0.35, 0.35]
     card = (tmp_path / "bundle.md").read_text()
     assert "Lunit-S16: class token of each crop, resized to 224 px (bicubic)" in card
     assert "pooled over crops by their mean" in card

@@ -55,11 +55,11 @@ def contradicted_pixel_sizes(images: Images, extraction: Extraction, mpp: float)
     """Warns of files that state another pixel size than --mpp, which is taken of all of them."""
     if not any(Resampling.of(extraction, mpp, view).target_mpp for view in extraction.views):
         return
-    stated = {name: slide.pixel_size(path) for name, path in images.items()}
+    stated = {name: slide.pixel_sides(path) for name, path in images.items()}
     others = [
-        f"{name}: {size:g}"
-        for name, size in stated.items()
-        if size and abs(size / mpp - 1) > _SAME_SIZE
+        f"{name}: {_sides(sides)}"
+        for name, sides in stated.items()
+        if sides and any(abs(side / mpp - 1) > _SAME_SIZE for side in sides)
     ]
     if others:
         logging.warning(
@@ -69,6 +69,13 @@ def contradicted_pixel_sizes(images: Images, extraction: Extraction, mpp: float)
             "1 file states" if len(others) == 1 else f"{len(others)} files state",
             _named(others),
         )
+
+
+def _sides(sides: tuple[float, float]) -> str:
+    """A pixel's sides in microns: one figure if it is square."""
+    if slide.are_square(sides):
+        return f"{sum(sides) / 2:g}"
+    return f"{sides[0]:g} x {sides[1]:g}, not square"
 
 
 def duplicates(rows: Sequence[store.StainQCRow]) -> None:

@@ -137,12 +137,12 @@ def open_slide(source: Path | str | np.ndarray) -> Iterator[Slide]:
     if whole_slide.is_slide(path):
         with whole_slide.open_whole_slide(path) as slide:
             finest, *coarser = slide.levels
-            mpp = _first_plausible([slide.pixel_size], path)
+            mpp = _square(_first_plausible([slide.pixel_size]), path)
             yield Slide(str(path), finest.size, mpp, finest.read_window, tuple(coarser))
     elif tiff.is_tiff(path):
         with tiff.open_page(path) as page:
             read_window = tiff.window_reader(page, path)
-            mpp = _first_plausible(_tiff_pixel_sizes(page), path)
+            mpp = _square(_first_plausible(_tiff_pixel_sizes(page)), path)
             size = page.imagelength, page.imagewidth
             yield Slide(str(path), size, mpp, read_window, tiff.coarser_levels(page, path))
     else:
@@ -185,24 +185,37 @@ def read_small(path: Path) -> np.ndarray:
 
 
 def pixel_size(path: Path) -> float | None:
-    """Microns per pixel by the file: a slide's by OpenSlide; OME-XML, ImageJ's unit, resolution.
+    """Microns per pixel by the file, see `pixel_sides`; None, with a warning, if not square.
 
-    The first of these, in this order, that lies between 0.05 and 5 is taken, since most files say
-    72 or 300 dpi without meaning it. If the sides of a pixel differ by more than 2 %, the result is
-    None, with a warning.
+    Raises:
+      InputError: the file cannot be opened as an image.
+    """
+    return _square(pixel_sides(path), path)
+
+
+def pixel_sides(path: Path) -> tuple[float, float] | None:
+    """A pixel's width and height in microns by the file; None where it does not say them.
+
+    A slide's by OpenSlide; OME-XML, ImageJ's unit, resolution. The first of these, in this order,
+    that lies between 0.05 and 5 is taken, since most files say 72 or 300 dpi without meaning it.
 
     Raises:
       InputError: the file cannot be opened as an image.
     """
     if whole_slide.is_slide(path):
         with whole_slide.open_whole_slide(path) as slide:
-            return _first_plausible([slide.pixel_size], path)
+            return _first_plausible([slide.pixel_size])
     if tiff.is_tiff(path):
         with tiff.open_page(path) as page:
-            return _first_plausible(_tiff_pixel_sizes(page), path)
+            return _first_plausible(_tiff_pixel_sizes(page))
     with reader.open_image(path) as image:
         x, y = image.info.get("dpi", (0, 0))
-        return _first_plausible([(_per_pixel(25400, x), _per_pixel(25400, y))], path)
+        return _first_plausible([(_per_pixel(25400, x), _per_pixel(25400, y))])
+
+
+def are_square(sides: tuple[float, float]) -> bool:
+    """Whether a pixel's width and height differ by at most 2 %."""
+    return max(sides) <= _MAX_ASPECT * min(sides)
 
 
 def _tiff_pixel_sizes(page: tifffile.TiffPage) -> Iterator[tuple[float, float]]:
@@ -236,15 +249,18 @@ def _per_pixel(unit: float, pixels: float) -> float:
     return unit / pixels if pixels > 0 else 0.0
 
 
-def _first_plausible(sizes: Iterable[tuple[float, float]], path: Path) -> float | None:
-    """The first size that a microscope can have; None if there is none, or it is not square."""
+def _first_plausible(sizes: Iterable[tuple[float, float]]) -> tuple[float, float] | None:
+    """The first size that a microscope can have; None if there is none."""
     low, high = _PLAUSIBLE_MPP
-    for x, y in sizes:
-        if low <= min(x, y) and max(x, y) <= high:
-            if max(x, y) > _MAX_ASPECT * min(x, y):
-                logging.warning(
-                    "%s has pixels of %g x %g um: not square, so their size is not used", path, x, y
-                )
-                return None
-            return (x + y) / 2
+    plausible = (sides for sides in sizes if low <= min(sides) and max(sides) <= high)
+    return next(plausible, None)
+
+
+def _square(sides: tuple[float, float] | None, path: Path) -> float | None:
+    """Microns per pixel of square pixels; None, with a warning, of others."""
+    if sides is None or are_square(sides):
+        return sides and sum(sides) / 2
+    logging.warning(
+        "%s has pixels of %g x %g um: not square, so their size is not used", path, *sides
+    )
     return None

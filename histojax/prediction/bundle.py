@@ -29,7 +29,7 @@ from histojax.extraction import manifests, provenance
 from histojax.learners import ensembles, scoring
 from histojax.learners.ensembles import Ensemble
 from histojax.learners.scoring import LoadedEnsemble
-from histojax.prediction import learned
+from histojax.prediction import learned, pixel_sizes
 from histojax.prediction.learned import Uncertainty
 from histojax.prediction.out_of_distribution import ReferenceDistribution
 from histojax.utils import archive, files
@@ -170,7 +170,9 @@ def from_models(
         made_with=ensemble.extractions,
         ensemble=scoring.load_models(ensemble),
         uncertainty=known,
-        about=_facts(ensemble) | dict(about or {}),
+        about=_facts(ensemble)
+        | pixel_sizes.of_training(descriptors, ensemble.folds.names)
+        | dict(about or {}),
         weights={},
         identity="",
     )

@@ -28,7 +28,14 @@ from histojax.errors import InputError
 from histojax.extraction import store
 from histojax.images.names import Images, by_name, file_label
 from histojax.learners import scoring
-from histojax.prediction import bundled_encoders, conformal, learned, outputs, uncertainty
+from histojax.prediction import (
+    bundled_encoders,
+    conformal,
+    learned,
+    outputs,
+    pixel_sizes,
+    uncertainty,
+)
 from histojax.prediction.bundle import Bundle
 from histojax.prediction.outputs import PredictionWriter
 from histojax.prediction.summary import KnownLabel, PredictionSummary
@@ -47,7 +54,7 @@ class ImageFiles:
 
     Attributes:
       images: image files by name.
-      mpp: microns per pixel, for files that do not state it.
+      mpp: microns per pixel of all of them; None to take what each file says.
       labels: label and group by image, where they are known: written beside the predictions.
     """
 
@@ -112,6 +119,7 @@ def predict_images(
     if not images.images:
         raise InputError("there are no images to predict: pass at least one image file")
     check_options(bundle, options)
+    pixel_sizes.warn_if_far(images.mpp, bundle.about)
     out = files.as_path(out)
     root = files.as_path(descriptors or out / "descriptors")
     files.require_writable(out)

@@ -248,7 +248,13 @@ def test_files_that_state_another_pixel_size_than_mpp_are_named(files, tmp_path,
         notices.contradicted_pixel_sizes({"silent": silent, "near": near}, RANDOM, 0.5)
         assert not caplog.records
         notices.contradicted_pixel_sizes(images, RANDOM, 0.5)
-    assert "1 file states another pixel size, in microns (a0: 0.25)" in caplog.text
+        assert "1 file states another pixel size, in microns (a0: 0.25)" in caplog.text
+        caplog.clear()
+        oblong = tmp_path / "oblong.tif"
+        Image.new("RGB", (30, 30)).save(oblong, dpi=(25400 / 0.5, 25400 / 0.25))
+        notices.contradicted_pixel_sizes({"oblong": oblong}, RANDOM, 0.5)
+    assert "in microns (oblong: 0.5 x 0.25, not square)" in caplog.messages[0]
+    assert len(caplog.messages) == 1
 
 
 def test_each_encoder_takes_its_native_view(files, tmp_path):

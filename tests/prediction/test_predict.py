@@ -17,7 +17,7 @@ from histojax.datasets import unlabelled
 from histojax.errors import InputError
 from histojax.evaluation import calibration, metrics
 from histojax.extraction import store
-from histojax.prediction import bundle, bundled_encoders, outputs, predict, uncertainty
+from histojax.prediction import bundle, bundled_encoders, outputs, pixel_sizes, predict, uncertainty
 from histojax.prediction.predict import ImageFiles
 from histojax.prediction.uncertainty import PredictionOptions
 
@@ -53,6 +53,16 @@ def out(made, encoder_set, new, tmp_path_factory):
     )
     assert set(summary.failed) == {"cut.png"}
     return folder / "out"
+
+
+def test_mpp_far_from_the_pixel_sizes_of_the_training_images_is_doubted(
+    made, new, tmp_path, caplog
+):
+    trained_at = dataclasses.replace(made, about=made.about | {pixel_sizes.KEY: [0.25, 0.25]})
+    (tmp_path / "file").touch()
+    with caplog.at_level("WARNING", logger="absl"), pytest.raises(InputError):
+        predict.predict_images(trained_at, ImageFiles({"new": new[0]}, 2.5), tmp_path / "file")
+    assert "--mpp=2.5 is far from" in caplog.text
 
 
 def table(out):
