@@ -23,8 +23,9 @@ from pathlib import Path
 from absl import flags
 
 from histojax.config import Option, Runtime
-from histojax.encoders import ENCODERS, Encoder, official_files, published_files, weights
+from histojax.encoders import ENCODERS, Encoder, weights
 from histojax.encoders.sources import HUB
+from histojax.encoders.weight_files import official_files, published_files
 from histojax.errors import InputError
 from histojax.utils import files
 

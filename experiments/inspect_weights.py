@@ -15,7 +15,7 @@ import collections
 
 from absl import flags
 
-from histojax.encoders import inspect_weights
+from histojax.encoders.weight_files import inspect_weights
 from histojax.errors import InputError
 
 from . import computing, runner

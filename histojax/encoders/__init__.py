@@ -12,7 +12,7 @@ has an example.
 
 import dataclasses
 
-from histojax.encoders import foundation, inception_v3, layouts, resnet50, vgg16
+from histojax.encoders import foundation, inception_v3, resnet50, vgg16
 from histojax.encoders.encoder import Encoder, Tap, Variables, pool_over_crops
 from histojax.encoders.inputs import (
     CAFFE,
@@ -22,9 +22,10 @@ from histojax.encoders.inputs import (
     InputConvention,
     NativeView,
 )
-from histojax.encoders.layouts import Layout
 from histojax.encoders.precision import PRECISIONS
 from histojax.encoders.sources import Published, WeightFile
+from histojax.encoders.weight_files import layouts, vit_layouts
+from histojax.encoders.weight_files.layouts import Layout
 
 __all__ = [
     "CAFFE",
@@ -44,7 +45,9 @@ __all__ = [
     "Variables",
     "WeightFile",
     "get",
+    "layouts",
     "pool_over_crops",
+    "vit_layouts",
 ]
 
 

@@ -12,12 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from histojax.encoders import folding, layers, layouts
+from histojax.encoders import folding, layers
 from histojax.encoders.inputs import RAW, InputConvention, NativeView
 from histojax.encoders.layers import FrozenNetwork, PreciseNetwork
-from histojax.encoders.layouts import Layout
 from histojax.encoders.precision import FLOAT32, PRECISIONS, Precision
 from histojax.encoders.sources import Origin, Published, WeightFile
+from histojax.encoders.weight_files import layouts
+from histojax.encoders.weight_files.layouts import Layout
 from histojax.ops import pooling
 
 Variables = dict[str, Any]

@@ -5,12 +5,12 @@ inferred is said in a row's `published.inferred`: there the file decides. Weight
 nor downloaded: most are had by registered users alone.
 """
 
-from histojax.encoders import vit_layouts as names
 from histojax.encoders.encoder import Encoder, Tap
 from histojax.encoders.inputs import TORCHVISION, InputConvention, NativeView
-from histojax.encoders.layouts import Layout
 from histojax.encoders.sources import Published
 from histojax.encoders.vit import VisionTransformer
+from histojax.encoders.weight_files import vit_layouts as names
+from histojax.encoders.weight_files.layouts import Layout
 
 
 def _standardised(mean: tuple[float, ...], deviation: tuple[float, ...]) -> InputConvention:

@@ -2,7 +2,7 @@
 
 Variables are {"params": {layer: {"kernel", "bias", "scale"}}, "batch_stats": {layer: {"mean",
 "var"}}} of float32. A flat name is `params/conv1_conv/kernel`. `utils.array_files` reads files,
-`layouts` says which of a file's arrays is which of ours.
+`weight_files.layouts` says which of a file's arrays is which of ours.
 """
 
 import dataclasses
@@ -20,10 +20,11 @@ import numpy as np
 from absl import logging
 
 from histojax import encoders
-from histojax.encoders import Encoder, Variables, fitting, folding, layouts, official_files
-from histojax.encoders.fitting import Fit
+from histojax.encoders import Encoder, Variables, folding
 from histojax.encoders.layers import Shapes
 from histojax.encoders.vit import VisionTransformer
+from histojax.encoders.weight_files import fitting, layouts, official_files
+from histojax.encoders.weight_files.fitting import Fit
 from histojax.errors import InputError
 from histojax.utils import array_files, download, files
 from histojax.utils.array_files.stored import StoredArrays, read_float32

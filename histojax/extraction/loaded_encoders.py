@@ -10,9 +10,10 @@ from absl import logging
 
 from histojax import config, encoders
 from histojax.config import Extraction, Runtime, View
-from histojax.encoders import Encoder, Variables, published_files
+from histojax.encoders import Encoder, Variables
 from histojax.encoders import weights as published
-from histojax.encoders.published_files import FoundFile
+from histojax.encoders.weight_files import published_files
+from histojax.encoders.weight_files.published_files import FoundFile
 from histojax.encoders.weights import Weights
 from histojax.errors import InputError
 from histojax.extraction import manifests, pooling_choice

@@ -27,7 +27,8 @@ from histojax import encoders
 from histojax.config import Extraction, Finetune, Runtime, View
 from histojax.datasets import Dataset
 from histojax.datasets.folds import Folds
-from histojax.encoders import layouts, weights
+from histojax.encoders import weights
+from histojax.encoders.weight_files import layouts
 from histojax.errors import InputError
 from histojax.extraction import extract, loaded_encoders, pending
 from histojax.extraction.loaded_encoders import LoadedEncoder

@@ -163,7 +163,8 @@ def _require_files(bundle: Bundle, runtime: Runtime, others: Iterable[str] = ())
 
 def _is_found(name: str, runtime: Runtime) -> bool:
     """Whether the published file of an encoder is here, in --weights_dir or a cache."""
-    from histojax.encoders import ENCODERS, published_files
+    from histojax.encoders import ENCODERS
+    from histojax.encoders.weight_files import published_files
 
     encoder = ENCODERS.get(name)
     if encoder is None or encoder.published is None:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from histojax.encoders import RAW, TORCHVISION, Encoder, Tap, origins
+from histojax.encoders import RAW, TORCHVISION, Encoder, Tap
+from histojax.encoders.own import origins
 
 CELL = '''
 import flax.linen as nn

@@ -13,8 +13,9 @@ import pytest
 
 from histojax import encoders
 from histojax.config import Extraction, Runtime, View
-from histojax.encoders import published_files, weights
-from histojax.encoders.layouts import Layout
+from histojax.encoders import weights
+from histojax.encoders.weight_files import published_files
+from histojax.encoders.weight_files.layouts import Layout
 from histojax.errors import InputError
 from histojax.extraction import loaded_encoders, manifests, mixing, store
 from histojax.utils.array_files.stored import StoredArray

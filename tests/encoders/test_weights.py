@@ -13,7 +13,8 @@ from flax import traverse_util
 
 from histojax import config, encoders
 from histojax.config import Extraction, Runtime, View
-from histojax.encoders import official_files, weights
+from histojax.encoders import weights
+from histojax.encoders.weight_files import official_files
 from histojax.errors import InputError
 from histojax.extraction import loaded_encoders
 from histojax.utils import array_files, download, files

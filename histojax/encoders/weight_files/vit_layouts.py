@@ -5,9 +5,9 @@ A `*` stands for the number of a block. Heads, poolers and the token of masked p
 
 from collections.abc import Mapping
 
-from histojax.encoders import layouts
 from histojax.encoders.layers import Shapes
-from histojax.encoders.layouts import Layout
+from histojax.encoders.weight_files import layouts
+from histojax.encoders.weight_files.layouts import Layout
 
 # Leaves of PyTorch's layers to ours, of a product and of a norm.
 _PRODUCT = {"weight": "kernel", "bias": "bias"}

@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from histojax.encoders.layers import Shapes
-from histojax.encoders.layouts import FINE_TUNED, MADE_FROM, Layout, Names, Shape, folded_shapes
+from histojax.encoders.weight_files.layouts import (
+    FINE_TUNED,
+    MADE_FROM,
+    Layout,
+    Names,
+    Shape,
+    folded_shapes,
+)
 
 _MOST_LINES = 40  # Of a message.
 

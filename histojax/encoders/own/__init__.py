@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from absl import logging
 
 from histojax import encoders
-from histojax.encoders import Encoder, Tap, foldable, folding, origins, weights
-from histojax.encoders import user_modules as modules
+from histojax.encoders import Encoder, Tap, folding, weights
+from histojax.encoders.own import foldable, modules, origins
 from histojax.errors import InputError
 
 _KNOWN = ("histojax.", "flax.")  # Of a version that manifests record.

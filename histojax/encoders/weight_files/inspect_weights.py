@@ -4,8 +4,9 @@ import dataclasses
 from pathlib import Path
 
 from histojax import encoders
-from histojax.encoders import Encoder, fitting, official_files, weights
-from histojax.encoders.fitting import Fit
+from histojax.encoders import Encoder, weights
+from histojax.encoders.weight_files import fitting, official_files
+from histojax.encoders.weight_files.fitting import Fit
 from histojax.utils import array_files, download, files
 from histojax.utils.array_files.stored import StoredArrays
 
