@@ -24,7 +24,7 @@ NOTEBOOKS = sorted(execute.NOTEBOOKS.glob("*.ipynb"))
 RUN_SH = {"crc": ("fetch", "mine"), "bach": ("mine",), "docs": (), "test": (), "test-slow": ()}
 # Whose Python is run by which tests.
 RUN_BY = {
-    "guide/encoders.md": "encoders/test_published.py",
+    "guide/encoders.md": "encoders/test_foundation.py",
     "guide/python.md": "test_readme.py",
     "extending.md": "test_extending.py",
 }
