@@ -86,6 +86,8 @@ def test_random_weights_make_descriptors_that_differ_by_image(variables):
     assert descriptors.shape == (3, TINY.width)
     for tap in np.split(descriptors, 2, axis=1):  # The class hears of the patches too.
         assert np.std(tap, axis=0).mean() > 0.1 * np.std(tap)
+    for name in ("class_token", "register_tokens", "position_embedding"):
+        assert np.std(variables["params"][name]) == pytest.approx(1, abs=0.25), name
 
 
 def test_a_side_that_is_no_multiple_of_the_patch_is_refused(variables):
