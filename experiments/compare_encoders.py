@@ -34,7 +34,7 @@ from histojax.datasets import Dataset, folds, positive
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.evaluation import comparison, evaluate, own_data
-from histojax.evaluation.encoder_choice import Cost, EncoderComparison
+from histojax.evaluation.encoder_choice import Cost, EncoderComparison, inputs_text
 from histojax.extraction import costs, manifests, store
 from histojax.learners import ensembles, growth
 from histojax.learners.ensembles import Ensemble
@@ -242,12 +242,13 @@ def compared(
     entrants: dict[str, Entrant], runs: dict[str, dict[str, tuple[Path, tuple[str, ...]]]]
 ) -> EncoderComparison:
     """What the page shows of the ensembles: folder and configurations by encoder, by learner."""
-    seconds, made, notes = {}, {}, []
+    seconds, made, inputs, notes = {}, {}, {}, []
     for learner, of_learner in runs.items():
         for name, (folder, _) in of_learner.items():
             ensemble = ensembles.load(folder)
             seconds.setdefault(name, {})[learner] = ensembles.training_seconds(ensemble)
             made[name] = manifests.weights_text(ensemble.extractions.values())
+            inputs[name] = inputs_text(ensemble)
             if grown := growth.check(ensemble).text:
                 notes.append(f"{name}, {learner}: {grown}")
     found = {
@@ -263,7 +264,7 @@ def compared(
     if not found:
         raise InputError("no learner has two encoders to compare: name more, or other --learners")
     cost = {name: cost_of(entrants.get(name), of) for name, of in seconds.items()}
-    return EncoderComparison(found, cost, made, notes)
+    return EncoderComparison(found, cost, made, notes, inputs)
 
 
 def cost_of(entrant: Entrant | None, seconds: dict[str, float | None]) -> Cost:

@@ -291,6 +291,7 @@ def test_two_encoders_of_the_same_slides_are_compared(base):
     assert "20 whole groups" in page
     assert "imported features: uni_v1" in page
     assert "The descriptors were there before" in page
+    assert "all had 1 draw of TRIDENT, 20x, 256 px tiles; two had 2 draws of TRIDENT" in said
 
 
 @pytest.mark.parametrize("tool", ["CLAM", "STAMP"])

@@ -3,10 +3,15 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from histojax import config
 from histojax.evaluation import several
 from histojax.evaluation.bootstrap import DRAWS
 from histojax.evaluation.several import Agreement, Pair, Quantity, Runs
+from histojax.extraction import provenance
 from histojax.extraction.costs import ExtractionCost
+from histojax.learners import ensembles
+from histojax.learners.ensembles import Ensemble
+from histojax.utils.words import quantity
 
 CHOSEN = "chosen by other folds"
 
@@ -35,12 +40,14 @@ class EncoderComparison:
       costs: by encoder.
       weights: a line on the weights of each encoder.
       notes: what a reader must know of the data.
+      inputs: what each encoder was shown of an image: see `inputs_text`.
     """
 
     runs: Mapping[str, Runs]
     costs: Mapping[str, Cost]
     weights: Mapping[str, str]
     notes: Sequence[str] = ()
+    inputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,3 +94,22 @@ def judge(learner: str, runs: Runs, draws: int = DRAWS) -> Judged:
         tuple(quantities),
         tuple(several.agreements(runs, draws)),
     )
+
+
+def inputs_text(ensemble: Ensemble) -> str:
+    """What an ensemble was shown of an image: `20 augmentations of 0.5-400 and 0.5-650`.
+
+    Views are in the names of configurations; of imported features it is what is known of them.
+    """
+    views, unit = [], "augmentation"
+    for name, made in ensemble.extractions.items():
+        encoder, _ = config.split(name)
+        view = name.removeprefix(encoder).removeprefix("-")
+        if provenance.is_imported(made):
+            unit, text = "draw", provenance.features_text(made)
+            view = text.removeprefix(made["protocol"]["encoder"]).strip(" ()")
+        views.append(view)
+    first = ensemble.model(ensemble.configurations[0], 0, 0)
+    count = ensembles.read_scores(ensembles.scores_path(first)).shape[1]
+    known = " and ".join(dict.fromkeys(filter(None, views)))
+    return quantity(count, unit) + (f" of {known}" if known else "")

@@ -28,7 +28,7 @@ def write(folder: Path, compared: EncoderComparison, draws: int = DRAWS) -> str:
     """Writes the page and the tables; returns what is said first."""
     judged = [judge(learner, runs, draws) for learner, runs in compared.runs.items()]
     lead = [line for each in judged for line in _answers(each, compared.costs)]
-    lead += compared.notes
+    lead += [*_unlike_inputs(compared.inputs), *compared.notes]
     shown = [section for each in judged for section in _of_learner(each)]
     shown += _between_learners(compared.runs, draws)
     shown += [_costs(compared), _how_to_read(compared)]
@@ -44,6 +44,17 @@ def write(folder: Path, compared: EncoderComparison, draws: int = DRAWS) -> str:
     rows, header = _cost_rows(compared)
     files.write_csv(folder / "costs.csv", rows, header)
     return "\n".join([*([banner] if banner else []), *lead]) + "\n"
+
+
+def _unlike_inputs(inputs: Mapping[str, str]) -> list[str]:
+    """A sentence where encoders were shown other views or numbers of augmentations."""
+    if len({*inputs.values()}) < 2:
+        return []
+    each = "; ".join(f"{name} had {text}" for name, text in inputs.items())
+    return [
+        f"The encoders were not shown the same of an image: {each}. A difference between them may "
+        "come from that, and not from the encoder."
+    ]
 
 
 def _answers(judged: Judged, costs: Mapping[str, Cost]) -> list[str]:

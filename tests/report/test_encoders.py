@@ -34,7 +34,8 @@ def written(tmp_path_factory):
     costs = {"a": cost(1.0), "b": cost(0.5), "c": cost(4.0)}
     weights = {"a": "weights: imagenet", "b": f"weights: random, seed 0 ({UNTRAINED})", "c": "w"}
     notes = ("a, trees: 1 of 12 models learned nothing",)
-    return folder, encoders.write(folder, EncoderComparison(by_learner, costs, weights, notes), 100)
+    compared = EncoderComparison(by_learner, costs, weights, notes, dict.fromkeys(METHODS, "alike"))
+    return folder, encoders.write(folder, compared, 100)
 
 
 def test_it_says_which_is_best_what_it_is_told_apart_from_and_what_not_to_believe(written):
@@ -48,6 +49,7 @@ def test_it_says_which_is_best_what_it_is_told_apart_from_and_what_not_to_believ
     assert blend.startswith("Taking the encoder that the other folds favour gives 0.")
     assert blend.endswith("): the blend is worse.")
     assert "learned nothing" in said
+    assert "not shown the same" not in said
     page = (folder / "encoders.html").read_text()
     assert "Taking the encoder that the other folds favour" in page
     assert page.count("<svg") == 2
@@ -96,9 +98,9 @@ def described(tmp_path):
     lines = [line.replace(",", ".png,", 1) for line in lines]
     table = tmp_path / "images" / "table.csv"
     table.write_text("\n".join(["image,label,patient", *lines]) + "\n")
-    for folder, spread in (("one", 0.2), ("other", 5.0)):
+    for folder, augmentations, spread in (("one", 3, 0.2), ("other", 2, 5.0)):
         widths = {"Net-0.5-40": 6}
-        samples.write_descriptors(tmp_path / folder, names, labels, widths, 3, spread)
+        samples.write_descriptors(tmp_path / folder, names, labels, widths, augmentations, spread)
     return tmp_path, table
 
 
@@ -110,10 +112,14 @@ def test_descriptors_that_are_there_are_compared_and_trained_ones_join(described
     done = run("compare_encoders", *arguments, given, f"--out={root}/out")
     assert done.returncode == 0, done.stderr
     assert "With trees, good has the best ROC AUC on these images, 1.000" in done.stdout
-    assert (root / "out" / "encoders.html").exists()
+    unlike = "not shown the same of an image: {}; {}. A difference between them may come from"
+    inputs = "good had 3 augmentations of 0.5-40", "bad had 2 augmentations of 0.5-40"
+    assert unlike.format(*inputs) in done.stdout
+    assert unlike.format(*inputs) in (root / "out" / "encoders.html").read_text()
     again = [f"--descriptors=bad={root}/other", f"--models=good={root}/out/good/trees"]
     second = run("compare_encoders", *arguments, *again, f"--out={root}/again")
     assert second.returncode == 0, second.stderr
+    assert unlike.format(*inputs[::-1]) in second.stdout
     first, same = (rows(root / out / "encoders.csv") for out in ("out", "again"))
     values = {(row["quantity"], row["method"]): row["value"] for row in first if row["method"]}
     assert all(values[row["quantity"], row["method"]] for row in same)
