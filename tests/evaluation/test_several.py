@@ -40,6 +40,8 @@ def test_a_pairs_interval_is_that_of_a_comparison_and_together_it_is_bonferronis
         *("accuracy", "positive_auc", "log_loss", "calibration_error"),
         *("log_loss calibrated", "calibration_error calibrated"),
     ]
+    lower = [each.lower_is_better for each in (accuracy, area, loss, error, *calibrated)]
+    assert lower == [False, False, True, True, True, True]
     for place, (first, second) in enumerate(pairs):
         compared = comparison.compare(of_all[first], of_all[second], draws=100)
         for quantity in (accuracy, area, loss, error):
@@ -54,6 +56,10 @@ def test_a_pairs_interval_is_that_of_a_comparison_and_together_it_is_bonferronis
             wider = bootstrap.confidence_interval(contrast.value, drawn, size, level=1 - 0.05 / 3)
             assert contrast.together == wider
             assert wider.low < contrast.interval.low < contrast.interval.high < wider.high
+    fewer = dataclasses.replace(accuracy, sizes=accuracy.sizes | {"b": 5.0})
+    for pair in (("a", "b"), ("b", "a")):  # A difference rests on the smaller of two samples.
+        (wide,), (narrow,) = (each.contrasts([pair]) for each in (fewer, accuracy))
+        assert wide.interval.high > narrow.interval.high
     (alone,) = accuracy.contrasts([("a", "c")])
     assert alone.interval == alone.together
     turned = alone.reversed()
@@ -70,8 +76,10 @@ def test_losses_are_calibrated_by_the_other_folds():
     loss = several.of_metrics(of_all, draws=20)[-2]
     for method, run in of_all.items():
         assert loss.values[method] == pytest.approx(calibration.cross_fit(run).losses[1])
-    assert loss.lower_is_better
     assert loss.best(METHODS) == "c"
+    (contrast,) = loss.contrasts([("a", "c")])
+    assert loss.is_better(contrast)
+    assert not loss.is_better(contrast.reversed())
 
 
 def test_without_a_positive_class_or_where_a_draw_lacks_a_class_methods_are_still_judged():
@@ -92,6 +100,9 @@ def test_agreement_is_counted_by_hand():
     assert (agreement.first, agreement.second) == ("a", "b")
     assert agreement.alike == np.mean(one.predicted == other.predicted)
     assert agreement.interval.low < agreement.alike < agreement.interval.high
+    same = {"a": one.predicted == other.predicted}
+    by_group = several.of_means("alike", "", same, one.groups, 50)
+    assert agreement.interval == by_group.interval("a")
     assert agreement.kappa == pytest.approx(cohen_kappa_score(one.predicted, other.predicted))
     wrong, also = one.predicted != one.truth, other.predicted != one.truth
     counted = agreement.both_wrong, agreement.first_wrong, agreement.second_wrong

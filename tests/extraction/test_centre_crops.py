@@ -54,6 +54,7 @@ def test_descriptors_are_those_of_the_crops_as_they_are(paths, tmp_path):
     assert both.dtype == np.float32
     np.testing.assert_allclose(both, expected, rtol=1e-5)
     np.testing.assert_array_equal(alone, both[:, :3])
+    assert centre(class_token_alone=True).manifest()["protocol"]["taps"] == ["class_token"]
     assert centre(class_token_alone=True).text.startswith(
         "class_token, 3 channels, of the middle 24"
     )

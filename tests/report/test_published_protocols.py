@@ -9,13 +9,15 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from histojax.datasets.bach.published_protocols import PROTOCOLS
+from histojax.evaluation import bootstrap, metrics
 from histojax.evaluation import published_protocols as evaluation
 from histojax.report import published_protocols as report
 from tests import made_bach
 from tests.running import run
 
 DATASET = dataclasses.replace(
-    made_bach.bach_dataset(), groups=tuple(f"{i // 2}" if i > 9 else "" for i in range(400))
+    made_bach.bach_dataset(),
+    groups=tuple("" if i < 10 or i == 50 else f"{i // 2}" for i in range(400)),
 )
 
 
@@ -52,6 +54,13 @@ def test_figures_are_means_over_seeds_with_an_interval_of_images(name, metric, s
     assert figure.mean == pytest.approx(np.mean(expected))
     assert figure.deviation == pytest.approx(np.std(expected, ddof=1))
     assert figure.interval.low < figure.mean < figure.interval.high
+    reported = PROTOCOLS[name].split(DATASET).reported
+    groups = [DATASET.groups[i] or f"\0{DATASET.names[i]}" for i in reported]
+    weights = np.concatenate([*bootstrap.resampling_weights(groups, 300)])
+    drawn = [metrics.compute(each, weights, [metric])[metric, ""] for each in made.predictions]
+    assert figure.interval == bootstrap.confidence_interval(
+        figure.mean, np.mean(drawn, axis=0), bootstrap.effective_size(groups), (0.0, 1.0)
+    )
     # A binomial share of 132 images, and less: images of a class are resampled together.
     standard_error = np.sqrt(figure.mean * (1 - figure.mean) / 132)
     width = figure.interval.high - figure.interval.low
