@@ -59,3 +59,16 @@ def half(rgb: np.ndarray) -> np.ndarray:
 
     both = axis0(axis0(rgb.astype(np.float64)).swapaxes(0, 1)).swapaxes(0, 1)
     return np.clip(np.rint(both), 0, 255).astype(np.uint8)
+
+
+def window_average(maps: np.ndarray, top: float, left: float, cells: float) -> np.ndarray:
+    """Of crop mode hybrid: the mean of a square window of maps [H, W, C], weighted by area: [C]."""
+    total, area = np.zeros(maps.shape[-1]), 0.0
+    for i in range(maps.shape[0]):
+        for j in range(maps.shape[1]):
+            height = min(i + 1, top + cells) - max(i, top)
+            width = min(j + 1, left + cells) - max(j, left)
+            if height > 0 and width > 0:
+                total += height * width * maps[i, j]
+                area += height * width
+    return total / area

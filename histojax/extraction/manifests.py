@@ -30,7 +30,7 @@ from histojax.utils import files
 # tests/extraction/test_numerics.py fails until then. Manifests without one are of version 1.
 NUMERICS = 1
 # Version of crop mode hybrid: where the crops of its pool lie, and what it makes of them and of its
-# windows. Raise it when these numbers change; tests/extraction/test_programs.py fails until then.
+# windows. Raise it when these numbers change; tests/extraction/test_hybrid.py fails until then.
 # Manifests of crop mode hybrid without one are of version 1.
 HYBRID = 3
 

@@ -1,6 +1,7 @@
 """Compiled programs against the protocol step by step, for any padding, step and devices.
 
-Tests plans.py, preparation.py, hybrid.py, encoding.py and (with test_devices.py) engine.py too.
+Tests plans.py, preparation.py, encoding.py and (with test_hybrid.py and test_devices.py) hybrid.py
+and engine.py too.
 """
 
 import dataclasses
@@ -11,17 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from histojax import encoders
 from histojax.config import Extraction, Runtime, View
-from histojax.encoders import Tap, weights
-from histojax.extraction import encoding, engine, hybrid, manifests, plans, preparation
+from histojax.encoders import weights
+from histojax.extraction import encoding, engine, plans, preparation
 from histojax.extraction.loaded_encoders import LoadedEncoder
 from histojax.images.padding import bucket, scaled_size
 from histojax.images.reader import read
-from histojax.ops import crops, pooling, resize, stain
+from histojax.ops import crops, resize, stain
+from tests import references
 from tests.samples import tissue
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
@@ -147,19 +147,6 @@ def test_hybrid_descriptors_depend_on_neither_devices_steps_nor_padding(by_pool,
     assert_close(describe(one, tmp_path, **change), {view.name: by_pool[view.name]})
 
 
-def window_averages_in_numpy(maps, top, left, cells):
-    """Area-weighted mean, cell by cell, in float64."""
-    total, area = np.zeros(maps.shape[-1]), 0.0
-    for i in range(maps.shape[0]):
-        for j in range(maps.shape[1]):
-            height = min(i + 1, top + cells) - max(i, top)
-            width = min(j + 1, left + cells) - max(j, left)
-            if height > 0 and width > 0:
-                total += height * width * maps[i, j]
-                area += height * width
-    return total / area
-
-
 def turned(square, turn):
     """A square [S, S, 3] turned as `crops.Turn` says."""
     square = square.swapaxes(0, 1) if turn.transpose else square
@@ -193,7 +180,7 @@ def hybrid_in_numpy(extraction, view, normalized, name):
         return [
             np.concatenate(
                 [
-                    window_averages_in_numpy(
+                    references.window_average(
                         np.asarray(maps[tap.layer][0], np.float64),
                         *(float(side) / tap.stride for side in corner),
                         cells,
@@ -343,150 +330,6 @@ def test_where_no_colour_varies_hybrid_crops_are_exact_ones(change, tmp_path):
     drawn = [np.asarray(crops.choose(key, a, 8, 2)) for a in range(extraction.augmentations)]
     expected = np.stack([np.mean(pool[chosen] ** 3, axis=0) ** (1 / 3) for chosen in drawn])
     assert_close({"rows": hybrid_rows}, {"rows": expected}, most=1e-4)
-
-
-# Two crops, four nodes, and four channels.
-SMALLEST = dataclasses.replace(HYBRID, pool_crops=2, gain_nodes=2, crops=1, p=1.0)
-TAPS = Tap("relu", 1), Tap("token", 3, signed=True)
-# By version of `manifests.HYBRID`: two descriptors; corners and turns of a pool's first crops.
-GOLDEN = {
-    3: (
-        [[0.0, 0.0, 0.375523, 2.692748], [1.703865, 2.258648, 0.073120, 0.628757]],
-        [[10, 10, 0, 0, 0], [6, 27, 1, 1, 0], [1, 14, 0, 1, 1]],
-    )
-}
-
-
-def test_the_numbers_of_crop_mode_hybrid_are_those_of_its_version():
-    """Descriptors of two versions are never mixed, so a change of these needs a new version."""
-    assert manifests.HYBRID in GOLDEN, "HYBRID has a new version: put its numbers here"
-    descriptors, pool = GOLDEN[manifests.HYBRID]
-    extraction = dataclasses.replace(SMALLEST, pool_crops=4)
-    encoded, windows = np.arange(64) * 5 % 23, np.arange(64) * 7 % 31
-    arrays = (jnp.float32(encoded.reshape(16, 4) / 9), jnp.float32(windows.reshape(4, 4, 4) / 9))
-    key = crops.image_key(0, NAME)
-    rows = hybrid.assemble(*arrays, key, taps=TAPS, extraction=extraction)
-    np.testing.assert_allclose(rows[:2], descriptors, atol=1e-4)
-    drawn = [crops.pool_corner_and_turn(key, c, jnp.array([42, 54]), 24) for c in range(3)]
-    assert [[*map(int, (*corner, *turn))] for corner, turn in drawn] == pool
-
-
-@pytest.mark.parametrize(
-    ("gains", "rows"),
-    [
-        (1, ["+ + + + +", "- - - - -"]),
-        (2, ["+- -+ +- -+ +-", "++ -- ++ -- ++", "-+ +- -+ +- -+"]),
-        (3, ["+-- -+- +++ --+ +--", "++- -++ +-+ --- ++-", "-+- +++ --+ +-- -+-"]),
-    ],
-)
-def test_crops_of_the_pool_are_encoded_at_the_middle_and_up_to_three_corners(
-    gains, rows, monkeypatch
-):
-    monkeypatch.setitem(stain.AUGMENTATIONS, "made", stain.Augmentation(None, None, gains))
-    extraction = dataclasses.replace(HYBRID, stain_augmentation="made", pool_crops=5)
-    made, along = preparation.pool_gains(extraction), preparation.gain_nodes(extraction)[:, -1]
-    np.testing.assert_array_equal(made[0], np.ones((5, gains)))
-    for found, signs in zip(made[1:], rows, strict=True):
-        expected = [along.max() if sign == "+" else along.min() for sign in signs.replace(" ", "")]
-        np.testing.assert_array_equal(found.ravel(), expected)
-    constant = dataclasses.replace(extraction, gain_low=1.2, gain_high=1.2)
-    np.testing.assert_array_equal(
-        preparation.pool_gains(constant), np.full((1, 5, gains), 1.2, np.float32)
-    )
-
-
-def test_only_what_is_never_negative_is_cut_off_at_zero():
-    extraction = dataclasses.replace(SMALLEST, augmentations=200)
-    by_node = jnp.array([2.0, 1.91, 2.09, 2.0])[:, None, None] * jnp.ones((4, 2, 1))
-    # The middle is 2, but of what is negative in all windows.
-    windows = jnp.concatenate([by_node, by_node, by_node - 5, 4 - by_node], axis=-1)
-    # What colour changes is as in the windows, so that nothing drifts.
-    first = jnp.array([[0.1, -0.9, 0.1, 0.05]] * 2)
-    corners = jnp.array(preparation.pool_gains(extraction)[1:].reshape(-1, 2))
-    at_corners = [hybrid.node_weights(gains, extraction) @ windows[:, 0] for gains in corners]
-    pool = jnp.concatenate([first, first[:1] + jnp.stack(at_corners)])
-    key = crops.image_key(0, NAME)
-    rows = np.asarray(hybrid.assemble(pool, windows, key, taps=TAPS, extraction=extraction))
-    gains = jax.vmap(lambda a: preparation.gains(key, a, extraction))(jnp.arange(200))
-    weights_ = jax.vmap(lambda g: hybrid.node_weights(g, extraction))(gains)
-    changes = np.asarray(weights_ @ windows[:, 0, 0])
-    assert min(changes) < -0.11
-    assert max(changes) > 0.11
-    np.testing.assert_allclose(rows[:, 0], np.maximum(0.1 + changes, 0), atol=1e-5)
-    # Of the others the pool's crops at the middle are negative, all windows, or a crop elsewhere.
-    np.testing.assert_allclose(rows[:, 1], -0.9 + changes, atol=1e-5)
-    np.testing.assert_allclose(rows[:, 2], 0.1 + changes, atol=1e-5)
-    np.testing.assert_allclose(rows[:, 3], 0.05 - changes, atol=1e-5)
-
-
-def test_what_drifts_with_the_border_and_the_colour_is_found_again():
-    """A drift that is bilinear in both; and a tap in which nothing happens stays as it is."""
-    extraction = dataclasses.replace(HYBRID, pool_crops=24, gain_nodes=3, crops=24, p=1.0)
-    nodes = preparation.gain_nodes(extraction)
-    rng = np.random.default_rng(0)
-    contents, strength = rng.uniform(5, 6, (24, 3)), rng.uniform(1, 2, (24, 1))
-    borders = strength * rng.uniform(0.5, 1, 3)
-    mix = 0.1 * rng.normal(size=3)
-
-    def window(gains):
-        return contents * (1 + 0.2 * (gains[0] - 1) + 0.5 * (gains[0] - 1) * (gains[1] - 1))
-
-    def exact(gains):  # Colour changes all windows by one factor, but for what is added here.
-        change = np.mean(window(gains) - window(np.ones(2)), axis=0)
-        return window(gains) + borders * (1 + change @ mix)
-
-    def both(rows):
-        return jnp.array(np.concatenate([rows, np.ones_like(rows[..., :1])], axis=-1), jnp.float32)
-
-    windows = both(np.stack([window(node) for node in nodes]))
-    gains = preparation.pool_gains(extraction)
-    pool = both(np.array([exact(gains[i, c])[c] for i in range(4) for c in range(24)]))
-    key = crops.image_key(0, NAME)
-    taps = (Tap("relu", 3), Tap("constant", 1))
-    rows = np.asarray(hybrid.assemble(pool, windows, key, taps=taps, extraction=extraction))
-    for a, row in enumerate(rows):
-        gains = np.asarray(preparation.gains(key, a, extraction), np.float64)
-        chosen = np.asarray(crops.choose(key, a, 24, 24))
-        expected = exact(gains)[chosen].mean(axis=0)
-        without = (exact(np.ones(2)) + window(gains) - window(np.ones(2)))[chosen].mean(axis=0)
-        np.testing.assert_array_less(np.abs(row[:3] - expected), 0.1 * np.abs(without - expected))
-        np.testing.assert_allclose(row[3], 1, rtol=1e-6)
-
-
-window_weights = jax.jit(pooling.window_weights, static_argnums=(1, 2))
-window_averages = jax.jit(pooling.window_averages, static_argnums=2)
-
-
-@given(
-    st.integers(1, 40),
-    st.floats(0.3, 30),
-    st.lists(st.floats(0, 1), min_size=1, max_size=5),
-    st.integers(0, 2**32 - 1),
-)
-@settings(deadline=None, max_examples=12)
-def test_window_weights_are_shares(cells, length, places, seed):
-    length = min(length, cells)
-    starts = np.array(places, np.float32) * np.float32(cells - length)
-    weights_ = np.asarray(window_weights(jnp.array(starts), length, cells))
-    assert (weights_ >= 0).all()
-    np.testing.assert_allclose(weights_.sum(axis=1), 1, rtol=1e-5)
-    # A linear ramp averages to its value in the middle of the window.
-    ramp = np.arange(cells) + 0.5
-    inside = (starts % 1 == 0) & (length % 1 == 0)
-    np.testing.assert_allclose((weights_ @ ramp)[inside], (starts + length / 2)[inside], rtol=1e-4)
-
-
-def test_window_averages_are_the_means_under_the_windows():
-    rng = np.random.default_rng(0)
-    maps = rng.random((9, 12, 4), np.float32)
-    corners = np.array([[0, 0], [1.5, 2.25], [4, 6], [3.75, 5.5]], np.float32)
-    found = np.asarray(window_averages(jnp.array(maps), jnp.array(corners), (5, 5)))
-    expected = [
-        window_averages_in_numpy(maps.astype(np.float64), top, left, 5) for top, left in corners
-    ]
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-    whole = window_averages(jnp.array(maps), jnp.zeros((1, 2)), (9, 12))
-    np.testing.assert_allclose(whole[0], maps.mean(axis=(0, 1)), rtol=1e-5)
 
 
 def test_the_accumulator_is_donated(tmp_path):

@@ -1,8 +1,9 @@
-"""The p-norm against equation 1 in float64, and its edges."""
+"""The p-norm against equation 1 in float64, and its edges; averages of windows of maps."""
 
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -116,3 +117,39 @@ def test_crops_that_do_not_count_change_nothing(p):
     found = pooling.pnorm(descriptors, p, counted)
     np.testing.assert_allclose(found[0], pooling.pnorm(descriptors[0, :3], p), rtol=1e-6)
     np.testing.assert_allclose(found[1], pooling.pnorm(descriptors[1], p), rtol=1e-6)
+
+
+window_weights = jax.jit(pooling.window_weights, static_argnums=(1, 2))
+window_averages = jax.jit(pooling.window_averages, static_argnums=2)
+
+
+@given(
+    st.integers(1, 40),
+    st.floats(0.3, 30),
+    st.lists(st.floats(0, 1), min_size=1, max_size=5),
+    st.integers(0, 2**32 - 1),
+)
+@settings(deadline=None, max_examples=12)
+def test_window_weights_are_shares(cells, length, places, seed):
+    length = min(length, cells)
+    starts = np.array(places, np.float32) * np.float32(cells - length)
+    weights_ = np.asarray(window_weights(jnp.array(starts), length, cells))
+    assert (weights_ >= 0).all()
+    np.testing.assert_allclose(weights_.sum(axis=1), 1, rtol=1e-5)
+    # A linear ramp averages to its value in the middle of the window.
+    ramp = np.arange(cells) + 0.5
+    inside = (starts % 1 == 0) & (length % 1 == 0)
+    np.testing.assert_allclose((weights_ @ ramp)[inside], (starts + length / 2)[inside], rtol=1e-4)
+
+
+def test_window_averages_are_the_means_under_the_windows():
+    rng = np.random.default_rng(0)
+    maps = rng.random((9, 12, 4), np.float32)
+    corners = np.array([[0, 0], [1.5, 2.25], [4, 6], [3.75, 5.5]], np.float32)
+    found = np.asarray(window_averages(jnp.array(maps), jnp.array(corners), (5, 5)))
+    expected = [
+        references.window_average(maps.astype(np.float64), top, left, 5) for top, left in corners
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    whole = window_averages(jnp.array(maps), jnp.zeros((1, 2)), (9, 12))
+    np.testing.assert_allclose(whole[0], maps.mean(axis=(0, 1)), rtol=1e-5)
