@@ -54,8 +54,8 @@ def test_metrics_that_choose_are_those_that_are_reported(name):
         assert float(chosen_by) == pytest.approx(value(name, truth, predicted), abs=1e-6)
 
 
-def reference(protocol: PublishedProtocol, data, seed: int) -> tuple[np.ndarray, dict]:
-    """Kernel over bias, float64 [D + 1, K], of the best epoch and pair, and which these are.
+def reference(protocol: PublishedProtocol, data, seed: int) -> tuple[np.ndarray, np.ndarray, dict]:
+    """Kernel over bias, float64 [D + 1, K], of the best epoch and the last, and which was chosen.
 
     By the formulas of PyTorch's documentation of Adam and AdamW; first weights and order of rows
     are the code's own.
@@ -95,9 +95,10 @@ def reference(protocol: PublishedProtocol, data, seed: int) -> tuple[np.ndarray,
             score = value(protocol.metric, labels[SPLIT.chosen], predicted)
             if score > best[0] + 1e-6:
                 best, kept = (score, epoch + 1), weights
-        runs.append((-best[0], best[1], pair, kept, {"learning_rate": rate, "weight_decay": decay}))
-    score, epoch, _, kept, setting = min(runs, key=lambda run: run[:3])
-    return kept, setting | {"score": pytest.approx(-score, abs=1e-6), "epoch": epoch}
+        setting = {"learning_rate": rate, "weight_decay": decay}
+        runs.append((-best[0], best[1], pair, kept, weights, setting))
+    score, epoch, _, kept, last, setting = min(runs, key=lambda run: run[:3])
+    return kept, last, setting | {"score": pytest.approx(-score, abs=1e-6), "epoch": epoch}
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
@@ -106,10 +107,15 @@ def test_heads_are_those_of_adam_as_pytorch_has_it(name, data):
     heads = published_heads.fit(protocol, SPLIT, *data, K)
     assert len(heads) == protocol.seeds
     for seed, head in enumerate(heads):
-        weights, chosen = reference(protocol, data, seed)
+        weights, last, chosen = reference(protocol, data, seed)
         assert {key: getattr(head, key) for key in chosen} == chosen
         np.testing.assert_allclose(head.kernel, weights[:-1], atol=2e-5)
         np.testing.assert_allclose(head.bias, weights[-1], atol=2e-5)
+        np.testing.assert_allclose(head.last_kernel, last[:-1], atol=2e-5)
+        np.testing.assert_allclose(head.last_bias, last[-1], atol=2e-5)
+        for which, (*kernel, bias) in ((False, weights), (True, last)):
+            answers = (data[0] @ np.array(kernel) + bias).argmax(axis=1)
+            np.testing.assert_array_equal(head.predict(data[0], which), answers)
     assert not np.allclose(heads[0].kernel, heads[1].kernel, atol=1e-3)
 
 
