@@ -27,31 +27,19 @@ def model(settings: dict) -> torch.nn.Module:
     transformer = timm.models.vision_transformer.VisionTransformer(
         num_classes=0, dynamic_img_size=True, **named
     ).eval()
-    state = transformer.state_dict()
-    shapes = {name: tuple(value.shape) for name, value in state.items()}
-    for name, array in references.state(shapes, "timm"):
-        state[name].copy_(torch.from_numpy(array))
+    references.fill(transformer, "timm")
     return transformer
 
 
 @torch.inference_mode()
 def stages(transformer: torch.nn.Module, inputs: np.ndarray) -> dict[str, np.ndarray]:
-    found = {}
-
-    def embedded(_, arguments):
-        found["embedded"] = arguments[0].numpy().copy()
-
-    def after(_, arguments, output):
-        found["block0"] = output.numpy().copy()
-
-    first = transformer.blocks[0]
-    hooks = first.register_forward_pre_hook(embedded), first.register_forward_hook(after)
-    found["tokens"] = transformer.forward_features(torch.from_numpy(inputs)).numpy()
-    for hook in hooks:
-        hook.remove()
-    found["class_token"] = transformer(torch.from_numpy(inputs)).numpy()
-    found["patch_mean"] = found["tokens"][:, transformer.num_prefix_tokens :].mean(axis=1)
-    return found
+    images = torch.from_numpy(inputs)
+    found = references.stages(
+        transformer.blocks[0],
+        lambda: transformer.forward_features(images).numpy(),
+        transformer.num_prefix_tokens,
+    )
+    return found | {"class_token": transformer(images).numpy()}
 
 
 def main() -> None:

@@ -1,12 +1,14 @@
 """Vision transformers of timm and transformers: what they are made with, names, seeded weights.
 
-NumPy alone, since timm and transformers each run in an environment without JAX.
+NumPy alone, since timm and transformers each run in an environment without JAX; their models come
+as arguments.
 
 The settings are those of the published loaders and `config.json`s; our rows are not consulted.
 """
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -172,6 +174,39 @@ def state(shapes: Mapping[str, tuple[int, ...]], names: str) -> Iterator[tuple[s
         array = np.split(draw(ours, tuple(expected)), parts, axis=-1)[part]
         back = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
         yield theirs, array[None] if len(shape) == 3 else array.transpose(back[len(shape)])
+
+
+def fill(network: Any, names: str) -> None:
+    """Puts the drawn variables into a model of PyTorch; `names` as for `state`."""
+    tensors = network.state_dict()
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for name, array in state(shapes, names):
+        tensors[name].numpy()[...] = array
+
+
+def stages(first: Any, tokens: Callable[[], np.ndarray], before: int) -> dict[str, np.ndarray]:
+    """The stages of `test_vit`, of a model of PyTorch.
+
+    Args:
+      first: its first block.
+      tokens: runs the model: [N, T, D].
+      before: how many tokens there are before the patches.
+    """
+    found = {}
+
+    def embedded(_, arguments):
+        found["embedded"] = arguments[0].numpy().copy()
+
+    def after(_, arguments, output):
+        found["block0"] = (output[0] if isinstance(output, tuple) else output).numpy().copy()
+
+    hooks = first.register_forward_pre_hook(embedded), first.register_forward_hook(after)
+    found["tokens"] = tokens()
+    for hook in hooks:
+        hook.remove()
+    found["class_token"] = found["tokens"][:, 0]
+    found["patch_mean"] = found["tokens"][:, before:].mean(axis=1)
+    return found
 
 
 def sizes(patch: int) -> Sizes:
