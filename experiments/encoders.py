@@ -5,8 +5,8 @@ histojax encoders UNI2-h,Virchow2 --weights_dir=FOLDER    some of them, with fil
 histojax encoders --csv                                   the same and more as CSV
 
 D is the width of the descriptor, M are million parameters; input and um/px are the side and the
-pixel size of the one square that a published network is shown. Nothing is downloaded here:
-ImageNet's files are when they are first used, all others by you. A file is looked for as
+pixel size of the one square that a published network is shown. This command downloads nothing:
+ImageNet's files come when they are first used, all others you fetch. A file is looked for as
 FOLDER/ENCODER/NAME, FOLDER/REPOSITORY/NAME, FOLDER/ORGANISATION/REPOSITORY/NAME and
 FOLDER/ENCODER.safetensors or .bin, and in Hugging Face's cache ($HF_HUB_CACHE, $HF_HOME,
 ~/.cache/huggingface/hub).

@@ -77,7 +77,7 @@ class Resampling:
             raise InputError(
                 f"{path} has {mpp:g} um per pixel and would be enlarged {factor:.3g} x for "
                 f"{self.asked_by}, expected at most {self.most_enlarged:g} x, since enlarging adds "
-                f"no detail: {self.advice(mpp)}"
+                f"no detail: {self.advice(mpp, factor)}"
             )
         return factor
 
@@ -87,11 +87,11 @@ class Resampling:
         return factor if abs(factor - 1) > _TOLERANCE else 1.0
 
     @staticmethod
-    def advice(mpp: float) -> str:
-        """What to do about an image that would be enlarged too much."""
+    def advice(mpp: float, factor: float) -> str:
+        """What to do about an image of that pixel size that would be enlarged too much."""
         return (
             f"take views of {mpp:g}mpp or coarser, leave the image out, or extract and train with "
-            "--most_enlarged"
+            f"{most_enlarged(factor)}"
         )
 
     def size(self, path: Path) -> tuple[int, int]:
@@ -146,6 +146,11 @@ class Resampling:
 
 
 NO_RESAMPLING = Resampling()
+
+
+def most_enlarged(factor: float) -> str:
+    """The flag that allows images to be enlarged so many times, rounded up."""
+    return f"--most_enlarged={math.ceil(factor * 100) / 100:g}"
 
 
 def recorded_pixel_size(digest: str) -> float | None:

@@ -10,7 +10,7 @@ import numpy as np
 from histojax.config import STAIN_STATUS, STAIN_TOO_LITTLE_TISSUE, Extraction
 from histojax.images import reader
 from histojax.images.padding import by_resolution, scaled_size
-from histojax.images.resampling import Resampling, resampled_size
+from histojax.images.resampling import Resampling, most_enlarged, resampled_size
 from histojax.inspection import confounding, near_duplicates
 from histojax.inspection.findings import NOTE, PROBLEM, Finding, ImageSet
 from histojax.inspection.recommend import PAPER_MPP, format_size, mixed
@@ -159,16 +159,16 @@ def _enlarged(images: ImageSet, extraction: Extraction) -> list[Finding]:
     """Images that a view in microns would enlarge so much that extraction refuses them."""
     findings = []
     for view in by_resolution(extraction.views).values():
-        resampling, enlarged = Resampling.of(extraction, None, view), {}
+        resampling, enlarged, most = Resampling.of(extraction, None, view), {}, 1.0
         for i in images.usable():
             if view.mpp and (mpp := images.images[i].mpp):
                 factor = resampling.factor_of(mpp)
                 if factor > resampling.most_enlarged:
-                    enlarged[i] = f"{mpp:.3g} µm, {factor:.3g} x"
+                    enlarged[i], most = f"{mpp:.3g} µm, {factor:.3g} x", max(most, factor)
         message = (
             f"{{}} that {resampling.asked_by} would enlarge more than "
             f"{resampling.most_enlarged:g} x, which adds no detail: choose coarser --views, leave "
-            "these out, or pass --most_enlarged."
+            f"these out, or pass {most_enlarged(most)}."
         )
         findings += images.finding(PROBLEM, "pixel size", message, enlarged)
     return findings

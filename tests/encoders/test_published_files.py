@@ -124,7 +124,7 @@ def test_where_no_file_is_the_message_says_what_was_looked_for_and_how_to_get_on
         "looked for pytorch_model.bin or model.safetensors in",
         f"{tmp_path} (in UNI2-h/, MahmoodLab/UNI2-h/, or as UNI2-h.*)",
         f"{no_cache} (Hugging Face's cache)",
-        "https://huggingface.co/MahmoodLab/UNI2-h and put it to FOLDER/UNI2-h/pytorch_model.bin",
+        "https://huggingface.co/MahmoodLab/UNI2-h and put it at FOLDER/UNI2-h/pytorch_model.bin",
         "CC BY-NC-ND 4.0 (non-commercial, no derivatives); access is granted on request",
         "--weights_dir=FOLDER",
         "--weights=UNI2-h=FILE",

@@ -85,7 +85,7 @@ def advice(encoder: Encoder) -> str:
     published = encoder.published
     gate = f"; {published.gate}" if published.gate else ""
     return (
-        f"Get {published.files[0]} from {published.address} and put it to FOLDER/{encoder.name}/"
+        f"Get {published.files[0]} from {published.address} and put it at FOLDER/{encoder.name}/"
         f"{published.files[0]}, with --weights_dir=FOLDER; its licence is "
         f"{published.licence_text}{gate}"
     )
