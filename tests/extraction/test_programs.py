@@ -16,7 +16,7 @@ import pytest
 from histojax import encoders
 from histojax.config import Extraction, Runtime, View
 from histojax.encoders import weights
-from histojax.extraction import encoding, engine, plans, preparation
+from histojax.extraction import encoding, engine, plans, preparation, programs
 from histojax.extraction.loaded_encoders import LoadedEncoder
 from histojax.images.padding import bucket, scaled_size
 from histojax.images.reader import read
@@ -309,6 +309,19 @@ def test_hybrid_descriptors_are_near_exact_ones_of_the_same_crops(by_pool, tmp_p
     others = np.linalg.norm(found[1:] - exact, axis=1)
     assert (others > np.linalg.norm(found[0] - exact)).all()
     assert len({row.tobytes() for row in found}) == HYBRID.augmentations
+
+
+def test_a_crop_that_is_checked_is_the_one_that_its_augmentation_draws():
+    extraction = dataclasses.replace(HYBRID, stain_augmentation="none")
+    image = np.random.default_rng(0).uniform(size=(75, 115, 3)).astype(np.float32)
+    key, size = crops.image_key(4, NAME), jnp.array([75, 115])
+    arrays = jnp.array(image.transpose(2, 0, 1)), size, key
+    cut = jax.jit(lambda n: programs._CROPS[plans.Part.CHECKED](*arrays, n, VIEWS[0], extraction))
+    for augmentation, crop in itertools.product(range(2), range(3)):
+        chosen = crops.choose(key, augmentation, 3, 7)[crop]
+        (top, left), turn = crops.pool_corner_and_turn(key, chosen, size, 48)
+        expected = turned(image[top : top + 48, left : left + 48], turn)
+        np.testing.assert_array_equal(cut(3 * augmentation + crop), expected)
 
 
 @pytest.mark.parametrize(
