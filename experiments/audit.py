@@ -28,7 +28,7 @@ from histojax.datasets import Dataset, folds, leakage
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.extraction import manifests, store
-from histojax.inspection import near_duplicates
+from histojax.inspection import near_duplicates, split_pairs
 from histojax.learners import ensembles
 from histojax.report import audit
 from histojax.utils.files import require_writable
@@ -68,9 +68,9 @@ def main() -> None:
     if slides:
         print("\nnear-duplicates: not searched for, since descriptors were imported without images")
     else:
-        pairs = near_duplicates.find_pairs(near_duplicates.fingerprint(dataset.paths))
-        pairs = near_duplicates.pairs_in_split(pairs, split)
-        print("\n".join(["", *near_duplicates.summary_lines(pairs, split, LISTED)]))
+        pairs = near_duplicates.find_pairs(near_duplicates.fingerprints(dataset.paths))
+        pairs = split_pairs.pairs_in_split(pairs, split)
+        print("\n".join(["", *split_pairs.summary_lines(pairs, split, LISTED)]))
     if FLAGS.out is not None:
         written = audit.write(FLAGS.out, leaks, pairs, split, dataset)
         print(f"\n{FLAGS.out / written[0]}, {', '.join(written[1:])}")

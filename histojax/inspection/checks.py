@@ -79,19 +79,11 @@ def _same_images(images: ImageSet) -> list[Finding]:
     measured = images.measured()
     if len(measured) < 2:
         return []
-    qualities = [images.images[i].quality for i in measured]
-    fingerprints = near_duplicates.Fingerprints(
-        tuple(quality.sha256 for quality in qualities),
-        np.stack([quality.fingerprint for quality in qualities]),
-    )
+    fingerprints = [images.images[i].quality.fingerprint for i in measured]
     two_classes, two_groups, one_group = [], [], []
     for pair in near_duplicates.find_pairs(fingerprints):
         one, other = measured[pair.first], measured[pair.second]
-        likeness = (
-            "the same file"
-            if pair.exact
-            else f"correlation {pair.correlation:.2f} of their thumbnails"
-        )
+        likeness = near_duplicates.likeness(pair)
         if images.labels[one] != images.labels[other]:
             kind = two_classes
         elif images.groups and images.groups[one] and images.groups[one] == images.groups[other]:

@@ -36,8 +36,7 @@ class ImageQuality:
     """Measures of an image.
 
     Attributes:
-      sha256: of the file.
-      fingerprint: float32 [32, 32], the grey thumbnail that near-duplicates are found by.
+      fingerprint: what near-duplicates are found by, with the SHA-256 of the file.
       thumbnail: as a data URI.
       tissue_fraction: share of pixels that the stain step counts as tissue.
       stain_status: index into `config.STAIN_STATUS`; above 0 the reference stains would be used.
@@ -49,8 +48,7 @@ class ImageQuality:
       blur: 0 sharp to 1 blurred, after Crete et al., "The blur effect", 2007.
     """
 
-    sha256: str
-    fingerprint: np.ndarray
+    fingerprint: near_duplicates.Fingerprint
     thumbnail: str
     tissue_fraction: float
     stain_status: int
@@ -106,7 +104,9 @@ def inspect_image(
         with slide.open_slide(reader.read(path) if is_plain else path) as field:
             size = field.size
             window = field.read(*_central_window(size))
-            quality = measure(field.thumbnail(SIDE), window, slide.digest(path))
+            small = field.thumbnail(SIDE)
+            fingerprint = near_duplicates.fingerprint(small, slide.digest(path), size)
+            quality = measure(small, window, fingerprint)
     except (InputError, OSError) as refusal:
         return InspectedImage(path, error or str(refusal), size, file_format, mpp, None)
     return InspectedImage(path, error, size, file_format, mpp, quality)
@@ -137,18 +137,19 @@ def _too_large(path: Path, mpp: float | None, extraction: Extraction) -> str:
     return ""
 
 
-def measure(small: np.ndarray, window: np.ndarray, sha256: str) -> ImageQuality:
+def measure(
+    small: np.ndarray, window: np.ndarray, fingerprint: near_duplicates.Fingerprint
+) -> ImageQuality:
     """Measures an image.
 
     Args:
       small: uint8 [H, W, 3], the small copy, with sides of at most SIDE.
       window: uint8 [H, W, 3], at the image's own resolution.
-      sha256: of the file.
+      fingerprint: of the image.
     """
     tissue_fraction, status, angle, absorbed = stain_measures(small)
     return ImageQuality(
-        sha256=sha256,
-        fingerprint=near_duplicates.grey_thumbnail(small),
+        fingerprint=fingerprint,
         thumbnail=thumbnail(small),
         tissue_fraction=tissue_fraction,
         stain_status=status,

@@ -16,9 +16,8 @@ import numpy as np
 from PIL import Image
 from scipy.fft import dctn
 
-from histojax.datasets.folds import Folds
 from histojax.images import slide
-from histojax.utils.words import quantity
+from histojax.inspection.similarity import Similarity
 
 _SIDE = 32  # Of the thumbnail, px.
 _FREQUENCIES = 8  # Along each side; all but the constant one count.
@@ -38,67 +37,70 @@ Turn = tuple[bool, int]
 TURNS: tuple[Turn, ...] = tuple((flip, turns) for flip in (False, True) for turns in range(4))
 
 
+SAME_FILE, COPY, OVERLAP = "same_file", "copy", "overlap"
+
+
 @dataclasses.dataclass(frozen=True)
-class Fingerprints:
-    """What N images are compared by.
+class Fingerprint:
+    """What an image is compared by.
 
     Attributes:
-      sha256: of each file.
-      thumbnails: float32 [N, 32, 32], grey levels.
+      sha256: of the file.
+      size: height and width of the image as it is shown, px.
+      thumbnail: float32 [32, 32], grey levels.
     """
 
-    sha256: tuple[str, ...]
-    thumbnails: np.ndarray
+    sha256: str
+    size: tuple[int, int]
+    thumbnail: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """Two images that are the same, or nearly.
+    """Two images that are the same, or nearly, or share a part.
 
     Attributes:
       first, second: indices of the images.
-      exact: whether the files are the same, byte by byte.
-      distance: bits in which the hashes differ.
-      correlation: of the thumbnails.
-      turn: what to do with the second image to match the first.
+      kind: SAME_FILE, byte by byte; COPY, where one is derived from the other; or OVERLAP, fields
+        of one slide that share a part.
+      transform: takes points of the second image onto the first, px of both as they are shown.
+      inliers: local features that agree with the transform.
+      correlation: of what both show, once aligned, from -1 to 1.
+      shared: the shares of the first image, and of the second, that lie within the other.
     """
 
     first: int
     second: int
-    exact: bool
-    distance: int
+    kind: str
+    transform: Similarity
+    inliers: int
     correlation: float
-    turn: Turn
+    shared: tuple[float, float]
 
 
-@dataclasses.dataclass(frozen=True)
-class SplitPair:
-    """A pair within a split.
+def fingerprint(rgb: np.ndarray, sha256: str, size: tuple[int, int] | None = None) -> Fingerprint:
+    """The fingerprint of an image.
 
-    Attributes:
-      pair: of images.
-      leaks: whether one is in training while the other is in test.
-      conflict: whether their classes differ.
+    Args:
+      rgb: uint8 [H, W, 3], the image or a smaller copy of it.
+      sha256: of the file.
+      size: height and width of the image; None for those of `rgb`.
     """
-
-    pair: Pair
-    leaks: bool
-    conflict: bool
+    return Fingerprint(sha256, size or rgb.shape[:2], grey_thumbnail(rgb))
 
 
-def fingerprint(paths: Sequence[Path]) -> Fingerprints:
+def fingerprints(paths: Sequence[Path]) -> tuple[Fingerprint, ...]:
     """The fingerprints of image files, decoded on a few threads.
 
     Raises:
       InputError: an image cannot be read.
     """
 
-    def of_file(path: Path) -> tuple[str, np.ndarray]:
-        return slide.digest(path), grey_thumbnail(slide.read_small(path))
+    def of_file(path: Path) -> Fingerprint:
+        return fingerprint(slide.read_small(path), slide.digest(path))
 
     with ThreadPoolExecutor(_WORKERS) as pool:
-        digests, thumbnails = zip(*pool.map(of_file, paths), strict=True)
-    return Fingerprints(digests, np.stack(thumbnails))
+        return tuple(pool.map(of_file, paths))
 
 
 def grey_thumbnail(rgb: np.ndarray) -> np.ndarray:
@@ -113,29 +115,59 @@ def apply_turn(pictures: np.ndarray, turn: Turn) -> np.ndarray:
     return np.rot90(pictures[..., ::-1] if flip else pictures, quarters, axes=(-2, -1))
 
 
-def find_pairs(fingerprints: Fingerprints) -> tuple[Pair, ...]:
+def find_pairs(images: Sequence[Fingerprint]) -> tuple[Pair, ...]:
     """All pairs that are the same or nearly, the surest first.
 
     Images without structure, such as bare glass, are compared as files alone, for their thumbnails
     are nothing but noise.
     """
+    if not images:
+        return ()
     pairs: dict[tuple[int, int], Pair] = {}
     same_file: dict[str, list[int]] = {}
-    for i, digest in enumerate(fingerprints.sha256):
-        for earlier in same_file.setdefault(digest, []):
-            pairs[earlier, i] = Pair(earlier, i, True, 0, 1.0, TURNS[0])
-        same_file[digest].append(i)
-    thumbnails = fingerprints.thumbnails
+    for i, image in enumerate(images):
+        for earlier in same_file.setdefault(image.sha256, []):
+            pairs[earlier, i] = Pair(earlier, i, SAME_FILE, Similarity(), 0, 1.0, (1.0, 1.0))
+        same_file[image.sha256].append(i)
+    thumbnails = np.stack([image.thumbnail for image in images])
     structured = np.flatnonzero(thumbnails.std(axis=(1, 2)) >= _LEAST_DEVIATION)
-    for first, second, distance, turn in _candidates(_hashes(thumbnails[structured])):
+    for first, second, _, turn in _candidates(_hashes(thumbnails[structured])):
         one, other = int(structured[first]), int(structured[second])
         if (one, other) in pairs:
             continue
         correlation = _correlation(thumbnails[one], apply_turn(thumbnails[other], TURNS[turn]))
         if correlation >= _LEAST_CORRELATION:
-            pairs[one, other] = Pair(one, other, False, distance, correlation, TURNS[turn])
-    surest = sorted(pairs.values(), key=lambda p: (not p.exact, -p.correlation, p.first, p.second))
-    return tuple(surest)
+            transform = _of_turn(TURNS[turn], images[one].size, images[other].size)
+            pairs[one, other] = Pair(one, other, COPY, transform, 0, correlation, (1.0, 1.0))
+
+    def by_sureness(pair: Pair) -> tuple:
+        return pair.kind != SAME_FILE, -pair.correlation, pair.first, pair.second
+
+    return tuple(sorted(pairs.values(), key=by_sureness))
+
+
+def _of_turn(turn: Turn, first: tuple[int, int], second: tuple[int, int]) -> Similarity:
+    """The similarity that lays a turned image on another, centre on centre: sizes [H, W]."""
+    mirrored, quarters = turn
+    scale = (first[0] * first[1] / (second[0] * second[1])) ** 0.5
+    about = Similarity(scale, (90 * quarters + 180) % 360 - 180, mirrored)
+    x, y = np.array(first[::-1]) / 2 - about.apply(np.array(second[::-1]) / 2)
+    return dataclasses.replace(about, shift=(float(x), float(y)))
+
+
+def likeness(pair: Pair) -> str:
+    """How the images of a pair are alike, in words."""
+    if pair.kind == SAME_FILE:
+        return "the same file"
+    correlation = f"correlation {pair.correlation:.2f}"
+    if pair.kind == OVERLAP:
+        return f"overlapping fields, {max(pair.shared):.0%} of one shared, {correlation}"
+    changes = ["mirrored"] if pair.transform.mirrored else []
+    if abs(pair.transform.degrees) >= 1:
+        changes.append(f"turned by {abs(pair.transform.degrees):.0f}°")
+    if abs(pair.transform.scale - 1) >= 0.02:
+        changes.append(f"{1 / pair.transform.scale:.2f} times as large")
+    return ", ".join(["a copy", *changes, correlation])
 
 
 def _hashes(thumbnails: np.ndarray) -> np.ndarray:
@@ -175,55 +207,3 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
     one, other = first - first.mean(), second - second.mean()
     norm = np.sqrt(np.square(one).sum() * np.square(other).sum())
     return float((one * other).sum() / norm) if norm > 0 else 0.0
-
-
-def pairs_in_split(pairs: Iterable[Pair], folds: Folds) -> tuple[SplitPair, ...]:
-    """What each pair of images does to their split; those that leak first."""
-
-    def differ(values: np.ndarray, pair: Pair) -> bool:
-        return bool(values[pair.first] != values[pair.second])
-
-    in_split = [SplitPair(p, differ(folds.folds, p), differ(folds.labels, p)) for p in pairs]
-    return tuple(sorted(in_split, key=lambda pair: not pair.leaks))
-
-
-def summary_lines(pairs: Sequence[SplitPair], folds: Folds, most: int) -> list[str]:
-    """The pairs of a split as text: how many there are, and the first `most` of them."""
-    if not pairs:
-        return ["No near-duplicate images"]
-    number = counts(pairs)
-    lines = [
-        f"{quantity(number['pairs'], 'pair')} of near-duplicate images, {number['same_file']} of "
-        f"them the same file: {number['in_two_folds']} in two folds (one is trained on while the "
-        f"other is predicted), {number['of_two_classes']} of two classes"
-    ]
-    lines += [f"  {pair_line(pair, folds)}" for pair in pairs[:most]]
-    if 0 < most < len(pairs):
-        lines.append(f"  and {len(pairs) - most} more")
-    return lines
-
-
-def pair_line(in_split: SplitPair, folds: Folds) -> str:
-    """A pair as text, with class and fold of both images."""
-
-    def shown(i: int) -> str:
-        fold = int(folds.folds[i]) + 1
-        where = f"fold {fold}" if fold else "only trained on"
-        return f"{folds.names[i]} ({folds.classes[folds.labels[i]]}, {where})"
-
-    pair = in_split.pair
-    likeness = f"{pair.distance} of 63 bits differ, correlation {pair.correlation:.2f}"
-    marks = ["the same file" if pair.exact else likeness]
-    marks += ["LEAK"] if in_split.leaks else []
-    marks += ["LABEL CONFLICT"] if in_split.conflict else []
-    return f"{shown(pair.first)} and {shown(pair.second)}: {', '.join(marks)}"
-
-
-def counts(pairs: Sequence[SplitPair]) -> dict[str, int]:
-    """How many pairs there are of each kind, for programs."""
-    return {
-        "pairs": len(pairs),
-        "same_file": sum(in_split.pair.exact for in_split in pairs),
-        "in_two_folds": sum(in_split.leaks for in_split in pairs),
-        "of_two_classes": sum(in_split.conflict for in_split in pairs),
-    }

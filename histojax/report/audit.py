@@ -5,15 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from histojax.datasets import Dataset, leakage
 from histojax.datasets.folds import Folds
 from histojax.images import slide
 from histojax.images.names import file_label
 from histojax.images.thumbnails import thumbnail
-from histojax.inspection import near_duplicates
-from histojax.inspection.near_duplicates import SplitPair
+from histojax.inspection import similarity, split_pairs
+from histojax.inspection.split_pairs import SplitPair
 from histojax.report import TEMPLATES
 from histojax.utils import files, templates
 
@@ -21,8 +19,10 @@ _SHOWN = 200  # Pairs in duplicates.html, at most.
 _SIDE = 320  # Longest side of their images, px.
 _COLUMNS = (
     *("first", "second", "first_fold", "second_fold", "first_class", "second_class"),
-    *("leaks", "label_conflict", "same_file", "distance", "correlation"),
-    *("second_mirrored", "second_quarter_turns"),
+    *("leaks", "label_conflict", "kind", "inliers", "correlation"),
+    *("shared_of_first", "shared_of_second"),
+    # What takes points of the second image onto the first.
+    *("mirrored", "degrees", "scale", "shift_x", "shift_y"),
 )
 
 
@@ -45,7 +45,7 @@ def write(
     folder = files.as_path(folder)
     numbers = leakage.as_dict(audit)
     if pairs is not None:
-        numbers |= {"duplicates": near_duplicates.counts(pairs)}
+        numbers |= {"duplicates": split_pairs.counts(pairs)}
     files.write_json(folder / "audit.json", numbers)
     files.write_csv(folder / "audit.csv", *leakage.as_table(audit))
     if pairs is None:
@@ -55,7 +55,7 @@ def write(
         TEMPLATES,
         "duplicates.html",
         pairs=[_shown(pair, split, dataset) for pair in pairs[:_SHOWN]],
-        summary=near_duplicates.summary_lines(pairs, split, 0),
+        summary=split_pairs.summary_lines(pairs, split, 0),
         count=len(pairs),
         made=datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
     )
@@ -66,28 +66,30 @@ def write(
 def _row(split_pair: SplitPair, split: Folds) -> tuple:
     """The cells below _COLUMNS."""
     pair = split_pair.pair
-    indices = pair.first, pair.second
+    indices, transform = (pair.first, pair.second), pair.transform
     return (
         *(split.names[i] for i in indices),
         *(int(split.folds[i]) + 1 for i in indices),
         *(split.classes[split.labels[i]] for i in indices),
-        *map(int, (split_pair.leaks, split_pair.conflict, pair.exact)),
-        *(pair.distance, f"{pair.correlation:.3f}"),
-        *map(int, pair.turn),
+        *(int(split_pair.leaks), int(split_pair.conflict), pair.kind, pair.inliers),
+        *(f"{value:.3f}" for value in (pair.correlation, *pair.shared)),
+        *(int(transform.mirrored), f"{transform.degrees:.1f}", f"{transform.scale:.4f}"),
+        *(f"{value:.1f}" for value in transform.shift),
     )
 
 
 def _shown(split_pair: SplitPair, split: Folds, dataset: Dataset) -> dict[str, Any]:
-    """What the page shows of a pair, the second image turned to match the first."""
+    """What the page shows of a pair, the second image laid on the first."""
     pair = split_pair.pair
+    indices = pair.first, pair.second
+    first, second = (slide.read_small(dataset.paths[i]) for i in indices)
     images = []
-    for i, turn in ((pair.first, (False, 0)), (pair.second, pair.turn)):
-        planes = np.moveaxis(slide.read_small(dataset.paths[i]), -1, 0)
-        rgb = np.moveaxis(near_duplicates.apply_turn(planes, turn), 0, -1)
-        uri = thumbnail(np.ascontiguousarray(rgb), side=_SIDE)
+    aligned = similarity.warp(second, pair.transform, first.shape[:2])
+    for i, rgb in zip(indices, (first, aligned), strict=True):
+        uri = thumbnail(rgb, side=_SIDE)
         images.append({"name": file_label(dataset.names[i], dataset.paths[i]), "uri": uri})
     return {
         "images": images,
-        "text": near_duplicates.pair_line(split_pair, split),
+        "text": split_pairs.pair_line(split_pair, split),
         "is_problem": split_pair.leaks or split_pair.conflict,
     }

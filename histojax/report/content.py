@@ -16,7 +16,7 @@ from histojax.evaluation.metrics import ALL, CLASS, METRICS
 from histojax.evaluation.statistics import Estimate, Statistics
 from histojax.evaluation.verdict import Verdict
 from histojax.extraction import manifests, provenance, store
-from histojax.inspection import near_duplicates
+from histojax.inspection import split_pairs
 from histojax.learners.ensembles import Ensemble
 from histojax.report import shown, tables
 from histojax.report.commands import Command
@@ -112,7 +112,7 @@ class Report:
     @property
     def verdict(self) -> Verdict:
         """What the figures and the images allow one to say."""
-        pairs = near_duplicates.counts(self.images.pairs or ())
+        pairs = split_pairs.counts(self.images.pairs or ())
         return self.evaluation.judge(pairs["in_two_folds"])
 
     @property

@@ -26,8 +26,8 @@ from histojax.images import slide
 from histojax.images.names import Images
 from histojax.images.resampling import NO_RESAMPLING, Resampling
 from histojax.images.thumbnails import SIDE, thumbnail, thumbnails
-from histojax.inspection import near_duplicates
-from histojax.inspection.near_duplicates import SplitPair
+from histojax.inspection import near_duplicates, split_pairs
+from histojax.inspection.split_pairs import SplitPair
 
 # At most so many thumbnails of mistakes, of one cell, and of all cells; so many pairs.
 MISTAKES, CELL, ALL_CELLS, PAIRS = 24, 24, 360, 12
@@ -147,11 +147,11 @@ def _find_duplicates(folds: Folds, paths: Images) -> ReportImages:
         notice = f"{count} images are too many to search for near-duplicates here: "
         return ReportImages((notice + "run histojax audit.",))
     try:
-        fingerprints = near_duplicates.fingerprint([paths[name] for name in split.names])
+        fingerprints = near_duplicates.fingerprints([paths[name] for name in split.names])
     except InputError as error:
         return ReportImages((f"The search for near-duplicates failed: {error}",))
     pairs = near_duplicates.find_pairs(fingerprints)
-    return ReportImages(pairs=near_duplicates.pairs_in_split(pairs, split), split=split)
+    return ReportImages(pairs=split_pairs.pairs_in_split(pairs, split), split=split)
 
 
 def _pipelines(

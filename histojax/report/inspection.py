@@ -222,7 +222,7 @@ def _quality(quality: ImageQuality) -> list[str]:
         *((f"{value:.3f}" for value in absorbed) if absorbed else [""] * 3),
         f"{quality.clipped:.4f}",
         f"{quality.blur:.3f}",
-        quality.sha256,
+        quality.fingerprint.sha256,
     ]
 
 

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from histojax.evaluation import metrics, verdict
 from histojax.extraction import provenance
-from histojax.inspection import near_duplicates
+from histojax.inspection import split_pairs
 from histojax.report import TEMPLATES, answers, content, figures, formats, images, summary, tables
 from histojax.report.commands import versions
 from histojax.report.content import Report
@@ -72,7 +72,7 @@ def render(report: Report) -> str:
         formats=formats,
         images=images,
         metrics=metrics,
-        near_duplicates=near_duplicates,
+        split_pairs=split_pairs,
         summary=summary,
         tables=tables,
         report=report,

@@ -24,7 +24,7 @@ from histojax.evaluation.operating_point import TARGET_SENSITIVITY
 from histojax.evaluation.statistics import Statistics
 from histojax.extraction import manifests, provenance
 from histojax.images.names import Images
-from histojax.inspection import near_duplicates
+from histojax.inspection import split_pairs
 from histojax.learners import ensembles
 from histojax.learners.ensembles import Ensemble
 from histojax.report import answers, content, figures, formats, images, page, summary, tables
@@ -159,7 +159,7 @@ def _text(report: Report) -> str:
         lines += ["", "test set:", summary.text(evaluation.test)]
     if (pairs := report.images.pairs) is not None:
         lines[-1] = lines[-1].rstrip("\n")
-        lines += ["", *near_duplicates.summary_lines(pairs, report.images.split, images.PAIRS)]
+        lines += ["", *split_pairs.summary_lines(pairs, report.images.split, images.PAIRS)]
     lines += [f"note: {notice}" for notice in report.notices]
     return "\n".join(lines).rstrip("\n") + "\n"
 
@@ -192,7 +192,7 @@ def _numbers(report: Report) -> dict[str, Any]:
         "growth": dataclasses.asdict(evaluation.growth),
         "versions": versions(),
         **evaluate.settings(evaluation.ensemble),
-        **({} if pairs is None else {"duplicates": near_duplicates.counts(pairs)}),
+        **({} if pairs is None else {"duplicates": split_pairs.counts(pairs)}),
     }
     statistics = summary.as_dict(evaluation.out_of_fold)
     judged = summary.verdict_as_dict(report.verdict)

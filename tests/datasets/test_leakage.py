@@ -269,7 +269,7 @@ def test_the_script_audits_a_split_and_shows_copies_side_by_side(data, tmp_path)
         in done.stdout
     )
     assert re.search(
-        r"i04 \(benign, fold 2\) and i05 \(benign, fold 3\): [0-3] of 63 bits .* 1.00, LEAK\n",
+        r"i04 \(benign, fold 2\) and i05 \(benign, fold 3\): a copy, .*correlation 1.00, LEAK\n",
         done.stdout,
     )
     numbers = json.loads((tmp_path / "out" / "audit.json").read_text())
@@ -287,9 +287,9 @@ def test_the_script_audits_a_split_and_shows_copies_side_by_side(data, tmp_path)
     with open(tmp_path / "out" / "duplicates.csv") as file:
         rows = list(csv.DictReader(file))
     assert [
-        (row["first"], row["second"], row["leaks"], row["label_conflict"], row["same_file"])
+        (row["first"], row["second"], row["leaks"], row["label_conflict"], row["kind"])
         for row in rows
-    ] == [("i04", "i05", "1", "0", "0"), ("i01", "i07", "0", "1", "1")]
+    ] == [("i04", "i05", "1", "0", "copy"), ("i01", "i07", "0", "1", "same_file")]
     page = (tmp_path / "out" / "duplicates.html").read_text()
     assert page.count('<img src="data:image/jpeg;base64,') == 4
     assert "http" not in page

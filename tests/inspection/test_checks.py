@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 
 from histojax.config import Extraction, View
-from histojax.inspection import checks
+from histojax.inspection import checks, near_duplicates
 from histojax.inspection.findings import NOTE, PROBLEM, ImageSet
 from histojax.inspection.image_quality import ImageQuality, InspectedImage
 
 OF_FILE = {"size": (1536, 2048), "file_format": ("PNG", "RGB"), "mpp": None, "error": ""}
 OF_QUALITY = {
-    "sha256": "",
-    "fingerprint": np.zeros((32, 32), np.float32),
     "thumbnail": "",
     "tissue_fraction": 0.4,
     "stain_status": 0,
@@ -28,10 +26,10 @@ OF_QUALITY = {
 def an_image(**known) -> InspectedImage:
     """A good image, but for what is known of it."""
     of_file = OF_FILE | {name: known[name] for name in known if name in OF_FILE}
-    of_quality = {"sha256": str(known)} | {
-        name: known[name] for name in known if name in OF_QUALITY
-    }
-    quality = ImageQuality(**OF_QUALITY | of_quality)
+    sha256 = known.get("sha256", str(known))
+    fingerprint = near_duplicates.fingerprint(np.zeros((64, 64, 3), np.uint8), sha256)
+    of_quality = {name: known[name] for name in known if name in OF_QUALITY}
+    quality = ImageQuality(fingerprint=fingerprint, **OF_QUALITY | of_quality)
     return InspectedImage(Path("a.png"), quality=quality, **of_file)
 
 
