@@ -17,6 +17,8 @@
 #   ./run.sh docs               checks and builds the site, into build/site
 #   ./run.sh test               lint and tests, with the site
 #   ./run.sh test-slow          the tests that take minutes each
+#   ./run.sh torture [--minutes=N] [--seed=S] [--campaigns=kills,...] [--case=CASE]
+#                               kills runs at every write, and other faults: docs/reliability.md
 # FLAGS are those of histojax mine, such as --weights_dir=FOLDER.
 # Any step by itself: .venv/bin/histojax, which lists them.
 set -euo pipefail
@@ -60,6 +62,10 @@ case "${1:-demo}" in
     install requirements-notebooks.txt
     HISTOJAX_COMPILED_AS_USED=1 .venv/bin/python -m pytest -m slow "${@:2}"
     ;;
+  torture)
+    install requirements-test.txt
+    .venv/bin/python -m tests.reliability.torture "${@:2}"
+    ;;
   docs)
     install requirements-test.txt
     .venv/bin/python -m pytest -m "not slow" tests/test_docs.py tests/test_readme.py \
@@ -97,7 +103,7 @@ case "${1:-demo}" in
       --data_licence="BACH, CC BY-NC-ND 4.0" "${@:2}"
     ;;
   *)
-    sed -n '2,21s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,23s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

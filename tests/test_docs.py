@@ -15,13 +15,16 @@ import pytest
 
 from docs import execute
 from experiments.__main__ import SCRIPTS
+from tests.reliability import torture
 from tests.running import ROOT, run
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 NOTEBOOKS = sorted(execute.NOTEBOOKS.glob("*.ipynb"))
 # The scripts whose flags commands of run.sh take.
-RUN_SH = {"crc": ("fetch", "mine"), "bach": ("mine",), "docs": (), "test": (), "test-slow": ()}
+RUN_SH = {"crc": ("fetch", "mine"), "bach": ("mine",)} | dict.fromkeys(
+    ("docs", "test", "test-slow", "torture"), ()
+)
 # Whose Python is run by which tests.
 RUN_BY = {
     "guide/encoders.md": "encoders/test_foundation.py",
@@ -136,10 +139,11 @@ def test_commands_of_readme_and_site_name_scripts_and_flags_that_exist():
         for script, flag in commands_of(path)
     }
     assert len(named) > 100
+    others = {"download"} | {option.dest for option in torture.parser()._actions}
     for script, flag, where in sorted(named):
         assert script in {"", *RUN_SH, *SCRIPTS}, (where, script)
         flags = set().union(*map(flags_of, RUN_SH.get(script, (script,)) if script else SCRIPTS))
-        assert not flag or flag.removeprefix("no") in flags | {"download"}, (where, script, flag)
+        assert not flag or flag.removeprefix("no") in flags | others, (where, script, flag)
 
 
 def test_every_page_with_python_is_run_by_a_test():

@@ -1,0 +1,163 @@
+"""SIGKILL at random moments and at every write: the same command, run again, makes up for all.
+
+A case is `COMMAND:NUMBER:PHASE:SCOPE`, the number of an event (open for writing, write, fsync,
+rename, unlink, mkdir, truncate; see `shim.c`) before, in the middle of, or after which the run is
+killed; or `COMMAND:SECONDS:moment:SCOPE`. The scope is `group`, all processes of the run, or
+`alone`, the one that writes or, at a moment, the one that the user started.
+
+Afterwards the command is run again. It has to end with the exit code and the files of a run that
+was never stopped, byte for byte but for `commands.VARIES`, and nothing may be left over.
+"""
+
+import itertools
+import random
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.reliability import commands, harness, shim
+from tests.reliability.commands import COMMANDS, Command
+from tests.reliability.shim import Action, Kind
+from tests.reliability.torture import Count, Fault, Outcome
+
+_PHASES = {"before": Action.KILL_BEFORE, "half": Action.KILL_HALF, "after": Action.KILL_AFTER}
+_MOMENT = "moment"
+# One trial in so many is a kill at a random moment.
+_MOMENTS = 8
+
+
+class Bench:
+    """Commands that ran unbroken, whose runs are killed and compared with these.
+
+    <folder>/inputs     images, and what the unbroken runs of other commands wrote
+    <folder>/expected   what the unbroken run of each command wrote
+    <folder>/out        what is written now, which the shim watches
+    """
+
+    def __init__(self, serving: harness.Server, folder: Path):
+        self.server = serving
+        self.folder = folder.resolve()
+        self.out = self.folder / "out"
+        self.events: dict[str, tuple[shim.Event, ...]] = {}
+        self.seconds: dict[str, float] = {}
+        self._expected: dict[str, dict[str, bytes | None]] = {}
+        commands.write_inputs(self.folder / "inputs")
+
+    def prepare(self, name: str) -> None:
+        """Runs a command unbroken, and those before it that it needs."""
+        if name in self.events:
+            return
+        command = COMMANDS[name]
+        for other in command.needs:
+            self.prepare(other)
+        for _ in range(2):  # The second finds its programs compiled, as those that are killed do.
+            self._empty()
+            shim.arm(self.server.control, self.out)
+            ended = self._run(command)
+            if ended.code != command.code:
+                raise RuntimeError(f"{name}, unbroken, ended with {ended.code}:\n{ended.error}")
+            if not command.compiles:
+                break
+        self.events[name] = shim.events(self.server.control)
+        self.seconds[name] = ended.seconds
+        self._expected[name] = harness.contents(self.out)
+        shutil.copytree(self.out, self.folder / "inputs" / name)
+
+    def cases(self, name: str) -> list[str]:
+        """Every event of a command, before, in the middle of, and after it."""
+        return [
+            f"{name}:{number}:{phase}:{scope}"
+            for scope in COMMANDS[name].scopes
+            for number, event in enumerate(self.events[name], 1)
+            for phase in _PHASES
+            if phase != "half" or event.kind == Kind.WRITE
+        ]
+
+    def try_case(self, case: str) -> tuple[bool, list[str]]:
+        """Kills a run as a case says, runs it again; whether it was killed, and what is wrong."""
+        name, at, phase, scope = case.split(":")
+        self.prepare(name)
+        command, group = COMMANDS[name], scope == "group"
+        self._empty()
+        control = self.server.control
+        if phase == _MOMENT:
+            shim.arm(control, self.out)
+            killed = self._run(command, kill_after=float(at), group=group)
+            hit = killed.code < 0
+        else:
+            shim.arm(control, self.out, int(at), _PHASES[phase], group=group)
+            killed = self._run(command, group=group)
+            hit = shim.fired(control) > 0
+        wrong = [f"the killed run hung for {harness.LIMIT:.0f} s"] if killed.hung else []
+        shim.arm(control, self.out)
+        again = self._run(command)
+        if again.code != command.code:
+            wrong.append(f"run again, it ended with {again.code}: {again.error[-500:]}")
+        return hit, wrong + harness.differences(
+            self._expected[name], harness.contents(self.out), commands.normal
+        )
+
+    def _run(self, command: Command, **how) -> harness.Ended:
+        arguments = [
+            text.format(inputs=self.folder / "inputs", out=self.out) for text in command.arguments
+        ]
+        return self.server.run(command.script, *arguments, **how)
+
+    def _empty(self) -> None:
+        shutil.rmtree(self.out, ignore_errors=True)
+        self.out.mkdir()
+
+
+def campaign(seed: int, minutes: float, folder: Path, case: str | None = None) -> Outcome:
+    """Kills runs of all commands, for so many minutes or until every case was tried."""
+    start = time.monotonic()
+    with harness.server(folder / "server") as serving:
+        bench = Bench(serving, folder / "kills")
+        if case:
+            hit, wrong = bench.try_case(case)
+            faults = (Fault(case, "; ".join(wrong)),) if wrong else ()
+            return Outcome((Count(f"{case}{'' if hit else ', not reached'}", 1, 1, faults),))
+        for name in COMMANDS:
+            bench.prepare(name)
+            what = f"{len(bench.events[name])} events, {bench.seconds[name]:.1f} s a run"
+            print(f"kills: {name}: {what}", file=sys.stderr, flush=True)
+        every = {name: bench.cases(name) for name in COMMANDS}
+        tried: dict[tuple[str, bool], int] = {}
+        faults: dict[tuple[str, bool], list[Fault]] = {}
+        for drawn in draw(random.Random(seed), every, bench.seconds):
+            if time.monotonic() - start > 60 * minutes:
+                break
+            hit, wrong = bench.try_case(drawn)
+            row = drawn.split(":")[0], f":{_MOMENT}:" in drawn
+            tried[row] = tried.get(row, 0) + hit
+            if wrong:
+                faults.setdefault(row, []).append(Fault(drawn, f"{drawn}: " + "; ".join(wrong)))
+                print(f"kills: {faults[row][-1].what}", file=sys.stderr, flush=True)
+        counts = [
+            Count(
+                f"{name}, {'at random moments' if moments else 'at every write'}",
+                tried[name, moments],
+                None if moments else len(every[name]),
+                tuple(faults.get((name, moments), ())),
+            )
+            for name, moments in sorted(tried)
+        ]
+        return Outcome(tuple(counts))
+
+
+def draw(
+    rng: random.Random, every: dict[str, list[str]], seconds: dict[str, float]
+) -> Iterator[str]:
+    """All cases of all commands once, the commands in turn, with random moments in between."""
+    left = {name: rng.sample(cases, len(cases)) for name, cases in every.items()}
+    count = itertools.count(1)
+    while any(left.values()):
+        for name, cases in left.items():
+            if not cases:
+                continue
+            if next(count) % _MOMENTS == 0:
+                scope = rng.choice(COMMANDS[name].scopes)
+                yield f"{name}:{rng.uniform(0, seconds[name]):.3f}:{_MOMENT}:{scope}"
+            yield cases.pop()

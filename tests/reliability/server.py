@@ -1,0 +1,133 @@
+"""A process that has imported histojax, and forks for each run that it is asked for.
+
+It reads requests, one JSON object a line, and answers each with a line. No backend of JAX is ever
+initialised here and no thread is started, so that to fork is sound; each run initialises its own.
+"""
+
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import pkgutil
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def main() -> None:
+    """Serves until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _import_all()
+    threads = len(os.listdir("/proc/self/task"))
+    if threads != 1:
+        raise RuntimeError(f"{threads} threads: a process with threads must not fork")
+    print(json.dumps({"ready": True}), file=answers, flush=True)
+    from tests import narrow
+
+    with narrow.vgg():
+        for line in sys.stdin:
+            print(json.dumps(_run(**json.loads(line))), file=answers, flush=True)
+
+
+def _import_all() -> None:
+    """Imports what scripts use; not the scripts, which define flags."""
+    import histojax
+
+    for module in pkgutil.walk_packages(histojax.__path__, "histojax."):
+        if not module.name.startswith("histojax.experiments"):
+            with contextlib.suppress(ImportError):  # Of packages that are optional.
+                importlib.import_module(module.name)
+    for name in ("lightgbm", "sklearn", "matplotlib.pyplot", "scipy.stats", "optax", "h5py"):
+        importlib.import_module(name)
+    importlib.import_module("tests.running")
+
+
+def _run(
+    call: str,
+    arguments: list,
+    folder: str,
+    environment: dict[str, str],
+    kill_after: float | None,
+    group: bool,
+    limit: float,
+) -> dict:
+    """Runs `module:function` in a process of its own, the leader of a group.
+
+    Args:
+      call: the function.
+      arguments: of it.
+      folder: the working folder; `result.json` in it gets what the function returns.
+      environment: variables that are set first.
+      kill_after: seconds after which it is killed, if it still runs.
+      group: whether its processes are killed with it, here or, later, when it has ended.
+      limit: seconds after which it counts as hanging, and is killed.
+
+    Returns:
+      `status`, as of os.waitstatus_to_exitcode; `seconds`; `hung`.
+    """
+    result = Path(folder) / "result.json"
+    result.unlink(missing_ok=True)
+    start = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        _child(call, arguments, result, environment)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.setpgid(child, child)
+    hung = False
+    while True:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            break
+        elapsed = time.monotonic() - start
+        hung = elapsed > limit
+        if hung or (kill_after is not None and elapsed > kill_after):
+            with contextlib.suppress(ProcessLookupError):
+                (os.killpg if group or hung else os.kill)(child, signal.SIGKILL)
+            kill_after = None
+        time.sleep(0.002)
+    seconds = time.monotonic() - start
+    if group or hung:
+        _end_group(child)
+    return {"status": os.waitstatus_to_exitcode(status), "seconds": seconds, "hung": hung}
+
+
+def _end_group(leader: int) -> None:
+    """Kills what a run left running, and waits until it is gone."""
+    while True:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(leader, signal.SIGKILL)
+        try:
+            os.waitpid(-leader, 0)
+        except ChildProcessError:
+            return
+
+
+def _child(call: str, arguments: list, result: Path, environment: dict[str, str]) -> None:
+    """Runs the function, and ends this process without the parent's handlers."""
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        os.environ.update(environment)
+        ctypes.CDLL(None).histojax_shim_start()
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        module, function = call.split(":")
+        returned = getattr(importlib.import_module(module), function)(*arguments)
+        result.write_text(json.dumps(returned))
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main()
