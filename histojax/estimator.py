@@ -25,6 +25,7 @@ from histojax import config
 from histojax.config import Boosting, Protocol
 from histojax.datasets.folds import TRAIN_ONLY, stratified_folds
 from histojax.errors import InputError
+from histojax.evaluation import ties
 from histojax.learners import trees
 
 _DTYPES = (np.float64, np.float32)
@@ -139,7 +140,7 @@ class FoldEnsembleClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """The most probable class of each image: [N, D] or [N, A, D] -> [N]."""
-        best = self.predict_proba(X).argmax(axis=1)
+        best = ties.argmax(self.predict_proba(X))
         return self.classes_[best]
 
     @property

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from histojax.evaluation import bootstrap
+from histojax.evaluation import bootstrap, ties
 from histojax.evaluation.bootstrap import Interval
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 
@@ -88,7 +88,7 @@ def by_configuration_left_out(
 
     def is_right(names: Sequence[str]) -> np.ndarray:
         blended = np.mean([alone[name] for name in names], axis=0)
-        return (blended.argmax(axis=1) == predictions.truth).astype(np.float64)
+        return (ties.argmax(blended) == predictions.truth).astype(np.float64)
 
     right_by_all = is_right(list(alone))
     right = {name: is_right([other for other in alone if other != name]) for name in alone}
@@ -113,7 +113,7 @@ def _curve(
     """Accuracy against how many of `count` are blended; `blend` gives a subset's scores [N, K]."""
     rng, right = np.random.default_rng(0), {}
     for size in sizes(count):
-        chosen = [blend(list(subset)).argmax(axis=1) for subset in subsets(count, size, rng)]
+        chosen = [ties.argmax(blend(list(subset))) for subset in subsets(count, size, rng)]
         right[size] = np.mean([classes == predictions.truth for classes in chosen], axis=0)
     intervals = _intervals_of_means(right, predictions, (0.0, 1.0))
     return [CurvePoint(size, float(right[size].mean()), intervals[size]) for size in right]

@@ -7,6 +7,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import binomtest
 
+from histojax.evaluation import ties
 from histojax.evaluation.bootstrap import LEVEL
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.weighted import confidence_bins
@@ -109,7 +110,7 @@ class CrossFittedTemperature:
         nothing is wrong to fit it by.
         """
         before, after = self.losses
-        return 1.0 if after > before or self._is_lowest else self.overall
+        return 1.0 if ties.lower(after) > before or self._is_lowest else self.overall
 
     @property
     def text(self) -> str:
@@ -129,7 +130,7 @@ class CrossFittedTemperature:
             )
         said = f"Probabilities are calibrated by a temperature of {self.overall:.3f} ({losses})."
         before, after = self.briers
-        if after > before:
+        if ties.lower(after) > before:
             said += f" Their Brier score gets worse by it ({before:.3f} to {after:.3f})."
         low, high = TEMPERATURE_RANGE
         if self.overall > _NEAR_BOUND * high:

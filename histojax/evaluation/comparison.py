@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from histojax.errors import InputError
-from histojax.evaluation import bootstrap, metrics
+from histojax.evaluation import bootstrap, metrics, ties
 from histojax.evaluation.bootstrap import DRAWS, Interval
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.metrics import MetricKey
@@ -175,7 +175,7 @@ def blend(runs: Sequence[LabelledPredictions]) -> LabelledPredictions:
     if not common.names:
         raise InputError("the runs have no image in common")
     scores = np.mean([pair_up(common, run)[1].scores for run in runs], axis=0)
-    return dataclasses.replace(common, scores=scores, predicted=scores.argmax(axis=1))
+    return dataclasses.replace(common, scores=scores, predicted=ties.argmax(scores))
 
 
 def same_folds(one: LabelledPredictions, other: LabelledPredictions) -> bool:

@@ -18,6 +18,7 @@ from histojax.evaluation import (
     operating_point,
     statistics,
     test_set,
+    ties,
     verdict,
 )
 from histojax.evaluation.ablation import ConfigurationAblation, CurvePoint
@@ -178,7 +179,7 @@ def out_of_fold_predictions(
         names=folds.names,
         classes=folds.classes,
         truth=folds.labels,
-        predicted=scores.argmax(axis=1),
+        predicted=ties.argmax(scores),
         scores=scores / scores.sum(axis=1, keepdims=True),
         folds=folds.folds,
         groups=folds.groups,
@@ -197,6 +198,6 @@ def settings(ensemble: Ensemble) -> dict[str, Any]:
 
 def _accuracies(scores: np.ndarray, folds: Folds) -> np.ndarray:
     """Accuracy of each seed's models in each fold: [S, N, A, K] -> float64 [S, F]."""
-    right = scores.mean(axis=2).argmax(axis=-1) == folds.labels
+    right = ties.argmax(scores.mean(axis=2)) == folds.labels
     by_fold = [right[:, folds.folds == fold].mean(axis=1) for fold in range(folds.count)]
     return np.stack(by_fold, axis=1)

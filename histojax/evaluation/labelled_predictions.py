@@ -17,6 +17,7 @@ from histojax.config import BACH_CARCINOMA, BACH_CLASSES
 from histojax.datasets import sheets
 from histojax.datasets.positive import PositiveClasses
 from histojax.errors import InputError
+from histojax.evaluation import ties
 from histojax.utils import files
 
 # Probabilities are mostly printed with few digits: how far from 1 a row may sum.
@@ -122,7 +123,7 @@ def load(path: str | Path, classes: Sequence[str] | None = None) -> LabelledPred
         predicted=(
             _class_indices(path, rows, "predicted", classes)
             if scores is None
-            else scores.argmax(axis=1)
+            else ties.argmax(scores)
         ),
         scores=scores,
         folds=_fold_indices(path, rows) if "fold" in header else None,

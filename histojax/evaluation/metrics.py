@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
+from histojax.evaluation import ties
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.weighted import (
     BINS,
@@ -127,7 +128,7 @@ def calibration_error(weighted: Weighted) -> np.ndarray:
     """Mean distance of confidence from accuracy over bins (Guo et al. 2017, equation 3)."""
     truth, scores = weighted.predictions.truth, weighted.predictions.scores
     confidence, bins = confidence_bins(scores)
-    gaps = weighted.weights * (confidence - (scores.argmax(axis=1) == truth))
+    gaps = weighted.weights * (confidence - (ties.argmax(scores) == truth))
     return np.abs(sums(gaps, bins, BINS)).sum(axis=1) / weighted.total
 
 

@@ -10,7 +10,7 @@ import dataclasses
 
 import numpy as np
 
-from histojax.evaluation import calibration
+from histojax.evaluation import calibration, ties
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.metrics import NESTED, MetricKey
 from histojax.evaluation.weighted import positive_score, share
@@ -82,7 +82,7 @@ def choose(
     for fold in range(predictions.fold_count):
         inside = predictions.folds == fold
         threshold = choose_threshold(score[~inside], is_positive[~inside], target_sensitivity)
-        called[inside] = score[inside] >= threshold
+        called[inside] = score[inside] >= ties.lower(threshold)
         thresholds.append(threshold)
     overall = choose_threshold(score, is_positive, target_sensitivity)
     return OperatingPoint(target_sensitivity, tuple(thresholds), overall, called)

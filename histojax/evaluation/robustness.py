@@ -8,6 +8,8 @@ import dataclasses
 
 import numpy as np
 
+from histojax.evaluation import ties
+
 
 @dataclasses.dataclass(frozen=True)
 class Distances:
@@ -71,5 +73,5 @@ class Movement:
 def movement(plain: np.ndarray, stained: np.ndarray) -> Movement:
     """How answers move: scores float64 [N, A, K] of the same crops in two colours."""
     change = np.abs(stained - plain).sum(axis=-1) / 2
-    flips = plain.argmax(axis=-1) != stained.argmax(axis=-1)
+    flips = ties.argmax(plain) != ties.argmax(stained)
     return Movement(change.mean(axis=1), flips.mean(axis=1))

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from histojax.evaluation import bootstrap, calibration, comparison, metrics
+from histojax.evaluation import bootstrap, calibration, comparison, metrics, ties
 from histojax.evaluation.bootstrap import DRAWS, Interval
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.metrics import METRICS, MetricKey
@@ -44,8 +44,11 @@ class Contrast:
 
     @property
     def is_told(self) -> bool:
-        """Whether a difference can be told, among all pairs; False where there is no interval."""
-        return bool(self.together.low > 0 or self.together.high < 0)
+        """Whether a difference can be told, among all pairs; False where there is no interval.
+
+        What rounding alone makes of two equal methods is none.
+        """
+        return bool(self.together.low > ties.FLOAT64 or self.together.high < -ties.FLOAT64)
 
     def reversed(self) -> "Contrast":
         """The same difference with its sign turned: first - second."""
@@ -115,7 +118,8 @@ class Quantity:
     def best(self, methods: Iterable[Hashable]) -> Hashable:
         """The one with the best value, the first of equal ones."""
         sign = -1 if self.lower_is_better else 1
-        return max(methods, key=lambda method: sign * self.values[method])
+        methods = list(methods)
+        return methods[ties.argmax(sign * np.array([self.values[method] for method in methods]))]
 
 
 def of_metrics(runs: Runs, draws: int = DRAWS) -> list[Quantity]:
@@ -262,9 +266,9 @@ def choose_by_other_folds(runs: Runs) -> tuple[LabelledPredictions, list[str]]:
             method: calibration.log_loss(run.scores[~inside], run.truth[~inside])
             for method, run in runs.items()
         }
-        chosen.append(min(losses, key=losses.get))
+        chosen.append(list(runs)[ties.argmax(-np.array(list(losses.values())))])
         scores[inside] = runs[chosen[-1]].scores[inside]
-    return dataclasses.replace(some, scores=scores, predicted=scores.argmax(axis=1)), chosen
+    return dataclasses.replace(some, scores=scores, predicted=ties.argmax(scores)), chosen
 
 
 def blends(runs: Runs) -> dict[str, LabelledPredictions]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from histojax.evaluation import bootstrap, calibration, chance, metrics, operating_point
+from histojax.evaluation import bootstrap, calibration, chance, metrics, operating_point, ties
 from histojax.evaluation.bootstrap import DRAWS, Interval
 from histojax.evaluation.calibration import CrossFittedTemperature, ReliabilityBin
 from histojax.evaluation.chance import ChanceTest
@@ -200,7 +200,7 @@ def intervals(
 
 def roc(predictions: LabelledPredictions, draws: int = DRAWS) -> RocCurve:
     """The ROC curve of the positive score; its band resamples groups where they are known."""
-    score = positive_score(predictions.scores, predictions.positive)
+    score = ties.merge(positive_score(predictions.scores, predictions.positive))
     groups, is_positive = predictions.resampling_groups or len(score), predictions.is_positive
     false_rate, true_rate, _ = roc_curve(is_positive, score, drop_intermediate=False)
     if (groups if isinstance(groups, int) else len({*groups})) < FEW_GROUPS:

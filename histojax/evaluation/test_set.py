@@ -12,6 +12,7 @@ import numpy as np
 from histojax.datasets import Dataset
 from histojax.datasets.positive import PositiveClasses
 from histojax.errors import InputError
+from histojax.evaluation import ties
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import store
 from histojax.learners import ensembles, scoring
@@ -133,7 +134,7 @@ def labelled_predictions(
         names=test.names,
         classes=classes,
         truth=np.array([classes.index(label) for label in test.labels]),
-        predicted=scores.argmax(axis=1),
+        predicted=ties.argmax(scores),
         scores=scores / scores.sum(axis=1, keepdims=True),
         groups=test.groups,
     )

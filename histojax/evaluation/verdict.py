@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from histojax.datasets.leakage import LeakageAudit
-from histojax.evaluation import bootstrap, metrics, sample_size
+from histojax.evaluation import bootstrap, metrics, sample_size, ties
 from histojax.evaluation.chance import ChanceTest
 from histojax.evaluation.metrics import METRICS
 from histojax.evaluation.operating_point import NESTED
@@ -256,7 +256,7 @@ def _sensitivity_text(statistics: Statistics) -> str:
     if point is None:
         return ""
     estimate = statistics.estimates["positive_sensitivity", NESTED]
-    if not estimate.value < point.target_sensitivity - 1e-9:
+    if not estimate.value < ties.lower(point.target_sensitivity):
         return ""
     target, reached, low, high = (
         _number("accuracy", share)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from histojax.config import SET_POINTS
+from histojax.evaluation import ties
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 
 BINS = 10  # Of the reliability curve and of the calibration error.
@@ -53,7 +54,7 @@ class Weighted:
         decisions = {"": self.predictions.predicted_positive}
         if self.predictions.scores is not None:
             score = positive_score(self.predictions.scores, self.predictions.positive)
-            decisions |= {f"{point:.2f}": score >= point for point in SET_POINTS}
+            decisions |= {f"{point:.2f}": score >= ties.lower(point) for point in SET_POINTS}
         return decisions
 
 
@@ -66,6 +67,7 @@ def positive_score(scores: np.ndarray, positive: Sequence[int]) -> np.ndarray:
 
 def area(score: np.ndarray, true: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Area under the ROC curve, ties counted half: float [N], bool [N], [B, N] -> float64 [B]."""
+    score = ties.merge(score)
     order = np.argsort(score, kind="stable")
     # The first place of each run of equal scores.
     starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf) > 0)
@@ -79,7 +81,7 @@ def area(score: np.ndarray, true: np.ndarray, weights: np.ndarray) -> np.ndarray
 def confidence_bins(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The highest score of each image, float64 [N], and its bin of equal width, int [N]."""
     confidence = scores.max(axis=1)
-    return confidence, np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    return confidence, np.clip(np.ceil(ties.lower(confidence) * BINS).astype(int) - 1, 0, BINS - 1)
 
 
 def share(part: np.ndarray, whole: np.ndarray, weights: np.ndarray) -> np.ndarray:

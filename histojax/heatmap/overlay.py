@@ -14,6 +14,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from histojax.evaluation import ties
 from histojax.heatmap import notices, probability_map, regions
 from histojax.heatmap.probability_map import ProbabilityMap
 
@@ -55,7 +56,7 @@ def layers(heatmap: ProbabilityMap, shape: tuple[int, int]) -> dict[str, np.ndar
     if heatmap.positive:
         score = probability_map.positive_score(probabilities, heatmap.positive)
         drawn[POSITIVE] = _viridis(score)
-    best = np.argmax(np.nan_to_num(probabilities), axis=0)
+    best = ties.argmax(np.nan_to_num(probabilities), axis=0)
     drawn[CLASSES] = np.array(regions.class_colours(heatmap), np.uint8)[best]
     alpha = np.where(np.isfinite(probabilities[0]), 255, 0).astype(np.uint8)[..., None]
     return {name: np.concatenate([colours, alpha], axis=-1) for name, colours in drawn.items()}

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 from skimage import measure
 
+from histojax.evaluation import ties
 from histojax.heatmap import probability_map
 from histojax.heatmap.probability_map import SUBDIVISION, ProbabilityMap
 
@@ -156,7 +157,7 @@ def _squares(heatmap: ProbabilityMap) -> _Squares:
 def _score_kinds(heatmap: ProbabilityMap, squares: _Squares) -> list[_Kind]:
     """The squares at the operating point or, without one, of each most probable class."""
     if squares.score is not None:
-        reached = np.nan_to_num(squares.score, nan=-1) >= heatmap.threshold
+        reached = np.nan_to_num(squares.score, nan=-1) >= ties.lower(heatmap.threshold)
         return [_Kind(heatmap.region_name, _AT_OPERATING_POINT, reached)]
     best, colours = _most_probable(squares.probabilities), class_colours(heatmap)
     return [
@@ -171,7 +172,7 @@ def _class_name(name: str) -> str:
 
 def _most_probable(probabilities: np.ndarray) -> np.ndarray:
     """The index of the most probable class, -1 where not scored: [K, h, w] -> int [h, w]."""
-    best = np.argmax(np.nan_to_num(probabilities), axis=0)
+    best = ties.argmax(np.nan_to_num(probabilities), axis=0)
     return np.where(np.isfinite(probabilities[0]), best, -1)
 
 

@@ -28,9 +28,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from histojax.errors import InputError
+from histojax.evaluation import ties
 from histojax.evaluation.labelled_predictions import LabelledPredictions
-
-ROUNDING = 1e-9  # By which a sum of masses may miss the bound that it equals.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Calibration:
 
 def nonconformity(scores: np.ndarray) -> np.ndarray:
     """For every class, the probability of all likelier ones: float64 [..., K] to [..., K]."""
-    likelier = scores[..., None, :] > scores[..., :, None]
+    likelier = ties.lower(scores)[..., None, :] > scores[..., :, None]
     return np.where(likelier, scores[..., None, :], 0).sum(axis=-1)
 
 
@@ -63,7 +62,11 @@ def masses(units: Sequence[str]) -> np.ndarray:
 
 
 def share_below(
-    known: np.ndarray, folds: np.ndarray, masses: np.ndarray, values: np.ndarray
+    known: np.ndarray,
+    folds: np.ndarray,
+    masses: np.ndarray,
+    values: np.ndarray,
+    tolerance: float = ties.FLOAT64,
 ) -> np.ndarray:
     """The share of mass of known values that are below a new image's value for their own fold.
 
@@ -74,6 +77,7 @@ def share_below(
       folds: int [N], 0 .. F - 1.
       masses: float64 [N], which sum to G.
       values: float64 [F, ...], of new images, under each fold's models.
+      tolerance: relative, up to which a known value is tied, and not below; see `ties`.
 
     Returns:
       float64 [...], 0 .. G / (G + 1). One minus it is the conformal p-value.
@@ -83,7 +87,8 @@ def share_below(
         members = np.flatnonzero(folds == fold)
         members = members[known[members].argsort()]
         cumulative = np.concatenate([[0.0], masses[members].cumsum()])
-        below += cumulative[np.searchsorted(known[members], value, side="left")]
+        places = np.searchsorted(known[members], ties.lower(value, tolerance), side="left")
+        below += cumulative[places]
     return below / (masses.sum() + 1)
 
 
@@ -122,7 +127,7 @@ def sets(calibration: Calibration, by_fold: np.ndarray, coverage: float) -> np.n
         )
     values = np.moveaxis(nonconformity(by_fold), 1, 0)
     below = share_below(calibration.nonconformity, calibration.folds, calibration.masses, values)
-    return _with_likeliest(below < coverage - ROUNDING, by_fold.mean(axis=1))
+    return _with_likeliest(below < ties.lower(coverage), by_fold.mean(axis=1))
 
 
 def attainable_coverage(calibration: Calibration) -> float:
@@ -152,7 +157,7 @@ def out_of_fold(cases: LabelledPredictions, coverage: float) -> np.ndarray:
         below = share_below(
             of_truth[others], one_fold, masses(units[others]), scores[None, held_out]
         )
-        in_set[held_out] = below < coverage - ROUNDING
+        in_set[held_out] = below < ties.lower(coverage)
     return _with_likeliest(in_set, cases.scores)
 
 
@@ -167,7 +172,7 @@ def require_coverage(coverage: float) -> None:
 
 def _with_likeliest(in_set: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Sets, to which the class of the highest score is added."""
-    in_set[np.arange(len(in_set)), scores.argmax(axis=1)] = True
+    in_set[np.arange(len(in_set)), ties.argmax(scores)] = True
     return in_set
 
 

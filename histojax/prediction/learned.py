@@ -13,7 +13,7 @@ from absl import logging
 
 from histojax.datasets.positive import PositiveClasses
 from histojax.errors import InputError
-from histojax.evaluation import calibration, evaluate, metrics, operating_point
+from histojax.evaluation import calibration, evaluate, metrics, operating_point, ties
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import provenance, store
 from histojax.learners import ensembles
@@ -203,7 +203,7 @@ def from_arrays(
         names=_in_digits(range(count)),
         classes=classes,
         truth=truth,
-        predicted=scores.argmax(axis=1),
+        predicted=ties.argmax(scores),
         scores=scores,
         folds=folds,
         groups=_in_digits(groups) if groups_are_known else None,

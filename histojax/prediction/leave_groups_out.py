@@ -21,7 +21,7 @@ from absl import logging
 from histojax.config import Boosting
 from histojax.datasets import Dataset, folds, positive
 from histojax.errors import InputError
-from histojax.evaluation import bootstrap, calibration, metrics
+from histojax.evaluation import bootstrap, calibration, metrics, ties
 from histojax.evaluation.bootstrap import DRAWS, Interval
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import manifests, store
@@ -236,7 +236,7 @@ def _predict(
         dataset.names,
         dataset.classes,
         np.array(dataset.labels),
-        scores.argmax(axis=1),
+        ties.argmax(scores),
         scores,
         np.full(len(dataset.names), number),
         dataset.groups,

@@ -16,6 +16,7 @@ import numpy as np
 
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
+from histojax.evaluation import ties
 from histojax.extraction import store
 from histojax.prediction import conformal, distance
 
@@ -276,7 +277,7 @@ def is_far(p: np.ndarray, masses: np.ndarray) -> np.ndarray:
     By chance at most FAR of new groups' images are far or, with fewer than 99 groups, 1 / (G + 1):
     those further away than every training image.
     """
-    return p <= max(FAR, 1 / (masses.sum() + 1)) + conformal.ROUNDING
+    return ties.lower(p) <= max(FAR, 1 / (masses.sum() + 1))
 
 
 def _masses_where(known: np.ndarray, units: np.ndarray) -> np.ndarray:
@@ -290,4 +291,5 @@ def _p_values(
     reference: np.ndarray, folds: np.ndarray, masses: np.ndarray, distances: np.ndarray
 ) -> np.ndarray:
     """Conformal p-values of distances [F, N] among those of the training images: float64 [N]."""
-    return 1 - conformal.share_below(reference, folds, masses, distances)  # NaN has no mass.
+    below = conformal.share_below(reference, folds, masses, distances, ties.FLOAT32)
+    return 1 - below  # NaN has no mass.

@@ -5,9 +5,8 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from histojax.evaluation import chance, verdict
+from histojax.evaluation import chance, ties, verdict
 from histojax.extraction import manifests
-from histojax.prediction import conformal
 from histojax.prediction.bundle import Bundle
 from histojax.prediction.uncertainty import COVERAGE, Prediction, PredictionOptions, coverage_of
 
@@ -96,7 +95,7 @@ def _coverage(bundle: Bundle, options: PredictionOptions) -> Iterable[str]:
     if options.coverage is None and coverage < COVERAGE:
         unit = "groups" if bundle.about.get("groups") else "images"
         number = round(bundle.uncertainty.sets.masses.sum())
-        needed = math.ceil(COVERAGE / (1 - COVERAGE) - conformal.ROUNDING)
+        needed = math.ceil(ties.lower(COVERAGE / (1 - COVERAGE)))
         yield (
             f"prediction sets: at a coverage of {coverage:.2f}, the most that {number} {unit} can "
             f"promise ({COVERAGE:g} takes {needed})"

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from histojax.evaluation import calibration, metrics
+from histojax.evaluation import calibration, metrics, ties
 from histojax.extraction import store
 from histojax.learners.scoring import EnsembleScores
 from histojax.prediction import conformal, learned, out_of_distribution
@@ -123,7 +123,7 @@ def assess(
     """
     classes, scores = uncertainty.out_of_fold.classes, images.scores
     probabilities = calibration.apply_temperature(scores.mean, uncertainty.temperature)
-    predicted, rows = scores.mean.argmax(axis=1), np.arange(len(images.names))
+    predicted, rows = ties.argmax(scores.mean), np.arange(len(images.names))
     coverage = coverage_of(uncertainty, options)
     in_set = conformal.sets(uncertainty.sets, scores.by_fold, coverage)
     threshold = uncertainty.threshold(options.sensitivity)
@@ -140,18 +140,21 @@ def assess(
     reasons = reasons_to_abstain(comparison, in_set.sum(axis=1), largest_set)
     predictions = []
     for i, name in enumerate(images.names):
-        positive_score = None if positive_scores is None else float(positive_scores[i])
+        positive_score = positive = None
+        if positive_scores is not None:
+            positive_score = float(positive_scores[i])
+            positive = bool(positive_score >= ties.lower(threshold))
         prediction = Prediction(
             image=name,
             file=images.files[i],
             predicted=classes[predicted[i]],
             probabilities=dict(zip(classes, probabilities[i].tolist(), strict=True)),
             positive_score=positive_score,
-            positive=None if positive_score is None else bool(positive_score >= threshold),
+            positive=positive,
             spread_augmentations=float(spread_augmentations[i]),
             spread_models=float(spread_models[i]),
             prediction_set=tuple(
-                classes[k] for k in probabilities[i].argsort()[::-1] if in_set[i, k]
+                classes[k] for k in _likeliest_first(probabilities[i]) if in_set[i, k]
             ),
             stain_p=_none_if_nan(comparison.stain_p[i]),
             descriptors_p=_none_if_nan(comparison.descriptors_p[i]),
@@ -160,6 +163,11 @@ def assess(
         )
         predictions.append(prediction)
     return [_without_class(prediction) for prediction in predictions]
+
+
+def _likeliest_first(probabilities: np.ndarray) -> np.ndarray:
+    """The classes by falling probability, those tied in their own order: float64 [K] -> int [K]."""
+    return np.argsort(-ties.merge(probabilities), kind="stable")
 
 
 def _without_class(prediction: Prediction) -> Prediction:

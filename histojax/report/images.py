@@ -19,6 +19,7 @@ from histojax.config import Extraction, View
 from histojax.datasets import Dataset
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
+from histojax.evaluation import ties
 from histojax.evaluation.evaluate import Evaluation
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import provenance, store
@@ -89,7 +90,8 @@ def _most_confident_first(predictions: LabelledPredictions, indices: np.ndarray)
     """Indices by falling confidence; in their own order where there are no scores."""
     if predictions.scores is None:
         return indices
-    return indices[np.argsort(-predictions.scores[indices].max(axis=1), kind="stable")]
+    confidence = ties.merge(predictions.scores[indices].max(axis=1))
+    return indices[np.argsort(-confidence, kind="stable")]
 
 
 def thumbnails_per_cell(cells: int) -> int:
