@@ -25,8 +25,8 @@ from histojax import config
 from histojax.config import Boosting, Protocol
 from histojax.datasets.folds import TRAIN_ONLY, stratified_folds
 from histojax.errors import InputError
-from histojax.evaluation import ties
 from histojax.learners import trees
+from histojax.utils import ties
 
 _DTYPES = (np.float64, np.float32)
 # With fewer training rows no tree of the paper's parameters can grow.

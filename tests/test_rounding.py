@@ -10,10 +10,11 @@ import pytest
 from scipy.stats import rankdata
 
 from histojax.datasets.folds import Folds
-from histojax.evaluation import ablation, chance, several, statistics, ties
+from histojax.evaluation import ablation, chance, several, statistics
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.prediction import conformal, out_of_distribution
 from histojax.report import images
+from histojax.utils import ties
 
 N, FOLDS, CLASSES = 40, 3, ("a", "b", "c")
 DRAWS = 20

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from histojax.evaluation import bootstrap, ties
+from histojax.evaluation import bootstrap
 from histojax.evaluation.bootstrap import Interval
 from histojax.evaluation.labelled_predictions import LabelledPredictions
+from histojax.utils import ties
 
 SUBSETS = 40  # That a point averages over, or all where there are fewer.
 POINTS = 12  # Of a curve at most.

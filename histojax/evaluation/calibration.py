@@ -7,10 +7,10 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import binomtest
 
-from histojax.evaluation import ties
 from histojax.evaluation.bootstrap import LEVEL
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.weighted import confidence_bins
+from histojax.utils import ties
 
 TEMPERATURE_RANGE = (0.02, 50.0)  # In which a temperature is sought.
 _NEAR_BOUND = 0.9  # Above this share of its largest value, or likewise below, it is at its bound.

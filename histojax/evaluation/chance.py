@@ -17,10 +17,9 @@ import dataclasses
 import numpy as np
 from scipy.stats import rankdata
 
-from histojax.evaluation import ties
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.weighted import mean_of_defined, ratio
-from histojax.utils import exchanges
+from histojax.utils import exchanges, ties
 
 DRAWS = 2000
 SEED = 0
@@ -69,16 +68,8 @@ def permutation_test(
     groups = predictions.resampling_groups or predictions.names
     tries = exchanges.exchange(groups, predictions.truth, draws, seed)
     (value,) = _statistic(predictions, predictions.truth[None])
-<<<<<<< HEAD
     tried = np.concatenate([_statistic(predictions, labels) for labels in tries.parts])
     tried = exchanges.with_labels_as_they_are(tried, value, tries.exact)
-=======
-    tried = np.concatenate([_statistic(predictions, labels) for labels in parts])
-    if not exact:
-        tried = np.append(tried, value)
-    # Of labels that are all alike, no statistic is defined, and nothing is shown.
-    p = 1.0 if math.isnan(value) else float((tried >= ties.lower(value)).mean())
->>>>>>> 6abca7c (Ties: scores and distances that differ by rounding alone decide no rank, count, p-value or answer)
     name = "balanced_accuracy" if predictions.scores is None else "macro_auc"
     p = exchanges.p_value(tried, value)
     return ChanceTest(name, float(value), p, len(tried), tries.exact)

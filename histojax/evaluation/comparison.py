@@ -7,10 +7,11 @@ import numpy as np
 from scipy.stats import binomtest
 
 from histojax.errors import InputError
-from histojax.evaluation import bootstrap, metrics, ties
+from histojax.evaluation import bootstrap, metrics
 from histojax.evaluation.bootstrap import DRAWS, Interval
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.metrics import MetricKey
+from histojax.utils import ties
 
 
 @dataclasses.dataclass(frozen=True)

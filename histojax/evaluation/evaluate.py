@@ -18,7 +18,6 @@ from histojax.evaluation import (
     operating_point,
     statistics,
     test_set,
-    ties,
     verdict,
 )
 from histojax.evaluation.ablation import ConfigurationAblation, CurvePoint
@@ -30,6 +29,7 @@ from histojax.extraction import crop_errors, manifests
 from histojax.learners import ensembles, growth
 from histojax.learners.ensembles import Ensemble
 from histojax.learners.growth import Growth
+from histojax.utils import ties
 from histojax.utils.files import as_path
 
 

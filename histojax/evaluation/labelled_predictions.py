@@ -17,8 +17,7 @@ from histojax.config import BACH_CARCINOMA, BACH_CLASSES
 from histojax.datasets import sheets
 from histojax.datasets.positive import PositiveClasses
 from histojax.errors import InputError
-from histojax.evaluation import ties
-from histojax.utils import files
+from histojax.utils import files, ties
 
 # Probabilities are mostly printed with few digits: how far from 1 a row may sum.
 _TOLERANCE = 1e-3

@@ -14,7 +14,6 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
-from histojax.evaluation import ties
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.weighted import (
     BINS,
@@ -28,6 +27,7 @@ from histojax.evaluation.weighted import (
     sums,
     weighted_kappa,
 )
+from histojax.utils import ties
 
 # A metric's name, and the class or set-point it is of; "" where it is of all.
 MetricKey = tuple[str, str]

@@ -10,10 +10,11 @@ import dataclasses
 
 import numpy as np
 
-from histojax.evaluation import calibration, ties
+from histojax.evaluation import calibration
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.metrics import NESTED, MetricKey
 from histojax.evaluation.weighted import positive_score, share
+from histojax.utils import ties
 
 TARGET_SENSITIVITY = 0.95  # Unless another is asked for.
 

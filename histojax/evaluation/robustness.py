@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from histojax.evaluation import ties
+from histojax.utils import ties
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,10 +12,11 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from histojax.evaluation import bootstrap, calibration, comparison, metrics, ties
+from histojax.evaluation import bootstrap, calibration, comparison, metrics
 from histojax.evaluation.bootstrap import DRAWS, Interval
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.metrics import METRICS, MetricKey
+from histojax.utils import ties
 
 CALIBRATED = "calibrated"  # What losses are of where the temperature of the other folds is applied.
 _LOWER_IS_BETTER = ("log_loss", "brier", "calibration_error")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from histojax.evaluation import bootstrap, calibration, chance, metrics, operating_point, ties
+from histojax.evaluation import bootstrap, calibration, chance, metrics, operating_point
 from histojax.evaluation.bootstrap import DRAWS, Interval
 from histojax.evaluation.calibration import CrossFittedTemperature, ReliabilityBin
 from histojax.evaluation.chance import ChanceTest
@@ -16,6 +16,7 @@ from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.metrics import METRICS, MetricKey
 from histojax.evaluation.operating_point import OperatingPoint
 from histojax.evaluation.weighted import Weighted, mean_of_defined, positive_score
+from histojax.utils import ties
 
 # Of weights [B, N] to metrics, float64 [B] each.
 Statistic = Callable[[np.ndarray], dict[MetricKey, np.ndarray]]

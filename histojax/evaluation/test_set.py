@@ -12,12 +12,11 @@ import numpy as np
 from histojax.datasets import Dataset
 from histojax.datasets.positive import PositiveClasses
 from histojax.errors import InputError
-from histojax.evaluation import ties
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import store
 from histojax.learners import ensembles, scoring
 from histojax.learners.ensembles import Ensemble
-from histojax.utils import files
+from histojax.utils import files, ties
 from histojax.utils.progress import Progress
 
 TABLE = "test.csv"

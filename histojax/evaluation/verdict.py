@@ -11,12 +11,13 @@ import math
 import numpy as np
 
 from histojax.datasets.leakage import LeakageAudit
-from histojax.evaluation import bootstrap, metrics, sample_size, ties
+from histojax.evaluation import bootstrap, metrics, sample_size
 from histojax.evaluation.chance import ChanceTest
 from histojax.evaluation.metrics import METRICS
 from histojax.evaluation.operating_point import NESTED
 from histojax.evaluation.statistics import FEW_GROUPS, Estimate, Statistics
 from histojax.learners.growth import Growth
+from histojax.utils import ties
 
 # What a finding is about, in the order in which they are told.
 GROWTH, UNTRAINED, EVIDENCE, CHANCE, NEEDED = "growth", "untrained", "evidence", "chance", "needed"

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from histojax.config import SET_POINTS
-from histojax.evaluation import ties
 from histojax.evaluation.labelled_predictions import LabelledPredictions
+from histojax.utils import ties
 
 BINS = 10  # Of the reliability curve and of the calibration error.
 

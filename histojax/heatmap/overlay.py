@@ -14,9 +14,9 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from histojax.evaluation import ties
 from histojax.heatmap import notices, probability_map, regions
 from histojax.heatmap.probability_map import ProbabilityMap
+from histojax.utils import ties
 
 # Of probabilities 0 to 1, uint8 [256, 3].
 COLOURS = (np.asarray(matplotlib.colormaps["viridis"].colors) * 255).round().astype(np.uint8)

@@ -11,9 +11,9 @@ import numpy as np
 from scipy import ndimage
 from skimage import measure
 
-from histojax.evaluation import ties
 from histojax.heatmap import probability_map
 from histojax.heatmap.probability_map import SUBDIVISION, ProbabilityMap
+from histojax.utils import ties
 
 FAR = "far from training images"
 NOT_SCORED = "too little tissue, not scored"

@@ -28,8 +28,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from histojax.errors import InputError
-from histojax.evaluation import ties
 from histojax.evaluation.labelled_predictions import LabelledPredictions
+from histojax.utils import ties
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,14 +13,14 @@ from absl import logging
 
 from histojax.datasets.positive import PositiveClasses
 from histojax.errors import InputError
-from histojax.evaluation import calibration, evaluate, metrics, operating_point, ties
+from histojax.evaluation import calibration, evaluate, metrics, operating_point
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import provenance, store
 from histojax.learners import ensembles
 from histojax.learners.ensembles import Ensemble
 from histojax.prediction import conformal, out_of_distribution
 from histojax.prediction.out_of_distribution import ReferenceDistribution
-from histojax.utils import files
+from histojax.utils import files, ties
 
 _ARRAYS = ("scores", "truth", "folds", "groups")
 _SHA256 = 64  # Hexadecimal digits of a file's SHA-256; a pixel size may follow.

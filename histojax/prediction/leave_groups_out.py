@@ -21,7 +21,7 @@ from absl import logging
 from histojax.config import Boosting
 from histojax.datasets import Dataset, folds, positive
 from histojax.errors import InputError
-from histojax.evaluation import bootstrap, calibration, metrics, ties
+from histojax.evaluation import bootstrap, calibration, metrics
 from histojax.evaluation.bootstrap import DRAWS, Interval
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import manifests, store
@@ -31,7 +31,7 @@ from histojax.learners.training import TrainingJob
 from histojax.prediction import bundle, conformal, predict, uncertainty
 from histojax.prediction.bundle import Bundle
 from histojax.prediction.uncertainty import Prediction, PredictionOptions
-from histojax.utils import files
+from histojax.utils import files, ties
 
 COVERAGES = (0.8, 0.9)
 Key = tuple[str, float | None]  # A metric's name, and the stated coverage that it depends on.

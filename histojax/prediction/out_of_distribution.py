@@ -16,9 +16,9 @@ import numpy as np
 
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
-from histojax.evaluation import ties
 from histojax.extraction import store
 from histojax.prediction import conformal, distance
+from histojax.utils import ties
 
 FAR = 0.01  # A p-value at or below it is far; with fewer than 99 groups, the smallest possible.
 _ARRAYS = {  # The names of the arrays in a file, and their fields.

@@ -5,10 +5,11 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from histojax.evaluation import chance, ties, verdict
+from histojax.evaluation import chance, verdict
 from histojax.extraction import manifests
 from histojax.prediction.bundle import Bundle
 from histojax.prediction.uncertainty import COVERAGE, Prediction, PredictionOptions, coverage_of
+from histojax.utils import ties
 
 FAILURES = "failures.csv"
 

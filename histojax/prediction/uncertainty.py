@@ -15,12 +15,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from histojax.evaluation import calibration, metrics, ties
+from histojax.evaluation import calibration, metrics
 from histojax.extraction import store
 from histojax.learners.scoring import EnsembleScores
 from histojax.prediction import conformal, learned, out_of_distribution
 from histojax.prediction.learned import Uncertainty
 from histojax.prediction.out_of_distribution import Comparison
+from histojax.utils import ties
 
 COVERAGE = 0.9  # Unless another is asked for, or the groups can promise less.
 TOO_LITTLE_TISSUE = "too little tissue"

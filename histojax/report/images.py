@@ -19,7 +19,6 @@ from histojax.config import Extraction, View
 from histojax.datasets import Dataset
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
-from histojax.evaluation import ties
 from histojax.evaluation.evaluate import Evaluation
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import provenance, store
@@ -29,6 +28,7 @@ from histojax.images.resampling import NO_RESAMPLING, Resampling
 from histojax.images.thumbnails import SIDE, thumbnail, thumbnails
 from histojax.inspection import near_duplicates, split_pairs
 from histojax.inspection.split_pairs import SplitPair
+from histojax.utils import ties
 
 # At most so many thumbnails of mistakes, of one cell, and of all cells; so many pairs.
 MISTAKES, CELL, ALL_CELLS, PAIRS = 24, 24, 360, 12

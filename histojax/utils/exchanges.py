@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from scipy.special import gammaln
 
+from histojax.utils import ties
+
 _LABELS_AT_ONCE = 1_000_000  # Held in memory at a time.
-_ROUNDING = 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +59,7 @@ def p_value(tried: np.ndarray, value: float) -> float:
 
     Of labels that are all alike, no statistic is defined, and nothing is shown: 1.
     """
-    return 1.0 if math.isnan(value) else float((tried >= value - _ROUNDING).mean())
+    return 1.0 if math.isnan(value) else float((tried >= value - ties.FLOAT64).mean())
 
 
 # Units that exchange their labels: the members of each, as index arrays, and their labels.
