@@ -77,7 +77,6 @@ def main() -> None:
     with models.split_kept_with_models(FLAGS.out):
         boosting = chosen.boosting
         split = data.split(FLAGS.out, dataset, boosting.folds, boosting.fold_seed)
-        split = dataclasses.replace(split, groups=dataset.groups)
         encoders = chosen.extraction.encoders
         for encoder in encoders:
             own = variants.of_encoder(settings[NONE], encoder)

@@ -61,7 +61,6 @@ def main() -> None:
     path = out / "exact" / "models" / ensembles.FOLDS
     split = folds.load_or_make(path, dataset, boosting.folds, boosting.fold_seed)
     folds.save(split, out / "hybrid" / "models" / ensembles.FOLDS)
-    split = dataclasses.replace(split, groups=dataset.groups)
     print(leakage.kept_together(split))
     runtime = computing.runtime()
     runtimes = runtime, dataclasses.replace(runtime, crops_per_step=None, pooling="xla")

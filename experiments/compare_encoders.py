@@ -207,7 +207,7 @@ def split_of(dataset: Dataset, chosen: Protocol, trained: dict[tuple[str, str], 
                 "it again with a copy of that file in its folder, or compare the scores as they "
                 "are by histojax compare"
             )
-    return dataclasses.replace(split, groups=dataset.groups)
+    return split
 
 
 def describe(dataset: Dataset, entrants: dict[str, Entrant], runtime: Runtime) -> None:

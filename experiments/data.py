@@ -10,7 +10,7 @@ from histojax.config import Option
 from histojax.errors import InputError
 from histojax.utils.files import is_local
 
-from .flag_types import define, define_path
+from .flag_types import define, define_path, define_switch_or_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -111,6 +111,13 @@ def define_split() -> None:
     unknown = Option(text, choices=config.UNKNOWN_GROUPS)
     define("unknown_groups", str, unknown, default="own")
     define_path("paper_folds", "With --fold_maker=paper: the authors' folds-10.pkl.")
+    define_switch_or_path(
+        "group_copies",
+        "Keep images that are copies of one image, and fields that overlap, in one fold, with all "
+        "of their patients or slides. They are searched for in the images, or named by a table of "
+        "pairs, such as duplicates.csv of histojax audit. What was found stands in folds.csv, and "
+        "holds for every later run in its folder.",
+    )
 
 
 def label_table() -> Path | None:
@@ -178,13 +185,62 @@ def paper_split(dataset: "Dataset") -> "Folds | None":
     return paper_folds.load(FLAGS.paper_folds, dataset) if FLAGS.paper_folds else None
 
 
+def with_copies(dataset: "Dataset", models: Path | None = None) -> "Dataset":
+    """The data set with its groups joined by copies, as --group_copies asks; prints what was found.
+
+    A split in the models' folder that was made with copies decides, and nothing is searched for.
+
+    Raises:
+      InputError: there are no images to search; the table does not fit; or other flags say that the
+        split does not keep groups.
+    """
+    from histojax.datasets import copies, folds
+    from histojax.images import reader
+    from histojax.inspection import near_duplicates, split_pairs
+    from histojax.learners import ensembles
+
+    if dataset.copies is not None:
+        return dataset
+    asked, path = FLAGS.group_copies, models and models / ensembles.FOLDS
+    recorded = path and folds.recorded_copies(path, dataset.names)
+    if recorded is not None:
+        if asked is False:
+            raise InputError(
+                f"{path} was made with --group_copies: leave out --nogroup_copies, or train in "
+                "another folder"
+            )
+        return copies.with_sets(dataset, recorded)
+    if not asked:
+        return dataset
+    if FLAGS.fold_maker in ("stratified", "paper"):
+        raise InputError(
+            f"--group_copies keeps copies in one fold, --fold_maker={FLAGS.fold_maker} does not: "
+            "pass either"
+        )
+    if asked is not True:
+        pairs = copies.read_pairs(asked, dataset.names)
+    elif all(map(reader.is_image_name, dataset.paths)):
+        found = near_duplicates.find_pairs(near_duplicates.fingerprints(dataset.paths))
+        print("\n".join(split_pairs.found_lines(found, dataset)))
+        pairs = [(pair.first, pair.second) for pair in found]
+    else:
+        raise InputError(
+            "--group_copies has no images to search, since descriptors were imported without them: "
+            "pass a table of pairs, --group_copies=PAIRS.csv with the columns first and second"
+        )
+    sets = copies.sets_of(dataset.names, pairs)
+    print(copies.notice(dataset.groups, sets))
+    return copies.with_sets(dataset, sets)
+
+
 def split(models: Path, dataset: "Dataset", count: int, seed: int) -> "Folds":
     """The split in the models' folder, or a new one by the flags, saved there."""
     # Not above: extraction works without scikit-learn.
     from histojax.datasets import folds, leakage
     from histojax.learners import ensembles
 
-    path, maker = models / ensembles.FOLDS, paper_split(dataset) or FLAGS.fold_maker
+    path, dataset = models / ensembles.FOLDS, with_copies(dataset, models)
+    maker = paper_split(dataset) or FLAGS.fold_maker
     made = folds.load_or_make(path, dataset, count, seed, maker, FLAGS.unknown_groups)
     print(f"split: {made.origin}\n{leakage.kept_together(made)}")
     return made

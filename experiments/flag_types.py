@@ -54,6 +54,12 @@ def define_path(name: str, text: str, required: bool = False) -> None:
     define(name, Path, Option(text), required=required)
 
 
+def define_switch_or_path(name: str, text: str) -> None:
+    """Defines a flag that is passed alone (True), with `no` (False), or with a path; else None."""
+    parser = _Parser(name, bool | Path, Option(text), tuple, lambda value: False)
+    flags.DEFINE(parser, name, None, text, boolean=True)
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
@@ -75,6 +81,11 @@ def _path(text: str) -> Path | None:
     return as_path(text) if text else None
 
 
+def _switch_or_path(text: str) -> bool | Path:
+    words = {"true": True, "false": False}
+    return words[text] if text in words else as_path(text)
+
+
 # How text becomes a value of each type, and what stands for the value in --help.
 _KINDS: dict[Kind, tuple[Callable[[str], Any], str]] = {
     int: (int, "INTEGER"),
@@ -84,6 +95,7 @@ _KINDS: dict[Kind, tuple[Callable[[str], Any], str]] = {
     str | None: (str, "TEXT"),
     Path: (_path, "PATH"),
     Path | None: (_path, "PATH"),
+    bool | Path: (_switch_or_path, "PATH"),
     tuple[str, ...]: (_names, "NAME,..."),
     tuple[int, ...]: (lambda text: tuple(map(int, _names(text))), "INTEGER,..."),
     WEIGHTS: (_weights, "ENCODER=FILE,..."),

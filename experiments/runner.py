@@ -102,7 +102,8 @@ def usage(doc: str, script: str) -> str:
 def _flag_help(flag: flags.Flag, script: str) -> list[str]:
     """The lines of a flag: its form, whether it is required, what it means."""
     if flag.boolean:
-        form = f"  --[no]{flag.name}"
+        value = flag.flag_type()
+        form = f"  --[no]{flag.name}" + ("" if value == "bool" else f"[={value}]")
     else:
         form = f"  --{flag.name}={_VALUES.get(flag.flag_type(), flag.flag_type())}"
     text = flag.help

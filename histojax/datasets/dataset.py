@@ -26,6 +26,8 @@ class Dataset:
       classes: K class names, in the order of every array and table.
       groups: the patient or slide of each image, empty where unknown; None if no groups are known.
       notices: sentences on how the data were read, for people.
+      copies: the set of copies that each image is in (see `datasets.copies`), which `groups` are
+        joined by; None where copies are not kept together.
     """
 
     images: Images
@@ -33,6 +35,7 @@ class Dataset:
     classes: tuple[str, ...]
     groups: tuple[str, ...] | None = None
     notices: tuple[str, ...] = ()
+    copies: tuple[str, ...] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Folds of a cross-validation: stratified by class, groups kept whole, saved as CSV and reused.
 
-folds.csv     image,label,fold[,group]: folds count from 1; 0 is an image that is never held out
+folds.csv     image,label,fold[,group][,copies]: folds count from 1, 0 is an image that is never
+              held out; copies is the set of copies that an image is in, empty for none
 folds.json    how the split was made
 """
 
@@ -8,18 +9,20 @@ import collections
 import dataclasses
 import hashlib
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from histojax.datasets import Dataset
+from histojax.datasets import Dataset, copies
 from histojax.errors import InputError
 from histojax.utils import files
+from histojax.utils.words import quantity
 
 TRAIN_ONLY = -1
 _COLUMNS = ("image", "label", "fold")
-_GROUP = "group"
+_GROUP, _COPIES = "group", "copies"
 _GIVEN = "given (folds.csv was there)"
 
 
@@ -34,6 +37,8 @@ class Folds:
       classes: K class names.
       groups: the patient or slide of each image, empty where unknown; None if no groups are known.
       origin: how the split was made, in words.
+      copies: the set of copies that each image is in (see `datasets.copies`), which `groups` are
+        joined by; None where copies were not kept together.
     """
 
     names: tuple[str, ...]
@@ -42,6 +47,7 @@ class Folds:
     classes: tuple[str, ...]
     groups: tuple[str, ...] | None = None
     origin: str = _GIVEN
+    copies: tuple[str, ...] | None = None
 
     @property
     def count(self) -> int:
@@ -67,6 +73,7 @@ class Folds:
             labels=self.labels[indices],
             folds=self.folds[indices],
             groups=self.groups and tuple(self.groups[i] for i in indices),
+            copies=self.copies and tuple(self.copies[i] for i in indices),
         )
 
 
@@ -106,6 +113,28 @@ def make(
         raise InputError(
             "to split by group, name groups: a column `patient` in --data, or --groups=TABLE"
         )
+    try:
+        return _make(dataset, count, seed, method, unknown_groups, flag)
+    except InputError as error:
+        raise InputError(f"{error}{_of_copies(dataset)}") from None
+
+
+def _of_copies(dataset: Dataset) -> str:
+    """What a refusal of groups adds where copies were joined."""
+    images, sets = copies.quantities(dataset.copies or ())
+    if not images:
+        return ""
+    group, size = collections.Counter(filter(None, dataset.groups)).most_common(1)[0]
+    return (
+        f". --group_copies joined {images} images in {quantity(sets, 'set')} of copies or overlaps "
+        f"with their groups; the largest group, {group}, has {size} of {len(dataset.groups)} images"
+    )
+
+
+def _make(
+    dataset: Dataset, count: int, seed: int, method: str, unknown_groups: str, flag: str
+) -> Folds:
+    """The split of `make`, of a method that goes with the data."""
     labels = np.array(dataset.labels)
     held_out = np.arange(len(labels))
     groups = None
@@ -125,9 +154,14 @@ def make(
     origin = f"{method}, {count} folds, seed {seed}"
     if lacking := _classes_lacking(labels, folds, dataset.classes):
         origin += f"; all images of {', '.join(lacking)} are in one fold, whose models never see it"
-    if method == "grouped" and (unknown := dataset.groups.count("")):
-        origin += f"; {unknown} images of unknown group: {unknown_groups}"
-    return Folds(dataset.names, labels, folds, dataset.classes, dataset.groups, origin)
+    if method == "grouped":
+        unknown = sum(copies.of_unknown_group(dataset.groups, dataset.copies))
+        origin += f"; {unknown} images of unknown group: {unknown_groups}" if unknown else ""
+    if dataset.copies is not None:
+        images, sets = copies.quantities(dataset.copies)
+        origin += f"; copies and overlaps kept together: {images} images in {quantity(sets, 'set')}"
+    made = Folds(dataset.names, labels, folds, dataset.classes, dataset.groups, origin)
+    return dataclasses.replace(made, copies=dataset.copies)
 
 
 def _fill_unknown(dataset: Dataset, unknown_groups: str) -> np.ndarray:
@@ -138,8 +172,11 @@ def _fill_unknown(dataset: Dataset, unknown_groups: str) -> np.ndarray:
         "together": ["\0"] * len(dataset.names),
         "train_only": [""] * len(dataset.names),
     }[unknown_groups]
-    pairs = zip(dataset.groups, substitutes, strict=True)
-    return np.array([group or substitute for group, substitute in pairs], object)
+    unknown = [not group for group in dataset.groups]
+    if unknown_groups != "own":  # Copies do not tell the patient that is to be kept out.
+        unknown = copies.of_unknown_group(dataset.groups, dataset.copies)
+    filled = np.where(unknown, np.array(substitutes, object), np.array(dataset.groups, object))
+    return filled.astype(object)
 
 
 def _require_enough(
@@ -220,9 +257,10 @@ def save(folds: Folds, path: str | Path) -> None:
     """Writes folds.csv, and folds.json beside it."""
     path = files.as_path(path)
     rows, columns = _rows(folds), _COLUMNS
-    if folds.groups is not None:
-        rows = [(*row, group) for row, group in zip(rows, folds.groups, strict=True)]
-        columns = (*_COLUMNS, _GROUP)
+    for name, values in ((_GROUP, folds.groups), (_COPIES, folds.copies)):
+        if values is not None:
+            rows = [(*row, value) for row, value in zip(rows, values, strict=True)]
+            columns = (*columns, name)
     files.write_csv(path, rows, columns)
     files.write_json(
         path.with_suffix(".json"), {"origin": folds.origin, "folds_sha256": folds.sha256}
@@ -252,8 +290,11 @@ def load(path: str | Path, classes: tuple[str, ...]) -> Folds:
             "from 1 on, at least two (and 0 for images that are never held out)"
         )
     labels = np.array([classes.index(row["label"]) for row in rows])
-    groups = tuple(row[_GROUP] for row in rows) if _GROUP in rows[0] else None
-    folds = Folds(names, labels, np.array(numbers) - 1, classes, groups)
+    groups, of_copies = (
+        tuple(row[column] for row in rows) if column in rows[0] else None
+        for column in (_GROUP, _COPIES)
+    )
+    folds = Folds(names, labels, np.array(numbers) - 1, classes, groups, copies=of_copies)
     record_path = path.with_suffix(".json")
     if record_path.exists():
         record = files.read_json(record_path, ("origin", "folds_sha256"))
@@ -314,17 +355,22 @@ def _load_saved(path: Path, dataset: Dataset, count: int, method: str | None) ->
     folds = match_dataset(saved, dataset, path)
     _require_count(folds, count, path)
     if method in (None, "grouped") and (divided := divided_groups(folds)):
+        use = "pass --fold_maker=stratified"
+        if dataset.copies is not None:
+            use = "leave out --group_copies"
         raise InputError(
             f"{path} splits groups over folds ({', '.join(divided[:5])}): remove it to split by "
-            "group, or pass --fold_maker=stratified to use it as it is"
+            f"group, or {use} to use it as it is"
         )
-    if folds.names != saved.names or folds.groups != saved.groups:
+    if (folds.names, folds.groups, folds.copies) != (saved.names, saved.groups, saved.copies):
         save(folds, path)  # Scores are kept in the order of this file.
     return folds
 
 
 def match_dataset(folds: Folds, dataset: Dataset, path: Path) -> Folds:
     """Folds loaded from `path`, in the order of the data set and with its groups, if it has any.
+
+    The sets of copies that the folds were made with join these groups, too.
 
     Raises:
       InputError: the folds are of other images or labels.
@@ -339,9 +385,23 @@ def match_dataset(folds: Folds, dataset: Dataset, path: Path) -> Folds:
         )
     index = {name: i for i, name in enumerate(folds.names)}
     ordered = folds.take(np.array([index[name] for name in dataset.names]))
-    if dataset.groups is None:
-        return ordered
-    return dataclasses.replace(ordered, groups=dataset.groups)
+    groups = ordered.groups if dataset.groups is None else dataset.groups
+    sets = ordered.copies if dataset.copies is None else dataset.copies
+    return dataclasses.replace(ordered, groups=copies.join(groups, ordered.copies), copies=sets)
+
+
+def recorded_copies(path: str | Path, names: Sequence[str]) -> tuple[str, ...] | None:
+    """The sets of copies in a folds.csv, of these images; None where it has none, or is not there.
+
+    Raises:
+      InputError: the file is damaged.
+    """
+    path = files.as_path(path)
+    rows = files.read_csv(path, _COLUMNS) if path.exists() else []
+    if not rows or _COPIES not in rows[0]:
+        return None
+    of_image = {row["image"]: row[_COPIES] for row in rows}
+    return tuple(of_image.get(name, "") for name in names)
 
 
 def divided_groups(folds: Folds) -> list[str]:
