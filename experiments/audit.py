@@ -22,6 +22,8 @@ the pairs side by side. Time on two cores: 58 images of 896 x 768 take 2 s; all 
 once.
 """
 
+from collections.abc import Sequence
+
 from absl import flags
 
 from histojax.datasets import Dataset, folds, leakage
@@ -29,6 +31,7 @@ from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.extraction import manifests, store
 from histojax.inspection import near_duplicates, split_pairs
+from histojax.inspection.near_duplicates import Pair
 from histojax.learners import ensembles
 from histojax.report import audit
 from histojax.utils.files import require_writable
@@ -58,17 +61,19 @@ def main() -> None:
             "folder of their descriptors as --descriptors"
         )
     dataset = data.dataset(slides)
-    split = split_to_audit(dataset)
     if FLAGS.out is not None:
         data.refuse_inside_data("out")
         require_writable(FLAGS.out)
+    refuse_flags_of_a_new_split()
+    pairs = None
+    if not slides:
+        pairs = near_duplicates.find_pairs(near_duplicates.fingerprints(dataset.paths))
+    split = split_to_audit(dataset, pairs)
     leaks = leakage.audit(split)
     print("\n".join(leakage.text_lines(leaks)), flush=True)
-    pairs = None
     if slides:
         print("\nnear-duplicates: not searched for, since descriptors were imported without images")
     else:
-        pairs = near_duplicates.find_pairs(near_duplicates.fingerprints(dataset.paths))
         pairs = split_pairs.pairs_in_split(pairs, split)
         print("\n".join(["", *split_pairs.summary_lines(pairs, split, LISTED)]))
     if FLAGS.out is not None:
@@ -76,19 +81,25 @@ def main() -> None:
         print(f"\n{FLAGS.out / written[0]}, {', '.join(written[1:])}")
 
 
-def split_to_audit(dataset: Dataset) -> Folds:
-    """The split that the flags name, or the one that training would make."""
+def refuse_flags_of_a_new_split() -> None:
+    """Raises InputError where flags both name a split and say how one is made."""
     if FLAGS.models is not None and FLAGS.split is not None:
         raise InputError("--split and --models both name a split: pass one")
+    named = FLAGS.models is not None or FLAGS.split is not None
+    if named and (FLAGS.fold_maker or FLAGS.paper_folds or FLAGS.group_copies):
+        raise InputError(
+            "--fold_maker, --paper_folds and --group_copies make a split, --split and --models "
+            "name one: pass either"
+        )
+
+
+def split_to_audit(dataset: Dataset, pairs: Sequence[Pair] | None) -> Folds:
+    """The split that the flags name, or the one that training would make; `pairs` of images."""
     path = FLAGS.split if FLAGS.models is None else FLAGS.models / ensembles.FOLDS
     if path is None:
+        dataset = data.with_copies(dataset, found=pairs)
         return data.paper_split(dataset) or folds.make(
             dataset, FLAGS.folds, FLAGS.fold_seed, FLAGS.fold_maker, FLAGS.unknown_groups
-        )
-    if FLAGS.fold_maker or FLAGS.paper_folds:
-        raise InputError(
-            "--fold_maker and --paper_folds make a split, --split and --models name one: pass "
-            "either"
         )
     return folds.match_dataset(folds.load(path, dataset.classes), dataset, path)
 

@@ -13,11 +13,12 @@ from histojax.utils.files import is_local
 from .flag_types import define, define_path, define_switch_or_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from histojax.datasets import Dataset
     from histojax.datasets.folds import Folds
     from histojax.images.names import Images
+    from histojax.inspection.near_duplicates import Pair
     from histojax.prediction.bundle import Bundle
 
 FLAGS = flags.FLAGS
@@ -111,6 +112,11 @@ def define_split() -> None:
     unknown = Option(text, choices=config.UNKNOWN_GROUPS)
     define("unknown_groups", str, unknown, default="own")
     define_path("paper_folds", "With --fold_maker=paper: the authors' folds-10.pkl.")
+    define_group_copies()
+
+
+def define_group_copies() -> None:
+    """Defines whether copies of images are kept together with their patients."""
     define_switch_or_path(
         "group_copies",
         "Keep images that are copies of one image, and fields that overlap, in one fold, with all "
@@ -185,10 +191,15 @@ def paper_split(dataset: "Dataset") -> "Folds | None":
     return paper_folds.load(FLAGS.paper_folds, dataset) if FLAGS.paper_folds else None
 
 
-def with_copies(dataset: "Dataset", models: Path | None = None) -> "Dataset":
+def with_copies(
+    dataset: "Dataset", models: Path | None = None, found: "Sequence[Pair] | None" = None
+) -> "Dataset":
     """The data set with its groups joined by copies, as --group_copies asks; prints what was found.
 
-    A split in the models' folder that was made with copies decides, and nothing is searched for.
+    Args:
+      dataset: labelled images.
+      models: a folder whose split, where it was made with copies, decides: nothing is searched for.
+      found: pairs of these images, where they were searched already.
 
     Raises:
       InputError: there are no images to search; the table does not fit; or other flags say that the
@@ -212,7 +223,7 @@ def with_copies(dataset: "Dataset", models: Path | None = None) -> "Dataset":
         return copies.with_sets(dataset, recorded)
     if not asked:
         return dataset
-    if FLAGS.fold_maker in ("stratified", "paper"):
+    if "fold_maker" in FLAGS and FLAGS.fold_maker in ("stratified", "paper"):
         raise InputError(
             f"--group_copies keeps copies in one fold, --fold_maker={FLAGS.fold_maker} does not: "
             "pass either"
@@ -220,7 +231,8 @@ def with_copies(dataset: "Dataset", models: Path | None = None) -> "Dataset":
     if asked is not True:
         pairs = copies.read_pairs(asked, dataset.names)
     elif all(map(reader.is_image_name, dataset.paths)):
-        found = near_duplicates.find_pairs(near_duplicates.fingerprints(dataset.paths))
+        if found is None:
+            found = near_duplicates.find_pairs(near_duplicates.fingerprints(dataset.paths))
         print("\n".join(split_pairs.found_lines(found, dataset)))
         pairs = [(pair.first, pair.second) for pair in found]
     else:

@@ -33,6 +33,7 @@ FLAGS = flags.FLAGS
 
 data.define_labelled()
 data.define_groups()
+data.define_group_copies()
 models.define_descriptors()
 models.define_workers()
 models.define_positive()
@@ -55,6 +56,7 @@ def main() -> None:
     configurations = models.configurations()
     dataset = data.dataset(models.imported_slides(configurations))
     own_data.require_same_files(dataset, FLAGS.descriptors)
+    dataset = data.with_copies(dataset)
     transferred = leave_groups_out.run(
         dataset,
         FLAGS.descriptors,

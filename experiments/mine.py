@@ -25,6 +25,9 @@ pixel size, by the images; the folds, by classes and groups; --protocol, small f
 groups, else paper; and on a CPU, 4 augmentations of 6 crops in place of 50 of 20. With --protocol,
 all of its numbers hold.
 
+Where images are copies of each other, or overlap, and would be in two folds, it asks, too:
+--group_copies keeps them in one, and --nogroup_copies goes on as it is.
+
 After a stop, the same command goes on. On an accelerator, or with --overlap, a configuration is
 trained while the next one is extracted; lines tell when each was. The exit code is 3 where some
 images in NEW failed. For research, not for diagnosis.
@@ -103,7 +106,7 @@ def main() -> None:
     if slides:
         computing.refuse_where_imported("heatmaps", "overlap")
         print(f"descriptors: {len(slides)} slides, {', '.join(imported)}: {descriptors}")
-    dataset = data.dataset(slides)
+    dataset = data.with_copies(data.dataset(slides), FLAGS.run / "models")
     counts = Counter(dataset.classes[label] for label in dataset.labels)
     listed = ", ".join(f"{name} {counts[name]}" for name in dataset.classes)
     print(f"data: {len(dataset.labels)} images, {listed}")
@@ -126,16 +129,18 @@ def main() -> None:
     used, mesh = (*encoder_set.encoders, *sources), encoder_set.engine.mesh
     devices = f"{mesh.size} x {mesh.devices.flat[0].device_kind}"
     print(f"encoders: {', '.join(used)}, on {devices}")
-    plan = dataclasses.replace(
-        plan_of(dataset, chosen),
-        new=new,
-        heatmaps=FLAGS.heatmaps,
-        mpp=FLAGS.mpp,
-        runtime=runtime,
-        overlap=FLAGS.overlap,
-    )
-    pipeline.claim(plan, encoder_set)
-    problems = inspect(extraction, boosting.folds)
+    with models.split_kept_with_models(FLAGS.run / "models"):
+        plan = dataclasses.replace(
+            plan_of(dataset, chosen),
+            new=new,
+            heatmaps=FLAGS.heatmaps,
+            mpp=FLAGS.mpp,
+            runtime=runtime,
+            overlap=FLAGS.overlap,
+        )
+        pipeline.claim(plan, encoder_set)
+        inspected, problems = inspect(extraction, boosting.folds)
+        ask_about_copies(inspected, plan)
     all_done = pipeline.carry_out(plan, encoder_set)
     if problems:
         print(f"all this rests on images with {quantity(problems, 'problem')}, listed above")
@@ -238,7 +243,7 @@ def _fill_folds(dataset: Dataset) -> None:
         FLAGS.folds = count
 
 
-def inspect(extraction: Extraction, folds: int) -> int:
+def inspect(extraction: Extraction, folds: int) -> tuple[inspection.Inspection, int]:
     """Writes the inspection of the labelled images; prints and counts its problems."""
     options = inspection.Options(
         FLAGS.mpp,
@@ -262,7 +267,28 @@ def inspect(extraction: Extraction, folds: int) -> int:
         quantity(n, unit) for n, unit in zip(counts, ("problem", "note"), strict=True)
     )
     print(f"inspection: {found}: {out / pages.PAGE}", flush=True)
-    return len(problems)
+    return inspected, len(problems)
+
+
+def ask_about_copies(inspected: inspection.Inspection, plan: "pipeline.Plan") -> None:
+    """Raises InputError where copies cross folds, and no flag or model says that this is meant."""
+    decided = FLAGS.group_copies is not None or FLAGS.fold_maker or plan.split.copies is not None
+    if decided or any(plan.job.models.glob("*/seed*")):
+        return
+    fold_of = dict(zip(plan.split.names, plan.split.folds.tolist(), strict=True))
+    names = {path: name for name, path in plan.dataset.images.items()}
+    paths = [image.path for image in inspected.image_set.images]
+    in_folds = [
+        [fold_of[names[paths[i]]] for i in (pair.first, pair.second)]
+        for pair in inspected.image_set.pairs
+    ]
+    if crossing := sum(one != other for one, other in in_folds):
+        raise InputError(
+            f"in {quantity(crossing, 'pair')} of images that are copies or overlap, one would be "
+            f"trained on while the other is predicted, so that figures would be too good (see "
+            f"{FLAGS.run / 'inspection' / pages.PAGE}): pass --group_copies, which keeps them in "
+            "one fold, or --nogroup_copies to go on as it is. Nothing was extracted yet"
+        )
 
 
 if __name__ == "__main__":

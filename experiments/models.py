@@ -144,13 +144,14 @@ def imported_slides(configurations: Iterable[str]) -> "Images | None":
 
 @contextlib.contextmanager
 def split_kept_with_models(models: Path) -> Iterator[None]:
-    """Removes the split made in the block where the block fails before there is any model.
+    """Removes the split made in the block, and its record, where it fails before there is a model.
 
     A run with other flags would otherwise be refused because of it.
     """
     from histojax.learners import ensembles
 
-    made = [models / ensembles.FOLDS, (models / ensembles.FOLDS).with_suffix(".json")]
+    split = models / ensembles.FOLDS
+    made = [split, split.with_suffix(".json"), models / ensembles.MANIFEST]
     made = [path for path in made if not path.exists()]
     try:
         yield

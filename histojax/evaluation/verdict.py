@@ -247,7 +247,8 @@ def _duplicates_text(pairs: int) -> str:
         return ""
     return (
         f"In {_plural(pairs, 'pair')} of near-duplicate images, one is trained on while the other "
-        "is predicted: figures are likely too good."
+        "is predicted: figures are likely too good. Training with --group_copies keeps such images "
+        "in one fold."
     )
 
 

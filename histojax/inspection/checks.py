@@ -75,32 +75,32 @@ def _unreadable(images: ImageSet) -> list[Finding]:
 
 
 def _same_images(images: ImageSet) -> list[Finding]:
-    """Pairs of (nearly) the same image: in two classes, in perhaps two folds, or in one group."""
-    measured = images.measured()
-    if len(measured) < 2:
-        return []
-    fingerprints = [images.images[i].quality.fingerprint for i in measured]
-    two_classes, two_groups, one_group = [], [], []
-    for pair in near_duplicates.find_pairs(fingerprints):
-        one, other = measured[pair.first], measured[pair.second]
-        likeness = near_duplicates.likeness(pair)
-        if images.labels[one] != images.labels[other]:
-            kind = two_classes
-        elif images.groups and images.groups[one] and images.groups[one] == images.groups[other]:
-            kind = one_group
+    """Pairs of copies, and of fields that overlap: of two classes, in two groups, or in one."""
+    kinds = {name: [] for name in ("conflict", "copies", "overlaps", "classes", "harmless")}
+    for pair in images.pairs:
+        is_overlap = pair.kind == near_duplicates.OVERLAP
+        if images.labels[pair.first] != images.labels[pair.second]:
+            kind = "classes" if is_overlap else "conflict"
+        elif images.of_one_group(pair.first, pair.second):
+            kind = "harmless"
         else:
-            kind = two_groups
-        kind.append((one, other, likeness))
-    conflict = "{} of (nearly) the same image in two classes: one label is wrong."
+            kind = "overlaps" if is_overlap else "copies"
+        kinds[kind].append((pair.first, pair.second, near_duplicates.likeness(pair)))
+    conflict = "{} of copies of one image in two classes: one label is wrong."
     leak = (
-        "{} of (nearly) the same image: in two folds, one is trained on while the other is "
-        "predicted. Remove one of each, or give both the same group."
+        ": in two folds, one is trained on while the other is predicted. Pass --group_copies to "
+        "histojax train, which keeps them in one fold, "
     )
-    harmless = "{} of (nearly) the same image, each within a group."
+    copies = "{} of copies of one image" + leak + "or remove one of each."
+    overlaps = "{} of fields that overlap" + leak + "or give both the same group."
+    classes = "{} of fields that overlap, of two classes: --group_copies keeps them in one fold."
+    harmless = "{} of copies of one image, or of fields that overlap, each within a group."
     return [
-        *_pairs(PROBLEM, "conflict", conflict, images, two_classes),
-        *_pairs(PROBLEM, "duplicate", leak, images, two_groups),
-        *_pairs(NOTE, "duplicate", harmless, images, one_group),
+        *_pairs(PROBLEM, "conflict", conflict, images, kinds["conflict"]),
+        *_pairs(PROBLEM, "duplicate", copies, images, kinds["copies"]),
+        *_pairs(PROBLEM, "overlap", overlaps, images, kinds["overlaps"]),
+        *_pairs(NOTE, "overlap", classes, images, kinds["classes"]),
+        *_pairs(NOTE, "duplicate", harmless, images, kinds["harmless"]),
     ]
 
 
@@ -118,8 +118,8 @@ def _pairs(
         f"{shown(one)} and {shown(other)}: {likeness}" for one, other, likeness in pairs
     )
     indices = tuple(i for one, other, _ in pairs for i in (one, other))
-    message = message.format(quantity(len(pairs), "pair"))
-    return [Finding(severity, kind, message, details, indices)]
+    said = f"{quantity(len(pairs), 'pair')} ({quantity(len({*indices}))})"
+    return [Finding(severity, kind, message.format(said), details, indices)]
 
 
 def _crops_that_do_not_fit(images: ImageSet, extraction: Extraction) -> list[Finding]:

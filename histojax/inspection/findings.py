@@ -1,9 +1,12 @@
 """What inspection finds: problems and notes, about a set of inspected images."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 
+from histojax.inspection import near_duplicates
 from histojax.inspection.image_quality import InspectedImage
+from histojax.inspection.near_duplicates import Pair
 from histojax.utils.words import quantity
 
 PROBLEM, NOTE = "problem", "note"
@@ -43,6 +46,20 @@ class ImageSet:
     images: tuple[InspectedImage, ...]
     labels: tuple[str, ...]
     groups: tuple[str, ...] | None
+
+    @functools.cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Images that are copies of each other, or overlap; of those that could be decoded."""
+        measured = self.measured()
+        found = near_duplicates.find_pairs([self.images[i].quality.fingerprint for i in measured])
+        return tuple(
+            dataclasses.replace(pair, first=measured[pair.first], second=measured[pair.second])
+            for pair in found
+        )
+
+    def of_one_group(self, one: int, other: int) -> bool:
+        """Whether two images are known to be of one patient or slide."""
+        return bool(self.groups and self.groups[one] and self.groups[one] == self.groups[other])
 
     def usable(self) -> list[int]:
         """Indices of the images that can be used."""

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from histojax.config import Boosting, Extraction, as_text
-from histojax.datasets import Dataset, groups, positive
+from histojax.datasets import Dataset, copies, groups, positive
 from histojax.errors import InputError
 from histojax.images import reader
 from histojax.images.names import Images, name_images
@@ -124,6 +124,8 @@ def inspect(place: str | Path, extraction: Extraction, options: Options = Option
         commands = _commands(
             place, recommendation, extraction, options, bool(classes), positive_classes
         )
+        if any(not image_set.of_one_group(pair.first, pair.second) for pair in image_set.pairs):
+            commands = tuple(_keeping_copies_together(command) for command in commands)
     return Inspection(
         place,
         image_set,
@@ -204,6 +206,8 @@ def _recommend(images: ImageSet, extraction: Extraction, options: Options) -> Re
         found = name_images([image.path for image in kept])
         of_group = images.groups and tuple(images.groups[i] for i in usable)
         dataset = _unchecked_dataset(found, labels, of_group, options.classes)
+        sets = copies.sets_of(images.names, [(pair.first, pair.second) for pair in images.pairs])
+        dataset = copies.with_sets(dataset, [sets[i] for i in usable])
     recommendation = recommend.recommend(
         [image.size for image in kept],
         [image.mpp for image in kept],
@@ -234,6 +238,11 @@ def _too_many_folds(recommendation: Recommendation | None, folds: int) -> list[F
         return []
     message = f"{folds} folds cannot be filled: {recommendation.why[-1]}"
     return [Finding(PROBLEM, "folds", message)]
+
+
+def _keeping_copies_together(command: str) -> str:
+    """The command line with the flag that keeps copies in one fold, where it makes a split."""
+    return f"{command} --group_copies" if command.startswith("histojax train ") else command
 
 
 def _commands(

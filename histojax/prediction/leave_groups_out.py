@@ -215,7 +215,8 @@ def _subset(dataset: Dataset, chosen: np.ndarray) -> Dataset:
         for column in (dataset.names, dataset.labels, dataset.groups)
     )
     images = {name: dataset.images[name] for name in names}
-    return Dataset(images, labels, dataset.classes, groups)
+    sets = dataset.copies and tuple(dataset.copies[i] for i in chosen)
+    return Dataset(images, labels, dataset.classes, groups, copies=sets)
 
 
 def _predict(

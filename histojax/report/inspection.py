@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from histojax.config import STAIN_STATUS
+from histojax.inspection import split_pairs
 from histojax.inspection.findings import PROBLEM, Finding
 from histojax.inspection.image_quality import ImageQuality
 from histojax.inspection.inspection import Inspection
@@ -22,7 +23,7 @@ TEXT_DETAILS, PAGE_DETAILS = 10, 500  # Details of a finding, at most.
 CONTACT_SHEET = 480  # Thumbnails on the contact sheet, at most; about 6 MB.
 FINDING_IMAGES = 24  # Thumbnails beside a finding, at most.
 
-_PAIRS = ("conflict", "duplicate")  # Kinds of findings whose images come in pairs.
+_PAIRS = ("conflict", "duplicate", "overlap")  # Kinds of findings whose images come in pairs.
 # Kinds of findings that one sees in a thumbnail.
 _VISIBLE = (*_PAIRS, "blank", "stain", "colour", "cast", "dark", "clipped", "blurred")
 _UNLABELLED = "unlabelled"
@@ -178,6 +179,7 @@ def numbers(inspection: Inspection) -> dict[str, Any]:
         "groups": _by_group(inspection),
         "sizes": _sizes(inspection),
         "pixel_sizes": _pixel_sizes(inspection),
+        "duplicates": split_pairs.kinds(image_set.pairs),
         "views": [view.name for view in inspection.extraction.views],
         "target_mpp": inspection.extraction.target_mpp,
         "findings": findings,

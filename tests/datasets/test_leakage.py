@@ -279,6 +279,12 @@ def test_the_script_audits_a_split_and_shows_copies_side_by_side(data, tmp_path)
         "same_file": 1,
         "in_two_folds": 1,
         "of_two_classes": 1,
+        "copies": 2,
+        "images_with_copies": 4,
+        "copies_in_two_folds": 1,
+        "overlaps": 0,
+        "images_with_overlaps": 0,
+        "overlaps_in_two_folds": 0,
     }
     with open(tmp_path / "out" / "audit.csv") as file:
         rows = list(csv.DictReader(file))

@@ -52,11 +52,11 @@ def test_text_has_what_is_there_then_findings_then_what_to_do(inspected):
         "sizes: 140 x 130 px (9), unknown (1)",
         "PROBLEM: 1 image cannot be used",
         "7 broken.png: is no TIFF",
-        "PROBLEM: 1 pair of",
+        "PROBLEM: 1 pair (2 images) of copies of one image: in two folds, one is trained on while",
         "PROBLEM: 1 image with hardly any tissue",
         "recommended:",
         "Take out the 1 image that cannot be used first",
-        "--folds=3",
+        "--folds=3 --group_copies",
     ]
     places = [text.find(part) for part in parts]
     assert -1 not in places
