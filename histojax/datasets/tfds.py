@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from histojax.datasets import dataset
 from histojax.errors import InputError
 from histojax.images import reader
-from histojax.utils import files
+from histojax.utils import files, temporaries
 from histojax.utils.progress import Progress
 
 # Features that may name an image or its group: the first scalar one that the data set has is used.
@@ -210,7 +210,8 @@ def _measure(target: Path) -> dict[str, int]:
 
 def _unpack(build: Path, split: str, target: Path) -> None:
     """Writes the images of a split, and their table if all have labels; whole or not at all."""
-    temporary = target.with_name(files.temporary_name())
+    temporaries.remove_left(target.parent)
+    temporary = target.with_name(temporaries.new_name())
     images = temporary / _IMAGES
     try:
         images.mkdir(parents=True)

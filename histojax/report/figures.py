@@ -55,6 +55,7 @@ _STYLE = {
     "legend.fontsize": 8.5,
     "legend.frameon": False,
     "svg.fonttype": "none",
+    "svg.hashsalt": "histojax",  # Else ids are drawn anew, and the same report is never the same.
     "pdf.fonttype": 42,
 }
 

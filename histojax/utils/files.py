@@ -14,7 +14,6 @@ import io
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from histojax.errors import InputError
+from histojax.utils import temporaries
 
 _SNIFFED = 100  # Lines by which the delimiter of CSV is told.
 # By the scheme of a URI: what fsspec calls the file system, and the package that provides it.
@@ -106,14 +106,6 @@ def files_below(folder: Path) -> Iterator[Path]:
         yield from files_below(subfolder)
 
 
-def temporary_name() -> str:
-    """A hidden file name that nothing else has.
-
-    It contains no part of the final name: fsspec would expand a `[` or `*` in it.
-    """
-    return f".{os.getpid()}.{uuid.uuid4().hex}"
-
-
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yields a temporary path in the folder of `path`: renamed at the end, removed on an error.
@@ -122,7 +114,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
       OSError: with the name of `path`, not the temporary one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(temporary_name())
+    temporaries.remove_left(path.parent)
+    temporary = path.with_name(temporaries.new_name())
     try:
         yield temporary
         temporary.replace(path)
@@ -269,7 +262,8 @@ def require_writable(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / temporary_name()
+        temporaries.remove_left(folder)
+        probe = folder / temporaries.new_name()
         probe.touch()
         probe.unlink()
     except Exception as error:  # A bucket's client raises errors of its own, beside OSError.

@@ -50,17 +50,25 @@ class Server:
     """Forks runs from a process that has imported histojax already, with the shim loaded."""
 
     def __init__(self, folder: Path):
-        """`folder` is for the server's own files; none of what runs write."""
+        """`folder` is for the server's own files; none of what runs write.
+
+        Attributes:
+          control: the shim's control file.
+          shimmed: variables of other processes that the shim shall count, too.
+        """
         self.folder = folder.resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.control = self.folder / "control"
         compiled = self.folder / "compiled"
         fixed = {"JAX_COMPILATION_CACHE_DIR": str(compiled), "HISTOJAX_CACHE": str(compiled)}
-        library = str(shim.compiled(self.folder))
+        self.shimmed = {
+            "LD_PRELOAD": str(shim.compiled(self.folder)),
+            "HISTOJAX_SHIM": str(self.control),
+        }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.reliability.server"],
             cwd=ROOT,
-            env=fixed | dict(os.environ) | _ENVIRONMENT | {"LD_PRELOAD": library},
+            env=fixed | dict(os.environ) | _ENVIRONMENT | self.shimmed,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -111,7 +119,7 @@ class Server:
             "call": function,
             "arguments": arguments,
             "folder": str(self.folder),
-            "environment": {"HISTOJAX_SHIM": str(self.control)} | (environment or {}),
+            "environment": environment or {},
             "kill_after": kill_after,
             "group": group,
             "limit": limit,

@@ -9,6 +9,7 @@ Afterwards the command is run again. It has to end with the exit code and the fi
 was never stopped, byte for byte but for `commands.VARIES`, and nothing may be left over.
 """
 
+import contextlib
 import itertools
 import random
 import shutil
@@ -17,7 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.reliability import commands, harness, shim
+from tests.reliability import commands, dask_cluster, harness, shim
 from tests.reliability.commands import COMMANDS, Command
 from tests.reliability.shim import Action, Kind
 from tests.reliability.torture import Count, Fault, Outcome
@@ -31,18 +32,19 @@ _MOMENTS = 8
 class Bench:
     """Commands that ran unbroken, whose runs are killed and compared with these.
 
-    <folder>/inputs     images, and what the unbroken runs of other commands wrote
-    <folder>/expected   what the unbroken run of each command wrote
-    <folder>/out        what is written now, which the shim watches
+    <folder>/inputs         images, and what the unbroken run of each command wrote
+    <folder>/watched/out    what is written now; the shim watches it and what is beside it
     """
 
     def __init__(self, serving: harness.Server, folder: Path):
         self.server = serving
         self.folder = folder.resolve()
-        self.out = self.folder / "out"
+        self.out = self.folder / "watched" / "out"
+        self._stack = contextlib.ExitStack()
         self.events: dict[str, tuple[shim.Event, ...]] = {}
         self.seconds: dict[str, float] = {}
         self._expected: dict[str, dict[str, bytes | None]] = {}
+        self._places = {"inputs": str(self.folder / "inputs"), "out": str(self.out)}
         commands.write_inputs(self.folder / "inputs")
 
     def prepare(self, name: str) -> None:
@@ -54,7 +56,6 @@ class Bench:
             self.prepare(other)
         for _ in range(2):  # The second finds its programs compiled, as those that are killed do.
             self._empty()
-            shim.arm(self.server.control, self.out)
             ended = self._run(command)
             if ended.code != command.code:
                 raise RuntimeError(f"{name}, unbroken, ended with {ended.code}:\n{ended.error}")
@@ -81,17 +82,13 @@ class Bench:
         self.prepare(name)
         command, group = COMMANDS[name], scope == "group"
         self._empty()
-        control = self.server.control
         if phase == _MOMENT:
-            shim.arm(control, self.out)
             killed = self._run(command, kill_after=float(at), group=group)
             hit = killed.code < 0
         else:
-            shim.arm(control, self.out, int(at), _PHASES[phase], group=group)
-            killed = self._run(command, group=group)
-            hit = shim.fired(control) > 0
+            killed = self._run(command, int(at), _PHASES[phase], group=group)
+            hit = shim.fired(self.server.control) > 0
         wrong = [f"the killed run hung for {harness.LIMIT:.0f} s"] if killed.hung else []
-        shim.arm(control, self.out)
         again = self._run(command)
         if again.code != command.code:
             wrong.append(f"run again, it ended with {again.code}: {again.error[-500:]}")
@@ -99,22 +96,41 @@ class Bench:
             self._expected[name], harness.contents(self.out), commands.normal
         )
 
-    def _run(self, command: Command, **how) -> harness.Ended:
-        arguments = [
-            text.format(inputs=self.folder / "inputs", out=self.out) for text in command.arguments
-        ]
-        return self.server.run(command.script, *arguments, **how)
+    def _run(
+        self,
+        command: Command,
+        at: int = 0,
+        action: Action = Action.COUNT,
+        *,
+        group: bool = True,
+        kill_after: float | None = None,
+    ) -> harness.Ended:
+        if "{dask}" in "".join(command.arguments) and "dask" not in self._places:
+            self._places["dask"] = self._stack.enter_context(
+                dask_cluster.cluster(
+                    self.folder / "dask", self.out.with_name("dask"), self.server.shimmed
+                )
+            )
+        arguments = [text.format(**self._places) for text in command.arguments]
+        shim.arm(self.server.control, self.out.parent, at, action, group=group)
+        return self.server.run(command.script, *arguments, kill_after=kill_after, group=group)
 
     def _empty(self) -> None:
         shutil.rmtree(self.out, ignore_errors=True)
-        self.out.mkdir()
+        self.out.mkdir(parents=True)
+
+    def close(self) -> None:
+        """Ends the Dask cluster, if there is one."""
+        self._stack.close()
 
 
 def campaign(seed: int, minutes: float, folder: Path, case: str | None = None) -> Outcome:
     """Kills runs of all commands, for so many minutes or until every case was tried."""
     start = time.monotonic()
-    with harness.server(folder / "server") as serving:
-        bench = Bench(serving, folder / "kills")
+    with (
+        harness.server(folder / "server") as serving,
+        contextlib.closing(Bench(serving, folder / "kills")) as bench,
+    ):
         if case:
             hit, wrong = bench.try_case(case)
             faults = (Fault(case, "; ".join(wrong)),) if wrong else ()

@@ -2,9 +2,8 @@
 
    An event is a call that changes files: open for writing, write, fsync, rename, unlink, mkdir,
    truncate. All processes of a run share one mapped file (HISTOJAX_SHIM names it), `struct control`
-   below, which tests/reliability/shim.py writes and reads. Calls go to the kernel directly, so that
-   nothing of the C library is looked up, but for its buffered files: these count where they are
-   opened, written to and closed. What is written through a memory map is not seen. */
+   below, which tests/reliability/shim.py writes and reads. Calls go to the kernel directly. What is
+   written through a memory map is not seen. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -258,46 +257,30 @@ int mkdirat(int folder, const char *name, mode_t mode) {
 }
 int mkdir(const char *name, mode_t mode) { return mkdirat(AT_FDCWD, name, mode); }
 
-/* Buffered files of the C library, which LightGBM writes bins with. */
+/* Buffered files of the C library, which LightGBM writes bins with. What these write is not seen from
+   outside, so whoever opens one to write gets one that writes by `write` above. */
+
+static ssize_t cookie_write(void *cookie, const char *bytes, size_t count) {
+  ssize_t written = write((int)(intptr_t)cookie, bytes, count);
+  return written < 0 ? 0 : written;
+}
+static int cookie_seek(void *cookie, off64_t *offset, int whence) {
+  off64_t place = lseek64((int)(intptr_t)cookie, *offset, whence);
+  if (place < 0) return -1;
+  *offset = place;
+  return 0;
+}
+static int cookie_close(void *cookie) { return close((int)(intptr_t)cookie); }
 
 static FILE *fopen_any(const char *symbol, const char *name, const char *mode) {
-  FILE *(*real)(const char *, const char *) = dlsym(RTLD_NEXT, symbol);
-  int64_t number = strpbrk(mode, "wa+") ? enter_at(OPEN, AT_FDCWD, name) : 0;
-  if (number < 0) return NULL;
-  FILE *file = real(name, mode);
-  leave(number);
-  return file;
+  char path[PATH_MAX];
+  if (*mode != 'w' || !control || !absolute(AT_FDCWD, name, path) || !is_below(path)) {
+    FILE *(*real)(const char *, const char *) = dlsym(RTLD_NEXT, symbol);
+    return real(name, mode);
+  }
+  int file = open_any(AT_FDCWD, name, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+  cookie_io_functions_t functions = {NULL, cookie_write, cookie_seek, cookie_close};
+  return file < 0 ? NULL : fopencookie((void *)(intptr_t)file, "w", functions);
 }
 FILE *fopen(const char *name, const char *mode) { return fopen_any("fopen", name, mode); }
 FILE *fopen64(const char *name, const char *mode) { return fopen_any("fopen64", name, mode); }
-
-size_t fwrite(const void *bytes, size_t size, size_t count, FILE *file) {
-  static size_t (*real)(const void *, size_t, size_t, FILE *);
-  if (!real) real = dlsym(RTLD_NEXT, "fwrite");
-  int64_t number = enter_open(WRITE, fileno(file));
-  if (number < 0) return 0;
-  if (share(number, count * size) < count * size) {
-    size_t written = real(bytes, 1, share(number, count * size), file);
-    fflush(file);
-    leave(number);
-    errno = control->error;
-    return size ? written / size : 0;
-  }
-  size_t written = real(bytes, size, count, file);
-  leave(number);
-  return written;
-}
-int fclose(FILE *file) {
-  static int (*real)(FILE *);
-  if (!real) real = dlsym(RTLD_NEXT, "fclose");
-  int writes = (fcntl(fileno(file), F_GETFL) & O_ACCMODE) != O_RDONLY;
-  int64_t number = writes ? enter_open(WRITE, fileno(file)) : 0;
-  if (number < 0) {
-    real(file);
-    errno = control->error;
-    return EOF;
-  }
-  int result = real(file);
-  leave(number);
-  return result;
-}

@@ -112,7 +112,9 @@ def arm(
     folder = os.fsencode(watched.resolve())
     bits = sum(1 << kind for kind in kinds)
     settings = _Control(0, at, action, group, error, bits, 0, folder)
-    control.write_bytes(bytes(settings))
+    # In its place, since processes may have it mapped.
+    with control.open("r+b" if control.exists() else "wb") as file:
+        file.write(bytes(settings))
 
 
 def events(control: Path) -> tuple[Event, ...]:
