@@ -43,7 +43,7 @@ class Bench:
         self._stack = contextlib.ExitStack()
         self.events: dict[str, tuple[shim.Event, ...]] = {}
         self.seconds: dict[str, float] = {}
-        self._expected: dict[str, dict[str, bytes | None]] = {}
+        self.expected: dict[str, dict[str, bytes | None]] = {}
         self._places = {"inputs": str(self.folder / "inputs"), "out": str(self.out)}
         commands.write_inputs(self.folder / "inputs")
 
@@ -55,15 +55,15 @@ class Bench:
         for other in command.needs:
             self.prepare(other)
         for _ in range(2):  # The second finds its programs compiled, as those that are killed do.
-            self._empty()
-            ended = self._run(command)
+            self.empty()
+            ended = self.run(command)
             if ended.code != command.code:
                 raise RuntimeError(f"{name}, unbroken, ended with {ended.code}:\n{ended.error}")
             if not command.compiles:
                 break
         self.events[name] = shim.events(self.server.control)
         self.seconds[name] = ended.seconds
-        self._expected[name] = harness.contents(self.out)
+        self.expected[name] = harness.contents(self.out)
         shutil.copytree(self.out, self.folder / "inputs" / name)
 
     def cases(self, name: str) -> list[str]:
@@ -81,41 +81,50 @@ class Bench:
         name, at, phase, scope = case.split(":")
         self.prepare(name)
         command, group = COMMANDS[name], scope == "group"
-        self._empty()
+        self.empty()
         if phase == _MOMENT:
-            killed = self._run(command, kill_after=float(at), group=group)
+            killed = self.run(command, kill_after=float(at), group=group)
             hit = killed.code < 0
         else:
-            killed = self._run(command, int(at), _PHASES[phase], group=group)
+            killed = self.run(command, int(at), _PHASES[phase], group=group)
             hit = shim.fired(self.server.control) > 0
         wrong = [f"the killed run hung for {harness.LIMIT:.0f} s"] if killed.hung else []
-        again = self._run(command)
+        again = self.run(command)
         if again.code != command.code:
             wrong.append(f"run again, it ended with {again.code}: {again.error[-500:]}")
         return hit, wrong + harness.differences(
-            self._expected[name], harness.contents(self.out), commands.normal
+            self.expected[name], harness.contents(self.out), commands.normal
         )
 
-    def _run(
+    def run(
         self,
         command: Command,
         at: int = 0,
         action: Action = Action.COUNT,
         *,
+        more: tuple[str, ...] = (),
         group: bool = True,
         kill_after: float | None = None,
+        **settings: object,
     ) -> harness.Ended:
+        """Runs a command, with `more` arguments; `settings` are those of `shim.arm`."""
+        arguments = self.arguments(command, more)
+        settings = {"watched": self.out.parent, "group": group} | settings
+        shim.arm(self.server.control, at=at, action=action, **settings)
+        return self.server.run(command.script, *arguments, kill_after=kill_after, group=group)
+
+    def arguments(self, command: Command, more: tuple[str, ...] = ()) -> list[str]:
+        """The command line of a command, without its name."""
         if "{dask}" in "".join(command.arguments) and "dask" not in self._places:
             self._places["dask"] = self._stack.enter_context(
                 dask_cluster.cluster(
                     self.folder / "dask", self.out.with_name("dask"), self.server.shimmed
                 )
             )
-        arguments = [text.format(**self._places) for text in command.arguments]
-        shim.arm(self.server.control, self.out.parent, at, action, group=group)
-        return self.server.run(command.script, *arguments, kill_after=kill_after, group=group)
+        return [text.format(**self._places) for text in (*command.arguments, *more)]
 
-    def _empty(self) -> None:
+    def empty(self) -> None:
+        """Removes what runs wrote."""
         shutil.rmtree(self.out, ignore_errors=True)
         self.out.mkdir(parents=True)
 

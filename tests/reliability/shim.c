@@ -17,8 +17,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 enum kind { OPEN, WRITE, FSYNC, RENAME, UNLINK, MKDIR, TRUNCATE };
@@ -39,7 +41,9 @@ struct control {
   int32_t error;  /* the errno of FAIL, for events from `at` on */
   int32_t kinds;  /* bits of the kinds that FAIL */
   int64_t fired;  /* how often it happened */
-  char folder[4096 - 40];
+  int64_t jump;   /* seconds by which the clock is wrong from event `jump_at` on */
+  int64_t jump_at;
+  char folder[4096 - 56];
   struct event events[EVENTS];
 };
 
@@ -152,6 +156,28 @@ static int64_t enter_open(enum kind kind, int file) {
     leave(number);               \
     return result;               \
   } while (0)
+
+/* The clock of the wall, which may jump; what measures how long something takes does not. */
+
+static time_t jumped(void) { return control && control->count >= control->jump_at ? control->jump : 0; }
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+  long result = syscall(SYS_clock_gettime, clock, now);
+  if (!result && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
+    now->tv_sec += jumped();
+  return result;
+}
+int gettimeofday(struct timeval *now, void *zone) {
+  long result = syscall(SYS_gettimeofday, now, zone);
+  if (!result) now->tv_sec += jumped();
+  return result;
+}
+time_t time(time_t *now) {
+  struct timespec current;
+  clock_gettime(CLOCK_REALTIME, &current);
+  if (now) *now = current.tv_sec;
+  return current.tv_sec;
+}
 
 /* Files that are opened. */
 

@@ -57,7 +57,9 @@ class _Control(ctypes.Structure):
         ("error", ctypes.c_int32),
         ("kinds", ctypes.c_int32),
         ("fired", ctypes.c_int64),
-        ("folder", ctypes.c_char * 4056),
+        ("jump", ctypes.c_int64),
+        ("jump_at", ctypes.c_int64),
+        ("folder", ctypes.c_char * 4040),
         ("events", _Event * _EVENTS),
     ]
 
@@ -97,6 +99,8 @@ def arm(
     group: bool = True,
     error: int = 0,
     kinds: tuple[Kind, ...] = (),
+    jump: int = 0,
+    jump_at: int = 0,
 ) -> None:
     """Writes a control file for one run.
 
@@ -108,10 +112,12 @@ def arm(
       group: whether a kill takes the process group, or the process that writes alone.
       error: errno of FAIL.
       kinds: the events that FAIL, from `at` on.
+      jump: seconds by which the clock of the wall is wrong.
+      jump_at: the number of the event from which on it is.
     """
     folder = os.fsencode(watched.resolve())
     bits = sum(1 << kind for kind in kinds)
-    settings = _Control(0, at, action, group, error, bits, 0, folder)
+    settings = _Control(0, at, action, group, error, bits, 0, jump, jump_at, folder)
     # In its place, since processes may have it mapped.
     with control.open("r+b" if control.exists() else "wb") as file:
         file.write(bytes(settings))
