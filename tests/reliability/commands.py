@@ -5,7 +5,7 @@ what their unbroken runs wrote.
 """
 
 import dataclasses
-from collections.abc import Callable
+import re
 from pathlib import Path
 
 from PIL import Image
@@ -20,7 +20,7 @@ class Command:
     """A command of histojax.
 
     Attributes:
-      script: its name.
+      script: its name; or `module:function`, which is called with the arguments.
       arguments: of the command line.
       needs: the commands that run before.
       scopes: what a kill takes: the processes of the run together, or also one of them alone.
@@ -79,11 +79,7 @@ COMMANDS = {
         ),
         compiles=True,
     ),
-    "evaluate": Command(
-        "evaluate",
-        (*(_TRAINED, "--report={out}/report", _DATA), "--descriptors={inputs}/extract/descriptors"),
-        needs=("train",),
-    ),
+    "evaluate": Command("evaluate", (_TRAINED, "--report={out}/report"), needs=("train",)),
     "bundle": Command(
         "bundle",
         (_TRAINED, *_DESCRIBED, "--out={out}/bundle.histojax"),
@@ -96,9 +92,17 @@ COMMANDS = {
         needs=("bundle",),
         compiles=True,
     ),
+    "predict_descriptors": Command(
+        "predict",
+        (
+            *(_TRAINED, "--trained_on={inputs}/extract/descriptors"),
+            *("--descriptors={inputs}/extract/descriptors", "--out={out}/predictions"),
+        ),
+        needs=("train",),
+    ),
     "heatmap": Command(
         "heatmap",
-        (_BUNDLE, "--images={inputs}/new", "--out={out}/maps", "--augmentations=1", "--stride=16"),
+        (_BUNDLE, "--images={inputs}/new", "--out={out}/maps", "--augmentations=1", "--stride=24"),
         needs=("bundle",),
         compiles=True,
     ),
@@ -123,14 +127,19 @@ def write_inputs(folder: Path, each: int = 4) -> None:
         made_features.stamp(folder / "features", slide, tiles)
 
 
-# What may differ from the unbroken run, by the end of a file's path: a function of its content that
-# leaves the rest.
-VARIES: dict[str, Callable[[bytes], bytes]] = {}
+# Files that are not compared, by the end of their path, and why.
+IGNORED = {
+    "models/times.csv": "how long each run trained, and when; one that is killed adds no row"
+}
+# What may differ in other files, by the end of their path, and why.
+VARIES = {"report/report.html": (rb"histojax \xc2\xb7 [\d-]+ [\d:]+", "when it was made")}
 
 
-def normal(name: str, content: bytes) -> bytes:
-    """What of a file has to be equal."""
-    for ending, rest in VARIES.items():
-        if name.endswith(ending):
-            content = rest(content)
-    return content
+def compared(found: dict[str, bytes | None]) -> dict[str, bytes | None]:
+    """The files of a folder, as `harness.contents` gives them, without what may differ."""
+    kept = {name: content for name, content in found.items() if not name.endswith(tuple(IGNORED))}
+    for name, content in kept.items():
+        for ending, (pattern, _) in VARIES.items():
+            if name.endswith(ending):
+                kept[name] = re.sub(pattern, b"", content)
+    return kept

@@ -49,8 +49,8 @@ class Ended:
 class Server:
     """Forks runs from a process that has imported histojax already, with the shim loaded."""
 
-    def __init__(self, folder: Path):
-        """`folder` is for the server's own files; none of what runs write.
+    def __init__(self, folder: Path, modules: tuple[str, ...] = ()):
+        """`folder` is for the server's own files; `modules` are imported, all where there are none.
 
         Attributes:
           control: the shim's control file.
@@ -66,7 +66,7 @@ class Server:
             "HISTOJAX_SHIM": str(self.control),
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.reliability.server"],
+            [sys.executable, "-m", "tests.reliability.server", *modules],
             cwd=ROOT,
             env=fixed | dict(os.environ) | _ENVIRONMENT | self.shimmed,
             stdin=subprocess.PIPE,
@@ -145,9 +145,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def server(folder: Path) -> Iterator[Server]:
+def server(folder: Path, modules: tuple[str, ...] = ()) -> Iterator[Server]:
     """A server, until the end of the block."""
-    serving = Server(folder)
+    serving = Server(folder, modules)
     try:
         yield serving
     finally:
@@ -168,25 +168,16 @@ def contents(folder: Path) -> dict[str, bytes | None]:
     }
 
 
-def differences(
-    expected: dict[str, bytes | None],
-    found: dict[str, bytes | None],
-    normal=lambda name, content: content,
-) -> list[str]:
+def differences(expected: dict[str, bytes | None], found: dict[str, bytes | None]) -> list[str]:
     """What was lost, what was left over, and what differs, each as a line.
 
-    Args:
-      expected, found: as `contents` gives them.
-      normal: takes a file's path and its bytes, and returns those that have to be equal.
+    Both are as `contents` gives them.
     """
     lines = [f"lost: {name}" for name in sorted(expected.keys() - found.keys())]
     lines += [f"left over: {name}" for name in sorted(found.keys() - expected.keys())]
     for name in sorted(expected.keys() & found.keys()):
-        before, after = expected[name], found[name]
-        if before is not None and after is not None:
-            before, after = normal(name, before), normal(name, after)
-        if before != after:
-            lines.append(f"differs: {name}{_first_difference(before, after)}")
+        if expected[name] != found[name]:
+            lines.append(f"differs: {name}{_first_difference(expected[name], found[name])}")
     return lines
 
 

@@ -6,7 +6,7 @@ killed; or `COMMAND:SECONDS:moment:SCOPE`. The scope is `group`, all processes o
 `alone`, the one that writes or, at a moment, the one that the user started.
 
 Afterwards the command is run again. It has to end with the exit code and the files of a run that
-was never stopped, byte for byte but for `commands.VARIES`, and nothing may be left over.
+was never stopped, byte for byte but for what `compared` leaves out, and nothing may be left over.
 """
 
 import contextlib
@@ -15,11 +15,11 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tests.reliability import commands, dask_cluster, harness, shim
-from tests.reliability.commands import COMMANDS, Command
+from tests.reliability import dask_cluster, harness, shim
+from tests.reliability.commands import COMMANDS, Command, compared, write_inputs
 from tests.reliability.shim import Action, Kind
 from tests.reliability.torture import Count, Fault, Outcome
 
@@ -36,24 +36,29 @@ class Bench:
     <folder>/watched/out    what is written now; the shim watches it and what is beside it
     """
 
-    def __init__(self, serving: harness.Server, folder: Path):
-        self.server = serving
+    def __init__(
+        self, serving: harness.Server, folder: Path, commands: Mapping[str, Command] = COMMANDS
+    ):
+        self.server, self.commands = serving, commands
         self.folder = folder.resolve()
         self.out = self.folder / "watched" / "out"
         self._stack = contextlib.ExitStack()
         self.events: dict[str, tuple[shim.Event, ...]] = {}
         self.seconds: dict[str, float] = {}
         self.expected: dict[str, dict[str, bytes | None]] = {}
-        self._places = {"inputs": str(self.folder / "inputs"), "out": str(self.out)}
-        commands.write_inputs(self.folder / "inputs")
+        self._inputs = self.folder / "inputs"
+        self._places = {"inputs": str(self._inputs), "out": str(self.out)}
+        if not self._inputs.exists():
+            write_inputs(self._inputs)
 
     def prepare(self, name: str) -> None:
         """Runs a command unbroken, and those before it that it needs."""
         if name in self.events:
             return
-        command = COMMANDS[name]
+        command = self.commands[name]
         for other in command.needs:
-            self.prepare(other)
+            if not (self._inputs / other).exists():
+                self.prepare(other)
         for _ in range(2):  # The second finds its programs compiled, as those that are killed do.
             self.empty()
             ended = self.run(command)
@@ -63,14 +68,14 @@ class Bench:
                 break
         self.events[name] = shim.events(self.server.control)
         self.seconds[name] = ended.seconds
-        self.expected[name] = harness.contents(self.out)
-        shutil.copytree(self.out, self.folder / "inputs" / name)
+        self.expected[name] = compared(harness.contents(self.out))
+        shutil.copytree(self.out, self._inputs / name, dirs_exist_ok=True)
 
     def cases(self, name: str) -> list[str]:
         """Every event of a command, before, in the middle of, and after it."""
         return [
             f"{name}:{number}:{phase}:{scope}"
-            for scope in COMMANDS[name].scopes
+            for scope in self.commands[name].scopes
             for number, event in enumerate(self.events[name], 1)
             for phase in _PHASES
             if phase != "half" or event.kind == Kind.WRITE
@@ -80,7 +85,7 @@ class Bench:
         """Kills a run as a case says, runs it again; whether it was killed, and what is wrong."""
         name, at, phase, scope = case.split(":")
         self.prepare(name)
-        command, group = COMMANDS[name], scope == "group"
+        command, group = self.commands[name], scope == "group"
         self.empty()
         if phase == _MOMENT:
             killed = self.run(command, kill_after=float(at), group=group)
@@ -92,9 +97,8 @@ class Bench:
         again = self.run(command)
         if again.code != command.code:
             wrong.append(f"run again, it ended with {again.code}: {again.error[-500:]}")
-        return hit, wrong + harness.differences(
-            self.expected[name], harness.contents(self.out), commands.normal
-        )
+        found = compared(harness.contents(self.out))
+        return hit, wrong + harness.differences(self.expected[name], found)
 
     def run(
         self,
@@ -111,7 +115,8 @@ class Bench:
         arguments = self.arguments(command, more)
         settings = {"watched": self.out.parent, "group": group} | settings
         shim.arm(self.server.control, at=at, action=action, **settings)
-        return self.server.run(command.script, *arguments, kill_after=kill_after, group=group)
+        run = self.server.call if ":" in command.script else self.server.run
+        return run(command.script, *arguments, kill_after=kill_after, group=group)
 
     def arguments(self, command: Command, more: tuple[str, ...] = ()) -> list[str]:
         """The command line of a command, without its name."""

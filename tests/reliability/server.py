@@ -1,5 +1,7 @@
 """A process that has imported histojax, and forks for each run that it is asked for.
 
+Its arguments are the modules to import; all of histojax and what scripts use where there are none.
+
 It reads requests, one JSON object a line, and answers each with a line. No backend of JAX is ever
 initialised here and no thread is started, so that to fork is sound; each run initialises its own.
 """
@@ -12,9 +14,11 @@ import multiprocessing
 import os
 import pkgutil
 import signal
+import stat
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -25,32 +29,43 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    _import_all()
+    for name in sys.argv[1:] or _all_modules():
+        with contextlib.suppress(ImportError):  # Of packages that are optional.
+            importlib.import_module(name)
     threads = len(os.listdir("/proc/self/task"))
     if threads != 1:
         raise RuntimeError(f"{threads} threads: a process with threads must not fork")
     print(json.dumps({"ready": True}), file=answers, flush=True)
-    from tests import narrow
-
     # Processes that train are forked, too: they are as real, and need not import anything again.
     forked = multiprocessing.get_context("fork")
     multiprocessing.get_context = lambda method=None: forked
-    with narrow.vgg():
+    with _small_networks_and_fonts():
         for line in sys.stdin:
             print(json.dumps(_run(**json.loads(line))), file=answers, flush=True)
 
 
-def _import_all() -> None:
-    """Imports what scripts use; not the scripts, which define flags."""
+def _all_modules() -> list[str]:
+    """What scripts use; not the scripts, which define flags."""
     import histojax
 
-    for module in pkgutil.walk_packages(histojax.__path__, "histojax."):
-        if not module.name.startswith("histojax.experiments"):
-            with contextlib.suppress(ImportError):  # Of packages that are optional.
-                importlib.import_module(module.name)
-    for name in ("lightgbm", "sklearn", "matplotlib.pyplot", "scipy.stats", "optax", "h5py"):
-        importlib.import_module(name)
-    importlib.import_module("tests.running")
+    found = pkgutil.walk_packages(histojax.__path__, "histojax.")
+    ours = [module.name for module in found if "experiments" not in module.name]
+    others = ["matplotlib.pyplot", "scipy.stats", "optax", "h5py", "tests.narrow", "tests.running"]
+    return ours + others
+
+
+@contextlib.contextmanager
+def _small_networks_and_fonts() -> Iterator[None]:
+    """Networks are narrow, and fonts embedded in a form whose subsets take no time, until the end.
+
+    What was not imported stays as it is.
+    """
+    figures = sys.modules.get("histojax.report.figures")
+    if figures:
+        figures._STYLE["pdf.fonttype"] = 3
+    narrow = sys.modules.get("tests.narrow")
+    with narrow.vgg() if narrow else contextlib.nullcontext():
+        yield
 
 
 def _run(
@@ -118,6 +133,7 @@ def _child(call: str, arguments: list, result: Path, environment: dict[str, str]
     code = 1
     try:
         os.setpgid(0, 0)
+        os.register_at_fork(after_in_child=_close_folders)
         os.environ.update(environment)
         ctypes.CDLL(None).histojax_shim_start()
         nothing = os.open(os.devnull, os.O_RDONLY)
@@ -131,6 +147,14 @@ def _child(call: str, arguments: list, result: Path, environment: dict[str, str]
     finally:
         sys.stderr.flush()
         os._exit(code)
+
+
+def _close_folders() -> None:
+    """Closes open folders, whose locks a forked process would share and a new program does not."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if stat.S_ISDIR(os.fstat(int(name)).st_mode):
+                os.close(int(name))
 
 
 if __name__ == "__main__":
