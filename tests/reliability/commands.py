@@ -8,6 +8,7 @@ import dataclasses
 import re
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from tests import made_features, samples
@@ -114,17 +115,24 @@ COMMANDS = {
 
 
 def write_inputs(folder: Path, each: int = 4) -> None:
-    """Labelled images of two classes, two new ones, and features of three slides."""
+    """Labelled images of two classes, as many new ones as of a class, and features of three slides.
+
+    The images are of several sizes: what a run that goes on pads them to must not matter.
+    """
     for label, dark in (("benign", 0.3), ("malignant", 0.7)):
-        (folder / "images" / label).mkdir(parents=True)
         for i in range(each):
-            image = Image.fromarray(samples.darker(i, dark))
-            image.save(folder / "images" / label / f"{label}{i}.png")
-    (folder / "new").mkdir()
-    for i in range(2):
-        Image.fromarray(samples.darker(100 + i, 0.3 + 0.4 * i)).save(folder / "new" / f"new{i}.png")
+            _save(folder / "images" / label / f"{label}{i}.png", samples.darker(i, dark), i)
+    for i in range(each):
+        _save(folder / "new" / f"new{i}.png", samples.darker(100 + i, 0.3 + 0.1 * i), i)
     for slide, tiles in made_features.TILES.items():
         made_features.stamp(folder / "features", slide, tiles)
+
+
+def _save(path: Path, rgb: np.ndarray, number: int) -> None:
+    """Saves an image, cut smaller or tiled larger by its number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    factor, cut = 1 + number % 2, 9 * number
+    Image.fromarray(np.tile(rgb, (factor, factor, 1))[cut:, : -cut or None]).save(path)
 
 
 # Files that are not compared, by the end of their path, and why.

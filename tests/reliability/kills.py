@@ -10,12 +10,13 @@ was never stopped, byte for byte but for what `compared` leaves out, and nothing
 """
 
 import contextlib
-import itertools
+import dataclasses
+import datetime
 import random
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.reliability import dask_cluster, harness, shim
@@ -25,7 +26,7 @@ from tests.reliability.torture import Count, Fault, Outcome
 
 _PHASES = {"before": Action.KILL_BEFORE, "half": Action.KILL_HALF, "after": Action.KILL_AFTER}
 _MOMENT = "moment"
-# One trial in so many is a kill at a random moment.
+# There is one kill at a random moment for so many cases.
 _MOMENTS = 8
 
 
@@ -46,6 +47,9 @@ class Bench:
         self.events: dict[str, tuple[shim.Event, ...]] = {}
         self.seconds: dict[str, float] = {}
         self.expected: dict[str, dict[str, bytes | None]] = {}
+        # Runs begin at noon: after midnight, a file that says when it was made would differ.
+        now = datetime.datetime.now()
+        self._until_noon = int((now.replace(hour=12) - now).total_seconds())
         self._inputs = self.folder / "inputs"
         self._places = {"inputs": str(self._inputs), "out": str(self.out)}
         if not self._inputs.exists():
@@ -113,7 +117,8 @@ class Bench:
     ) -> harness.Ended:
         """Runs a command, with `more` arguments; `settings` are those of `shim.arm`."""
         arguments = self.arguments(command, more)
-        settings = {"watched": self.out.parent, "group": group} | settings
+        always = {"watched": self.out.parent, "group": group, "offset": self._until_noon}
+        settings = always | settings
         shim.arm(self.server.control, at=at, action=action, **settings)
         run = self.server.call if ":" in command.script else self.server.run
         return run(command.script, *arguments, kill_after=kill_after, group=group)
@@ -153,41 +158,51 @@ def campaign(seed: int, minutes: float, folder: Path, case: str | None = None) -
             bench.prepare(name)
             what = f"{len(bench.events[name])} events, {bench.seconds[name]:.1f} s a run"
             print(f"kills: {name}: {what}", file=sys.stderr, flush=True)
-        every = {name: bench.cases(name) for name in COMMANDS}
-        tried: dict[tuple[str, bool], int] = {}
-        faults: dict[tuple[str, bool], list[Fault]] = {}
-        for drawn in draw(random.Random(seed), every, bench.seconds):
-            if time.monotonic() - start > 60 * minutes:
-                break
-            hit, wrong = bench.try_case(drawn)
-            row = drawn.split(":")[0], f":{_MOMENT}:" in drawn
-            tried[row] = tried.get(row, 0) + hit
-            if wrong:
-                faults.setdefault(row, []).append(Fault(drawn, f"{drawn}: " + "; ".join(wrong)))
-                print(f"kills: {faults[row][-1].what}", file=sys.stderr, flush=True)
-        counts = [
-            Count(
-                f"{name}, {'at random moments' if moments else 'at every write'}",
-                tried[name, moments],
-                None if moments else len(every[name]),
-                tuple(faults.get((name, moments), ())),
+        rng = random.Random(seed)
+        left = {name: draw(rng, bench, name) for name in COMMANDS}
+        tally = {(name, moment): _Tally() for name in COMMANDS for moment in (False, True)}
+        spent = dict.fromkeys(COMMANDS, 0.0)
+        while left and (begin := time.monotonic()) - start < 60 * minutes:
+            name = min(left, key=spent.__getitem__)  # All commands get the same time.
+            drawn = left[name].pop()
+            tally[name, f":{_MOMENT}:" in drawn].add(drawn, *bench.try_case(drawn))
+            spent[name] += time.monotonic() - begin
+            if not left[name]:
+                del left[name]
+        return Outcome(
+            tuple(
+                Count(
+                    f"{name}, {'at random moments' if moment else 'at every write'}",
+                    counted.tried,
+                    None if moment else len(bench.cases(name)),
+                    tuple(counted.faults),
+                )
+                for (name, moment), counted in tally.items()
             )
-            for name, moments in sorted(tried)
-        ]
-        return Outcome(tuple(counts))
+        )
 
 
-def draw(
-    rng: random.Random, every: dict[str, list[str]], seconds: dict[str, float]
-) -> Iterator[str]:
-    """All cases of all commands once, the commands in turn, with random moments in between."""
-    left = {name: rng.sample(cases, len(cases)) for name, cases in every.items()}
-    count = itertools.count(1)
-    while any(left.values()):
-        for name, cases in left.items():
-            if not cases:
-                continue
-            if next(count) % _MOMENTS == 0:
-                scope = rng.choice(COMMANDS[name].scopes)
-                yield f"{name}:{rng.uniform(0, seconds[name]):.3f}:{_MOMENT}:{scope}"
-            yield cases.pop()
+@dataclasses.dataclass
+class _Tally:
+    """What was tried of a command, and the faults of it."""
+
+    tried: int = 0
+    faults: list[Fault] = dataclasses.field(default_factory=list)
+
+    def add(self, case: str, hit: bool, wrong: list[str]) -> None:
+        """Counts a case where the run was killed, and keeps what is wrong in any case."""
+        self.tried += hit
+        if wrong:
+            self.faults.append(Fault(case, f"{case}: " + "; ".join(wrong)))
+            print(f"kills: {self.faults[-1].what}", file=sys.stderr, flush=True)
+
+
+def draw(rng: random.Random, bench: Bench, name: str) -> list[str]:
+    """All cases of a command in random order, with kills at random moments in between."""
+    drawn = []
+    for count, case in enumerate(rng.sample(bench.cases(name), len(bench.cases(name)))):
+        if count % _MOMENTS == 0:
+            scope = rng.choice(bench.commands[name].scopes)
+            drawn.append(f"{name}:{rng.uniform(0, bench.seconds[name]):.3f}:{_MOMENT}:{scope}")
+        drawn.append(case)
+    return drawn

@@ -43,7 +43,8 @@ struct control {
   int64_t fired;  /* how often it happened */
   int64_t jump;   /* seconds by which the clock is wrong from event `jump_at` on */
   int64_t jump_at;
-  char folder[4096 - 56];
+  int64_t offset; /* seconds by which it is wrong all the time */
+  char folder[4096 - 64];
   struct event events[EVENTS];
 };
 
@@ -159,7 +160,10 @@ static int64_t enter_open(enum kind kind, int file) {
 
 /* The clock of the wall, which may jump; what measures how long something takes does not. */
 
-static time_t jumped(void) { return control && control->count >= control->jump_at ? control->jump : 0; }
+static time_t jumped(void) {
+  if (!control) return 0;
+  return control->offset + (control->count >= control->jump_at ? control->jump : 0);
+}
 
 int clock_gettime(clockid_t clock, struct timespec *now) {
   long result = syscall(SYS_clock_gettime, clock, now);

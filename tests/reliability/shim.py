@@ -59,7 +59,8 @@ class _Control(ctypes.Structure):
         ("fired", ctypes.c_int64),
         ("jump", ctypes.c_int64),
         ("jump_at", ctypes.c_int64),
-        ("folder", ctypes.c_char * 4040),
+        ("offset", ctypes.c_int64),
+        ("folder", ctypes.c_char * 4032),
         ("events", _Event * _EVENTS),
     ]
 
@@ -101,6 +102,7 @@ def arm(
     kinds: tuple[Kind, ...] = (),
     jump: int = 0,
     jump_at: int = 0,
+    offset: int = 0,
 ) -> None:
     """Writes a control file for one run.
 
@@ -114,10 +116,11 @@ def arm(
       kinds: the events that FAIL, from `at` on.
       jump: seconds by which the clock of the wall is wrong.
       jump_at: the number of the event from which on it is.
+      offset: seconds by which it is wrong all the time.
     """
     folder = os.fsencode(watched.resolve())
     bits = sum(1 << kind for kind in kinds)
-    settings = _Control(0, at, action, group, error, bits, 0, jump, jump_at, folder)
+    settings = _Control(0, at, action, group, error, bits, 0, jump, jump_at, offset, folder)
     # In its place, since processes may have it mapped.
     with control.open("r+b" if control.exists() else "wb") as file:
         file.write(bytes(settings))
