@@ -9,6 +9,7 @@ found; each is told with the command that repeats it. With a case, that one alon
 import argparse
 import dataclasses
 import importlib
+import signal
 import sys
 import tempfile
 import time
@@ -101,6 +102,8 @@ def main() -> int:
         parser().error("--case goes with one campaign: name it as --campaigns=NAME")
     if why := shim.why_not():
         sys.exit(f"error: {why}")
+    # Ended by Ctrl-C or by kill, it ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     outcomes, seconds = {}, {}
     with tempfile.TemporaryDirectory(prefix="histojax-torture-") as temporary:
         for name in names:
