@@ -19,7 +19,9 @@
 #   ./run.sh test-slow          the tests that take minutes each
 #   ./run.sh torture [--minutes=N] [--seed=S] [--campaigns=kills,...] [--case=CASE]
 #                               kills runs at every write, and other faults: docs/reliability.md
+#   ./run.sh lock               pins all that the tests need in requirements.lock, with hashes
 # FLAGS are those of histojax mine, such as --weights_dir=FOLDER.
+# LOCKED=1 ./run.sh test installs what requirements.lock names, and nothing else.
 # Any step by itself: .venv/bin/histojax, which lists them.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -33,11 +35,20 @@ install() {
       "name another with PYTHON=..." >&2
     exit 1
   }
-  stamp=".venv/installed-$(cat requirements*.txt pyproject.toml | cksum | cut -d' ' -f1)-$1"
+  stamp=".venv/installed-$(cat requirements*.{txt,lock} pyproject.toml | cksum | cut -d' ' -f1)-$1"
   [ -e "$stamp" ] && return
   echo "installing histojax and $1 into .venv"
   [ -x .venv/bin/python ] || "$python" -m venv .venv
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$1" -e .
+  local pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check)
+  if [[ $1 == *.lock ]]; then
+    # What builds packages first: by default pip fetches the newest for each, without a hash.
+    sed -n '/^setuptools==/,/[^\\]$/p' "$1" > .venv/build.lock
+    "${pip[@]}" --require-hashes -r .venv/build.lock
+    "${pip[@]}" --require-hashes --no-build-isolation -r "$1"
+    "${pip[@]}" --no-deps --no-build-isolation -e .
+  else
+    "${pip[@]}" -r "$1" -e .
+  fi
   # This folder by name, so that a clone called histojax is no empty package to a Python beside it.
   .venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' |
     while read -r packages; do pwd > "$packages/histojax-folder.pth"; done
@@ -50,7 +61,9 @@ case "${1:-demo}" in
     .venv/bin/histojax demo
     ;;
   test)
-    install requirements-test.txt
+    requirements=requirements-test.txt
+    [ -z "${LOCKED:-}" ] || requirements=requirements.lock
+    install "$requirements"
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
     .venv/bin/lint-imports --no-logo
@@ -65,6 +78,21 @@ case "${1:-demo}" in
   torture)
     install requirements-test.txt
     .venv/bin/python -m tests.reliability.torture "${@:2}"
+    ;;
+  lock)
+    inputs=(requirements-test.txt requirements.txt requirements-docs.txt)
+    "${PYTHON:-python3}" -m venv build/lock
+    build/lock/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+    {
+      echo "# What LOCKED=1 ./run.sh test installs: made by ./run.sh lock, not by hand."
+      echo "# Made of ${inputs[*]}, of SHA-256"
+      echo "# $(cat "${inputs[@]}" | sha256sum | cut -d' ' -f1)"
+      # For all systems at once and every Python from 3.11.
+      build/lock/bin/uv pip compile --quiet --native-tls --universal --python-version 3.11 \
+        --default-index https://pypi.org/simple --no-header --no-annotate --generate-hashes \
+        "${inputs[0]}"
+    } > build/requirements.lock
+    mv build/requirements.lock .
     ;;
   docs)
     install requirements-test.txt
@@ -103,7 +131,7 @@ case "${1:-demo}" in
       --data_licence="BACH, CC BY-NC-ND 4.0" "${@:2}"
     ;;
   *)
-    sed -n '2,23s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,25s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac
