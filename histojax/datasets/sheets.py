@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from histojax.errors import InputError
-from histojax.utils import files
+from histojax.utils import files, formulas
 
 WORKBOOKS = (".xlsx", ".xlsm")
 SUFFIXES = (".csv", ".tsv", *WORKBOOKS)
@@ -85,7 +85,9 @@ def _parse(text: str) -> Rows:
         lines = lines[1:]
     else:
         delimiter = files.delimiter_of(text)
-    return list(csv.reader(io.StringIO("".join(lines), newline=""), delimiter=delimiter))
+    cells = csv.reader(io.StringIO("".join(lines), newline=""), delimiter=delimiter)
+    # What histojax wrote comes back with its names as they are: folds.csv, images.csv.
+    return [[*map(formulas.original, row)] for row in cells]
 
 
 def _filled(rows: Rows) -> Rows:

@@ -11,9 +11,7 @@ OUT/run.json                      the models and options that the predictions we
 """
 
 import contextlib
-import csv
 import dataclasses
-import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -67,7 +65,7 @@ class PredictionWriter:
         self.stored[prediction.image] = prediction, digest
         self.lines.write(_line(prediction, digest))
         self.lines.flush()
-        self.table.write(_as_csv(_rows([prediction], self.bundle, self.labels)))
+        self.table.write(files.to_csv(_rows([prediction], self.bundle, self.labels)))
         self.table.flush()
 
     def finish(self, images: set[str], failed: dict[str, str]) -> PredictionSummary:
@@ -252,12 +250,6 @@ def _rows(
         row(prediction, positive, weights, labels.get(prediction.image, unknown))
         for prediction in predictions
     ]
-
-
-def _as_csv(rows: Iterable[Sequence[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 def _line(prediction: Prediction, digest: str) -> str:

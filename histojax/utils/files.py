@@ -14,14 +14,16 @@ import io
 import json
 import os
 import shutil
+import types
 from collections.abc import Iterable, Iterator
+from numbers import Number
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from histojax.errors import InputError
-from histojax.utils import temporaries
+from histojax.utils import formulas, temporaries
 
 _SNIFFED = 100  # Lines by which the delimiter of CSV is told.
 # By the scheme of a URI: what fsspec calls the file system, and the package that provides it.
@@ -161,12 +163,20 @@ def write_csv(
     path: Path, rows: Iterable[Iterable[Any]], header: Iterable[str] | None = None
 ) -> None:
     """Writes rows as CSV, below a header if there is one."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    if header is not None:
-        writer.writerow(header)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    write_text(path, to_csv(rows if header is None else [header, *rows]))
+
+
+def to_csv(rows: Iterable[Iterable[Any]]) -> str:
+    """Rows as CSV in which no text is a formula: see `utils.formulas`, and `read_csv`."""
+    lines: list[str] = []
+    # Which character ends a line decides what is quoted, and a lone \r has to be.
+    out = types.SimpleNamespace(write=lambda line: lines.append(line.removesuffix("\r\n")))
+    csv.writer(out, lineterminator="\r\n").writerows([map(_cell, row) for row in rows])
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _cell(value: Any) -> Any:
+    return value if value is None or isinstance(value, Number) else formulas.inert(str(value))
 
 
 def decode(content: bytes) -> str:
@@ -187,28 +197,28 @@ def delimiter_of(text: str, delimiters: str = ",;\t") -> str:
 
 
 def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
-    """The rows of a CSV file with a header, as dictionaries.
+    """The rows of a CSV file with a header, as dictionaries, with the text that was written.
 
     Raises:
       InputError: the file is not there, is no CSV, lacks one of the columns, or is damaged.
     """
     try:
         text = decode(path.read_bytes())
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter_of(text))
-        header = reader.fieldnames or []
-        rows = list(reader)
+        mark = delimiter_of(text.partition("\n")[0])
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
+        header, *rows = [[*map(formulas.original, line)] for line in lines if line] or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as CSV: {error}") from error
     if missing := [name for name in columns if name not in header]:
         raise InputError(
             f"{path} has columns {', '.join(header)}; expected also {', '.join(missing)}"
         )
-    if any(None in row or None in row.values() for row in rows):
+    if any(len(row) != len(header) for row in rows):
         raise InputError(
             f"{path} has rows of another length than its header: it is damaged, or was edited by "
             "hand"
         )
-    return rows
+    return [dict(zip(header, row, strict=True)) for row in rows]
 
 
 def read_json(path: Path, keys: Iterable[str]) -> dict[str, Any]:
