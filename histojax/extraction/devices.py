@@ -18,10 +18,13 @@ from histojax.utils import files
 REMEMBERED = "inputs_per_step.json"
 _MOST_CPU_DEVICES = 8
 _MEETING_SECONDS = 180
+_LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\]):")
 _MEET_CODE = """
 import json, sys, jax
-*place, seconds = json.loads(sys.argv[1])
-jax.distributed.initialize(*place, initialization_timeout=seconds)
+*place, bound, seconds = json.loads(sys.argv[1])
+jax.distributed.initialize(
+    *place, initialization_timeout=seconds, coordinator_bind_address=bound
+)
 print(jax.process_index(), jax.process_count(), flush=True)
 jax.distributed.shutdown()
 """
@@ -101,7 +104,9 @@ def join(
     if coordinator is not None and not re.fullmatch(r"[^:\s]+:\d+|\[[^\]]+\]:\d+", coordinator):
         raise InputError(f"--coordinator={coordinator}: expected HOST:PORT, such as 10.0.0.1:1234")
     logging.warning("waiting for the other processes of this run, %d s at most", _MEETING_SECONDS)
-    arguments = json.dumps([coordinator, num_processes, process_id, _MEETING_SECONDS])
+    # JAX listens on every network by default, also for processes of one machine.
+    bound = coordinator if coordinator and _LOOPBACK.match(coordinator) else None
+    arguments = json.dumps([coordinator, num_processes, process_id, bound, _MEETING_SECONDS])
     met = subprocess.run(
         [sys.executable, "-c", _MEET_CODE, arguments],
         env=os.environ | {"JAX_PLATFORMS": "cpu"},

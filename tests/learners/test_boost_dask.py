@@ -19,7 +19,7 @@ from histojax.datasets.folds import Folds
 from histojax.errors import InputError
 from histojax.learners import boost, boost_dask, ensembles
 from histojax.learners.training import TrainingJob
-from tests import samples
+from tests import listening, samples
 
 pytest.importorskip("distributed")
 
@@ -52,7 +52,8 @@ def cluster(tmp_path):
     with contextlib.ExitStack() as stack:
 
         def start(*arguments: str) -> subprocess.Popen:
-            command = [sys.executable, "-m", "dask", *arguments, "--no-dashboard"]
+            alone = ["--host=127.0.0.1", "--dashboard-address=127.0.0.1:0", "--no-dashboard"]
+            command = [sys.executable, "-m", "dask", *arguments, *alone]
             environment = {**os.environ, "PYTHONPATH": str(ROOT)}
             out = subprocess.DEVNULL
             process = subprocess.Popen(
@@ -62,8 +63,8 @@ def cluster(tmp_path):
             stack.callback(process.kill)
             return process
 
-        start("scheduler", "--host=127.0.0.1", "--port=0", f"--scheduler-file={described}")
-        wait_for(described.exists)
+        start("scheduler", "--port=0", f"--scheduler-file={described}")
+        wait_for(lambda: described.exists() and described.read_text())
         address = json.loads(described.read_text())["address"]
         yield (
             address,
@@ -113,11 +114,14 @@ def test_models_and_scores_equal_those_trained_here_though_both_workers_die(
 
     killer = threading.Thread(target=kill_one_after_the_other)
     killer.start()
-    assert (
-        boost_dask.train(TrainingJob(descriptors, remote, split, tuple(WIDTHS)), BOOSTING, address)
-        == 18
-    )
+    with listening.watched() as seen:
+        trained = boost_dask.train(
+            TrainingJob(descriptors, remote, split, tuple(WIDTHS)), BOOSTING, address
+        )
+    assert trained == 18
     killer.join()
+    assert address.removeprefix("tcp://") in seen
+    assert not listening.beyond_loopback(seen)
     assert min(left) > 0
     assert len(left) == 2
     assert contents(remote) == contents(local)
