@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from histojax.config import Extraction
 from histojax.extraction import manifests, provenance
 from histojax.prediction.bundle import Bundle
+from histojax.utils.markdown import literal
 from histojax.utils.words import quantity
 
 # Of the files that ImageNet weights come from; third_party/README.md says more.
@@ -96,8 +97,8 @@ def licences(bundle: Bundle, included: Sequence[str]) -> list[str]:
 def _unknown_licences(bundle: Bundle) -> list[str]:
     names = dict.fromkeys(made["protocol"]["encoder"] for made in bundle.made_with.values())
     return [
-        f"- {', '.join(names)}: neither the weights nor their licence are known here. Ask whoever "
-        "computed the features: the licence may extend to models trained on them."
+        f"- {literal(', '.join(names))}: neither the weights nor their licence are known here. Ask "
+        "whoever computed the features: the licence may extend to models trained on them."
     ]
 
 
@@ -115,14 +116,15 @@ def _of_encoders(bundle: Bundle, included: Sequence[str]) -> list[str]:
         lines.append(f"- {name}: {place}, SHA-256 of its arrays `{recorded['sha256']}`.")
         if "file" in recorded:
             lines.append(
-                f"- {name}: its weights came from the file {recorded['file']} (SHA-256 "
+                f"- {name}: its weights came from the file {literal(recorded['file'])} (SHA-256 "
                 f"`{recorded['file_sha256']}`); {_licence_of_file(recorded)}."
             )
         if module := bundle.encoder_module(name):
             sha256 = module["file_sha256"] or module["code_sha256"]
             lines.append(
-                f"- {name}: an encoder of {module['reference']} (SHA-256 `{sha256}`), which is no "
-                "part of histojax or of the bundle: predicting needs this module, by --encoders."
+                f"- {name}: an encoder of {literal(module['reference'])} (SHA-256 `{sha256}`), "
+                "which is no part of histojax or of the bundle: predicting needs this module, by "
+                "--encoders."
             )
     return lines
 
@@ -139,4 +141,4 @@ def _licence_of_file(recorded: Mapping[str, str]) -> str:
 
 def weights_text(bundle: Bundle) -> str:
     """One line on the weights."""
-    return manifests.weights_text(bundle.made_with.values())
+    return literal(manifests.weights_text(bundle.made_with.values()))

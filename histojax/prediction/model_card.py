@@ -3,6 +3,7 @@
 After Mitchell et al., Model Cards for Model Reporting, 2019.
 """
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ from histojax.evaluation.statistics import Statistics
 from histojax.extraction import crop_errors, manifests
 from histojax.prediction import card_encoders, conformal, out_of_distribution
 from histojax.prediction.bundle import Bundle
+from histojax.utils.markdown import literal
 from histojax.utils.words import quantity
 
 _SENSITIVITIES = (0.9, 0.95, 0.99)
@@ -41,6 +43,7 @@ def card(bundle: Bundle, weights_included: Iterable[str] = ()) -> str:
       bundle: made by `bundle.from_models`.
       weights_included: encoders whose weights are in the file.
     """
+    bundle = _with_literal_names(bundle)
     known = bundle.uncertainty
     results = statistics.compute(known.out_of_fold, known.target_sensitivity)
     sections = [
@@ -53,6 +56,20 @@ def card(bundle: Bundle, weights_included: Iterable[str] = ()) -> str:
         card_encoders.licences(bundle, tuple(weights_included)),
     ]
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
+
+
+def _with_literal_names(bundle: Bundle) -> Bundle:
+    """The bundle with its texts as Markdown shows them as they are."""
+    images = bundle.uncertainty.out_of_fold
+    classes = tuple(map(literal, bundle.classes))
+    out_of_fold = dataclasses.replace(
+        images, classes=classes, positive_reason=literal(images.positive_reason)
+    )
+    texts = ("split", "leakage", "data_licence", "created")
+    about = bundle.about | {name: literal(str(bundle.about.get(name) or "")) for name in texts}
+    about["images"] = {literal(name): count for name, count in bundle.about["images"].items()}
+    uncertainty = dataclasses.replace(bundle.uncertainty, out_of_fold=out_of_fold)
+    return dataclasses.replace(bundle, classes=classes, about=about, uncertainty=uncertainty)
 
 
 def _description(bundle: Bundle) -> list[str]:

@@ -20,6 +20,7 @@ from histojax.prediction.leave_groups_out import Estimate, Key, LeftOut
 from histojax.prediction.uncertainty import Prediction
 from histojax.report import formats
 from histojax.utils import files
+from histojax.utils.markdown import literal
 from histojax.utils.words import quantity
 
 _OVERALL = {
@@ -57,7 +58,7 @@ def write(folder: Path | str, left_out: LeftOut, boosting: Boosting, draws: int 
     files.write_json(folder / "summary.json", _numbers(left_out, estimates, boosting))
     heading, note = _heading(left_out, boosting), _note(left_out)
     lines = _lines(left_out, estimates)
-    markdown = [f"{heading} {note}", "", "| | value | 95 % interval |", "|---|---|---|"]
+    markdown = [f"{heading} {literal(note)}", "", "| | value | 95 % interval |", "|---|---|---|"]
     markdown += [f"| {' | '.join(line)} |" for line in lines]
     files.write_text(folder / "summary.md", "\n".join([*markdown, ""]))
     first, second = (max(len(line[column]) for line in lines) + 2 for column in range(2))
