@@ -17,7 +17,7 @@ def sockets(pid: int) -> set[str]:
         for process in (parent, *parent.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 found |= {
-                    f"{one.laddr.ip}:{one.laddr.port}"
+                    f"{one.laddr.ip.removeprefix('::ffff:')}:{one.laddr.port}"
                     for one in process.net_connections("tcp")
                     if one.status == psutil.CONN_LISTEN
                 }
