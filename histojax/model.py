@@ -16,7 +16,7 @@ from PIL import Image
 from histojax.config import Runtime
 from histojax.datasets import unlabelled
 from histojax.errors import InputError
-from histojax.images.names import Images
+from histojax.images.names import Images, require_inside
 from histojax.prediction import bundle, bundled_encoders, predict
 from histojax.prediction import features as new_features
 from histojax.prediction.bundle import Bundle
@@ -163,7 +163,7 @@ class Model:
         with tempfile.TemporaryDirectory(prefix="histojax-") as folder:
             root = Path(folder)
             if isinstance(image, np.ndarray):
-                name = name or "field"
+                name = require_inside(name or "field")
                 path = _write_png(image, root / f"{name}.png")
             else:
                 path = files.as_path(image)
@@ -235,7 +235,7 @@ def _as_files(
     count = sum(isinstance(source, np.ndarray) for source in sources)
     if names is not None and len(names) != count:
         raise InputError(f"{len(names)} names for {count} arrays: expected one each")
-    array_names = iter(names or [f"image{i}" for i in range(count)])
+    array_names = map(require_inside, names or [f"image{i}" for i in range(count)])
     paths = [
         _write_png(source, folder / f"{next(array_names)}.png")
         if isinstance(source, np.ndarray)

@@ -1,5 +1,6 @@
 """Images are named by their stems, and by their paths where stems are shared."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from histojax.errors import InputError
-from histojax.images.names import by_name, file_label, name_images
+from histojax.images.names import by_name, file_label, name_images, require_inside
 
 ROOT = Path("/data")
 
@@ -55,7 +56,34 @@ def test_names_are_unique_and_lead_to_their_files(paths):
     assert list(images.values()) == [ROOT / path for path in paths]
 
 
+STEPS = st.sampled_from(["", "a/", "a/../", "../", "../../", "/", "/data/", "/data/../"])
+
+
+@given(st.lists(st.tuples(STEPS, st.sampled_from(["x", ".", "..", "..."])), unique=True))
+@settings(max_examples=100, deadline=None)
+def test_no_name_leads_out_of_the_folder_that_its_files_are_put_in(parts):
+    paths = {str(Path(os.path.abspath(ROOT / step))): ROOT / step for step, _ in parts}
+    paths = [folder / f"{stem}.png" for folder in paths.values() for stem in {s for _, s in parts}]
+    images = name_images(paths, ROOT)
+    assert list(images.values()) == paths
+    for name in images:
+        for file in (f"{name}.npy", f"{name}/overview.html"):
+            found = os.path.normpath(f"/out/{file}")
+            assert found.startswith("/out/")
+            assert len(found) > len("/out/overview.html") or not file.endswith("html")
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/x", "", ".", "a/..", "x\0y"])
+def test_names_that_are_given_are_refused_where_they_lead_out(name):
+    with pytest.raises(InputError, match="leads out of the folder"):
+        by_name({name: Path("x.png")})
+    with pytest.raises(InputError, match="leads out of the folder"):
+        require_inside(name)
+
+
 def test_a_file_that_is_named_twice_is_refused():
+    with pytest.raises(InputError, match="named more than once: /data/a.png"):
+        names_of("b/../a.png", "a.png")
     with pytest.raises(InputError, match="named more than once: /data/a.png"):
         names_of("a.png", "a.png")
 
