@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 from absl import logging as absl_logging
 
+from .visible import visible
+
 _SHOWN = 3  # Of one kind.
 
 
@@ -16,7 +18,7 @@ class _Formatter(logging.Formatter):
     """`warning: text`, without time, thread or source line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return f"{record.levelname.lower()}: {record.getMessage()}"
+        return visible(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
 @contextlib.contextmanager

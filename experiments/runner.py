@@ -11,7 +11,7 @@ from absl import app, flags
 
 from histojax.errors import InputError
 
-from . import command_line, interrupts, log
+from . import command_line, interrupts, log, visible
 
 FLAGS = flags.FLAGS
 STOPPED = "stopped; run the same command again to go on from here"
@@ -52,10 +52,10 @@ def run(
             FLAGS([script, *command_line.normal(name, rest, positional)])
         except (flags.Error, InputError) as error:
             said = command_line.plain(str(error), name)
-            sys.exit(f"error: {said} (see histojax {name} --help)")
+            sys.exit(visible.visible(f"error: {said} (see histojax {name} --help)"))
         return [script]
 
-    with log.plain():
+    with log.plain(), visible.streams():
         app.run(lambda _: _guard(main), [name, *rest], flags_parser=parse)
 
 
@@ -65,10 +65,10 @@ def _guard(main: Callable[[], None]) -> None:
         with interrupts.raised():
             main()
     except InputError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(visible.visible(f"error: {error}"))
     except OSError as error:
         name, cause = error.filename or "a file", error.strerror or error
-        sys.exit(f"error: {name}: {cause}. What was finished is kept")
+        sys.exit(visible.visible(f"error: {name}: {cause}. What was finished is kept"))
     except MemoryError:
         sys.exit(
             "error: out of memory. What was finished is kept: run again with fewer --workers, or "
