@@ -26,7 +26,7 @@ class Command:
       needs: the commands that run before.
       scopes: what a kill takes: the processes of the run together, or also one of them alone.
       code: the exit code of an unbroken run.
-      compiles: whether it compiles programs, which a second run finds in the cache.
+      warms_up: whether a first run takes longer: it compiles programs, or waits for a cluster.
     """
 
     script: str
@@ -34,7 +34,7 @@ class Command:
     needs: tuple[str, ...] = ()
     scopes: tuple[str, ...] = _GROUP
     code: int = 0
-    compiles: bool = False
+    warms_up: bool = False
 
 
 _VIEWS = ("--encoders=VGG", "--weights=random", "--views=0.5-32,0.5-40")
@@ -48,7 +48,7 @@ COMMANDS = {
     "extract": Command(
         "extract",
         (_DATA, "--descriptors={out}/descriptors", *_VIEWS, "--augmentations=2", "--crops=1"),
-        compiles=True,
+        warms_up=True,
     ),
     "train": Command(
         "train",
@@ -61,6 +61,7 @@ COMMANDS = {
         (*_DESCRIBED, "--models={out}/models", *_TREES, "--dask_scheduler={dask}"),
         needs=("extract",),
         scopes=("alone",),  # The worker's own process, since its group is the cluster.
+        warms_up=True,
     ),
     "probe": Command(
         "probe",
@@ -69,7 +70,7 @@ COMMANDS = {
             *("--epochs=3", "--validation_parts=2"),
         ),
         needs=("extract",),
-        compiles=True,
+        warms_up=True,
     ),
     "finetune": Command(
         "finetune",
@@ -78,20 +79,20 @@ COMMANDS = {
             *("--views=0.5-32", "--augmentations=1", "--crops=1", "--folds=2", "--seeds=1"),
             *("--epochs=2", "--validation_parts=2", "--batch_crops=4", "--crops_per_epoch=1"),
         ),
-        compiles=True,
+        warms_up=True,
     ),
     "evaluate": Command("evaluate", (_TRAINED, "--report={out}/report"), needs=("train",)),
     "bundle": Command(
         "bundle",
         (_TRAINED, *_DESCRIBED, "--out={out}/bundle.histojax"),
         needs=("train",),
-        compiles=True,
+        warms_up=True,
     ),
     "predict": Command(
         "predict",
         (_BUNDLE, "--images={inputs}/new", "--out={out}/predictions"),
         needs=("bundle",),
-        compiles=True,
+        warms_up=True,
     ),
     "predict_descriptors": Command(
         "predict",
@@ -103,9 +104,9 @@ COMMANDS = {
     ),
     "heatmap": Command(
         "heatmap",
-        (_BUNDLE, "--images={inputs}/new", "--out={out}/maps", "--augmentations=1", "--stride=24"),
+        (_BUNDLE, "--images={inputs}/few", "--out={out}/maps", "--augmentations=1", "--stride=24"),
         needs=("bundle",),
-        compiles=True,
+        warms_up=True,
     ),
     "import_descriptors": Command(
         "import_descriptors",
@@ -115,7 +116,7 @@ COMMANDS = {
 
 
 def write_inputs(folder: Path, each: int = 4) -> None:
-    """Labelled images of two classes, as many new ones as of a class, and features of three slides.
+    """Labelled images of two classes, new ones, a few small ones, and features of three slides.
 
     The images are of several sizes: what a run that goes on pads them to must not matter.
     """
@@ -124,11 +125,13 @@ def write_inputs(folder: Path, each: int = 4) -> None:
             _save(folder / "images" / label / f"{label}{i}.png", samples.darker(i, dark), i)
     for i in range(each):
         _save(folder / "new" / f"new{i}.png", samples.darker(100 + i, 0.3 + 0.1 * i), i)
+    for i in range(2):
+        _save(folder / "few" / f"few{i}.png", samples.darker(200 + i, 0.4)[:64, : 64 + 8 * i])
     for slide, tiles in made_features.TILES.items():
         made_features.stamp(folder / "features", slide, tiles)
 
 
-def _save(path: Path, rgb: np.ndarray, number: int) -> None:
+def _save(path: Path, rgb: np.ndarray, number: int = 0) -> None:
     """Saves an image, cut smaller or tiled larger by its number."""
     path.parent.mkdir(parents=True, exist_ok=True)
     factor, cut = 1 + number % 2, 9 * number
@@ -140,7 +143,7 @@ IGNORED = {
     "models/times.csv": "how long each run trained, and when; one that is killed adds no row"
 }
 # What may differ in other files, by the end of their path, and why.
-VARIES = {"report/report.html": (rb"histojax \xc2\xb7 [\d-]+ [\d:]+", "when it was made")}
+VARIES = {".html": (rb"histojax \xc2\xb7 [\d-]+ [\d:]+", "when a page was made")}
 
 
 def compared(found: dict[str, bytes | None]) -> dict[str, bytes | None]:

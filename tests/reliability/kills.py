@@ -63,12 +63,12 @@ class Bench:
         for other in command.needs:
             if not (self._inputs / other).exists():
                 self.prepare(other)
-        for _ in range(2):  # The second finds its programs compiled, as those that are killed do.
+        for _ in range(2):  # The second is as fast as those that are killed.
             self.empty()
             ended = self.run(command)
             if ended.code != command.code:
                 raise RuntimeError(f"{name}, unbroken, ended with {ended.code}:\n{ended.error}")
-            if not command.compiles:
+            if not command.warms_up:
                 break
         self.events[name] = shim.events(self.server.control)
         self.seconds[name] = ended.seconds
