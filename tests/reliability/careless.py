@@ -3,7 +3,9 @@
 Each writes two files of the numbers 0.1, 0.2, ...; run again, it goes on from what is there.
 """
 
+import contextlib
 import os
+import time
 from pathlib import Path
 
 _TEXT = "".join(f"{0.1 * i!r}\n" for i in range(1, 20))
@@ -55,6 +57,60 @@ def leaves_temporaries(folder: str) -> int:
     temporary = Path(folder) / f"tmp{os.getpid()}"
     temporary.write_text(_TEXT)
     temporary.replace(Path(folder) / "a.txt")
+    return 0
+
+
+def ignores_a_full_disk(folder: str) -> int:
+    """Takes no notice of what cannot be written."""
+    for name in ("a.txt", "b.txt"):
+        with contextlib.suppress(OSError):
+            _write(Path(folder) / name, _TEXT)
+    return 0
+
+
+def believes_its_cache(folder: str, cache: str = "") -> int:
+    """Takes what is in the cache for what was put there."""
+    kept = Path(cache.removeprefix("--compilation_cache=") or os.environ["HISTOJAX_CACHE"])
+    contents = {path.read_bytes() for path in kept.iterdir()}
+    _write(Path(folder) / "a.txt", repr(sorted(contents)))
+    return 0
+
+
+def appends(folder: str) -> int:
+    """Adds to what it finds, unless it has done so before."""
+    done = Path(folder) / "done"
+    if not done.exists():
+        with (Path(folder) / "a.txt").open("a") as file:
+            file.write(_TEXT)
+        time.sleep(0.5)
+        done.touch()
+    return 0
+
+
+def measures_by_the_wall(folder: str) -> int:
+    """Says how long it took by a clock that may jump."""
+    start = time.time()
+    _write(Path(folder) / "a.txt", _TEXT)
+    _write(Path(folder) / "b.txt", f"took {time.time() - start:.0f} s")
+    return 0
+
+
+def reads_twice(folder: str, path: str) -> int:
+    """Reads a file again for each file that it writes."""
+    for name in ("a.txt", "b.txt"):
+        _write(Path(folder) / name, repr(Path(path).read_bytes()))
+        time.sleep(0.1)
+    return 0
+
+
+def forgets_its_worker(folder: str) -> int:
+    """Does not look how the process ended that it started."""
+    child = os.fork()
+    if child == 0:
+        _write(Path(folder) / "a.txt", _TEXT)
+        os._exit(0)
+    os.waitpid(child, 0)
+    _write(Path(folder) / "b.txt", _TEXT)
     return 0
 
 

@@ -5,6 +5,7 @@ A trial takes about a second: a server (`server.py`) has imported everything and
 
 import contextlib
 import dataclasses
+import importlib
 import json
 import os
 import subprocess
@@ -54,13 +55,15 @@ class Server:
 
         Attributes:
           control: the shim's control file.
+          compiled: the cache of all runs, compiled programs mostly.
           shimmed: variables of other processes that the shim shall count, too.
         """
         self.folder = folder.resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.control = self.folder / "control"
-        compiled = self.folder / "compiled"
-        fixed = {"JAX_COMPILATION_CACHE_DIR": str(compiled), "HISTOJAX_CACHE": str(compiled)}
+        self.compiled = self.folder / "compiled"
+        cache = str(self.compiled)
+        fixed = {"JAX_COMPILATION_CACHE_DIR": cache, "HISTOJAX_CACHE": cache}
         self.shimmed = {
             "LD_PRELOAD": str(shim.compiled(self.folder)),
             "HISTOJAX_SHIM": str(self.control),
@@ -100,10 +103,7 @@ class Server:
             group=group,
             environment=environment,
         )
-        if ended.value is None:
-            return ended
-        code, out, error = ended.value
-        return dataclasses.replace(ended, code=code, out=out, error=error, value=None)
+        return as_script(ended)
 
     def call(
         self,
@@ -137,6 +137,11 @@ class Server:
             raise RuntimeError("the server of runs has ended; see what it printed above")
         return json.loads(line)
 
+    @property
+    def pid(self) -> int:
+        """The process that forks."""
+        return self._process.pid
+
     def close(self) -> None:
         """Ends the server."""
         self._process.stdin.close()
@@ -154,10 +159,27 @@ def server(folder: Path, modules: tuple[str, ...] = ()) -> Iterator[Server]:
         serving.close()
 
 
+def as_script(ended: Ended) -> Ended:
+    """How a script ended, where the function that was called returns what `run_script` does."""
+    if ended.value is None:
+        return ended
+    code, out, error = ended.value
+    return dataclasses.replace(ended, code=code, out=out, error=error, value=None)
+
+
 def run_script(script: str, *arguments: str) -> tuple[int, str, str]:
-    """What the server calls: exit code, standard output and error of a script."""
-    done = run(script, *arguments)
-    return done.returncode, done.stdout, done.stderr
+    """What the server calls: exit code, standard output and error of a script.
+
+    Or of `module:function` in its place, which returns an exit code.
+    """
+    if ":" not in script:
+        done = run(script, *arguments)
+        return done.returncode, done.stdout, done.stderr
+    module, function = script.split(":")
+    try:
+        return getattr(importlib.import_module(module), function)(*arguments), "", ""
+    except OSError as error:
+        return 1, "", f"error: {error}"
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:

@@ -113,6 +113,7 @@ class Bench:
         more: tuple[str, ...] = (),
         group: bool = True,
         kill_after: float | None = None,
+        environment: dict[str, str] | None = None,
         **settings: object,
     ) -> harness.Ended:
         """Runs a command, with `more` arguments; `settings` are those of `shim.arm`."""
@@ -120,8 +121,8 @@ class Bench:
         always = {"watched": self.out.parent, "group": group, "offset": self._until_noon}
         settings = always | settings
         shim.arm(self.server.control, at=at, action=action, **settings)
-        run = self.server.call if ":" in command.script else self.server.run
-        return run(command.script, *arguments, kill_after=kill_after, group=group)
+        how = {"kill_after": kill_after, "group": group, "environment": environment}
+        return self.server.run(command.script, *arguments, **how)
 
     def arguments(self, command: Command, more: tuple[str, ...] = ()) -> list[str]:
         """The command line of a command, without its name."""

@@ -139,6 +139,12 @@ def events(control: Path) -> tuple[Event, ...]:
     return tuple(Event(Kind(event.kind), os.fsdecode(event.path)) for event in listed)
 
 
+def count(control: Path) -> int:
+    """How many events a run has come to, which may be going on."""
+    with control.open("rb") as file:
+        return int.from_bytes(file.read(8), sys.byteorder)
+
+
 def fired(control: Path) -> int:
     """How often what was asked for happened in a run."""
     return _Control.from_buffer_copy(control.read_bytes()).fired
