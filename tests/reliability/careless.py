@@ -17,8 +17,8 @@ def _write(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def careful(folder: str) -> int:
-    """Writes each file whole or not at all."""
+def careful(folder: str, *options: str) -> int:
+    """Writes each file whole or not at all, whatever the options."""
     for name in ("a.txt", "b.txt"):
         if not (Path(folder) / name).exists():
             _write(Path(folder) / name, _TEXT)
@@ -82,7 +82,7 @@ def appends(folder: str) -> int:
     if not done.exists():
         with (Path(folder) / "a.txt").open("a") as file:
             file.write(_TEXT)
-        time.sleep(0.5)
+        time.sleep(0.2)
         done.touch()
     return 0
 

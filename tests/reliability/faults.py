@@ -43,12 +43,12 @@ def campaign(seed: int, minutes: float, folder: Path, case: str | None = None) -
         contextlib.closing(Bench(serving, folder / "faults")) as bench,
     ):
         if case:
-            return _outcome([(case, _try(bench, case))])
+            return _outcome([(case, try_case(bench, case))])
         end, results = time.monotonic() + 60 * minutes, []
         for drawn in draw(bench, random.Random(seed), COMMANDS, KINDS):
             if time.monotonic() > end:
                 break
-            results.append((drawn, _try(bench, drawn)))
+            results.append((drawn, try_case(bench, drawn)))
         return _outcome(results)
 
 
@@ -69,7 +69,7 @@ def draw(
                 yield f"{kind}:{case}"
 
 
-def _try(bench: Bench, case: str) -> list[str]:
+def try_case(bench: Bench, case: str) -> list[str]:
     """What is wrong after a case, which is printed, too."""
     kind, _, rest = case.partition(":")
     wrong = KINDS[kind].try_case(bench, rest)

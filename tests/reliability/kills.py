@@ -118,11 +118,14 @@ class Bench:
     ) -> harness.Ended:
         """Runs a command, with `more` arguments; `settings` are those of `shim.arm`."""
         arguments = self.arguments(command, more)
-        always = {"watched": self.out.parent, "group": group, "offset": self._until_noon}
-        settings = always | settings
-        shim.arm(self.server.control, at=at, action=action, **settings)
+        self.arm(at=at, action=action, group=group, **settings)
         how = {"kill_after": kill_after, "group": group, "environment": environment}
         return self.server.run(command.script, *arguments, **how)
+
+    def arm(self, **settings: object) -> None:
+        """Has the shim watch what runs write, or do as the settings of `shim.arm` say."""
+        always = {"watched": self.out.parent, "offset": self._until_noon}
+        shim.arm(self.server.control, **always | settings)
 
     def arguments(self, command: Command, more: tuple[str, ...] = ()) -> list[str]:
         """The command line of a command, without its name."""

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.reliability import harness, shim, trials
+from tests.reliability import harness, trials
 from tests.reliability.kills import Bench
 from tests.reliability.shim import Action
 
@@ -56,7 +56,7 @@ def try_case(bench: Bench, case: str) -> list[str]:
 
 def _run_limited(bench: Bench, name: str, megabytes: int) -> harness.Ended:
     """Runs a command with a limit of its address space."""
-    shim.arm(bench.server.control, bench.out.parent)
+    bench.arm()
     command = [bench.commands[name].script, *bench.arguments(bench.commands[name])]
     return harness.as_script(
         bench.server.call("tests.reliability.memory:run_limited", megabytes, *command)

@@ -113,5 +113,5 @@ def _make_other(bench: Bench, path: Path, other: Path) -> None:
     else:
         folder = bench.out
         bench.empty()
-        bench.run(bench.commands["bundle"], more=("--target_sensitivity=0.8",))
+        bench.run(bench.commands["bundle"], more=("--sensitivity=0.8",))
         shutil.copy(folder / path.name, other)

@@ -1,27 +1,15 @@
 """A short campaign of kills; and that the harness notices what it is there for."""
 
-import contextlib
 import errno
 import random
-import shutil
 
 import pytest
 
-from tests.reliability import harness, kills, shim
-from tests.reliability.commands import COMMANDS, Command, write_inputs
+from tests.reliability import harness, shim
 from tests.reliability.shim import Action, Event, Kind
 
 pytestmark = pytest.mark.skipif(shim.why_not() is not None, reason=str(shim.why_not()))
 
-# What the commands of the short campaign use, none of which needs JAX.
-MODULES = (
-    "histojax.learners.boost",
-    "histojax.evaluation.chance",
-    "histojax.features.importing",
-    "histojax.prediction.predict",
-    "h5py",
-    "tests.running",
-)
 SHORT = {"train": 6, "predict_descriptors": 4, "import_descriptors": 12}
 MISTAKES = {
     "careful": set(),
@@ -30,27 +18,6 @@ MISTAKES = {
     "moves_a_digit": {"differs: b.txt"},
     "leaves_temporaries": {"left over"},
 }
-CARELESS = {
-    name: Command(f"tests.reliability.careless:{name}", ("{out}",))
-    for name in (*MISTAKES, "every_kind_of_event")
-}
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory, trained):
-    """Commands of the short campaign and careless ones; the first are given what `trained` made."""
-    folder = tmp_path_factory.mktemp("kills")
-    inputs = folder / "inputs"
-    write_inputs(inputs)
-    shutil.rmtree(inputs / "images")
-    shutil.copytree(trained / "images", inputs / "images")
-    shutil.copytree(trained / "descriptors", inputs / "extract" / "descriptors")
-    shutil.copytree(trained / "models", inputs / "train" / "models")
-    with (
-        harness.server(folder / "server", MODULES) as serving,
-        contextlib.closing(kills.Bench(serving, folder, COMMANDS | CARELESS)) as made,
-    ):
-        yield made
 
 
 @pytest.mark.parametrize("name", SHORT)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.reliability import harness, shim, trials
+from tests.reliability import harness, trials
 from tests.reliability.kills import Bench
 
 _MOST = 4
@@ -47,7 +47,7 @@ def try_case(bench: Bench, case: str) -> list[str]:
         + bench.arguments(bench.commands[name])
         for name in names
     ]
-    shim.arm(bench.server.control, bench.out.parent)
+    bench.arm()
     results = bench.folder / "together"
     called = bench.server.call("tests.reliability.together:run_all", str(results), *runs)
     if called.value is None:
