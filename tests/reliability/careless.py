@@ -99,7 +99,7 @@ def reads_twice(folder: str, path: str) -> int:
     """Reads a file again for each file that it writes."""
     for name in ("a.txt", "b.txt"):
         _write(Path(folder) / name, repr(Path(path).read_bytes()))
-        time.sleep(0.1)
+        time.sleep(0.5)
     return 0
 
 

@@ -61,6 +61,7 @@ class Server:
         self.folder = folder.resolve()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.control = self.folder / "control"
+        self.control.unlink(missing_ok=True)  # Of an earlier server.
         self.compiled = self.folder / "compiled"
         cache = str(self.compiled)
         fixed = {"JAX_COMPILATION_CACHE_DIR": cache, "HISTOJAX_CACHE": cache}
