@@ -33,6 +33,7 @@ def define_labelled(required: bool = True) -> None:
     )
     define_tfds("data", required)
     define_group_column()
+    define_site_columns()
     flags.DEFINE_list(
         "classes", None, "Names of the classes in order. Default: BACH's order, else alphabetical."
     )
@@ -46,6 +47,17 @@ def define_group_column() -> None:
         "The column of patients or slides in --data (or in --groups, where that is passed); of "
         "nested folders, the level below the class folders, from 1 on; none uses no groups. "
         "Default: the only one whose heading says so.",
+    )
+
+
+def define_site_columns() -> None:
+    """Defines what says at which site, by which scanner or when images were made."""
+    flags.DEFINE_list(
+        "site_columns",
+        None,
+        "The columns of site, scanner, batch or date in --data (or in --groups, where that is "
+        "passed); of nested folders, levels below the class folders, from 1 on; none takes none. "
+        "Default: those whose headings say so, and TCGA's barcodes.",
     )
 
 
@@ -153,14 +165,18 @@ def dataset(slides: "Images | None" = None) -> "Dataset":
     `slides` are those with imported descriptors, among which they are looked up; None for images.
     """
     from histojax import datasets
-    from histojax.datasets import groups
+    from histojax.datasets import columns, groups, site_tables
 
     table = FLAGS["groups"].value if "groups" in FLAGS else None
+    column, of_sites = FLAGS.group_column, FLAGS.site_columns
     if table is None:
-        column = FLAGS.group_column
-        return told(datasets.load(label_table(), classes(), group_column=column, slides=slides))
-    labelled = datasets.load(label_table(), classes(), with_groups=False, slides=slides)
-    return told(groups.add_groups(labelled, table, FLAGS.group_column))
+        options = {"group_column": column, "site_columns": of_sites}
+        return told(datasets.load(label_table(), classes(), slides=slides, **options))
+    own = None if of_sites is None else [columns.NO_GROUPS]  # Those named are of the table.
+    labelled = datasets.load(
+        label_table(), classes(), with_groups=False, slides=slides, site_columns=own
+    )
+    return told(site_tables.add_sites(groups.add_groups(labelled, table, column), table, of_sites))
 
 
 def of_bundle(source: Path, bundle: "Bundle", slides: "Images | None" = None) -> "Dataset":
@@ -248,12 +264,13 @@ def with_copies(
 def split(models: Path, dataset: "Dataset", count: int, seed: int) -> "Folds":
     """The split in the models' folder, or a new one by the flags, saved there."""
     # Not above: extraction works without scikit-learn.
-    from histojax.datasets import folds, leakage
+    from histojax.datasets import folds, leakage, sites
     from histojax.learners import ensembles
 
     path, dataset = models / ensembles.FOLDS, with_copies(dataset, models)
     maker = paper_split(dataset) or FLAGS.fold_maker
     made = folds.load_or_make(path, dataset, count, seed, maker, FLAGS.unknown_groups)
+    sites.save(dataset.names, dataset.sites, models, sites.is_none(FLAGS.site_columns))
     print(f"split: {made.origin}\n{leakage.kept_together(made)}")
     return made
 

@@ -17,6 +17,9 @@ folds' models.
 some on their way through the pipeline. --descriptors tells how their stain normalisation went.
 Both must be the models' own: other images, labels or protocols are refused. Imported descriptors
 have neither images nor stain, so these sections are left out.
+Where a column of --data (when training, or passed here) tells the site, scanner, batch or date of
+images, the report says whether the class goes with it and, with --descriptors, whether descriptors
+tell it and what accuracy becomes when whole sites are left out; --site_columns names other columns.
 --sensitivity is what the operating point is chosen for. Takes seconds, and the time that reading
 at most 388 images takes.
 """
@@ -42,6 +45,7 @@ data.define_tfds("data")
 define_path("descriptors", "Folder of their descriptors, to tell how stain normalisation went.")
 define_path("test_data", "Labelled images that no model was trained on, to evaluate all models on.")
 data.define_group_column()
+data.define_site_columns()
 define_path("test_descriptors", "With --test_data: the folder of their descriptors.")
 models.define_sensitivity()
 models.define_positive()
@@ -59,6 +63,7 @@ def main() -> None:
         FLAGS.sensitivity,
         data.label_table(),
         FLAGS.descriptors,
+        site_columns=FLAGS.site_columns,
     )
     print(text)
     print(f"{FLAGS.report / 'report.html'}, summary.txt, metrics.json, tables, figures")

@@ -8,7 +8,8 @@ Prints findings, problems before notes, and a suggestion with the commands to co
 images that cannot be used, each with the cause; near-duplicates, also between two classes; crops of
 --protocol or --views that do not fit; pixel sizes that differ or are missing; blank images; colours
 unlike H&E or unlike the rest; tinted background, clipping, blur; groups in several classes, and
-classes too small for the folds; a size, format or sharpness that alone tells the classes apart.
+classes too small for the folds; a size, format or sharpness that alone tells the classes apart, or
+a class that goes with the site, scanner, batch or date that a column tells.
 Nothing that is wrong stops the rest. With --out, writes OUT/inspection.html (one file, with a
 contact sheet), OUT/inspection.json and OUT/images.csv, a row an image.
 
@@ -53,6 +54,7 @@ def main() -> None:
         classes=data.classes(),
         groups=FLAGS.groups,
         group_column=FLAGS.group_column,
+        site_columns=FLAGS.site_columns,
         folds=FLAGS.folds,
         fold_seed=FLAGS.fold_seed,
         run=FLAGS.run,

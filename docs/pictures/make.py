@@ -53,7 +53,8 @@ _PAGE = (*_STYLE, f"{_TEMPLATES}/base.html")
 PICTURES = {
     "pipeline": Picture((*_STYLE, "docs/pictures/pipeline.html", "docs/pictures/pipeline.py")),
     "report": Picture(
-        (*_PAGE, f"{_TEMPLATES}/report.html", f"{_TEMPLATES}/parts.html"), height=1000
+        (*_PAGE, *(f"{_TEMPLATES}/{name}.html" for name in ("report", "parts", "sites"))),
+        height=1000,
     ),
     "heatmap": Picture(
         (*_PAGE, f"{_TEMPLATES}/heatmap.html", "histojax/heatmap/page.py"), height=1100

@@ -5,9 +5,11 @@ patients and slides: groups.py; slides with descriptors and no image: described.
 cross-validation: folds.py, paper_folds.py, leakage.py.
 """
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
-from histojax.datasets import bach, columns, described, folders, tables
+from histojax.datasets import bach, columns, described, folders, sites, tables
 from histojax.datasets.dataset import Dataset
 from histojax.errors import InputError
 from histojax.images.names import Images
@@ -21,6 +23,7 @@ def load(
     group_column: str | None = None,
     with_groups: bool = True,
     slides: Images | None = None,
+    site_columns: Sequence[str] | None = None,
 ) -> Dataset:
     """The labelled images at `path`.
 
@@ -37,15 +40,34 @@ def load(
       with_groups: whether groups are looked for at all.
       slides: the files of imported descriptors by name, among which the images are looked up; None
         for image files.
+      site_columns: what tells the site, scanner, batch or date of images: headings of columns,
+        levels of folders, or `none`. By default it is looked for, see `sites`.
 
     Raises:
       InputError: the images or labels are not usable; the message says what to do.
     """
     path = files.as_path(path)
+    options = classes, require_all_classes, group_column, with_groups, site_columns
+    loaded = _load(path, slides, *options)
+    of, notices = sites.with_barcodes(loaded.names, loaded.sites, site_columns)
+    return dataclasses.replace(loaded, sites=of, notices=(*loaded.notices, *notices))
+
+
+def _load(
+    path: Path,
+    slides: Images | None,
+    classes: tuple[str, ...] | None,
+    require_all_classes: bool,
+    group_column: str | None,
+    with_groups: bool,
+    site_columns: Sequence[str] | None,
+) -> Dataset:
+    """By what is at the path."""
+    options = classes, require_all_classes, group_column, with_groups, site_columns
     if slides is not None:
-        return described.load(path, slides, classes, require_all_classes, group_column, with_groups)
+        return described.load(path, slides, *options)
     if path.is_file():
-        return tables.load(path, classes, require_all_classes, group_column, with_groups)
+        return tables.load(path, *options)
     if not path.is_dir():
         raise InputError(
             f"{path} is not there: expected a folder of class folders, BACH's folder, or a label "
@@ -57,5 +79,10 @@ def load(
                 f"--group_column={group_column}: {path} is BACH's folder, which says nothing of "
                 "patients; name a table of them by --groups"
             )
+        if site_columns is not None and not sites.is_none(site_columns):
+            raise InputError(
+                f"--site_columns={','.join(site_columns)}: {path} is BACH's folder, which does not "
+                "tell sites"
+            )
         return bach.load(photos, classes, require_all_classes)
-    return folders.load(path, classes, require_all_classes, group_column, with_groups)
+    return folders.load(path, *options)

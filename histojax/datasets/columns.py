@@ -17,7 +17,7 @@ from histojax.utils.words import quantity
 
 NO_GROUPS = "none"  # What --group_column says where no column is to be taken.
 
-# Headings as `_plain` makes them. The first one goes before the others.
+# Headings as `plain` makes them. The first one goes before the others.
 _IMAGE = "image images imagename imageid imagefile imagepath file filename filepath path name photo"
 _IMAGE += " picture tile patch bild datei dateiname fichier imagen archivo immagine"
 # Of tables whose rows are slides, which are images there.
@@ -84,7 +84,7 @@ def find(
     rest = [i for i, title in enumerate(header) if title and i not in (image, label)]
     among = rest
     if is_slide and group_column is None:
-        among = [i for i in rest if _plain(header[i]) not in _SLIDE.split()]
+        among = [i for i in rest if plain(header[i]) not in _SLIDE.split()]
     group = find_group(header, among, group_column, where)
     return Columns(image, label, group, tuple(i for i in rest if i != group))
 
@@ -97,18 +97,18 @@ def find_group(
     Raises:
       InputError: several could be it, or none is called `group_column`.
     """
-    if group_column is not None and _plain(group_column) == NO_GROUPS:
+    if group_column is not None and plain(group_column) == NO_GROUPS:
         return None
     if group_column is not None:
         exact = [i for i in among if header[i] == group_column.strip()]
-        named = exact or [i for i in among if _plain(header[i]) == _plain(group_column)]
+        named = exact or [i for i in among if plain(header[i]) == plain(group_column)]
         if len(named) != 1:
             raise InputError(
                 f"{where} has {len(named) or 'no'} column{'s' * (len(named) > 1)} called "
                 f"{group_column}: name one of {_listed(header, among)} by --group_column"
             )
         return named[0]
-    candidates = [i for i in among if _plain(header[i]) in _GROUP_NOUNS]
+    candidates = [i for i in among if plain(header[i]) in _GROUP_NOUNS]
     if len(candidates) > 1:
         titles = _listed(header, candidates)
         raise InputError(
@@ -121,12 +121,12 @@ def find_group(
 
 def is_named(header: Sequence[str], column: str) -> bool:
     """Whether a column is called so; NO_GROUPS is no column."""
-    return _plain(column) == NO_GROUPS or _plain(column) in map(_plain, header)
+    return plain(column) == NO_GROUPS or plain(column) in map(plain, header)
 
 
 def group_noun(title: str) -> str:
     """What one group of a column is called: patient, slide, ..."""
-    return _GROUP_NOUNS.get(_plain(title), "group")
+    return _GROUP_NOUNS.get(plain(title), "group")
 
 
 def group_notice(source: str, noun: str, groups: Iterable[str]) -> str:
@@ -218,8 +218,8 @@ def _only(header: Sequence[str], names: str, where: str, wanted: str) -> int | N
 def _candidates(header: Sequence[str], names: str) -> tuple[list[int], list[int]]:
     """Columns with the first of the names, and with any of them."""
     wanted = names.split()
-    candidates = [i for i, title in enumerate(header) if _plain(title) in wanted]
-    return [i for i in candidates if _plain(header[i]) == wanted[0]], candidates
+    candidates = [i for i, title in enumerate(header) if plain(title) in wanted]
+    return [i for i in candidates if plain(header[i]) == wanted[0]], candidates
 
 
 def _is_image_name(cell: str) -> bool:
@@ -233,7 +233,7 @@ def _mostly(body: Rows, column: int, holds: Callable[[str], bool]) -> bool:
     return 2 * sum(map(holds, cells)) > len(cells)
 
 
-def _plain(title: str) -> str:
+def plain(title: str) -> str:
     """A heading without case, blanks, underscores, hyphens, dots, number signs and brackets."""
     return re.sub(r"\(.*?\)|[\s_.\-#]+", "", title.casefold())
 

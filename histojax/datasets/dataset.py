@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 
 from histojax.config import BACH_CLASSES
@@ -28,6 +28,7 @@ class Dataset:
       notices: sentences on how the data were read, for people.
       copies: the set of copies that each image is in (see `datasets.copies`), which `groups` are
         joined by; None where copies are not kept together.
+      sites: the site (scanner, batch, period) of each image, empty where unknown, by column.
     """
 
     images: Images
@@ -36,6 +37,7 @@ class Dataset:
     groups: tuple[str, ...] | None = None
     notices: tuple[str, ...] = ()
     copies: tuple[str, ...] | None = None
+    sites: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -56,6 +58,7 @@ def build(
     root: Path | None = None,
     notices: Sequence[str] = (),
     known: Images | None = None,
+    sites: Mapping[str, Mapping[Path, str]] | None = None,
 ) -> Dataset:
     """A data set from the class name of each file, ordered by class and then by name.
 
@@ -67,6 +70,7 @@ def build(
       root: the folder that the names of images are relative to where stems are not unique.
       notices: on how the data were read.
       known: the files by name, where they have names already.
+      sites: site of each file, empty where unknown, by column.
 
     Raises:
       InputError: fewer than two classes, or a class not in `classes`.
@@ -99,6 +103,7 @@ def build(
         classes=classes,
         groups=tuple(groups[path] for _, path in images) if groups else None,
         notices=tuple(notices),
+        sites={title: tuple(of[path] for _, path in images) for title, of in (sites or {}).items()},
     )
 
 

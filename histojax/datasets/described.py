@@ -27,6 +27,7 @@ def load(
     require_all_classes: bool = True,
     group_column: str | None = None,
     with_groups: bool = True,
+    site_columns: Sequence[str] | None = None,
 ) -> Dataset:
     """The slides that are labelled and have descriptors; arguments as for `datasets.load`.
 
@@ -42,7 +43,9 @@ def load(
     if source.is_dir():
         table = _read_folders(source, group_column)
     elif source.is_file():
-        table = tables.read(source, group_column, with_groups, lambda cell: bool(known.find(cell)))
+        table = tables.read(
+            source, group_column, with_groups, lambda cell: bool(known.find(cell)), site_columns
+        )
     else:
         raise InputError(f"{source} is not there: expected a label table, or a folder of classes")
     row_of = _match(source, table.rows, known)
@@ -50,6 +53,7 @@ def load(
     label_of = {slides[name]: row.label for name, row in row_of.items()}
     group_of = {slides[name]: row.group for name, row in row_of.items()}
     columns.require_one_spelling(str(source), group_of.values())
+    place = {row.image: i for i, row in enumerate(table.rows)}
     return dataset.build(
         label_of,
         classes,
@@ -57,6 +61,10 @@ def load(
         require_all_classes,
         notices=(*table.notices, *notices),
         known={name: slides[name] for name in row_of},
+        sites={
+            title: {slides[name]: of[place[row.image]] for name, row in row_of.items()}
+            for title, of in table.sites.items()
+        },
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from histojax.config import BACH_CLASSES
-from histojax.datasets import columns, dataset, groups, labels
+from histojax.datasets import columns, dataset, groups, labels, site_tables, sites
 from histojax.datasets.dataset import Dataset
 from histojax.errors import InputError
 from histojax.images import reader
@@ -45,6 +45,7 @@ def load(
     require_all_classes: bool = True,
     group_column: str | None = None,
     with_groups: bool = True,
+    site_columns: Sequence[str] | None = None,
 ) -> Dataset:
     """The images below the folders of `root`, labelled by folder name; hidden ones are ignored.
 
@@ -57,6 +58,7 @@ def load(
       group_column: the level of folders below the class folders, from 1 on, that are patients; or
         the heading of a column of a table in `root`; or `none`. None to look for them.
       with_groups: whether groups are wanted.
+      site_columns: what tells the site of an image, as for `datasets.load`.
 
     Raises:
       InputError: no class folders, one without images, or one of an unknown class; or it is not
@@ -81,8 +83,10 @@ def load(
     notices = [*dataset.left_out(root, label_of)]
     built = dataset.build(label_of, expected, None, require_all_classes, root, notices)
     if not with_groups or _is(group_column, columns.NO_GROUPS):
-        return _with_notice(built, _nested_notice(between, with_groups))
-    return _with_groups(built, root, between, group_column)
+        built = _with_notice(built, _nested_notice(between, with_groups))
+    else:
+        built = _with_groups(built, root, between, group_column)
+    return _with_sites(built, root, between, site_columns)
 
 
 def _expected_classes(
@@ -139,6 +143,52 @@ def _refuse_other_images(root: Path, between: _Between) -> None:
             f"{root} holds images in {', '.join(others[:5])}, whose names say that they are not to "
             "be trained on: move them elsewhere, or name the images in a table image,label"
         )
+
+
+def _with_sites(
+    built: Dataset, root: Path, between: _Between, wanted: Sequence[str] | None
+) -> Dataset:
+    """The data set with the sites that tables beside the class folders tell, or folders in them.
+
+    Raises:
+      InputError: what is wanted is not there, or in several tables.
+    """
+    if sites.is_none(wanted):
+        return built
+    levels = [int(title) - 1 for title in wanted or () if title.isdecimal()]
+    depth = max(map(len, between.values()))
+    if wanted is None:
+        levels = _site_levels(between)
+    elif outside := [level + 1 for level in levels if not 0 <= level < depth]:
+        raise InputError(
+            f"--site_columns={outside[0]}: {root} has {depth} levels of folders below the class "
+            "folders"
+        )
+    found, notices = {}, []
+    for level in levels:
+        title = f"folder {level + 1}"
+        of = [(*between[path], *[""] * depth)[level] for path in built.paths]
+        source = f"the folder {level + 1} below the class folder ({_examples(between, level)})"
+        column = sites.read(title, of, source, wanted is not None)
+        found[title] = column.values
+        notices += column.notices
+    titles = wanted and [title for title in wanted if not title.isdecimal()]
+    if wanted is None or titles:
+        beside, told = site_tables.beside(root, built.names, titles)
+        found |= beside
+        notices += told
+    return dataclasses.replace(built, sites=found, notices=(*built.notices, *notices))
+
+
+def _site_levels(between: _Between) -> list[int]:
+    """The levels of folders, from 0 on, that every image has and whose names say site."""
+    depth = min(map(len, between.values()))
+    return [
+        i
+        for i in range(depth)
+        if len({parts[i] for parts in between.values()}) > 1
+        and all(sites.is_site_folder(parts[i]) for parts in between.values())
+    ]
 
 
 def _with_groups(
@@ -205,7 +255,9 @@ def _patient_levels(between: _Between) -> list[int]:
     """The levels of folders, from 0 on, that every image has and that may be patients by name."""
     depth = min(map(len, between.values()))
     names = [{parts[i] for parts in between.values()} for i in range(depth)]
-    return [i for i in range(depth) if not all(map(_NO_PATIENT.fullmatch, names[i]))]
+    levels = [i for i in range(depth) if not all(map(_NO_PATIENT.fullmatch, names[i]))]
+    of_sites = _site_levels(between)  # Above a level of patients, these are none.
+    return [i for i in levels if i not in of_sites] or levels
 
 
 def _nested_notice(between: _Between, with_groups: bool = True) -> str:

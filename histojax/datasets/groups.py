@@ -80,16 +80,16 @@ def find_beside(
     Raises:
       InputError: a table has several columns that may be groups, or none called `column`.
     """
-    found, notices, images = {}, [], _name_lookup(names)
+    found, notices, images = {}, [], name_lookup(names)
     for path in files.list_folder(folder)[1]:
         if path.suffix.lower() not in sheets.SUFFIXES or path.name.startswith((".", "~$")):
             continue
         try:
-            rows = _rows_with_images(path, images, names)
-            image_column = _find_image_column(path, rows, images)
+            rows = rows_with_images(path, images, names)
+            image_column = find_image_column(path, rows, images)
         except InputError:
             continue  # It is about something else, or no table.
-        first = next(i for i, row in enumerate(rows) if _find_name(row[image_column], images))
+        first = next(i for i, row in enumerate(rows) if find_name(row[image_column], images))
         # A title above the headings has one cell.
         headings = (row for row in rows[:first] if row[image_column] and sum(map(bool, row)) > 1)
         header = next(headings, [""] * len(rows[0]))
@@ -125,16 +125,16 @@ def read(table: Path, names: tuple[str, ...], column: str | None = None) -> Grou
       InputError: the table cannot be read, names no image of the data, has no group column or
         several candidates, or gives one image two groups.
     """
-    images = _name_lookup(names)
-    rows = _rows_with_images(table, images, names)
-    image_column = _find_image_column(table, rows, images)
-    first = next(i for i, row in enumerate(rows) if _find_name(row[image_column], images))
+    images = name_lookup(names)
+    rows = rows_with_images(table, images, names)
+    image_column = find_image_column(table, rows, images)
+    first = next(i for i, row in enumerate(rows) if find_name(row[image_column], images))
     start = _first_data_row(rows[:first], image_column, column)
     header = rows[start - 1] if start else [f"column {i + 1}" for i in range(len(rows[0]))]
     group_column = _find_group_column(table, header, image_column, column)
     groups, unmatched = collections.defaultdict(set), []
     for row in rows[start:]:
-        name = _find_name(row[image_column], images)
+        name = find_name(row[image_column], images)
         group = group_name(row[group_column])
         if name and group:
             groups[name].add(group)
@@ -176,14 +176,14 @@ def whole_number(cell: str) -> str:
     return re.sub(r"^([+-]?\d+)\.0+$", r"\1", cell.strip())
 
 
-def _name_lookup(names: tuple[str, ...]) -> dict[str, str]:
+def name_lookup(names: tuple[str, ...]) -> dict[str, str]:
     """Image names by their spellings: as they are, and in lower case where that is unambiguous."""
     lower = collections.Counter(name.casefold() for name in names)
     lookup = {name.casefold(): name for name in names if lower[name.casefold()] == 1}
     return lookup | {name: name for name in names}
 
 
-def _find_name(cell: str, images: dict[str, str]) -> str | None:
+def find_name(cell: str, images: dict[str, str]) -> str | None:
     """The image that a cell names, with or without folder and ending; None if it names none."""
     parts = [*PureWindowsPath(cell.strip()).parts]
     for first in range(len(parts)):
@@ -203,12 +203,12 @@ def _namesakes(cell: str, images: dict[str, str]) -> list[str]:
     return sorted({name for name in shared if PurePosixPath(name).stem.casefold() == stem})
 
 
-def _rows_with_images(table: Path, images: dict[str, str], names: tuple[str, ...]) -> Rows:
+def rows_with_images(table: Path, images: dict[str, str], names: tuple[str, ...]) -> Rows:
     """The rows of the only sheet that names images of the data."""
     fitting = {
         title: _rectangular(rows)
         for title, rows in sheets.read(table).rows.items()
-        if any(_find_name(cell, images) for row in rows for cell in row)
+        if any(find_name(cell, images) for row in rows for cell in row)
     }
     if not fitting:
         raise InputError(
@@ -223,10 +223,10 @@ def _rows_with_images(table: Path, images: dict[str, str], names: tuple[str, ...
     return next(iter(fitting.values()))
 
 
-def _find_image_column(table: Path, rows: Rows, images: dict[str, str]) -> int:
+def find_image_column(table: Path, rows: Rows, images: dict[str, str]) -> int:
     """The column that names most images; between equals, the only one with a telling header."""
     counts = [
-        len({_find_name(row[i], images) for row in rows} - {None}) for i in range(len(rows[0]))
+        len({find_name(row[i], images) for row in rows} - {None}) for i in range(len(rows[0]))
     ]
     best = [i for i, count in enumerate(counts) if count == max(counts)]
     if len(best) == 1:

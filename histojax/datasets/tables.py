@@ -6,11 +6,11 @@ ground truth, image and label without a header, is read too.
 
 import collections
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from histojax.datasets import columns, dataset, groups, lookup, sheets
+from histojax.datasets import columns, dataset, groups, lookup, sheets, sites
 from histojax.datasets.dataset import Dataset
 from histojax.datasets.sheets import Rows
 from histojax.errors import InputError
@@ -40,11 +40,13 @@ class LabelTable:
       rows: at least one; of different images.
       grouped: whether there is a column of groups.
       notices: sentences on how the table was read.
+      sites: the site of each row, empty where unknown, by column.
     """
 
     rows: tuple[LabelRow, ...]
     grouped: bool
     notices: tuple[str, ...]
+    sites: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 def read(
@@ -52,6 +54,7 @@ def read(
     group_column: str | None = None,
     with_groups: bool = True,
     is_slide: columns.IsSlide | None = None,
+    site_columns: Sequence[str] | None = None,
 ) -> LabelTable:
     """Reads a label table.
 
@@ -60,6 +63,8 @@ def read(
       group_column: the heading of the group column, `none` for none, None to look for it.
       with_groups: whether groups are wanted; if not, there are none, whatever the table has.
       is_slide: where rows are slides that are known by name; None for image files.
+      site_columns: the headings of columns that tell the site, `none` for none, None to look for
+        them.
 
     Raises:
       InputError: no rows, no such columns or several that may be meant, a row without image or
@@ -76,14 +81,41 @@ def read(
     if repeated := [name for name, count in counts.items() if count > 1]:
         raise InputError(f"{table} names images more than once: {', '.join(repeated[:20])}")
     grouped = found.group is not None and any(row.group for row in rows)
-    notices = [*content.notices, *notices, *_column_notices(table, header, found, with_groups)]
+    of_sites, site_notices = _sites(table, header, body, found, site_columns)
+    unused = [i for i in found.others if header[i] not in of_sites]
+    notices = [
+        *content.notices,
+        *notices,
+        *_column_notices(table, header, found, with_groups, unused),
+    ]
+    notices += site_notices
     if found.group is not None and not grouped:
         notices.append(f"column {header[found.group]} says of no image which group it is of")
     if grouped:
         title, of_rows = header[found.group], [row.group for row in rows]
         noun = columns.group_noun(title)
         notices.append(columns.group_notice(f"column {title}", noun, of_rows))
-    return LabelTable(tuple(rows), grouped, tuple(notices))
+    return LabelTable(tuple(rows), grouped, tuple(notices), of_sites)
+
+
+def _sites(
+    table: Path, header: list[str], body: Rows, found: columns.Columns, wanted: Sequence[str] | None
+) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """The site of each row by column, and notices."""
+    among = found.others
+    if wanted is not None:
+        among = [
+            i for i, title in enumerate(header) if title and i not in (found.image, found.label)
+        ]
+    values, notices = {}, []
+    for i in sites.find(header, among, wanted, str(table)):
+        cells = [groups.group_name(row[i] if i < len(row) else "") for row in body]
+        column = sites.read(
+            header[i], cells, f"column {header[i]} of {table.name}", wanted is not None
+        )
+        values[header[i]] = column.values
+        notices += column.notices
+    return values, notices
 
 
 def load(
@@ -92,13 +124,14 @@ def load(
     require_all_classes: bool = True,
     group_column: str | None = None,
     with_groups: bool = True,
+    site_columns: Sequence[str] | None = None,
 ) -> Dataset:
     """The images that a table names, see `lookup`; other arguments as for `datasets.load`.
 
     Raises:
       InputError: an image is missing or found twice; also as for `read` and `dataset.build`.
     """
-    read_table = read(table, group_column, with_groups)
+    read_table = read(table, group_column, with_groups, site_columns=site_columns)
     rows, folder = read_table.rows, table.parent
     found = lookup.find_files([row.image for row in rows], folder)
     if found.problems:
@@ -121,6 +154,9 @@ def load(
         require_all_classes,
         folder,
         (*read_table.notices, *found.notices, *_unnamed_notice(table, labels)),
+        sites={
+            title: dict(zip(found.paths, of, strict=True)) for title, of in read_table.sites.items()
+        },
     )
 
 
@@ -203,7 +239,7 @@ def _row(
 
 
 def _column_notices(
-    table: Path, header: list[str], found: columns.Columns, with_groups: bool
+    table: Path, header: list[str], found: columns.Columns, with_groups: bool, unused: Sequence[int]
 ) -> list[str]:
     """Sentences on headings other than the expected ones, and on columns that are not used."""
     taken = {"image": header[found.image], "label": header[found.label]}
@@ -212,9 +248,9 @@ def _column_notices(
         for name, title in taken.items()
         if title != name
     ]
-    if found.others and with_groups:
-        titles = ", ".join(header[i] for i in found.others)
-        verb = "s {} are" if len(found.others) > 1 else " {} is"
+    if unused and with_groups:
+        titles = ", ".join(header[i] for i in unused)
+        verb = "s {} are" if len(unused) > 1 else " {} is"
         advice = (
             "; to keep images of one value together, as of one patient, pass --group_column=NAME"
         )

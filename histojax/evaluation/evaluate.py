@@ -74,10 +74,10 @@ class Evaluation:
         """One line on how far descriptors are from exact crops; empty where they are these."""
         return crop_errors.text(self.ensemble.extractions.values())
 
-    def judge(self, duplicates: int) -> Verdict:
-        """What the out-of-fold figures allow one to say; `duplicates` as for `verdict.judge`."""
+    def judge(self, duplicates: int, site: str = "") -> Verdict:
+        """What the out-of-fold figures allow one to say; arguments as for `verdict.judge`."""
         untrained = manifests.UNTRAINED in self.weights
-        return verdict.judge(self.out_of_fold, self.growth, self.audit, untrained, duplicates)
+        return verdict.judge(self.out_of_fold, self.growth, self.audit, untrained, duplicates, site)
 
 
 def evaluate(

@@ -1,8 +1,9 @@
 """What the numbers allow one to say, in sentences: the first paragraph of a report.
 
 Whether the models are shown to be better than chance, and by how many patients if not; what makes
-figures doubtful (unknown groups, leakage, near-duplicates, untrained encoders, models that learned
-nothing); whether the sensitivity asked for was reached; and what calibration did.
+figures doubtful (unknown groups, leakage, near-duplicates, a class that goes with the site,
+untrained encoders, models that learned nothing); whether the sensitivity asked for was reached; and
+what calibration did.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ from histojax.utils import ties
 
 # What a finding is about, in the order in which they are told.
 GROWTH, UNTRAINED, EVIDENCE, CHANCE, NEEDED = "growth", "untrained", "evidence", "chance", "needed"
-GROUPS, LEAKAGE, DUPLICATES = "groups", "leakage", "duplicates"
+GROUPS, LEAKAGE, DUPLICATES, SITE = "groups", "leakage", "duplicates", "site"
 SENSITIVITY, CALIBRATION = "sensitivity", "calibration"
 
 _SHOWS_NOTHING = "this does not show that the models work"
@@ -50,7 +51,7 @@ class Verdict:
     @property
     def is_sound(self) -> bool:
         """Whether the models work, and nothing makes the figures doubtful."""
-        doubts = {GROWTH, UNTRAINED, GROUPS, LEAKAGE, DUPLICATES}
+        doubts = {GROWTH, UNTRAINED, GROUPS, LEAKAGE, DUPLICATES, SITE}
         return self.works and not doubts & {finding.about for finding in self.findings}
 
     @property
@@ -91,6 +92,7 @@ def judge(
     audit: LeakageAudit | None = None,
     untrained: bool = False,
     duplicates: int = 0,
+    site: str = "",
 ) -> Verdict:
     """The verdict on predictions.
 
@@ -100,6 +102,7 @@ def judge(
       audit: of the split they were made by, where it is known.
       untrained: whether the encoders' weights are random.
       duplicates: pairs of near-duplicate images in two folds, where they were searched for.
+      site: what is said of a class that goes with the site or batch; empty where none does.
     """
     evidence, chance = _evidence(statistics), statistics.chance
     works = bool(evidence.is_above_chance and chance is not None and not chance.is_chance)
@@ -117,6 +120,7 @@ def judge(
         GROUPS: _groups_text(statistics),
         LEAKAGE: audit.verdict if audit and audit.leaks else "",
         DUPLICATES: _duplicates_text(duplicates),
+        SITE: site,
         SENSITIVITY: _sensitivity_text(statistics),
         CALIBRATION: statistics.temperature.text if statistics.temperature else "",
     }

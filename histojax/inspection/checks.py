@@ -53,6 +53,7 @@ def run_checks(images: ImageSet, extraction: Extraction) -> list[Finding]:
         *_file_formats(images),
         *_groups(images),
         *confounding.check(images),
+        *confounding.check_sites(images),
     ]
 
 

@@ -1,14 +1,16 @@
 """Properties of files that tell the classes apart by themselves, without a look at the tissue.
 
 Where all images of a class come from another scanner, or at another magnification, models may learn
-that; no cross-validation shows it.
+that; no cross-validation shows it. So it is where the class goes with the site or batch that a
+column tells, see `site_association`.
 """
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
-from histojax.inspection.findings import PROBLEM, Finding, ImageSet
+from histojax.inspection import site_association
+from histojax.inspection.findings import NOTE, PROBLEM, Finding, ImageSet
 from histojax.inspection.image_quality import InspectedImage
 from histojax.inspection.recommend import format_size
 
@@ -46,6 +48,25 @@ def check(images: ImageSet) -> list[Finding]:
         if all(low[1] < high[0] for low, high in zip(ranges, ranges[1:], strict=False)):
             shown = "; ".join(f"{k}: {low:.3g} to {high:.3g}" for low, high, k in ranges)
             findings.append(_finding(name, shown))
+    return findings
+
+
+def check_sites(images: ImageSet) -> list[Finding]:
+    """For each column that tells the site or batch, whether the class goes with it."""
+    classes, findings = sorted({*images.labels} - {""}), []
+    columns = {column: of for column, of in images.sites.items() if len({*of} - {""}) > 1}
+    for column, of in columns.items() if len(classes) > 1 else ():
+        found = site_association.associate(column, of, images.labels, images.groups, classes)
+        is_problem = found.is_confounded(len(columns)) or (
+            found.is_perfect and not found.are_groups
+        )
+        findings.append(
+            Finding(
+                *((PROBLEM, "confounded") if is_problem else (NOTE, "site")),
+                site_association.text(found, len(columns)),
+                site_association.table_lines(found),
+            )
+        )
     return findings
 
 

@@ -6,7 +6,7 @@ goes, and the reason is a finding.
 """
 
 import dataclasses
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 from histojax import datasets
@@ -26,6 +26,7 @@ class DiscoveredImages:
       labels: class name of each; empty where it has none.
       groups: patient or slide of each, empty where unknown; None where no group is known.
       findings: what is wrong with the folder itself.
+      sites: site, scanner, batch or period of each, empty where unknown, by column.
     """
 
     root: Path
@@ -33,6 +34,7 @@ class DiscoveredImages:
     labels: tuple[str, ...]
     groups: tuple[str, ...] | None
     findings: tuple[Finding, ...]
+    sites: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -50,6 +52,7 @@ def discover(
     classes: tuple[str, ...] | None = None,
     group_column: str | None = None,
     with_groups: bool = True,
+    site_columns: Sequence[str] | None = None,
 ) -> DiscoveredImages:
     """Finds the images at a place, their labels and groups, and why the loader refuses them.
 
@@ -67,14 +70,20 @@ def discover(
         if is_table
         else (_labels_below(root), {})
     )
-    step, findings = "Prediction", []
+    step, findings, sites = "Prediction", [], {}
     try:
         if any(labels.values()):
             step = "Training"
-            loaded = datasets.load(place, classes, True, group_column, with_groups)
+            loaded = datasets.load(
+                place, classes, True, group_column, with_groups, site_columns=site_columns
+            )
             names = (loaded.classes[k] for k in loaded.labels)
             labels = dict(zip(loaded.paths, names, strict=True))
             groups = dict(zip(loaded.paths, loaded.groups or (), strict=False))
+            sites = {
+                column: dict(zip(loaded.paths, of, strict=True))
+                for column, of in loaded.sites.items()
+            }
             findings = _as_findings(loaded, () if is_table else dataset.left_out(root, labels))
         else:
             unlabelled.find_images([place])
@@ -91,6 +100,7 @@ def discover(
         labels=tuple(labels[path] for path in paths),
         groups=tuple(groups[path] for path in paths) if groups else None,
         findings=tuple(findings),
+        sites={column: tuple(of[path] for path in paths) for column, of in sites.items()},
     )
 
 

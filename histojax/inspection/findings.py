@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from histojax.inspection import near_duplicates
 from histojax.inspection.image_quality import InspectedImage
@@ -40,12 +40,14 @@ class ImageSet:
       images: what was read and measured.
       labels: class names, empty where unknown.
       groups: patients or slides, empty where unknown; None where no group is known.
+      sites: site, scanner, batch or period of each, empty where unknown, by column.
     """
 
     names: tuple[str, ...]
     images: tuple[InspectedImage, ...]
     labels: tuple[str, ...]
     groups: tuple[str, ...] | None
+    sites: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def pairs(self) -> tuple[Pair, ...]:

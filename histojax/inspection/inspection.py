@@ -5,11 +5,12 @@ Nothing that is wrong with an image stops the inspection of the others.
 
 import dataclasses
 import shlex
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from histojax.config import Boosting, Extraction, as_text
-from histojax.datasets import Dataset, copies, groups, positive
+from histojax.datasets import Dataset, copies, groups, positive, site_tables
 from histojax.errors import InputError
 from histojax.images import reader
 from histojax.images.names import Images, name_images
@@ -36,6 +37,7 @@ class Options:
       classes: in their order, as for `datasets.load`.
       groups: table of groups, as for `datasets.groups.add_groups`.
       group_column: of that table, or what `datasets.load` takes without one.
+      site_columns: likewise.
       folds: the most that are recommended.
       fold_seed: of the split.
       run: the folder that the commands write to; by default one named after the images.
@@ -45,6 +47,7 @@ class Options:
     classes: tuple[str, ...] | None = None
     groups: str | Path | None = None
     group_column: str | None = None
+    site_columns: Sequence[str] | None = None
     folds: int = Boosting.folds
     fold_seed: int = Boosting.fold_seed
     run: Path | None = None
@@ -91,7 +94,9 @@ def inspect(place: str | Path, extraction: Extraction, options: Options = Option
     """
     place = files.as_path(place)
     column = None if options.groups else options.group_column
-    discovered = discover(place, options.classes, column, with_groups=options.groups is None)
+    without_table = options.groups is None
+    of_sites = options.site_columns if without_table else None
+    discovered = discover(place, options.classes, column, without_table, of_sites)
     if not discovered.paths:
         kinds = ("not read", "other files")
         others = [finding for finding in discovered.findings if finding.kind in kinds]
@@ -105,7 +110,9 @@ def inspect(place: str | Path, extraction: Extraction, options: Options = Option
     if options.groups is not None:
         discovered = _with_groups(discovered, options)
     images = _inspect_images(discovered.paths, options.mpp, extraction)
-    image_set = ImageSet(discovered.names, images, discovered.labels, discovered.groups)
+    image_set = ImageSet(
+        discovered.names, images, discovered.labels, discovered.groups, discovered.sites
+    )
     recommendation = _recommend(image_set, extraction, options)
     findings = [
         *discovered.findings,
@@ -158,14 +165,19 @@ def _with_groups(discovered: DiscoveredImages, options: Options) -> DiscoveredIm
     """The images with the groups of a table, or with the reason why they have none."""
     images = name_images(discovered.paths, discovered.root)
     dataset = _unchecked_dataset(images, discovered.labels, None, options.classes)
+    dataset = dataclasses.replace(dataset, sites=discovered.sites)
     others = tuple(finding for finding in discovered.findings if finding.kind != "no groups")
     try:
-        grouped = groups.add_groups(dataset, options.groups, options.group_column)
+        dataset = groups.add_groups(dataset, options.groups, options.group_column)
+        dataset = site_tables.add_sites(dataset, options.groups, options.site_columns)
     except InputError as error:
         problem = Finding(PROBLEM, "group", str(error))
         return dataclasses.replace(discovered, findings=(*discovered.findings, problem))
-    note = Finding(NOTE, "data", sentence(grouped.notices[-1]))
-    return dataclasses.replace(discovered, groups=grouped.groups, findings=(*others, note))
+    notes = tuple(Finding(NOTE, "data", sentence(notice)) for notice in dataset.notices)
+    found = others + notes
+    return dataclasses.replace(
+        discovered, groups=dataset.groups, findings=found, sites=dataset.sites
+    )
 
 
 def _unchecked_dataset(
@@ -273,6 +285,7 @@ def _commands(
         "folds": recommendation.folds,
         "groups": options.groups,
         "group_column": options.group_column,
+        "site_columns": ",".join(options.site_columns or ()),
     }
     evaluate = {"data": place, "run": run, "positive_classes": positive_classes}
     steps = {"extract": extract}

@@ -11,8 +11,10 @@ from matplotlib.figure import Figure
 
 from histojax.config import STAIN_OK
 from histojax.errors import InputError
+from histojax.evaluation import site_study
 from histojax.evaluation.evaluate import Evaluation
 from histojax.evaluation.metrics import ALL, CLASS, METRICS
+from histojax.evaluation.site_study import SiteStudy
 from histojax.evaluation.statistics import Estimate, Statistics
 from histojax.evaluation.verdict import Verdict
 from histojax.extraction import manifests, provenance, store
@@ -91,6 +93,7 @@ class Report:
       with_published: whether the data are the paper's, so that its figures stand beside ours.
       published: what others published on these data, in sentences; empty where that is not known.
       made: when.
+      sites: on site and batch; None where nothing tells these.
     """
 
     evaluation: Evaluation
@@ -103,6 +106,7 @@ class Report:
     with_published: bool
     published: str
     made: datetime.datetime
+    sites: SiteStudy | None = None
 
     @property
     def weights(self) -> str:
@@ -113,7 +117,8 @@ class Report:
     def verdict(self) -> Verdict:
         """What the figures and the images allow one to say."""
         pairs = split_pairs.counts(self.images.pairs or ())
-        return self.evaluation.judge(pairs["in_two_folds"])
+        site = site_study.doubt(self.sites.columns) if self.sites else ""
+        return self.evaluation.judge(pairs["in_two_folds"], site)
 
     @property
     def untrained(self) -> str:

@@ -7,7 +7,17 @@ from markupsafe import Markup
 from histojax.evaluation import metrics, verdict
 from histojax.extraction import provenance
 from histojax.inspection import split_pairs
-from histojax.report import TEMPLATES, answers, content, figures, formats, images, summary, tables
+from histojax.report import (
+    TEMPLATES,
+    answers,
+    content,
+    figures,
+    formats,
+    images,
+    sites,
+    summary,
+    tables,
+)
 from histojax.report.commands import versions
 from histojax.report.content import Report
 from histojax.utils import templates
@@ -23,6 +33,7 @@ _SECTIONS = {
     "ablation": "Ablation",
     "test": "Test set",
     "leakage": "Leakage",
+    "sites": "Site and batch",
     "pipeline": "Pipeline",
     "stain": "Stain",
     "protocol": "Protocol",
@@ -63,6 +74,7 @@ def render(report: Report) -> str:
         "test": evaluation.test is None,
         "pipeline": not report.images.pipelines,
         "stain": report.stain is None,
+        "sites": report.sites is None,
     }
     return templates.render(
         TEMPLATES,
@@ -73,6 +85,7 @@ def render(report: Report) -> str:
         images=images,
         metrics=metrics,
         split_pairs=split_pairs,
+        sites=sites,
         summary=summary,
         tables=tables,
         report=report,

@@ -16,8 +16,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from histojax import datasets
-from histojax.datasets import bach, kather, leakage
-from histojax.evaluation import evaluate, own_data, verdict
+from histojax.datasets import Dataset, bach, kather, leakage
+from histojax.datasets import sites as site_columns_of
+from histojax.errors import InputError
+from histojax.evaluation import evaluate, own_data, site_study, verdict
 from histojax.evaluation.bootstrap import DRAWS
 from histojax.evaluation.evaluate import Evaluation
 from histojax.evaluation.operating_point import TARGET_SENSITIVITY
@@ -27,7 +29,7 @@ from histojax.images.names import Images
 from histojax.inspection import split_pairs
 from histojax.learners import ensembles
 from histojax.learners.ensembles import Ensemble
-from histojax.report import answers, content, figures, formats, images, page, summary, tables
+from histojax.report import answers, content, figures, formats, images, page, sites, summary, tables
 from histojax.report.commands import command_lines, versions
 from histojax.report.content import Report, StainQualitySummary
 from histojax.utils import files
@@ -44,6 +46,7 @@ def write_report(
     data: Path | str | None = None,
     descriptors: Path | str | None = None,
     draws: int = DRAWS,
+    site_columns: Sequence[str] | None = None,
 ) -> str:
     """Evaluates an ensemble by its out-of-fold scores, writes the report and returns its summary.
 
@@ -55,6 +58,8 @@ def write_report(
       data: the labelled images, to show some of them.
       descriptors: the folder of descriptors, for the quality of the stain normalisation.
       draws: of each bootstrap.
+      site_columns: what tells the site of an image in `data`, as for `datasets.load`; None for what
+        was told in training or, where that is not known, what is found in `data`.
 
     Raises:
       InputError: the ensemble is not complete, its positive class is unknown, there is no data
@@ -67,8 +72,14 @@ def write_report(
     # All is checked before a folder is made for the report.
     trained = ensembles.load(models)
     dataset = data and datasets.load(
-        data, trained.folds.classes, False, with_groups=False, slides=_slides(trained, descriptors)
+        data,
+        trained.folds.classes,
+        False,
+        with_groups=False,
+        slides=_slides(trained, descriptors),
+        site_columns=site_columns,
     )
+    of_sites = _sites(models, dataset, site_columns)
     stain = content.stain_quality(descriptors, trained)
     notices = own_data.check(trained, data and (data, dataset), descriptors)
     files.require_writable(folder)
@@ -91,6 +102,9 @@ def write_report(
         with_published=with_published,
         published=kather.published(ensemble.folds),
         made=datetime.datetime.now(),
+        sites=site_study.study(
+            ensemble.folds, of_sites, descriptors, trained.configurations, draws
+        ),
     )
     text = _text(report)
     files.write_text(folder / "report.html", page.render(report))
@@ -107,6 +121,18 @@ def _slides(trained: Ensemble, descriptors: Path | None) -> Images | None:
         return None
     there = descriptors and manifests.imported_slides(descriptors, trained.configurations)
     return there or {name: Path(name) for name in trained.folds.names}
+
+
+def _sites(
+    models: Path, dataset: Dataset | None, wanted: Sequence[str] | None
+) -> dict[str, dict[str, str]]:
+    """The site of each image by its name, of each column that tells one."""
+    if wanted is not None and dataset is None:
+        raise InputError(f"--site_columns={','.join(wanted)} are of --data: pass it")
+    known = None if wanted is not None else site_columns_of.load(models)
+    if known is None:
+        known = site_columns_of.by_name(dataset.names, dataset.sites) if dataset else {}
+    return known
 
 
 def write_statistics(folder: Path | str, statistics: Statistics) -> str:
@@ -160,6 +186,9 @@ def _text(report: Report) -> str:
     if (pairs := report.images.pairs) is not None:
         lines[-1] = lines[-1].rstrip("\n")
         lines += ["", *split_pairs.summary_lines(pairs, report.images.split, images.PAIRS)]
+    if report.sites is not None:
+        lines[-1] = lines[-1].rstrip("\n")
+        lines += ["", *sites.text_lines(report.sites)]
     lines += [f"note: {notice}" for notice in report.notices]
     return "\n".join(lines).rstrip("\n") + "\n"
 
@@ -193,6 +222,7 @@ def _numbers(report: Report) -> dict[str, Any]:
         "versions": versions(),
         **evaluate.settings(evaluation.ensemble),
         **({} if pairs is None else {"duplicates": split_pairs.counts(pairs)}),
+        **({} if report.sites is None else {"sites": sites.as_dict(report.sites)}),
     }
     statistics = summary.as_dict(evaluation.out_of_fold)
     judged = summary.verdict_as_dict(report.verdict)

@@ -77,14 +77,14 @@ def test_groups_of_one_image_are_told_to_keep_nothing_together():
 
 
 def test_any_other_column_is_named_with_what_uses_it(root):
-    path = table(root, "image,label,Scanner", "s", "s", "t", "t")
+    path = table(root, "image,label,Stainer", "s", "s", "t", "t")
     loaded = datasets.load(path)
     assert loaded.groups is None
     assert loaded.notices == (
-        "column Scanner is not used, in t.csv; to keep images of one value together, as of one "
+        "column Stainer is not used, in t.csv; to keep images of one value together, as of one "
         "patient, pass --group_column=NAME",
     )
-    assert datasets.load(path, group_column="scanner").groups == ("s", "s", "t", "t")
+    assert datasets.load(path, group_column="stainer").groups == ("s", "s", "t", "t")
     without = datasets.load(path, with_groups=False)
     assert (without.groups, without.notices) == (None, ())
 

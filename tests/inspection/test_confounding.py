@@ -5,7 +5,7 @@ import re
 import pytest
 
 from histojax.inspection import confounding
-from histojax.inspection.findings import PROBLEM, ImageSet
+from histojax.inspection.findings import NOTE, PROBLEM, ImageSet
 from tests.inspection.test_checks import an_image
 
 LABELS = ("a",) * 8 + ("b",) * 8
@@ -52,3 +52,43 @@ def test_images_of_a_patient_are_alike_by_themselves():
     assert messages(of_a, of_b, groups=("p", "q") * 4 + ("r", "s") * 4) == []
     assert len(messages(of_a, of_b, groups=tuple(f"p{i}" for i in range(16)))) == 1
     assert len(messages(of_a, of_b, groups=("",) * 16)) == 1
+
+
+def of_sites(sites: dict[str, str], labels: str, groups=None) -> list[tuple[str, str, str]]:
+    names = tuple(f"{i}.png" for i in range(len(labels)))
+    images = ImageSet(
+        names,
+        tuple(an_image() for _ in names),
+        tuple(label.strip() for label in labels),
+        groups,
+        {column: tuple(each.strip() for each in of) for column, of in sites.items()},
+    )
+    return [(one.severity, one.kind, one.message) for one in confounding.check_sites(images)]
+
+
+def test_a_class_that_goes_with_the_scanner_is_a_problem_and_any_other_a_note():
+    labels = "a" * 12 + "b" * 12
+    (scanner, day) = of_sites({"scanner": "S" * 11 + "T" * 13, "day": "xy" * 12}, labels)
+    assert scanner[:2] == (PROBLEM, "confounded")
+    assert re.match(r"The class goes with scanner \(Cramér's V 0.92, by chance 0.\d\d;", scanner[2])
+    assert day[:2] == (NOTE, "site")
+    assert day[2].startswith("The class does not go with day beyond chance")
+    (alone,) = of_sites({"scanner": "S" * 12 + "T" * 12}, labels)
+    assert alone[2].startswith("Each value of scanner has images of one class alone")
+
+
+def test_patients_exchange_their_scanners_whole():
+    labels, scanner = "a" * 12 + "b" * 12, "S" * 12 + "T" * 12
+    few = tuple("pq"[i // 6] for i in range(12)) + tuple("rs"[i // 6] for i in range(12))
+    (found,) = of_sites({"scanner": scanner}, labels, few)
+    assert found[:2] == (PROBLEM, "confounded")  # Perfect, so it is said all the same.
+    assert "though so few may be arranged so by chance" in found[2]
+    (found,) = of_sites({"scanner": "S" * 11 + "T" * 13}, labels, few)
+    assert found[:2] == (NOTE, "site")
+
+
+def test_nothing_is_said_of_one_scanner_one_class_or_no_labels():
+    assert of_sites({"scanner": "S" * 8}, "abababab") == []
+    assert of_sites({"scanner": "STSTSTST"}, "a" * 8) == []
+    assert of_sites({"scanner": "STSTSTST"}, " " * 8) == []
+    assert of_sites({}, "abababab") == []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histojax.datasets import kather
+from histojax.datasets import kather, sites
 from histojax.errors import InputError
 from histojax.evaluation import evaluate
 from histojax.learners import ensembles
@@ -31,6 +31,8 @@ def bach(tmp_path_factory):
     root = tmp_path_factory.mktemp("bach")
     groups = ["" if i % 3 else f"p{i % 37}" for i in range(400)]
     models = sample_ensemble.write(root / "models", groups=groups, test=24)
+    of_class = tuple("AABC"[i // 100] for i in range(400))
+    sites.save(sample_ensemble.BACH_NAMES, {"scanner": of_class}, models)
     return models, root / "report", write_report(models, root / "report", draws=DRAWS)
 
 
@@ -47,6 +49,18 @@ def test_on_bach_the_published_rows_stand_below_ours(bach):
     page = (out / "report.html").read_text()
     assert "published ResNet-400" in page
     assert "96.5 / 88.0 %" in page
+
+
+def test_without_descriptors_the_classes_of_sites_are_told_and_what_is_missing(bach):
+    _, out, text = bach
+    page = (out / "report.html").read_text()
+    section = text[text.index("site and batch:") :]
+    assert section.startswith("site and batch:\n  The class goes with scanner (Cramér's V ")
+    assert "scanner B: Normal 0, Benign 0, InSitu 100, Invasive 0" in section
+    assert "was not computed: pass --descriptors, the folder of the images' descriptors" in section
+    assert page.count('<section id="sites">') == 1
+    assert "The class goes with scanner" in text.split("\n\n")[0]
+    assert json.loads((out / "metrics.json").read_text())["sites"]["columns"][0]["telling"] is None
 
 
 def test_a_row_is_the_mean_over_seeds_and_its_deviation_is_over_seeds_and_folds(bach):
@@ -127,7 +141,11 @@ def test_elsewhere_there_are_no_published_rows(tmp_path, names, count):
     models = sample_ensemble.write(
         tmp_path / "models", names, count=count, configurations=("ResNet-0.5-400",)
     )
-    assert "published" not in write_report(models, tmp_path / "report", draws=20)
+    text = write_report(models, tmp_path / "report", draws=20)
+    assert "published" not in text
+    # Nothing tells sites, either.
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert not any("site and batch" in said.lower() for said in (page, text))
     assert "published ResNet" not in (tmp_path / "report" / "report.html").read_text()
 
 

@@ -1,0 +1,71 @@
+"""Linear heads by ridge regression of class indicators, in closed form.
+
+What a head says of images that it was not fitted to is linear in the labels of the others, so that
+it is one matrix for any labels: heads fitted to a thousand exchanged labellings are one product.
+Channels are divided by their deviations over all images, without a look at labels; the intercept is
+not penalised, and the penalty is the mean eigenvalue of the centred kernel, so nothing is tuned.
+The outputs of a left-out block follow from the fit to all images (Hastie, Tibshirani and Friedman,
+The Elements of Statistical Learning, 2009, section 7.10, for blocks in place of single rows).
+
+N images, D channels, K classes, P labellings.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from scipy import linalg
+
+from histojax.learners import heads
+
+
+def kernel(descriptors: Iterable[np.ndarray]) -> np.ndarray:
+    """Inner products of the images' standardised descriptors, float64 [N, N].
+
+    Args:
+      descriptors: of each configuration, [N, D]; their channels stand side by side.
+    """
+    total = 0.0
+    for rows in descriptors:
+        mean = rows.mean(axis=0, dtype=np.float64)
+        scale = heads.inverse_deviation(mean, rows.std(axis=0, dtype=np.float64))
+        scaled = (rows - mean) * scale
+        total = total + scaled @ scaled.T
+    return total
+
+
+def hat_matrix(inner: np.ndarray) -> np.ndarray:
+    """From indicators to a head's outputs on the images it is fitted to, float64 [N, N].
+
+    Args:
+      inner: inner products of the images, by `kernel`, of these or of more images: [N, N].
+    """
+    count = len(inner)
+    mean = inner.mean(axis=0)
+    centred = inner - mean - mean[:, None] + mean.mean()
+    penalty = np.trace(centred) / count
+    if penalty <= 0:  # All images are alike.
+        return np.full((count, count), 1 / count)
+    penalised = centred + penalty * np.eye(count)
+    inverse = linalg.inv(penalised, overwrite_a=True, check_finite=False)
+    return np.eye(count) - penalty * inverse + 1 / count
+
+
+def held_out_matrix(hat: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """From indicators to the outputs for left-out images, by a head fitted to all others.
+
+    Args:
+      hat: by `hat_matrix`.
+      block: bool [N], the images that are left out, B of them.
+
+    Returns:
+      float64 [B, N]; 0 for the images of the block.
+    """
+    weights = np.zeros((int(block.sum()), len(hat)))
+    own = hat[np.ix_(block, block)]
+    weights[:, ~block] = linalg.solve(np.eye(len(own)) - own, hat[np.ix_(block, ~block)])
+    return weights
+
+
+def indicators(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Labels int [..., N] as float64 [..., N, K]."""
+    return np.eye(classes)[labels]
