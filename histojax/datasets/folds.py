@@ -1,6 +1,6 @@
 """Folds of a cross-validation: stratified by class, groups kept whole, saved as CSV and reused.
 
-folds.csv     image,label,fold[,group][,copies]: folds count from 1, 0 is an image that is never
+folds.csv     image,label,fold(,group)(,copies): folds count from 1, 0 is an image that is never
               held out; copies is the set of copies that an image is in, empty for none
 folds.json    how the split was made
 """
