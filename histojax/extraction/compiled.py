@@ -10,6 +10,7 @@ A compiled program is code that runs, so whoever can write to the folder can run
 
 import os
 import stat
+import zlib
 from pathlib import Path
 
 import jax
@@ -22,6 +23,8 @@ from histojax.utils import files
 _MOST_BYTES = 2 * 2**30
 # To read a program back takes a tenth of a second.
 _LEAST_SECONDS = 0.2
+_LOOKED = "looked_at"  # An empty file, as old as the last look for programs that are not whole.
+_ZSTANDARD = b"\x28\xb5\x2f\xfd"  # Begins what JAX packs where there is Zstandard, else by zlib.
 
 
 def keep(folder: Path) -> None:
@@ -65,6 +68,7 @@ def keep_none() -> None:
 def _use(folder: Path) -> None:
     if files.is_local(folder):
         shrink(folder, _MOST_BYTES)
+        _remove_halves(folder)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
 
@@ -86,3 +90,31 @@ def shrink(folder: Path, most_bytes: int) -> None:
             excess -= status.st_size
     except OSError:  # Another process is at it.
         return
+
+
+def _remove_halves(folder: Path) -> None:
+    """Removes the programs written since the last look that are not whole.
+
+    A run that was killed or a full disk leaves them. JAX neither reads them nor writes them again,
+    so that each later run would compile them, with a warning.
+    """
+    looked = folder / _LOOKED
+    try:
+        since = looked.stat().st_mtime_ns if looked.exists() else 0
+        looked.touch()
+        for path in folder.glob("jit_*-cache"):
+            if path.stat().st_mtime_ns >= since and not _is_whole(path.read_bytes()):
+                path.unlink(missing_ok=True)
+    except OSError:  # Another process is at it, or the folder cannot be written to.
+        return
+
+
+def _is_whole(packed: bytes) -> bool:
+    """Whether a program can be unpacked; what Zstandard packed is taken for whole."""
+    if packed.startswith(_ZSTANDARD):
+        return True
+    try:
+        zlib.decompress(packed)
+    except zlib.error:
+        return False
+    return True

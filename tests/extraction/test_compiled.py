@@ -2,6 +2,7 @@
 
 import os
 import re
+import zlib
 from concurrent import futures
 from pathlib import Path
 
@@ -63,8 +64,14 @@ def test_programs_are_read_back_bit_for_bit_and_a_broken_one_is_compiled_again(t
     for path in kept:
         path.write_bytes(path.read_bytes()[:100])
     after, fewer_hits, said = start(tmp_path)
-    assert after == first
+    assert (after, said) == (first, "")
     assert fewer_hits < more_hits
+    assert start(tmp_path) == (first, more_hits, "")  # It was written again.
+    whole = kept[0].read_bytes()
+    kept[0].write_bytes(whole[:100] + bytes(100) + whole[200:])
+    os.utime(kept[0], (0, 0))  # Damaged since the last look for what is not whole.
+    after, _, said = start(tmp_path)
+    assert after == first
     assert "Error reading persistent compilation cache entry" in said
     compiled.shrink(folder, 0)
     assert not [*folder.glob("*-cache")], "JAX names programs otherwise than those that are deleted"
@@ -121,7 +128,7 @@ def test_a_folder_asked_for_must_be_writable_and_the_environments_comes_before_t
     compiled.keep(tmp_path / "own")
     assert jax.config.jax_persistent_cache_min_compile_time_secs < 1
     program = tmp_path / "own" / "jit_layer-cache"
-    program.touch()
+    program.write_bytes(zlib.compress(b"program"))
     compiled.keep(tmp_path / "own")
     assert program.exists()
     monkeypatch.setattr(compiled, "_MOST_BYTES", -1)
