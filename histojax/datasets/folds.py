@@ -254,17 +254,17 @@ def stratified_folds(
 
 
 def save(folds: Folds, path: str | Path) -> None:
-    """Writes folds.csv, and folds.json beside it."""
+    """Writes folds.json, then folds.csv, which says that both are there."""
     path = files.as_path(path)
     rows, columns = _rows(folds), _COLUMNS
     for name, values in ((_GROUP, folds.groups), (_COPIES, folds.copies)):
         if values is not None:
             rows = [(*row, value) for row, value in zip(rows, values, strict=True)]
             columns = (*columns, name)
-    files.write_csv(path, rows, columns)
     files.write_json(
         path.with_suffix(".json"), {"origin": folds.origin, "folds_sha256": folds.sha256}
     )
+    files.write_csv(path, rows, columns)
 
 
 def load(path: str | Path, classes: tuple[str, ...]) -> Folds:

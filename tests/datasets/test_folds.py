@@ -114,6 +114,22 @@ def test_folds_are_saved_and_reused(tmp_path):
     assert made.sha256 == again.sha256
 
 
+def test_a_split_that_is_there_has_its_origin_wherever_the_run_that_made_it_was_stopped(
+    tmp_path, monkeypatch
+):
+    write_csv = folds.files.write_csv
+
+    def write_and_stop(*given):
+        write_csv(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(folds.files, "write_csv", write_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        folds.load_or_make(tmp_path / "folds.csv", PLAIN, 2, 0)
+    kept = folds.load_or_make(tmp_path / "folds.csv", PLAIN, 2, 0)
+    assert kept.origin == "stratified, 2 folds, seed 0"
+
+
 def test_saved_folds_may_be_in_another_order(tmp_path):
     made = folds.load_or_make(tmp_path / "folds.csv", PLAIN, 3, seed=0)
     header, *rows = (tmp_path / "folds.csv").read_text().splitlines()
