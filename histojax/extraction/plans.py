@@ -61,13 +61,15 @@ class Workload:
     def rows(self) -> int:
         """Rows of the result: augmentations, encodings of the pool's crops, or nodes."""
         extraction = self.extraction
-        return {
-            Part.EXACT: extraction.augmentations,
-            Part.TILES: extraction.augmentations,
-            Part.POOL: len(preparation.pool_gains(extraction)) * extraction.pool_crops,
-            Part.WINDOWS: len(preparation.gain_nodes(extraction)),
-            Part.CHECKED: 1,
-        }[self.part]
+        match self.part:
+            case Part.EXACT | Part.TILES:
+                return extraction.augmentations
+            case Part.POOL:
+                return len(preparation.pool_gains(extraction)) * extraction.pool_crops
+            case Part.WINDOWS:
+                return len(preparation.gain_nodes(extraction))
+            case Part.CHECKED:
+                return 1
 
     @property
     def inputs_per_row(self) -> int:

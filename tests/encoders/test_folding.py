@@ -37,6 +37,11 @@ def trained(name: str) -> encoders.Variables:
     return jax.tree_util.tree_map_with_path(draw, weights.random(name, 0))
 
 
+@functools.cache
+def folded_variables(encoder: encoders.Encoder, precision: str = "float32") -> encoders.Variables:
+    return encoder.fold_variables(trained(encoder.name), precision)
+
+
 @pytest.fixture(scope="module")
 def published(fields):
     """published(encoder): taps of an image by the unfolded encoder."""
@@ -59,9 +64,8 @@ def error(found: jax.Array, expected: jax.Array) -> float:
 
 @BY_NAME
 def test_every_tap_of_a_folded_encoder_is_the_published_ones(encoder, published, fields):
-    variables = trained(encoder.name)
     expected = published(encoder)
-    found = encoder.folded().taps(encoder.fold_variables(variables), fields(205, 230))
+    found = encoder.folded().taps(folded_variables(encoder), fields(205, 230))
     assert list(found) == list(expected)
     for tap in expected:
         assert error(found[tap], expected[tap]) < 2e-6
@@ -104,7 +108,7 @@ def test_a_bias_that_the_network_has_no_place_for_is_refused():
 
 @BY_NAME
 def test_no_batch_norm_is_left_and_every_convolution_has_a_bias(encoder):
-    folded = encoder.fold_variables(trained(encoder.name))
+    folded = folded_variables(encoder)
     joined = {"joined"} if encoder.name.startswith("Inception") else set()
     assert set(folded) == {"params", "transformed"} | joined
     assert set(folded["transformed"]) == {
@@ -112,23 +116,22 @@ def test_no_batch_norm_is_left_and_every_convolution_has_a_bias(encoder):
         for name, layer in folded["params"].items()
         if layer["kernel"].shape[:2] == (3, 3) and min(layer["kernel"].shape[2:]) >= 128
     }
-    assert set(encoder.fold_variables(trained(encoder.name), "bfloat16")) == {"params"} | joined
+    assert set(folded_variables(encoder, "bfloat16")) == {"params"} | joined
     assert all(set(layer) == {"kernel", "bias"} for layer in folded["params"].values())
-    text = str(
-        jax.make_jaxpr(encoder.folded().descriptors)(folded, np.zeros((1, 200, 200, 3), np.float32))
-    )
-    assert "rsqrt" not in text
+    # Images as in the tests above, so that the network is traced once.
+    image = jax.ShapeDtypeStruct((1, 205, 230, 3), jnp.uint8)
+    assert "rsqrt" not in str(jax.make_jaxpr(encoder.folded().descriptors)(folded, image))
 
 
 def test_the_heads_of_inceptions_blocks_are_joined_once_and_not_in_the_program():
     encoder = encoders.ENCODERS["Inception"]
-    folded = encoder.fold_variables(trained("Inception"))
+    folded = folded_variables(encoder)
     heads = folded["joined"]["mixed10_heads"]
     assert heads.shape == (1, 1, 2048, 320 + 384 + 448 + 192)
     kernel = folded["params"]["mixed10_3x3_1_conv"]["kernel"]
     np.testing.assert_array_equal(heads[..., 320:704], kernel)
     program = jax.jit(encoder.folded().descriptors)
-    image = jax.ShapeDtypeStruct((1, 200, 200, 3), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, 205, 230, 3), jnp.uint8)
     copied = "-> tensor<1x1x2048x1344xf32>"
     assert copied not in program.lower(folded, image).as_text()
     assert copied in program.lower({"params": folded["params"]}, image).as_text()
@@ -156,9 +159,8 @@ def test_the_convention_is_folded_where_the_first_convolution_does_not_pad():
 def test_lower_precision_errs_little_and_still_averages_in_float32(
     encoder, precision, most, published, fields
 ):
-    variables = trained(encoder.name)
     exact = published(encoder)
-    short, folded = encoder.folded(precision), encoder.fold_variables(variables, precision)
+    short, folded = encoder.folded(precision), folded_variables(encoder, precision)
     found = short.taps(folded, fields(205, 230))
     maps = jax.eval_shape(short.maps, folded, jax.ShapeDtypeStruct((1, 205, 230, 3), jnp.uint8))
     dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
@@ -174,7 +176,7 @@ def test_float32_asks_for_the_highest_precision_and_tf32_for_less():
     for precision, asked in (("float32", "HIGHEST"), ("tf32", "HIGH")):
         encoder = encoders.ENCODERS["VGG"].folded(precision)
         image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-        folded = encoders.ENCODERS["VGG"].fold_variables(trained("VGG"), precision)
+        folded = folded_variables(encoders.ENCODERS["VGG"], precision)
         text = jax.jit(encoder.descriptors).lower(folded, image).as_text()
         assert (
             text.count(f"precision_config = [#stablehlo<precision {asked}>")

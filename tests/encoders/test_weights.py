@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import shutil
+import zipfile
 from pathlib import Path
 
 import jax
@@ -18,6 +19,8 @@ from histojax.encoders.weight_files import official_files
 from histojax.errors import InputError
 from histojax.extraction import loaded_encoders
 from histojax.utils import array_files, download, files
+from tests import narrow
+from tests.encoders import made_files
 from tests.parity import keras_models
 
 PAPER = config.ENCODERS
@@ -122,23 +125,37 @@ def with_md5(name: str, md5: str) -> encoders.Encoder:
     )
 
 
+@pytest.fixture(scope="module")
+def small_file(tmp_path_factory):
+    """A file of the official form for a VGG-16 with few channels."""
+    with narrow.vgg():
+        flat = weights.to_flat(weights.random("VGG", 3))
+    layers = {}
+    for name, array in flat.items():
+        _, layer, leaf = name.split("/")
+        layers.setdefault(layer, {})[f"{layer}/{leaf}:0"] = array
+    return made_files.keras(tmp_path_factory.mktemp("small") / "vgg.h5", layers)
+
+
 @pytest.fixture
-def vgg(official, tmp_path):
-    """VGG-16's row with the local file's checksum, and a folder holding that file."""
-    encoder = with_md5("VGG", download.md5(official["VGG"]))
-    folder = tmp_path / "offline"
-    folder.mkdir()
-    (folder / encoder.weight_file.file).symlink_to(official["VGG"])
-    return encoder, folder
+def vgg(small_file, tmp_path):
+    """The row of a narrow VGG-16 with the local file's checksum, and a folder holding that file."""
+    with narrow.vgg():
+        encoder = with_md5("VGG", download.md5(small_file))
+        folder = tmp_path / "offline"
+        folder.mkdir()
+        (folder / encoder.weight_file.file).symlink_to(small_file)
+        yield encoder, folder
 
 
 @pytest.fixture(scope="module")
-def converted(official, tmp_path_factory):
+def converted(small_file, tmp_path_factory):
     """The .npz that `imagenet` leaves in its cache, and the checksum of what it returned."""
     folder, cache = tmp_path_factory.mktemp("weights"), tmp_path_factory.mktemp("cache")
-    encoder = with_md5("VGG", download.md5(official["VGG"]))
-    shutil.copy(official["VGG"], folder / encoder.weight_file.file)
-    found = weights.checksum(weights.imagenet(encoder, cache, folder))
+    with narrow.vgg():
+        encoder = with_md5("VGG", download.md5(small_file))
+        shutil.copy(small_file, folder / encoder.weight_file.file)
+        found = weights.checksum(weights.imagenet(encoder, cache, folder))
     (npz,) = cache.iterdir()
     return npz, found
 
@@ -147,16 +164,19 @@ def forbidden(path):
     raise AssertionError(f"{path} was read again")
 
 
-def test_the_file_is_converted_once_and_kept(vgg, converted, official, monkeypatch):
+def test_the_file_is_converted_once_and_kept(vgg, converted, small_file, monkeypatch):
     encoder, folder = vgg
     npz, first = converted
-    assert first == weights.checksum(weights.load_h5("VGG", official["VGG"]))
+    assert first == weights.checksum(weights.load_h5("VGG", small_file))
     monkeypatch.setattr(array_files, "open_arrays", forbidden)
     assert weights.checksum(weights.imagenet(encoder, npz.parent, folder)) == first
 
 
 def flipped(content: bytes) -> bytes:
-    middle = len(content) // 2
+    """With one bit of a kernel changed."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        kernel = max(archive.infolist(), key=lambda entry: entry.compress_size)
+    middle = kernel.header_offset + kernel.compress_size // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
@@ -256,7 +276,9 @@ def test_the_cache_is_where_the_environment_says(environment, expected, monkeypa
     assert files.default_cache() == Path(expected)
 
 
-def test_extraction_takes_the_official_weights_from_a_folder(vgg, official, tmp_path, monkeypatch):
+def test_extraction_takes_the_official_weights_from_a_folder(
+    vgg, small_file, tmp_path, monkeypatch
+):
     """Up to descriptors: test_extraction_by_the_weights_of_a_file in test_new_encoder."""
     encoder, folder = vgg
     monkeypatch.setitem(encoders.ENCODERS, "VGG", encoder)
@@ -264,7 +286,7 @@ def test_extraction_takes_the_official_weights_from_a_folder(vgg, official, tmp_
     extraction = Extraction(("VGG",), (view,), augmentations=1, crops=2)
     runtime = Runtime(cache=tmp_path / "cache", weights_dir=folder)
     loaded = loaded_encoders.load_encoders(extraction, runtime).encoders["VGG"]
-    expected = weights.load("VGG", official["VGG"])
+    expected = weights.load("VGG", small_file)
     recorded = loaded.manifest(extraction, view)["weights"]
     assert recorded == {"source": "imagenet", "sha256": weights.checksum(expected)}
     jax.tree.map(np.testing.assert_array_equal, loaded.variables, encoder.fold_variables(expected))
