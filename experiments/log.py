@@ -5,6 +5,7 @@ import contextlib
 import logging
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 
 from absl import logging as absl_logging
@@ -25,7 +26,8 @@ class _Formatter(logging.Formatter):
 def plain() -> Iterator[None]:
     """Shows warnings on standard error until the end of the block, which counts what it left out.
 
-    Warnings are of one kind where they differ only in what is inserted into them.
+    Warnings are of one kind where they differ only in what is inserted into them. Those of Python,
+    such as Pillow's of odd metadata, are a line, too, without the place in the code.
     """
     absl_logging.use_absl_handler()
     absl_logging.set_verbosity(absl_logging.WARNING)
@@ -35,11 +37,16 @@ def plain() -> Iterator[None]:
         counts[record.msg] += 1
         return counts[record.msg] <= _SHOWN
 
+    def show(message: Warning | str, *_: object) -> None:
+        absl_logging.warning("%s", message)
+
     handler.setFormatter(_Formatter())
     handler.addFilter(shown)
+    python_shows, warnings.showwarning = warnings.showwarning, show
     try:
         yield
     finally:
+        warnings.showwarning = python_shows
         handler.removeFilter(shown)
         for message, count in counts.items():
             if count > _SHOWN:

@@ -13,6 +13,7 @@ import math
 import pickle
 import pickletools
 import re
+import warnings
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -173,8 +174,10 @@ def load(path: str | Path, dataset: Dataset) -> Folds:
 
 def _unpickle(content: bytes) -> list[_Fold]:
     try:
-        _require_small_memo(content)
-        folds = _Unpickler(io.BytesIO(content), encoding="latin1").load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of escapes in damaged text of protocol 0.
+            _require_small_memo(content)
+            folds = _Unpickler(io.BytesIO(content), encoding="latin1").load()
     except _Malformed:
         raise
     except Exception as error:  # A damaged pickle raises whatever its bytes lead to.

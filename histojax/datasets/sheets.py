@@ -9,7 +9,6 @@ import dataclasses
 import io
 import re
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -109,15 +108,7 @@ def _read_workbook(table: Path) -> dict[str, Rows]:
             return {sheet.title: _filled(_sheet_cells(sheet)) for sheet in book.worksheets}
     except FileNotFoundError as error:
         raise InputError(f"{table} is not there") from error
-    except (
-        zipfile.BadZipFile,
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        OSError,
-        SyntaxError,
-    ) as error:
+    except Exception as error:  # openpyxl, zipfile and zlib raise errors of many classes.
         raise InputError(
             f"{table} cannot be read as a spreadsheet: {error}. Save it again as .xlsx, or as CSV"
         ) from error

@@ -8,7 +8,6 @@ An image whose file is there already is not encoded again.
 """
 
 import dataclasses
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from histojax.extraction.loaded_encoders import LoadedEncoder
 from histojax.images import reader
 from histojax.images.centre_crop import CentreCrop
 from histojax.utils import files, prefetch
+from histojax.utils.array_files import npz
 from histojax.utils.progress import Progress
 
 _CROPS = {"cpu": 8}  # Of a device at a time, by platform.
@@ -142,9 +142,9 @@ def _read(path: Path, manifest: manifests.Manifest, width: int) -> dict[str, np.
     if not path.exists():
         return {}
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            descriptors, sums = file["descriptors"], file["files"].tolist()
-            recorded = json.loads(str(file["manifest"]))
+        arrays = npz.read_arrays(path.read_bytes())
+        descriptors, sums = arrays["descriptors"], arrays["files"].tolist()
+        recorded = json.loads(str(arrays["manifest"]))
     except Exception as error:  # zipfile, zlib and NumPy's header reader raise many kinds.
         raise InputError(
             f"{path} cannot be read as descriptors: remove it, and they are made anew"

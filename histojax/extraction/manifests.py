@@ -21,7 +21,7 @@ from typing import Any
 
 from histojax.config import VERSION, Extraction, View
 from histojax.errors import InputError
-from histojax.extraction import modules, store
+from histojax.extraction import manifest_form, modules, store
 from histojax.extraction.provenance import are_imported, features_text, is_imported
 from histojax.utils import files
 
@@ -156,6 +156,14 @@ def extraction_of(manifests: Mapping[str, Manifest | None], name: str) -> Extrac
             "and train again with --crop_mode=hybrid, which is as fast, or predict with the "
             "histojax that made it"
         )
+    required = ("encoder", "scale", "crop_size", *(set(_RECORDED) - {_OF_DRAWN}))
+    if missing := sorted(
+        {key for made in manifests.values() for key in required if key not in made["protocol"]}
+    ):
+        raise InputError(
+            f"{name} was trained on descriptors of which no {', '.join(missing)} is recorded, so "
+            "those of new images cannot be computed: its manifests are damaged"
+        )
     optional = (*_RECORDED_OF_HYBRID, *_RECORDED_UNLESS_DEFAULT, _OF_DRAWN)
     defaults = {field: getattr(Extraction, field) for field in optional}
     protocols = [defaults | made["protocol"] for made in manifests.values()]
@@ -242,7 +250,11 @@ def read(root: Path, configuration: str) -> Manifest | None:
       InputError: it is damaged.
     """
     path = root / configuration / MANIFEST
-    return files.read_json(path, _REQUIRED) if path.exists() else None
+    if not path.exists():
+        return None
+    manifest = files.read_json(path, _REQUIRED)
+    manifest_form.check(manifest, path)
+    return manifest
 
 
 def imported_slides(root: Path, configurations: Iterable[str]) -> dict[str, Path] | None:

@@ -10,7 +10,6 @@ at once.
 """
 
 import dataclasses
-import io
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from histojax.config import in_order
 from histojax.errors import InputError
 from histojax.images.resampling import recorded_pixel_size
 from histojax.utils import files
+from histojax.utils.array_files import npz
 
 STAIN_QC = "stain_qc.csv"
 _STAIN_QC_PARTS = "stain_qc-*of*.csv"
@@ -69,9 +69,12 @@ def open_array(path: Path) -> np.ndarray:
     """
     try:
         if files.is_local(path):
-            array = np.lib.format.open_memmap(path, mode="r")
+            with path.open("rb") as file:
+                shape, fortran, dtype = npz.read_header(path.name, file, path.stat().st_size)
+                start, order = file.tell(), "F" if fortran else "C"
+            array = np.memmap(path, dtype, "r", start, shape, order)
         else:
-            array = np.lib.format.read_array(io.BytesIO(path.read_bytes()), allow_pickle=False)
+            array = npz.read_array(path.read_bytes())
     except Exception as error:  # NumPy's reader raises whatever a damaged header throws up.
         raise InputError(
             f"{path} cannot be read as an array of numbers (.npy): remove it and extract, or "
@@ -287,6 +290,7 @@ def _parse(path: Path, cells: Mapping[str, str]) -> StainQCRow:
     try:
         for name in _QC_DIGITS:
             values[name] = float(values[name]) if values[name] else None
+        recorded_pixel_size(values["file_sha256"])
     except ValueError as error:
         raise InputError(
             f"{path} is damaged in the row of {cells['image']} at scale {cells['scale']}: {error}"

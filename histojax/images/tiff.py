@@ -86,7 +86,10 @@ def coarser_levels(page: tifffile.TiffPage, path: Path) -> tuple[Level, ...]:
     """
     levels = []
     for other in (*(page.pages or ()), *page.parent.pages):
-        other = other.aspage()
+        try:
+            other = other.aspage()
+        except Exception:  # Nonsense in a header raises many kinds in tifffile.
+            continue
         shrink = page.imagelength / max(1, other.imagelength)
         same_shape = abs(page.imagewidth / shrink - other.imagewidth) <= 1
         if other.is_reduced and same_shape and shrink > 1:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import openslide
 
 _DICOM, _MIRAX = ".dcm", ".mrxs"
+_SIDES = ("width", "height")
+_MOST_TILE_PIXELS = 2**26  # 256 MiB; scanners write tiles of 2**18 or less.
 # DICOM's SeriesInstanceUID and SamplesPerPixel, as all files that OpenSlide reads encode them.
 _SERIES = re.compile(rb"\x20\0\x0e\0UI..([0-9.]+)", re.DOTALL)
 _SAMPLES_PER_PIXEL = b"\x28\0\x02\0US"
@@ -108,6 +110,7 @@ def open_whole_slide(path: Path) -> Iterator[WholeSlide]:
             "that belong to it: copy it again from its source"
         ) from error
     with slide:
+        _check_tiles(slide, path)
         corner, area = _scanned_area(slide)
         levels = []
         for level, (width, height) in enumerate(slide.level_dimensions):
@@ -123,6 +126,21 @@ def open_whole_slide(path: Path) -> Iterator[WholeSlide]:
                 for name in (library.PROPERTY_NAME_MPP_X, library.PROPERTY_NAME_MPP_Y)
             ),
         )
+
+
+def _check_tiles(slide: "openslide.OpenSlide", path: Path) -> None:
+    """Raises InputError if tiles are too large, since OpenSlide makes room for whole ones.
+
+    Where there is no such room it ends the process.
+    """
+    for level in range(slide.level_count):
+        sides = (slide.properties.get(f"openslide.level[{level}].tile-{s}") for s in _SIDES)
+        width, height = map(_number, sides)
+        if width * height > _MOST_TILE_PIXELS:
+            raise InputError(
+                f"{path} is damaged: level {level} has tiles of {width:g} x {height:g} px, expected"
+                f" at most {_MOST_TILE_PIXELS:,} pixels in each. Copy it again from its source"
+            )
 
 
 def _scanned_area(slide: "openslide.OpenSlide") -> tuple[tuple[int, int], tuple[int, int] | None]:

@@ -27,16 +27,18 @@ from histojax.config import in_order
 from histojax.datasets import folds as splits
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
-from histojax.extraction import manifests, modules
+from histojax.extraction import manifest_form, manifests, modules
 from histojax.extraction.provenance import is_imported
 from histojax.learners import heads, trees, xgboost_trees
 from histojax.utils import files
+from histojax.utils.array_files import npz
 
 MANIFEST = "manifest.json"
 FOLDS = "folds.csv"
 TIMES = "times.csv"
 # What decides nothing: the file of an encoder's weights, beside the SHA-256 of its variables; how
 # far descriptors are from exact crops.
+_MOST_SEEDS = 10_000
 _UNDECISIVE = ("extraction.weights.file", "extraction.crop_error")
 # What the digests in a manifest mean, for whoever reads that they differ.
 _MEANINGS = {
@@ -220,6 +222,8 @@ def _upgrade(manifest: dict[str, Any]) -> dict[str, Any]:
     if "boosting" not in manifest:
         return manifest
     rest = {name: value for name, value in manifest.items() if name != "boosting"}
+    if not isinstance(manifest["boosting"], dict):
+        return rest
     boosting = {"boost": "paper"} | manifest["boosting"]
     return {"learner": "trees", "parameters": boosting, "seeds": boosting.get("seeds")} | rest
 
@@ -236,7 +240,7 @@ def load(models: Path) -> Ensemble:
             f"{models} holds no trained models (no {MANIFEST}): run histojax train first"
         )
     manifest = _upgrade(files.read_json(models / MANIFEST, ("classes", "folds_sha256")))
-    if manifest.get("learner") not in LEARNERS or not isinstance(manifest.get("seeds"), int):
+    if not _is_sound(manifest):
         raise InputError(
             f"{models / MANIFEST} is damaged, or of a later version: train into another folder"
         )
@@ -249,20 +253,39 @@ def load(models: Path) -> Ensemble:
     suffix = LEARNERS[manifest["learner"]].suffix
     paths = [*models.glob(f"*/{MANIFEST}"), *models.glob(f"*/seed*{suffix}")]
     configurations = in_order({path.parent.name for path in paths})
-    extractions = {
-        name: files.read_json(models / name / MANIFEST, ["extraction"])["extraction"]
-        for name in configurations
-    }
+    extractions = {name: _extraction(models / name / MANIFEST) for name in configurations}
     made_of = (folds, manifest["learner"], manifest["parameters"], manifest["seeds"])
     ensemble = Ensemble(models, *made_of, configurations, extractions)
     _require_complete(ensemble)
     return ensemble
 
 
+def _is_sound(manifest: dict[str, Any]) -> bool:
+    """Whether the values of an ensemble's manifest may be used."""
+    classes, learner, seeds = (manifest.get(key) for key in ("classes", "learner", "seeds"))
+    return (
+        isinstance(classes, list)
+        and all(isinstance(label, str) for label in classes)
+        and len(set(classes)) == len(classes)
+        and isinstance(learner, str)
+        and learner in LEARNERS
+        and type(seeds) is int
+        and 0 < seeds <= _MOST_SEEDS
+        and isinstance(manifest.get("parameters"), dict)
+    )
+
+
 def of_imported(models: Path) -> bool:
     """Whether models in a folder, which may be incomplete, were trained on imported features."""
     paths = models.glob(f"*/{MANIFEST}")
-    return any(is_imported(files.read_json(path, ["extraction"])["extraction"]) for path in paths)
+    return any(is_imported(_extraction(path)) for path in paths)
+
+
+def _extraction(path: Path) -> manifests.Manifest | None:
+    """The manifest of the descriptors that the models of a configuration were trained on."""
+    extraction = files.read_json(path, ["extraction"])["extraction"]
+    manifest_form.check(extraction, path)
+    return extraction
 
 
 def _require_complete(ensemble: Ensemble) -> None:
@@ -308,8 +331,8 @@ def out_of_fold(ensemble: Ensemble, configuration: str) -> np.ndarray:
 def read_scores(path: Path) -> np.ndarray:
     """A model's scores, float64 [N, A, K]; InputError if they are damaged."""
     try:
-        scores = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        scores = npz.read_array(path.read_bytes())
+    except Exception as error:  # NumPy's header reader raises many kinds.
         raise InputError(
             f"{path} cannot be read as an array of numbers: remove it and train again"
         ) from error
@@ -340,6 +363,12 @@ def read_training_times(models: Path) -> list[dict[str, str]]:
 def training_seconds(ensemble: Ensemble) -> float | None:
     """Wall seconds of all runs of training; None unless all models are accounted for."""
     runs = read_training_times(ensemble.root)
-    if sum(int(run["models"]) for run in runs) < len(ensemble.models):
-        return None  # A run was killed.
-    return sum(float(run["seconds"]) for run in runs)
+    try:
+        if sum(int(run["models"]) for run in runs) < len(ensemble.models):
+            return None  # A run was killed.
+        return sum(float(run["seconds"]) for run in runs)
+    except ValueError as error:
+        raise InputError(
+            f"{ensemble.root / TIMES} is damaged ({error}): remove it, and what training took is "
+            "unknown"
+        ) from error

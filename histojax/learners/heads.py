@@ -5,12 +5,12 @@ linear    kernel [D, K], bias [K]
 hidden    hidden_kernel [D, H], hidden_bias [H], then kernel [H, K], bias [K]; a ReLU in between
 """
 
-import io
 from pathlib import Path
 
 import numpy as np
 
 from histojax.errors import InputError
+from histojax.utils.array_files import npz
 
 Layers = tuple[tuple[np.ndarray, np.ndarray], ...]
 
@@ -68,8 +68,7 @@ def parse(head: str, content: bytes, name: str | Path) -> dict[str, np.ndarray]:
     """
     names = [key for layer in _LAYERS[head] for key in layer]
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
+        arrays = npz.read_arrays(content)
     except Exception as error:  # zipfile, zlib and NumPy's header reader raise many kinds.
         raise InputError(
             f"{name} cannot be read as a head (.npz): remove it and train again"

@@ -15,6 +15,7 @@ import numpy as np
 from histojax.config import Boosting
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
+from histojax.learners import tree_text
 from histojax.utils import files
 
 # LightGBM's min_data_in_leaf, unless there are few rows; with fewer than twice that no tree grows.
@@ -182,15 +183,16 @@ def parse(content: bytes, name: str | Path) -> lgb.Booster:
     """A model from the content of its file; `name` is for messages.
 
     Raises:
-      InputError: it is damaged. LightGBM itself ends the process on some truncated files.
+      InputError: it is damaged.
     """
-    text = content.decode(errors="replace")
-    if text.startswith("tree\n") and "\nend of trees\n" in text and "\nend of parameters\n" in text:
-        try:
-            return lgb.Booster(model_str=text)
-        except lgb.basic.LightGBMError:
-            pass
-    raise InputError(f"{name} is not a complete LightGBM model: remove it and train again")
+    try:
+        text = content.decode()
+        tree_text.check(text)
+        return lgb.Booster(model_str=text)
+    except (ValueError, KeyError, OverflowError, lgb.basic.LightGBMError) as error:
+        raise InputError(
+            f"{name} is not a complete LightGBM model: remove it and train again"
+        ) from error
 
 
 def has_split(content: bytes) -> bool:
@@ -199,8 +201,18 @@ def has_split(content: bytes) -> bool:
 
 
 def parameter(content: bytes, name: str) -> float:
-    """A number that a model was trained with, by the content of its file."""
-    return float(re.search(rf"^\[{name}: (\S+)\]$".encode(), content, re.MULTILINE)[1])
+    """A number that a model was trained with, by the content of its file.
+
+    Raises:
+      InputError: the file does not have it.
+    """
+    found = re.search(rf"^\[{name}: ([-+.\de]+)\]$".encode(), content, re.MULTILINE)
+    try:
+        return float(found[1])
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"a model has no {name} among its parameters: it is damaged, remove it and train again"
+        ) from error
 
 
 def channels(booster: lgb.Booster) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from histojax.config import Boosting
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
-from histojax.learners import trees
+from histojax.learners import trees, xgboost_json
 
 if TYPE_CHECKING:
     import xgboost
@@ -24,6 +24,8 @@ DEVICES = ("cpu", "cuda")
 # What --boost=xgboost takes in place of the paper's values, as --boost=fast does. The rows that a
 # round draws are those of fast trees.
 SETTINGS = {"tree_method": "hist", "max_bin": 16, "colsample_bytree": 0.2}
+# What the check of a damaged model raises.
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 _OBJECTIVE = "multi:softprob"
 
 
@@ -104,13 +106,16 @@ def parse(content: bytes, name: str | Path) -> "xgboost.Booster":
     """
     package = require()
     try:
-        if json.loads(content)["learner"]["objective"]["name"] == _OBJECTIVE:
-            booster = package.Booster({"nthread": 1})
-            booster.load_model(bytearray(content))
-            return booster
-    except (ValueError, KeyError, TypeError, RecursionError, package.core.XGBoostError):
-        pass
-    raise InputError(f"{name} is not a complete XGBoost model: remove it and train again")
+        model = json.loads(content)
+        xgboost_json.check(model, _OBJECTIVE)
+        booster = package.Booster({"nthread": 1})
+        # Written anew, since the two may read what is no plain JSON in different ways.
+        booster.load_model(bytearray(json.dumps(model, allow_nan=False), "ascii"))
+        return booster
+    except (*_DAMAGE, package.core.XGBoostError) as error:
+        raise InputError(
+            f"{name} is not a complete XGBoost model: remove it and train again"
+        ) from error
 
 
 def channels(booster: "xgboost.Booster") -> int:

@@ -29,7 +29,7 @@ from histojax.extraction import manifests, provenance
 from histojax.learners import ensembles, scoring
 from histojax.learners.ensembles import Ensemble
 from histojax.learners.scoring import LoadedEnsemble
-from histojax.prediction import learned, pixel_sizes
+from histojax.prediction import bundle_form, learned, pixel_sizes
 from histojax.prediction.learned import Uncertainty
 from histojax.prediction.out_of_distribution import ReferenceDistribution
 from histojax.utils import archive, files
@@ -223,6 +223,7 @@ def load(path: str | Path) -> Bundle:
     path = files.as_path(path)
     with archive.open_verified(path, KIND, FORMAT_VERSION) as opened:
         description = files.parse_json(opened.read(DESCRIPTION), f"{DESCRIPTION} of {path}", _KEYS)
+        bundle_form.check(description, f"{DESCRIPTION} of {path}")
         classes, made_with = tuple(description["classes"]), description["made_with"]
         chosen = positive.stored(
             classes, description["positive"], description.get("positive_reason", "")

@@ -191,9 +191,10 @@ def from_arrays(
     if missing := [name for name in _ARRAYS if name not in arrays]:
         raise InputError(f"the out-of-fold scores lack {', '.join(missing)}: make the bundle again")
     scores, truth, folds, groups = (np.asarray(arrays[name]) for name in _ARRAYS)
-    count = len(truth)
+    count = truth.size
     if (
-        scores.shape != (count, len(classes))
+        any(array.dtype.kind not in "iuf" for array in (scores, truth, folds, groups))
+        or scores.shape != (count, len(classes))
         or not folds.shape == groups.shape == truth.shape == (count,)
         or not np.isfinite(scores).all()
         or not set(np.unique(truth)) <= set(range(len(classes)))

@@ -74,6 +74,10 @@ class ReferenceDistribution:
             raise InputError(
                 f"the record of the training images lacks {error}: make it again"
             ) from error
+        except TypeError as error:  # An array without an axis is no list.
+            raise InputError(
+                f"the record of the training images is damaged ({error}): make it again"
+            ) from error
         reference = cls(means, scales=scales, **fields)
         if not reference._is_sound():
             shapes = ", ".join(
@@ -86,11 +90,12 @@ class ReferenceDistribution:
         return reference
 
     def _is_sound(self) -> bool:
-        count = len(self.folds)
+        count = self.folds.size
         vectors = (self.masses, self.distances, self.stain_masses, self.stain_distances)
         return (
             bool(self.means)
             and self.folds.dtype.kind == "i"
+            and self.folds.shape == (count,)
             and all(vector.dtype.kind == "f" and vector.shape == (count,) for vector in vectors)
             and self.stain.dtype.kind == "f"
             and self.stain.shape == (count, len(distance.STAIN_MEASURES) * len(self.scales))

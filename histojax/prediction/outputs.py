@@ -114,6 +114,8 @@ def open_writer(
     run = {"format": _FORMAT, "models": bundle.identity, "wishes": dataclasses.asdict(options)}
     is_same = (out / RUN).exists() and files.read_json(out / RUN, ()) == run
     stored = read_lines(out / LINES) if is_same else []
+    if not all(_is_sound(prediction, bundle.classes) for prediction, _ in stored):
+        raise InputError(f"{out / LINES} is damaged: remove the file")
     _rewrite(out, stored, bundle, labels)
     files.write_json(out / RUN, run)
     by_image = {prediction.image: (prediction, digest) for prediction, digest in stored}
@@ -144,6 +146,22 @@ def read_lines(path: Path) -> list[tuple[Prediction, str]]:
             if number < len(lines):
                 raise InputError(f"{path}, line {number}, is damaged: remove the file") from error
     return predictions
+
+
+def _is_sound(prediction: Prediction, classes: Sequence[str]) -> bool:
+    """Whether a prediction that was read can be one of these classes."""
+    texts = (prediction.image, prediction.file, *prediction.abstain)
+    numbers = [*prediction.probabilities.values(), prediction.positive_score]
+    numbers += [prediction.spread_augmentations, prediction.spread_models]
+    numbers += [prediction.stain_p, prediction.descriptors_p]
+    return (
+        all(isinstance(text, str) for text in texts)
+        and prediction.predicted in ("", *classes)
+        and tuple(prediction.probabilities) == tuple(classes)
+        and {*prediction.prediction_set} <= {*classes}
+        and all(value is None or type(value) in (int, float) for value in numbers)
+        and {prediction.positive, prediction.trained_on} <= {True, False, None}
+    )
 
 
 def header(classes: Sequence[str], labelled: bool = False) -> list[str]:

@@ -23,6 +23,7 @@ import numpy as np
 
 from histojax.errors import InputError
 from histojax.utils import files
+from histojax.utils.array_files import npz
 
 CONTENTS = "contents.json"
 _DIGEST = 64  # Characters of a SHA-256 in hexadecimal.
@@ -63,8 +64,7 @@ def to_npz(arrays: Mapping[str, np.ndarray]) -> bytes:
 def read_npz(opened: "Archive", name: str) -> dict[str, np.ndarray]:
     """The arrays of a part; InputError where it is damaged."""
     try:
-        with np.load(io.BytesIO(opened.read(name)), allow_pickle=False) as arrays:
-            return dict(arrays)
+        return npz.read_arrays(opened.read(name))
     except InputError:
         raise
     except Exception as error:  # NumPy's reader raises errors of many classes on damage.

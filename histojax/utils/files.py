@@ -234,7 +234,7 @@ def parse_json(content: bytes, name: str | Path, keys: Iterable[str]) -> dict[st
     """A JSON object from bytes; InputError, with `name`, where it is damaged or lacks a key."""
     try:
         value = json.loads(content.decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{name} cannot be read as JSON: {error}") from error
     if not isinstance(value, dict):
         raise InputError(f"{name} is damaged (no object): make its folder anew")

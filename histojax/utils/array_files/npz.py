@@ -1,7 +1,9 @@
 """.npz: a zip archive of .npy files, read without pickle."""
 
 import contextlib
+import io
 import math
+import re
 import zipfile
 from collections.abc import Iterator
 from typing import IO, BinaryIO
@@ -18,12 +20,18 @@ from histojax.utils.array_files.stored import (
 )
 
 KIND = ".npz"
+_NUMBERS, _TEXT = "fiub", "U"  # Kinds of dtypes.
+# What NumPy writes, and reads by Python's own parser, which a damaged header leads astray.
+_HEADER = re.compile(
+    rb"\{'descr': *'([<>|=]?[biufcSUVO]\d{0,9})', *'fortran_order': *(True|False), *"
+    rb"'shape': *\(((?:\d{1,15}L?, *)*(?:\d{1,15}L?)?)\),? *\} *\n"
+)
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 @contextlib.contextmanager
-def open_arrays(file: BinaryIO) -> Iterator[StoredArrays]:
-    """The arrays of a file by name.
+def open_arrays(file: BinaryIO, kinds: str = _NUMBERS) -> Iterator[StoredArrays]:
+    """The arrays of a file by name, of these kinds of dtypes.
 
     Raises:
       Refused, zipfile.BadZipFile, ValueError and others: it is damaged, or holds objects.
@@ -36,16 +44,41 @@ def open_arrays(file: BinaryIO) -> Iterator[StoredArrays]:
                 f"it is a zip archive that holds {', '.join(others[:3])}: expected .npy files "
                 "(.npz), or data.pkl and its tensors (PyTorch)"
             )
-        yield {entry.filename.removesuffix(".npy"): _stored(archive, entry) for entry in entries}
+        yield {
+            entry.filename.removesuffix(".npy"): _stored(archive, entry, kinds) for entry in entries
+        }
 
 
-def _stored(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> StoredArray:
+def read_arrays(content: bytes) -> dict[str, np.ndarray]:
+    """The arrays of numbers and text in the content of a file, by name.
+
+    Raises:
+      Refused, zipfile.BadZipFile, ValueError and others: it is damaged, or holds objects.
+    """
+    with open_arrays(io.BytesIO(content), _NUMBERS + _TEXT) as arrays:
+        return {name: array.load() for name, array in arrays.items()}
+
+
+def read_array(content: bytes) -> np.ndarray:
+    """The numbers in the content of a .npy.
+
+    Raises:
+      Refused, ValueError and others: it is damaged, or holds objects.
+    """
+    file = io.BytesIO(content)
+    shape, fortran, dtype = read_header("it", file, len(content))
+    if dtype.kind not in _NUMBERS:
+        raise Refused(f"it holds {dtype}, expected numbers")
+    return np.frombuffer(file.read(), dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _stored(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, kinds: str) -> StoredArray:
     if entry.compress_type not in _COMPRESSIONS:
         raise Refused(f"{entry.filename} is compressed as NumPy does not do")
     with archive.open(entry) as member:
         shape, fortran, dtype = read_header(entry.filename, member, entry.file_size)
         start = member.tell()
-    if dtype.kind not in "fiub":
+    if dtype.kind not in kinds:
         raise Refused(f"{entry.filename} holds {dtype}, expected numbers")
     claimed = math.prod(shape) * dtype.itemsize
 
@@ -67,14 +100,21 @@ def read_header(name: str, file: IO[bytes], size: int) -> tuple[tuple[int, ...],
       size: bytes that it has.
 
     Raises:
-      Refused: it holds objects, or claims more values than it has bytes for.
+      Refused: it holds objects, or claims more or fewer values than it has bytes for.
     """
     # Later versions are for headers above 64 KiB, which numbers do not have.
     if (version := np.lib.format.read_magic(file)) != (1, 0):
         raise Refused(f"{name} is of .npy version {version}, expected (1, 0)")
-    sides, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    header = _HEADER.fullmatch(file.read(int.from_bytes(file.read(2), "little")))
+    if header is None:
+        raise ValueError(f"the header of {name} is damaged, or of no plain numbers")
+    code, order, sides = (part.decode() for part in header.groups())
+    fortran, dtype = order == "True", np.dtype(code)
     if dtype.hasobject:
         raise Refused(f"{name} holds {dtype}, expected numbers")
-    shape = shape_of(name, sides)
-    require_bytes(name, math.prod(shape) * dtype.itemsize, size - file.tell())
+    shape = shape_of(name, [int(side) for side in re.findall(r"\d+", sides)])
+    claimed, held = math.prod(shape) * dtype.itemsize, size - file.tell()
+    require_bytes(name, claimed, held)
+    if claimed < held:
+        raise Refused(f"{name} claims {claimed} bytes, and has {held - claimed} more behind them")
     return shape, fortran, dtype

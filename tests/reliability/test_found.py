@@ -1,0 +1,248 @@
+"""What the fuzzer found, each in its smallest form: files that ended in something else than a
+refusal.
+
+An InputError is what scripts print as their one message; anything else that a reader raises would
+be a traceback, and LightGBM, XGBoost and OpenSlide ended the process.
+"""
+
+import io
+import json
+import re
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+
+from histojax.datasets import sheets
+from histojax.errors import InputError
+from histojax.extraction import manifest_form, manifests, store
+from histojax.images import slide
+from histojax.learners import ensembles, heads, trees, xgboost_trees
+from histojax.prediction import bundle_form, outputs
+from histojax.prediction.uncertainty import PredictionOptions
+from histojax.utils import files
+from histojax.utils.array_files import npz
+from tests.reliability import fuzz_readers
+from tests.reliability import fuzz_samples as samples
+
+HEADER = b"\x93NUMPY\1\0\x76\0"
+
+
+def of_model(learner: str) -> str:
+    (content,) = samples.model_files()[learner].values()
+    return content.decode()
+
+
+def test_a_sound_model_of_each_learner_is_read():
+    assert trees.channels(trees.parse(of_model("trees").encode(), "a")) == 4
+    assert xgboost_trees.channels(xgboost_trees.parse(of_model("xgboost").encode(), "a")) == 2
+
+
+# LightGBM crashed, ran for ever, took 2 GiB, or printed `[Fatal]`, each by one of these.
+@pytest.mark.parametrize(
+    ("pattern", "other"),
+    {
+        "max_feature_idx=3": "max_feature_idx=33",
+        r"feature_infos=\[": "feature_infos=x [",
+        r"tree_sizes=\d": "tree_sizes=99999999",
+        r"num_leaves=(\d+)": "num_leaves=2147483647",
+        "num_class=2": "num_class=200000",
+        "num_cat=0": "num_cat=7",
+        "split_feature=3": "split_feature=9",
+        r"left_child=(\S+)": "left_child=0",
+        r"right_child=(\S+)": "right_child=-99",
+        r"threshold=\S+": "threshold=nan",
+        r"decision_type=2": "decision_type=1",
+        r"leaf_value=\S+ ": "leaf_value=",
+        "pandas_categorical:null": "pandas_categorical:null]",
+    }.items(),
+)
+def test_no_damaged_model_reaches_lightgbm(pattern, other):
+    text = of_model("trees")
+    damaged = re.sub(pattern, other, text, count=1)
+    assert damaged != text
+    with pytest.raises(InputError, match="a.txt is not a complete LightGBM model"):
+        trees.parse(damaged.encode(), "a.txt")
+
+
+# XGBoost crashed by each of the first five.
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("left_children", lambda values: [5000, *values[1:]]),
+        ("right_children", lambda values: [values[0], 0, *values[2:]]),
+        ("split_indices", lambda values: [99, *values[1:]]),
+        ("split_conditions", lambda values: values[:-1]),
+        ("default_left", lambda _: None),
+        ("parents", lambda values: values[::-1]),
+        ("tree_param", lambda values: values | {"num_nodes": "10000000"}),
+        ("categories", lambda _: [1]),
+        ("sum_hessian", lambda values: [10**400, *values[1:]]),
+    ],
+)
+def test_no_damaged_model_reaches_xgboost(name, other):
+    model = json.loads(of_model("xgboost"))
+    tree = model["learner"]["gradient_booster"]["model"]["trees"][0]
+    tree[name] = other(tree[name])
+    with pytest.raises(InputError, match="a.json is not a complete XGBoost model"):
+        xgboost_trees.parse(json.dumps(model).encode(), "a.json")
+
+
+def test_a_parameter_that_a_model_lacks_is_told():
+    with pytest.raises(InputError, match="a model has no min_data_in_leaf"):
+        trees.parameter(b"[min_data_in_leaf: x]\n", "min_data_in_leaf")
+
+
+# Of NumPy's reader: a token that has no end, Python 2's numbers, an overflow, no array at all.
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '<f8', 'fortran_order': False, 'shape': (1, 1, 2",
+        b"{'descr': '<f8', 'fortran_order': False, 'shape': (1, 1, '\\C'), }",
+        b"{'descr': '<f8', 'fortran_order': False, 'shape': (9999999999, 9999999999, 9), }",
+        b"{'descr': '<f8', 'fortran_order': False, 'shape': (-1, 1, 2), }",
+        b"{'descr': [('x', '<f8')], 'fortran_order': False, 'shape': (1, 1, 1), }",
+    ],
+)
+def test_an_array_whose_header_is_damaged_is_refused(tmp_path, header):
+    path = tmp_path / "seed0-fold01.npy"
+    path.write_bytes(HEADER + header.ljust(117) + b"\n" + bytes(16))
+    with pytest.raises(InputError, match="cannot be read as an array of numbers"):
+        ensembles.read_scores(path)
+    with pytest.raises(InputError, match="cannot be read as an array of numbers"):
+        store.open_array(path)
+
+
+def test_an_array_with_more_behind_it_is_refused(tmp_path):
+    path = tmp_path / "a.npy"
+    files.write_array(path, np.ones((2, 3), np.float32))
+    assert store.open_array(path).shape == npz.read_array(path.read_bytes()).shape == (2, 3)
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(InputError, match="cannot be read as an array"):
+        store.open_array(path)
+
+
+def test_a_member_that_is_no_array_is_refused():
+    with zipfile.ZipFile(out := io.BytesIO(), "w") as archive:
+        archive.writestr("kernel.npy", b"text")
+        archive.writestr("bias.npy", b"text")
+    with pytest.raises(InputError, match="cannot be read as a head"):
+        heads.parse("linear", out.getvalue(), "a.npz")
+
+
+def test_json_of_any_depth_is_read_or_refused(tmp_path):
+    (tmp_path / "a.json").write_text('{"a":' * 200_000 + "1" + "}" * 200_000)
+    with pytest.raises(InputError, match="cannot be read as JSON"):
+        files.read_json(tmp_path / "a.json", ())
+
+
+def test_manifests_of_descriptors_have_values_of_their_kinds():
+    sound = samples.manifest()
+    manifest_form.check(sound, "manifest.json")
+    protocol, weights = sound["protocol"], sound["weights"]
+    for damaged in (
+        sound | {"protocol": None},
+        sound | {"weights": {"source": 1.5, "sha256": "ab"}},
+        sound | {"weights": {}},
+        sound | {"versions": {"numerics": "1"}},
+        sound | {"crop_error": {"images": 1, "taps": {"a": {"largest_error": None}}}},
+        {"weights": weights},
+        *(sound | {"protocol": protocol | {"crop_size": size}} for size in (0, "4", True, 2.5)),
+        *(sound | {"protocol": protocol | {key: float("nan")}} for key in ("p", "gain_low")),
+    ):
+        with pytest.raises(InputError, match="manifest.json is damaged"):
+            manifest_form.check(damaged, "manifest.json")
+    lacking = {key: value for key, value in protocol.items() if key != "gain_low"}
+    with pytest.raises(InputError, match="no gain_low is recorded"):
+        manifests.extraction_of({"a": sound | {"protocol": lacking}}, "models")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"classes": "ab"},
+        {"classes": ["a", "a"]},
+        {"learner": []},
+        {"seeds": True},
+        {"seeds": 2**31},
+        {"parameters": None},
+    ],
+)
+def test_manifests_of_ensembles_have_values_of_their_kinds(tmp_path, change):
+    for name, content in samples.models()["linear"].items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    ensembles.load(tmp_path)
+    path = tmp_path / ensembles.MANIFEST
+    files.write_json(path, files.read_json(path, ()) | change)
+    with pytest.raises(InputError, match="is damaged, or of a later version"):
+        ensembles.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"classes": ["a"]},
+        {"positive": [7]},
+        {"positive": ["a"]},
+        {"seeds": 100_000},
+        {"sensitivity": "x"},
+        {"made_with": []},
+        {"made_with": {"VGG-0.5-400": 1}},
+        {"about": None},
+        {"training_files": [1]},
+    ],
+)
+def test_descriptions_of_bundles_have_values_of_their_kinds(change):
+    content = samples.bundle_parts()["parts"]["bundle.json"]
+    sound = json.loads(content)
+    bundle_form.check(sound, "bundle.json")
+    with pytest.raises(InputError, match="bundle.json is damaged"):
+        bundle_form.check(sound | change, "bundle.json")
+
+
+def test_predictions_of_other_classes_are_not_continued(tmp_path):
+    sample = samples.predictions()["run"]
+    for name, content in sample.items():
+        (tmp_path / name).write_bytes(content)
+    path = tmp_path / outputs.LINES
+    bundle = fuzz_readers.known_bundle()
+    with outputs.open_writer(bundle, tmp_path, PredictionOptions()) as writer:
+        assert writer.stored.keys() == {"a", "b", "c"}
+    path.write_text(path.read_text().replace('"predicted": "benign"', '"predicted": "other"', 1))
+    with (
+        pytest.raises(InputError, match="predictions.jsonl is damaged"),
+        outputs.open_writer(bundle, tmp_path, PredictionOptions()),
+    ):
+        pass
+
+
+def test_a_workbook_whose_zip_is_damaged_within_is_refused(tmp_path):
+    content = bytearray(samples.tables()["workbook"]["table.xlsx"])
+    start = content.find(b"xl/worksheets/sheet1.xml") + len("xl/worksheets/sheet1.xml")
+    content[start : start + 40] = bytes(40)
+    (tmp_path / "table.xlsx").write_bytes(content)
+    with pytest.raises(InputError, match="cannot be read as a spreadsheet"):
+        sheets.read(tmp_path / "table.xlsx")
+
+
+def test_a_slide_whose_tiles_are_too_large_is_refused_before_room_is_made_for_one(tmp_path):
+    content = samples.whole_slides()["aperio"]["slide.svs"]
+    tile_length = struct.Struct("<HHII")  # TIFF's tag, type, count and value.
+    sound, large = (tile_length.pack(323, 4, 1, side) for side in (128, 2**20))
+    sound = sound if sound in content else tile_length.pack(323, 3, 1, 128)
+    assert sound in content
+    (tmp_path / "a.svs").write_bytes(content.replace(sound, large, 1))
+    with (
+        pytest.raises(InputError, match="a.svs is damaged: level 0 has tiles of 128 x"),
+        slide.open_slide(tmp_path / "a.svs"),
+    ):
+        pass
+
+
+def test_the_middle_of_an_endless_message_is_left_out():
+    text = str(InputError(f"a.csv has a class {'x' * 70_000}: correct it"))
+    assert len(text) < 8100
+    assert text.startswith("a.csv has a class xxx")
+    assert text.endswith("xxx: correct it")
