@@ -33,7 +33,6 @@ def define_labelled(required: bool = True) -> None:
     )
     define_tfds("data", required)
     define_group_column()
-    define_site_columns()
     flags.DEFINE_list(
         "classes", None, "Names of the classes in order. Default: BACH's order, else alphabetical."
     )
@@ -168,7 +167,7 @@ def dataset(slides: "Images | None" = None) -> "Dataset":
     from histojax.datasets import columns, groups, site_tables
 
     table = FLAGS["groups"].value if "groups" in FLAGS else None
-    column, of_sites = FLAGS.group_column, FLAGS.site_columns
+    column, of_sites = FLAGS.group_column, site_columns()
     if table is None:
         options = {"group_column": column, "site_columns": of_sites}
         return told(datasets.load(label_table(), classes(), slides=slides, **options))
@@ -179,12 +178,28 @@ def dataset(slides: "Images | None" = None) -> "Dataset":
     return told(site_tables.add_sites(groups.add_groups(labelled, table, column), table, of_sites))
 
 
+def site_columns() -> "Sequence[str] | None":
+    """What --site_columns names; none where a script makes no use of them."""
+    from histojax.datasets import columns
+
+    return FLAGS.site_columns if "site_columns" in FLAGS else (columns.NO_GROUPS,)
+
+
 def of_bundle(source: Path, bundle: "Bundle", slides: "Images | None" = None) -> "Dataset":
     """Labelled images to predict, in the classes of a bundle; prints the notices."""
     from histojax import datasets
 
     column = FLAGS.group_column
-    return told(datasets.load(source, bundle.classes, False, group_column=column, slides=slides))
+    return told(
+        datasets.load(
+            source,
+            bundle.classes,
+            False,
+            group_column=column,
+            slides=slides,
+            site_columns=site_columns(),
+        )
+    )
 
 
 def told(labelled: "Dataset") -> "Dataset":
@@ -270,7 +285,8 @@ def split(models: Path, dataset: "Dataset", count: int, seed: int) -> "Folds":
     path, dataset = models / ensembles.FOLDS, with_copies(dataset, models)
     maker = paper_split(dataset) or FLAGS.fold_maker
     made = folds.load_or_make(path, dataset, count, seed, maker, FLAGS.unknown_groups)
-    sites.save(dataset.names, dataset.sites, models, sites.is_none(FLAGS.site_columns))
+    if "site_columns" in FLAGS:
+        sites.save(dataset.names, dataset.sites, models, sites.is_none(FLAGS.site_columns))
     print(f"split: {made.origin}\n{leakage.kept_together(made)}")
     return made
 

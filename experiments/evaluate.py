@@ -87,7 +87,9 @@ def score_test_set() -> None:
                 "folder as --test_descriptors"
             )
         dataset = data.told(
-            datasets.load(FLAGS.test_data, classes, group_column=column, slides=slides)
+            datasets.load(
+                FLAGS.test_data, classes, group_column=column, slides=slides, site_columns=("none",)
+            )
         )
         test_set.score(ensemble, FLAGS.test_descriptors, test_set.from_dataset(dataset))
 

@@ -79,7 +79,11 @@ def images() -> Images:
             "--tfds (a data set that TFDS has prepared)"
         )
     if FLAGS.data:
-        return data.told(datasets.load(FLAGS.data, data.classes(), with_groups=False)).images
+        return data.told(
+            datasets.load(
+                FLAGS.data, data.classes(), with_groups=False, site_columns=data.site_columns()
+            )
+        ).images
     return data.unlabelled()
 
 

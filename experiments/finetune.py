@@ -31,6 +31,7 @@ FLAGS = flags.FLAGS
 
 data.define_labelled()
 data.define_split()
+data.define_site_columns()
 data.define_mpp()
 protocol.define_preset("extraction", "finetune")
 computing.define_weights()

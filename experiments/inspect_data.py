@@ -32,6 +32,7 @@ FLAGS = flags.FLAGS
 POSITIONAL = ("data",)  # Flags whose values may be passed without their names.
 
 data.define_labelled(required=False)
+data.define_site_columns()
 data.define_groups()
 data.define_mpp()
 protocol.define_preset("extraction")

@@ -68,6 +68,7 @@ _ON_CPU = {"augmentations": 4, "crops": 6}
 
 data.define_labelled()
 data.define_split()
+data.define_site_columns()
 data.define_mpp()
 protocol.define_preset("extraction", "boosting", default=None)
 computing.define_runtime("checked", "xla_preset")

@@ -32,6 +32,7 @@ FLAGS = flags.FLAGS
 
 data.define_labelled()
 data.define_split()
+data.define_site_columns()
 models.define_descriptors()
 protocol.define_preset("probe")
 define_path("models", "Folder to write folds and heads to.", required=True)

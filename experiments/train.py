@@ -41,6 +41,7 @@ FLAGS = flags.FLAGS
 
 data.define_labelled()
 data.define_split()
+data.define_site_columns()
 models.define_descriptors()
 models.define_workers()
 protocol.define_preset("boosting")

@@ -182,10 +182,11 @@ def tell(
 def leave_out(inner: np.ndarray, site_of: np.ndarray, split: Folds, draws: int = DRAWS) -> LeftOut:
     """Accuracy of linear heads where whole sites are left out, and in the split as it is.
 
-    A group with images of a site is left out with them, also with its images of other sites. A site
-    is not computed where a class of its images has none elsewhere. Arguments are those of `tell`.
+    A group's images are predicted without those that it has elsewhere, too. A site is not computed
+    where a class of its images has none elsewhere. Arguments are those of `tell`.
     """
     groups = tuple(site_association.units_of(split.groups, len(site_of)))
+    group = np.array(groups)
     classes = ridge.indicators(split.labels, len(split.classes))
     hat = ridge.hat_matrix(inner)
     held_out = split.folds != TRAIN_ONLY
@@ -196,13 +197,18 @@ def leave_out(inner: np.ndarray, site_of: np.ndarray, split: Folds, draws: int =
     left_out, computed, notes = np.zeros(len(site_of), bool), np.zeros(len(site_of), bool), {}
     for site in np.unique(site_of):
         of_site = site_of == site
-        own = {group for group, inside in zip(groups, of_site, strict=True) if inside}
-        block = np.array([group in own for group in groups])
-        notes[site] = _impossible(split, of_site, ~block)
+        elsewhere = np.unique(group[of_site & np.isin(group, group[~of_site])])
+        # The groups that are at this site alone, then each of the others.
+        parts = [of_site & ~np.isin(group, elsewhere), *(of_site & (group == g) for g in elsewhere)]
+        blocks = [of_site, *(of_site | (group == g) for g in elsewhere)]
+        pairs = [pair for pair in zip(parts, blocks, strict=True) if pair[0].any()]
+        reasons = (_impossible(split, part, ~block) for part, block in pairs)
+        notes[site] = next(filter(None, reasons), "")
         if not notes[site]:
-            left_out[block] = _predict(hat, block, classes) == split.labels[block]
+            for part, block in pairs:
+                said = _predict(hat, block, classes)[part[block]]
+                left_out[part] = said == split.labels[part]
             computed |= of_site & held_out
-
     rows = []
     for site, note in notes.items():
         mask = (site_of == site) & held_out
@@ -225,9 +231,9 @@ def _predict(hat: np.ndarray, block: np.ndarray, classes: np.ndarray) -> np.ndar
     return ties.argmax(said)
 
 
-def _impossible(split: Folds, of_site: np.ndarray, others: np.ndarray) -> str:
-    """Why a site cannot be left out; empty where it can."""
-    there, elsewhere = ({*split.labels[mask].tolist()} for mask in (of_site, others))
+def _impossible(split: Folds, part: np.ndarray, others: np.ndarray) -> str:
+    """Why images of a site cannot be predicted from others; empty where they can."""
+    there, elsewhere = ({*split.labels[mask].tolist()} for mask in (part, others))
     if absent := [split.classes[k] for k in sorted(there - elsewhere)]:
         return f"cannot be computed: no other site has images of {' or '.join(absent)}"
     if len(elsewhere) < 2:

@@ -129,6 +129,23 @@ def test_a_left_out_site_is_predicted_by_heads_that_saw_none_of_it(left_out):
     assert found.rows[2].note == "malignant alone, so not comparable with other sites"
 
 
+def test_a_patient_with_images_of_several_sites_is_left_out_with_each(left_out):
+    drawn, split, _ = left_out
+    scanner = np.where((drawn.group < 3) & (np.arange(len(drawn.group)) % 2 == 0), "B", "A")
+    scanner[drawn.group > 12] = "B"
+    found = site_heads.leave_out(ridge.kernel([drawn.descriptors]), scanner, split, draws=50)
+    rows = drawn.descriptors.astype(float)
+    rows = (rows - rows.mean(0)) / rows.std(0)
+    right = np.empty(len(rows), bool)
+    for i in range(len(rows)):
+        others = (scanner != scanner[i]) & (drawn.group != drawn.group[i])
+        head = Ridge((rows**2).sum() / len(rows)).fit(rows[others], np.eye(2)[split.labels[others]])
+        right[i] = head.predict(rows[i : i + 1]).argmax() == split.labels[i]
+    assert [row.left_out.value for row in found.rows] == [
+        pytest.approx(right[scanner == each].mean()) for each in "AB"
+    ]
+
+
 def test_a_site_is_not_computed_where_a_class_has_images_nowhere_else(left_out):
     drawn, split, _ = left_out
     labels = np.where(drawn.site == 0, drawn.label, 1)
