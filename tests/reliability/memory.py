@@ -40,8 +40,8 @@ def try_case(bench: Bench, case: str) -> list[str]:
     bench.empty()
     if how == "limit":
         ended = _run_limited(bench, name, int(at))
-        if ended.code not in (bench.commands[name].code, 1, 3) and not ended.hung:
-            return trials.again(bench, name)  # XLA ends the process itself, with a line of its own.
+        if ended.code and not ended.error and not ended.hung:
+            return trials.again(bench, name)  # XLA and OpenMP end it themselves, with their line.
     elif how == "writer":
         ended = bench.run(bench.commands[name], int(at), Action.KILL_BEFORE, group=False)
     else:
