@@ -210,6 +210,9 @@ def run_without_jax(script: str, *arguments: object) -> subprocess.CompletedProc
     code = f"""
 import runpy, sys
 sys.modules |= dict.fromkeys(("jax", "jaxlib", "flax", "optax"))
+if {script == "train"}:  # Trees are trained there, not in yet another process.
+    from histojax.learners import boost
+    boost.run_tasks = lambda tasks, workers: [boost.run_task(task) for task in tasks]
 sys.argv = {[script, *map(str, arguments)]!r}
 runpy.run_module("experiments.{script}", run_name="__main__")
 """

@@ -28,11 +28,9 @@ def trained(tmp_path_factory) -> Path:
     names, of = (*split.names, *TEST.names), [*labels, *(np.arange(9) % 3)]
     samples.write_descriptors(root / "descriptors", names, of, WIDTHS, A, spread=1.0)
     folds.save(split, root / "models" / ensembles.FOLDS)
-    boost.train(
-        TrainingJob(root / "descriptors", root / "models", split, tuple(WIDTHS)),
-        Boosting(folds=3, seeds=2, rounds=4),
-        1,
-    )
+    job = TrainingJob(root / "descriptors", root / "models", split, tuple(WIDTHS))
+    with samples.trees_in_this_process():
+        boost.train(job, Boosting(folds=3, seeds=2, rounds=4), 1)
     return root
 
 

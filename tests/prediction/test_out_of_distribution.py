@@ -25,6 +25,8 @@ PROTOCOL = Extraction(
 VGG = PROTOCOL.configurations[0]
 TRAINED, ALIKE = 16, 4
 
+pytestmark = pytest.mark.usefixtures("narrow_vgg")
+
 
 def folds_of(count: int, folds: int, groups: tuple[str, ...] | None = None) -> Folds:
     """Images i0, i1, ... ; whole groups are in a fold where there are groups."""
@@ -46,7 +48,7 @@ def stain_row(image, scale, values) -> store.StainQCRow:
 
 
 @pytest.fixture(scope="module")
-def described(tmp_path_factory):
+def described(narrow_vgg, tmp_path_factory):
     """Descriptors of tissue to train on, of more such tissue, and of entirely other images."""
     folder = tmp_path_factory.mktemp("typicality")
     rng = np.random.default_rng(0)
