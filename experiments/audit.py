@@ -14,6 +14,10 @@ brightness or a slightly tighter crop do not hide them. A pair in two folds leak
 classes has a wrong label. See for yourself: two images of mostly bare glass may look alike, and a
 crop of less than 95 % is missed more often than not.
 
+Where pairs are in two folds, it says what accuracy becomes without: of --models, that of the images
+without a copy in training; with --descriptors, that of linear heads fitted anew in the folds as
+they are, and in folds that keep copies together, as those of --group_copies do.
+
 Where descriptors were imported there are no images to compare, and groups alone are audited:
 --descriptors names their folder.
 
@@ -26,14 +30,18 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from histojax.datasets import Dataset, folds, leakage
+from histojax.datasets import Dataset, folds, leakage, positive
 from histojax.datasets.folds import Folds
 from histojax.errors import InputError
+from histojax.evaluation import copies as copies_study
+from histojax.evaluation import evaluate
+from histojax.evaluation.copies import CopiesStudy
 from histojax.extraction import manifests, store
 from histojax.inspection import near_duplicates, split_pairs
 from histojax.inspection.near_duplicates import Pair
+from histojax.inspection.split_pairs import SplitPair
 from histojax.learners import ensembles
-from histojax.report import audit
+from histojax.report import audit, copies
 from histojax.utils.files import require_writable
 
 from . import data, protocol, runner
@@ -44,7 +52,11 @@ LISTED = 10  # Most pairs in the printed text.
 
 data.define_labelled()
 data.define_split()
-define_path("descriptors", "Folder of imported descriptors, where --data names slides of theirs.")
+define_path(
+    "descriptors",
+    "Folder of the images' descriptors, to tell what accuracy becomes without copies in training; "
+    "of imported ones, where --data names slides of theirs.",
+)
 protocol.define_fold_count()
 define_path("split", "Split to audit: CSV image,label,fold[,group].")
 define_path("models", "Folder of models whose split is audited.")
@@ -65,7 +77,7 @@ def main() -> None:
         data.refuse_inside_data("out")
         require_writable(FLAGS.out)
     refuse_flags_of_a_new_split()
-    pairs = None
+    pairs = study = None
     if not slides:
         pairs = near_duplicates.find_pairs(near_duplicates.fingerprints(dataset.paths))
     split = split_to_audit(dataset, pairs)
@@ -75,9 +87,12 @@ def main() -> None:
         print("\nnear-duplicates: not searched for, since descriptors were imported without images")
     else:
         pairs = split_pairs.pairs_in_split(pairs, split)
-        print("\n".join(["", *split_pairs.summary_lines(pairs, split, LISTED)]))
+        print("\n".join(["", *split_pairs.summary_lines(pairs, split, LISTED)]), flush=True)
+        study = accuracy_without_copies(pairs, split)
+        if study is not None:
+            print("\n".join(["", *copies.text_lines(study)]))
     if FLAGS.out is not None:
-        written = audit.write(FLAGS.out, leaks, pairs, split, dataset)
+        written = audit.write(FLAGS.out, leaks, pairs, split, dataset, study)
         print(f"\n{FLAGS.out / written[0]}, {', '.join(written[1:])}")
 
 
@@ -91,6 +106,19 @@ def refuse_flags_of_a_new_split() -> None:
             "--fold_maker, --paper_folds and --group_copies make a split, --split and --models "
             "name one: pass either"
         )
+
+
+def accuracy_without_copies(pairs: Sequence[SplitPair], split: Folds) -> CopiesStudy | None:
+    """What accuracy becomes without copies in training, as far as models or descriptors tell."""
+    predictions = None
+    if FLAGS.models is not None:
+        try:
+            predictions = evaluate.load_out_of_fold(FLAGS.models, (positive.NONE,))
+        except InputError as error:
+            print(f"note: the accuracy of the models is left out: {error}")
+    configurations = store.configurations(FLAGS.descriptors) if FLAGS.descriptors else ()
+    descriptors = FLAGS.descriptors if configurations else None
+    return copies_study.study(predictions, pairs, split, descriptors, configurations)
 
 
 def split_to_audit(dataset: Dataset, pairs: Sequence[Pair] | None) -> Folds:

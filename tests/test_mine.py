@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import re
 import shutil
 import sys
@@ -11,16 +12,19 @@ import types
 import numpy as np
 import pytest
 
-from experiments import pipeline
+from experiments import mine, models, pipeline
 from histojax import datasets
 from histojax.config import Boosting, Protocol
-from histojax.datasets import folds
+from histojax.datasets import Dataset, folds
+from histojax.datasets.folds import Folds
+from histojax.errors import InputError
 from histojax.inspection import inspection
 from histojax.inspection.findings import PROBLEM, Finding
 from histojax.learners import background, boost, ensembles
 from histojax.learners.training import TrainingJob
 from histojax.prediction import bundle
 from histojax.report import inspection as pages
+from histojax.utils import files
 from tests import samples
 from tests.running import run
 
@@ -143,6 +147,58 @@ def test_what_data_leave_open_is_asked_before_any_work(trained, tmp_path, names,
     assert (done.returncode, done.stderr.count("error:")) == (1, 1), done.stderr
     assert asked in done.stderr
     assert not list((tmp_path / "run").rglob("*"))  # What is refused binds nothing.
+
+
+def test_it_asks_what_to_do_with_copies_that_cross_folds(tmp_path, monkeypatch):
+    flags = types.SimpleNamespace(group_copies=None, fold_maker=None, run=tmp_path)
+    monkeypatch.setattr(mine, "FLAGS", flags)
+    paths = {name: tmp_path / f"{name}.png" for name in "abcdef"}
+    labelled = Dataset(paths, (0, 0, 0, 1, 1, 1), ("x", "y"))
+    split = Folds(labelled.names, np.array(labelled.labels), np.arange(6) % 2, ("x", "y"))
+    plan = types.SimpleNamespace(
+        split=split, dataset=labelled, job=types.SimpleNamespace(models=tmp_path / "models")
+    )
+
+    def asked(*pairs, split=split) -> str:
+        found = types.SimpleNamespace(
+            images=[types.SimpleNamespace(path=path) for path in reversed(paths.values())],
+            pairs=[types.SimpleNamespace(first=5 - i, second=5 - j) for i, j in pairs],
+        )
+        plan.split = split
+        try:
+            mine.ask_about_copies(types.SimpleNamespace(image_set=found), plan)
+        except InputError as error:
+            return str(error)
+        return ""
+
+    assert asked((0, 2), (1, 3)) == ""  # Each within a fold.
+    message = asked((0, 2), (0, 1), (3, 4))
+    assert message.startswith("in 2 pairs of images that are copies or overlap, one would be")
+    assert "pass --group_copies, which keeps them in one fold, or --nogroup_copies" in message
+    for name, value in (("group_copies", False), ("fold_maker", "stratified")):
+        with monkeypatch.context() as patched:
+            patched.setattr(flags, name, value)
+            assert asked((0, 1)) == ""
+    assert asked((0, 1), split=dataclasses.replace(split, copies=("",) * 6)) == ""
+    (tmp_path / "models" / "VGG").mkdir(parents=True)
+    (tmp_path / "models" / "VGG" / "seed0-fold01.txt").touch()
+    assert asked((0, 1)) == ""  # Of a run that is nearly done the problem is listed.
+
+
+@pytest.mark.parametrize("there", [[], [ensembles.FOLDS]])
+def test_what_is_refused_before_there_is_a_model_binds_nothing(tmp_path, there):
+    for name in there:
+        (tmp_path / name).touch()
+
+    @models.split_kept_with_models(tmp_path)
+    def refused():
+        for name in (ensembles.FOLDS, "folds.json", ensembles.MANIFEST):
+            files.write_text(tmp_path / name, "")
+        raise InputError("asked")
+
+    with pytest.raises(InputError, match="asked"):
+        refused()
+    assert [path.name for path in tmp_path.iterdir()] == there
 
 
 def test_folds_are_as_many_as_the_groups_can_fill(trained, tmp_path):

@@ -104,8 +104,8 @@ def with_sets(dataset: Dataset, sets: Sequence[str]) -> Dataset:
 
 def joined_groups(groups: tuple[str, ...] | None, sets: Sequence[str]) -> list[str]:
     """The groups that sets join, as people read them: `A and B`; sorted."""
-    of_group = collections.defaultdict(set)
-    for group, joined in zip(groups or (), join(groups, sets) or (), strict=True):
+    of_group, groups = collections.defaultdict(set), groups or ("",) * len(sets)
+    for group, joined in zip(groups, join(groups, sets), strict=True):
         of_group[joined] |= {group} - {""}
     return sorted(" and ".join(sorted(of)) for of in of_group.values() if len(of) > 1)
 

@@ -21,7 +21,6 @@ from histojax.errors import InputError
 from histojax.evaluation import site_heads
 from histojax.evaluation.bootstrap import DRAWS
 from histojax.evaluation.site_heads import LeftOut, Telling
-from histojax.extraction import store
 from histojax.inspection import site_association
 from histojax.inspection.site_association import Association
 from histojax.learners import ridge
@@ -92,7 +91,9 @@ def study(
     chosen = _subset(folds)
     inner = None
     try:
-        inner = _kernel(descriptors, configurations, folds.take(chosen).names)
+        if descriptors is None:
+            raise InputError("pass --descriptors, the folder of the images' descriptors")
+        inner = ridge.kernel_of_images(descriptors, configurations, folds.take(chosen).names)
     except InputError as error:
         notices.append(
             f"Whether descriptors tell the site, and what accuracy becomes without one, was not "
@@ -160,31 +161,3 @@ def _subset(folds: Folds) -> np.ndarray:
     order = np.random.default_rng(0).permutation(group.max() + 1)
     kept = np.cumsum(np.bincount(group)[order]) <= _MOST_IMAGES
     return np.flatnonzero(np.isin(group, order[kept]))
-
-
-def _kernel(
-    descriptors: Path | None, configurations: Sequence[str], names: Sequence[str]
-) -> np.ndarray:
-    """Inner products of the images' mean descriptors, [N, N].
-
-    Raises:
-      InputError: the folder is not known, or lacks descriptors.
-    """
-    if descriptors is None:
-        raise InputError("pass --descriptors, the folder of the images' descriptors")
-    for configuration in configurations:
-        there = set(store.image_names(descriptors, configuration))
-        if missing := [name for name in names if name not in there]:
-            raise InputError(
-                f"{descriptors} lacks descriptors of {configuration} for {len(missing)} of "
-                f"{len(names)} images, such as {missing[0]}"
-            )
-    return ridge.kernel(
-        np.stack(
-            [
-                store.open_array(store.file_of(descriptors, configuration, name)).mean(axis=0)
-                for name in names
-            ]
-        )
-        for configuration in configurations
-    )

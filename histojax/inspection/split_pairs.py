@@ -1,11 +1,12 @@
 """Copies and overlapping images in a split: which pairs leak, which contradict, in words."""
 
+import collections
 import dataclasses
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from histojax.datasets import Dataset
+from histojax.datasets import Dataset, copies
 from histojax.datasets.folds import TRAIN_ONLY, Folds
 from histojax.inspection.near_duplicates import OVERLAP, SAME_FILE, Pair, likeness
 from histojax.utils.words import quantity
@@ -40,12 +41,26 @@ def pairs_in_split(pairs: Iterable[Pair], folds: Folds) -> tuple[SplitPair, ...]
 
 
 def crossing(pairs: Iterable[SplitPair], folds: Folds) -> np.ndarray:
-    """Whether each image is held out while a copy, or what it overlaps, is trained on: bool [N]."""
-    crosses = np.zeros(len(folds.names), bool)
-    for in_split in pairs:
-        if in_split.leaks:
-            crosses[[in_split.pair.first, in_split.pair.second]] = True
-    return crosses & (folds.folds != TRAIN_ONLY)
+    """Whether each image is held out while a copy, or what it overlaps, is trained on: bool [N].
+
+    Copies of a copy are copies, whether they are a pair or not.
+    """
+    pairs = [in_split.pair for in_split in pairs]
+    of_copies = [(pair.first, pair.second) for pair in pairs if pair.kind != OVERLAP]
+    sets = copies.sets_of(folds.names, of_copies)
+    unit = [name or i for i, name in enumerate(sets)]
+    near = {name: {name} for name in unit}
+    for pair in pairs:
+        near[unit[pair.first]].add(unit[pair.second])
+        near[unit[pair.second]].add(unit[pair.first])
+    folds_of = collections.defaultdict(set)
+    for name, fold in zip(unit, folds.folds.tolist(), strict=True):
+        folds_of[name].add(fold)
+    trained_on = [
+        set().union(*(folds_of[other] for other in near[name])) - {fold}
+        for name, fold in zip(unit, folds.folds.tolist(), strict=True)
+    ]
+    return np.array(list(map(bool, trained_on))) & (folds.folds != TRAIN_ONLY)
 
 
 def summary_lines(pairs: Sequence[SplitPair], folds: Folds, most: int) -> list[str]:

@@ -10,11 +10,14 @@ The Elements of Statistical Learning, 2009, section 7.10, for blocks in place of
 N images, D channels, K classes, P labellings.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 from scipy import linalg
 
+from histojax.errors import InputError
+from histojax.extraction import store
 from histojax.learners import heads
 
 
@@ -69,3 +72,29 @@ def held_out_matrix(hat: np.ndarray, block: np.ndarray) -> np.ndarray:
 def indicators(labels: np.ndarray, classes: int) -> np.ndarray:
     """Labels int [..., N] as float64 [..., N, K]."""
     return np.eye(classes)[labels]
+
+
+def kernel_of_images(
+    descriptors: Path, configurations: Sequence[str], names: Sequence[str]
+) -> np.ndarray:
+    """Inner products of images' mean descriptors, of all configurations, float64 [N, N].
+
+    Raises:
+      InputError: the folder lacks descriptors, or has damaged ones.
+    """
+    for configuration in configurations:
+        there = set(store.image_names(descriptors, configuration))
+        if missing := [name for name in names if name not in there]:
+            raise InputError(
+                f"{descriptors} lacks descriptors of {configuration} for {len(missing)} of "
+                f"{len(names)} images, such as {missing[0]}"
+            )
+    return kernel(
+        np.stack(
+            [
+                store.open_array(store.file_of(descriptors, configuration, name)).mean(axis=0)
+                for name in names
+            ]
+        )
+        for configuration in configurations
+    )

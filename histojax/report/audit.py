@@ -7,12 +7,13 @@ from typing import Any
 
 from histojax.datasets import Dataset, leakage
 from histojax.datasets.folds import Folds
+from histojax.evaluation.copies import CopiesStudy
 from histojax.images import slide
 from histojax.images.names import file_label
 from histojax.images.thumbnails import thumbnail
 from histojax.inspection import similarity, split_pairs
 from histojax.inspection.split_pairs import SplitPair
-from histojax.report import TEMPLATES
+from histojax.report import TEMPLATES, copies, formats
 from histojax.utils import files, templates
 
 _SHOWN = 200  # Pairs in duplicates.html, at most.
@@ -32,6 +33,7 @@ def write(
     pairs: Sequence[SplitPair] | None,
     split: Folds,
     dataset: Dataset,
+    study: CopiesStudy | None = None,
 ) -> tuple[str, ...]:
     """Writes the four files, or those of groups alone, and returns their names.
 
@@ -41,11 +43,14 @@ def write(
       pairs: near-duplicates, the surest first; None where there are no images to compare.
       split: whose images the pairs index.
       dataset: the same images, in the same order.
+      study: what accuracy becomes without copies in training, where any crosses folds.
     """
     folder = files.as_path(folder)
     numbers = leakage.as_dict(audit)
     if pairs is not None:
         numbers |= {"duplicates": split_pairs.counts(pairs)}
+    numbers |= {"copies_kept_together": copies.kept_together(split)}
+    numbers |= formats.for_json({"without_copies": study and copies.as_dict(study)})
     files.write_json(folder / "audit.json", numbers)
     files.write_csv(folder / "audit.csv", *leakage.as_table(audit))
     if pairs is None:

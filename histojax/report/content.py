@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from histojax.config import STAIN_OK
 from histojax.errors import InputError
 from histojax.evaluation import site_study
+from histojax.evaluation.copies import CopiesStudy
 from histojax.evaluation.evaluate import Evaluation
 from histojax.evaluation.metrics import ALL, CLASS, METRICS
 from histojax.evaluation.site_study import SiteStudy
@@ -87,6 +88,8 @@ class Report:
       accuracy: the rows of Table 1.
       figures: matplotlib figures by name; those of the test set begin with `test_`.
       images: of the data set.
+      copies: what accuracy becomes without copies in training; None where none crosses folds, or
+        images were not searched.
       stain: None where it is not known.
       notices: what differs between the data and descriptors passed and those trained on.
       commands: to make the report again.
@@ -100,6 +103,7 @@ class Report:
     accuracy: list[tables.Row]
     figures: dict[str, Figure]
     images: ReportImages
+    copies: CopiesStudy | None
     stain: StainQualitySummary | None
     notices: tuple[str, ...]
     commands: list[Command]

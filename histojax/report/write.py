@@ -19,6 +19,7 @@ from histojax import datasets
 from histojax.datasets import Dataset, bach, kather, leakage
 from histojax.datasets import sites as site_columns_of
 from histojax.errors import InputError
+from histojax.evaluation import copies as copies_study
 from histojax.evaluation import evaluate, own_data, site_study, verdict
 from histojax.evaluation.bootstrap import DRAWS
 from histojax.evaluation.evaluate import Evaluation
@@ -29,7 +30,18 @@ from histojax.images.names import Images
 from histojax.inspection import split_pairs
 from histojax.learners import ensembles
 from histojax.learners.ensembles import Ensemble
-from histojax.report import answers, content, figures, formats, images, page, sites, summary, tables
+from histojax.report import (
+    answers,
+    content,
+    copies,
+    figures,
+    formats,
+    images,
+    page,
+    sites,
+    summary,
+    tables,
+)
 from histojax.report.commands import command_lines, versions
 from histojax.report.content import Report, StainQualitySummary
 from histojax.utils import files
@@ -89,11 +101,20 @@ def write_report(
     with_published = bach.is_bach(folds.names, folds.classes) and folds.count == 10
     blend = evaluation.out_of_fold.estimates["accuracy", ""].by_fold
     report_images = images.collect(evaluation, dataset, descriptors)
+    of_copies = report_images.pairs and copies_study.study(
+        evaluation.out_of_fold.predictions,
+        report_images.pairs,
+        report_images.split,
+        descriptors,
+        ensemble.configurations,
+        draws,
+    )
     report = Report(
         evaluation=evaluation,
         accuracy=tables.accuracy_rows(evaluation.by_configuration, blend, with_published),
         figures=_draw(evaluation, stain),
         images=report_images,
+        copies=of_copies or None,
         stain=stain,
         notices=notices,
         commands=command_lines(
@@ -186,6 +207,8 @@ def _text(report: Report) -> str:
     if (pairs := report.images.pairs) is not None:
         lines[-1] = lines[-1].rstrip("\n")
         lines += ["", *split_pairs.summary_lines(pairs, report.images.split, images.PAIRS)]
+    if report.copies is not None:
+        lines += copies.text_lines(report.copies)
     if report.sites is not None:
         lines[-1] = lines[-1].rstrip("\n")
         lines += ["", *sites.text_lines(report.sites)]
@@ -223,6 +246,8 @@ def _numbers(report: Report) -> dict[str, Any]:
         **evaluate.settings(evaluation.ensemble),
         **({} if pairs is None else {"duplicates": split_pairs.counts(pairs)}),
         **({} if report.sites is None else {"sites": sites.as_dict(report.sites)}),
+        "copies_kept_together": copies.kept_together(evaluation.ensemble.folds),
+        "without_copies": report.copies and copies.as_dict(report.copies),
     }
     statistics = summary.as_dict(evaluation.out_of_fold)
     judged = summary.verdict_as_dict(report.verdict)

@@ -84,6 +84,7 @@ def test_joined_groups_say_what_they_are():
         "groups: A and B; C and D and E"
     )
     assert copies.notice(groups, ("",) * COUNT).startswith("copies: none")
+    assert copies.notice(None, sets).endswith("each kept in one fold")
     assert copies.of_unknown_group(joined, sets) == [not group for group in groups[:7]] + [
         *(False, False, True, False, True)
     ]

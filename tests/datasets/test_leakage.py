@@ -16,6 +16,7 @@ from PIL import Image
 from histojax.config import BACH_CLASSES
 from histojax.datasets import Dataset, folds, leakage, synthetic
 from histojax.datasets.folds import Folds
+from histojax.inspection import near_duplicates
 from tests.running import python, run
 
 
@@ -321,6 +322,61 @@ def test_training_splits_by_the_flags_and_the_audit_finds_that_split(data, tmp_p
     assert (
         "of the 4 images of unknown group 4 are only trained on, 0 are held out" in audited.stdout
     )
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_copies_are_kept_in_one_fold_and_later_runs_search_no_more(data, tmp_path, monkeypatch):
+    small = ["--folds=2", "--seeds=1", "--rounds=2", "--workers=1"]
+    given = [f"--data={data}/images", f"--models={tmp_path}/models"]
+    train = ["train", *given, f"--descriptors={data}/descriptors", *small]
+    done = run(*train, "--group_copies")
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert "2 pairs of copies of one image, 1 of them the same file (4 images)" in said
+    conflict = "WARNING: LABEL CONFLICT: i01 (benign) and i07 (malignant): the same file."
+    assert f"{conflict} One label is wrong" in said
+    assert "copies: 4 images in 2 sets of copies or overlaps, each kept in one fold" in said
+    table = tmp_path / "models" / "folds.csv"
+    before = table.read_bytes()
+    rows = {row["image"]: row for row in csv.DictReader(before.decode().splitlines())}
+    for one, other in (("i01", "i07"), ("i04", "i05")):
+        assert rows[one]["fold"] == rows[other]["fold"]
+        assert rows[one]["copies"] == rows[other]["copies"] == one
+        assert rows[one]["group"] == f"copies of {one}"
+    with monkeypatch.context() as patched:
+        patched.setattr(near_duplicates, "find_pairs", None)  # It is not called.
+        again = run(*train)
+        assert again.returncode == 0, again.stderr
+        assert "0 models trained" in again.stdout
+    assert table.read_bytes() == before
+    refused = run(*train, "--nogroup_copies")
+    assert refused.returncode == 1
+    assert "folds.csv was made with --group_copies: leave out --nogroup_copies" in refused.stderr
+    audited = run("audit", *given)
+    assert "copies and overlaps kept together: 4 images in 2 sets" in audited.stdout
+    assert "(4 images): 0 pairs in two folds" in audited.stdout
+    # Without the flag they cross, and nothing is said of accuracy that too few images would tell.
+    (tmp_path / "pairs.csv").write_text("first,second\ni02,i09\n")
+    would = [*given[:1], "--folds=2", f"--group_copies={tmp_path}/pairs.csv"]
+    assert "copies: 2 images in 1 set of copies" in run("audit", *would).stdout
+    clash = run("audit", *would, "--fold_maker=stratified")
+    assert "--group_copies keeps copies in one fold, --fold_maker=stratified does" in clash.stderr
+    assert "pass either" in run("audit", *given, "--group_copies").stderr
+
+
+def test_the_audit_says_what_accuracy_becomes_without_copies(data, tmp_path):
+    by_hand = [f"i{i:02d},{'benign' if i < 6 else 'malignant'},{i % 2 + 1}" for i in range(12)]
+    (tmp_path / "folds.csv").write_text("\n".join(["image,label,fold", *by_hand]) + "\n")
+    flags = [f"--data={data}/images", f"--split={tmp_path}/folds.csv", f"--out={tmp_path}/out"]
+    audited = run("audit", *flags, f"--descriptors={data}/descriptors")
+    assert audited.returncode == 0, audited.stderr
+    assert "  linear heads, fitted anew, folds as they are (12): " in audited.stdout
+    assert re.search(r"  their change \(12\): [+-][\d.]+ points", audited.stdout)
+    numbers = json.loads((tmp_path / "out" / "audit.json").read_text())
+    heads = numbers["without_copies"]["heads"]
+    change = heads["grouped"]["value"] - heads["as_is"]["value"]
+    assert heads["change"]["value"] == pytest.approx(change)
+    assert numbers["without_copies"]["models"] is numbers["copies_kept_together"] is None
 
 
 @pytest.mark.usefixtures("in_this_process")

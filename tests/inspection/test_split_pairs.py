@@ -43,8 +43,8 @@ def test_pairs_are_told_apart_by_what_they_do_to_a_split():
         "correlation 0.90",
         "  and 3 more",
     ]
-    # Of d, which is only trained on, nothing is measured.
-    assert split_pairs.crossing(in_split, SPLIT).tolist() == [True, *[False] * 4]
+    # All are copies of d, which is only trained on itself, as is e.
+    assert split_pairs.crossing(in_split, SPLIT).tolist() == [True, True, True, False, False]
     assert split_pairs.counts(in_split) == {
         "pairs": 5,
         "same_file": 0,
@@ -74,6 +74,20 @@ def test_overlapping_fields_are_told_from_copies_of_one_image():
     assert text[2].endswith("LEAK, two classes")
     number = split_pairs.counts(in_split)
     assert (number["copies"], number["overlaps"], number["overlaps_in_two_folds"]) == (1, 2, 2)
+
+
+def test_copies_of_a_copy_cross_folds_and_overlaps_of_an_overlap_do_not():
+    fold_of = np.array([0, 0, 1, 0, 0])
+    split = Folds(tuple("abcde"), np.zeros(5, int), fold_of, ("x", "y"))
+
+    def crossing(*pairs) -> list[bool]:
+        return split_pairs.crossing(split_pairs.pairs_in_split(pairs, split), split).tolist()
+
+    assert crossing(pair(0, 1), pair(1, 2)) == [True, True, True, False, False]
+    overlaps = pair(0, 1, OVERLAP), pair(1, 2, OVERLAP)
+    assert crossing(*overlaps) == [False, True, True, False, False]
+    # A copy of what overlaps overlaps, too.
+    assert crossing(*overlaps, pair(1, 3)) == [False, True, True, True, False]
 
 
 def test_before_a_split_contradictions_are_named():
