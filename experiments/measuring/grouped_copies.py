@@ -1,10 +1,10 @@
 """A set of images with copies in it, to see what copies do to accuracy.
 
-python -m experiments.measuring.grouped_copies --data=DATA --out=OUT [--copies=1]
+python -m experiments.measuring.grouped_copies --data=DATA --out=OUT [--every=2]
 
-Writes OUT/CLASS/NAME.png, each image of DATA, and OUT/CLASS/NAME_copy1.png, turned by any angle,
-mirrored or not, and cut to the largest square that lies within it at every angle. So some published
-sets are augmented; patients are left out, as there.
+Writes OUT/CLASS/NAME.png, each image of DATA, and of every second OUT/CLASS/NAME_copy.png, turned by
+any angle, mirrored or not, and cut to the largest square that lies within it at every angle. So some
+published sets are augmented; patients are left out, as there.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from histojax.utils import files
 FLAGS = flags.FLAGS
 
 
-def turned(rgb: np.ndarray, degrees: float, mirrored: bool) -> np.ndarray:
+def turned(rgb: np.ndarray, degrees: float, mirrored: int) -> np.ndarray:
     """An image uint8 [H, W, 3] about its centre: uint8 [S, S, 3], S = min(H, W) / sqrt(2)."""
     image = Image.fromarray(rgb[:, ::-1] if mirrored else rgb)
     side = int(min(image.size) / np.sqrt(2))
@@ -32,18 +32,18 @@ def turned(rgb: np.ndarray, degrees: float, mirrored: bool) -> np.ndarray:
 def main(argv: Sequence[str]) -> None:
     del argv
     rng, dataset = np.random.default_rng(0), datasets.load(FLAGS.data)
-    for (name, path), label in zip(dataset.images.items(), dataset.labels, strict=True):
-        rgb, folder = reader.read(path), files.as_path(FLAGS.out) / dataset.classes[label]
+    for i, (name, path) in enumerate(dataset.images.items()):
+        rgb, label = reader.read(path), dataset.classes[dataset.labels[i]]
+        folder, change = files.as_path(FLAGS.out) / label, (rng.uniform(0, 360), rng.integers(2))
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rgb).save(folder / f"{name}.png")
-        for i in range(FLAGS.copies):
-            copy = turned(rgb, rng.uniform(0, 360), bool(rng.integers(2)))
-            Image.fromarray(copy).save(folder / f"{name}_copy{i + 1}.png")
-    print(f"{len(dataset.labels)} images, {FLAGS.copies} copies of each: {FLAGS.out}")
+        if i % FLAGS.every == 0:
+            Image.fromarray(turned(rgb, *change)).save(folder / f"{name}_copy.png")
+    print(f"{len(dataset.labels)} images, and copies of every {FLAGS.every}th: {FLAGS.out}")
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("data", None, "Labelled images.", required=True)
     flags.DEFINE_string("out", None, "Folder to write to.", required=True)
-    flags.DEFINE_integer("copies", 1, "Copies of each image.", lower_bound=1)
+    flags.DEFINE_integer("every", 2, "Which images have a copy.", lower_bound=1)
     app.run(main)
