@@ -43,7 +43,7 @@ from typing import TYPE_CHECKING
 from absl import flags, logging
 
 from histojax.config import PRESETS, Extraction, Option, Protocol
-from histojax.datasets import Dataset, positive
+from histojax.datasets import Dataset, copies, positive
 from histojax.errors import InputError
 from histojax.extraction import manifests, store
 from histojax.inspection import inspection, recommend
@@ -205,7 +205,7 @@ def choose(dataset: Dataset) -> Protocol:
 
 def _preset(dataset: Dataset) -> tuple[str, str]:
     """The preset for as many images and groups, and why."""
-    images, groups = len(dataset.labels), len({*(dataset.groups or ())} - {""})
+    images, groups = len(dataset.labels), len(copies.known(dataset.groups))
     known = f" in {groups} groups" if groups else ""
     few = images < _FEW_IMAGES or 0 < groups < _FEW_GROUPS
     return "small" if few else "paper", f"for {images} images{known}"

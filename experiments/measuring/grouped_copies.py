@@ -2,9 +2,9 @@
 
 python -m experiments.measuring.grouped_copies --data=DATA --out=OUT [--every=2]
 
-Writes OUT/CLASS/NAME.png, each image of DATA, and of every second OUT/CLASS/NAME_copy.png, turned by
-any angle, mirrored or not, and cut to the largest square that lies within it at every angle. So some
-published sets are augmented; patients are left out, as there.
+Writes each image of DATA as OUT/CLASS/NAME.png, and of every second a copy, NAME_copy.png: turned
+by any angle, mirrored or not, and cut to the largest square that lies within it at every angle. So
+some published sets are augmented; patients are left out, as there.
 """
 
 from collections.abc import Sequence

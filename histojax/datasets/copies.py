@@ -19,6 +19,7 @@ from histojax.errors import InputError
 from histojax.utils import files
 from histojax.utils.words import quantity
 
+_NAMELESS = "copies of "  # And the name of a set: its group, where no patient or slide is known.
 _NAMED = 5  # Joined groups that a notice names.
 _PAIR = ("first", "second")  # Columns of a table of pairs, such as the audit's duplicates.csv.
 
@@ -65,7 +66,7 @@ def join(groups: tuple[str, ...] | None, sets: Sequence[str] | None) -> tuple[st
     taken = {*groups}
     name_of = {number: _joined_name(sorted(of - {""}), taken) for number, of in known.items()}
     return tuple(
-        name_of[component[i]] or (_nameless(sets[i]) if sets[i] else "") for i in range(count)
+        name_of[component[i]] or (_NAMELESS + sets[i] if sets[i] else "") for i in range(count)
     )
 
 
@@ -79,15 +80,14 @@ def _joined_name(groups: list[str], taken: set[str]) -> str:
     return name
 
 
-def _nameless(name: str) -> str:
-    """The group of a set none of whose images is of known group."""
-    return f"copies of {name}"
+def is_unknown(group: str) -> bool:
+    """Whether the patient or slide of a group is not known, nor that of any copy in it."""
+    return not group or group.startswith(_NAMELESS)
 
 
-def of_unknown_group(groups: Sequence[str], sets: Sequence[str] | None) -> list[bool]:
-    """Whether the patient or slide of each image is not known, nor that of any copy of it."""
-    pairs = zip(groups, sets or ("",) * len(groups), strict=True)
-    return [group in ("", _nameless(name)) for group, name in pairs]
+def known(groups: Iterable[str] | None) -> set[str]:
+    """The groups whose patients or slides are known."""
+    return {group for group in groups or () if not is_unknown(group)}
 
 
 def _components(count: int, pairs: Sequence[tuple[int, int]]) -> np.ndarray:

@@ -155,7 +155,7 @@ def _make(
     if lacking := _classes_lacking(labels, folds, dataset.classes):
         origin += f"; all images of {', '.join(lacking)} are in one fold, whose models never see it"
     if method == "grouped":
-        unknown = sum(copies.of_unknown_group(dataset.groups, dataset.copies))
+        unknown = sum(map(copies.is_unknown, dataset.groups))
         origin += f"; {unknown} images of unknown group: {unknown_groups}" if unknown else ""
     if dataset.copies is not None:
         images, sets = copies.quantities(dataset.copies)
@@ -172,11 +172,11 @@ def _fill_unknown(dataset: Dataset, unknown_groups: str) -> np.ndarray:
         "together": ["\0"] * len(dataset.names),
         "train_only": [""] * len(dataset.names),
     }[unknown_groups]
-    unknown = [not group for group in dataset.groups]
-    if unknown_groups != "own":  # Copies do not tell the patient that is to be kept out.
-        unknown = copies.of_unknown_group(dataset.groups, dataset.copies)
-    filled = np.where(unknown, np.array(substitutes, object), np.array(dataset.groups, object))
-    return filled.astype(object)
+    # Copies do not tell the patient that is to be kept out.
+    is_unknown = copies.is_unknown if unknown_groups != "own" else lambda group: not group
+    pairs = zip(dataset.groups, substitutes, strict=True)
+    filled = [substitute if is_unknown(group) else group for group, substitute in pairs]
+    return np.array(filled, object)
 
 
 def _require_enough(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from histojax.datasets import copies
 from histojax.datasets.folds import TRAIN_ONLY, Folds
 
 NO_GROUPS = (
@@ -116,6 +117,8 @@ class LeakageAudit:
 def audit(folds: Folds) -> LeakageAudit:
     """Counts, fold by fold, the test images that share a group with training."""
     groups = folds.groups or ("",) * len(folds.names)
+    groups = tuple("" if copies.is_unknown(group) else group for group in groups)
+    none_known = folds.groups is None or (folds.copies is not None and not any(groups))
     members = collections.defaultdict(list)
     for i, group in enumerate(groups):
         if group:
@@ -127,7 +130,7 @@ def audit(folds: Folds) -> LeakageAudit:
         rows=tuple(_audit_fold(folds, groups, members, fold) for fold in range(folds.count)),
         images=len(folds.names),
         train_only=int(train_only.sum()),
-        unknown=None if folds.groups is None else groups.count(""),
+        unknown=None if none_known else groups.count(""),
         unknown_train_only=sum(not groups[i] for i in np.flatnonzero(train_only)),
         groups=len(members),
         mixed=sum(len(set(folds.labels[indices].tolist())) > 1 for indices in members.values()),

@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 
+from histojax.datasets import copies
 from histojax.datasets.leakage import LeakageAudit
 from histojax.evaluation import bootstrap, metrics, sample_size
 from histojax.evaluation.chance import ChanceTest
@@ -179,9 +180,11 @@ def _count(statistics: Statistics) -> str:
     images = _plural(len(predictions.names), "image")
     if predictions.resampling_groups is None:
         return images
-    known = len({*predictions.groups} - {""})
+    known = len(copies.known(predictions.groups))
+    if not known:
+        return f"{images} (copies of one taken together)"
     text = f"{images} of {_plural(known, 'group')} (patients or slides)"
-    unknown = predictions.groups.count("")
+    unknown = sum(map(copies.is_unknown, predictions.groups))
     return text + (f", {unknown:,} of them of unknown group," if unknown else "")
 
 
@@ -231,8 +234,8 @@ def _needed_text(statistics: Statistics, evidence: _Evidence) -> str:
 
 def _groups_text(statistics: Statistics) -> str:
     predictions = statistics.predictions
-    if predictions.resampling_groups is not None:
-        unknown = predictions.groups.count("")
+    if copies.known(predictions.groups):
+        unknown = sum(map(copies.is_unknown, predictions.groups))
         return (
             f"The group (patient or slide) of {_plural(unknown, 'image')} is not known, and each "
             "is taken for one of its own: where they are of one patient, the figures may be "

@@ -183,11 +183,14 @@ def most_folds(
     dataset: Dataset, most: int, seed: int, unknown_groups: str = "own"
 ) -> tuple[int | None, str]:
     """The largest number of folds, up to `most`, that these images can be split into, and why."""
-    from histojax.datasets import folds  # Not above: views are chosen without scikit-learn too.
+    from histojax.datasets import (
+        copies,
+        folds,
+    )  # Not above: views are chosen without scikit-learn too.
 
     unit = "by image: no groups are known"
-    if dataset.groups is not None:
-        unit = f"by whole groups ({len(set(dataset.groups) - {''})} are known)"
+    if groups := copies.known(dataset.groups):
+        unit = f"by whole groups ({len(groups)} are known)"
     reasons = []
     for count in range(most, 1, -1):
         try:

@@ -23,7 +23,7 @@ import numpy as np
 from absl import logging
 
 from histojax.config import VERSION, Extraction
-from histojax.datasets import leakage, positive
+from histojax.datasets import copies, leakage, positive
 from histojax.evaluation import calibration, operating_point
 from histojax.extraction import manifests, provenance
 from histojax.learners import ensembles, scoring
@@ -304,7 +304,7 @@ def _facts(ensemble: Ensemble) -> dict[str, Any]:
     return {
         "created": datetime.date.today().isoformat(),
         "images": {name: int((folds.labels == i).sum()) for i, name in enumerate(folds.classes)},
-        "groups": len(set(folds.groups or ()) - {""}),
+        "groups": len(copies.known(folds.groups)),
         "split": folds.origin,
         "leakage": audit.verdict if audit.leaks else "",
         "parameters": ensemble.parameters,

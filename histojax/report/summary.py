@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from histojax.datasets import copies
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.evaluation.statistics import Estimate, Statistics
 from histojax.evaluation.verdict import Verdict
@@ -53,8 +54,9 @@ def resampling(statistics: Statistics) -> str:
         count = len(predictions.names)
         return f"{count} images (no groups are known: images of one patient count as independent)"
     text = f"{len(set(predictions.resampling_groups))} whole groups"
-    if unknown := predictions.groups.count(""):
-        text += f"; {unknown} images of unknown group count as a group each"
+    if unknown := sum(map(copies.is_unknown, predictions.groups)):
+        each = " (copies of one together)" if predictions.groups.count("") < unknown else ""
+        text += f"; {unknown} images of unknown group count as a group each{each}"
     return text
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histojax.datasets import Dataset, copies, folds
+from histojax.datasets import Dataset, copies, folds, leakage
 from histojax.errors import InputError
 from histojax.images.names import name_images
 
@@ -85,9 +85,8 @@ def test_joined_groups_say_what_they_are():
     )
     assert copies.notice(groups, ("",) * COUNT).startswith("copies: none")
     assert copies.notice(None, sets).endswith("each kept in one fold")
-    assert copies.of_unknown_group(joined, sets) == [not group for group in groups[:7]] + [
-        *(False, False, True, False, True)
-    ]
+    assert copies.known(joined) == {both, three, "F"}
+    assert [copies.is_unknown(group) for group in (unnamed, "", "F")] == [True, True, False]
 
 
 @given(st.none() | GROUPS, PAIRS, st.integers(2, 3), st.integers(0, 9))
@@ -180,3 +179,16 @@ def test_groups_given_anew_are_joined_by_the_recorded_copies(tmp_path):
     regrouped = dataclasses.replace(dataset(None), groups=("P", "", "Q", *"RSTUVWXYZ"))
     joined = folds.match_dataset(folds.load(path, ("a", "b")), regrouped, path)
     assert joined.groups == ("P + Q", "", "P + Q", *"RSTUVWXYZ")
+
+
+def test_that_no_patient_is_known_is_told_though_copies_are_kept_together():
+    every = copies.sets_of(NAMES, [(i, i + 2) for i in (0, 1, 4, 5, 8, 9)])
+    made = folds.make(copies.with_sets(dataset(None), every), 2, 0)
+    assert all(made.groups)
+    checked = leakage.audit(made)
+    assert checked.verdict == leakage.NO_GROUPS
+    assert checked.unknown is None
+    assert leakage.kept_together(made).startswith("WARNING: No groups are known")
+    with_patients = copies.with_sets(dataset((*"AABBCC", *[""] * 6)), every)
+    checked = leakage.audit(folds.make(with_patients, 2, 0))
+    assert (checked.unknown, checked.groups) == (4, 2)

@@ -204,6 +204,18 @@ def test_near_duplicates_in_two_folds_make_good_figures_doubtful():
     ) in doubtful.lines
 
 
+def test_copies_that_are_kept_together_tell_no_patients():
+    images = predictions_of(groups=20, effect=3)
+    alone = dataclasses.replace(images, groups=tuple(f"copies of {g}" for g in images.groups))
+    said = judge(alone)
+    assert said[verdict.GROUPS] == NO_GROUPS
+    assert "With 80 images (copies of one taken together) the" in said[verdict.EVIDENCE]
+    some = dataclasses.replace(images, groups=(*images.groups[:60], *alone.groups[60:]))
+    assert judge(some)[verdict.GROUPS].startswith(
+        "The group (patient or slide) of 20 images is not"
+    )
+
+
 def test_models_that_learned_nothing_come_first_and_leave_little_else_to_say():
     growth = Growth(10, 10, "the leaves are too large", "Take smaller ones")
     constant = predictions_of(scores=np.full((32, 2), 0.5), predicted=np.zeros(32, int))
