@@ -183,10 +183,8 @@ def most_folds(
     dataset: Dataset, most: int, seed: int, unknown_groups: str = "own"
 ) -> tuple[int | None, str]:
     """The largest number of folds, up to `most`, that these images can be split into, and why."""
-    from histojax.datasets import (
-        copies,
-        folds,
-    )  # Not above: views are chosen without scikit-learn too.
+    # Not above: views are chosen without scikit-learn too.
+    from histojax.datasets import copies, folds
 
     unit = "by image: no groups are known"
     if groups := copies.known(dataset.groups):
