@@ -126,7 +126,7 @@ def write_inputs(folder: Path, each: int = 4) -> None:
     for i in range(each):
         _save(folder / "new" / f"new{i}.png", samples.darker(100 + i, 0.3 + 0.1 * i), i)
     for i in range(2):
-        _save(folder / "few" / f"few{i}.png", samples.darker(200 + i, 0.4)[:64, : 64 + 8 * i])
+        _save(folder / "few" / f"few{i}.png", samples.darker(200 + i, 0.4)[:88, : 88 + 8 * i])
     for slide, tiles in made_features.TILES.items():
         made_features.stamp(folder / "features", slide, tiles)
 

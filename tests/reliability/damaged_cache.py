@@ -14,6 +14,7 @@ from tests.reliability import trials
 from tests.reliability.kills import Bench
 from tests.reliability.shim import Action, Kind
 
+_COMPILE = ("extract", "probe", "finetune", "bundle", "predict", "heatmap")
 _DAMAGED, _REMOVED = 3, 3  # Files of the cache, at most.
 
 
@@ -43,7 +44,7 @@ _FAIL = (Kind.OPEN, Kind.WRITE, Kind.RENAME, Kind.MKDIR)
 
 def cases(bench: Bench, name: str, rng: random.Random) -> Iterator[str]:
     """Every way in turn, without end, of a command that compiles programs."""
-    while bench.commands[name].compiles:
+    while name in _COMPILE:
         yield from (f"{name}:{how}:{rng.randrange(10**6)}" for how in (*_DAMAGES, *_ERRORS))
 
 

@@ -23,7 +23,7 @@ from tests.reliability.kills import Bench
 
 _POLL = 0.0005  # Seconds between looks at the number of events.
 # Below the folder of inputs: what each command reads.
-_IMAGE, _NEW = "images/benign/benign0.png", "new/new0.png"
+_IMAGE, _NEW, _FEW = "images/benign/benign0.png", "new/new0.png", "few/few0.png"
 _DESCRIPTORS, _MODEL = "extract/descriptors/*/benign0.npy", "train/models/*/seed0-fold01.txt"
 _SCORES, _BUNDLE = "train/models/*/seed0-fold01.npy", "bundle/bundle.histojax"
 _FILES = {
@@ -32,10 +32,10 @@ _FILES = {
     "train_dask": (_DESCRIPTORS,),
     "probe": (_DESCRIPTORS,),
     "finetune": (_IMAGE,),
-    "evaluate": (_MODEL, _SCORES, _IMAGE),
+    "evaluate": (_MODEL, _SCORES),
     "bundle": (_MODEL, _SCORES, _DESCRIPTORS),
     "predict": (_BUNDLE, _NEW),
-    "heatmap": (_BUNDLE, _NEW),
+    "heatmap": (_BUNDLE, _FEW),
 }
 
 
