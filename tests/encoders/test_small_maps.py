@@ -10,6 +10,9 @@ import pytest
 from histojax.encoders import layers
 from histojax.encoders.precision import FLOAT32, PRECISIONS
 
+# Compiled whole, as it is used: each operation by itself would be a program of its own.
+convolution = jax.jit(layers.convolution, static_argnames=("precision", "strides", "padding"))
+
 
 @pytest.mark.parametrize(
     ("sides", "window", "strides", "padding"),
@@ -31,11 +34,11 @@ def test_the_fastest_way_is_the_convolution(sides, window, strides, padding):
     rng = np.random.default_rng(0)
     maps = rng.normal(size=(2, *sides, 3)).astype(np.float32)
     kernel = rng.normal(size=(*window, 3, 4)).astype(np.float32)
-    found = layers.convolution(maps, kernel, jnp.ones(4), FLOAT32, strides, padding)
+    found = convolution(maps, kernel, np.ones(4, np.float32), FLOAT32, strides, padding)
     expected = jax.lax.conv_general_dilated(
         maps, kernel, (strides, strides), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    np.testing.assert_allclose(found, expected + 1, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found, np.asarray(expected) + 1, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +55,8 @@ def test_in_bfloat16_products_are_summed_in_float32(sides, channels, window, str
     rng = np.random.default_rng(0)
     maps = rng.normal(size=(2, *sides, channels)).astype(jnp.bfloat16)
     kernel = rng.normal(size=(*window, channels, 4)).astype(jnp.bfloat16)
-    found = layers.convolution(maps, kernel, jnp.ones(4), PRECISIONS["bfloat16"], strides, padding)
+    bias = np.ones(4, np.float32)
+    found = convolution(maps, kernel, bias, PRECISIONS["bfloat16"], strides, padding)
     expected = jax.lax.conv_general_dilated(
         maps.astype(np.float32),
         kernel.astype(np.float32),
@@ -61,7 +65,8 @@ def test_in_bfloat16_products_are_summed_in_float32(sides, channels, window, str
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     assert found.dtype == jnp.bfloat16
-    np.testing.assert_allclose(found.astype(np.float32), expected + 1, rtol=2**-8, atol=1e-4)
+    found, expected = np.asarray(found, np.float32), np.asarray(expected)
+    np.testing.assert_allclose(found, expected + 1, rtol=2**-8, atol=1e-4)
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])

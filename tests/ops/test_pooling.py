@@ -34,16 +34,16 @@ def test_the_pnorm_is_equation_1(seed, crops, p):
 @pytest.mark.parametrize("p", FIXED)
 def test_the_usual_exponents_are_equation_1(p):
     descriptors = drawn(3, 20)
-    ours = pooling.pnorm(descriptors, p)
+    ours = pnorm(descriptors, p)
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, references.pnorm(descriptors, p), rtol=1e-5)
 
 
 def test_one_is_the_mean_infinity_the_maximum_and_one_crop_itself():
     descriptors = drawn(2, 4)
-    np.testing.assert_allclose(pooling.pnorm(descriptors, 1), descriptors.mean(axis=0), rtol=1e-6)
-    np.testing.assert_array_equal(pooling.pnorm(descriptors, np.inf), descriptors.max(axis=0))
-    np.testing.assert_allclose(pooling.pnorm(descriptors[:1], 3), descriptors[0], rtol=1e-6)
+    np.testing.assert_allclose(pnorm(descriptors, 1), descriptors.mean(axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(pnorm(descriptors, np.inf), descriptors.max(axis=0))
+    np.testing.assert_allclose(pnorm(descriptors[:1], 3), descriptors[0], rtol=1e-6)
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(1, 30), st.floats(0, 20))
@@ -62,7 +62,7 @@ def test_neither_large_nor_small_descriptors_are_lost(scale, p):
     descriptors = drawn(0, 4)
     scaled = descriptors * np.float32(scale)
     expected = references.pnorm(scaled.astype(np.float64) / scale, p) * scale
-    np.testing.assert_allclose(pooling.pnorm(scaled, p), expected, rtol=1e-5)
+    np.testing.assert_allclose(pnorm(scaled, p), expected, rtol=1e-5)
 
 
 def test_the_largest_floats_are_not_lost():
@@ -73,15 +73,15 @@ def test_the_largest_floats_are_not_lost():
 def test_a_channel_of_zeros_stays_zero_beside_one_that_is_not(p):
     descriptors = drawn(4, 4)
     descriptors[:, 2] = 0
-    pooled = np.asarray(pooling.pnorm(descriptors, p))
+    pooled = np.asarray(pnorm(descriptors, p))
     assert pooled[2] == 0
     assert (np.delete(pooled, 2) > 0).all()
 
 
 def test_zeros_stay_zero_and_negative_values_count_by_size():
-    assert np.array_equal(pooling.pnorm(np.zeros((4, 8), np.float32), 3), np.zeros(8))
+    assert np.array_equal(pnorm(np.zeros((4, 8), np.float32), 3), np.zeros(8))
     descriptors = drawn(1, 4)
-    np.testing.assert_array_equal(pooling.pnorm(-descriptors, 3), pooling.pnorm(descriptors, 3))
+    np.testing.assert_array_equal(pnorm(-descriptors, 3), pnorm(descriptors, 3))
 
 
 @pytest.mark.parametrize("p", [0.99, 0, -1, -float("inf"), float("nan")])
@@ -114,9 +114,9 @@ def test_the_global_average_is_the_mean_of_each_channel():
 def test_crops_that_do_not_count_change_nothing(p):
     descriptors = np.random.default_rng(1).random((2, 5, 4)).astype(np.float32)
     counted = np.array([[True] * 3 + [False] * 2, [True] * 5])
-    found = pooling.pnorm(descriptors, p, counted)
-    np.testing.assert_allclose(found[0], pooling.pnorm(descriptors[0, :3], p), rtol=1e-6)
-    np.testing.assert_allclose(found[1], pooling.pnorm(descriptors[1], p), rtol=1e-6)
+    found = pnorm(descriptors, p, counted)
+    np.testing.assert_allclose(found[0], pnorm(descriptors[0, :3], p), rtol=1e-6)
+    np.testing.assert_allclose(found[1], pnorm(descriptors[1], p), rtol=1e-6)
 
 
 window_weights = jax.jit(pooling.window_weights, static_argnums=(1, 2))
