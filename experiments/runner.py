@@ -18,6 +18,8 @@ STOPPED = "stopped; run the same command again to go on from here"
 # Exit code of a script that did its work, but not for every image; 1 where it failed.
 PARTLY_FAILED = 3
 WIDTH = 100
+# How Python, LightGBM and JAX say that there is no memory, beside a MemoryError.
+_NO_MEMORY = ("can't start new thread", "bad_alloc", "RESOURCE_EXHAUSTED")
 
 # Groups of --help: the module that defines a flag, and the title. A script's own flags come first.
 _GROUPS = {"data": "Images", "models": "Models", "protocol": "Protocol", "computing": "Computing"}
@@ -69,18 +71,18 @@ def _guard(main: Callable[[], None]) -> None:
     except OSError as error:
         name, cause = error.filename or "a file", error.strerror or error
         sys.exit(visible.visible(f"error: {name}: {cause}. What was finished is kept"))
-    except MemoryError:
-        sys.exit(
-            "error: out of memory. What was finished is kept: run again with fewer --workers, or "
-            "a smaller --crops_per_step"
-        )
     except KeyboardInterrupt:
         sys.exit(STOPPED)
-    except RuntimeError as error:
-        if not isinstance(error.__context__, KeyboardInterrupt):
-            raise
+    except Exception as error:
         # Stopped while a checkpoint was written: its threads cannot be had any more.
-        sys.exit(STOPPED)
+        if isinstance(error, RuntimeError) and isinstance(error.__context__, KeyboardInterrupt):
+            sys.exit(STOPPED)
+        if isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY):
+            sys.exit(
+                "error: out of memory. What was finished is kept: run again with fewer --workers, "
+                "or a smaller --crops_per_step"
+            )
+        raise
 
 
 def usage(doc: str, script: str) -> str:

@@ -6,11 +6,12 @@ import functools
 import logging
 import sys
 
+import lightgbm
 import pytest
 from absl import logging as absl_logging
 from PIL import Image
 
-from experiments import command_line, log, protocol
+from experiments import command_line, log, protocol, runner
 from experiments.__main__ import SCRIPTS
 from histojax.config import View
 from histojax.errors import InputError
@@ -182,3 +183,29 @@ def test_the_number_of_crops_is_refused_where_a_grid_decides_it():
         chosen = from_flags().extraction
         with pytest.raises(InputError, match="--crops does nothing with --crop_layout=grid"):
             protocol.refuse_idle(chosen)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("can't start new thread"),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"),
+        lightgbm.basic.LightGBMError("std::bad_alloc"),
+    ],
+)
+def test_a_lack_of_memory_is_one_message_whoever_has_it(error):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        runner.run(main, "A script.", arguments=["script"])
+    assert str(ended.value.code).startswith("error: out of memory. What was finished is kept")
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory():
+    def main():
+        raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        runner.run(main, "A script.", arguments=["script"])

@@ -154,6 +154,7 @@ def write_bins(
         try:
             rows.save_binary(temporary)
         except lgb.basic.LightGBMError as error:
+            _check_memory(error)
             cause = "not written whole, as on a full disk"
             raise OSError(errno.ENOSPC, cause, str(path)) from error
 
@@ -190,9 +191,16 @@ def parse(content: bytes, name: str | Path) -> lgb.Booster:
         tree_text.check(text)
         return lgb.Booster(model_str=text)
     except (ValueError, KeyError, OverflowError, lgb.basic.LightGBMError) as error:
+        _check_memory(error)
         raise InputError(
             f"{name} is not a complete LightGBM model: remove it and train again"
         ) from error
+
+
+def _check_memory(error: Exception) -> None:
+    """Raises MemoryError where LightGBM failed for want of memory, which it says as C++ does."""
+    if "bad_alloc" in str(error):
+        raise MemoryError("LightGBM has no memory left") from error
 
 
 def has_split(content: bytes) -> bool:
