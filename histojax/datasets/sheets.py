@@ -8,10 +8,10 @@ import csv
 import dataclasses
 import io
 import re
-import warnings
 from pathlib import Path
-from typing import Any
 
+from histojax.datasets import workbooks
+from histojax.datasets.workbooks import Rows
 from histojax.errors import InputError
 from histojax.utils import files, formulas
 
@@ -19,8 +19,6 @@ WORKBOOKS = (".xlsx", ".xlsm")
 SUFFIXES = (".csv", ".tsv", *WORKBOOKS)
 
 _OLD_EXCEL = b"\xd0\xcf\x11\xe0"
-
-Rows = list[list[str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +42,8 @@ def read(table: Path) -> Sheets:
       InputError: it is not there, or neither CSV nor a workbook.
     """
     if str(table).lower().endswith(WORKBOOKS):
-        return Sheets(_read_workbook(table))
+        held = workbooks.read(table)
+        return Sheets({title: _filled(rows) for title, rows in held.items()})
     try:
         content = table.read_bytes()
         if content.startswith(_OLD_EXCEL):
@@ -95,29 +94,3 @@ def _filled(rows: Rows) -> Rows:
     rows = [row for row in rows if any(row)]
     used = max((i + 1 for row in rows for i, cell in enumerate(row) if cell), default=0)
     return [row[:used] for row in rows]
-
-
-def _read_workbook(table: Path) -> dict[str, Rows]:
-    """The rows of each sheet by its title; formulas have the values that were last computed."""
-    import openpyxl  # Here, since only workbooks need it.
-
-    try:
-        with warnings.catch_warnings(), table.open("rb") as file:
-            warnings.simplefilter("ignore")  # Styles, validation and pictures are not read.
-            book = openpyxl.load_workbook(io.BytesIO(file.read()), data_only=True)
-            return {sheet.title: _filled(_sheet_cells(sheet)) for sheet in book.worksheets}
-    except FileNotFoundError as error:
-        raise InputError(f"{table} is not there") from error
-    except Exception as error:  # openpyxl, zipfile and zlib raise errors of many classes.
-        raise InputError(
-            f"{table} cannot be read as a spreadsheet: {error}. Save it again as .xlsx, or as CSV"
-        ) from error
-
-
-def _sheet_cells(sheet: Any) -> Rows:
-    """The cells of a sheet as text; merged ranges are filled in their first column."""
-    rows = [list(row) for row in sheet.iter_rows(values_only=True)]
-    for merged in sheet.merged_cells.ranges:
-        for i in range(merged.min_row, merged.max_row + 1):
-            rows[i - 1][merged.min_col - 1] = sheet.cell(merged.min_row, merged.min_col).value
-    return [["" if cell is None else str(cell) for cell in row] for row in rows]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 # Pixels that any other page may have, as a share of the image's: copies in half the size (a
 # pyramid's levels), thumbnails and labels have fewer.
 _MOST = 0.5
+MOST_PAGES = 1000  # Of a file: no slide has as many, and to follow them all takes very long.
 MARKED = 1 | 4  # Bits of TIFF's NewSubfileType: a smaller copy of another page, a mask.
 
 
@@ -31,6 +32,11 @@ def refusal(sizes: Sequence[tuple[int, int]]) -> str:
         f"has {len(sizes)} pages ({shown}{more} px), and more than one could be the image: save "
         "the page you mean as a file of its own"
     )
+
+
+def too_many() -> str:
+    """The same of a file with more pages than are looked at."""
+    return f"has more than {MOST_PAGES} pages: save the page you mean as a file of its own"
 
 
 def notice(sizes: Sequence[tuple[int, int]], chosen: int) -> str:

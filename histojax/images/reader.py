@@ -24,6 +24,7 @@ SUFFIX_LIST = ", ".join(ALL_SUFFIXES)  # For messages.
 # Pillow's modes that are converted to RGB with a warning; RGB is read as it is.
 CONVERTED = {"RGBA": "RGB with alpha", "L": "grey", "LA": "grey with alpha", "P": "palette"}
 _FORMATS = ("TIFF", "PNG", "JPEG", "BMP", "WEBP")
+_BAND = 2**20  # Pixels that are converted at a time.
 _NEW_SUBFILE_TYPE, _BITS_PER_SAMPLE = 254, 258  # TIFF's tags.
 
 
@@ -76,12 +77,25 @@ def open_image(path: Path) -> Iterator[Image.Image]:
 
 def _seek_image(image: Image.Image, path: Path) -> None:
     """Turns to the page that is the image; InputError where several could be."""
+    if image.format == "TIFF":
+        _require_few_pages(image, path)
     if getattr(image, "n_frames", 1) > 1:
         sizes, marked = page_sizes(image)
         chosen = pages.choose(sizes, marked)
         if chosen is None:
             raise InputError(f"{path} {pages.refusal(sizes)}")
         image.seek(chosen)
+
+
+def _require_few_pages(image: Image.Image, path: Path) -> None:
+    """Raises InputError for too many pages; Pillow's count takes hours for a small file of them."""
+    try:
+        for i in range(1, pages.MOST_PAGES + 1):
+            image.seek(i)
+    except EOFError:
+        image.seek(0)
+        return
+    raise InputError(f"{path} {pages.too_many()}")
 
 
 def page_sizes(image: Image.Image) -> tuple[list[tuple[int, int]], list[bool]]:
@@ -141,16 +155,24 @@ def read(path: Path) -> np.ndarray:
             raise InputError(
                 f"{path} is damaged or cut short: {error}. Copy it again from its source"
             ) from error
-        if image.mode == "RGB" and not image.has_transparency_data:
-            return np.array(image)
-        kind = CONVERTED.get(image.mode, "RGB with a transparent colour")
-        logging.warning("%s is %s: converted to RGB", path, kind)
+        if image.mode != "RGB" or image.has_transparency_data:
+            kind = CONVERTED.get(image.mode, "RGB with a transparent colour")
+            logging.warning("%s is %s: converted to RGB", path, kind)
         return to_rgb(image)
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
-    """Pixels as uint8 RGB [H, W, 3], with transparency laid over white."""
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return np.array(image.convert("RGB"))
+    """Pixels as uint8 RGB [H, W, 3], transparency laid over white; by bands, to save memory."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, _BAND // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        pixels[top:bottom] = _band_to_rgb(image.crop((0, top, image.width, bottom)))
+    return pixels
+
+
+def _band_to_rgb(band: Image.Image) -> Image.Image:
+    if band.has_transparency_data:
+        rgba = band.convert("RGBA")
+        band = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return band.convert("RGB")

@@ -59,13 +59,17 @@ def open_page(path: Path) -> Iterator[tifffile.TiffPage]:
         try:
             source = path if files.is_local(path) else stack.enter_context(path.open("rb"))
             file = stack.enter_context(tifffile.TiffFile(source, name=path.name))
-            in_file = list(_check_chain(file.pages))
+            in_file = list(itertools.islice(_check_chain(file.pages), pages.MOST_PAGES + 1))
             if not in_file:
                 raise ValueError("it has no page")
+            if len(in_file) > pages.MOST_PAGES:
+                raise InputError(f"{path} {pages.too_many()}")
             sizes = [(page.imagelength, page.imagewidth) for page in in_file]
             chosen = pages.choose(
                 sizes, [bool(page.subfiletype & pages.MARKED) for page in in_file]
             )
+        except InputError:
+            raise
         except Exception as error:  # Nonsense in a header raises many kinds in tifffile.
             raise InputError(
                 f"{path} cannot be opened as a TIFF: {error}. It is damaged or cut short: copy it "

@@ -22,13 +22,16 @@ from typing import Any
 import numpy as np
 
 from histojax.errors import InputError
-from histojax.utils import files
+from histojax.utils import files, zips
 from histojax.utils.array_files import npz
 
 CONTENTS = "contents.json"
 _DIGEST = 64  # Characters of a SHA-256 in hexadecimal.
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # The date of every part, so that equal parts give equal files.
 _MAX_CONTENTS = 2**24  # Bytes that the contents table may have.
+
+# Models of the same trees again and again shrink by less, unless they are small.
+_MOST_SHRUNK, _ALWAYS_UNPACKED = 100, 2**20
 
 Contents = dict[str, Any]
 
@@ -129,7 +132,7 @@ class Archive:
             raise InputError(
                 f"{self.path} has no part {name}: it was made by another program, make it again"
             )
-        return self.zip.read(name)
+        return zips.read_entry(self.zip, self.zip.getinfo(name))
 
 
 @contextlib.contextmanager
@@ -138,7 +141,7 @@ def open_verified(path: Path, kind: str, version: int) -> Iterator[Archive]:
 
     Raises:
       InputError: the file is not there, is of another kind or version, is cut short or altered, or
-        has a part too few or too many.
+        has a part too few or too many, or one that would unpack to very much more.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -199,7 +202,7 @@ def _read_contents(archive: zipfile.ZipFile, path: Path, kind: str, version: int
     try:
         if archive.getinfo(CONTENTS).file_size > _MAX_CONTENTS:
             raise ValueError
-        contents = json.loads(archive.read(CONTENTS))
+        contents = json.loads(zips.read_entry(archive, archive.getinfo(CONTENTS)))
         found_kind, found_version = contents["kind"], contents["version"]
         parts = contents["parts"].values()
         if not all(isinstance(part["bytes"], int) and part["sha256"] for part in parts):
@@ -237,13 +240,21 @@ def _check_parts(archive: zipfile.ZipFile, contents: Contents, path: Path) -> No
         raise InputError(
             f"{path} was altered in {', '.join(altered[:5])}: copy it again from its source"
         )
+    for entry in archive.infolist():
+        if entry.file_size > _ALWAYS_UNPACKED + _MOST_SHRUNK * entry.compress_size:
+            raise InputError(
+                f"{path} is no sound bundle: {entry.filename} would unpack from "
+                f"{entry.compress_size:,} to {entry.file_size:,} bytes. Copy it again from its "
+                "source"
+            )
 
 
 def _first_altered(archive: zipfile.ZipFile, contents: Contents) -> str | None:
     """The first part whose content is not the listed one; None where all parts are intact."""
     for name, part in contents["parts"].items():
         try:
-            if hashlib.sha256(archive.read(name)).hexdigest() != part["sha256"]:
+            content = zips.read_entry(archive, archive.getinfo(name))
+            if hashlib.sha256(content).hexdigest() != part["sha256"]:
                 return name
         except Exception:  # zipfile and zlib raise errors of many classes on damage.
             return name

@@ -67,7 +67,9 @@ class Member:
                     f"{self.path} has {self.size} bytes, expected {self.max_bytes} at most: "
                     f"{self.remedy}"
                 )
-            return self.path.read_bytes()
+            if isinstance(self.path, Path):
+                return self.path.read_bytes()
+            return read_entry(self.path.root, self.path.root.getinfo(self.path.at))
         except _ERRORS as error:
             why = str(error) or "it ends early"  # EOFError has no text.
             raise InputError(f"{self.path} cannot be read ({why}): {self.remedy}") from error
@@ -80,6 +82,15 @@ class Member:
 
     def __str__(self) -> str:
         return str(self.path)
+
+
+def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """What an entry holds, of which no more than the zip states is unpacked.
+
+    `ZipFile.read` unpacks all that there is before it looks at the size.
+    """
+    with archive.open(entry) as file:
+        return file.read(entry.file_size)
 
 
 def open_zip(archive: Path, remedy: str) -> zipfile.Path:

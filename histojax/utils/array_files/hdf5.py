@@ -27,6 +27,7 @@ from histojax.utils.array_files.stored import (
 
 KIND = "HDF5"
 MAGIC = b"\x89HDF\r\n\x1a\n"
+_DEEPEST = 64  # Groups within groups.
 _VARIABLES = "vars"  # The group of a layer's arrays in `.weights.h5`.
 _CONVOLUTION = ("kernel", "bias")
 _NORM = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -101,11 +102,14 @@ def _by_number(name: str) -> list[tuple[str, int]]:
 def _visit(file: h5py.File) -> dict[str, h5py.Dataset]:
     """Every dataset by its path, once; links to other files are not followed."""
     found: dict[str, h5py.Dataset] = {}
+    visited = itertools.count(1)
 
     def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        require_few(next(visited))
+        if name.count("/") > _DEEPEST:  # To open an object takes as long as its path.
+            raise Refused(f"its groups lie more than {_DEEPEST} deep")
         if isinstance(item, h5py.Dataset):
             found[name] = item
-            require_few(len(found))
 
     file.visititems(add)
     return found
