@@ -37,8 +37,11 @@ class Bomb:
     may_be_read: bool = False
 
 
-# Parts of the names of those that take seconds to make.
-SLOWLY_MADE = ("swell", "gigabytes-of-zeros", "half-a-gigapixel", "more-pixels-than")
+# Parts of the names of those that take seconds to make or to read.
+SLOW = (
+    *("swell", "gigabytes-of-zeros", "half-a-gigapixel", "more-pixels-than", "thousand-deep"),
+    *("hundred-thousand-pages", "ten-million", "tensors-that-overlap", "directory-that-lies"),
+)
 
 
 # Images.
@@ -402,7 +405,7 @@ _BUNDLES = {
         folder, {bundle.DESCRIPTION: b"{" + b" " * 2**30}
     ),
     "bundle/many-parts-that-swell": lambda folder: _bundle(
-        folder, {bundle.DESCRIPTION: b"{}"} | {f"models/{i}": bytes(2**27) for i in range(32)}
+        folder, {bundle.DESCRIPTION: b"{}"} | {f"models/{i}": bytes(2**27) for i in range(4)}
     ),
     "bundle/a-description-nested-deep": lambda folder: _bundle(
         folder, {bundle.DESCRIPTION: _DEEP_JSON}

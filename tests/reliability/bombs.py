@@ -14,6 +14,7 @@ import resource
 import signal
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ def tried(name: str, folder: Path) -> Result:
 def _read(read: Callable[[Path], Any], path: Path) -> tuple[str, str, float, float]:
     """Outcome, message, seconds and mebibytes of reading a file, in this process."""
     signal.alarm(_HANGS)
+    warnings.simplefilter("ignore")  # The outcome counts.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     before, start = _most_memory(reset=True), os.times()
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -7,7 +7,7 @@ import pytest
 
 from tests.reliability import bomb_files, bombs
 
-HEAVY = [name for name in bomb_files.BOMBS if any(word in name for word in bomb_files.SLOWLY_MADE)]
+HEAVY = [name for name in bomb_files.BOMBS if any(word in name for word in bomb_files.SLOW)]
 
 
 def fault_of(name, folder) -> str:
@@ -20,13 +20,13 @@ def test_each_is_refused_within_limits(tmp_path):
         if name not in HEAVY:
             (tmp_path / str(i)).mkdir()
             faults[name] = fault_of(name, tmp_path / str(i))
-    assert len(faults) > 80
+    assert len(faults) > 70
     assert {name: fault for name, fault in faults.items() if fault} == {}
 
 
-@pytest.mark.slow  # Files that hold gigabytes of zeros take long to make.
+@pytest.mark.slow  # Gigabytes of zeros, and thousands of pages and groups, take long to make.
 @pytest.mark.parametrize("name", HEAVY)
-def test_so_is_each_that_unpacks_to_gigabytes(tmp_path, name):
+def test_so_is_each_that_takes_long_to_make(tmp_path, name):
     assert fault_of(name, tmp_path) == ""
 
 
@@ -40,7 +40,7 @@ def test_what_takes_too_much_or_fails_is_a_fault(tmp_path, monkeypatch):
         return bomb_files.Bomb(lambda folder: folder, read)
 
     def spend(_):
-        return len(bytearray(2**30)) and bytes(2**20).count(0)
+        return len(b"x" * 2**26)
 
     monkeypatch.setattr(
         bomb_files,
@@ -53,4 +53,5 @@ def test_what_takes_too_much_or_fails_is_a_fault(tmp_path, monkeypatch):
     )
     assert "ZeroDivisionError" in fault_of("fails", tmp_path)
     assert fault_of("reads", tmp_path).startswith("read: ")
+    monkeypatch.setattr(bombs, "MOST_MEBIBYTES", 32)
     assert "MiB" in fault_of("takes", tmp_path)
