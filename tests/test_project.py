@@ -65,3 +65,14 @@ def test_the_files_and_tests_that_are_named_exist(name):
     tests = re.findall(r"tests/[\w/]+(?:\.py)?", text)
     assert [path for path in links + tests if not (ROOT / path).exists()] == []
     assert name != "SECURITY" or len(tests) >= 8
+
+
+def test_every_promise_of_security_has_a_test():
+    table = (ROOT / "SECURITY.md").read_text().split("## What is promised")[1].split("\n## ")[0]
+    rows = [line.strip("|").rsplit("|", 1) for line in table.splitlines() if line.startswith("| ")]
+    promises = dict(rows[1:])
+    assert len(promises) >= 13
+    for promise, command in promises.items():
+        assert re.search(r"`[^`]*tests/[\w/]+(\.py)?", command), promise
+    named = re.findall(r"tests/[\w/]+\.py", table)
+    assert all("def test_" in (ROOT / path).read_text() for path in named)

@@ -350,3 +350,17 @@ def test_the_real_images_are_read(shared_data):
         3,
     )
     assert reader.read(shared_data / "fields" / "mitkovetta_example1.tif").shape == (1024, 1024, 3)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P"])
+def test_bands_give_the_pixels_of_the_whole(tmp_path, monkeypatch, mode):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (37, 23, {"RGBA": 4, "LA": 2}.get(mode, 3)), np.uint8)
+    image = Image.fromarray(pixels)
+    image = image.quantize(7) if mode == "P" else image
+    image.save(tmp_path / "a.png", transparency=3 if mode == "P" else None)
+    whole = reader.read(tmp_path / "a.png")
+    monkeypatch.setattr(reader, "_BAND", 50)
+    np.testing.assert_array_equal(reader.read(tmp_path / "a.png"), whole)
+    if mode == "RGB":
+        np.testing.assert_array_equal(whole, pixels)

@@ -110,3 +110,21 @@ def test_intervals_by_group_are_the_same_without_names():
     expected = statistics.compute(images, draws=60).estimates
     for known in (first, again):
         assert statistics.compute(known.out_of_fold, draws=60).estimates == expected
+
+
+def test_names_and_licences_are_text_in_the_card(made):
+    names = ("<img src=x onerror=alert(1)>", "![a](http://x/y.png) | $x$ `b` *c*\n# d")
+    known = dataclasses.replace(
+        made.uncertainty.out_of_fold, classes=names, positive_reason=names[0]
+    )
+    about = made.about | {"images": dict.fromkeys(names, 9), "data_licence": names[1]}
+    uncertainty = dataclasses.replace(made.uncertainty, out_of_fold=known)
+    card = model_card.card(
+        dataclasses.replace(made, classes=names, about=about, uncertainty=uncertainty)
+    )
+    literal = r"!\[a\](http://x/y.png) \| \$x\$ \`b\` \*c\* # d"
+    assert card.count(literal) >= 3
+    assert r"\<img src=x onerror=alert(1)\>" in card
+    left = card.replace(literal, "")
+    assert not re.search(r"(?<!\\)[<>$\[\]]", left)
+    assert "\n# d" not in card
