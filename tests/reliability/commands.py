@@ -50,6 +50,14 @@ COMMANDS = {
         (_DATA, "--descriptors={out}/descriptors", *_VIEWS, "--augmentations=2", "--crops=1"),
         warms_up=True,
     ),
+    "extract_hybrid": Command(
+        "extract",
+        (
+            *(_DATA, "--descriptors={out}/descriptors", "--encoders=VGG", "--weights=random"),
+            *("--views=0.5-32", "--augmentations=4", "--crops=2", "--crop_mode=hybrid"),
+        ),
+        warms_up=True,
+    ),
     "train": Command(
         "train",
         (*_DESCRIBED, "--models={out}/models", *_TREES, "--workers=2"),
@@ -106,6 +114,14 @@ COMMANDS = {
         "heatmap",
         (_BUNDLE, "--images={inputs}/few", "--out={out}/maps", "--augmentations=1", "--stride=24"),
         needs=("bundle",),
+        warms_up=True,
+    ),
+    "mine": Command(
+        "mine",
+        (
+            *("{inputs}/images", "{inputs}/few", "--run={out}/run", *_VIEWS, "--augmentations=2"),
+            *("--crops=1", *_TREES, "--workers=2", "--noheatmaps"),
+        ),
         warms_up=True,
     ),
     "import_descriptors": Command(
