@@ -40,14 +40,18 @@ def remove_left(folder: Path) -> None:
         return
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            match = _NAME.fullmatch(entry.name)
-            if match is None or not _is_left(*match.groups(), entry.stat(follow_symlinks=False)):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
-            else:
-                with contextlib.suppress(OSError):
-                    os.unlink(entry.path)
+            if match := _NAME.fullmatch(entry.name):
+                with contextlib.suppress(OSError):  # Another process may have removed it by now.
+                    _remove_if_left(entry, *match.groups())
+
+
+def _remove_if_left(entry: os.DirEntry, machine: str | None, process: str) -> None:
+    if not _is_left(machine, process, entry.stat(follow_symlinks=False)):
+        return
+    if entry.is_dir(follow_symlinks=False):
+        shutil.rmtree(entry.path, ignore_errors=True)
+    else:
+        os.unlink(entry.path)
 
 
 def _is_left(machine: str | None, process: str, status: os.stat_result) -> bool:
@@ -68,5 +72,9 @@ def _is_running(process: int) -> bool:
 
 @functools.cache
 def _machine() -> str:
-    """Eight digits that tell this machine from others that may write to the same disk."""
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    """Eight digits that tell this machine, or container, from others that may write to its disk."""
+    try:
+        numbered_in = os.stat("/proc/self/ns/pid").st_ino  # Containers count processes anew.
+    except OSError:
+        numbered_in = 0
+    return hashlib.sha256(f"{platform.node()} {numbered_in}".encode()).hexdigest()[:8]
