@@ -33,7 +33,8 @@ def cluster(folder: Path, scratch: Path, environment: dict[str, str]) -> Iterato
     with contextlib.ExitStack() as stack:
 
         def start(*arguments: str, **variables: str) -> None:
-            command = [sys.executable, "-m", "dask", *arguments, "--no-dashboard"]
+            alone = ["--host=127.0.0.1", "--dashboard-address=127.0.0.1:0", "--no-dashboard"]
+            command = [sys.executable, "-m", "dask", *arguments, *alone]
             process = subprocess.Popen(
                 command,
                 cwd=folder,
@@ -45,7 +46,7 @@ def cluster(folder: Path, scratch: Path, environment: dict[str, str]) -> Iterato
             stack.enter_context(process)
             stack.callback(process.terminate)
 
-        start("scheduler", "--host=127.0.0.1", "--port=0", f"--scheduler-file={described}")
+        start("scheduler", "--port=0", f"--scheduler-file={described}")
         deadline = time.monotonic() + _PATIENCE
         while not described.exists():
             if time.monotonic() > deadline:
