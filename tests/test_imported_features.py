@@ -40,11 +40,14 @@ def slides(count: int, seed: int = 0):
 
 
 def write_labels(path, rows, names=lambda slide: f"{slide}.svs"):
-    """CLAM's table."""
+    """CLAM's table, with the scanner of each case."""
     with open(path, "w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["case_id", "slide_id", "label"])
-        table.writerows((case, names(slide), label) for slide, case, label, _ in rows)
+        table.writerow(["case_id", "slide_id", "label", "scanner"])
+        scanner = {case: "ST"[i // 4 % 2] for i, (_, case, _, _) in enumerate(rows)}
+        table.writerows(
+            (case, names(slide), label, scanner[case]) for slide, case, label, _ in rows
+        )
 
 
 def rows_of(path) -> list[dict[str, str]]:
@@ -101,6 +104,7 @@ def test_two_commands_lead_to_report_bundle_and_predictions(base):
         "left out, since they lack descriptors: 1 of 40 labelled slides, empty.svs",
         "labels.csv does not label them: 1 of 40 slides with descriptors, TCGA-019-DX1.a39b",
         "data: 39 images, normal 20, tumour 19",
+        "column scanner of labels.csv is taken for the site or batch of images: 2 values",
         "positive class: tumour",
         "training: 2 models",
     ):
@@ -115,6 +119,12 @@ def test_two_commands_lead_to_report_bundle_and_predictions(base):
     assert "near-duplicates: features were imported without them" in page
     for hidden in ('id="stain"', 'id="pipeline"', "<span>extract</span>", "Pass --data"):
         assert hidden not in page
+    assert (folder / "models" / "sites.csv").exists()
+    text = (folder / "report" / "summary.txt").read_text()
+    text = text[text.index("site and batch:") :]
+    assert "The class does not go with scanner beyond chance (Cramér's V 0.0" in text
+    assert "Linear heads fitted to all other groups tell scanner with a balanced accuracy" in text
+    assert "With whole values of scanner left out, linear heads have an accuracy of" in text
     card = (folder / "bundle.md").read_text()
     assert "uni_v1 (TRIDENT, 20x, 256 px tiles)" in card
     assert "the mean of all its tiles" in card

@@ -55,6 +55,14 @@ def test_clam_s_table_names_slides_and_cases(tmp_path):
         assert name in unlabelled
 
 
+def test_the_site_of_a_slide_is_told_by_a_column(tmp_path):
+    text = "slide_id,label,scanner\nB22 (3),a,S\nsite1/s1,b,T\ngone,a,U\nx.1,b,S\n"
+    data = load(tmp_path, text)
+    assert data.names == ("B22 (3)", "site1/s1", "x.1")
+    assert data.sites == {"scanner": ("S", "T", "S")}
+    assert load(tmp_path, text, site_columns=["none"]).sites == {}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

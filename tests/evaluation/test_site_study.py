@@ -45,6 +45,16 @@ def test_what_is_there_is_found(kind, strength):
     assert share_rejected(kind, 10, **strength) > 0.8
 
 
+def test_heads_that_tell_the_site_saw_no_image_of_the_patient():
+    drawn = site_tests.draw(np.random.default_rng(2), patients=21)
+    inner = ridge.kernel([drawn.descriptors])
+    of_patients = site_heads.tell(inner, drawn.sites, drawn.split, draws=50, tries=50)
+    alone = dataclasses.replace(drawn.split, groups=None)
+    of_images = site_heads.tell(inner, drawn.sites, alone, draws=50, tries=50)
+    assert of_patients.accuracy.value < 0.5 < 0.6 < of_images.accuracy.value
+    assert of_patients.accuracy.interval.low < 1 / 3 < of_patients.accuracy.interval.high
+
+
 def test_the_same_table_of_patients_has_the_same_v_however_many_images_they_have():
     site, label = list("aabb") * 2, list("xyyy") * 2
     groups = [f"g{i}" for i in range(8)]
