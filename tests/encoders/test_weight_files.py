@@ -25,7 +25,7 @@ def narrow_vgg():
     for name in {*before} - {"VGG", "TorchVGG"}:
         del encoders.ENCODERS[name]
     encoders.ENCODERS["Small"] = SMALL
-    with narrow.vgg():
+    with narrow.vgg(deep=True):
         yield
     encoders.ENCODERS.clear()
     encoders.ENCODERS.update(before)  # In the same order.

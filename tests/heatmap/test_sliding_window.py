@@ -134,13 +134,13 @@ def test_the_map_finds_the_quadrant_of_the_lesion():
     """By random textures; docs/performance.md has VGG-16, trees and 40 fields."""
     extraction, images = tiny.protocol(View(1.0, 64)), []
     for label in ("Normal", "Invasive"):
-        for seed in range(20):
+        for seed in range(10):
             rgb = synthetic.render(label, seed, 128, 128)
             descriptors, _ = tiny.descriptors_of(rgb, extraction, 32)
             images.append(descriptors["Tiny-1.0-64"][:, 0].mean(axis=0))
     model = LogisticRegression(C=10, max_iter=2000)
     mean, deviation = np.mean(images, axis=0), np.std(images, axis=0)
-    model.fit((np.array(images) - mean) / deviation, np.repeat([0, 1], 20))
+    model.fit((np.array(images) - mean) / deviation, np.repeat([0, 1], 10))
 
     def score(_, descriptors):
         return model.predict_proba((descriptors.mean(axis=1) - mean) / deviation)

@@ -145,13 +145,13 @@ def test_the_script_describes_trains_and_compares_and_a_second_run_skips(compare
     with open(out / "crop_modes.csv") as file:
         rows = list(csv.DictReader(file))
     numbers = json.loads(text)
-    taps = ["all", "block2_conv2", "block3_conv3", "block4_conv3", "block5_conv3"]
+    taps = ["all", "block2_conv1", "block3_conv1", "block4_conv1", "block5_conv1"]
     assert [row["tap"] for row in rows] == 2 * taps
     assert [row["configuration"] for row in rows] == ["VGG-1.0-48"] * 5 + ["VGG-1.0-64"] * 5
     of_images = [row["error_of_images"] for row in numbers["agreements"]]
     assert [float(row["error_of_images"]) for row in rows] == of_images
     assert 0 < max(of_images) < 0.5
-    errors = [float(row["error"]) for row in rows if row["tap"] == "block2_conv2"]
+    errors = [float(row["error"]) for row in rows if row["tap"] == "block2_conv1"]
     assert 0 < max(errors) < 0.05
     assert all(float(row["spread"]) > 0 for row in rows)
     assert [effect["name"] for effect in numbers["effects"]] == ["accuracy", "positive_auc"]
