@@ -17,6 +17,7 @@ from histojax.estimator import FoldEnsembleClassifier, _assign_folds
 from histojax.extraction import store
 from histojax.learners import boost, ensembles, scoring
 from histojax.learners.training import TrainingJob
+from tests import samples
 
 SMALL = {"folds": 3, "seeds": 2, "rounds": 8}
 CLASSES = ("Benign", "InSitu", "Invasive", "Normal")
@@ -74,11 +75,9 @@ def test_models_and_scores_are_those_on_disk_bit_for_bit(x, y, labels, tmp_path,
     for name, descriptors in zip(split.names, x, strict=True):
         store.write(tmp_path, "VGG-0.5-400", name, descriptors)
     folds.save(split, tmp_path / ensembles.FOLDS)
-    boost.train(
-        TrainingJob(tmp_path, tmp_path, split, ("VGG-0.5-400",)),
-        Boosting(**SMALL, fold_seed=7, boost=mode),
-        workers=1,
-    )
+    job = TrainingJob(tmp_path, tmp_path, split, ("VGG-0.5-400",))
+    with samples.trees_in_this_process():
+        boost.train(job, Boosting(**SMALL, fold_seed=7, boost=mode), workers=1)
     ensemble = ensembles.load(tmp_path)
 
     estimator = FoldEnsembleClassifier(**SMALL, boost=mode, random_state=7, n_jobs=jobs).fit(x, y)
