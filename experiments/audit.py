@@ -58,7 +58,7 @@ define_path(
     "of imported ones, where --data names slides of theirs.",
 )
 protocol.define_fold_count()
-define_path("split", "Split to audit: CSV image,label,fold[,group].")
+define_path("split", "Split to audit: CSV image,label,fold[,group][,copies].")
 define_path("models", "Folder of models whose split is audited.")
 define_path("out", "Folder to write to. Default: everything is printed alone.")
 

@@ -54,7 +54,7 @@ def rows(study: CopiesStudy) -> list[Row]:
         low, high = (100 * end for end in (heads.change.interval.low, heads.change.interval.high))
         found.append(
             Row(
-                "their change",
+                "change of these heads",
                 heads.change.images,
                 f"{100 * heads.change.value:+.1f} points",
                 f"{low:+.1f} to {high:+.1f} points",

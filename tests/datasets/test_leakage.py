@@ -371,7 +371,7 @@ def test_the_audit_says_what_accuracy_becomes_without_copies(data, tmp_path):
     audited = run("audit", *flags, f"--descriptors={data}/descriptors")
     assert audited.returncode == 0, audited.stderr
     assert "  linear heads, fitted anew, folds as they are (12): " in audited.stdout
-    assert re.search(r"  their change \(12\): [+-][\d.]+ points", audited.stdout)
+    assert re.search(r"  change of these heads \(12\): [+-][\d.]+ points", audited.stdout)
     numbers = json.loads((tmp_path / "out" / "audit.json").read_text())
     heads = numbers["without_copies"]["heads"]
     change = heads["grouped"]["value"] - heads["as_is"]["value"]
