@@ -199,9 +199,7 @@ def of_heads(
             if apart:
                 own = {sets[i] for i in np.flatnonzero(predicted)} - {""}
                 left_out |= np.array([name in own for name in sets])
-            said = (ridge.held_out_matrix(hat, left_out) @ truth)[predicted[left_out]]
-            said[:, ~truth[~left_out].any(axis=0)] = -np.inf  # Classes that training lacks.
-            said = said.argmax(axis=1)
+            said = ridge.predict_held_out(hat, left_out, truth)[predicted[left_out]]
             correct[predicted] = said == split.labels[predicted]
         return correct[held_out]
 

@@ -193,7 +193,7 @@ def leave_out(inner: np.ndarray, site_of: np.ndarray, split: Folds, draws: int =
     in_split = np.zeros(len(site_of), bool)
     for fold in np.unique(split.folds[held_out]):
         block = split.folds == fold
-        in_split[block] = _predict(hat, block, classes) == split.labels[block]
+        in_split[block] = ridge.predict_held_out(hat, block, classes) == split.labels[block]
     left_out, computed, notes = np.zeros(len(site_of), bool), np.zeros(len(site_of), bool), {}
     for site in np.unique(site_of):
         of_site = site_of == site
@@ -206,7 +206,7 @@ def leave_out(inner: np.ndarray, site_of: np.ndarray, split: Folds, draws: int =
         notes[site] = next(filter(None, reasons), "")
         if not notes[site]:
             for part, block in pairs:
-                said = _predict(hat, block, classes)[part[block]]
+                said = ridge.predict_held_out(hat, block, classes)[part[block]]
                 left_out[part] = said == split.labels[part]
             computed |= of_site & held_out
     rows = []
@@ -222,13 +222,6 @@ def leave_out(inner: np.ndarray, site_of: np.ndarray, split: Folds, draws: int =
                 )
             )
     return LeftOut(tuple(rows), *_values(computed, in_split, left_out, groups, draws))
-
-
-def _predict(hat: np.ndarray, block: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """The classes of left-out images, int [B], among those of the others."""
-    said = ridge.held_out_matrix(hat, block) @ classes
-    said[:, ~classes[~block].any(axis=0)] = -np.inf
-    return ties.argmax(said)
 
 
 def _impossible(split: Folds, part: np.ndarray, others: np.ndarray) -> str:

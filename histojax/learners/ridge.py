@@ -19,6 +19,7 @@ from scipy import linalg
 from histojax.errors import InputError
 from histojax.extraction import store
 from histojax.learners import heads
+from histojax.utils import ties
 
 
 def kernel(descriptors: Iterable[np.ndarray]) -> np.ndarray:
@@ -67,6 +68,18 @@ def held_out_matrix(hat: np.ndarray, block: np.ndarray) -> np.ndarray:
     own = hat[np.ix_(block, block)]
     weights[:, ~block] = linalg.solve(np.eye(len(own)) - own, hat[np.ix_(block, ~block)])
     return weights
+
+
+def predict_held_out(hat: np.ndarray, block: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """The classes of left-out images, int [B], among those of the others.
+
+    Args:
+      hat, block: as for `held_out_matrix`.
+      classes: of all images, by `indicators`: float64 [N, K].
+    """
+    said = held_out_matrix(hat, block) @ classes
+    said[:, ~classes[~block].any(axis=0)] = -np.inf
+    return ties.argmax(said)
 
 
 def indicators(labels: np.ndarray, classes: int) -> np.ndarray:
