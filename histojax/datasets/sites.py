@@ -64,6 +64,8 @@ def find(
 ) -> tuple[int, ...]:
     """The columns that tell sites: those that are wanted or, if nothing is said, by their headings.
 
+    Of two columns with one heading, neither is taken.
+
     Args:
       header: the headings.
       among: columns that may be meant.
@@ -75,7 +77,8 @@ def find(
     """
     if wanted is None:
         known = {*_SITE.split(), *_DATE.split()}
-        return tuple(i for i in among if columns.plain(header[i]) in known)
+        found = (i for i in among if columns.plain(header[i]) in known)
+        return tuple(i for i in found if [*header].count(header[i]) == 1)
     if is_none(wanted):
         return ()
     found = []

@@ -169,7 +169,7 @@ def text(association: Association, columns: int = 1) -> str:
         if names := [name for name, one in zip(association.classes, at_one, strict=True) if one]:
             lead += (
                 f", and how models would do without it cannot be computed for {', '.join(names)}, "
-                "found at one alone"
+                "found at one value alone"
             )
         if not association.is_confounded(columns):
             few = "though so few may be arranged so by chance"

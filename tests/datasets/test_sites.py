@@ -48,6 +48,12 @@ def test_a_column_is_named_or_refused(root):  # noqa: F811
         datasets.load(path, site_columns=["scanner"])
 
 
+def test_two_columns_of_one_heading_are_not_taken(root):  # noqa: F811
+    loaded = datasets.load(table(root, "image,label,site,site", "p,x", "q,y", "q,x", "p,y"))
+    assert loaded.sites == {}
+    assert loaded.notices[0].startswith("columns site, site are not used, in t.csv")
+
+
 def test_a_workbook_tells_them_too_and_one_value_is_none(root):  # noqa: F811
     book = openpyxl.Workbook()
     book.active.append(["image", "label", "scanner", "site"])

@@ -40,7 +40,7 @@ def test_the_text_answers_the_questions_of_each_column(study):
     assert "site and batch:\n  Each value of site has images of one class alone: nothing" in text
     assert "Linear heads fitted to all other groups tell site with a balanced accuracy of" in text
     assert "descriptors know it. As the class goes with it, they may know it through" in text
-    assert "cannot be computed for benign, found at one alone (Cramér's V 1.00, by" in text
+    assert "cannot be computed for benign, found at one value alone (Cramér's V 1.00, by" in text
     assert "Without site0: no other site has images of benign." in text
     assert "The class does not go with day beyond chance (Cramér's V 0." in text
     assert "1 image of unknown day left out of all this." in text
