@@ -26,8 +26,9 @@ def pnorm(descriptors: jax.Array, p: float, counted: jax.Array | None = None) ->
     """The p-norm mean over crops, (mean |d|^p)^(1/p) per channel; Rakhlin et al. 2018, equation 1.
 
     p = 1 is the average, p = infinity the maximum. Descriptors are divided by their maximum before
-    the power, so that neither a large descriptor overflows nor a small one vanishes. Averages of
-    ReLU outputs are never negative; other descriptors are pooled by absolute value.
+    the power, so that neither a large descriptor overflows nor a small one vanishes; up to 8e37,
+    above which XLA's reciprocal of the maximum is 0. Averages of ReLU outputs are never negative;
+    other descriptors are pooled by absolute value.
 
     Args:
       descriptors: [..., P, D], P crops.
