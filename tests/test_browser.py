@@ -150,6 +150,25 @@ def test_there_are_no_errors_no_foreign_scripts_and_no_requests(opened):
     )
 
 
+def test_what_is_injected_neither_runs_nor_loads(opened):
+    """As if a name had become markup after all: the page's policy stops it."""
+    page, log = opened()
+    page.evaluate(
+        """() => {
+          const script = document.createElement("script");
+          script.textContent = "window.ran = 'script'";
+          document.body.append(script);
+          document.body.insertAdjacentHTML(
+            "beforeend", `<img src="http://127.0.0.1:9/a.png" onerror="window.ran = 'handler'">`
+          );
+        }"""
+    )
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.ran") is None
+    refused = [message for message in log["messages"] if "Content Security Policy" in message]
+    assert len(refused) >= 3
+
+
 def test_a_click_on_a_cell_opens_its_images_and_another_closes_them(opened):
     page, _ = opened()
     cell = page.locator(".confusion button.right").first
