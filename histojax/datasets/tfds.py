@@ -169,7 +169,11 @@ def _require_readable(build: Path, split: str) -> None:
             f"{build} is stored as {file_format}, which only TensorFlow reads: prepare it with "
             "--file_format=array_record"
         )
-    splits = sorted(item["name"] for item in info["splits"])
+    described = info["splits"] if isinstance(info["splits"], list) else [None]
+    names = [item.get("name") if isinstance(item, dict) else None for item in described]
+    if not all(isinstance(name, str) for name in names):
+        raise InputError(f"{build / _INFO} is damaged (splits without names): copy it again")
+    splits = sorted(names)
     if split not in splits:
         raise InputError(f"{build} has no split {split}: it has {', '.join(splits)}")
     # TFDS imports the class that a feature names, which could be anybody's code.
@@ -181,14 +185,16 @@ def _require_readable(build: Path, split: str) -> None:
 
 def _foreign_classes(description: Any) -> set[str]:
     """The classes that a description of features names, except TFDS's own."""
-    if isinstance(description, list):
-        return {name for item in description for name in _foreign_classes(item)}
-    if not isinstance(description, dict):
-        return set()
-    foreign = {name for item in description.values() for name in _foreign_classes(item)}
-    class_name = str(description.get("pythonClassName", "tensorflow_datasets."))
-    if not class_name.startswith("tensorflow_datasets."):
-        foreign.add(class_name)
+    foreign, pending = set(), [description]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, list):
+            pending += item
+        elif isinstance(item, dict):
+            pending += item.values()
+            class_name = str(item.get("pythonClassName", "tensorflow_datasets."))
+            if not class_name.startswith("tensorflow_datasets."):
+                foreign.add(class_name)
     return foreign
 
 

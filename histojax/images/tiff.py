@@ -89,11 +89,7 @@ def coarser_levels(page: tifffile.TiffPage, path: Path) -> tuple[Level, ...]:
     those that cannot be read are left out.
     """
     levels = []
-    for other in (*(page.pages or ()), *page.parent.pages):
-        try:
-            other = other.aspage()
-        except Exception:  # Nonsense in a header raises many kinds in tifffile.
-            continue
+    for other in _other_pages(page):
         shrink = page.imagelength / max(1, other.imagelength)
         same_shape = abs(page.imagewidth / shrink - other.imagewidth) <= 1
         if other.is_reduced and same_shape and shrink > 1:
@@ -101,6 +97,17 @@ def coarser_levels(page: tifffile.TiffPage, path: Path) -> tuple[Level, ...]:
                 size = other.imagelength, other.imagewidth
                 levels.append(Level(size, window_reader(other, path)))
     return tuple(sorted(levels, key=lambda level: -level.size[0]))
+
+
+def _other_pages(page: tifffile.TiffPage) -> list[tifffile.TiffPage]:
+    """The SubIFDs of a page, and the pages of its file, as far as they can be read."""
+    readable = []
+    for pages_of in (page.pages or (), page.parent.pages):
+        with contextlib.suppress(Exception):  # Nonsense in a header raises many kinds in tifffile.
+            for other in pages_of:
+                with contextlib.suppress(Exception):
+                    readable.append(other.aspage())
+    return readable
 
 
 def _check_chain(pages: Iterable[tifffile.TiffPage]) -> Iterator[tifffile.TiffPage]:

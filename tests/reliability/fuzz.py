@@ -1,69 +1,30 @@
 """Mutation fuzzing of every reader: damaged files are read, or refused with one message.
 
+./run.sh torture --campaigns=fuzz --minutes=5
 python -m tests.reliability.fuzz --inputs=10000 --seed=1
 python -m tests.reliability.fuzz --case='images/tiff-lzw/1/37'
 
-Each input is a sound sample (`fuzz_samples`) with a few mutations (`fuzz_mutations`), given to what
-reads it (`fuzz_readers`). It must be read or refused by an InputError, within 5 s of CPU time and
-512 MiB of additional memory, without any other exception, warning or output; a file that carries a
-checksum must be refused. Workers are forked from one process; they are watched, and replaced where
-an input ends them. What is found is named by reader/sample/seed/number, by which it is made again.
+Each input is a sound sample (`fuzz_samples`, `fuzz_trained`) with a few mutations (`fuzz_formats`),
+given to what reads it (`fuzz_readers`). It must be read, or refused by an InputError, within 5 s of
+CPU time and 512 MiB of additional memory, without another exception, warning or output; what bears
+a checksum must be refused. What is found is named by reader/sample/seed/number, by which it is made
+again.
 """
 
 import argparse
 import contextlib
 import dataclasses
-import io
-import logging
-import os
-import random
-import re
-import resource
-import signal
-import struct
 import sys
 import tempfile
 import time
-import traceback
-import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from histojax.errors import InputError
-from tests.reliability import fuzz_mutations
-from tests.reliability.fuzz_readers import READERS, Reader
+from tests.reliability.fuzz_readers import READERS
+from tests.reliability.fuzz_workers import FAULT, READ, REFUSED, Case, Worker
+from tests.reliability.torture import Count, Fault, Outcome
 
-MOST_SECONDS, MOST_MEMORY = 5, 512 * 2**20
-_MOST_SPACE = (
-    4 * 2**30
-)  # Bytes of addresses beyond a worker's own: more would endanger the machine.
-_LONGEST_MESSAGE = 8100
-_HANGS = 60  # Seconds without an answer, whatever the machine does meanwhile.
-_RECORD = struct.Struct("<cIQd")  # Outcome, length of the text that follows, memory, seconds.
-# Pillow's libtiff writes a line of its own to stderr, beside the refusal.
-_OF_LIBTIFF = re.compile(rb"(?:[\w.]+: [^\n]*\n\s*)*")
-_READ, _REFUSED, _FAULT = b"r", b"i", b"f"
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """One input: the `number`-th of a sample, by a seed."""
-
-    reader: str
-    sample: str
-    seed: int
-    number: int
-
-    def __str__(self) -> str:
-        return f"{self.reader}/{self.sample}/{self.seed}/{self.number}"
-
-    def files(self) -> dict[str, bytes]:
-        """The files of the sample, one of which is mutated."""
-        sample = READERS[self.reader].samples()[self.sample]
-        rng = random.Random(str(self))
-        name = rng.choice(sorted(sample))
-        return sample | {name: fuzz_mutations.mutate(rng, name, sample[name])}
+_INPUTS = 10_000  # Of a round of the campaign.
 
 
 def case_of(text: str) -> Case:
@@ -72,16 +33,14 @@ def case_of(text: str) -> Case:
     return Case(reader, sample, int(seed), int(number))
 
 
-def cases(inputs: int, seed: int, heavy: bool = True) -> list[Case]:
-    """As many cases for every reader, of its samples in turn."""
-    chosen = {name: reader for name, reader in READERS.items() if heavy or not reader.heavy}
+def cases(inputs: int, seed: int, names: Sequence[str], first: int = 0) -> list[Case]:
+    """Cases of these readers in turn, and of each of its samples in turn, from a number on."""
+    kinds = {name: list(READERS[name].samples()) for name in names}
     return [
-        Case(
-            name, list(READERS[name].samples())[number % len(READERS[name].samples())], seed, number
-        )
-        for i, name in enumerate(chosen)
-        for number in range((inputs + i) // len(chosen))
-    ]
+        Case(name, kinds[name][number % len(kinds[name])], seed, number)
+        for number in range(first, first + -(-inputs // len(names)))
+        for name in names
+    ][:inputs]
 
 
 @dataclasses.dataclass
@@ -94,28 +53,41 @@ class Tally:
     most_memory: int = 0
     most_seconds: float = 0.0
 
+    @property
+    def inputs(self) -> int:
+        return self.read + self.refused + len(self.faults)
 
-def run(chosen: Sequence[Case], folder: Path, deadline: float | None = None) -> dict[str, Tally]:
-    """Runs cases one after another in workers, until a time by `time.monotonic`, if there is one.
 
-    The files of a case that shows a fault are kept in `folder`.
+def run(
+    chosen: Sequence[Case],
+    folder: Path,
+    deadline: float | None = None,
+    earlier: dict[str, Tally] | None = None,
+) -> dict[str, Tally]:
+    """Runs cases one after another in workers, and counts what became of them by reader.
+
+    Args:
+      chosen: the cases.
+      folder: keeps the files of those that show a fault.
+      deadline: by `time.monotonic`, if there is one.
+      earlier: counts that are added to.
     """
-    tallies = {case.reader: Tally() for case in chosen}
+    tallies = {case.reader: Tally() for case in chosen} | (earlier or {})
     for reader in tallies:
         READERS[reader].samples()  # Once, before the workers are forked.
     remaining = list(reversed(chosen))
     while remaining and not (deadline and time.monotonic() > deadline):
-        worker = _Worker(remaining, folder)
+        worker = Worker(remaining, folder)
         with contextlib.closing(worker):
             while remaining and not (deadline and time.monotonic() > deadline):
                 kind, text, memory, seconds = worker.answer()
                 case = remaining.pop()
                 tally = tallies[case.reader]
-                tally.read += kind == _READ
-                tally.refused += kind == _REFUSED
+                tally.read += kind == READ
+                tally.refused += kind == REFUSED
                 tally.most_memory = max(tally.most_memory, memory)
                 tally.most_seconds = max(tally.most_seconds, seconds)
-                if kind == _FAULT:
+                if kind == FAULT:
                     tally.faults[str(case)] = text
                     _keep(case, folder)
                 if worker.ended:
@@ -130,151 +102,26 @@ def _keep(case: Case, folder: Path) -> None:
         path.write_bytes(content)
 
 
-class _Worker:
-    """A forked process that reads the last of the remaining cases, the one before, and so on."""
-
-    def __init__(self, remaining: Sequence[Case], folder: Path) -> None:
-        receive, send = os.pipe()
-        self.ended = False
-        self.pid = os.fork()
-        if not self.pid:
-            os.close(receive)
-            code = 1
-            try:
-                _work(tuple(reversed(remaining)), folder, send)
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(code)
-        os.close(send)
-        self.answers = open(receive, "rb", buffering=0)  # noqa: SIM115
-
-    def answer(self) -> tuple[bytes, str, int, float]:
-        """What became of the next case; a fault where the worker ends, or is silent for long."""
-        signal.signal(signal.SIGALRM, lambda *_: os.kill(self.pid, signal.SIGKILL))
-        signal.alarm(_HANGS)
-        head = self.answers.read(_RECORD.size)
-        if len(head) == _RECORD.size:
-            kind, length, memory, seconds = _RECORD.unpack(head)
-            text = b""
-            while len(text) < length and (part := self.answers.read(length - len(text))):
-                text += part
-            signal.alarm(0)
-            return kind, text.decode(), memory, seconds
-        signal.alarm(0)
-        self.ended = True
-        _, status = os.waitpid(self.pid, 0)
-        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-        if number == signal.SIGXCPU:
-            return _FAULT, f"more than {MOST_SECONDS} s", 0, float(MOST_SECONDS)
-        name = signal.Signals(number).name if number else f"exit {os.WEXITSTATUS(status)}"
-        return _FAULT, f"the process ended: {name}", 0, 0.0
-
-    def close(self) -> None:
-        if not self.ended:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-        self.answers.close()
-
-
-def _work(remaining: Sequence[Case], folder: Path, send: int) -> None:
-    """Answers for each case; runs in a worker, whose output and limits it takes over."""
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    space = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (space + _MOST_SPACE, resource.RLIM_INFINITY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    logging.getLogger().handlers[:] = [logging.NullHandler()]
-    logging.getLogger("absl").handlers[:] = [logging.NullHandler()]
-    written: dict[str, bytes] = {}
-    with (
-        tempfile.TemporaryDirectory(dir=folder) as name,
-        tempfile.TemporaryFile(dir=folder) as output,
-    ):
-        for stream in (1, 2):
-            os.dup2(output.fileno(), stream)
-        sys.stdout = sys.stderr = io.StringIO()  # Progress, which people are shown.
-        for case in remaining:
-            _limit_time(None)
-            root = Path(name) / "files"
-            made = case.files()
-            if any((root / path).exists() for path in written.keys() - made.keys()) or not written:
-                root = Path(tempfile.mkdtemp(dir=name))
-            for path, content in made.items():
-                (root / path).parent.mkdir(parents=True, exist_ok=True)
-                (root / path).write_bytes(content)
-            kind, text, memory, seconds = _read(READERS[case.reader], root, output)
-            encoded = text.encode(errors="replace")[:20_000]
-            os.write(send, _RECORD.pack(kind, len(encoded), memory, seconds) + encoded)
-            _remove(root)
-
-
-def _limit_time(seconds: int | None) -> None:
-    """Ends this process after so many more seconds of CPU time."""
-    most = resource.RLIM_INFINITY if seconds is None else int(time.process_time()) + seconds
-    resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
-
-
-def _remove(root: Path) -> None:
-    for path in sorted(root.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    root.rmdir()
-
-
-def _read(reader: Reader, root: Path, output: io.BufferedRandom) -> tuple[bytes, str, int, float]:
-    """One input: what became of it, why, the memory that it took, and its CPU seconds."""
-    _limit_time(MOST_SECONDS + 2)
-    before = _peak_memory(reset=True)
-    start = time.process_time()
-    text, kind = "", _READ
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        try:
-            reader.read(root)
-        except InputError as error:
-            kind, text = _REFUSED, _complaint(error)
-        except BaseException:
-            text = traceback.format_exc()
-    seconds = time.process_time() - start
-    memory = max(0, _peak_memory() - before)
-    printed = os.pread(output.fileno(), 2000, 0)
-    output.truncate(0)
-    os.lseek(output.fileno(), 0, 0)
-    if kind == _READ and reader.sealed and not text:
-        text = "read, though it was changed and carries a checksum"
-    of_code = [each for each in warned if "/PIL/" not in each.filename]  # A line each, see `log`.
-    if not text and of_code:
-        text = f"warns: {of_code[0].category.__name__}: {of_code[0].message}"
-    if not text and not _OF_LIBTIFF.fullmatch(printed):
-        text = f"prints: {printed.decode(errors='replace')}"
-    if not text and memory > MOST_MEMORY:
-        text = f"takes {memory / 2**20:.0f} MiB"
-    if not text and seconds > MOST_SECONDS:
-        text = f"takes {seconds:.1f} s"
-    return (_FAULT if text else kind), text, memory, seconds
-
-
-def _complaint(error: InputError) -> str:
-    """What is wrong with a refusal; empty where nothing is."""
-    message, cause, seen = str(error), error, []
-    while cause is not None:
-        seen.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    if any(isinstance(each, MemoryError) for each in seen):
-        return f"asks for more memory than there is: {message[:500]}"
-    if len(message) > _LONGEST_MESSAGE:
-        return f"a message of {len(message)} characters: {message[:500]}"
-    if not message or "Traceback" in message:
-        return f"no plain message: {message[:500]}"
-    return ""
-
-
-def _peak_memory(reset: bool = False) -> int:
-    """Bytes that the process held at most since the last reset."""
-    if reset:
-        Path("/proc/self/clear_refs").write_text("5")
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+def campaign(seed: int, minutes: float, folder: Path, case: str | None) -> Outcome:
+    """As many inputs of all readers as there is time for; see `torture`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    deadline, tallies, first = time.monotonic() + 60 * minutes, {}, 0
+    if case:
+        tallies = run([case_of(case)], folder)
+    while not case and time.monotonic() < deadline:
+        tallies = run(cases(_INPUTS, seed, list(READERS), first), folder, deadline, tallies)
+        first += _INPUTS
+    counts = [
+        Count(
+            f"{name}: {tally.read:,} read, {tally.refused:,} refused; at most "
+            f"{tally.most_memory / 2**20:.0f} MiB, {tally.most_seconds:.2f} s",
+            tally.inputs,
+            None,
+            tuple(Fault(repr(case), text) for case, text in tally.faults.items()),
+        )
+        for name, tally in tallies.items()
+    ]
+    return Outcome(tuple(counts))
 
 
 def table(tallies: dict[str, Tally]) -> Iterator[str]:
@@ -282,11 +129,10 @@ def table(tallies: dict[str, Tally]) -> Iterator[str]:
     yield "| reader | inputs | read | refused | faults | most memory | longest |"
     yield "|---|---|---|---|---|---|---|"
     for name, tally in tallies.items():
-        inputs = tally.read + tally.refused + len(tally.faults)
-        memory = f"{tally.most_memory / 2**20:.0f} MiB"
         yield (
-            f"| {name} | {inputs:,} | {tally.read:,} | {tally.refused:,} | {len(tally.faults)} | "
-            f"{memory} | {tally.most_seconds:.2f} s |"
+            f"| {name} | {tally.inputs:,} | {tally.read:,} | {tally.refused:,} | "
+            f"{len(tally.faults)} | {tally.most_memory / 2**20:.0f} MiB | "
+            f"{tally.most_seconds:.2f} s |"
         )
 
 
@@ -296,32 +142,24 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--case", help="reader/sample/seed/number: that input alone")
-    parser.add_argument("--readers", help="names, separated by commas; all by default")
+    parser.add_argument("--readers", help="names, separated by commas; by default all")
+    parser.add_argument("--light", action="store_true", help="without what takes long to import")
     parser.add_argument("--folder", type=Path, help="where files that show a fault are kept")
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="histojax-fuzz-"))
     folder.mkdir(parents=True, exist_ok=True)
-    chosen = [case_of(options.case)] if options.case else cases(options.inputs, options.seed)
-    if options.readers:
-        wanted = options.readers.split(",")
-        chosen = [case for case in chosen if case.reader in wanted]
+    names = options.readers.split(",") if options.readers else list(READERS)
+    names = [name for name in names if not (options.light and READERS[name].heavy)]
     start = time.monotonic()
-    tallies = run(chosen, folder)
+    one = options.case and [case_of(options.case)]
+    tallies = run(one or cases(options.inputs, options.seed, names), folder)
     print(*table(tallies), sep="\n")
-    kinds: Counter = Counter()
-    for tally in tallies.values():
-        for name, text in tally.faults.items():
-            where = [line for line in text.splitlines() if line.strip().startswith("File")][-1:]
-            kind = "\n".join([*where, text.strip().splitlines()[-1][:200]])
-            kinds[kind] += 1
-            if kinds[kind] == 1:
-                print(f"\n{name}\n{text}")
-    print(
-        f"\n{len(chosen)} inputs in {time.monotonic() - start:.0f} s; faults: {sum(kinds.values())}"
-    )
-    for kind, count in kinds.most_common():
-        print(f"{count} x {kind}")
-    return bool(kinds)
+    faults = [pair for tally in tallies.values() for pair in tally.faults.items()]
+    for case, text in faults:
+        print(f"\n--case={case!r}\n{text}")
+    inputs = sum(tally.inputs for tally in tallies.values())
+    print(f"\n{inputs:,} inputs in {time.monotonic() - start:.0f} s: {len(faults)} faults")
+    return bool(faults)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 
 from histojax import datasets
 from histojax.config import BACH_CLASSES
-from histojax.datasets import Dataset, groups, kather, paper_folds, unlabelled
+from histojax.datasets import Dataset, groups, kather, paper_folds, tables, tfds, unlabelled
 from histojax.datasets import folds as splits
 from histojax.evaluation import labelled_predictions, test_set
 from histojax.extraction import manifests, store
@@ -23,6 +23,7 @@ from histojax.prediction.uncertainty import PredictionOptions
 from histojax.utils import archive, array_files
 from histojax.utils.array_files.stored import read_float32
 from tests.reliability import fuzz_samples as samples
+from tests.reliability import fuzz_trained as trained
 from tests.reliability.fuzz_samples import Sample
 
 
@@ -72,14 +73,14 @@ def _slide(folder: Path) -> None:
 
 
 def _descriptors(folder: Path) -> None:
-    names = store.image_names(folder, samples.CONFIGURATION)
-    store.read(folder, samples.CONFIGURATION, names)
-    store.width(folder, samples.CONFIGURATION)
+    names = store.image_names(folder, trained.CONFIGURATION)
+    store.read(folder, trained.CONFIGURATION, names)
+    store.width(folder, trained.CONFIGURATION)
     store.pixel_sizes(folder)
-    made = manifests.read(folder, samples.CONFIGURATION)
-    manifests.differences(made, samples.manifest())
+    made = manifests.read(folder, trained.CONFIGURATION)
+    manifests.differences(made, trained.manifest())
     manifests.weights_text([made])
-    manifests.extraction_of({samples.CONFIGURATION: made}, str(folder))
+    manifests.extraction_of({trained.CONFIGURATION: made}, str(folder))
 
 
 def _features(folder: Path) -> None:
@@ -174,7 +175,7 @@ def _kather(folder: Path) -> None:
 def known_bundle() -> bundle.Bundle:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mine.histojax"
-        path.write_bytes(samples.bundles()["bundle"]["mine.histojax"])
+        path.write_bytes(trained.bundles()["bundle"]["mine.histojax"])
         return bundle.load(path)
 
 
@@ -183,21 +184,26 @@ def _predictions(folder: Path) -> None:
         writer.finish({"a", "b"}, {"c": "a cause"})
 
 
+def _tfds(folder: Path) -> None:
+    tables.read(tfds.label_table("slides", folder, cache=folder / "cache"))
+
+
 READERS = {
     "images": Reader(samples.images, _image),
     "slides": Reader(samples.whole_slides, _slide),
-    "descriptors": Reader(samples.descriptors, _descriptors),
+    "descriptors": Reader(trained.descriptors, _descriptors),
     "features": Reader(samples.feature_files, _features),
     "weights": Reader(samples.weight_files, _weights),
     "labels": Reader(samples.tables, _labels),
     "lists": Reader(samples.tables, _unlabelled),
     "groups": Reader(samples.tables, _groups),
-    "tables of predictions": Reader(samples.tables, _predictions_table),
-    "ensembles": Reader(samples.models, _models),
-    "models": Reader(samples.model_files, _model),
-    "bundles": Reader(samples.bundles, _bundle, sealed=True),
-    "parts of bundles": Reader(samples.bundle_parts, _bundle_of_parts),
-    "the paper's folds": Reader(samples.paper_folds, _paper_folds),
+    "prediction-tables": Reader(samples.tables, _predictions_table),
+    "ensembles": Reader(trained.models, _models),
+    "models": Reader(trained.model_files, _model),
+    "bundles": Reader(trained.bundles, _bundle, sealed=True),
+    "bundle-parts": Reader(trained.bundle_parts, _bundle_of_parts),
+    "paper-folds": Reader(samples.paper_folds, _paper_folds),
     "zips": Reader(samples.published_zips, _kather),
-    "predictions": Reader(samples.predictions, _predictions),
+    "predictions": Reader(trained.predictions, _predictions),
+    "TFDS": Reader(trained.tfds, _tfds, heavy=True),
 }

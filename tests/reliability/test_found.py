@@ -25,12 +25,13 @@ from histojax.utils import files
 from histojax.utils.array_files import npz
 from tests.reliability import fuzz_readers
 from tests.reliability import fuzz_samples as samples
+from tests.reliability import fuzz_trained as trained
 
 HEADER = b"\x93NUMPY\1\0\x76\0"
 
 
 def of_model(learner: str) -> str:
-    (content,) = samples.model_files()[learner].values()
+    (content,) = trained.model_files()[learner].values()
     return content.decode()
 
 
@@ -138,7 +139,7 @@ def test_json_of_any_depth_is_read_or_refused(tmp_path):
 
 
 def test_manifests_of_descriptors_have_values_of_their_kinds():
-    sound = samples.manifest()
+    sound = trained.manifest()
     manifest_form.check(sound, "manifest.json")
     protocol, weights = sound["protocol"], sound["weights"]
     for damaged in (
@@ -170,7 +171,7 @@ def test_manifests_of_descriptors_have_values_of_their_kinds():
     ],
 )
 def test_manifests_of_ensembles_have_values_of_their_kinds(tmp_path, change):
-    for name, content in samples.models()["linear"].items():
+    for name, content in trained.models()["linear"].items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
     ensembles.load(tmp_path)
@@ -195,7 +196,7 @@ def test_manifests_of_ensembles_have_values_of_their_kinds(tmp_path, change):
     ],
 )
 def test_descriptions_of_bundles_have_values_of_their_kinds(change):
-    content = samples.bundle_parts()["parts"]["bundle.json"]
+    content = trained.bundle_parts()["parts"]["bundle.json"]
     sound = json.loads(content)
     bundle_form.check(sound, "bundle.json")
     with pytest.raises(InputError, match="bundle.json is damaged"):
@@ -203,7 +204,7 @@ def test_descriptions_of_bundles_have_values_of_their_kinds(change):
 
 
 def test_predictions_of_other_classes_are_not_continued(tmp_path):
-    sample = samples.predictions()["run"]
+    sample = trained.predictions()["run"]
     for name, content in sample.items():
         (tmp_path / name).write_bytes(content)
     path = tmp_path / outputs.LINES

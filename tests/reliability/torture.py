@@ -20,7 +20,7 @@ from tests.reliability import shim
 # Each is a module of this package with a function
 #   campaign(seed: int, minutes: float, folder: Path, case: str | None) -> Outcome
 # which writes below `folder` alone.
-CAMPAIGNS = ("kills", "faults", "bombs")
+CAMPAIGNS = ("kills", "faults", "bombs", "fuzz", "coverage_guided")
 
 
 @dataclasses.dataclass(frozen=True)
