@@ -42,14 +42,14 @@ def find_files(names: Sequence[str], folder: Path) -> FoundFiles:
     """
     paths: list[Path | None] = [None] * len(names)
     if files.is_local(folder):
-        paths = [next(filter(Path.is_file, _direct(name, folder)), None) for name in names]
+        paths = [next(filter(files.is_file, _direct(name, folder)), None) for name in names]
     sought = [i for i, path in enumerate(paths) if path is None]
     below = dataset.list_images_below(folder) if sought else []
     problems, inexact = [], {}
     indices = _index(below, folder)
     for i in sought:
         direct = _direct(names[i], folder)
-        candidates = [path for path in direct if path in indices.all or path.is_file()]
+        candidates = [path for path in direct if path in indices.all or files.is_file(path)]
         if not candidates:
             candidates, exact = _search(names[i], indices)
             if len(candidates) == 1 and not exact:
@@ -97,9 +97,7 @@ def is_start(cell: str, slide: str) -> bool:
 def path_of(name: str, folder: Path) -> Path:
     """The path that a name means from a folder; backslashes are slashes where that is a file."""
     as_it_is, *others = _direct(name, folder)
-    if as_it_is.is_file():
-        return as_it_is
-    return next(filter(lambda path: path.is_file(), others), as_it_is)
+    return next(filter(files.is_file, (as_it_is, *others)), as_it_is)
 
 
 @dataclasses.dataclass(frozen=True)

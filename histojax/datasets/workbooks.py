@@ -35,6 +35,8 @@ def read(table: Path) -> dict[str, Rows]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Styles, validation and pictures are not read.
             book = openpyxl.load_workbook(checked, data_only=True)
+            if not book.worksheets:
+                raise ValueError("it has no sheet of cells")
             return {sheet.title: _cells(sheet) for sheet in book.worksheets}
     except FileNotFoundError as error:
         raise InputError(f"{table} is not there") from error

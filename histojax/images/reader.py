@@ -25,6 +25,9 @@ SUFFIX_LIST = ", ".join(ALL_SUFFIXES)  # For messages.
 CONVERTED = {"RGBA": "RGB with alpha", "L": "grey", "LA": "grey with alpha", "P": "palette"}
 _FORMATS = ("TIFF", "PNG", "JPEG", "BMP", "WEBP")
 _BAND = 2**20  # Pixels that are converted at a time.
+# Pixels that are decoded whatever a file claims, and those that a byte of a larger one may hold: of
+# one colour, PNG has 8,000 of a bit each.
+_SMALL, _MOST_COMPRESSED = 2**24, 10_000
 _NEW_SUBFILE_TYPE, _BITS_PER_SAMPLE = 254, 258  # TIFF's tags.
 
 
@@ -73,6 +76,18 @@ def open_image(path: Path) -> Iterator[Image.Image]:
                 f"{path} is damaged: {error}. Copy it again from its source"
             ) from error
         yield image
+
+
+def _require_held(image: Image.Image, path: Path) -> None:
+    """Raises InputError where a local file has far fewer bytes than its pixels would take."""
+    if not isinstance(path, Path):
+        return
+    held = path.stat().st_size
+    if image.height * image.width > max(_SMALL, _MOST_COMPRESSED * held):
+        raise InputError(
+            f"{path} claims {image.height} x {image.width} pixels in {held} bytes: it is damaged; "
+            "copy it again from its source"
+        )
 
 
 def _seek_image(image: Image.Image, path: Path) -> None:
@@ -149,6 +164,7 @@ def read(path: Path) -> np.ndarray:
     with open_image(path) as image:
         if getattr(image, "n_frames", 1) > 1:
             logging.warning("%s %s", path, pages.notice(page_sizes(image)[0], image.tell()))
+        _require_held(image, path)
         try:
             image.load()
         except Exception as error:  # Pillow's decoders raise OSError, struct.error and others.

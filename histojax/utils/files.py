@@ -79,6 +79,14 @@ def is_local(path: Path) -> bool:
     return isinstance(path, Path)
 
 
+def is_file(path: Path) -> bool:
+    """Whether a path is a file; False for a name that no file can have, such as a very long one."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:

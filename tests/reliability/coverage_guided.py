@@ -149,7 +149,7 @@ def _zip(content: bytes, path: Path) -> None:
 
     path.write_bytes(content)
     root = zips.open_zip(path, "copy it again").root
-    for name in root.namelist():
+    for name in filter(lambda name: not name.endswith("/"), root.namelist()):
         zips.Member(zipfile.Path(root, name), 2**20, "copy it again").read_bytes()
 
 

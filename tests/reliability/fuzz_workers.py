@@ -33,8 +33,8 @@ _MOST_SPACE = (
 _LONGEST_MESSAGE = 8100
 _HANGS = 60  # Seconds without an answer, whatever the machine does meanwhile.
 _RECORD = struct.Struct("<cIQd")  # Outcome, length of the text that follows, memory, seconds.
-# Pillow's libtiff writes a line of its own to stderr, beside the refusal.
-_OF_LIBTIFF = re.compile(rb"(?:[\w.]+: [^\n]*\n\s*)*")
+# Lines of libtiff (in Pillow) and of OpenSlide on stderr, beside what is said of the file.
+_OF_LIBTIFF = re.compile(rb"(?:\s*(?:[\w.]+|\(process:\d+\)): [^\n]*\n\s*)*")
 READ, REFUSED, FAULT = b"r", b"i", b"f"
 
 
@@ -135,7 +135,7 @@ def _work(remaining: Sequence[Case], folder: Path, send: int) -> None:
 
 def _limit_time(seconds: int | None) -> None:
     """Ends this process after so many more seconds of CPU time."""
-    most = resource.RLIM_INFINITY if seconds is None else int(time.process_time()) + seconds
+    most = resource.RLIM_INFINITY if seconds is None else int(time.process_time() + seconds)
     resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
 
 

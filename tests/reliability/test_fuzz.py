@@ -40,14 +40,14 @@ CARELESS = """
         "fills": fill, "writes": write, "spends": lambda _: spend(60),
         "warns": lambda _: warnings.warn("no"),
     }
-    fuzz_workers.MOST_SECONDS, fuzz_workers.MOST_MEMORY = -1, 2**27
+    fuzz_workers.MOST_SECONDS, fuzz_workers.MOST_MEMORY = 0.5, 2**27
     sample = lambda: {"a": {"a.json": b"[1]"}}
     READERS.clear()
     READERS.update({name: Reader(sample, read) for name, read in actions.items()})
     READERS["sealed"] = Reader(sample, lambda _: None, sealed=True)
-    chosen = fuzz.cases(2 * len(READERS), 0, list(READERS))
+    chosen = fuzz.cases(len(READERS), 0, list(READERS))
     for name, tally in fuzz.run(chosen, Path(sys.argv[1])).items():
-        kinds = sorted({text.strip().splitlines()[-1][:40] for text in tally.faults.values()})
+        kinds = [text.strip().splitlines()[-1][:40] for text in tally.faults.values()]
         print(name, tally.read, tally.refused, len(tally.faults), *kinds)
 """
 
@@ -66,20 +66,20 @@ def test_500_damaged_files_are_read_or_refused(tmp_path):
 
 def test_readers_that_are_at_fault_are_found(tmp_path):
     done = run("-c", textwrap.dedent(CARELESS), str(tmp_path))
-    assert done.stdout.splitlines() == EXPECTED, done.stderr
+    assert [line.strip() for line in done.stdout.splitlines()] == EXPECTED, done.stderr
 
 
 EXPECTED = [
-    "sound 2 0 0",
-    "refuses 0 2 0",
-    "raises 0 0 2 KeyError: 0",
-    "ends 0 0 2 the process ended: SIGABRT",
-    "asks 0 0 2 asks for more memory than there is: damage",
-    "fills 0 0 2 takes 256 MiB",
-    "writes 0 0 2 prints: [LightGBM] [Fatal] no",
-    "spends 0 0 2 more than 5 s",
-    "warns 0 0 2 warns: UserWarning: no",
-    "sealed 0 0 2 read, though it was changed and carri",
+    "sound 1 0 0",
+    "refuses 0 1 0",
+    "raises 0 0 1 KeyError: 0",
+    "ends 0 0 1 the process ended: SIGABRT",
+    "asks 0 0 1 asks for more memory than there is: dama",
+    "fills 0 0 1 takes 256 MiB",
+    "writes 0 0 1 prints: [LightGBM] [Fatal] no",
+    "spends 0 0 1 more than 0.5 s",
+    "warns 0 0 1 warns: UserWarning: no",
+    "sealed 0 0 1 read, though it was changed and carries",
 ]
 
 
