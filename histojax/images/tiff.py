@@ -102,9 +102,9 @@ def coarser_levels(page: tifffile.TiffPage, path: Path) -> tuple[Level, ...]:
 def _other_pages(page: tifffile.TiffPage) -> list[tifffile.TiffPage]:
     """The SubIFDs of a page, and the pages of its file, as far as they can be read."""
     readable = []
-    for pages_of in (page.pages or (), page.parent.pages):
+    for owner in (page, page.parent):
         with contextlib.suppress(Exception):  # Nonsense in a header raises many kinds in tifffile.
-            for other in pages_of:
+            for other in owner.pages or ():
                 with contextlib.suppress(Exception):
                     readable.append(other.aspage())
     return readable

@@ -18,8 +18,10 @@ _HEADER = re.compile(
     r"max_feature_idx=(\d{1,8})\nobjective=multiclass num_class:(\d{1,5})\nfeature_names=(.*)\n"
     r"feature_infos=((?:(?:none|\[[-+.\deinf]+:[-+.\deinf]+\]) ?)+)\ntree_sizes=([\d ]+)\n\n"
 )
+_NUMBER = r"-?(?:\d+(?:\.\d+)?(?:e[-+]?\d+)?|inf|nan)"
 _TREE = re.compile(
-    r"Tree=(\d+)\nnum_leaves=(\d{1,7})\nnum_cat=0\n((?:[a-z_]+=[-+.\daefin ]*\n)*)\n*"
+    r"Tree=(\d+)\nnum_leaves=(\d{1,7})\nnum_cat=0\n"
+    rf"((?:[a-z_]+=(?:{_NUMBER}(?: {_NUMBER})*)?\n)*)\n*"
 )
 _END = re.compile(
     r"end of trees\n\nfeature_importances:\n(?:\S+=\d+\n)*\nparameters:\n"

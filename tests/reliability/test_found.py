@@ -51,6 +51,7 @@ def test_a_sound_model_of_each_learner_is_read():
         "num_class=2": "num_class=200000",
         "num_cat=0": "num_cat=7",
         "split_feature=3": "split_feature=9",
+        r"split_gain=\d": "split_gain=n",
         r"left_child=(\S+)": "left_child=0",
         r"right_child=(\S+)": "right_child=-99",
         r"threshold=\S+": "threshold=nan",
@@ -247,3 +248,15 @@ def test_the_middle_of_an_endless_message_is_left_out():
     assert len(text) < 8100
     assert text.startswith("a.csv has a class xxx")
     assert text.endswith("xxx: correct it")
+
+
+def test_a_level_of_a_pyramid_that_cannot_be_read_is_left_out(tmp_path):
+    content = samples.images()["tiff-pyramid"]["image.tif"]
+    path = tmp_path / "a.tif"
+    path.write_bytes(content)
+    with slide.open_slide(path) as opened:
+        assert [level.size for level in opened.coarser] == [(20, 24)]
+    place = content.index(b"\x4a\x01")  # TIFF's tag 330, which says where the level is.
+    path.write_bytes(content[: place + 8] + struct.pack("<I", 3000) + content[place + 12 :])
+    with slide.open_slide(path) as opened:
+        assert (opened.size, opened.coarser) == ((40, 48), ())
