@@ -9,6 +9,7 @@ from histojax import config
 from histojax.config import Option
 from histojax.errors import InputError
 from histojax.utils.files import is_local
+from histojax.utils.words import quantity
 
 from .flag_types import define, define_path, define_switch_or_path
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from histojax.datasets import Dataset
     from histojax.datasets.folds import Folds
     from histojax.images.names import Images
+    from histojax.inspection.findings import ImageSet
     from histojax.inspection.near_duplicates import Pair
     from histojax.prediction.bundle import Bundle
 
@@ -274,6 +276,32 @@ def with_copies(
     sets = copies.sets_of(dataset.names, pairs)
     print(copies.notice(dataset.groups, sets))
     return copies.with_sets(dataset, sets)
+
+
+def ask_about_copies(found: "ImageSet", dataset: "Dataset", split: "Folds", page: Path) -> None:
+    """Asks what to do with images that are copies of each other, or overlap, in two folds.
+
+    Args:
+      found: the images as inspected, with pairs.
+      dataset: the same images, or some of them.
+      split: theirs.
+      page: of the inspection, for the message.
+
+    Raises:
+      InputError: there are some, and no flag says what to do with them.
+    """
+    if FLAGS.group_copies is not None or FLAGS.fold_maker or split.copies is not None:
+        return
+    fold_of = dict(zip(split.names, split.folds.tolist(), strict=True))
+    folds = {path: fold_of[name] for name, path in dataset.images.items()}
+    in_folds = [[folds.get(found.images[i].path) for i in (p.first, p.second)] for p in found.pairs]
+    if crossing := sum(one != other and None not in (one, other) for one, other in in_folds):
+        raise InputError(
+            f"in {quantity(crossing, 'pair')} of images that are copies or overlap, one would be "
+            f"trained on while the other is predicted, so that figures would be too good (see "
+            f"{page}): pass --group_copies, which keeps them in one fold, or --nogroup_copies to "
+            "go on as it is. Nothing was extracted yet"
+        )
 
 
 def split(models: Path, dataset: "Dataset", count: int, seed: int) -> "Folds":

@@ -141,7 +141,9 @@ def main() -> None:
         )
         pipeline.claim(plan, encoder_set)
         inspected, problems = inspect(extraction, boosting.folds)
-        ask_about_copies(inspected, plan)
+        if not any(plan.job.models.glob("*/seed*")):  # Else it would come late.
+            page = FLAGS.run / "inspection" / pages.PAGE
+            data.ask_about_copies(inspected.image_set, plan.dataset, plan.split, page)
     all_done = pipeline.carry_out(plan, encoder_set)
     if problems:
         print(f"all this rests on images with {quantity(problems, 'problem')}, listed above")
@@ -270,27 +272,6 @@ def inspect(extraction: Extraction, folds: int) -> tuple[inspection.Inspection, 
     )
     print(f"inspection: {found}: {out / pages.PAGE}", flush=True)
     return inspected, len(problems)
-
-
-def ask_about_copies(inspected: inspection.Inspection, plan: "pipeline.Plan") -> None:
-    """Raises InputError where copies cross folds, and no flag or model says that this is meant."""
-    decided = FLAGS.group_copies is not None or FLAGS.fold_maker or plan.split.copies is not None
-    if decided or any(plan.job.models.glob("*/seed*")):
-        return
-    fold_of = dict(zip(plan.split.names, plan.split.folds.tolist(), strict=True))
-    names = {path: name for name, path in plan.dataset.images.items()}
-    paths = [image.path for image in inspected.image_set.images]
-    in_folds = [
-        [fold_of[names[paths[i]]] for i in (pair.first, pair.second)]
-        for pair in inspected.image_set.pairs
-    ]
-    if crossing := sum(one != other for one, other in in_folds):
-        raise InputError(
-            f"in {quantity(crossing, 'pair')} of images that are copies or overlap, one would be "
-            f"trained on while the other is predicted, so that figures would be too good (see "
-            f"{FLAGS.run / 'inspection' / pages.PAGE}): pass --group_copies, which keeps them in "
-            "one fold, or --nogroup_copies to go on as it is. Nothing was extracted yet"
-        )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import types
 import numpy as np
 import pytest
 
-from experiments import mine, models, pipeline
+from experiments import data, models, pipeline
 from histojax import datasets
 from histojax.config import Boosting, Protocol
 from histojax.datasets import Dataset, folds
@@ -150,28 +150,26 @@ def test_what_data_leave_open_is_asked_before_any_work(trained, tmp_path, names,
 
 
 def test_it_asks_what_to_do_with_copies_that_cross_folds(tmp_path, monkeypatch):
-    flags = types.SimpleNamespace(group_copies=None, fold_maker=None, run=tmp_path)
-    monkeypatch.setattr(mine, "FLAGS", flags)
+    flags = types.SimpleNamespace(group_copies=None, fold_maker=None)
+    monkeypatch.setattr(data, "FLAGS", flags)
     paths = {name: tmp_path / f"{name}.png" for name in "abcdef"}
     labelled = Dataset(paths, (0, 0, 0, 1, 1, 1), ("x", "y"))
     split = Folds(labelled.names, np.array(labelled.labels), np.arange(6) % 2, ("x", "y"))
-    plan = types.SimpleNamespace(
-        split=split, dataset=labelled, job=types.SimpleNamespace(models=tmp_path / "models")
-    )
 
     def asked(*pairs, split=split) -> str:
+        # The inspected images are in another order, and one is not in the data.
+        places = [tmp_path / "unlabelled.png", *reversed(paths.values())]
         found = types.SimpleNamespace(
-            images=[types.SimpleNamespace(path=path) for path in reversed(paths.values())],
-            pairs=[types.SimpleNamespace(first=5 - i, second=5 - j) for i, j in pairs],
+            images=[types.SimpleNamespace(path=path) for path in places],
+            pairs=[types.SimpleNamespace(first=6 - i, second=6 - j) for i, j in pairs],
         )
-        plan.split = split
         try:
-            mine.ask_about_copies(types.SimpleNamespace(image_set=found), plan)
+            data.ask_about_copies(found, labelled, split, tmp_path / "page.html")
         except InputError as error:
             return str(error)
         return ""
 
-    assert asked((0, 2), (1, 3)) == ""  # Each within a fold.
+    assert asked((0, 2), (1, 3), (6, 1)) == ""  # Each within a fold, or not in the data.
     message = asked((0, 2), (0, 1), (3, 4))
     assert message.startswith("in 2 pairs of images that are copies or overlap, one would be")
     assert "pass --group_copies, which keeps them in one fold, or --nogroup_copies" in message
@@ -180,9 +178,6 @@ def test_it_asks_what_to_do_with_copies_that_cross_folds(tmp_path, monkeypatch):
             patched.setattr(flags, name, value)
             assert asked((0, 1)) == ""
     assert asked((0, 1), split=dataclasses.replace(split, copies=("",) * 6)) == ""
-    (tmp_path / "models" / "VGG").mkdir(parents=True)
-    (tmp_path / "models" / "VGG" / "seed0-fold01.txt").touch()
-    assert asked((0, 1)) == ""  # Of a run that is nearly done the problem is listed.
 
 
 @pytest.mark.parametrize("there", [[], [ensembles.FOLDS]])
