@@ -135,7 +135,8 @@ class Server:
     def _answer(self) -> dict:
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError("the server of runs has ended; see what it printed above")
+            code = self._process.wait()
+            raise RuntimeError(f"the server of runs ended with {code}; see what it printed above")
         return json.loads(line)
 
     @property
@@ -147,7 +148,11 @@ class Server:
         """Ends the server."""
         self._process.stdin.close()
         self._process.stdout.close()
-        self._process.wait(timeout=10)
+        try:
+            self._process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 @contextlib.contextmanager
