@@ -53,6 +53,9 @@ def _checked(content: bytes) -> io.BytesIO:
         size = sum(part.file_size for part in parts.infolist())
         if size > _MOST_BYTES:
             raise ValueError(f"it unpacks to {size:,} bytes, expected at most {_MOST_BYTES:,}")
+        names = [part.filename for part in parts.infolist()]
+        if len(set(names)) < len(names):
+            raise ValueError("it has a part twice")
         cells = 0
         for part in parts.infolist():
             held = zips.read_entry(parts, part)

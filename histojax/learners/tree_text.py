@@ -15,7 +15,8 @@ import numpy as np
 
 _HEADER = re.compile(
     r"tree\nversion=v[34]\nnum_class=(\d{1,5})\nnum_tree_per_iteration=(\d{1,5})\nlabel_index=0\n"
-    r"max_feature_idx=(\d{1,8})\nobjective=multiclass num_class:(\d{1,5})\nfeature_names=(.*)\n"
+    r"max_feature_idx=(\d{1,8})\nobjective=multiclass num_class:(\d{1,5})\n"
+    r"feature_names=((?:Column_\d+ ?)+)\n"
     r"feature_infos=((?:(?:none|\[[-+.\deinf]+:[-+.\deinf]+\]) ?)+)\ntree_sizes=([\d ]+)\n\n"
 )
 _NUMBER = r"-?(?:\d+(?:\.\d+)?(?:e[-+]?\d+)?|inf|nan)"

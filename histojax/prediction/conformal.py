@@ -191,5 +191,5 @@ def _require_folds(cases: LabelledPredictions) -> None:
             "`fold`"
         )
     folds = np.unique(cases.folds).tolist()
-    if len(folds) < 2 or folds != list(range(folds[-1] + 1)):
+    if len(folds) < 2 or folds != list(range(len(folds))):
         raise InputError(f"prediction sets need at least two folds, none empty; found {folds}")

@@ -16,10 +16,11 @@ import pytest
 
 from histojax.datasets import sheets
 from histojax.errors import InputError
+from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import manifest_form, manifests, store
 from histojax.images import slide
 from histojax.learners import ensembles, heads, trees, xgboost_trees
-from histojax.prediction import bundle_form, outputs
+from histojax.prediction import bundle_form, conformal, outputs
 from histojax.prediction.uncertainty import PredictionOptions
 from histojax.utils import files
 from histojax.utils.array_files import npz
@@ -260,3 +261,24 @@ def test_a_level_of_a_pyramid_that_cannot_be_read_is_left_out(tmp_path):
     path.write_bytes(content[: place + 8] + struct.pack("<I", 3000) + content[place + 12 :])
     with slide.open_slide(path) as opened:
         assert (opened.size, opened.coarser) == ((40, 48), ())
+
+
+def test_a_fold_of_any_number_is_told_without_a_list_of_all_before_it():
+    scores = np.full((4, 2), 0.5)
+    known = {"names": tuple("abcd"), "classes": ("x", "y"), "truth": np.arange(4) % 2}
+    folds = np.array([0, 1, 0, 2**40])
+    images = LabelledPredictions(**known, predicted=known["truth"], scores=scores, folds=folds)
+    with pytest.raises(InputError, match="fold"):
+        conformal.calibrate(images)
+
+
+def test_a_workbook_that_has_a_part_twice_is_refused(tmp_path):
+    content = samples.tables()["workbook"]["table.xlsx"]
+    (tmp_path / "a.xlsx").write_bytes(content)
+    with (
+        zipfile.ZipFile(tmp_path / "a.xlsx", "a") as archive,
+        pytest.warns(UserWarning, match="Duplicate"),
+    ):
+        archive.writestr("xl/workbook.xml", b"")
+    with pytest.raises(InputError, match="it has a part twice"):
+        sheets.read(tmp_path / "a.xlsx")
