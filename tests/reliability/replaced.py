@@ -10,7 +10,6 @@ import os
 import random
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,9 +60,13 @@ def try_case(bench: Bench, case: str) -> list[str]:
         with_other = trials.contents(bench)
         os.replace(shutil.copy2(kept, path.with_name("back")), path)
         bench.empty()
-        replacing = threading.Thread(target=_replace_at, args=(bench, int(number), path, other))
+        bench.arm()  # Events are counted from 0 before anybody looks.
+        over = threading.Event()
+        how = (bench, int(number), path, other, over)
+        replacing = threading.Thread(target=_replace_at, args=how)
         replacing.start()
         ended = bench.run(bench.commands[name])
+        over.set()
         replacing.join()
         versions = [bench.expected[name]] + [with_other] * (alone.code == bench.commands[name].code)
         wrong = _judge(bench, name, ended, versions, path)
@@ -91,13 +94,12 @@ def _judge(
     return [f"neither version: {min(from_each, key=len)}"]
 
 
-def _replace_at(bench: Bench, number: int, path: Path, other: Path) -> None:
+def _replace_at(bench: Bench, number: int, path: Path, other: Path, over: threading.Event) -> None:
     """Replaces a file once the run has come to an event, or has ended."""
     incoming = path.with_name("incoming")
     shutil.copy(other, incoming)
-    deadline = time.monotonic() + harness.LIMIT
-    while shim.count(bench.server.control) < number and time.monotonic() < deadline:
-        time.sleep(_POLL)
+    while shim.count(bench.server.control) < number and not over.wait(_POLL):
+        pass
     os.replace(incoming, path)
 
 
