@@ -9,10 +9,11 @@ BACH's ICIAR2018_BACH_dataset_micro_patient.xlsx as it comes. Prints for each fo
 images share a group with training, and how many the class too; images of unknown group are counted
 apart.
 
-Near-duplicates are found by their appearance in all turns and flips: JPEG, another size, another
-brightness or a slightly tighter crop do not hide them. A pair in two folds leaks; a pair of two
-classes has a wrong label. See for yourself: two images of mostly bare glass may look alike, and a
-crop of less than 95 % is missed more often than not.
+Copies are found by local features and laid on each other: turning by any angle, mirroring, crops
+down to 70 %, another size, JPEG, another brightness, contrast or stain do not hide them. Fields of
+one slide that overlap are found the same way and called overlapping: neither is turned, mirrored or
+scaled, and each shows a part that the other lacks. A pair in two folds leaks; a pair of two classes
+has a wrong label. Bare glass is compared as files alone.
 
 Where pairs are in two folds, it says what accuracy becomes without: of --models, that of the images
 without a copy in training; with --descriptors, that of linear heads fitted anew in the folds as
@@ -22,8 +23,8 @@ Where descriptors were imported there are no images to compare, and groups alone
 --descriptors names their folder.
 
 With --out, writes audit.json, audit.csv (a row a fold), duplicates.csv, and duplicates.html with
-the pairs side by side. Time on two cores: 58 images of 896 x 768 take 2 s; all images are read
-once.
+the pairs side by side, the second laid on the first. All images are read once; an image takes about
+0.07 s of a core, and the search less than that.
 """
 
 from collections.abc import Sequence

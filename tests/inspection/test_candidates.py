@@ -1,0 +1,71 @@
+"""Candidates are those that comparing all descriptors with all gives."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from histojax.inspection import candidates
+from histojax.inspection.local_features import LocalFeatures, mirrored, normalized
+
+
+def made(rng: np.random.Generator, number: int) -> LocalFeatures:
+    return LocalFeatures(
+        np.zeros(number, np.complex64),
+        rng.uniform(1, 6, number).astype(np.float32),
+        rng.uniform(-np.pi, np.pi, number).astype(np.float32),
+        rng.integers(0, 200, (number, 128), np.uint8) * (rng.random((number, 128)) < 0.2),
+    )
+
+
+@pytest.fixture
+def images() -> list[LocalFeatures]:
+    """20 images that share up to 11 descriptors with another, at one angle or at any."""
+    rng = np.random.default_rng(0)
+    images = [made(rng, 30) for _ in range(20)]
+    for i in range(10):
+        source = images[i] if i % 2 else mirrored(images[i])
+        target = images[19 - i]
+        target.descriptors[: i + 2] = source.descriptors[: i + 2]
+        target.sizes[: i + 2] = source.sizes[: i + 2] * (4 if i == 8 else 1)
+        if i != 6:
+            target.directions[: i + 2] = source.directions[: i + 2] + 0.1 * i
+    return images
+
+
+def by_brute_force(images: list[LocalFeatures]) -> list[tuple[int, int, bool]]:
+    found = []
+    for (i, one), (j, other) in itertools.combinations(enumerate(images), 2):
+        for mirror in (False, True):
+            second = mirrored(other) if mirror else other
+            close = normalized(one.descriptors) @ normalized(second.descriptors).T >= 0.92
+            close &= np.abs(np.log(one.sizes[:, None] / second.sizes)) <= np.log(3)
+            turned = (one.directions[:, None] - second.directions)[close] % (2 * np.pi)
+            votes = np.zeros(16, int)
+            for angle in (turned / (2 * np.pi) * 16).astype(int):
+                votes[[angle % 16, (angle + 1) % 16]] += 1
+            if votes.max() >= 4:
+                found.append((i, j, mirror))
+    return found
+
+
+@pytest.mark.parametrize("block", [3, 64])
+def test_candidates_are_those_of_brute_force(images, monkeypatch, block):
+    monkeypatch.setattr(candidates, "_BLOCK", block)
+    expected = by_brute_force(images)
+    # From four features in common, but not at many angles (6) or at another scale (8).
+    assert expected == [(i, 19 - i, i % 2 == 0) for i in (2, 3, 4, 5, 7, 9)]
+    assert sorted(candidates.candidates(images)) == expected
+
+
+def test_many_cells_find_what_all_but_equals(images, monkeypatch):
+    monkeypatch.setattr(candidates, "_CELL", 20)
+    assert sorted(candidates.candidates(images)) == by_brute_force(images)
+
+
+def test_images_without_features_are_no_error(images):
+    none = images[0].take(np.zeros(0, int))
+    assert list(candidates.candidates([])) == []
+    assert list(candidates.candidates([none, none])) == []
+    shifted = [(i + 1, j + 1, mirror) for i, j, mirror in by_brute_force(images)]
+    assert sorted(candidates.candidates([none, *images])) == shifted
