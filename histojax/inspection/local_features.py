@@ -21,9 +21,9 @@ _MOST = 256  # Features of an image: the largest, which survive most.
 # The grey levels of an image's content get this mean and this standard deviation. The latter is
 # taken to be at least _LEAST_DEVIATION levels: below that is noise.
 _MEAN, _DEVIATION, _LEAST_DEVIATION = 0.5, 0.2, 4.0
-# Within 5 x 5 px, of grey levels: what differs less is one colour, as the fill of a turned image or
-# bare glass. Features nearer to it than _MARGIN px are those of the fill's edge.
-_FLAT, _MARGIN = 2, 4
+# One colour is what differs by no more than these grey levels, in all of a square of so many px:
+# the fill of a turned image, or bare glass. Features nearer to it than _MARGIN px are its edge's.
+_FLAT, _FLAT_SIDE, _MARGIN = 2, 21, 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,10 @@ def unit(size: tuple[int, int]) -> float:
 
 def is_flat(grey: np.ndarray) -> np.ndarray:
     """Where a working copy is of one colour: uint8 [h, w] -> bool [h, w]."""
-    return ndimage.maximum_filter(grey, 5) - ndimage.minimum_filter(grey, 5) <= _FLAT
+    alike = ndimage.maximum_filter(grey, 5) - ndimage.minimum_filter(grey, 5) <= _FLAT
+    side = _FLAT_SIDE - 4  # Of a square of such neighbourhoods.
+    squares = ndimage.minimum_filter(alike, side, mode="constant", cval=True)
+    return ndimage.maximum_filter(squares, side)
 
 
 def extract(grey: np.ndarray) -> LocalFeatures:
