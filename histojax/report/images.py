@@ -32,8 +32,6 @@ from histojax.utils import ties
 
 # At most so many thumbnails of mistakes, of one cell, and of all cells; so many pairs.
 MISTAKES, CELL, ALL_CELLS, PAIRS = 24, 24, 360, 12
-# At most so many images are searched for near-duplicates; histojax audit has no such limit.
-_SEARCHED = 1000
 _PIPELINES = 4  # At most so many images at every step of the pipeline,
 _AUGMENTATIONS = 4  # with so many augmentations,
 _STEP_SIDE = 220  # and so many pixels along the longest side.
@@ -142,12 +140,8 @@ def _some(names: list[str], most: int = 8) -> str:
 def _find_duplicates(folds: Folds, paths: Images) -> ReportImages:
     """Pairs of near-duplicates in a split, or the notice why no search was made."""
     split = folds.take(np.flatnonzero([name in paths for name in folds.names]))
-    count = len(split.names)
-    if count < 2:
+    if len(split.names) < 2:
         return ReportImages()
-    if count > _SEARCHED:
-        notice = f"{count} images are too many to search for near-duplicates here: "
-        return ReportImages((notice + "run histojax audit.",))
     try:
         fingerprints = near_duplicates.fingerprints([paths[name] for name in split.names])
     except InputError as error:
