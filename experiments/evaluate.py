@@ -20,8 +20,8 @@ have neither images nor stain, so these sections are left out.
 Where a column of --data (when training, or passed here) tells the site, scanner, batch or date of
 images, the report says whether the class goes with it and, with --descriptors, whether descriptors
 tell it and what accuracy becomes when whole sites are left out; --site_columns names other columns.
---sensitivity is what the operating point is chosen for. Takes seconds; with
---data all images are read, to find copies among them.
+--sensitivity is what the operating point is chosen for. Takes seconds; with --data all images are
+read, to find copies among them.
 """
 
 from absl import flags
