@@ -77,12 +77,21 @@ def _guard(main: Callable[[], None]) -> None:
         # Stopped while a checkpoint was written: its threads cannot be had any more.
         if isinstance(error, RuntimeError) and isinstance(error.__context__, KeyboardInterrupt):
             sys.exit(STOPPED)
-        if isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY):
+        if _lacks_memory(error):
             sys.exit(
                 "error: out of memory. What was finished is kept: run again with fewer --workers, "
                 "or a smaller --crops_per_step"
             )
         raise
+
+
+def _lacks_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that it followed from, says that there is no memory."""
+    while error is not None:
+        if isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def usage(doc: str, script: str) -> str:

@@ -203,6 +203,19 @@ def test_a_lack_of_memory_is_one_message_whoever_has_it(error):
     assert str(ended.value.code).startswith("error: out of memory. What was finished is kept")
 
 
+def test_so_it_is_where_cleaning_up_fails_in_turn():
+    """As Python's pool of processes does, where it cannot start its thread."""
+
+    def main():
+        try:
+            raise RuntimeError("can't start new thread")
+        finally:
+            raise RuntimeError("cannot join thread before it is started")
+
+    with pytest.raises(SystemExit, match="out of memory"):
+        runner.run(main, "A script.", arguments=["script"])
+
+
 def test_another_error_is_not_taken_for_a_lack_of_memory():
     def main():
         raise RuntimeError("something else")
