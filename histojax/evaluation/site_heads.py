@@ -15,7 +15,6 @@ from histojax.evaluation import bootstrap, metrics
 from histojax.evaluation.bootstrap import DRAWS, Interval
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.inspection import site_association
-from histojax.inspection.site_association import SIGNIFICANT
 from histojax.learners import ridge
 from histojax.utils import exchanges, ties
 from histojax.utils.words import quantity
@@ -44,6 +43,7 @@ class Telling:
       images: how many there are of the former.
       by_chance: the mean of the exchanges.
       p: the share of exchanges that reach it.
+      least_p: the lowest p that any of the exchanges would have.
       exchanges: how many were tried.
     """
 
@@ -53,12 +53,16 @@ class Telling:
     images: int
     by_chance: float
     p: float
+    least_p: float
     exchanges: int
 
-    @property
-    def is_told(self) -> bool:
-        """Whether the site is told beyond chance."""
-        return self.p <= SIGNIFICANT
+    def is_told(self, columns: int = 1) -> bool:
+        """Whether the site is told beyond chance, by Bonferroni for as many columns."""
+        return site_association.is_significant(self.p, columns)
+
+    def is_powerless(self, columns: int = 1) -> bool:
+        """Whether no result would differ from chance, since too few groups can be exchanged."""
+        return not site_association.is_significant(self.least_p, columns)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +179,7 @@ def tell(
         len(kept),
         float(tried.mean()),
         exchanges.p_value(tried, value),
+        exchanges.p_value(tried, tried.max()),
         len(tried),
     )
 

@@ -10,6 +10,7 @@ For each column that tells a site, scanner, batch or period:
 The heads, those of `site_heads`, see the mean descriptors of each image.
 """
 
+import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +35,8 @@ class SiteColumn:
 
     Attributes:
       association: of the class with it.
-      telling, left_out: None where descriptors are not there, or each value has one group.
+      telling, left_out: None where descriptors are not there, each value has one group, or (of
+        the latter) all images are in one fold.
       without: why `telling` alone is None.
     """
 
@@ -101,8 +103,8 @@ def study(
         )
     if inner is not None and len(chosen) < len(folds.names):
         notices.append(
-            f"Linear heads are fitted to {len(chosen)} of {len(folds.names)} images, those of "
-            "groups drawn at random."
+            f"Linear heads are fitted to {len(chosen)} of {len(folds.names)} images, drawn at "
+            "random, as evenly as possible from all groups."
         )
     columns = []
     for site_of, of_classes in found:
@@ -114,11 +116,15 @@ def study(
         of_known = inner[np.ix_(known, known)]
         telling = site_heads.tell(of_known, names, split, draws)
         without = "" if telling else "fewer than two of its values have two groups"
-        columns.append(
-            SiteColumn(
-                of_classes, telling, site_heads.leave_out(of_known, names, split, draws), without
+        left_out = None
+        if len({*split.folds.tolist()}) > 1:
+            left_out = site_heads.leave_out(of_known, names, split, draws)
+        else:
+            notices.append(
+                f"What accuracy becomes without a {of_classes.column} was not computed: all images "
+                "for which it is known are in one fold."
             )
-        )
+        columns.append(SiteColumn(of_classes, telling, left_out, without))
     return SiteStudy(tuple(columns), tuple(notices))
 
 
@@ -131,7 +137,7 @@ def doubt(columns: Sequence[SiteColumn]) -> str:
         if not told or of_class.are_groups:
             continue
         sentences.append(site_association.text(of_class, len(columns)))
-        if column.telling and column.telling.is_told:
+        if column.telling and column.telling.is_told(len(columns)):
             sentences.append(
                 f"Descriptors tell {of_class.column} (balanced accuracy "
                 f"{_percent(column.telling.accuracy.value)}, by chance "
@@ -152,12 +158,14 @@ def _percent(value: float) -> str:
 
 
 def _subset(folds: Folds) -> np.ndarray:
-    """The images that heads are fitted to: all, or whole groups drawn at random."""
+    """The images that heads are fitted to: all, or as many of each group as there is room for."""
     if len(folds.names) <= _MOST_IMAGES:
         return np.arange(len(folds.names))
-    group = np.unique(
-        site_association.units_of(folds.groups, len(folds.names)), return_inverse=True
-    )[1]
-    order = np.random.default_rng(0).permutation(group.max() + 1)
-    kept = np.cumsum(np.bincount(group)[order]) <= _MOST_IMAGES
-    return np.flatnonzero(np.isin(group, order[kept]))
+    groups = site_association.units_of(folds.groups, len(folds.names))
+    before = collections.Counter()  # Images of a group that were drawn.
+    rounds = np.zeros(len(groups), int)
+    drawn = np.random.default_rng(0).permutation(len(groups))
+    for i in drawn:
+        rounds[i] = before[groups[i]]
+        before[groups[i]] += 1
+    return np.sort(drawn[np.argsort(rounds[drawn], kind="stable")][:_MOST_IMAGES])

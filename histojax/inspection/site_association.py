@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from histojax.utils import exchanges
+from histojax.utils import exchanges, ties
 from histojax.utils.words import quantity
 
 DRAWS = 2000
@@ -36,6 +36,7 @@ class Association:
       v: Cramér's V, from 0 to 1; NaN of one site or class.
       v_by_chance: its mean over the exchanges.
       p: the share of exchanges that reach it.
+      least_p: the lowest p that any of the exchanges would have.
       exchanges: how many were tried.
       exact: whether these are all.
     """
@@ -51,6 +52,7 @@ class Association:
     v: float
     v_by_chance: float
     p: float
+    least_p: float
     exchanges: int
     exact: bool
 
@@ -65,14 +67,18 @@ class Association:
         """Whether each site has one group, so that it cannot be told from the patient."""
         return bool((self.groups == 1).all())
 
-    @property
-    def is_powerless(self) -> bool:
+    def is_powerless(self, columns: int = 1) -> bool:
         """Whether no result would differ from chance, since too few groups can be exchanged."""
-        return self.are_groups or (self.exact and 1 / self.exchanges > SIGNIFICANT)
+        return self.are_groups or not is_significant(self.least_p, columns)
 
     def is_confounded(self, columns: int = 1) -> bool:
-        """Whether the class goes with the site beyond chance, by Bonferroni for many columns."""
-        return self.p <= SIGNIFICANT / columns
+        """Whether the class goes with the site beyond chance."""
+        return is_significant(self.p, columns)
+
+
+def is_significant(p: float, columns: int = 1) -> bool:
+    """Whether a p-value differs from chance, by Bonferroni for as many columns."""
+    return p <= SIGNIFICANT / columns
 
 
 def associate(
@@ -103,13 +109,14 @@ def associate(
     np.add.at(counts, (site, label), 1)
     of_site = [len({*group[site == s].tolist()}) for s in range(len(sites))]
     v = by_chance = np.nan
-    p, tried, exact = 1.0, np.ones(1), True
+    p, least_p, tried, exact = 1.0, 1.0, np.ones(1), True
     if len(sites) > 1 and (counts.sum(axis=0) > 0).sum() > 1:
         v = float(cramers_v(site[None], label, group)[0])
         tries = exchanges.exchange(group, site, draws, seed=0)
         tried = np.concatenate([cramers_v(each, label, group) for each in tries.parts])
         tried = exchanges.with_labels_as_they_are(tried, v, tries.exact)
-        p, exact, by_chance = exchanges.p_value(tried, v), tries.exact, float(tried.mean())
+        p, least_p = (exchanges.p_value(tried, value) for value in (v, tried.max()))
+        exact, by_chance = tries.exact, float(tried.mean())
     return Association(
         column,
         tuple(sites.tolist()),
@@ -122,6 +129,7 @@ def associate(
         v=v,
         v_by_chance=by_chance,
         p=p,
+        least_p=least_p,
         exchanges=len(tried),
         exact=exact,
     )
@@ -175,11 +183,10 @@ def text(association: Association, columns: int = 1) -> str:
             few = "though so few may be arranged so by chance"
             return f"{lead} ({found}; {test}, {few})."
         return f"{lead} ({found}; {test})."
-    if association.is_powerless:
+    if association.is_powerless(columns) and association.v > ties.FLOAT64:
         return (
-            f"So few {units} can exchange their values of {column} (in "
-            f"{quantity(association.exchanges, 'way')}) that no result would differ from chance "
-            f"({found})."
+            f"So few {units} can exchange their values of {column} that no result would differ "
+            f"from chance: p cannot be below {association.least_p:.2g} ({found})."
         )
     if association.is_confounded(columns):
         return (

@@ -54,7 +54,7 @@ def sentences(column: SiteColumn, columns: int) -> list[str]:
     """The answers to the three questions, and what is missing; `columns` is how many there are."""
     return [
         site_association.text(column.association, columns),
-        *filter(None, [_unknown(column), telling(column), left_out(column)]),
+        *filter(None, [_unknown(column), telling(column, columns), left_out(column)]),
     ]
 
 
@@ -65,8 +65,11 @@ def _unknown(column: SiteColumn) -> str:
     return f"{quantity(of_class.unknown)} of unknown {of_class.column} left out of all this."
 
 
-def telling(column: SiteColumn) -> str:
-    """Whether descriptors tell the site, in sentences; empty where descriptors are not there."""
+def telling(column: SiteColumn, columns: int) -> str:
+    """Whether descriptors tell the site, in sentences; empty where descriptors are not there.
+
+    `columns` is how many there are.
+    """
     told, of_class = column.telling, column.association
     if told is None:
         name = of_class.column
@@ -79,8 +82,16 @@ def telling(column: SiteColumn) -> str:
         f"Linear heads fitted to all other {units} tell {of_class.column} with a balanced accuracy "
         f"of {_text(told.accuracy, f'by chance {formats.percent(told.by_chance)}', test)}: "
     )
-    text += "descriptors know it." if told.is_told else "not beyond chance."
-    if told.is_told and of_class.is_confounded():
+    if told.is_told(columns):
+        text += "descriptors know it."
+    elif told.is_powerless(columns):
+        text += (
+            f"so few {units} can exchange their values that no result would differ from chance "
+            f"(p cannot be below {told.least_p:.2g})."
+        )
+    else:
+        text += "not beyond chance."
+    if told.is_told(columns) and of_class.is_confounded(columns):
         text += " As the class goes with it, they may know it through the class."
     if told.too_few:
         text += f" Left out, with one {units[:-1]} each: {_listed(told.too_few)}."
@@ -143,7 +154,8 @@ def correction(study: SiteStudy) -> str:
         return ""
     return (
         f"Each p-value is of its column alone. Of {count} columns, the class is said to go with "
-        f"one where p is at most {site_association.SIGNIFICANT / count:.3g} (Bonferroni)."
+        "one, and descriptors to know one, where p is at most "
+        f"{site_association.SIGNIFICANT / count:.3g} (Bonferroni)."
     )
 
 

@@ -13,6 +13,7 @@ from histojax.extraction import store
 from histojax.inspection import site_association
 from histojax.inspection.site_association import associate
 from histojax.learners import ridge
+from histojax.report import sites as report_sites
 
 P = {"class": site_tests.p_of_association, "descriptors": site_tests.p_of_telling}
 
@@ -98,7 +99,7 @@ def test_a_column_of_one_value_is_none_and_one_of_patients_tells_nothing():
     assert site_study.study(split, {"site": dict.fromkeys(split.names, "A")}, None, ()) is None
     by_group = dict(zip(split.names, split.groups, strict=True))
     (column,) = site_study.study(split, {"date": by_group}, None, ()).columns
-    assert column.association.is_powerless
+    assert column.association.is_powerless()
     text = site_association.text(column.association)
     assert text == "Each value of date has one group, so it cannot be told from the patient."
     assert site_study.doubt([column]) == ""
@@ -109,6 +110,44 @@ def test_several_columns_are_told_by_bonferroni():
     found = associate("site", drawn.sites.tolist(), list(map(str, drawn.label)), None, "01")
     at = dataclasses.replace(found, p=0.03)
     assert (at.is_confounded(), at.is_confounded(2)) == (True, False)
+    told = site_heads.Telling(None, (), (), 0, 0.5, p=0.03, least_p=0.03, exchanges=1000)
+    assert (told.is_told(), told.is_told(2)) == (True, False)
+    assert (told.is_powerless(), told.is_powerless(2)) == (False, True)
+
+
+def test_where_no_result_would_differ_from_chance_it_is_said():
+    # Of 20 ways to choose 3 of 6 images two separate them alike, so that p is 0.1 at least.
+    found = associate("site", list("aaabbb"), list("xxyyxy"), None, "xy")
+    assert (found.exchanges, found.exact, found.least_p) == (20, True, pytest.approx(0.1))
+    assert "So few images can exchange their values of site" in site_association.text(found)
+    assert "p cannot be below 0.1 (" in site_association.text(found)
+    split = Folds(tuple("abcdef"), np.arange(6) % 2, np.arange(6) % 2, ("x", "y"))
+    far = ridge.kernel([np.repeat([[0.0], [9.0]], 3, axis=0)])
+    told = site_heads.tell(far, np.array(list("aaabbb")), split, draws=2)
+    assert (told.accuracy.value, told.p) == (1, pytest.approx(0.1))
+    text = report_sites.telling(site_study.SiteColumn(found, told), 1)
+    assert "can exchange their values that no result would differ" in text
+
+
+def test_images_of_every_group_are_drawn_where_there_are_many(monkeypatch):
+    groups = ("a",) * 30 + ("b",) * 20 + ("c",) * 2
+    split = Folds(tuple(map(str, range(52))), np.arange(52) % 2, np.arange(52) % 3, "xy", groups)
+    monkeypatch.setattr(site_study, "_MOST_IMAGES", 20)
+    chosen = site_study._subset(split)
+    assert (np.diff(chosen) > 0).all()
+    assert [groups[i] for i in chosen] == ["a"] * 9 + ["b"] * 9 + ["c"] * 2
+    assert (chosen[:9] != np.arange(9)).any()
+
+
+def test_images_of_one_fold_have_no_split_to_compare_with(tmp_path):
+    drawn = site_tests.draw(np.random.default_rng(0), patients=9)
+    split = dataclasses.replace(drawn.split, folds=np.zeros(len(drawn.label), int))
+    of = {"site": dict(zip(split.names, drawn.sites.tolist(), strict=True))}
+    for name, row in zip(split.names, drawn.descriptors, strict=True):
+        store.write(tmp_path, "VGG-1.0-32", name, row[None])
+    study = site_study.study(split, of, tmp_path, ["VGG-1.0-32"], 2)
+    assert study.columns[0].left_out is None
+    assert "all images for which it is known are in one fold" in study.notices[0]
 
 
 @pytest.fixture(scope="module")

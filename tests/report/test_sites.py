@@ -45,7 +45,7 @@ def test_the_text_answers_the_questions_of_each_column(study):
     assert "The class does not go with day beyond chance (Cramér's V 0." in text
     assert "1 image of unknown day left out of all this." in text
     assert "With whole values of day left out, linear heads have an accuracy of" in text
-    assert "Of 2 columns, the class is said to go with one where p is at most 0.025" in text
+    assert "Of 2 columns, the class is said to go with one, and descriptors to know one, wh" in text
     assert "day y: benign " in text
 
 
