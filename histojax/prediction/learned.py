@@ -196,7 +196,7 @@ def from_arrays(
         any(array.dtype.kind not in "iuf" for array in (scores, truth, folds, groups))
         or scores.shape != (count, len(classes))
         or not folds.shape == groups.shape == truth.shape == (count,)
-        or not np.isfinite(scores).all()
+        or not ((scores > -1e-6) & (scores < 1 + 1e-6)).all()
         or not set(np.unique(truth)) <= set(range(len(classes)))
     ):
         raise InputError("the out-of-fold scores do not fit together: make the bundle again")

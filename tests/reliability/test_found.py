@@ -14,13 +14,14 @@ import zipfile
 import numpy as np
 import pytest
 
-from histojax.datasets import sheets
+from histojax.datasets import positive, sheets
 from histojax.errors import InputError
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import manifest_form, manifests, store
 from histojax.images import slide
 from histojax.learners import ensembles, heads, trees, xgboost_trees
-from histojax.prediction import bundle_form, conformal, outputs
+from histojax.prediction import bundle_form, conformal, learned, outputs
+from histojax.prediction.bundle import OUT_OF_FOLD
 from histojax.prediction.uncertainty import PredictionOptions
 from histojax.utils import files
 from histojax.utils.array_files import npz
@@ -282,3 +283,15 @@ def test_a_workbook_that_has_a_part_twice_is_refused(tmp_path):
         archive.writestr("xl/workbook.xml", b"")
     with pytest.raises(InputError, match="it has a part twice"):
         sheets.read(tmp_path / "a.xlsx")
+
+
+@pytest.mark.parametrize("score", [1.5, -0.5, 1e200, np.nan])
+def test_scores_in_a_bundle_lie_between_0_and_1(score):
+    arrays = npz.read_arrays(trained.bundle_parts()["parts"][OUT_OF_FOLD])
+    chosen = positive.stored(trained.CLASSES, [1])
+    known = (trained.CLASSES, chosen, 0.9, None)
+    learned.from_arrays(arrays, *known)
+    scores = arrays["scores"].copy()
+    scores[0, 0] = score
+    with pytest.raises(InputError, match="the out-of-fold scores do not fit together"):
+        learned.from_arrays(arrays | {"scores": scores}, *known)
