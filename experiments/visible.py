@@ -10,10 +10,11 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-# All but the ends of lines and tabs; and but what `utils.progress` begins and ends a line with.
+from histojax.utils import progress
+
+# All but tabs and the ends of lines.
 _OBEYED = re.compile(
-    r"(?!\x1b\[2K)[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-    r"|\r(?!\n|\Z)"
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]|\r(?!\n)"
 )
 
 
@@ -23,13 +24,13 @@ def visible(text: str) -> str:
 
 
 class _Visible:
-    """A stream that shows them so; everything else is the stream's own."""
+    """A stream that shows them so, but for those of progress; all else is the stream's own."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
 
     def write(self, text: str) -> int:
-        self._stream.write(visible(text))
+        self._stream.write(text if isinstance(text, progress.Control) else visible(text))
         return len(text)
 
     def __getattr__(self, name: str) -> Any:

@@ -13,6 +13,15 @@ _BAR_WIDTH = 24
 _ON_TERMINAL, _IN_LOG = 0.2, 10.0
 
 
+class Control(str):
+    """What a terminal shall obey. No name is one, though it has the same characters."""
+
+    __slots__ = ()
+
+
+_ERASE_LINE, _TO_ITS_START = Control("\x1b[2K"), Control("\r")
+
+
 def format_duration(seconds: float) -> str:
     """Seconds as 45s, 3m05s or 2h07m."""
     seconds = int(seconds + 0.5)
@@ -54,7 +63,7 @@ class Progress:
         interval = _ON_TERMINAL if self._moving else max(_IN_LOG, (now - self._start) / 10)
         if now - self._shown >= interval:
             self._shown = now
-            self._write(self._line(now, note), end="\r" if self._moving else "\n")
+            self._write(self._line(now, note), end=_TO_ITS_START if self._moving else "\n")
 
     def _line(self, now: float, note: str) -> str:
         """What is done, how fast, and how long the rest will take."""
@@ -79,7 +88,8 @@ class Progress:
         return f"{rate:{',.0f' if rate >= 1000 else '.3g'}} {self.unit}/s"
 
     def _write(self, text: str, end: str) -> None:
-        self._stream.write(("\x1b[2K" if self._moving else "") + text + end)
+        for part in (_ERASE_LINE if self._moving else "", text, end):
+            self._stream.write(part)
         self._stream.flush()
 
     def __exit__(
