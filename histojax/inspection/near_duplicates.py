@@ -24,6 +24,7 @@ from histojax.inspection.alignment import Alignment, Picture
 from histojax.inspection.candidates import candidates
 from histojax.inspection.local_features import LocalFeatures
 from histojax.inspection.similarity import Similarity, scaling
+from histojax.utils.progress import Progress
 
 _WORKERS = 4
 _LEAST_CORRELATION = 0.5
@@ -96,8 +97,15 @@ def fingerprints(paths: Sequence[Path]) -> tuple[Fingerprint, ...]:
     def of_file(path: Path) -> Fingerprint:
         return fingerprint(slide.read_small(path), slide.digest(path))
 
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        return tuple(pool.map(of_file, paths))
+    made = []
+    with (
+        ThreadPoolExecutor(_WORKERS) as pool,
+        Progress("search for copies", len(paths), "images") as progress,
+    ):
+        for image in pool.map(of_file, paths):
+            made.append(image)
+            progress.add(1)
+    return tuple(made)
 
 
 def find_pairs(images: Sequence[Fingerprint]) -> tuple[Pair, ...]:
