@@ -3,11 +3,12 @@
 Headings are recognised literally, as in `columns`. Names that begin with TCGA's barcodes have their
 tissue source site after `TCGA-`. A level of folders below the class folders tells sites where all
 of its names say so (`center_0`). Dates become periods: as they are where there are few, else the
-shortest of months, quarters and years that leave few.
+shortest of days, months, quarters and years that leave few.
 
 sites.csv     image, and a column for each that tells sites; beside folds.csv
 """
 
+import collections
 import dataclasses
 import datetime
 import re
@@ -41,7 +42,9 @@ _FOLDER = re.compile(
     re.IGNORECASE,
 )
 _FEW_PERIODS = 12
-_ORDERS = {  # Of what three numbers of a date may mean.
+_ORDERS = {  # Of what the numbers of a date may mean.
+    "year": "%Y",
+    "year, month": "%Y-%m",
     "year, month, day": "%Y-%m-%d",
     "day, month, year": "%d-%m-%Y",
     "month, day, year": "%m-%d-%Y",
@@ -133,10 +136,15 @@ def read(title: str, cells: Sequence[str], source: str, wanted: bool) -> Read:
             (f"{source} has {quantity(len(known), 'value')}, so there are no sites to compare",),
         )
     unknown = values.count("")
+    spellings = collections.defaultdict(list)
+    for value in sorted(known):
+        spellings["".join(value.casefold().split())].append(value)
+    alike = next((of for of in spellings.values() if len(of) > 1), None)
     notice = (
         f"{source} is taken for the site or batch of images{how}: "
         f"{quantity(len(known), 'value')}"
         + (f", {quantity(unknown)} of unknown {title}" if unknown else "")
+        + (f"; {', '.join(alike)} are taken for different ones" if alike else "")
     )
     return Read(values, (notice,))
 
@@ -148,6 +156,7 @@ def _periods(values: Sequence[str]) -> tuple[tuple[str, ...], str, str]:
     if problem:
         return (), "", problem
     lengths = {
+        "days": lambda date: date.isoformat(),
         "months": lambda date: f"{date:%Y-%m}",
         "quarters": lambda date: f"{date.year} Q{(date.month + 2) // 3}",
         "years": lambda date: str(date.year),
@@ -156,7 +165,7 @@ def _periods(values: Sequence[str]) -> tuple[tuple[str, ...], str, str]:
         of = {value: period(date) for value, date in zip(known, dates, strict=True)}
         if 1 < len({*of.values()}) <= _FEW_PERIODS:
             return tuple(of.get(value, "") for value in values), f", by {length}", ""
-    return (), "", f"and neither months, quarters nor years are 2 to {_FEW_PERIODS}"
+    return (), "", f"and neither days, months, quarters nor years are 2 to {_FEW_PERIODS}"
 
 
 def _parse(values: Sequence[str]) -> tuple[list[datetime.date], str]:
@@ -167,16 +176,21 @@ def _parse(values: Sequence[str]) -> tuple[list[datetime.date], str]:
         parts = [f"{part[:4]}-{part[4:6]}-{part[6:]}" for part in parts]
     with_dots = all("." in part for part in parts)  # Then the day comes first.
     parts = [re.sub(r"[./]", "-", part) for part in parts]
-    fitting = {}
+    fitting, furthest = {}, 0
     for order, form in _ORDERS.items():
+        dates = []
         try:
-            fitting[order] = [datetime.datetime.strptime(part, form).date() for part in parts]
+            for part in parts:
+                dates.append(datetime.datetime.strptime(part, form).date())
         except ValueError:
-            continue
+            furthest = max(furthest, len(dates))
+        else:
+            fitting[order] = dates
     if with_dots and "day, month, year" in fitting:
         fitting.pop("month, day, year", None)
     if not fitting:
-        return [], f"such as {values[0]}, of which year, month and day are not clear"
+        beside = f" beside {values[0]}" if furthest else ""
+        return [], f"such as {values[furthest]}, of which year, month and day are not clear{beside}"
     readings = {tuple(dates) for dates in fitting.values()}
     if len(readings) > 1:
         return [], f"such as {values[0]}, which may be read as {' or '.join(fitting)}"

@@ -36,6 +36,12 @@ def test_a_column_of_sites_is_taken_and_told(root, heading):  # noqa: F811
     assert loaded.groups is None
 
 
+def test_names_that_differ_in_capitals_or_blanks_alone_are_told():
+    read = values_of(["St Olav", "1.0", "StOlav", "10"], "site")
+    assert len({*read.values}) == 4
+    assert read.notices[0].endswith("4 values; St Olav, StOlav are taken for different ones")
+
+
 def test_a_column_is_named_or_refused(root):  # noqa: F811
     path = table(root, "image,label,patient,device,site", *("a,x,1", "b,x,1", "c,y,2", "d,y,2"))
     assert list(datasets.load(path).sites) == ["site"]
@@ -88,6 +94,11 @@ def test_few_dates_stay_as_they_are_and_many_become_periods():
             for month in ("02", "05", 10, 11)
         ),
     ]
+    times = [f"2020-01-0{i % 3 + 1}T10:{i}" for i in range(20)]
+    assert values_of(times).values[:2] == ("2020-01-01", "2020-01-02")
+    assert values_of(times).notices[0].endswith("by days: 3 values")
+    months = [f"20{year}-{month:02d}" for year in (10, 11) for month in range(1, 13)]
+    assert values_of(months).notices[0].endswith("by quarters: 8 values")
     more = [*compact, *(f"200{year}0101" for year in range(1, 10))]
     assert values_of(more).values[:2] == ("", "2000")
     assert values_of(more).notices[0].endswith("by years: 10 values, 1 image of unknown date")
@@ -101,7 +112,11 @@ def test_few_dates_stay_as_they_are_and_many_become_periods():
             [f"0{i % 9 + 1}/0{i // 9 + 1}/2020" for i in range(13)],
             "which may be read as day, month, year or month, day, year",
         ),
-        ([f"{year}-01-01" for year in range(1990, 2010)], "neither months, quarters nor years"),
+        ([f"{year}-01-01" for year in range(1990, 2010)], "neither days, months, quarters nor"),
+        (
+            [*(f"2020-01-{i:02d}" for i in range(1, 14)), "2020-02-30"],
+            "such as 2020-02-30, of which year, month and day are not clear beside 2020-01-01",
+        ),
     ],
 )
 def test_dates_that_are_not_clear_are_not_guessed(dates, why):
