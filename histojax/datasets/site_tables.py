@@ -12,6 +12,8 @@ from histojax.errors import InputError
 from histojax.utils import files
 from histojax.utils.words import quantity
 
+_REASONS = 5  # Why tables are not taken, in one message.
+
 
 def read(
     table: str | Path, names: tuple[str, ...], wanted: Sequence[str] | None = None
@@ -80,15 +82,16 @@ def beside(
     Raises:
       InputError: what is wanted is in none of them, or in several.
     """
-    found, notices = collections.defaultdict(list), []
+    found, notices, refused = collections.defaultdict(list), [], []
     for path in files.list_folder(folder)[1]:
         if path.suffix.lower() not in sheets.SUFFIXES or path.name.startswith((".", "~$")):
             continue
         for title in wanted or (None,):
             try:
                 of, told = read(path, names, title and (title,))
-            except InputError:
-                continue  # It is about something else, or no table.
+            except InputError as error:
+                refused.append(str(error))  # It is about something else, or no table.
+                continue
             notices += told
             for column, values in of.items():
                 found[column].append((path.name, values))
@@ -98,6 +101,7 @@ def beside(
         raise InputError(
             f"--site_columns={','.join(wanted)}: expected each in just one table beside the class "
             f"folders of {folder}, or the number of a level of folders below these"
+            + "".join(f"; {reason}" for reason in dict.fromkeys(refused[:_REASONS]))
         )
     for title, tables in several.items():
         notices.append(f"{' and '.join(tables)} both have a column {title}, which is not used")
