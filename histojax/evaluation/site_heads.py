@@ -61,7 +61,7 @@ class Telling:
         return site_association.is_significant(self.p, columns)
 
     def is_powerless(self, columns: int = 1) -> bool:
-        """Whether no result would differ from chance, since too few groups can be exchanged."""
+        """Whether no exchange would differ from chance, since there are too few."""
         return not site_association.is_significant(self.least_p, columns)
 
 

@@ -68,7 +68,7 @@ class Association:
         return bool((self.groups == 1).all())
 
     def is_powerless(self, columns: int = 1) -> bool:
-        """Whether no result would differ from chance, since too few groups can be exchanged."""
+        """Whether no exchange would differ from chance, since too few groups can be told apart."""
         return self.are_groups or not is_significant(self.least_p, columns)
 
     def is_confounded(self, columns: int = 1) -> bool:
@@ -185,8 +185,8 @@ def text(association: Association, columns: int = 1) -> str:
         return f"{lead} ({found}; {test})."
     if association.is_powerless(columns) and association.v > ties.FLOAT64:
         return (
-            f"So few {units} can exchange their values of {column} that no result would differ "
-            f"from chance: p cannot be below {association.least_p:.2g} ({found})."
+            f"Too few {units} differ in {column} and class for a test to tell these from chance: "
+            f"p cannot be below {association.least_p:.2g} ({found})."
         )
     if association.is_confounded(columns):
         return (

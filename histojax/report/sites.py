@@ -86,8 +86,8 @@ def telling(column: SiteColumn, columns: int) -> str:
         text += "descriptors know it."
     elif told.is_powerless(columns):
         text += (
-            f"so few {units} can exchange their values that no result would differ from chance "
-            f"(p cannot be below {told.least_p:.2g})."
+            f"too few {units} can exchange their values for a test to tell this from chance (p "
+            f"cannot be below {told.least_p:.2g})."
         )
     else:
         text += "not beyond chance."

@@ -119,14 +119,14 @@ def test_where_no_result_would_differ_from_chance_it_is_said():
     # Of 20 ways to choose 3 of 6 images two separate them alike, so that p is 0.1 at least.
     found = associate("site", list("aaabbb"), list("xxyyxy"), None, "xy")
     assert (found.exchanges, found.exact, found.least_p) == (20, True, pytest.approx(0.1))
-    assert "So few images can exchange their values of site" in site_association.text(found)
+    assert "Too few images differ in site and class for" in site_association.text(found)
     assert "p cannot be below 0.1 (" in site_association.text(found)
     split = Folds(tuple("abcdef"), np.arange(6) % 2, np.arange(6) % 2, ("x", "y"))
     far = ridge.kernel([np.repeat([[0.0], [9.0]], 3, axis=0)])
     told = site_heads.tell(far, np.array(list("aaabbb")), split, draws=2)
     assert (told.accuracy.value, told.p) == (1, pytest.approx(0.1))
     text = report_sites.telling(site_study.SiteColumn(found, told), 1)
-    assert "can exchange their values that no result would differ" in text
+    assert "too few images can exchange their values for a test to tell" in text
 
 
 def test_images_of_every_group_are_drawn_where_there_are_many(monkeypatch):
