@@ -23,6 +23,13 @@ from histojax.utils.progress import Progress
 # caught, so that a full disk is never taken for damage.
 _ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
 _ERRORS += (NotImplementedError, UnicodeDecodeError)
+_LONGEST_NAME = 1024  # With its folders.
+# Parts of names that are a device to Windows, have characters that it or a terminal obeys, or are
+# longer than files' names can be.
+_NO_FILE = re.compile(
+    r"(con|prn|aux|nul|com\d|lpt\d) *(\..*)?|.*[<>:\"|?*\x00-\x1f\x7f].*|.{256,}",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +105,7 @@ def open_zip(archive: Path, remedy: str) -> zipfile.Path:
 
     Raises:
       InputError: it is no zip or cut short, encrypted, or has links or names that lead out of its
-        folder; ends with `remedy`.
+        folder or that files cannot have everywhere; ends with `remedy`.
     """
     try:
         opened = zipfile.ZipFile(archive)
@@ -112,6 +119,11 @@ def open_zip(archive: Path, remedy: str) -> zipfile.Path:
             raise InputError(
                 f"{archive} holds {info.filename!r}, a name that leads out of its folder: do not "
                 f"unpack it, {remedy}"
+            )
+        if any(map(_NO_FILE.fullmatch, parts)) or len(info.filename) > _LONGEST_NAME:
+            raise InputError(
+                f"{archive} holds {info.filename[:80]!r}, a name that files cannot have on every "
+                f"system: do not unpack it, {remedy}"
             )
         if stat.S_ISLNK(info.external_attr >> 16):
             raise InputError(

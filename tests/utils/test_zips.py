@@ -29,6 +29,11 @@ def made(folder, name="root/a.txt", content=b"abc", mode=0o644, **options) -> zi
         ("/etc/a.txt", 0o644, "a name that leads out of its folder"),
         ("C:\\a.txt", 0o644, "a name that leads out of its folder"),
         ("root\\..\\..\\a.txt", 0o644, "a name that leads out of its folder"),
+        ("root/CON.txt", 0o644, "a name that files cannot have on every system"),
+        ("nul", 0o644, "a name that files cannot have on every system"),
+        ("root/a.txt:b", 0o644, "a name that files cannot have on every system"),
+        (f"root/{'a' * 256}", 0o644, "a name that files cannot have on every system"),
+        ("a/" * 513, 0o644, "a name that files cannot have on every system"),
         ("root/a.txt", stat.S_IFLNK | 0o777, "a link, which the published file does not"),
     ],
 )
