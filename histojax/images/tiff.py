@@ -56,30 +56,54 @@ def open_page(path: Path) -> Iterator[tifffile.TiffPage]:
       InputError: the headers are damaged, or several pages could be the image.
     """
     with contextlib.ExitStack() as stack:
-        try:
-            source = path if files.is_local(path) else stack.enter_context(path.open("rb"))
-            file = stack.enter_context(tifffile.TiffFile(source, name=path.name))
-            in_file = list(itertools.islice(_check_chain(file.pages), pages.MOST_PAGES + 1))
-            if not in_file:
-                raise ValueError("it has no page")
-            if len(in_file) > pages.MOST_PAGES:
-                raise InputError(f"{path} {pages.too_many()}")
+        with _refuse_nonsense(path):
+            in_file = stack.enter_context(_open_pages(path))
             sizes = [(page.imagelength, page.imagewidth) for page in in_file]
             chosen = pages.choose(
                 sizes, [bool(page.subfiletype & pages.MARKED) for page in in_file]
             )
-        except InputError:
-            raise
-        except Exception as error:  # Nonsense in a header raises many kinds in tifffile.
-            raise InputError(
-                f"{path} cannot be opened as a TIFF: {error}. It is damaged or cut short: copy it "
-                "again from its source"
-            ) from error
         if chosen is None:
             raise InputError(f"{path} {pages.refusal(sizes)}")
         if chosen:
             logging.warning("%s %s", path, pages.notice(sizes, chosen))
         yield in_file[chosen]
+
+
+def tile_sizes(path: Path) -> list[tuple[int, int]]:
+    """Height and width of the tiles of each page, px; 0 where it has none.
+
+    Raises:
+      InputError: the headers are damaged.
+    """
+    with _refuse_nonsense(path), _open_pages(path) as in_file:
+        return [(page.tilelength, page.tilewidth) for page in in_file]
+
+
+@contextlib.contextmanager
+def _open_pages(path: Path) -> Iterator[list[tifffile.TiffPage]]:
+    with contextlib.ExitStack() as stack:
+        source = path if files.is_local(path) else stack.enter_context(path.open("rb"))
+        file = stack.enter_context(tifffile.TiffFile(source, name=path.name))
+        in_file = list(itertools.islice(_check_chain(file.pages), pages.MOST_PAGES + 1))
+        if not in_file:
+            raise ValueError("it has no page")
+        if len(in_file) > pages.MOST_PAGES:
+            raise InputError(f"{path} {pages.too_many()}")
+        yield in_file
+
+
+@contextlib.contextmanager
+def _refuse_nonsense(path: Path) -> Iterator[None]:
+    """Raises InputError where nonsense in a header raises errors of many kinds in tifffile."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{path} cannot be opened as a TIFF: {error}. It is damaged or cut short: copy it "
+            "again from its source"
+        ) from error
 
 
 def coarser_levels(page: tifffile.TiffPage, path: Path) -> tuple[Level, ...]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from histojax.errors import InputError
-from histojax.images import reader
+from histojax.images import reader, tiff
 from histojax.images.level import Level, ReadWindow
 from histojax.images.suffixes import SLIDE_SUFFIXES
 from histojax.utils import files
@@ -34,6 +34,7 @@ _SERIES = re.compile(rb"\x20\0\x0e\0UI..([0-9.]+)", re.DOTALL)
 _SAMPLES_PER_PIXEL = b"\x28\0\x02\0US"
 _DICOM_HEAD = 2**18  # Bytes that hold both.
 _TIFF = (".tif", ".tiff")
+_LEICA = "leica"
 _INSTALL = (
     "pip install openslide-python openslide-bin; where openslide-bin has no wheel (Alpine and "
     "other systems with musl, rare processors), install OpenSlide itself in its place: apk add "
@@ -135,12 +136,18 @@ def _check_tiles(slide: "openslide.OpenSlide", path: Path) -> None:
     """
     for level in range(slide.level_count):
         sides = (slide.properties.get(f"openslide.level[{level}].tile-{s}") for s in _SIDES)
-        width, height = map(_number, sides)
-        if width * height > _MOST_TILE_PIXELS:
-            raise InputError(
-                f"{path} is damaged: level {level} has tiles of {width:g} x {height:g} px, expected"
-                f" at most {_MOST_TILE_PIXELS:,} pixels in each. Copy it again from its source"
-            )
+        _check_tile(path, f"level {level}", *map(_number, sides))
+    if slide.properties[_openslide().PROPERTY_NAME_VENDOR] == _LEICA:  # It states none.
+        for number, (height, width) in enumerate(tiff.tile_sizes(path)):
+            _check_tile(path, f"page {number + 1}", width, height)
+
+
+def _check_tile(path: Path, where: str, width: float, height: float) -> None:
+    if width * height > _MOST_TILE_PIXELS:
+        raise InputError(
+            f"{path} is damaged: {where} has tiles of {width:g} x {height:g} px, expected at most "
+            f"{_MOST_TILE_PIXELS:,} pixels in each. Copy it again from its source"
+        )
 
 
 def _scanned_area(slide: "openslide.OpenSlide") -> tuple[tuple[int, int], tuple[int, int] | None]:

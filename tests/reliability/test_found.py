@@ -231,16 +231,22 @@ def test_a_workbook_whose_zip_is_damaged_within_is_refused(tmp_path):
         sheets.read(tmp_path / "table.xlsx")
 
 
-def test_a_slide_whose_tiles_are_too_large_is_refused_before_room_is_made_for_one(tmp_path):
-    content = samples.whole_slides()["aperio"]["slide.svs"]
-    tile_length = struct.Struct("<HHII")  # TIFF's tag, type, count and value.
+@pytest.mark.parametrize(
+    ("scanner", "name", "tag", "where"),
+    [("aperio", "slide.svs", "<HHII", "level 0"), ("leica", "slide.scn", "<HHQQ", "page 1")],
+)
+def test_a_slide_whose_tiles_are_too_large_is_refused_before_room_is_made_for_one(
+    tmp_path, scanner, name, tag, where
+):
+    content = samples.whole_slides()[scanner][name]
+    tile_length = struct.Struct(tag)  # TIFF's tag, type, count and value.
     sound, large = (tile_length.pack(323, 4, 1, side) for side in (128, 2**20))
     sound = sound if sound in content else tile_length.pack(323, 3, 1, 128)
     assert sound in content
-    (tmp_path / "a.svs").write_bytes(content.replace(sound, large, 1))
+    (tmp_path / name).write_bytes(content.replace(sound, large, 1))
     with (
-        pytest.raises(InputError, match="a.svs is damaged: level 0 has tiles of 128 x"),
-        slide.open_slide(tmp_path / "a.svs"),
+        pytest.raises(InputError, match=f"{name} is damaged: {where} has tiles of 128 x"),
+        slide.open_slide(tmp_path / name),
     ):
         pass
 
