@@ -5,12 +5,16 @@ those of their two nearest cells alone, about a hundredth of all. Two descriptor
 equal vote for their images, at the angle by which one is turned against the other. Candidates are
 images with several votes for one angle; of different fields few have, as angles are arbitrary.
 
-In memory are the descriptors, 128 bytes each, and the votes of a block of images.
+Time and memory are bounded where all images look alike: a cell holds few features of one image, the
+largest, and an image is compared with few others, those with the most votes. Where that leaves any
+out, a warning says so. In memory are the descriptors, 128 bytes each, and the votes of a block of
+images.
 """
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from absl import logging
 
 from histojax.inspection.local_features import LocalFeatures, mirrored, normalized
 
@@ -23,6 +27,9 @@ _ANGLES = 16
 _CELL = 256  # Features that a cell has on average,
 _MOST_CELLS = 4096
 _PROBED = 2  # and how many of them a feature is compared with.
+# Features of one image in a cell: so many, or so many that all images have as many together.
+_LEAST_OF_IMAGE, _MOST_OF_ALL = 8, 8192
+_MOST_CANDIDATES = 64  # Of an image, with images after it.
 _BLOCK = 64  # Images whose votes are in memory.
 _ROWS = 8192  # Descriptors whose cells are found at a time.
 
@@ -43,13 +50,16 @@ def candidates(images: Sequence[LocalFeatures]) -> Iterator[tuple[int, int, bool
     directions = [np.concatenate([each.directions for each in way]) for way in ways]
     sizes = np.log(np.concatenate([each.sizes for each in images]))
     centres = _centres(descriptors[0])
-    cells = [_by_cell(_nearest(each, centres, 1), len(centres)) for each in descriptors]
+    most = max(_LEAST_OF_IMAGE, _MOST_OF_ALL // len(images))
+    nearest = [_nearest(each, centres, 1) for each in descriptors]
+    cells = [_by_cell(of_way, image, len(centres), most) for of_way in nearest]
     probed = _nearest(descriptors[0], centres, min(_PROBED, len(centres)))
+    left_out = 0
     for start in range(0, len(images), _BLOCK):
         stop = min(start + _BLOCK, len(images))
         rows = np.arange(ends[start], ends[stop])
         votes = np.zeros((2, stop - start, len(images), _ANGLES), np.uint16)
-        asking = _by_cell(probed[rows], len(centres))
+        asking = _by_cell(probed[rows], image[rows], len(centres), most)
         for cell in np.flatnonzero([len(places) for places in asking]):
             queries = rows[asking[cell]]
             left = normalized(descriptors[0][queries])
@@ -66,9 +76,19 @@ def candidates(images: Sequence[LocalFeatures]) -> Iterator[tuple[int, int, bool
                 places = ((image[one] - start) * len(images) + image[other]) * _ANGLES
                 for neighbour in (angle % _ANGLES, (angle + 1) % _ANGLES):
                     np.add.at(votes[way].reshape(-1), places + neighbour, 1)
-        for way, first, second in np.argwhere(votes.max(axis=-1) >= _LEAST_VOTES).tolist():
-            if start + first < second:
-                yield start + first, second, bool(way)
+        for first, of_image in enumerate(votes.max(axis=-1).swapaxes(0, 1), start):
+            of_image[:, : first + 1] = 0
+            ways, seconds = np.nonzero(of_image >= _LEAST_VOTES)
+            order = np.argsort(-of_image[ways, seconds].astype(int), kind="stable")
+            left_out += len(order[_MOST_CANDIDATES:])
+            for place in order[:_MOST_CANDIDATES].tolist():
+                yield first, int(seconds[place]), bool(ways[place])
+    if left_out:
+        logging.warning(
+            "search for copies: many images look alike, so that each was compared with the %d that "
+            "it is most like of those after it; %d pairs were not compared",
+            *(_MOST_CANDIDATES, left_out),
+        )
 
 
 def _centres(descriptors: np.ndarray) -> np.ndarray:
@@ -95,8 +115,13 @@ def _nearest(descriptors: np.ndarray, centres: np.ndarray, number: int) -> np.nd
     return nearest
 
 
-def _by_cell(cells: np.ndarray, number: int) -> list[np.ndarray]:
-    """The rows of cells [F, P] that each of so many cells stands in, ascending."""
+def _by_cell(cells: np.ndarray, image: np.ndarray, number: int, most: int) -> list[np.ndarray]:
+    """The rows of cells [F, P] that each of so many cells stands in, ascending.
+
+    Of an image there are at most `most`, the first; `image`, [F], ascends.
+    """
     order = np.argsort(cells.ravel(), kind="stable")
-    starts = np.searchsorted(cells.ravel()[order], np.arange(1, number))
-    return np.split(order // cells.shape[1], starts)
+    rows, cell = order // cells.shape[1], cells.ravel()[order]
+    of_image = cell.astype(np.int64) * (image[-1] + 1) + image[rows]
+    kept = np.arange(len(rows)) - np.searchsorted(of_image, of_image) < most
+    return np.split(rows[kept], np.searchsorted(cell[kept], np.arange(1, number)))

@@ -111,26 +111,27 @@ def fingerprints(paths: Sequence[Path]) -> tuple[Fingerprint, ...]:
 def find_pairs(images: Sequence[Fingerprint]) -> tuple[Pair, ...]:
     """All pairs that are the same, or nearly, or overlap; the surest first.
 
-    Images without structure, such as bare glass, are compared as files alone.
+    Of files that are the same, each is a pair with the first, which alone is compared with other
+    images. Images without structure, such as bare glass, are compared as files alone.
     """
     pairs: dict[tuple[int, int], Pair] = {}
-    same_file: dict[str, list[int]] = {}
+    first_of: dict[str, int] = {}
     for i, image in enumerate(images):
-        for earlier in same_file.setdefault(image.sha256, []):
-            pairs[earlier, i] = Pair(earlier, i, SAME_FILE, Similarity(), 0, 1.0, (1.0, 1.0))
-        same_file[image.sha256].append(i)
-    for first, second, mirror in candidates([image.features for image in images]):
-        known = pairs.get((first, second))
-        if known is not None and known.kind == SAME_FILE:
-            continue
-        one, other = images[first], images[second]
+        first = first_of.setdefault(image.sha256, i)
+        if first != i:
+            pairs[first, i] = Pair(first, i, SAME_FILE, Similarity(), 0, 1.0, (1.0, 1.0))
+    different = list(first_of.values())
+    for one, other, mirror in candidates([images[i].features for i in different]):
+        first, second = different[one], different[other]
         aligned = alignment.align(
-            (one.features, one.picture), (other.features, other.picture), mirror
+            *((image.features, image.picture) for image in (images[first], images[second])), mirror
         )
         if not is_proven(aligned):
             continue
+        known = pairs.get((first, second))
         if known is None or known.inliers < aligned.inliers:
-            pairs[first, second] = _pair(first, second, aligned, one.size, other.size)
+            sizes = images[first].size, images[second].size
+            pairs[first, second] = _pair(first, second, aligned, *sizes)
 
     def by_sureness(pair: Pair) -> tuple:
         return pair.kind != SAME_FILE, -pair.correlation, pair.first, pair.second

@@ -69,3 +69,31 @@ def test_images_without_features_are_no_error(images):
     assert list(candidates.candidates([none, none])) == []
     shifted = [(i + 1, j + 1, mirror) for i, j, mirror in by_brute_force(images)]
     assert sorted(candidates.candidates([none, *images])) == shifted
+
+
+def test_of_many_alike_an_image_is_compared_with_the_likest(monkeypatch, caplog):
+    rng = np.random.default_rng(0)
+    common = made(rng, 24)
+    images = [common.take(np.arange(24 - i)) for i in (0, 12, 4, 16, 8)]
+    votes = {(i, j): min(24 - i, 24 - j) for i, j in itertools.combinations((0, 12, 4, 16, 8), 2)}
+    assert len(set(candidates.candidates(images))) == len(votes)
+    assert not caplog.records
+    monkeypatch.setattr(candidates, "_MOST_CANDIDATES", 2)
+    found = list(candidates.candidates(images))
+    assert found == [(0, 2, False), (0, 4, False), (1, 2, False), (1, 4, False)] + [
+        (2, 4, False),
+        (2, 3, False),
+        (3, 4, False),
+    ]
+    assert "3 pairs were not compared" in caplog.text
+
+
+def test_a_cell_holds_few_features_of_one_image():
+    rng = np.random.default_rng(0)
+    image, cells = np.repeat(np.arange(6), 20), np.argsort(rng.random((120, 5)), axis=1)[:, :2]
+    for most in (1, 3, 40):
+        held = candidates._by_cell(cells, image, 7, most)
+        for cell, rows in enumerate(held):
+            in_cell = np.flatnonzero((cells == cell).any(axis=1))
+            expected = [in_cell[image[in_cell] == i][:most] for i in range(6)]
+            np.testing.assert_array_equal(rows, np.concatenate(expected))

@@ -1,5 +1,6 @@
 """Copies are found whatever was done to them, and different fields are no copies."""
 
+import itertools
 import math
 
 import numpy as np
@@ -49,28 +50,27 @@ SCALES = {"90 %": 0.9}
 
 
 def test_copies_are_found_in_every_turn_and_laid_on_each_other(fields, marks):
-    """A field for every change, with a copy in each of eight turns."""
+    """A field for each of eight turns, every change at least once."""
     moved, expected = [], {}
-    for i, change in enumerate(CHANGES.values()):
-        for mirrored in (False, True):
-            for quarters in range(4):
-                copy = change(fields[i])
-                copy = np.rot90(copy[:, ::-1] if mirrored else copy, quarters)
-                expected[i, len(fields) + len(moved)] = mirrored, quarters
-                moved.append(np.ascontiguousarray(copy))
+    turns = itertools.product((False, True), range(4))
+    for i, (turn, name) in enumerate(zip(turns, itertools.cycle(CHANGES), strict=False)):
+        mirrored, quarters = turn
+        copy = CHANGES[name](fields[i])
+        copy = np.rot90(copy[:, ::-1] if mirrored else copy, quarters)
+        expected[i, len(fields) + i] = mirrored, quarters, SCALES.get(name, 1)
+        moved.append(np.ascontiguousarray(copy))
     pairs = near_duplicates.find_pairs([*marks, *fingerprints(moved, len(fields))])
     assert {pair.kind for pair in pairs} == {COPY}
     originals = {(pair.first, pair.second): pair for pair in pairs if pair.first < len(fields)}
     assert originals.keys() == expected.keys()
     for (first, second), pair in originals.items():
-        mirrored, quarters = expected[first, second]
+        mirrored, quarters, scale = expected[first, second]
         assert pair.correlation > 0.75
         assert pair.transform.mirrored == mirrored
         # What undoes mirroring and then turning turns the other way only if nothing is mirrored.
         undone = 90 * quarters * (1 if mirrored else -1)
         assert abs((pair.transform.degrees - undone + 180) % 360 - 180) < 0.5
-        scale = 1 / SCALES.get(list(CHANGES)[first], 1)
-        assert pair.transform.scale == pytest.approx(scale, rel=0.01)
+        assert pair.transform.scale == pytest.approx(1 / scale, rel=0.01)
         back = similarity.warp(moved[second - len(fields)], pair.transform, (192, 256))
         inner = np.s_[20:-20, 20:-20]
         assert np.corrcoef(back[inner].ravel(), fields[first][inner].ravel())[0, 1] > 0.9
@@ -154,7 +154,7 @@ def test_bare_glass_is_compared_as_files_alone():
     assert (pair.first, pair.second, pair.kind) == (0, 2, SAME_FILE)
 
 
-def test_same_files_come_first_and_once(fields, tmp_path):
+def test_same_files_come_first_and_once_and_are_pairs_with_the_first(fields, tmp_path):
     paths = [tmp_path / f"{name}.png" for name in "abcd"]
     for path, field in zip(paths, (fields[0], fields[1], fields[0], fields[0]), strict=True):
         Image.fromarray(field).save(path)
@@ -163,10 +163,20 @@ def test_same_files_come_first_and_once(fields, tmp_path):
     assert [(pair.first, pair.second, pair.kind) for pair in pairs] == [
         (0, 2, SAME_FILE),
         (0, 3, SAME_FILE),
-        (2, 3, SAME_FILE),
         (1, 4, COPY),
     ]
     assert pairs[-1].correlation == pytest.approx(1, abs=1e-3)
+
+
+def test_of_same_files_one_is_compared_with_other_images(fields, marks):
+    (copy,) = fingerprints([fields[0][:, ::-1].copy()], 100)
+    pairs = near_duplicates.find_pairs([marks[0], marks[0], copy, marks[0], copy])
+    assert [(pair.first, pair.second, pair.kind) for pair in pairs] == [
+        (0, 1, SAME_FILE),
+        (0, 3, SAME_FILE),
+        (2, 4, SAME_FILE),
+        (0, 2, COPY),
+    ]
 
 
 def test_real_fields_are_told_apart_and_their_copies_found(shared_data):
