@@ -55,18 +55,22 @@ def campaign(seed: int, minutes: float, folder: Path, case: str | None = None) -
 def draw(
     bench: Bench, rng: random.Random, names: Collection[str], kinds: Collection[str]
 ) -> Iterator[str]:
-    """Cases of all kinds and commands in turn, until there are no more."""
-    streams = []
-    for name in names:
+    """Cases of all kinds and commands in turn, until there are no more.
+
+    A command is prepared when its first case is due.
+    """
+
+    def of_command(name: str, kind: str) -> Iterator[str]:
         bench.prepare(name)
-        streams += [(kind, iter(KINDS[kind].cases(bench, name, rng))) for kind in kinds]
+        yield from (f"{kind}:{case}" for case in KINDS[kind].cases(bench, name, rng))
+
+    streams = [of_command(name, kind) for name in names for kind in kinds]
     while streams:
         for stream in list(streams):
-            kind, cases = stream
-            if (case := next(cases, None)) is None:
-                streams.remove(stream)
+            if case := next(stream, None):
+                yield case
             else:
-                yield f"{kind}:{case}"
+                streams.remove(stream)
 
 
 def try_case(bench: Bench, case: str) -> list[str]:

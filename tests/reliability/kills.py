@@ -158,16 +158,16 @@ def campaign(seed: int, minutes: float, folder: Path, case: str | None = None) -
             hit, wrong = bench.try_case(case)
             faults = (Fault(case, "; ".join(wrong)),) if wrong else ()
             return Outcome((Count(f"{case}{'' if hit else ', not reached'}", 1, 1, faults),))
-        for name in COMMANDS:
-            bench.prepare(name)
-            what = f"{len(bench.events[name])} events, {bench.seconds[name]:.1f} s a run"
-            print(f"kills: {name}: {what}", file=sys.stderr, flush=True)
-        rng = random.Random(seed)
-        left = {name: draw(rng, bench, name) for name in COMMANDS}
+        left: dict[str, list[str] | None] = dict.fromkeys(COMMANDS)  # None until it is prepared.
         tally = {(name, moment): _Tally() for name in COMMANDS for moment in (False, True)}
         spent = dict.fromkeys(COMMANDS, 0.0)
         while left and (begin := time.monotonic()) - start < 60 * minutes:
             name = min(left, key=spent.__getitem__)  # All commands get the same time.
+            if left[name] is None:
+                bench.prepare(name)
+                what = f"{len(bench.events[name])} events, {bench.seconds[name]:.1f} s a run"
+                print(f"kills: {name}: {what}", file=sys.stderr, flush=True)
+                left[name] = draw(random.Random(f"{seed}/{name}"), bench, name)
             drawn = left[name].pop()
             tally[name, f":{_MOMENT}:" in drawn].add(drawn, *bench.try_case(drawn))
             spent[name] += time.monotonic() - begin
@@ -178,7 +178,7 @@ def campaign(seed: int, minutes: float, folder: Path, case: str | None = None) -
                 Count(
                     f"{name}, {'at random moments' if moment else 'at every write'}",
                     counted.tried,
-                    None if moment else len(bench.cases(name)),
+                    None if moment or left.get(name, ()) is None else len(bench.cases(name)),
                     tuple(counted.faults),
                 )
                 for (name, moment), counted in tally.items()
