@@ -8,12 +8,10 @@ from typing import Any
 from histojax.datasets import Dataset, leakage
 from histojax.datasets.folds import Folds
 from histojax.evaluation.copies import CopiesStudy
-from histojax.images import slide
 from histojax.images.names import file_label
-from histojax.images.thumbnails import thumbnail
-from histojax.inspection import similarity, split_pairs
+from histojax.inspection import split_pairs
 from histojax.inspection.split_pairs import SplitPair
-from histojax.report import TEMPLATES, copies, formats
+from histojax.report import TEMPLATES, copies, formats, images
 from histojax.utils import files, templates
 
 _SHOWN = 200  # Pairs in duplicates.html, at most.
@@ -87,14 +85,10 @@ def _shown(split_pair: SplitPair, split: Folds, dataset: Dataset) -> dict[str, A
     """What the page shows of a pair, the second image laid on the first."""
     pair = split_pair.pair
     indices = pair.first, pair.second
-    first, second = (slide.read_small(dataset.paths[i]) for i in indices)
-    images = []
-    aligned = similarity.warp(second, pair.transform, first.shape[:2])
-    for i, rgb in zip(indices, (first, aligned), strict=True):
-        uri = thumbnail(rgb, side=_SIDE)
-        images.append({"name": file_label(dataset.names[i], dataset.paths[i]), "uri": uri})
+    names = [file_label(dataset.names[i], dataset.paths[i]) for i in indices]
+    uris = images.pair_pictures(pair, *(dataset.paths[i] for i in indices), _SIDE)
     return {
-        "images": images,
+        "images": [{"name": n, "uri": uri} for n, uri in zip(names, uris, strict=True)],
         "text": split_pairs.pair_line(split_pair, split),
         "is_problem": split_pair.leaks or split_pair.conflict,
     }

@@ -26,7 +26,8 @@ from histojax.images import slide
 from histojax.images.names import Images
 from histojax.images.resampling import NO_RESAMPLING, Resampling
 from histojax.images.thumbnails import SIDE, thumbnail, thumbnails
-from histojax.inspection import near_duplicates, split_pairs
+from histojax.inspection import near_duplicates, similarity, split_pairs
+from histojax.inspection.near_duplicates import Pair
 from histojax.inspection.split_pairs import SplitPair
 from histojax.utils import ties
 
@@ -55,6 +56,7 @@ class ReportImages:
       thumbnails: data URIs by image name.
       pipelines: the steps of the pipeline by image name.
       pairs: near-duplicates, those that leak first; None where no search was made.
+      pictures: of the first pairs, by `pair_pictures`.
       split: the images that `pairs` indexes.
     """
 
@@ -62,12 +64,8 @@ class ReportImages:
     thumbnails: dict[str, str] = dataclasses.field(default_factory=dict)
     pipelines: dict[str, list[PipelineStep]] = dataclasses.field(default_factory=dict)
     pairs: tuple[SplitPair, ...] | None = None
+    pictures: tuple[tuple[str, str], ...] = ()
     split: Folds | None = None
-
-    def pair_names(self) -> list[tuple[str, str]]:
-        """The names of both images of each pair that is shown."""
-        pairs = [split_pair.pair for split_pair in (self.pairs or ())[:PAIRS]]
-        return [(self.split.names[pair.first], self.split.names[pair.second]) for pair in pairs]
 
 
 def by_cell(predictions: LabelledPredictions) -> dict[tuple[int, int], list[int]]:
@@ -119,7 +117,6 @@ def collect(
     indices += mistakes(predictions)[:MISTAKES]
     duplicates = _find_duplicates(evaluation.ensemble.folds, paths)
     names = [predictions.names[i] for i in indices]
-    names += [name for pair in duplicates.pair_names() for name in pair]
     wanted = {name: paths[name] for name in names if name in paths}
     uris = thumbnails(wanted)
     notices = list(duplicates.notices)
@@ -146,8 +143,27 @@ def _find_duplicates(folds: Folds, paths: Images) -> ReportImages:
         fingerprints = near_duplicates.fingerprints([paths[name] for name in split.names])
     except InputError as error:
         return ReportImages((f"The search for near-duplicates failed: {error}",))
-    pairs = near_duplicates.find_pairs(fingerprints)
-    return ReportImages(pairs=split_pairs.pairs_in_split(pairs, split), split=split)
+    pairs = split_pairs.pairs_in_split(near_duplicates.find_pairs(fingerprints), split)
+    shown = [in_split.pair for in_split in pairs[:PAIRS]]
+    pictures = [
+        pair_pictures(pair, *(paths[split.names[i]] for i in (pair.first, pair.second)), SIDE)
+        for pair in shown
+    ]
+    return ReportImages(pairs=pairs, pictures=tuple(pictures), split=split)
+
+
+def pair_pictures(pair: Pair, first: Path, second: Path, side: int) -> tuple[str, str]:
+    """Thumbnails of the files of a pair, the second laid on the first: data URIs.
+
+    Args:
+      pair: by `near_duplicates`, of fingerprints of these files.
+      first: the file of the first image.
+      second: that of the second.
+      side: the longest side of a thumbnail, px.
+    """
+    one, other = slide.read_small(first), slide.read_small(second)
+    aligned = similarity.warp(other, pair.transform, one.shape[:2])
+    return thumbnail(one, side), thumbnail(aligned, side)
 
 
 def _pipelines(

@@ -1,10 +1,13 @@
 """The page is right and readable whatever the data are called, and whatever is missing."""
 
+import base64
 import html.parser
+import io
 import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -233,6 +236,11 @@ def test_images_are_shown_and_missing_ones_are_named(images, tmp_path):
     assert "All 13 normalisations" in page.text
 
 
+def picture(uri: str) -> np.ndarray:
+    """The grey levels of a data URI."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).convert("L"))
+
+
 def test_near_duplicates_in_two_folds_stand_side_by_side(tmp_path):
     names = [f"i{i:02d}" for i in range(8)]
     for i, name in enumerate(names):
@@ -245,6 +253,11 @@ def test_near_duplicates_in_two_folds_stand_side_by_side(tmp_path):
     said = "1 pair of copies of one image, 0 of them the same file (2 images): 1 pair in two folds"
     assert said in page.text
     assert "LABEL CONFLICT" in page.text
+    shown = [image for image in page.all("img") if "," not in image["alt"]][-2:]
+    pictures = {image["alt"]: picture(image["src"]) for image in shown}
+    assert [*pictures] == ["i00", "i05"]
+    one, other = (pixels[10:-10, 10:-10].ravel() for pixels in pictures.values())
+    assert np.corrcoef(one, other)[0, 1] > 0.9  # It was laid on the first.
     numbers = json.loads((tmp_path / "report" / "metrics.json").read_text())
     expected = {"pairs": 1, "same_file": 0, "in_two_folds": 1, "of_two_classes": 1, "overlaps": 0}
     assert numbers["duplicates"].items() >= expected.items()
