@@ -188,6 +188,12 @@ def of_heads(
         ),
         [sets[i] for i in held_out],
     )
+    units = units_of(of_held_out, dataset.copies)
+    if (number := len(set(units))) < FEW_GROUPS:
+        return OfHeads(
+            why_not=f"patients, sets of copies and single images are {number} in all, fewer than "
+            f"{FEW_GROUPS}"
+        )
     hat, truth = ridge.hat_matrix(inner), ridge.indicators(split.labels, len(split.classes))
 
     def right(fold_of: np.ndarray, apart: bool) -> np.ndarray:
@@ -213,7 +219,7 @@ def of_heads(
         fold_of[held_out] = made.folds
         grouped.append(right(fold_of, apart=True))
     mean = np.mean(grouped, axis=0)
-    units, everything = units_of(of_held_out, dataset.copies), np.ones(len(mean), bool)
+    everything = np.ones(len(mean), bool)
     change = _share(mean - as_is, everything, units, draws, bounds=None)
     return OfHeads(*(_share(of, everything, units, draws) for of in (as_is, mean)), change)
 

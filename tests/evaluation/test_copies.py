@@ -75,10 +75,25 @@ def test_the_change_is_of_copies_not_of_patients_that_the_folds_divide():
 def test_folds_that_cannot_keep_copies_together_are_told():
     descriptors, labels, _ = noise_with_copies(np.random.default_rng(3))
     split = split_of(labels, np.arange(80) % 4)
+    chain = sets_of_copies.sets_of(split.names, [(i, i + 1) for i in range(70)])
+    two = split_of(np.r_[np.zeros(71, int), np.ones(9, int)], np.arange(80) % 4)
+    found = copies.of_heads(ridge.kernel([descriptors]), two, chain, DRAWS)
+    assert found.as_is is None
+    assert found.why_not.startswith("no folds keep copies together here: ")
+
+
+def test_heads_say_nothing_of_too_few_patients_and_sets():
+    descriptors, labels, _ = noise_with_copies(np.random.default_rng(4))
+    for number, is_told in ((9, False), (10, True)):
+        split = split_of(labels, np.arange(80) % 4, tuple(f"p{i % number}" for i in range(80)))
+        sets = sets_of_copies.sets_of(split.names, [(0, number)])
+        found = copies.of_heads(ridge.kernel([descriptors]), split, sets, DRAWS)
+        assert (found.change is not None) == is_told
+        assert is_told == (not found.why_not)
+    split = split_of(labels, np.arange(80) % 4)
     chain = sets_of_copies.sets_of(split.names, [(i, i + 1) for i in range(79)])
     found = copies.of_heads(ridge.kernel([descriptors]), split, chain, DRAWS)
-    assert found.as_is is None
-    assert "all images are of one group" in found.why_not
+    assert found.why_not.endswith("single images are 1 in all, fewer than 10")
 
 
 def predictions_of(split: Folds, right: np.ndarray) -> LabelledPredictions:
