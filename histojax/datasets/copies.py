@@ -145,7 +145,7 @@ def read_pairs(table: Path, names: Sequence[str]) -> list[tuple[int, int]]:
     pairs = [(row["first"], row["second"]) for row in rows]
     if unknown := sorted({name for pair in pairs for name in pair} - {*index}):
         raise InputError(
-            f"{table} names {len(unknown)} images that are not in the data "
+            f"{table} names {quantity(len(unknown))} not in the data "
             f"({', '.join(unknown[:5])}), expected names as in duplicates.csv of histojax audit, "
             f"such as {names[0]}: pass a table that was made of these data"
         )

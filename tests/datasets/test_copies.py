@@ -165,7 +165,7 @@ def test_a_table_of_pairs_is_read_and_names_what_the_data_lack(tmp_path):
     table.write_text("kind,first,second\ncopy,i03,i01\noverlap,i05,i04\n")
     assert copies.read_pairs(table, NAMES) == [(3, 1), (5, 4)]
     table.write_text("first,second\ni03,gone\n")
-    with pytest.raises(InputError, match=r"names 1 images that are not in the data \(gone\)"):
+    with pytest.raises(InputError, match=r"names 1 image not in the data \(gone\)"):
         copies.read_pairs(table, NAMES)
     table.write_text("image,label\ni03,a\n")
     with pytest.raises(InputError, match="expected also first, second"):
