@@ -63,6 +63,16 @@ def test_many_cells_find_what_all_but_equals(images, monkeypatch):
     assert sorted(candidates.candidates(images)) == by_brute_force(images)
 
 
+def test_votes_on_either_side_of_an_angle_count_together():
+    rng = np.random.default_rng(0)
+    one, other = made(rng, 30), made(rng, 30)
+    other.descriptors[:4], other.sizes[:4] = one.descriptors[:4], one.sizes[:4]
+    for apart, expected in ((0.05, [(0, 1, False)]), (0.5, [])):
+        turned = 3 * 2 * np.pi / 16 + np.array([-apart, apart, -apart, apart])
+        other.directions[:4] = one.directions[:4] - turned.astype(np.float32)
+        assert list(candidates.candidates([one, other])) == expected
+
+
 def test_images_without_features_are_no_error(images):
     none = images[0].take(np.zeros(0, int))
     assert list(candidates.candidates([])) == []
