@@ -104,6 +104,6 @@ def test_markup_that_is_not_escaped_is_made_of_figures_alone():
 
 def test_every_page_has_the_policy():
     """All templates are made of base.html, but for those that are part of another page."""
-    parts = {"base.html", "parts.html", "predictions.html"}
+    parts = {"base.html", "parts.html", "predictions.html", "sites.html"}
     for path in set(TEMPLATES.glob("*.html")) - {TEMPLATES / name for name in parts}:
         assert path.read_text().startswith('{% extends "base.html" %}'), path.name
