@@ -21,6 +21,10 @@ os.environ["XLA_FLAGS"] = " ".join(
     ][: 2 if "HISTOJAX_COMPILED_AS_USED" in os.environ else None]
 )
 os.environ.setdefault("MPLBACKEND", "agg")
+# Products and systems in tests are small: more threads than one would mostly wait for each other,
+# and they wait busily.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ["HISTOJAX_CACHE"] = tempfile.mkdtemp(prefix="histojax-test-cache-")
 # One cache for pytest-xdist's workers and for all that tests start.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -109,6 +113,22 @@ def shipped_style():
     shipped = dict(figures._STYLE)
     figures._STYLE["pdf.fonttype"] = 3
     return shipped
+
+
+@pytest.fixture(scope="session", autouse=True)
+def optimised_inspection():
+    """Inspection's stain step is optimised: it takes longer to run on images than to compile."""
+    from histojax.ops import stain
+
+    plain = stain.normalize_with_quality
+    optimised = jax.jit(plain, compiler_options={"xla_backend_optimization_level": 1})
+
+    def normalize_with_quality(rgb, valid=None):
+        return (plain if valid is None else optimised)(rgb, valid)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(stain, "normalize_with_quality", normalize_with_quality)
+        yield
 
 
 @pytest.fixture(scope="module")
