@@ -41,7 +41,7 @@ from histojax.report import stain_settings as page
 from histojax.report.stain_settings import AUGMENT, BOTH, NONE, NORMALISE, StainAblation
 from histojax.utils.files import require_writable
 
-from . import computing, data, models, protocol, runner, variants
+from . import computing, data, models, protocol, runner, splits, variants
 from .flag_types import define_path
 
 FLAGS = flags.FLAGS
@@ -55,7 +55,7 @@ _COLOURS = {
 _OFF = "none"
 
 data.define_labelled()
-data.define_split()
+splits.define_split()
 data.define_mpp()
 models.define_positive()
 protocol.define_preset("extraction", "boosting", but="stain")
@@ -76,7 +76,7 @@ def main() -> None:
     require_writable(FLAGS.out)
     with models.split_kept_with_models(FLAGS.out):
         boosting = chosen.boosting
-        split = data.split(FLAGS.out, dataset, boosting.folds, boosting.fold_seed)
+        split = splits.load_or_make(FLAGS.out, dataset, boosting.folds, boosting.fold_seed)
         encoders = chosen.extraction.encoders
         for encoder in encoders:
             own = variants.of_encoder(settings[NONE], encoder)

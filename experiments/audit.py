@@ -45,14 +45,14 @@ from histojax.learners import ensembles
 from histojax.report import audit, copies
 from histojax.utils.files import require_writable
 
-from . import data, protocol, runner
+from . import data, protocol, runner, splits
 from .flag_types import define_path
 
 FLAGS = flags.FLAGS
 LISTED = 10  # Most pairs in the printed text.
 
 data.define_labelled()
-data.define_split()
+splits.define_split()
 define_path(
     "descriptors",
     "Folder of the images' descriptors, to tell what accuracy becomes without copies in training; "
@@ -126,8 +126,8 @@ def split_to_audit(dataset: Dataset, pairs: Sequence[Pair] | None) -> Folds:
     """The split that the flags name, or the one that training would make; `pairs` of images."""
     path = FLAGS.split if FLAGS.models is None else FLAGS.models / ensembles.FOLDS
     if path is None:
-        dataset = data.with_copies(dataset, found=pairs)
-        return data.paper_split(dataset) or folds.make(
+        dataset = splits.with_copies(dataset, found=pairs)
+        return splits.paper_split(dataset) or folds.make(
             dataset, FLAGS.folds, FLAGS.fold_seed, FLAGS.fold_maker, FLAGS.unknown_groups
         )
     return folds.match_dataset(folds.load(path, dataset.classes), dataset, path)

@@ -41,7 +41,7 @@ from histojax.learners.ensembles import Ensemble
 from histojax.report import encoders as page
 from histojax.utils.files import as_path, require_writable
 
-from . import computing, data, models, protocol, runner, variants
+from . import computing, data, models, protocol, runner, splits, variants
 from .flag_types import define, define_path
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ FLAGS = flags.FLAGS
 _NAME = re.compile(r"[\w.+-]+")
 
 data.define_labelled()
-data.define_split()
+splits.define_split()
 data.define_mpp()
 models.define_positive()
 protocol.define_preset("extraction", "boosting")
@@ -198,7 +198,7 @@ def split_of(dataset: Dataset, chosen: Protocol, trained: dict[tuple[str, str], 
     if trained and not path.exists():
         folds.save(next(iter(trained.values())).folds, path)
     boosting = chosen.boosting
-    split = data.split(FLAGS.out, dataset, boosting.folds, boosting.fold_seed)
+    split = splits.load_or_make(FLAGS.out, dataset, boosting.folds, boosting.fold_seed)
     fold_of = dict(zip(split.names, split.folds.tolist(), strict=True))
     for (_, name), ensemble in trained.items():
         if dict(zip(ensemble.folds.names, ensemble.folds.folds.tolist(), strict=True)) != fold_of:

@@ -24,13 +24,13 @@ from histojax.extraction import compiled
 from histojax.learners import finetune
 from histojax.utils.files import require_writable
 
-from . import computing, data, models, protocol, runner
+from . import computing, data, models, protocol, runner, splits
 from .flag_types import define_path
 
 FLAGS = flags.FLAGS
 
 data.define_labelled()
-data.define_split()
+splits.define_split()
 data.define_site_columns()
 data.define_mpp()
 protocol.define_preset("extraction", "finetune")
@@ -49,7 +49,7 @@ def main() -> None:
     require_writable(FLAGS.models)
     compiled.keep_by_default(FLAGS.weights_cache)
     with models.split_kept_with_models(FLAGS.models):
-        split = data.split(FLAGS.models, dataset, tuning.folds, tuning.fold_seed)
+        split = splits.load_or_make(FLAGS.models, dataset, tuning.folds, tuning.fold_seed)
         trained = finetune.train(
             dataset,
             FLAGS.models,

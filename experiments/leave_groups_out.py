@@ -26,14 +26,14 @@ from histojax.prediction import leave_groups_out
 from histojax.report import leave_groups_out as pages
 from histojax.utils.files import require_writable
 
-from . import data, models, protocol, runner
+from . import data, models, protocol, runner, splits
 from .flag_types import define_path
 
 FLAGS = flags.FLAGS
 
 data.define_labelled()
 data.define_groups()
-data.define_group_copies()
+splits.define_group_copies()
 models.define_descriptors()
 models.define_workers()
 models.define_positive()
@@ -56,7 +56,7 @@ def main() -> None:
     configurations = models.configurations()
     dataset = data.dataset(models.imported_slides(configurations))
     own_data.require_same_files(dataset, FLAGS.descriptors)
-    dataset = data.with_copies(dataset)
+    dataset = splits.with_copies(dataset)
     transferred = leave_groups_out.run(
         dataset,
         FLAGS.descriptors,

@@ -52,7 +52,7 @@ from histojax.report import inspection as pages
 from histojax.utils.files import require_writable
 from histojax.utils.words import quantity
 
-from . import computing, data, models, protocol, runner
+from . import computing, data, models, protocol, runner, splits
 from .flag_types import AUTO, define, define_path
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ _FEW_IMAGES, _FEW_GROUPS = 200, 20
 _ON_CPU = {"augmentations": 4, "crops": 6}
 
 data.define_labelled()
-data.define_split()
+splits.define_split()
 data.define_site_columns()
 data.define_mpp()
 protocol.define_preset("extraction", "boosting", default=None)
@@ -107,7 +107,7 @@ def main() -> None:
     if slides:
         computing.refuse_where_imported("heatmaps", "overlap")
         print(f"descriptors: {len(slides)} slides, {', '.join(imported)}: {descriptors}")
-    dataset = data.with_copies(data.dataset(slides), FLAGS.run / "models")
+    dataset = splits.with_copies(data.dataset(slides), FLAGS.run / "models")
     counts = Counter(dataset.classes[label] for label in dataset.labels)
     listed = ", ".join(f"{name} {counts[name]}" for name in dataset.classes)
     print(f"data: {len(dataset.labels)} images, {listed}")
@@ -143,7 +143,7 @@ def main() -> None:
         inspected, problems = inspect(extraction, boosting.folds)
         if not any(plan.job.models.glob("*/seed*")):  # Else it would come late.
             page = FLAGS.run / "inspection" / pages.PAGE
-            data.ask_about_copies(inspected.image_set, plan.dataset, plan.split, page)
+            splits.ask_about_copies(inspected.image_set, plan.dataset, plan.split, page)
     all_done = pipeline.carry_out(plan, encoder_set)
     if problems:
         print(f"all this rests on images with {quantity(problems, 'problem')}, listed above")
@@ -160,7 +160,9 @@ def plan_of(dataset: Dataset, chosen: Protocol) -> "pipeline.Plan":
         run=FLAGS.run,
         source=data.label_table(),
         dataset=dataset,
-        split=data.split(FLAGS.run / "models", dataset, boosting.folds, boosting.fold_seed),
+        split=splits.load_or_make(
+            FLAGS.run / "models", dataset, boosting.folds, boosting.fold_seed
+        ),
         protocol=chosen,
         positive_classes=tuple(FLAGS.positive_classes),
         sensitivity=FLAGS.sensitivity,

@@ -25,13 +25,13 @@ from histojax.learners import probe
 from histojax.learners.training import TrainingJob
 from histojax.utils.files import require_writable
 
-from . import data, models, protocol, runner
+from . import data, models, protocol, runner, splits
 from .flag_types import define_path
 
 FLAGS = flags.FLAGS
 
 data.define_labelled()
-data.define_split()
+splits.define_split()
 data.define_site_columns()
 models.define_descriptors()
 protocol.define_preset("probe")
@@ -48,7 +48,7 @@ def main() -> None:
     devices.split_cpu()
     compiled.keep_by_default()
     with models.split_kept_with_models(FLAGS.models):
-        split = data.split(FLAGS.models, dataset, heads.folds, heads.fold_seed)
+        split = splits.load_or_make(FLAGS.models, dataset, heads.folds, heads.fold_seed)
         job = TrainingJob(FLAGS.descriptors, FLAGS.models, split, configurations)
         trained = probe.train(job, heads)
     count = len(configurations) * heads.seeds * split.count

@@ -34,13 +34,13 @@ from histojax.learners import boost, boost_dask, xgboost_trees
 from histojax.learners.training import TrainingJob
 from histojax.utils.files import require_writable
 
-from . import data, models, protocol, runner
+from . import data, models, protocol, runner, splits
 from .flag_types import define_path
 
 FLAGS = flags.FLAGS
 
 data.define_labelled()
-data.define_split()
+splits.define_split()
 data.define_site_columns()
 models.define_descriptors()
 models.define_workers()
@@ -68,7 +68,7 @@ def main() -> None:
     own_data.require_same_files(dataset, FLAGS.descriptors)
     require_writable(FLAGS.models)
     with models.split_kept_with_models(FLAGS.models):
-        split = data.split(FLAGS.models, dataset, boosting.folds, boosting.fold_seed)
+        split = splits.load_or_make(FLAGS.models, dataset, boosting.folds, boosting.fold_seed)
         job = TrainingJob(FLAGS.descriptors, FLAGS.models, split, configurations)
         if FLAGS.dask_scheduler:
             trained = boost_dask.train(job, boosting, FLAGS.dask_scheduler)

@@ -12,7 +12,7 @@ import types
 import numpy as np
 import pytest
 
-from experiments import data, models, pipeline
+from experiments import models, pipeline, splits
 from histojax import datasets
 from histojax.config import Boosting, Protocol
 from histojax.datasets import Dataset, folds
@@ -151,7 +151,7 @@ def test_what_data_leave_open_is_asked_before_any_work(trained, tmp_path, names,
 
 def test_it_asks_what_to_do_with_copies_that_cross_folds(tmp_path, monkeypatch):
     flags = types.SimpleNamespace(group_copies=None, fold_maker=None)
-    monkeypatch.setattr(data, "FLAGS", flags)
+    monkeypatch.setattr(splits, "FLAGS", flags)
     paths = {name: tmp_path / f"{name}.png" for name in "abcdef"}
     labelled = Dataset(paths, (0, 0, 0, 1, 1, 1), ("x", "y"))
     split = Folds(labelled.names, np.array(labelled.labels), np.arange(6) % 2, ("x", "y"))
@@ -164,7 +164,7 @@ def test_it_asks_what_to_do_with_copies_that_cross_folds(tmp_path, monkeypatch):
             pairs=[types.SimpleNamespace(first=6 - i, second=6 - j) for i, j in pairs],
         )
         try:
-            data.ask_about_copies(found, labelled, split, tmp_path / "page.html")
+            splits.ask_about_copies(found, labelled, split, tmp_path / "page.html")
         except InputError as error:
             return str(error)
         return ""
