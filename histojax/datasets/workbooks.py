@@ -15,9 +15,10 @@ from histojax.errors import InputError
 from histojax.utils import zips
 
 _MOST_BYTES = 2**27  # Of all parts, unpacked.
-_MOST_CELLS = (
-    2**21
-)  # Of all sheets: those that are stored, and those up to the last row and column.
+# Of all sheets: cells that are stored, and those up to the last row and column.
+_MOST_CELLS = 2**21
+_MOST_OTHERS = 2**16  # Of elements that are no cells: styles, rules and the like.
+_OF_CELLS = ("v", "f", "is", "t", "r", "rPr")
 
 Rows = list[list[str]]
 
@@ -71,24 +72,31 @@ def _count_cells(xml: bytes) -> int:
     """The cells that a part of a workbook makes one hold, about; ValueError for entities."""
     from openpyxl.utils.cell import coordinate_to_tuple, range_boundaries
 
-    stored, merged = 0, 0
+    stored, merged, others = 0, 0, 0
     place, last = (0, 0), (0, 0)  # Row and column.
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal stored, merged, place, last
+        nonlocal stored, merged, others, place, last
         kind = name.rpartition(" ")[2]
         if kind == "mergeCell":
             left, top, right, bottom = range_boundaries(attributes["ref"])
             merged += (right - left + 1) * (bottom - top + 1)
         elif kind == "row":
             place = int(attributes.get("r", place[0] + 1)), 0
+            stored += 1
+        elif kind == "si":
+            stored += 1
         elif kind == "c":
             stored += 1
             named = attributes.get("r")
             place = coordinate_to_tuple(named) if named else (place[0], place[1] + 1)
             last = max(last[0], place[0]), max(last[1], place[1])
+        elif kind not in _OF_CELLS:
+            others += 1
         if max(stored, merged, last[0] * last[1]) > _MOST_CELLS:
             raise ValueError(f"it has more than {_MOST_CELLS:,} cells")
+        if others > _MOST_OTHERS:
+            raise ValueError(f"it has more than {_MOST_OTHERS:,} elements besides its cells")
 
     def refuse(*_: Any) -> None:
         raise ValueError("its XML has a document type, as that of spreadsheets does not")

@@ -193,6 +193,10 @@ _WORKBOOKS = {
     "xlsx/a-picture-that-swells": lambda folder: _workbook(
         more={"xl/media/image1.png": bytes(2**30)}
     )(folder),
+    "xlsx/styles-without-number": _workbook(
+        more={"xl/styles.xml": b"<styleSheet><cellXfs>" + b"<xf/>" * 10**6}
+    ),
+    "xlsx/rules-without-number": _workbook(end="<cfRule/>" * 10**5),
 } | {
     f"xlsx/entities-{kind}": _workbook(
         _CELL.format(row=1, column="A", text=_entities(kind)[1]), _entities(kind)[0]
