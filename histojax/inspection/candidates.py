@@ -54,7 +54,7 @@ def candidates(images: Sequence[LocalFeatures]) -> Iterator[tuple[int, int, bool
     nearest = [_nearest(each, centres, 1) for each in descriptors]
     cells = [_by_cell(of_way, image, len(centres), most) for of_way in nearest]
     probed = _nearest(descriptors[0], centres, min(_PROBED, len(centres)))
-    left_out = 0
+    crowded = left_out = 0  # Images and pairs.
     for start in range(0, len(images), _BLOCK):
         stop = min(start + _BLOCK, len(images))
         rows = np.arange(ends[start], ends[stop])
@@ -81,13 +81,14 @@ def candidates(images: Sequence[LocalFeatures]) -> Iterator[tuple[int, int, bool
             ways, seconds = np.nonzero(of_image >= _LEAST_VOTES)
             order = np.argsort(-of_image[ways, seconds].astype(int), kind="stable")
             left_out += len(order[_MOST_CANDIDATES:])
+            crowded += len(order) > _MOST_CANDIDATES
             for place in order[:_MOST_CANDIDATES].tolist():
                 yield first, int(seconds[place]), bool(ways[place])
     if left_out:
         logging.warning(
-            "search for copies: many images look alike, so that each was compared with the %d that "
-            "it is most like of those after it; %d pairs were not compared",
-            *(_MOST_CANDIDATES, left_out),
+            "search for copies: images that look like more than %d others were compared with the "
+            "%d likest alone. Such images: %d; pairs not compared: %d",
+            *(_MOST_CANDIDATES, _MOST_CANDIDATES, crowded, left_out),
         )
 
 

@@ -65,6 +65,16 @@ def test_features_turned_other_ways_than_their_points_do_not_agree():
     assert alignment.agree(askew, second)[1] == 0
 
 
+def test_a_feature_is_matched_once():
+    second = features(np.random.default_rng(0), 20)
+    first = second.take(np.array([*range(20), 3]))
+    first.descriptors[20] += 2  # Nearly the fourth, which has an equal.
+    matches = alignment._matches(first, second)
+    np.testing.assert_array_equal(
+        np.sort(matches, axis=0), np.repeat(np.arange(20), 2).reshape(-1, 2)
+    )
+
+
 def test_few_features_are_no_error():
     rng = np.random.default_rng(0)
     for number in (0, 1, 2, 3):

@@ -95,7 +95,10 @@ def test_of_many_alike_an_image_is_compared_with_the_likest(monkeypatch, caplog)
         (2, 3, False),
         (3, 4, False),
     ]
-    assert "3 pairs were not compared" in caplog.text
+    assert (
+        "images that look like more than 2 others were compared with the 2 likest alone. Such "
+        "images: 2; pairs not compared: 3" in caplog.text
+    )
 
 
 def test_a_cell_holds_few_features_of_one_image():
