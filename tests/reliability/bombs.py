@@ -62,7 +62,9 @@ def tried(name: str, folder: Path) -> Result:
     path = bomb.make(folder)
     size = path.stat().st_size if path.is_file() else 0
     receive, send = os.pipe()
-    pid = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # JAX may have threads here; what is forked uses none.
+        pid = os.fork()
     if not pid:
         with contextlib.suppress(BaseException), open(send, "w") as out:
             out.write(json.dumps(_read(bomb.read, path)))
