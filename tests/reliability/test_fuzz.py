@@ -91,7 +91,9 @@ def test_a_case_is_the_same_each_time_and_never_the_sample():
                 assert made[0] == made[1] != content
 
 
-@pytest.mark.parametrize("name", sorted(coverage_guided.PARSERS.keys() - {"trees", "xgboost", "archive"}))
+@pytest.mark.parametrize(
+    "name", sorted(coverage_guided.PARSERS.keys() - {"trees", "xgboost", "archive"})
+)
 def test_the_parsers_that_coverage_guides_read_their_seeds(tmp_path, name):
     parser = coverage_guided.PARSERS[name]
     assert parser.seeds()
