@@ -2,23 +2,19 @@
 
 python -m experiments.measuring.copies ../shared/data --size=224
 python -m experiments.measuring.copies ../shared/data --size=1000
-python -m experiments.measuring.copies ../shared/data --images=5000
 
 Of fields of the UCSB set (class folders of images, and groups.csv: image,label,group) the script
 makes a copy of every kind, and searches all of these at once: tiles of 224 px, or whole fields
 enlarged to about 1,000 px. Half 0 of the groups is the one that thresholds were chosen on; half 1,
 the default, is for figures to report. Fields of different groups are different; those of one group
 may overlap, and are not counted as false. Overlaps are cut from fields and searched for by
-themselves. Prints tables for docs/reliability.md, and times. With --images, so many tiles of both
-halves and copies of them are searched, and only times and wrong pairs are printed.
+themselves. Prints tables for docs/reliability.md, and times.
 """
 
 import argparse
 import csv
 import io
 import math
-import operator
-import resource
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -186,39 +182,19 @@ def found_by_kind(pairs: Sequence[Pair], number: int) -> dict[str, int]:
     }
 
 
-def timed(folder: Path, number: int) -> None:
-    """Searches so many tiles and copies of both halves; prints times, memory and wrong pairs."""
-    tiles, groups = map(operator.add, fields(folder, 0, 224), fields(folder, 1, 224))
-    changes = [lambda rgb, rng: rgb, *CHANGES.values()]
-    places = np.linspace(0, len(tiles) - 1, min(len(tiles), number // 7)).astype(int).tolist()
-    jobs = [(i, k) for k in range(len(changes)) for i in places][:number]
-    marks, begun, seconds = [], time.time(), 0.0
-    for i, k in jobs:
-        rgb = changes[k](tiles[i], np.random.default_rng([i, k]))
-        started = time.process_time()
-        marks.append(near_duplicates.fingerprint(rgb, f"{i} {k}"))
-        seconds += time.process_time() - started
-    made, started = time.time(), time.process_time()
-    pairs = near_duplicates.find_pairs(marks)
-    searched, ended = time.process_time() - started, time.time()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    source = np.array([i for i, _ in jobs])
-    print(
-        f"{len(jobs)} images of {len(places)} tiles: fingerprints {seconds:.0f} s of a core "
-        f"({made - begun:.0f} s went by, in which copies were made, too), search {searched:.0f} s "
-        f"({ended - made:.0f} s went by); {peak:.0f} MiB at most"
-    )
-    _print_wrong(pairs, source, groups, sum(math.comb(n, 2) for n in np.bincount(source).tolist()))
+def print_wrong(pairs: Sequence[Pair], source: np.ndarray, groups: Sequence[str]) -> None:
+    """Prints how many pairs are of one field, and how many of two groups.
 
-
-def _print_wrong(
-    pairs: Sequence[Pair], source: np.ndarray, groups: Sequence[str], true: int
-) -> None:
-    """Prints how many pairs are of one field, `source` int [N], and how many of two groups."""
+    Args:
+      pairs: that were found.
+      source: the field of each image, int [N].
+      groups: of the fields.
+    """
     group = np.unique(groups, return_inverse=True)[1][source]
     of_groups = [pair for pair in pairs if group[pair.first] != group[pair.second]]
     same = [pair for pair in pairs if source[pair.first] == source[pair.second]]
     sizes = np.bincount(group)
+    true = sum(math.comb(count, 2) for count in np.bincount(source).tolist())
     different = (len(source) ** 2 - int(np.square(sizes).sum())) // 2
     print(
         f"\n{len(same)} true pairs found, of {true}; "
@@ -235,11 +211,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, choices=tuple(_SCALE), default=224)
     parser.add_argument("--half", type=int, choices=(0, 1), default=1)
     parser.add_argument("--most", type=int, default=10_000, help="fields, spread over all")
-    parser.add_argument("--images", type=int, help="tiles and copies to search, for times alone")
     arguments = parser.parse_args()
-    if arguments.images:
-        timed(arguments.data, arguments.images)
-        return
     originals, groups = fields(arguments.data, arguments.half, arguments.size)
     places = np.linspace(0, len(originals) - 1, min(len(originals), arguments.most)).astype(int)
     originals, groups = [originals[i] for i in places], [groups[i] for i in places]
@@ -257,7 +229,7 @@ def main() -> None:
         print(f"| {kind} | {count / number:.1%} |")
     print(f"| all | {sum(counts.values()) / (number * len(CHANGES)):.1%} |")
     source = np.arange(len(images)) % number
-    _print_wrong(pairs, source, groups, number * math.comb(len(CHANGES) + 1, 2))
+    print_wrong(pairs, source, groups)
     print(f"among the fields themselves, of one group: {_among(pairs, number)}")
     print(f"missed, and proven when compared: {_proven_among_missed(pairs, marks, number)}")
     print("\n| share of the area | found | told as an overlap |\n|---|---|---|")

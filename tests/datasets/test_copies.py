@@ -89,6 +89,11 @@ def test_joined_groups_say_what_they_are():
     assert [copies.is_unknown(group) for group in (unnamed, "", "F")] == [True, True, False]
 
 
+def test_a_joined_group_has_the_name_of_no_other():
+    joined = copies.join(("A", "B", "A + B"), ("a", "a", ""))
+    assert joined == ("A + B (joined)", "A + B (joined)", "A + B")
+
+
 @given(st.none() | GROUPS, PAIRS, st.integers(2, 3), st.integers(0, 9))
 @settings(max_examples=25, deadline=None)
 def test_no_fold_divides_copies_and_a_second_run_needs_no_search(
