@@ -102,7 +102,7 @@ def judge(
       growth: of the models that made them, where they are known.
       audit: of the split they were made by, where it is known.
       untrained: whether the encoders' weights are random.
-      duplicates: pairs of near-duplicate images in two folds, where they were searched for.
+      duplicates: pairs of copies and overlaps in two folds, where they were searched for.
       site: what is said of a class that goes with the site or batch; empty where none does.
     """
     evidence, chance = _evidence(statistics), statistics.chance
@@ -253,9 +253,9 @@ def _duplicates_text(pairs: int) -> str:
     if not pairs:
         return ""
     return (
-        f"In {_plural(pairs, 'pair')} of near-duplicate images, one is trained on while the other "
-        "is predicted: figures are likely too good. Training with --group_copies keeps such images "
-        "in one fold."
+        f"In {_plural(pairs, 'pair')} of images that are copies or overlap, one is trained on "
+        "while the other is predicted: figures are likely too good. Training with --group_copies "
+        "keeps such images in one fold."
     )
 
 

@@ -199,8 +199,9 @@ def test_near_duplicates_in_two_folds_make_good_figures_doubtful():
     assert doubtful.works
     assert not doubtful.is_sound
     assert (
-        "In 2 pairs of near-duplicate images, one is trained on while the other is predicted: "
-        "figures are likely too good. Training with --group_copies keeps such images in one fold."
+        "In 2 pairs of images that are copies or overlap, one is trained on while the other is "
+        "predicted: figures are likely too good. Training with --group_copies keeps such images in "
+        "one fold."
     ) in doubtful.lines
 
 

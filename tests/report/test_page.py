@@ -263,7 +263,10 @@ def test_near_duplicates_in_two_folds_stand_side_by_side(tmp_path):
     assert numbers["duplicates"].items() >= expected.items()
     text = (tmp_path / "report" / "summary.txt").read_text()
     assert "LEAK, LABEL CONFLICT" in text
-    said = "In 1 pair of near-duplicate images, one is trained on while the other is predicted: "
+    said = (
+        "In 1 pair of images that are copies or overlap, one is trained on while the other is "
+        "predicted: "
+    )
     assert page.text.index(said) < page.text.index("8 images of 2 classes, evaluated in")
     assert text.index(said) < text.index("accuracy")
     assert "duplicates" in {finding["about"] for finding in numbers["verdict"]["findings"]}
