@@ -22,6 +22,7 @@ _LARGEST_CHUNK = 2**27  # Bytes of a compressed piece of HDF5, which the library
 _MOST_COMPRESSED = 1100  # No built-in compression of HDF5 shrinks more.
 # Filters that are built into h5py: gzip, shuffle, Fletcher's checksum, LZF. Others are programs.
 _FILTERS = (1, 2, 3, 32000)
+_ENCODER, _KIND = "extractor", "feat_type"  # STAMP's attributes.
 _SLIDE_FEATURES = ("slide", "patient")  # STAMP's words for what describes no tile.
 
 
@@ -80,7 +81,7 @@ def open_array(opened: h5py.File, file: IO[bytes], size: int) -> FeatureArray:
     _require_held(name, dataset, size)
     facts: dict[str, Any] = {}
     if name == "feats":
-        hdf5_heaps.check(file)
+        hdf5_heaps.check(file, (_ENCODER, _KIND))
         facts = _facts_of_stamp(opened, size)
     elif _COORDS in names:
         coords = hdf5.get(opened, _COORDS, h5py.Dataset)
@@ -139,9 +140,9 @@ def _facts_of_tiles(coords: h5py.Dataset) -> dict[str, Any]:
 
 def _facts_of_stamp(opened: h5py.File, size: int) -> dict[str, Any]:
     facts: dict[str, Any] = {"format": "STAMP"}
-    if extractor := hdf5.read_text(opened, "extractor", size):
+    if extractor := hdf5.read_text(opened, _ENCODER, size):
         facts["encoder"] = extractor
-    if kind := hdf5.read_text(opened, "feat_type", size):
+    if kind := hdf5.read_text(opened, _KIND, size):
         facts["level"] = "slide" if kind in _SLIDE_FEATURES else "tile"
     pixels, microns = _number(opened, "tile_size_px"), _number(opened, "tile_size_um")
     if pixels:

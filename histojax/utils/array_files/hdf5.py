@@ -28,6 +28,8 @@ from histojax.utils.array_files.stored import (
 KIND = "HDF5"
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _DEEPEST = 64  # Groups within groups.
+# Attributes: of the file, of a layer, of a layer in `.weights.h5`.
+_LAYERS, _ARRAYS, _NAME = "layer_names", "weight_names", "name"
 _VARIABLES = "vars"  # The group of a layer's arrays in `.weights.h5`.
 _CONVOLUTION = ("kernel", "bias")
 _NORM = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -41,7 +43,7 @@ def open_arrays(file: BinaryIO) -> Iterator[StoredArrays]:
     Raises:
       Refused, OSError, KeyError and others: it is damaged, or points at other files.
     """
-    hdf5_heaps.check(file)
+    hdf5_heaps.check(file, (_LAYERS, _ARRAYS, _NAME))
     size = file.seek(0, 2)
     file.seek(0)
     with h5py.File(file) as opened:
@@ -55,7 +57,7 @@ def open_arrays(file: BinaryIO) -> Iterator[StoredArrays]:
 
 def _datasets(file: h5py.File, size: int) -> Iterator[tuple[str, h5py.Dataset]]:
     root = get(file, "model_weights", h5py.Group) if "model_weights" in file else file
-    if _has(root, "layer_names"):
+    if _has(root, _LAYERS):
         return _of_legacy(root, size)
     found = _visit(file)
     if any(f"/{_VARIABLES}/" in f"/{name}" for name in found):
@@ -65,11 +67,11 @@ def _datasets(file: h5py.File, size: int) -> Iterator[tuple[str, h5py.Dataset]]:
 
 def _of_legacy(root: h5py.Group, size: int) -> Iterator[tuple[str, h5py.Dataset]]:
     """A file with the names of layers and arrays in attributes, of 2015 or later."""
-    layers = _texts(root, "layer_names", size)
+    layers = _texts(root, _LAYERS, size)
     require_few(len(layers))
     for layer in layers:
         group = get(root, layer, h5py.Group)
-        for name in _texts(group, "weight_names", size):
+        for name in _texts(group, _ARRAYS, size):
             yield f"{layer}/{name}", get(group, name, h5py.Dataset)
 
 
@@ -84,7 +86,7 @@ def _of_keras3(
     for variables in sorted(layers, key=_by_number):
         names = sorted(layers[variables], key=_by_number)
         parent = variables.removesuffix(_VARIABLES).rstrip("/")
-        own = read_text(file[parent], "name", size) if parent else ""
+        own = read_text(file[parent], _NAME, size) if parent else ""
         layer = f"{parent.rpartition('/')[0]}/{own}" if own else parent
         convolution = found[names[0]].ndim > 1
         kinds = _CONVOLUTION if convolution else _NORM[-len(names) :]

@@ -3,12 +3,14 @@
 The library goes round in circles in some damaged heaps, makes room for whatever size a heap or a
 reference states, and hands out a long text as often as it is referred to. A heap is `GCOL`, a
 version, its size, and objects: index (2 bytes), references (2), reserved (4), size (8), content
-padded to 8 bytes. The object of index 0 is the free space, to the heap's end.
+padded to 8 bytes. The object of index 0 is the free space, to the heap's end. The texts of an
+attribute are references, which follow its name, type and shape.
 """
 
 import collections
-import re
+import math
 import struct
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from histojax.utils.array_files.stored import Refused, require_few
@@ -16,8 +18,13 @@ from histojax.utils.array_files.stored import Refused, require_few
 _BEGINNING = b"GCOL\x01"
 _HEADER, _OBJECT = struct.Struct("<8xQ"), struct.Struct("<HHIQ")
 _REFERENCE = struct.Struct("<IQI")  # A text's length, its heap, its index there.
-# A type of texts of any length, of 16 bytes: it stands before references that are not aligned.
-_TYPE_OF_TEXTS, _TYPE_WITHIN = re.compile(rb"[\x19\x29\x39\x49]...\x10\0\0\0", re.DOTALL), 1024
+# Of an attribute: version, flags, bytes of its name, type and shape. Its name begins so far behind
+# it, and each of the three is padded to a multiple, by version.
+_ATTRIBUTE = struct.Struct("<BBHHH")
+_NAME_AFTER, _PADDED_TO = {1: 8, 2: 8, 3: 9}, {1: 8, 2: 1, 3: 1}
+_SHARED = 3  # Flags of a type or shape that is stored elsewhere.
+_OF_ANY_LENGTH = 9  # Class of a type.
+_SIDES_AFTER, _NO_VALUES = {1: 8, 2: 4}, 2  # Of a shape, by version; its kind without values.
 _CHUNK = 2**22
 _LARGEST_HEAP = 2**24
 _UNREASONABLE = 2**40
@@ -25,8 +32,13 @@ _UNREASONABLE = 2**40
 _LONGEST_NAME, _LONGEST = 2**10, 2**20
 
 
-def check(file: BinaryIO) -> None:
-    """Raises Refused where a global heap, or a reference to one, is damaged, or a text is long."""
+def check(file: BinaryIO, attributes: Iterable[str]) -> None:
+    """Raises Refused where a global heap, or a reference to one, is damaged, or a text is long.
+
+    Args:
+      file: the file.
+      attributes: how the names of those begin whose texts will be read.
+    """
     size = file.seek(0, 2)
     heaps = {}
     for place in _places(file, size, _BEGINNING):
@@ -40,30 +52,47 @@ def check(file: BinaryIO) -> None:
         heaps[place] = _sizes(file.read(length))
         require_few(len(heaps))
     uses = collections.Counter()  # Of long texts.
-    for heap, sizes in heaps.items():
-        for place in _places(file, size, heap.to_bytes(8, "little")):
-            file.seek(max(place - 4, 0))
-            reference = file.read(_REFERENCE.size)
-            if len(reference) == _REFERENCE.size:
-                length, _, index = _REFERENCE.unpack(reference)
-                if length == 0 and place % 8 == 0:
-                    continue  # Sides of a shape, such as 2048: a reference's heap is at 4 beyond 8.
-                if sizes.get(index, length) != length and _may_be_a_reference(file, place):
-                    raise Refused("a reference to one of its texts is damaged")
-                # Numbers may look like a reference to a heap, but seldom to what is in it.
-                uses[heap, index] += index in sizes and length > _LONGEST_NAME
+    for length, heap, index in _references(file, size, attributes):
+        if length and heaps.get(heap, {}).get(index) != length:
+            raise Refused("a reference to one of its texts is damaged")
+        uses[heap, index] += length > _LONGEST_NAME
     if any(number > 1 for number in uses.values()):
         raise Refused(f"a text of more than {_LONGEST_NAME} bytes in it is used more than once")
 
 
-def _may_be_a_reference(file: BinaryIO, place: int) -> bool:
-    """Whether a heap's address at a place may be one of a reference, and no other numbers.
+def _references(
+    file: BinaryIO, size: int, attributes: Iterable[str]
+) -> Iterator[tuple[int, int, int]]:
+    """The references of attributes, wherever they are in a file."""
+    for name in attributes:
+        for place in _places(file, size, name.encode()):
+            for version in _NAME_AFTER:
+                file.seek(max(place - _NAME_AFTER[version], 0))
+                header = file.read(_ATTRIBUTE.size).ljust(_ATTRIBUTE.size, b"\0")
+                written, flags, *lengths = _ATTRIBUTE.unpack(header)
+                if written == version:
+                    file.seek(place)
+                    padded = [-(-n // _PADDED_TO[version]) * _PADDED_TO[version] for n in lengths]
+                    parts = [file.read(length) for length in padded]
+                    count = _count(*parts[1:], version > 1 and bool(flags & _SHARED))
+                    content = file.read(count * _REFERENCE.size)
+                    whole = len(content) // _REFERENCE.size * _REFERENCE.size
+                    yield from _REFERENCE.iter_unpack(content[:whole])
 
-    h5py and Keras align theirs; any that the library takes for one comes after its type.
-    """
-    file.seek(max(place - _TYPE_WITHIN, 0))
-    before = file.read(min(place, _TYPE_WITHIN))
-    return place % 8 == 4 or _TYPE_OF_TEXTS.search(before) is not None
+
+def _count(kind: bytes, shape: bytes, shared: bool) -> int:
+    """How many texts of any length an attribute has, by its type and shape; 0 of other types."""
+    if len(kind) < 8 or len(shape) < 4 or shape[0] not in _SIDES_AFTER:
+        return 0
+    if shared:
+        raise Refused("the type of an attribute is stored elsewhere")
+    after = _SIDES_AFTER[shape[0]]
+    if kind[0] % 16 != _OF_ANY_LENGTH or (shape[0] == 2 and shape[3] == _NO_VALUES):
+        return 0
+    sides = shape[after : after + 8 * shape[1]]
+    count = math.prod(int.from_bytes(sides[i : i + 8], "little") for i in range(0, len(sides), 8))
+    require_few(count)
+    return count
 
 
 def _places(file: BinaryIO, size: int, content: bytes) -> list[int]:

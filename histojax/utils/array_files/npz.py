@@ -26,6 +26,7 @@ _HEADER = re.compile(
     rb"\{'descr': *'([<>|=]?[biufcSUVO]\d{0,9})', *'fortran_order': *(True|False), *"
     rb"'shape': *\(((?:\d{1,15}L?, *)*(?:\d{1,15}L?)?)\),? *\} *\n"
 )
+_VERSIONS, _LONGEST_HEADER = ((1, 0), (2, 0), (3, 0)), 2**16
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -102,10 +103,13 @@ def read_header(name: str, file: IO[bytes], size: int) -> tuple[tuple[int, ...],
     Raises:
       Refused: it holds objects, or claims more or fewer values than it has bytes for.
     """
-    # Later versions are for headers above 64 KiB, which numbers do not have.
-    if (version := np.lib.format.read_magic(file)) != (1, 0):
-        raise Refused(f"{name} is of .npy version {version}, expected (1, 0)")
-    header = _HEADER.fullmatch(file.read(int.from_bytes(file.read(2), "little")))
+    version = np.lib.format.read_magic(file)
+    if version not in _VERSIONS:
+        raise Refused(f"{name} is of .npy version {version}, expected (1, 0) to (3, 0)")
+    length = int.from_bytes(file.read(2 if version == (1, 0) else 4), "little")
+    if length > _LONGEST_HEADER:  # NumPy writes longer ones for fields of many names alone.
+        raise Refused(f"the header of {name} claims {length} bytes")
+    header = _HEADER.fullmatch(file.read(length))
     if header is None:
         raise ValueError(f"the header of {name} is damaged, or of no plain numbers")
     code, order, sides = (part.decode() for part in header.groups())
