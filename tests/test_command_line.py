@@ -191,6 +191,7 @@ def test_the_number_of_crops_is_refused_where_a_grid_decides_it():
         MemoryError(),
         RuntimeError("can't start new thread"),
         RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"),
+        ImportError("_backend_agg.so: failed to map segment from shared object"),
         lightgbm.basic.LightGBMError("std::bad_alloc"),
     ],
 )
