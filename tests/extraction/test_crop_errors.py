@@ -35,7 +35,8 @@ def test_errors_and_spread_are_those_by_hand():
 
 def test_a_run_tells_the_worst_image_and_warns_above_the_bound(tmp_path, notices):
     assert crop_errors.summarize(tmp_path, NAME) is None
-    made, other = ({"protocol": {"pool_crops": n}, "weights": {}} for n in (24, 12))
+    weights = {"source": "random", "sha256": "0"}
+    made, other = ({"protocol": {"pool_crops": n}, "weights": weights} for n in (24, 12))
     files.write_json(tmp_path / NAME / manifests.MANIFEST, made)
     # Of a run whose descriptors were removed.
     left = {"gone": {"error": 0.5, "between_augmentations": 0.2}}
