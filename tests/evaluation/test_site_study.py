@@ -56,6 +56,17 @@ def test_heads_that_tell_the_site_saw_no_image_of_the_patient():
     assert of_patients.accuracy.interval.low < 1 / 3 < of_patients.accuracy.interval.high
 
 
+def test_a_rare_site_is_told_as_well_as_a_common_one():
+    drawn = site_tests.draw(np.random.default_rng(3), patients=21)
+    sites = np.array(["rare"] * 4 + ["common"] * 30)
+    noise = np.random.default_rng(1).normal(0, 0.5, (len(sites), 1))
+    descriptors = noise + (sites == "rare")[:, None]
+    names = tuple(f"i{i}" for i in range(len(sites)))
+    split = dataclasses.replace(drawn.split, names=names, groups=None)
+    told = site_heads.tell(ridge.kernel([descriptors]), sites, split, draws=50, tries=50)
+    assert told.accuracy.value > 0.7
+
+
 def test_the_same_table_of_patients_has_the_same_v_however_many_images_they_have():
     site, label = list("aabb") * 2, list("xyyy") * 2
     groups = [f"g{i}" for i in range(8)]
