@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
         Image.fromarray(rgb).save(folder / f"{name}.png")
         if i % FLAGS.every == 0:
             Image.fromarray(turned(rgb, *change)).save(folder / f"{name}_copy.png")
-    print(f"{len(dataset.labels)} images, and copies of every {FLAGS.every}th: {FLAGS.out}")
+    print(f"{len(dataset.labels)} images, and copies of one in {FLAGS.every}: {FLAGS.out}")
 
 
 if __name__ == "__main__":
