@@ -201,7 +201,7 @@ PARSERS = {
 def campaign(seed: int, minutes: float, folder: Path, case: str | None) -> Outcome:
     """Every parser for its share of the time; a case is a parser and an input's file: tiff:FILE."""
     if importlib.util.find_spec("atheris") is None:
-        return Outcome((Count(MISSING, 0),))
+        return Outcome((Count(MISSING, 0),), cannot_run=True)
     folder = folder.resolve()
     if case:
         name, _, path = case.partition(":")

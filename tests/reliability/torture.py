@@ -3,7 +3,8 @@
 ./run.sh torture [--minutes=N] [--seed=S] [--campaigns=kills,...] [--case=CASE] [--folder=DIR]
 
 Prints how much was tried, of how much, and what was found. The exit code is 1 where a fault was
-found; each is told with the command that repeats it. With a case, that one alone is tried.
+found, each of which is told with the command that repeats it, or where a campaign had no time to
+try anything. With a case, that one alone is tried.
 """
 
 import argparse
@@ -50,13 +51,23 @@ class Count:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a campaign did."""
+    """What a campaign did.
+
+    Attributes:
+      counts: the rows of the table.
+      cannot_run: whether something that it needs is not installed, as its row says.
+    """
 
     counts: tuple[Count, ...]
+    cannot_run: bool = False
 
     @property
     def faults(self) -> tuple[Fault, ...]:
         return tuple(fault for count in self.counts for fault in count.faults)
+
+    @property
+    def tried(self) -> int:
+        return sum(count.tried for count in self.counts)
 
 
 def table(outcomes: dict[str, Outcome], seconds: dict[str, float]) -> str:
@@ -66,9 +77,8 @@ def table(outcomes: dict[str, Outcome], seconds: dict[str, float]) -> str:
         for count in outcome.counts:
             of = "" if count.of is None else f"{count.of:,}"
             rows.append((name, count.what, f"{count.tried:,}", of, str(len(count.faults))))
-        tried = sum(count.tried for count in outcome.counts)
         took = f"in {seconds[name] / 60:.1f} minutes"
-        rows.append((name, f"all, {took}", f"{tried:,}", "", str(len(outcome.faults))))
+        rows.append((name, f"all, {took}", f"{outcome.tried:,}", "", str(len(outcome.faults))))
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
     return "\n".join(
         "  ".join(
@@ -113,13 +123,18 @@ def main() -> int:
             minutes = given.minutes / len(names)
             outcomes[name] = module.campaign(given.seed, minutes, folder, given.case)
             seconds[name] = time.monotonic() - start
-            print(f"{name}: {len(outcomes[name].faults)} faults", file=sys.stderr, flush=True)
+            found = f"{outcomes[name].tried:,} tried, {len(outcomes[name].faults)} faults"
+            print(f"{name}: {found}", file=sys.stderr, flush=True)
     print(table(outcomes, seconds))
+    idle = [name for name, of in outcomes.items() if not of.tried and not of.cannot_run]
+    if idle:
+        more = f"pass more than --minutes={given.minutes:g}"
+        print(f"\nnothing was tried of {', '.join(idle)}: {more}")
     faults = [(name, fault) for name, outcome in outcomes.items() for fault in outcome.faults]
     for name, fault in faults:
         print(f"\n{fault.what}")
         print(f"  ./run.sh torture --seed={given.seed} --campaigns={name} --case={fault.case}")
-    return 1 if faults else 0
+    return 1 if faults or idle else 0
 
 
 if __name__ == "__main__":
