@@ -182,7 +182,8 @@ def _count(statistics: Statistics) -> str:
         return images
     known = len(copies.known(predictions.groups))
     if not known:
-        return f"{images} (copies of one taken together)"
+        units = len({*predictions.resampling_groups})
+        return f"{images} (with copies taken together, {units:,})"
     text = f"{images} of {_plural(known, 'group')} (patients or slides)"
     unknown = sum(map(copies.is_unknown, predictions.groups))
     return text + (f", {unknown:,} of them of unknown group," if unknown else "")
@@ -214,6 +215,8 @@ def _needed_text(statistics: Statistics, evidence: _Evidence) -> str:
         return ""
     groups = predictions.resampling_groups
     unit = "groups" if groups else "images"
+    if groups and not copies.known(predictions.groups):
+        unit = "images, none a copy of another,"
     if estimate.value <= evidence.chance:
         return (
             f"As the {evidence.label} itself is {evidence.value}, it cannot be said how many more "

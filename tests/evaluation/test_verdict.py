@@ -210,7 +210,7 @@ def test_copies_that_are_kept_together_tell_no_patients():
     alone = dataclasses.replace(images, groups=tuple(f"copies of {g}" for g in images.groups))
     said = judge(alone)
     assert said[verdict.GROUPS] == NO_GROUPS
-    assert "With 80 images (copies of one taken together) the" in said[verdict.EVIDENCE]
+    assert "With 80 images (with copies taken together, 20) the" in said[verdict.EVIDENCE]
     some = dataclasses.replace(images, groups=(*images.groups[:60], *alone.groups[60:]))
     assert judge(some)[verdict.GROUPS].startswith(
         "The group (patient or slide) of 20 images is not"
