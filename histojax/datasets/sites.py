@@ -138,7 +138,9 @@ def read(title: str, cells: Sequence[str], source: str, wanted: bool) -> Read:
     unknown = values.count("")
     spellings = collections.defaultdict(list)
     for value in sorted(known):
-        spellings["".join(value.casefold().split())].append(value)
+        # Hyphens separate the numbers of dates.
+        between = r"[\s_-]+" if re.search(r"[^\W\d_]", value) else r"\s+"
+        spellings[re.sub(between, "", value.casefold())].append(value)
     alike = next((of for of in spellings.values() if len(of) > 1), None)
     notice = (
         f"{source} is taken for the site or batch of images{how}: "

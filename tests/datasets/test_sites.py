@@ -36,10 +36,12 @@ def test_a_column_of_sites_is_taken_and_told(root, heading):  # noqa: F811
     assert loaded.groups is None
 
 
-def test_names_that_differ_in_capitals_or_blanks_alone_are_told():
+def test_names_that_differ_in_capitals_blanks_or_hyphens_alone_are_told():
     read = values_of(["St Olav", "1.0", "StOlav", "10"], "site")
     assert len({*read.values}) == 4
     assert read.notices[0].endswith("4 values; St Olav, StOlav are taken for different ones")
+    read = values_of(["Aperio AT2", "aperio-at2", "2019-1-11", "2019-11-1"], "scanner")
+    assert read.notices[0].endswith("; Aperio AT2, aperio-at2 are taken for different ones")
 
 
 def test_a_column_is_named_or_refused(root):  # noqa: F811
