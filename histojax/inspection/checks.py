@@ -89,11 +89,11 @@ def _same_images(images: ImageSet) -> list[Finding]:
         kinds[kind].append((pair.first, pair.second, near_duplicates.likeness(pair)))
     conflict = "{} of copies of one image in two classes: one label is wrong."
     leak = (
-        ": in two folds, one is trained on while the other is predicted. Pass --group_copies to "
-        "histojax train, which keeps them in one fold, "
+        ": in two folds, one is trained on while the other is predicted. --group_copies keeps them "
+        "in one fold; without it, "
     )
-    copies = "{} of copies of one image" + leak + "or remove one of each."
-    overlaps = "{} of fields that overlap" + leak + "or give both the same group."
+    copies = "{} of copies of one image" + leak + "remove one of each."
+    overlaps = "{} of fields that overlap" + leak + "give both the same group."
     classes = "{} of fields that overlap, of two classes: --group_copies keeps them in one fold."
     harmless = "{} of copies of one image, or of fields that overlap, each within a group."
     return [
