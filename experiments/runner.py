@@ -18,9 +18,15 @@ STOPPED = "stopped; run the same command again to go on from here"
 # Exit code of a script that did its work, but not for every image; 1 where it failed.
 PARTLY_FAILED = 3
 WIDTH = 100
-# How Python, LightGBM, JAX and the loader of libraries say that there is no memory, beside a
+# How Python, LightGBM, JAX and the loader of modules say that there is no memory, beside a
 # MemoryError.
-_NO_MEMORY = ("can't start new thread", "bad_alloc", "RESOURCE_EXHAUSTED", "failed to map segment")
+_NO_MEMORY = (
+    "can't start new thread",
+    "bad_alloc",
+    "RESOURCE_EXHAUSTED",
+    "failed to map segment",
+    "annot allocate memory",
+)
 
 # Groups of --help: the module that defines a flag, and the title. A script's own flags come first.
 _GROUPS = {"data": "Images", "models": "Models", "protocol": "Protocol", "computing": "Computing"}

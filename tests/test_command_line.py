@@ -191,8 +191,9 @@ def test_the_number_of_crops_is_refused_where_a_grid_decides_it():
         MemoryError(),
         RuntimeError("can't start new thread"),
         RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"),
-        ImportError("_backend_agg.so: failed to map segment from shared object"),
         lightgbm.basic.LightGBMError("std::bad_alloc"),
+        ImportError("a.so: failed to map segment from shared object"),
+        ImportError("libb.so: cannot open shared object file: Cannot allocate memory"),
     ],
 )
 def test_a_lack_of_memory_is_one_message_whoever_has_it(error):

@@ -43,7 +43,7 @@ _UNDECISIVE = ("extraction.weights.file", "extraction.crop_error")
 # What the digests in a manifest mean, for whoever reads that they differ.
 _MEANINGS = {
     "folds_sha256": "the split: other images, labels or folds",
-    "images_sha256": "the images: one was changed, or they are others",
+    "images_sha256": "the images: one or more of the files have changed since",
     "descriptors_sha256": "the descriptors: made again since, or of other images or features",
 }
 _TIMES_COLUMNS = ("date", "models", "seconds", "workers", "machine")

@@ -7,6 +7,7 @@ The last block or all of an encoder is trained with a new linear head on augment
     and bias of every layer, trained or not, head/kernel [D, K] and bias [K], input/mean and scale
     [D] (see `finetune_step`), and an empty encoder/<name>; the encoder's part is a file of weights
     as any other
+<models>/images.csv                                   the images' files, see `trained_images`
 <models>/<configuration>/.checkpoints/seed0-fold01/   Orbax's, of a model that is being trained
 
 N images, D channels, K classes.
@@ -14,7 +15,6 @@ N images, D channels, K classes.
 
 import dataclasses
 import functools
-import hashlib
 from pathlib import Path
 
 import jax
@@ -32,10 +32,10 @@ from histojax.encoders.weight_files import layouts
 from histojax.errors import InputError
 from histojax.extraction import extract, loaded_encoders, pending
 from histojax.extraction.loaded_encoders import LoadedEncoder
-from histojax.images import names, slide
+from histojax.images import names
 from histojax.images.padding import common_canvas, read_padded, scaled_size
 from histojax.images.resampling import Resampling
-from histojax.learners import ensembles, finetune_fit, finetune_step, training
+from histojax.learners import ensembles, finetune_fit, finetune_step, trained_images, training
 from histojax.learners.finetune_fit import TrainingData
 from histojax.learners.finetune_step import Images, StepConfig
 from histojax.ops import stain
@@ -52,6 +52,7 @@ class _Settings:
 
     Attributes:
       images: the image files by name, in the order of `folds`.
+      digests: the SHA-256 of each, by name.
       folds: images, labels and folds.
       splits: training and validation images, bool [N] each, of every (seed, fold).
       extraction: the protocol of images, crops and scores.
@@ -60,6 +61,7 @@ class _Settings:
     """
 
     images: names.Images
+    digests: dict[str, str]
     folds: Folds
     splits: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]
     extraction: Extraction
@@ -99,6 +101,7 @@ def train(
     check(dataset.images, extraction, mpp)
     settings = _Settings(
         dataset.images,
+        trained_images.digests(dataset.images),
         folds,
         training.validation_splits(folds, finetune.seeds, finetune.validation_parts),
         extraction,
@@ -159,8 +162,8 @@ def _missing_models(
 ) -> dict[tuple[str, View], ensembles.MissingModels]:
     """Records the data of every encoder and view; returns their models that are still missing."""
     extraction, finetune = settings.extraction, settings.finetune
-    of_images = "".join(slide.digest(path) for path in settings.images.values())
-    digest = hashlib.sha256(of_images.encode()).hexdigest()
+    trained_images.require_unchanged(models, settings.digests)
+    digest = trained_images.digest_of_all(settings.digests)
     missing = {}
     for name, encoder in loaded.items():
         for view in extraction.views_of(name):
@@ -170,6 +173,7 @@ def _missing_models(
             missing[name, view] = ensembles.missing_models(
                 models, configuration, _LEARNER, finetune.seeds, settings.folds.count
             )
+    trained_images.record(models, settings.digests)
     return missing
 
 
@@ -195,7 +199,9 @@ def _read_images(settings: _Settings, view: View) -> Images:
     scaled = np.empty((len(paths), 2), np.int32)
     read = functools.partial(read_padded, resampling=resampling)
     decoded = prefetch.prefetch(read, paths, extract.DECODED_AHEAD, extract.DECODERS)
-    for i, image in enumerate(decoded):
+    for i, (name, image) in enumerate(zip(settings.images, decoded, strict=True)):
+        read_digest = image.digest[: len(settings.digests[name])]  # Without the pixel size.
+        trained_images.require_read(name, image.path, read_digest, settings.digests[name])
         scaled[i] = scaled_size(image.size, view.scale)
         size = np.array(image.size, np.int32)
         pixels[i] = finetune_step.normalized(

@@ -8,12 +8,16 @@ N images, A augmentations, B crops of a step, K classes.
 """
 
 import dataclasses
+import logging as stdlib_logging
+import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from etils import epath
 
 from histojax.datasets.folds import Folds
@@ -79,7 +83,7 @@ def fit(
             drawn = _draw_crops(data.config, training_images, seed, fold, epoch)
             batches = (data.batch(keys, *crops_of_step) for crops_of_step in drawn)
             state = _run_epoch(data, state, batches, validation_images, epoch)
-            manager.save(epoch + 1, args=ocp.args.StandardSave(state))
+            _save(manager, epoch + 1, state, checkpoints)
             bar.add(1)
     return state["best"], state["losses"]
 
@@ -116,6 +120,30 @@ def _run_epoch(
         best = model
     losses = np.where(np.arange(len(losses)) == epoch, loss, losses)
     return {"trained": trained, "optimizer": optimizer, "best": best, "losses": losses}
+
+
+def _save(manager: ocp.CheckpointManager, done: int, state: Tree, checkpoints: Path) -> None:
+    """Keeps the state after `done` epochs; OSError, of a full disk say, if it cannot be written.
+
+    TensorStore gives the system's error as a number within its text, and Orbax logs it from each of
+    its threads.
+    """
+    logger = logging.get_absl_logger()
+    logger.addFilter(_is_of_others)
+    try:
+        manager.save(done, args=ocp.args.StandardSave(state))
+    except Exception as error:
+        if (number := re.search(r"os_error_code='(\d+)'", str(error))) is None:
+            raise
+        code = int(number[1])
+        raise OSError(code, os.strerror(code), str(checkpoints)) from error
+    finally:
+        logger.removeFilter(_is_of_others)
+
+
+def _is_of_others(record: stdlib_logging.LogRecord) -> bool:
+    """Whether a line of the log is not an error of a thread of Orbax, which is raised as well."""
+    return not (record.levelno == stdlib_logging.ERROR and "orbax" in record.pathname)
 
 
 def _restore(manager: ocp.CheckpointManager, done: int, like: Tree, checkpoints: Path) -> Tree:

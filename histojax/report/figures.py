@@ -78,10 +78,10 @@ def save_all(folder: Path, drawn: dict[str, Figure], note: str = "") -> None:
                 foot = _shortened(note, int(figure.get_figwidth() * 20))
                 figure.supxlabel(foot, fontsize=7, color=MUTED)
             for kind, options in formats:
-                # matplotlib's writer of PDF raises an error of its own where a disk is full.
-                figure.savefig(out := io.BytesIO(), format=kind, **options)
-                with files.atomic_write(folder / f"{name}.{kind}") as temporary:
-                    temporary.write_bytes(out.getvalue())
+                # In memory first: matplotlib's PDF hides a full disk behind an error of its own.
+                drawing = io.BytesIO()
+                figure.savefig(drawing, format=kind, **options)
+                files.write_bytes(folder / f"{name}.{kind}", drawing.getvalue())
 
 
 def _shortened(text: str, length: int) -> str:

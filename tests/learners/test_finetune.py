@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from flax import traverse_util
 from PIL import Image
@@ -30,13 +32,20 @@ from histojax.extraction import loaded_encoders, manifests, preparation, program
 from histojax.images.names import name_images
 from histojax.images.padding import read_padded, scaled_size
 from histojax.images.resampling import NO_RESAMPLING
-from histojax.learners import ensembles, finetune, finetune_fit, finetune_step, training
+from histojax.learners import (
+    ensembles,
+    finetune,
+    finetune_fit,
+    finetune_step,
+    trained_images,
+    training,
+)
 from histojax.learners.finetune_fit import TrainingData
 from histojax.learners.finetune_step import Batch, StepConfig
 from histojax.ops import crops, stain
 from histojax.utils import files
 from histojax.utils.progress import Progress
-from tests import samples
+from tests import limits, samples
 from tests.encoders.small_encoder import SMALL
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
@@ -108,7 +117,13 @@ def data_of(dataset, split, finetune_=FINETUNE, extraction=EXTRACTION):
     """What models of one fold and seed are trained on."""
     splits = {(0, 0): training.validation_split(split, 0, 0, finetune_.validation_parts)}
     settings = finetune._Settings(
-        dataset.images, split, splits, extraction, finetune_, NO_RESAMPLING
+        dataset.images,
+        trained_images.digests(dataset.images),
+        split,
+        splits,
+        extraction,
+        finetune_,
+        NO_RESAMPLING,
     )
     loaded = finetune.load_encoder(extraction.encoders[0], extraction, Runtime())
     return finetune._prepare(settings, loaded, extraction.views[0])
@@ -556,6 +571,23 @@ def test_a_damaged_checkpoint_is_named(tmp_path, data, bar):
         finetune_fit.fit(data, 0, 0, tmp_path / "seed0", bar)
 
 
+def test_a_checkpoint_that_the_disk_has_no_room_for_is_one_error_and_the_earlier_one_stays(
+    tmp_path, caplog
+):
+    state = {"a": np.random.default_rng(0).random(20_000)}
+    options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+    with ocp.CheckpointManager(tmp_path / "kept", options=options) as manager:
+        finetune_fit._save(manager, 1, state, tmp_path / "kept")
+        with limits.file_size(4096), pytest.raises(OSError) as raised:
+            finetune_fit._save(manager, 2, state, tmp_path / "kept")
+    assert (raised.value.errno, raised.value.filename) == (errno.EFBIG, str(tmp_path / "kept"))
+    assert not caplog.records
+    with ocp.CheckpointManager(tmp_path / "kept", options=options) as manager:
+        assert manager.latest_step() == 1
+        again = finetune_fit._restore(manager, 1, state, tmp_path / "kept")
+    np.testing.assert_array_equal(again["a"], state["a"])
+
+
 # Refusals
 
 
@@ -574,8 +606,25 @@ def test_other_parameters_images_or_crop_modes_are_refused(tmp_path, dataset, mo
         )
     others = make_dataset(tmp_path)
     Image.fromarray(samples.tissue(99, 90, 90)).save(others.paths[0])
-    with pytest.raises(InputError, match="images_sha256"):
+    changed = f"models of other images: {others.names[0]} changed since"
+    with pytest.raises(InputError, match=changed):
         finetune.train(others, models, split, EXTRACTION, FINETUNE)
+    recorded = (models / trained_images.TABLE).rename(tmp_path / "recorded")
+    try:  # As an earlier version left it.
+        with pytest.raises(InputError, match="images_sha256: .* files have changed since"):
+            finetune.train(others, models, split, EXTRACTION, FINETUNE)
+    finally:
+        recorded.rename(models / trained_images.TABLE)
+
+
+def test_an_image_that_is_replaced_before_it_is_read_is_named(tmp_path, split):
+    images = make_dataset(tmp_path).images
+    digests = trained_images.digests(images)
+    settings = finetune._Settings(images, digests, split, {}, EXTRACTION, FINETUNE, None)
+    path = images[split.names[0]]
+    Image.fromarray(samples.tissue(99, 300, 300)).save(path)
+    with pytest.raises(InputError, match=f"{path.name} .* was replaced while it was in use"):
+        finetune._read_images(settings, VIEW)
 
 
 def test_training_that_diverges_is_refused(tmp_path, data, bar, monkeypatch):

@@ -84,8 +84,7 @@ def _judge(
     path: Path,
 ) -> list[str]:
     """What is wrong with a run under which a file was replaced."""
-    # The models of finetune record one digest of all images, by which they are of other data.
-    names = (path.name, path.stem, path.parent.name, "images_sha256: found")
+    names = (path.name, path.stem, path.parent.name)
     if ended.code != bench.commands[name].code:
         return trials.refusal(ended, *names)
     found = trials.contents(bench)

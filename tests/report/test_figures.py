@@ -1,11 +1,15 @@
 """Figures as SVG and as files; whether a report has them all: test_write."""
 
+import errno
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
+import pytest
+from matplotlib.figure import Figure
 
 from histojax.evaluation import evaluate
 from histojax.report import figures
+from tests import limits
 from tests.report import sample_ensemble
 
 
@@ -35,3 +39,18 @@ def test_a_class_may_be_called_like_mathematics_or_in_letters_that_the_font_lack
     assert {path.name for path in tmp_path.iterdir()} == {"confusion.png", "confusion.pdf"}
     # TrueType fonts, which journals ask for.
     assert b"/FontFile2" in (tmp_path / "confusion.pdf").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["png", "pdf"])
+def test_a_figure_that_the_disk_has_no_room_for_is_one_error(tmp_path, kind):
+    figure = Figure(figsize=(1, 1))
+    figure.text(0.1, 0.5, "abcdefghijklm")  # Its font takes more room in the PDF than all else.
+    figures.save_all(tmp_path, {"text": figure})
+    png, pdf = (tmp_path / f"text.{kind}" for kind in ("png", "pdf"))
+    room = png.stat().st_size if kind == "pdf" else 10
+    assert room < pdf.stat().st_size
+    with limits.file_size(room), pytest.raises(OSError) as raised:
+        figures.save_all(tmp_path / "full", {"text": figure})
+    path = tmp_path / "full" / f"text.{kind}"
+    assert (raised.value.errno, raised.value.filename) == (errno.EFBIG, str(path))
+    assert not path.exists()
