@@ -74,10 +74,12 @@ class Evaluation:
         """One line on how far descriptors are from exact crops; empty where they are these."""
         return crop_errors.text(self.ensemble.extractions.values())
 
-    def judge(self, duplicates: int, site: str = "") -> Verdict:
+    def judge(self, duplicates: int, site: str = "", conflicts: int = 0) -> Verdict:
         """What the out-of-fold figures allow one to say; arguments as for `verdict.judge`."""
         untrained = manifests.UNTRAINED in self.weights
-        return verdict.judge(self.out_of_fold, self.growth, self.audit, untrained, duplicates, site)
+        return verdict.judge(
+            self.out_of_fold, self.growth, self.audit, untrained, duplicates, site, conflicts
+        )
 
 
 def evaluate(

@@ -1,9 +1,9 @@
 """What the numbers allow one to say, in sentences: the first paragraph of a report.
 
 Whether the models are shown to be better than chance, and by how many patients if not; what makes
-figures doubtful (unknown groups, leakage, near-duplicates, a class that goes with the site,
-untrained encoders, models that learned nothing); whether the sensitivity asked for was reached; and
-what calibration did.
+figures doubtful (unknown groups, leakage, near-duplicates, copies of two classes, a class that goes
+with the site, untrained encoders, models that learned nothing); whether the sensitivity asked for
+was reached; and what calibration did.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from histojax.utils import ties
 
 # What a finding is about, in the order in which they are told.
 GROWTH, UNTRAINED, EVIDENCE, CHANCE, NEEDED = "growth", "untrained", "evidence", "chance", "needed"
-GROUPS, LEAKAGE, DUPLICATES, SITE = "groups", "leakage", "duplicates", "site"
+GROUPS, LEAKAGE, DUPLICATES, LABELS, SITE = "groups", "leakage", "duplicates", "labels", "site"
 SENSITIVITY, CALIBRATION = "sensitivity", "calibration"
 
 _SHOWS_NOTHING = "this does not show that the models work"
@@ -52,7 +52,7 @@ class Verdict:
     @property
     def is_sound(self) -> bool:
         """Whether the models work, and nothing makes the figures doubtful."""
-        doubts = {GROWTH, UNTRAINED, GROUPS, LEAKAGE, DUPLICATES, SITE}
+        doubts = {GROWTH, UNTRAINED, GROUPS, LEAKAGE, DUPLICATES, LABELS, SITE}
         return self.works and not doubts & {finding.about for finding in self.findings}
 
     @property
@@ -94,6 +94,7 @@ def judge(
     untrained: bool = False,
     duplicates: int = 0,
     site: str = "",
+    conflicts: int = 0,
 ) -> Verdict:
     """The verdict on predictions.
 
@@ -104,6 +105,7 @@ def judge(
       untrained: whether the encoders' weights are random.
       duplicates: pairs of copies and overlaps in two folds, where they were searched for.
       site: what is said of a class that goes with the site or batch; empty where none does.
+      conflicts: pairs of copies of one image that have two classes.
     """
     evidence, chance = _evidence(statistics), statistics.chance
     works = bool(evidence.is_above_chance and chance is not None and not chance.is_chance)
@@ -121,6 +123,7 @@ def judge(
         GROUPS: _groups_text(statistics),
         LEAKAGE: audit.verdict if audit and audit.leaks else "",
         DUPLICATES: _duplicates_text(duplicates),
+        LABELS: _conflicts_text(conflicts),
         SITE: site,
         SENSITIVITY: _sensitivity_text(statistics),
         CALIBRATION: statistics.temperature.text if statistics.temperature else "",
@@ -259,6 +262,15 @@ def _duplicates_text(pairs: int) -> str:
         f"In {_plural(pairs, 'pair')} of images that are copies or overlap, one is trained on "
         "while the other is predicted: figures are likely too good. Training with --group_copies "
         "keeps such images in one fold."
+    )
+
+
+def _conflicts_text(pairs: int) -> str:
+    if not pairs:
+        return ""
+    return (
+        f"{_plural(pairs, 'pair')} of copies of one image {'has' if pairs == 1 else 'have'} two "
+        "classes: one label is wrong, and models are trained and tested on it."
     )
 
 

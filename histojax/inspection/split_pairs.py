@@ -40,6 +40,11 @@ def pairs_in_split(pairs: Iterable[Pair], folds: Folds) -> tuple[SplitPair, ...]
     return tuple(sorted(in_split, key=lambda pair: not pair.leaks))
 
 
+def conflicts(pairs: Iterable[SplitPair]) -> list[SplitPair]:
+    """Copies of one image that have two classes; two fields that overlap may be of two."""
+    return [each for each in pairs if each.conflict and each.pair.kind != OVERLAP]
+
+
 def crossing(pairs: Iterable[SplitPair], folds: Folds) -> np.ndarray:
     """Whether each image is held out while a copy, or what it overlaps, is trained on: bool [N].
 
@@ -84,7 +89,7 @@ def found_lines(pairs: Sequence[Pair], dataset: Dataset) -> list[str]:
     labels = dataset.labels
     in_split = [SplitPair(p, False, labels[p.first] != labels[p.second]) for p in pairs]
     lines = ["; ".join(said for _, said in _by_kind(in_split)) or NONE]
-    contradict = [each for each in in_split if each.conflict and each.pair.kind != OVERLAP]
+    contradict = conflicts(in_split)
     for each in contradict[:_NAMED]:
         one, other = (
             f"{dataset.names[i]} ({dataset.classes[labels[i]]})"

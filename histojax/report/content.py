@@ -120,9 +120,10 @@ class Report:
     @property
     def verdict(self) -> Verdict:
         """What the figures and the images allow one to say."""
-        pairs = split_pairs.counts(self.images.pairs or ())
+        pairs = self.images.pairs or ()
+        leaks = split_pairs.counts(pairs)["in_two_folds"]
         site = site_study.doubt(self.sites.columns) if self.sites else ""
-        return self.evaluation.judge(pairs["in_two_folds"], site)
+        return self.evaluation.judge(leaks, site, len(split_pairs.conflicts(pairs)))
 
     @property
     def untrained(self) -> str:

@@ -205,6 +205,13 @@ def test_near_duplicates_in_two_folds_make_good_figures_doubtful():
     ) in doubtful.lines
 
 
+def test_copies_of_two_classes_make_good_figures_doubtful():
+    made = statistics.compute(predictions_of(groups=20, effect=3), draws=200)
+    doubtful = verdict.judge(made, conflicts=1)
+    assert not doubtful.is_sound
+    assert "1 pair of copies of one image has two classes: one label is wrong, and" in str(doubtful)
+
+
 def test_copies_that_are_kept_together_tell_no_patients():
     images = predictions_of(groups=20, effect=3)
     alone = dataclasses.replace(images, groups=tuple(f"copies of {g}" for g in images.groups))
