@@ -271,8 +271,9 @@ def _load_saved(path: Path, dataset: Dataset, count: int, method: str | None) ->
         if dataset.copies is not None:
             use = "leave out --group_copies"
         raise InputError(
-            f"{path} splits groups over folds ({', '.join(divided[:5])}): remove it to split by "
-            f"group, or {use} to use it as it is"
+            f"{path} splits groups over folds ({', '.join(divided[:5])}): name another "
+            f"folder, or remove it with the models beside it, to split by group; or {use} to use "
+            "it as it is"
         )
     if (folds.names, folds.groups, folds.copies) != (saved.names, saved.groups, saved.copies):
         save(folds, path)  # Scores are kept in the order of this file.

@@ -197,7 +197,7 @@ def test_folds_that_are_no_text_are_refused(tmp_path):
 def test_saved_folds_that_split_a_group_are_refused(tmp_path):
     folds.load_or_make(tmp_path / "folds.csv", PLAIN, 3, seed=0)
     grouped = dataset(list(PLAIN.labels), ["same"] * 15 + [f"g{i}" for i in range(14)])
-    with pytest.raises(InputError, match=r"splits groups over folds \(same\)"):
+    with pytest.raises(InputError, match=r"\(same\): name another folder, or remove it with the"):
         folds.load_or_make(tmp_path / "folds.csv", grouped, 3, seed=0)
 
 
