@@ -8,11 +8,14 @@ N images, A augmentations, B crops of a step, K classes.
 """
 
 import dataclasses
+import functools
 import logging as stdlib_logging
 import os
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -125,25 +128,40 @@ def _run_epoch(
 def _save(manager: ocp.CheckpointManager, done: int, state: Tree, checkpoints: Path) -> None:
     """Keeps the state after `done` epochs; OSError, of a full disk say, if it cannot be written.
 
-    TensorStore gives the system's error as a number within its text, and Orbax logs it from each of
-    its threads.
+    TensorStore gives the system's error as a number within its text. Of all else that is written at
+    the same time, Orbax logs an error a thread, asyncio one a task, and Python tells of each
+    callback that finds its event loop closed: these are left out, after a failure for good, since
+    they may come late.
     """
-    logger = logging.get_absl_logger()
-    logger.addFilter(_is_of_others)
+    loggers = (logging.get_absl_logger(), stdlib_logging.getLogger("asyncio"))
+    unraisable = sys.unraisablehook
+    for logger in loggers:
+        logger.addFilter(_is_of_others)
+    sys.unraisablehook = functools.partial(_tell_of_others, unraisable)
     try:
         manager.save(done, args=ocp.args.StandardSave(state))
+        sys.unraisablehook = unraisable
+        for logger in loggers:
+            logger.removeFilter(_is_of_others)
     except Exception as error:
-        if (number := re.search(r"os_error_code='(\d+)'", str(error))) is None:
+        number = re.search(r"os_error_code='(\d+)'", str(error))
+        code = int(number[1]) if number else getattr(error, "errno", None)
+        if code is None:
             raise
-        code = int(number[1])
-        raise OSError(code, os.strerror(code), str(checkpoints)) from error
-    finally:
-        logger.removeFilter(_is_of_others)
+        path = getattr(error, "filename", None) or str(checkpoints)
+        raise OSError(code, os.strerror(code), path) from error
 
 
 def _is_of_others(record: stdlib_logging.LogRecord) -> bool:
-    """Whether a line of the log is not an error of a thread of Orbax, which is raised as well."""
-    return not (record.levelno == stdlib_logging.ERROR and "orbax" in record.pathname)
+    """Whether a line of the log is not an error of Orbax's threads or tasks, also raised."""
+    parts = Path(record.pathname).parts
+    return record.levelno != stdlib_logging.ERROR or not {"orbax", "asyncio"} & {*parts}
+
+
+def _tell_of_others(tell: Callable[..., None], unraisable: Any) -> None:
+    """Tells of an error that could not be raised, unless it is that of a closed event loop."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        tell(unraisable)
 
 
 def _restore(manager: ocp.CheckpointManager, done: int, like: Tree, checkpoints: Path) -> Tree:
