@@ -142,6 +142,9 @@ def read(title: str, cells: Sequence[str], source: str, wanted: bool) -> Read:
         between = r"[\s_-]+" if re.search(r"[^\W\d_]", value) else r"\s+"
         spellings[re.sub(between, "", value.casefold())].append(value)
     alike = next((of for of in spellings.values() if len(of) > 1), None)
+    if alike is None and not how and columns.plain(title) in _DATE.split():
+        forms = {re.sub(r"\d+", "0", re.sub(r"[^\W\d_]+", "a", v)): v for v in sorted(known)}
+        alike = list(forms.values()) if len(forms) > 1 else None
     notice = (
         f"{source} is taken for the site or batch of images{how}: "
         f"{quantity(len(known), 'value')}"

@@ -77,6 +77,13 @@ def values_of(cells, title="date", wanted=False):
     return sites.read(title, cells, "column date of t.csv", wanted)
 
 
+def test_few_dates_in_several_spellings_are_told():
+    (notice,) = values_of(["2.3.2019", "03/02/2019", "2019-04", "12.10.2019"]).notices
+    assert "; 03/02/2019, 2.3.2019, 2019-04 are taken for different ones" in notice
+    (notice,) = values_of(["2.3.2019", "12.10.2019"]).notices
+    assert "different" not in notice
+
+
 def test_few_dates_stay_as_they_are_and_many_become_periods():
     few = [f"2020-01-{day:02d}" for day in range(1, 13)]
     assert values_of(few).values == tuple(few)
