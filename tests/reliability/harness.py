@@ -146,6 +146,7 @@ class Server:
 
     def close(self) -> None:
         """Ends the server."""
+        self._process.terminate()
         self._process.stdin.close()
         self._process.stdout.close()
         try:

@@ -39,6 +39,7 @@ def main() -> None:
     # Processes that train are forked, too: they are as real, and need not import anything again.
     forked = multiprocessing.get_context("fork")
     multiprocessing.get_context = lambda method=None: forked
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with _small_networks_and_fonts():
         for line in sys.stdin:
             print(json.dumps(_run(**json.loads(line))), file=answers, flush=True)
@@ -99,18 +100,20 @@ def _run(
         _child(call, arguments, result, environment)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.setpgid(child, child)
-    hung = False
-    while True:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            break
-        elapsed = time.monotonic() - start
-        hung = elapsed > limit
-        if hung or (kill_after is not None and elapsed > kill_after):
-            with contextlib.suppress(ProcessLookupError):
-                (os.killpg if group or hung else os.kill)(child, signal.SIGKILL)
-            kill_after = None
-        time.sleep(0.002)
+    hung, pid = False, 0
+    try:
+        while not pid:
+            elapsed = time.monotonic() - start
+            hung = elapsed > limit
+            if hung or (kill_after is not None and elapsed > kill_after):
+                with contextlib.suppress(ProcessLookupError):
+                    (os.killpg if group or hung else os.kill)(child, signal.SIGKILL)
+                kill_after = None
+            time.sleep(0.002)
+            pid, status = os.waitpid(child, os.WNOHANG)
+    finally:
+        if not pid:
+            _end_group(child)
     seconds = time.monotonic() - start
     if group or hung:
         _end_group(child)
@@ -133,6 +136,7 @@ def _child(call: str, arguments: list, result: Path, environment: dict[str, str]
     code = 1
     try:
         os.setpgid(0, 0)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.register_at_fork(after_in_child=_close_folders)
         os.environ.update(environment)
         ctypes.CDLL(None).histojax_shim_start()
