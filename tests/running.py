@@ -24,13 +24,14 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
     command = [script, *map(str, arguments)]
     out, error = io.StringIO(), io.StringIO()
     handler, known = logging.get_absl_handler().python_handler, set(flags.FLAGS)
-    before = sys.argv, handler.stream
+    before, verbosity = (sys.argv, handler.stream), logging.get_verbosity()
     sys.argv, handler.stream = command.copy(), error
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
             code = exit_code(script)
     finally:
         sys.argv, handler.stream = before
+        logging.set_verbosity(verbosity)
         # The script's flags; those of a library that it was the first to import stay, as it does.
         by_module = flags.FLAGS.flags_by_module_dict()
         ours = {

@@ -71,7 +71,7 @@ def ignores_a_full_disk(folder: str) -> int:
 def believes_its_cache(folder: str, cache: str = "") -> int:
     """Takes what is in the cache for what was put there."""
     kept = Path(cache.removeprefix("--compilation_cache=") or os.environ["HISTOJAX_CACHE"])
-    contents = {path.read_bytes() for path in kept.iterdir()}
+    contents = {path.read_bytes() for path in kept.iterdir() if path.is_file()}
     _write(Path(folder) / "a.txt", repr(sorted(contents)))
     return 0
 

@@ -40,7 +40,7 @@ def test_what_takes_too_much_or_fails_is_a_fault(tmp_path, monkeypatch):
         return bomb_files.Bomb(lambda folder: folder, read)
 
     def spend(_):
-        return len(b"x" * 2**26)
+        return len(b"x" * 2**28)
 
     monkeypatch.setattr(
         bomb_files,
