@@ -99,7 +99,7 @@ def _columns(path: Path, header: list[str]) -> tuple[int | None, list[int]]:
     names = names or [i for i, title in enumerate(plain) if title in _UNTITLED]
     skipped = (*_COORDS.split(), *_UNTITLED)
     rest = [i for i, title in enumerate(plain) if i not in names and title not in skipped]
-    parts = [re.fullmatch(r"(.*?)(\d+)", header[i].strip()) for i in rest]
+    parts = [re.fullmatch(r"(.*?)(\d{1,9})", header[i].strip()) for i in rest]
     if len(names) > 1:
         raise InputError(
             f"{path} has columns {', '.join(header[i] for i in names)}: which of them names the "

@@ -4,6 +4,7 @@ The CRC of a PNG's chunks and the digests of a zip's members are made right agai
 JSON. `mutate` takes what suits the name of a file.
 """
 
+import copy
 import functools
 import io
 import json
@@ -118,7 +119,7 @@ def edit_json(rng: random.Random, content: bytes) -> bytes:
             case 3 if isinstance(holder[last], str):
                 holder[last] = rng.choice(TOKENS)
             case _:
-                holder[last] = rng.choice(_VALUES)
+                holder[last] = copy.deepcopy(rng.choice(_VALUES))  # Later edits change it.
     return json.dumps(value).encode()
 
 

@@ -18,6 +18,7 @@ from histojax.datasets import positive, sheets
 from histojax.errors import InputError
 from histojax.evaluation.labelled_predictions import LabelledPredictions
 from histojax.extraction import manifest_form, manifests, store
+from histojax.features import tables as feature_tables
 from histojax.images import slide
 from histojax.learners import ensembles, heads, trees, xgboost_trees
 from histojax.prediction import bundle_form, conformal, learned, outputs
@@ -301,3 +302,9 @@ def test_scores_in_a_bundle_lie_between_0_and_1(score):
     scores[0, 0] = score
     with pytest.raises(InputError, match="the out-of-fold scores do not fit together"):
         learned.from_arrays(arrays | {"scores": scores}, *known)
+
+
+def test_a_feature_whose_number_has_thousands_of_digits_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text(f"slide,f0,f{'1' * 5000}\na,1,2\n")
+    with pytest.raises(InputError, match="which of its columns are features cannot be told"):
+        feature_tables.read(tmp_path / "a.csv")
