@@ -79,6 +79,16 @@ def tile_sizes(path: Path) -> list[tuple[int, int]]:
         return [(page.tilelength, page.tilewidth) for page in in_file]
 
 
+def longest_tiles(path: Path) -> list[int]:
+    """Bytes of the longest tile or strip of each page, as the headers have it.
+
+    Raises:
+      InputError: the headers are damaged.
+    """
+    with _refuse_nonsense(path), _open_pages(path) as in_file:
+        return [max(page.databytecounts, default=0) for page in in_file]
+
+
 @contextlib.contextmanager
 def _open_pages(path: Path) -> Iterator[list[tifffile.TiffPage]]:
     with contextlib.ExitStack() as stack:

@@ -140,6 +140,16 @@ def _check_tiles(slide: "openslide.OpenSlide", path: Path) -> None:
     if slide.properties[_openslide().PROPERTY_NAME_VENDOR] == _LEICA:  # It states none.
         for number, (height, width) in enumerate(tiff.tile_sizes(path)):
             _check_tile(path, f"page {number + 1}", width, height)
+    if tiff.is_tiff(path):
+        longest = []
+        with contextlib.suppress(InputError):  # Of kinds of TIFF that OpenSlide alone reads.
+            longest = tiff.longest_tiles(path)
+        for number, count in enumerate(longest):
+            if count > path.stat().st_size:
+                raise InputError(
+                    f"{path} is damaged: page {number + 1} has a tile of {count:,} bytes, more than"
+                    " the file has. Copy it again from its source"
+                )
 
 
 def _check_tile(path: Path, where: str, width: float, height: float) -> None:

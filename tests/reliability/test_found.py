@@ -13,6 +13,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import tifffile
 
 from histojax.datasets import positive, sheets
 from histojax.errors import InputError
@@ -248,6 +249,21 @@ def test_a_slide_whose_tiles_are_too_large_is_refused_before_room_is_made_for_on
     with (
         pytest.raises(InputError, match=f"{name} is damaged: {where} has tiles of 128 x"),
         slide.open_slide(tmp_path / name),
+    ):
+        pass
+
+
+def test_a_slide_with_a_tile_longer_than_the_file_is_refused_before_room_is_made_for_it(tmp_path):
+    path = tmp_path / "a.svs"
+    content = bytearray(samples.whole_slides()["aperio"]["slide.svs"])
+    path.write_bytes(content)
+    with tifffile.TiffFile(path) as file:
+        place = file.pages[0].tags["TileByteCounts"].valueoffset
+    content[place : place + 4] = struct.pack("<I", 2**31)
+    path.write_bytes(content)
+    with (
+        pytest.raises(InputError, match="page 1 has a tile of 2,147,483,648 bytes, more than"),
+        slide.open_slide(path),
     ):
         pass
 
